@@ -1,0 +1,1 @@
+"""The only users of sockets, files and subprocesses; each bounded in time and size."""

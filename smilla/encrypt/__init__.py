@@ -1,0 +1,1 @@
+"""Octets and usable keys in, ciphertext out, or an exception."""

@@ -1,0 +1,54 @@
+"""Every failure that smilla raises.
+
+An error carries a stable ``code`` (one word, as the log and smilla(8) have it), whether it is
+``temporary`` (the sending side keeps the mail and tries again), and a text for the administrator.
+What a remote sender is told is decided by ``smilla.reply`` alone, so nothing here leaks into SMTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class SmillaError(Exception):
+    """The base of all: an error whose cause is unknown is temporary."""
+
+    code = "internal"
+    temporary = True
+
+
+class AddressError(SmillaError):
+    """An address that names no mailbox a key could be asked for."""
+
+    code = "address"
+    temporary = False
+
+
+class ConfigError(SmillaError):
+    """A faulty configuration: every fault that was found, each naming its line or key."""
+
+    code = "config"
+    temporary = False
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        super().__init__("; ".join(faults))
+        self.faults = tuple(faults)
+
+
+class EncryptionError(SmillaError):
+    """An encrypter failed although its keys had passed: the mail is deferred, never sent in the clear."""
+
+    code = "encrypt"
+
+
+class EngineMissing(SmillaError):
+    """The OpenPGP engine that was asked for is not installed."""
+
+    code = "engine"
+
+
+class ParseError(SmillaError):
+    """Octets that are not what they claim to be (DER, OpenPGP packets, MIME, a resource record)."""
+
+    code = "parse"
+    temporary = False

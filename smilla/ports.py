@@ -1,0 +1,63 @@
+"""What the stages need from outside, as protocols: the adapters implement them, tests replace them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from smilla.model import DNSAnswer, PGPKey
+
+
+class Clock(Protocol):
+    """Time, so that a test can choose it."""
+
+    def now(self) -> datetime:
+        """The instant, in UTC, by which keys are judged."""
+
+    def monotonic(self) -> float:
+        """Seconds that only grow, for deadlines."""
+
+
+class PendingAnswer(Protocol):
+    """A DNS question that is under way."""
+
+    def result(self, deadline: float) -> DNSAnswer:
+        """The answer; at ``deadline`` (monotonic seconds) at the latest one whose status is UNREACHABLE.
+        Never raises for what a network or a name server can do."""
+
+
+class Resolver(Protocol):
+    """Authenticated DNS."""
+
+    def ask(self, owner: str, rdtype: int) -> PendingAnswer:
+        """Starts the question for ``owner`` (absolute, with final dot, in A-labels) and returns at once."""
+
+
+class KeyFolder(Protocol):
+    """The administrator's folder of keys."""
+
+    def read(self, name: str) -> bytes | None:
+        """The octets of the file of that name, None where there is none.  Raises SmillaError where it is there
+        and cannot be read."""
+
+
+class OpenPGPEngine(Protocol):
+    """A program or library that writes OpenPGP messages."""
+
+    name: str
+
+    def encrypt(self, content: Iterable[bytes], keys: Sequence[PGPKey]) -> Iterator[bytes]:
+        """One armoured OpenPGP message (SEIPDv1 to v4 keys, binary literal data, uncompressed) for all ``keys``,
+        as octets with CRLF line ends, in blocks.  Raises EncryptionError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Everything outside, handed to ``pipeline.process``."""
+
+    clock: Clock
+    resolver: Resolver
+    folder: KeyFolder
+    openpgp: OpenPGPEngine

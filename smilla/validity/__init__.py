@@ -1,0 +1,1 @@
+"""May this key be used for this address now?  The only rooms that construct a UsableKey."""
