@@ -12,6 +12,8 @@ import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 
+import idna
+
 from smilla.errors import AddressError
 
 _ATOM_OCTETS = re.compile(r"[^\x00-\x20\x7f()<>\[\]:;@\\,\"]+\Z")
@@ -95,11 +97,60 @@ def _a_label(label: str, whole: str) -> str:
         folded = label.lower()
     else:
         try:
-            import idna
-
             folded = idna.encode(label, uts46=True).decode("ascii")
         except (UnicodeError, ValueError) as error:
             raise AddressError(f"{whole!r}: {label!r} is no internationalized domain label ({error})") from error
     if not _LABEL.match(folded):
         raise AddressError(f"{whole!r}: {label!r} is no domain label")
     return folded
+
+
+_SPECIALS = re.compile(
+    r'\s+|\((?:[^()\\]|\\.)*\)|(?P<quoted>"(?:[^"\\]|\\.)*")|(?P<special>[<>,:;@])|(?P<text>[^\s()<>,:;@"]+)|.',
+    re.DOTALL,
+)
+
+
+def in_header(raw_value: bytes) -> frozenset[str]:
+    """The mailboxes of an address list (RFC 5322 section 3.4, groups included), folded for comparison.
+
+    What is in a comment or a display name is no mailbox, and what is malformed names nobody: a recipient that is
+    not found here gets a copy of their own, which tells nobody of them.
+    """
+    found = set()
+    for mailbox in _mailboxes(_without_nested_comments(raw_value.decode("utf-8", "replace"))):
+        try:
+            found.add(parse(mailbox).folded)
+        except AddressError:
+            continue
+    return frozenset(found)
+
+
+def _without_nested_comments(text: str) -> str:
+    for _ in range(8):
+        shorter = re.sub(r'("(?:[^"\\]|\\.)*")|\((?:[^()\\]|\\.)*\)', r"\1", text, flags=re.DOTALL)
+        if shorter == text:
+            break
+        text = shorter
+    return text
+
+
+def _mailboxes(text: str) -> list[str]:
+    """The addr-spec of each element of the list: what is in angle brackets, or else all of the element."""
+    found, words, angle = [], [""], False
+    for token in _SPECIALS.finditer(text):
+        if token["special"] == "<":
+            words, angle = [""], True
+        elif token["special"] == ">":
+            found.append("".join(words))
+            words, angle = [""], False
+        elif token["special"] in (",", ";") or (token["special"] == ":" and not angle):
+            # A colon ends a group's name, a semicolon the group: neither belongs to a mailbox.
+            found.append("".join(words) if token["special"] != ":" else "")
+            words = [""]
+        elif token["quoted"] or token["text"] or token["special"]:
+            words.append(token[0])
+        elif token[0].isspace() and not angle and "@" not in "".join(words):
+            words.append("\0")  # two words beside each other are a display name, no addr-spec
+    found.append("".join(words))
+    return [mailbox.strip("\0") for mailbox in found if "@" in mailbox]

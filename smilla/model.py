@@ -80,6 +80,20 @@ class SMIMEACandidate(Candidate):
 
 
 @dataclass(frozen=True, slots=True)
+class SourceAnswer:
+    """What a source says: where it was asked, the DNSSEC status (None outside DNS), the candidates, and in
+    ``detail`` why there is none.  ``malformed`` counts records that could not be read at all."""
+
+    source: str
+    where: str
+    status: DNSSECStatus | None
+    candidates: tuple[Candidate, ...] = ()
+    malformed: int = 0
+    ttl_s: int = 0
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Reason:
     """Why something holds or fails: a stable word for programs and the log, a sentence for people."""
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from smilla.model import DNSAnswer, PGPKey
+from smilla.address import EmailAddress
+from smilla.model import DNSAnswer, PGPKey, SourceAnswer
 
 
 class Clock(Protocol):
@@ -35,6 +36,24 @@ class Resolver(Protocol):
         """Starts the question for ``owner`` (absolute, with final dot, in A-labels) and returns at once."""
 
 
+@dataclass(frozen=True, slots=True)
+class SourceQuestion:
+    """A source that has been asked; ``answer(deadline)`` waits until then at most and raises nothing for what a
+    network, a name server or a file can do."""
+
+    source: str
+    answer: Callable[[float], SourceAnswer]
+
+
+@dataclass(frozen=True, slots=True)
+class PendingLookup:
+    """The search for one address's key, under way since ``asked_at`` (monotonic seconds)."""
+
+    address: EmailAddress
+    questions: tuple[SourceQuestion, ...]
+    asked_at: float
+
+
 class KeyFolder(Protocol):
     """The administrator's folder of keys."""
 
@@ -55,9 +74,10 @@ class OpenPGPEngine(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """Everything outside, handed to ``pipeline.process``."""
+    """Everything outside, handed to ``pipeline.process``; ``raw_trust_store`` is the PEM of [smime] ca_file."""
 
     clock: Clock
     resolver: Resolver
     folder: KeyFolder
     openpgp: OpenPGPEngine
+    raw_trust_store: bytes = b""

@@ -1,0 +1,46 @@
+# 'make test' and 'make demo' do everything on a bare Debian 12 or newer: see contrib/setup.
+
+PYTHON = .venv/bin/python
+PYTEST = $(PYTHON) -m pytest
+# Postfix's master insists on root; for whatever starts one, and for nothing else, sudo is used.
+AS_ROOT = $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+ROOT_ENV = env PYTHONDONTWRITEBYTECODE=1 $(if $(CI),CI=$(CI))
+
+.PHONY: help setup demo test check lint interop clean
+
+help:
+	@echo 'make demo      real mail through Postfix, smilla, nsd and unbound, in a temporary folder (KEEP=1: keep it running)'
+	@echo 'make test      set-up, every check, every test'
+	@echo 'make check     ruff, mypy, import-linter, mandoc'
+	@echo 'make lint      the same without the man pages'
+	@echo 'make interop   only the tests with other programs: openssl, gpg, gpgsm, NSS, rnp, sq'
+	@echo 'make setup     only what the others need'
+	@echo 'make clean     removes all that was made here'
+
+setup:
+	@contrib/setup
+
+demo: setup
+	@$(if $(AS_ROOT),echo "demo: through sudo: Postfix needs root")
+	@$(AS_ROOT) $(ROOT_ENV) $(PYTHON) contrib/demo/demo.py $(if $(KEEP),--keep)
+
+test: check
+	$(PYTEST) -m 'not live' -n 2 --dist loadfile tests
+	@$(if $(AS_ROOT),echo "test: the live tests go through sudo: Postfix needs root")
+	$(AS_ROOT) $(ROOT_ENV) $(PYTEST) -m live -p no:cacheprovider tests
+
+check: lint
+	$(if $(wildcard man/*),mandoc -T lint -W warning $(wildcard man/*))
+
+lint: setup
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy smilla tests contrib/demo
+	.venv/bin/lint-imports
+
+interop: setup
+	$(PYTEST) -m interop -n 2 --dist loadfile tests
+
+clean:
+	rm -rf .venv .cache build ./*.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,206 @@
+"""The OpenPGP engine "gnupg": gpg through python-gnupg, one process a message.  The only importer of gnupg.
+
+Promises: no keyring is read or written and no agent is started; keys reach gpg as files in a folder of this process
+(mode 0700, made at first use, removed by ``close`` or at exit); the plaintext goes through a pipe, never into a file
+or an argument; a run takes at most ``timeout_s``; no block leaves before gpg has ended well.  Safe under threads and
+forks.
+
+python-gnupg cannot say --recipient-file, so arguments go through the path that all of its commands share.  It feeds gpg
+from a thread and keeps an error of that thread; that the content was read to its end is checked here nevertheless.
+"""
+
+from __future__ import annotations
+
+import atexit
+import copy
+import logging
+import os
+import shutil
+import tempfile
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gnupg
+
+from smilla.errors import EncryptionError, EngineMissing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from subprocess import Popen
+
+    from smilla.model import PGPKey
+
+_MIN_VERSION = (2, 2)
+_BUFFER = 64 * 1024
+_OPTIONS = (
+    # The user's configuration, keyring, agent and network stay out of it.
+    *("--no-options", "--no-keyring", "--no-autostart", "--disable-dirmngr", "--no-auto-key-locate"),
+    # Nothing is written, so nothing is locked.
+    *("--lock-never", "--no-random-seed-file", "--no-auto-check-trustdb"),
+    # The gate has judged the keys already.
+    *("--trust-model", "always"),
+    *("--no-encrypt-to", "--no-throw-keyids"),
+    *("--cipher-algo", "AES256", "--compress-algo", "none", "--no-textmode", "--set-filename", ""),
+    *("--no-emit-version", "--no-comments", "--armor"),
+)
+
+
+class GnuPGEngine:
+    """smilla.ports.OpenPGPEngine by gpg.  Raises EngineMissing where there is none that will do."""
+
+    name = "gnupg"
+
+    def __init__(self, program: str = "gpg", timeout_s: float = 120.0) -> None:
+        # It logs a broken pipe as an error with a traceback; the failure reaches us as an exception anyway.
+        logging.getLogger("gnupg").setLevel(logging.CRITICAL)
+        self._timeout_s = timeout_s
+        self._home = _Home()
+        try:
+            self._gpg = _Program(program)
+        except (OSError, ValueError) as error:
+            raise EngineMissing(f"gpg cannot be run ({error}); install GnuPG 2.2 or later (Debian: gpg)") from error
+        if (self._gpg.version or (0,)) < _MIN_VERSION:
+            raise EngineMissing(f"gpg is of version {self._gpg.version}; install GnuPG 2.2 or later")
+
+    @staticmethod
+    def supports(key: PGPKey) -> bool:
+        """Whether this engine can encrypt to such a key: no version of gpg takes what came with RFC 9580."""
+        return key.version == 4 and key.algorithm not in ("X25519", "X448")
+
+    def close(self) -> None:
+        """Removes the folder; the next message makes a new one.  For processes that end by os._exit."""
+        self._home.remove()
+
+    def encrypt(self, content: Iterable[bytes], keys: Sequence[PGPKey]) -> Iterator[bytes]:
+        """One armoured message for all ``keys``, CRLF, in blocks.  Raises EncryptionError."""
+        source = _Source(content)
+        try:
+            with tempfile.TemporaryDirectory(dir=self._home.path()) as folder:
+                message = self._run(_key_files(Path(folder), keys), source)
+        except OSError as error:
+            raise EncryptionError(f"gpg: {error}") from error
+        return (block.replace(b"\n", b"\r\n") for block in message)
+
+    def _run(self, key_files: list[str], source: _Source) -> list[bytes]:
+        gpg = copy.copy(self._gpg)
+        gpg.gnupghome = str(self._home.path())
+        message: list[bytes] = []
+        gpg.on_data = lambda block: _keep(block, message)
+        watch = _Watch(self._timeout_s)
+        gpg.on_start = watch.started
+        arguments = [argument for name in key_files for argument in ("--recipient-file", name)]
+        result = gpg.result_map["crypt"](gpg)
+        try:
+            gpg._handle_io([*_OPTIONS, *arguments, "--encrypt"], source, result, binary=True)
+        except Exception as error:
+            raise _failure(watch, result, error) from error
+        finally:
+            watch.stop()
+        if result.returncode != 0 or not result.ok or not source.is_exhausted or watch.has_fired:
+            raise _failure(watch, result, None)
+        return message
+
+
+class _Program(gnupg.GPG):  # type: ignore[misc]
+    """python-gnupg's wrapper, which also tells what it started."""
+
+    buffer_size = _BUFFER
+
+    on_start: Callable[[Popen[bytes]], None] | None = None
+
+    def _open_subprocess(self, args: list[str], passphrase: bool = False) -> Any:
+        process = super()._open_subprocess(args, passphrase)
+        if self.on_start:
+            self.on_start(process)
+        return process
+
+
+def _keep(block: bytes, blocks: list[bytes]) -> bool:
+    """False tells python-gnupg not to collect the block itself."""
+    blocks.append(block)
+    return False
+
+
+class _Watch:
+    """Kills our own child, and nothing else, when its time is over."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self.timeout_s = timeout_s
+        self.has_fired = False
+        self._timer: threading.Timer | None = None
+
+    def started(self, process: Popen[bytes]) -> None:
+        self._timer = threading.Timer(self.timeout_s, self._fire, (process,))
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _fire(self, process: Popen[bytes]) -> None:
+        if process.poll() is None:
+            self.has_fired = True
+            process.kill()
+
+    def stop(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+
+
+class _Source:
+    """Content in blocks as the file that python-gnupg reads from."""
+
+    def __init__(self, content: Iterable[bytes]) -> None:
+        self._blocks = iter(content)
+        self.is_exhausted = False
+
+    def read(self, size: int) -> bytes:
+        """The next block, whatever its size; empty at the end only."""
+        for block in self._blocks:
+            if block:
+                return block
+        self.is_exhausted = True
+        return b""
+
+
+class _Home:
+    """One private folder for each process that asks."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._made: tuple[int, Path] | None = None
+        os.register_at_fork(after_in_child=self._forget)
+
+    def _forget(self) -> None:
+        """The folder is the parent's, and a lock that another thread held at the fork would never open."""
+        self._lock = threading.Lock()
+        self._made = None
+
+    def path(self) -> Path:
+        with self._lock:
+            if self._made is None or not self._made[1].is_dir():
+                self._made = (os.getpid(), Path(tempfile.mkdtemp(prefix="smilla-gnupg-")))
+                atexit.register(self.remove)
+            return self._made[1]
+
+    def remove(self) -> None:
+        with self._lock:
+            made, self._made = self._made, None
+        if made and made[0] == os.getpid():
+            shutil.rmtree(made[1], ignore_errors=True)
+
+
+def _key_files(folder: Path, keys: Sequence[PGPKey]) -> list[str]:
+    names = []
+    for number, key in enumerate(keys):
+        path = folder / f"{number}.pgp"
+        path.write_bytes(key.raw)
+        names.append(str(path))
+    return names
+
+
+def _failure(watch: _Watch, result: Any, error: Exception | None) -> EncryptionError:
+    """gpg's own words; it never repeats what it encrypts."""
+    if watch.has_fired:
+        return EncryptionError(f"gpg did not end within {watch.timeout_s:g} s")
+    lines = str(getattr(result, "stderr", "")).splitlines()
+    said = "; ".join(line for line in lines if not line.startswith("[GNUPG:]"))[:500]
+    return EncryptionError(f"gpg failed: {said or error or result.status or 'without a word'}")

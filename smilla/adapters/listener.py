@@ -1,0 +1,88 @@
+"""The milter's listening socket in the file system: who may connect, and that nobody else listens there already.
+
+libmilter unlinks the path that it was told when any of its processes stops.  It is therefore told a private path
+beside the real one, which is renamed into place once group and mode are right: no worker that ends can take the
+socket away from the others, and no client can connect before it should.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import os
+import pwd
+import socket
+from pathlib import Path
+
+from smilla.errors import SmillaError
+
+
+class UnixPath:
+    """The path of ``unix:PATH`` (or ``local:PATH``) from binding to the end."""
+
+    def __init__(self, specification: str) -> None:
+        self._path = Path(specification.partition(":")[2])
+        self._temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}")
+        self._inode = 0
+
+    @staticmethod
+    def fits(specification: str) -> bool:
+        """Is this a UNIX socket's specification?"""
+        return specification.startswith(("unix:", "local:"))
+
+    def prepare(self) -> str:
+        """What libmilter is to open.  Raises SmillaError where the folder is missing or somebody listens there."""
+        if not self._path.parent.is_dir():
+            raise SmillaError(f"{self._path.parent}: no such folder for the socket; create it for smilla's user")
+        if is_listening(self._path):
+            raise SmillaError(f"{self._path}: another process listens there; stop it first")
+        with contextlib.suppress(FileNotFoundError):
+            self._temporary.unlink()
+        return f"unix:{self._temporary}"
+
+    def publish(self, group: str, mode: str, user: str) -> None:
+        """Gives the socket its owner, group and mode and its real name.  Raises SmillaError."""
+        try:
+            gid = grp.getgrnam(group).gr_gid if group else -1
+            if group or user:
+                os.chown(self._temporary, _user_id(user), gid)
+            self._temporary.chmod(int(mode, 8))
+            self._inode = self._temporary.stat().st_ino
+            self._temporary.rename(self._path)
+        except KeyError as error:
+            raise SmillaError(f"[milter] socket_group or user: there is no {error.args[0]}") from error
+        except OSError as error:
+            raise SmillaError(f"{self._path}: {error.strerror}") from error
+
+    def remove(self) -> None:
+        """Unlinks the socket, unless another process has put its own there."""
+        with contextlib.suppress(OSError):
+            if self._path.stat().st_ino == self._inode:
+                self._path.unlink()
+
+
+def _user_id(user: str) -> int:
+    return pwd.getpwnam(user).pw_uid if user else -1
+
+
+def is_listening(path: Path) -> bool:
+    """Does a process accept connections on this UNIX socket?"""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.settimeout(2)
+        try:
+            sock.connect(str(path))
+        except OSError:
+            return False
+    return True
+
+
+def can_connect(specification: str) -> bool:
+    """Does a process accept connections on this socket, UNIX or inet (libmilter's notation)?"""
+    if UnixPath.fits(specification):
+        return is_listening(Path(specification.partition(":")[2]))
+    port, _, host = specification.partition(":")[2].partition("@")
+    try:
+        with socket.create_connection((host, int(port)), 2):
+            return True
+    except (OSError, ValueError):
+        return False

@@ -1,0 +1,298 @@
+"""The only importer of Milter: libmilter's callbacks in, edits and replies out.
+
+Promises: no exception leaves a callback, and none lets a message pass; whatever happens in one message harms no
+other on the same connection; a message is judged by one configuration, the one in force at its MAIL FROM.  Until the
+end of the message nothing is answered but "go on": a reply is only decided once the content is known.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import Milter
+import milter
+
+from smilla import log, pipeline, reply
+from smilla.config import Config
+from smilla.errors import SmillaError
+from smilla.model import Action, Client, Header, Outcome, Reason, Rewrite
+from smilla.ports import Ports
+from smilla.session import Session
+
+_VERBS = {
+    reply.Verb.ACCEPT: Milter.ACCEPT,
+    reply.Verb.QUARANTINE: Milter.ACCEPT,
+    reply.Verb.TEMPFAIL: Milter.TEMPFAIL,
+    reply.Verb.REJECT: Milter.REJECT,
+}
+_ACTIONS = Milter.ADDHDRS | Milter.CHGHDRS | Milter.MODBODY | Milter.QUARANTINE
+_LINE_LIMIT = 900
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """One configuration and what was made from it; a reload puts another one in its place."""
+
+    config: Config
+    ports: Ports
+
+
+class Service:
+    """What all connections of one worker share."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self.draining = False
+        self._lock = threading.Lock()
+        self._in_flight = 0
+
+    def begin(self) -> None:
+        """A message's envelope has begun."""
+        with self._lock:
+            self._in_flight += 1
+
+    def end(self) -> None:
+        """A message was answered or aborted."""
+        with self._lock:
+            self._in_flight -= 1
+
+    @property
+    def in_flight(self) -> int:
+        """Messages whose envelope has begun and that are not answered yet."""
+        return self._in_flight
+
+
+class Connection(Milter.Base):
+    """One connection of the MTA: one client after another, one message after another."""
+
+    service: Service  # set for the class by ``serve``, since libmilter makes the instances
+
+    def __init__(self) -> None:
+        self._session: Session | None = None
+        self._runtime = self.service.runtime
+        self._client = Client()
+        self._failed = False
+        self._began_at = 0.0
+
+    @Milter.noreply
+    def connect(self, _hostname: str, _family: int, address: Any) -> int:
+        """A client has connected to the MTA."""
+        ip = address[0] if isinstance(address, tuple) and address else ""
+        self._client = Client(ip=ip, daemon_name=self._macro("{daemon_name}"))
+        return int(Milter.CONTINUE)
+
+    def envfrom(self, sender: str, *parameters: str) -> int:
+        """MAIL FROM: a message begins, and with it the configuration that judges it."""
+        self._forget()
+        if self.service.draining:
+            self._say(reply.STOPPING)
+            return int(Milter.TEMPFAIL)
+        self.service.begin()
+        self._failed = False
+        self._began_at = time.monotonic()
+        self._runtime = self.service.runtime
+        self._session = Session(self._client, sender, parameters)
+        with self._guarded("mail from"):
+            self._session.client = replace(self._client, authenticated_as=self._macro("{auth_authen}"))
+        return int(Milter.CONTINUE)
+
+    @Milter.noreply
+    def envrcpt(self, recipient: str, *parameters: str) -> int:
+        """RCPT TO: the search for this recipient's key begins."""
+        with self._guarded("rcpt"):
+            session = self._current()
+            runtime = self._runtime
+            pipeline.begin_lookup(session, session.recipient(recipient, parameters), runtime.ports, runtime.config)
+        return int(Milter.CONTINUE)
+
+    @Milter.decode("bytes")
+    @Milter.noreply
+    def header(self, name: str, raw_value: bytes) -> int:
+        """One header field."""
+        with self._guarded("header"):
+            # Without SMFIP_HDR_LEADSPC the MTA has dropped the space after the colon.
+            space = b"" if self._protocol & Milter.P_HDR_LEADSPC else b" "
+            self._current().header(name.encode("ascii"), space + raw_value)
+        return int(Milter.CONTINUE)
+
+    @Milter.noreply
+    def body(self, block: bytes) -> int:
+        """The next octets of the body."""
+        with self._guarded("body"):
+            self._current().body_chunk(block)
+        return int(Milter.CONTINUE)
+
+    def eom(self) -> int:
+        """The end of the message: the one place where it is answered."""
+        verdict = int(Milter.TEMPFAIL)
+        with self._guarded("end of message"):
+            if not self._failed:
+                verdict = self._finish(self._current())
+        if self._failed:
+            verdict = self._answer_failure()
+        self._forget()
+        return verdict
+
+    def _answer_failure(self) -> int:
+        """451, unless smilla only observes: then it has no say in what happens to the mail."""
+        if self._runtime.config.observe:
+            return int(Milter.ACCEPT)
+        self._say(reply.INTERNAL)
+        return int(Milter.TEMPFAIL)
+
+    def abort(self) -> int:
+        """The message ends early (RSET, a refusal elsewhere); the connection goes on."""
+        self._forget()
+        return int(Milter.CONTINUE)
+
+    def close(self) -> int:
+        """The connection ends."""
+        self._forget()
+        return int(Milter.CONTINUE)
+
+    def _finish(self, session: Session) -> int:
+        session.queue_id = self._macro("i")
+        config = self._runtime.config
+        try:
+            outcome = pipeline.process(session, self._runtime.ports, config)
+            answer = reply.for_outcome(outcome, config.policy.mixed, observe=config.observe)
+            if answer.copy is not None:
+                self._apply(answer.copy.rewrite, session.message.headers)
+            if answer.verb is reply.Verb.QUARANTINE:
+                self.quarantine(answer.text)
+        except BaseException:
+            log.undecided(session.queue_id, [recipient.shown for recipient in session.envelope.recipients])
+            raise
+        if answer.code:
+            self._say(answer)
+        self._log(session, outcome, answer, config.observe)
+        return int(_VERBS[answer.verb])
+
+    def _apply(self, rewrite: Rewrite, headers: tuple[Header, ...]) -> None:
+        """The edits, the new body first: where making it fails, nothing of the message has been touched.
+
+        Fields are deleted from the highest index down, since Postfix renumbers them at once and Sendmail does not.
+        """
+        if rewrite.body is not None:
+            for block in rewrite.body():
+                self.replacebody(block)
+        for name, index in _numbered(headers, rewrite.removed):
+            self.chgheader(name, index, "")
+        space = " " if self._protocol & Milter.P_HDR_LEADSPC else ""
+        for name, value in rewrite.added:
+            self.addheader(name, space + value.replace("\r\n", "\n"))
+
+    def _log(self, session: Session, outcome: Outcome, answer: reply.Reply, observe: bool) -> None:
+        override = _override(answer, outcome)
+        for decision in outcome.decisions:
+            for finding in decision.lookup.findings if decision.lookup else ():
+                if finding.verdict.value in ("bogus", "unreachable", "unusable_key"):
+                    detail = f"{finding.verdict.value}: {finding.reason.text}"
+                    log.lookup_trouble(session.queue_id, decision.recipient.shown, finding.where, detail)
+            action, reason = (decision.action, None)
+            if override and decision.action is not override[0]:
+                action, reason = override
+            log.recipient_decided(session.queue_id, decision, action, reason, observed=observe)
+        elapsed_ms = round((time.monotonic() - self._began_at) * 1000)
+        log.message_done(session.queue_id, outcome, answer.line, session.message.body.size, elapsed_ms)
+
+    def _guarded(self, where: str) -> _Guard:
+        return _Guard(self, where)
+
+    def _current(self) -> Session:
+        if self._session is None:
+            raise SmillaError("the MTA told of a message out of order")
+        return self._session
+
+    def _forget(self) -> None:
+        if self._session is not None:
+            self._session = None
+            self.service.end()
+
+    def _macro(self, name: str) -> str:
+        value = self.getsymval(name)
+        return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value or "")
+
+    def _say(self, answer: reply.Reply) -> None:
+        self.setreply(answer.code, answer.enhanced, answer.text[:_LINE_LIMIT].replace("%", "%%"))
+
+
+class _Guard:
+    """The one broad except: an exception marks the message as failed, so that its end is answered by a 451."""
+
+    __slots__ = ("_connection", "_where")
+
+    def __init__(self, connection: Connection, where: str) -> None:
+        self._connection, self._where = connection, where
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> bool:
+        if error is not None:
+            self._connection._failed = True
+            session = self._connection._session
+            log.internal_error(session.queue_id if session else "", self._where)
+        return True
+
+
+def _override(answer: reply.Reply, outcome: Outcome) -> tuple[Action, Reason] | None:
+    """What the message as a whole makes of recipients who alone would have fared better."""
+    action = {reply.Verb.TEMPFAIL: Action.DEFER, reply.Verb.REJECT: Action.REFUSE}.get(answer.verb)
+    if action is None:
+        return None
+    if outcome.culprits:
+        return action, Reason("other_recipient", f"{outcome.culprits[0].shown} holds up the message")
+    return action, Reason("mixed", "the recipients need different forms of the message")
+
+
+def _numbered(headers: tuple[Header, ...], removed: tuple[int, ...]) -> Iterator[tuple[str, int]]:
+    """Each removed field as libmilter names it: its name and its number among the fields of that name, from 1;
+    the last first."""
+    counts: dict[str, int] = {}
+    found = []
+    for position, header in enumerate(headers):
+        counts[header.name] = counts.get(header.name, 0) + 1
+        if position in removed:
+            found.append((header.raw_name.decode("ascii"), counts[header.name]))
+    return reversed(found)
+
+
+def listen(path_or_inet: str, timeout_s: int) -> None:
+    """Registers the callbacks and opens the socket (libmilter's notation).  Raises SmillaError."""
+    Milter.factory = Connection
+    Milter.enable_protocols(Connection, Milter.P_HDR_LEADSPC)
+    milter.set_flags(_ACTIONS)
+    milter.set_exception_policy(milter.TEMPFAIL)
+    milter.set_connect_callback(Milter.connect_callback)
+    milter.set_helo_callback(lambda ctx, host: ctx.getpriv().hello(host))
+    milter.set_envfrom_callback(lambda ctx, *words: ctx.getpriv().envfrom_bytes(*words))
+    milter.set_envrcpt_callback(lambda ctx, *words: ctx.getpriv().envrcpt_bytes(*words))
+    milter.set_header_callback(lambda ctx, name, value: ctx.getpriv().header_bytes(name, value))
+    milter.set_eoh_callback(lambda ctx: ctx.getpriv().eoh())
+    milter.set_body_callback(lambda ctx, block: ctx.getpriv().body(block))
+    milter.set_eom_callback(lambda ctx: ctx.getpriv().eom())
+    milter.set_abort_callback(lambda ctx: ctx.getpriv().abort())
+    milter.set_close_callback(Milter.close_callback)
+    try:
+        milter.setconn(path_or_inet)
+        milter.settimeout(timeout_s)
+        milter.register(
+            "smilla",
+            data=lambda ctx: ctx.getpriv().data(),
+            unknown=lambda ctx, command: ctx.getpriv().unknown(command),
+            negotiate=Milter.negotiate_callback,
+        )
+        milter.opensocket(True)
+    except milter.error as error:
+        raise SmillaError(f"the socket {path_or_inet} cannot be opened ({error})") from error
+
+
+def serve(service: Service) -> None:
+    """Answers the MTA until the process ends."""
+    Connection.service = service
+    milter.main()

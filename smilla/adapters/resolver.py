@@ -1,0 +1,299 @@
+"""DNS through validating resolvers on loopback: dnspython's messages over kept TCP connections.
+
+Promises: ``ask`` returns at once; an answer carries one of the five DNSSEC statuses; the AD bit is believed from
+loopback only (the constructor refuses anything else); questions of one domain do not wait for those of another.  A
+resolver that sends an answer without AD must first have proven that it validates, by an AD bit on something known to
+be signed; until then whatever it says is INDETERMINATE, so that a resolver which does not validate never looks like
+"nobody has a key".
+
+TCP, since UDP answers may be truncated or late (RFC 7929 section 6, RFC 8162 section 7); the flags RD and AD, never
+CD, which would turn bogus data into an ordinary answer (RFC 6840 section 5.7).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+
+import dns.edns
+import dns.exception
+import dns.flags
+import dns.message
+import dns.name
+import dns.rcode
+import dns.rdataclass
+import dns.rdatatype
+
+from smilla import log
+from smilla.config import nameserver
+from smilla.model import DNSAnswer, DNSSECStatus
+
+# Extended DNS errors that mean that validation failed (RFC 8914 section 4): unsupported algorithms and digests are
+# not among them, since validators take such zones for insecure.
+_BOGUS_ERRORS = frozenset({5, 6, 7, 8, 9, 10, 11, 12})
+_PROOF_LASTS_S = 300.0
+_DOUBT_LASTS_S = 5.0
+_CONNECT_TIMEOUT_S = 2.0
+# unbound answers at most 32 questions of one connection side by side; past that, slow domains would hold up others.
+_QUESTIONS_A_CONNECTION = 24
+_CONNECTIONS = 6
+_GIVE_UP_S = 60.0
+
+
+class _GarbageError(OSError):
+    """A response that answers nothing."""
+
+
+_FAILURES = (OSError, EOFError, TimeoutError, dns.exception.DNSException)
+
+
+class LoopbackResolver:
+    """A resolver client; its one thread starts with the first question, so an instance may be made before a fork."""
+
+    def __init__(self, nameservers: Sequence[str], probe: str) -> None:
+        """``nameservers`` as ADDRESS or ADDRESS@PORT.  Raises ValueError for one that is not on loopback."""
+        self._servers = [_Server(text, probe) for text in nameservers]
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._starting = threading.Lock()
+
+    def ask(self, owner: str, rdtype: int) -> _Pending:
+        """Starts a question and returns at once."""
+        future: Future[DNSAnswer] = asyncio.run_coroutine_threadsafe(self._answer(owner, rdtype), self._running())
+        return _Pending(owner, rdtype, future)
+
+    def probe(self, timeout_s: float) -> list[tuple[str, str]]:
+        """Asks every nameserver for the probe: pairs of its name and what is wrong ("" where it validates)."""
+        loop = self._running()
+        found = []
+        for server in self._servers:
+            future = asyncio.run_coroutine_threadsafe(server.doubt(), loop)
+            try:
+                found.append((server.name, future.result(timeout_s)))
+            except FutureTimeoutError:
+                found.append((server.name, f"no answer within {timeout_s:g} s"))
+        return found
+
+    def _running(self) -> asyncio.AbstractEventLoop:
+        with self._starting:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                threading.Thread(target=self._loop.run_forever, name="resolver", daemon=True).start()
+            return self._loop
+
+    async def _answer(self, owner: str, rdtype: int) -> DNSAnswer:
+        """The first nameserver's word; the next one is asked only where that one cannot be reached at all."""
+        name = dns.rdatatype.to_text(dns.rdatatype.RdataType(rdtype))
+        trouble = []
+        for server in self._servers:
+            try:
+                async with asyncio.timeout(_GIVE_UP_S):
+                    return await server.answer(owner, rdtype)
+            except _FAILURES as error:
+                trouble.append(f"{server.name}: {error or type(error).__name__}")
+        return DNSAnswer(owner, name, DNSSECStatus.UNREACHABLE, detail="; ".join(trouble))
+
+
+class _Pending:
+    """A question under way."""
+
+    __slots__ = ("_future", "_owner", "_rdtype")
+
+    def __init__(self, owner: str, rdtype: int, future: Future[DNSAnswer]) -> None:
+        self._owner, self._rdtype, self._future = owner, rdtype, future
+
+    def result(self, deadline: float) -> DNSAnswer:
+        """The answer, or at the deadline (monotonic seconds) one that says UNREACHABLE."""
+        try:
+            return self._future.result(max(0.0, deadline - time.monotonic()))
+        except FutureTimeoutError:
+            self._future.cancel()
+            name = dns.rdatatype.to_text(dns.rdatatype.RdataType.make(self._rdtype))
+            return DNSAnswer(self._owner, name, DNSSECStatus.UNREACHABLE, detail="no answer before the deadline")
+
+
+class _Server:
+    """One nameserver: its connections, and whether it has proven that it validates."""
+
+    def __init__(self, text: str, probe: str) -> None:
+        address, self._port = nameserver(text)
+        if not address.is_loopback:
+            raise ValueError(f"{text} is not on loopback; its AD bit could be forged on the way")
+        self._host = str(address)
+        self._probe = dns.name.from_text(probe)
+        self.name = f"{self._host}@{self._port}"
+        self._connections: list[_Connection] = []
+        self._proven_at = self._doubted_at = float("-inf")
+        self._doubt = ""
+        self._probing: asyncio.Task[str] | None = None
+
+    async def answer(self, owner: str, rdtype: int) -> DNSAnswer:
+        """One question, answered with its status.  Raises OSError, EOFError or DNSException where this server does
+        not answer it."""
+        query = dns.message.make_query(
+            owner, dns.rdatatype.RdataType(rdtype), use_edns=0, payload=1232, flags=dns.flags.RD | dns.flags.AD
+        )
+        response = await self._exchange(query)
+        if response.flags & dns.flags.AD:
+            self._proven_at = time.monotonic()
+        answer = _read(response, owner, rdtype)
+        if answer.status is DNSSECStatus.INSECURE and (doubt := await self.doubt()):
+            return DNSAnswer(owner, answer.rdtype, DNSSECStatus.INDETERMINATE, detail=doubt)
+        return answer
+
+    async def doubt(self) -> str:
+        """Why this server is not known to validate, "" where it is."""
+        now = time.monotonic()
+        if now - self._proven_at < _PROOF_LASTS_S:
+            return ""
+        if now - self._doubted_at < _DOUBT_LASTS_S:
+            return self._doubt
+        if self._probing is None:
+            self._probing = asyncio.ensure_future(self._ask_probe())
+            self._probing.add_done_callback(lambda _: setattr(self, "_probing", None))
+        return await asyncio.shield(self._probing)
+
+    async def _ask_probe(self) -> str:
+        query = dns.message.make_query(self._probe, "SOA", use_edns=0, flags=dns.flags.RD | dns.flags.AD)
+        try:
+            async with asyncio.timeout(_CONNECT_TIMEOUT_S * 2):
+                response = await self._exchange(query)
+        except _FAILURES as error:
+            problem = f"the probe {self._probe} got no answer ({error or type(error).__name__})"
+        else:
+            if response.flags & dns.flags.AD:
+                self._proven_at = time.monotonic()
+                return ""
+            problem = f"no AD bit on the probe {self._probe} ({dns.rcode.to_text(response.rcode())})"
+        self._doubted_at = time.monotonic()
+        self._doubt = f"the resolver {self.name} does not prove that it validates: {problem}"
+        log.resolver_not_validating(self.name, str(self._probe), problem)
+        return self._doubt
+
+    async def _exchange(self, query: dns.message.Message) -> dns.message.Message:
+        """Sends a query; a kept connection that the server had closed meanwhile is replaced once."""
+        for attempt in (1, 2):
+            connection = await self._connection(fresh=attempt == 2)
+            try:
+                return await connection.exchange(query)
+            except (OSError, EOFError):
+                if attempt == 2:
+                    raise
+        raise AssertionError("unreachable")
+
+    async def _connection(self, *, fresh: bool) -> _Connection:
+        self._connections = [c for c in self._connections if not c.closed]
+        usable = min(self._connections, key=lambda c: c.waiting, default=None)
+        full = usable is not None and usable.waiting >= _QUESTIONS_A_CONNECTION
+        if usable is None or fresh or (full and len(self._connections) < _CONNECTIONS):
+            usable = _Connection(self._host, self._port)
+            self._connections.append(usable)
+        await usable.opened()
+        return usable
+
+
+class _Connection:
+    """One kept TCP connection; answers come in any order (RFC 7766 section 6.2.1.1)."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._waiting: dict[int, asyncio.Future[bytes]] = {}
+        self._next_id = secrets.randbelow(0x10000)
+        self._opening = asyncio.ensure_future(self._open(host, port))
+        self._writer: asyncio.StreamWriter | None = None
+        self.closed = False
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    async def opened(self) -> None:
+        await asyncio.shield(self._opening)
+
+    async def _open(self, host: str, port: int) -> None:
+        try:
+            async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+                reader, self._writer = await asyncio.open_connection(host, port)
+        except BaseException:
+            self.closed = True
+            raise
+        self._reading = asyncio.ensure_future(self._read(reader))
+
+    async def exchange(self, query: dns.message.Message) -> dns.message.Message:
+        """Sends one query and returns the response to it, checked (RFC 5452 section 9.1)."""
+        if self.closed or self._writer is None:
+            raise EOFError("the connection is closed")
+        query.id = self._free_id()
+        wire = query.to_wire()
+        future = self._waiting[query.id] = asyncio.get_running_loop().create_future()
+        try:
+            self._writer.write(len(wire).to_bytes(2) + wire)
+            raw = await future
+        finally:
+            self._waiting.pop(query.id, None)
+        response = dns.message.from_wire(raw, continue_on_error=True)
+        if not query.is_response(response):
+            raise _GarbageError("the response is not to the question")
+        return response
+
+    def _free_id(self) -> int:
+        while True:
+            self._next_id = (self._next_id + 1) & 0xFFFF
+            if self._next_id not in self._waiting:
+                return self._next_id
+
+    async def _read(self, reader: asyncio.StreamReader) -> None:
+        with contextlib.suppress(OSError, EOFError):
+            while True:
+                size = int.from_bytes(await reader.readexactly(2))
+                raw = await reader.readexactly(size)
+                future = self._waiting.get(int.from_bytes(raw[:2]))
+                if future is not None and not future.done():
+                    future.set_result(raw)
+        self.closed = True
+        if self._writer is not None:
+            self._writer.close()
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(EOFError("the nameserver closed the connection"))
+
+
+def _read(response: dns.message.Message, owner: str, rdtype: int) -> DNSAnswer:
+    """Status and records of a response.  Raises DNSException where it answers nothing."""
+    name = dns.rdatatype.to_text(dns.rdatatype.RdataType(rdtype))
+    detail = _extended_errors(response)
+    code = response.rcode()
+    if code not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
+        bogus = any(int(error.code) in _BOGUS_ERRORS for error in _errors(response))
+        status = DNSSECStatus.BOGUS if bogus else DNSSECStatus.UNREACHABLE
+        return DNSAnswer(owner, name, status, detail=" ".join((dns.rcode.to_text(code), detail)).strip())
+    if response.flags & dns.flags.TC:
+        raise _GarbageError("truncated over TCP")
+    status = DNSSECStatus.SECURE if response.flags & dns.flags.AD else DNSSECStatus.INSECURE
+    if not isinstance(response, dns.message.QueryMessage):
+        raise _GarbageError("no response to a query")
+    chain = response.resolve_chaining()
+    records = tuple(_wire(rdata) for rdata in chain.answer) if chain.answer is not None else ()
+    malformed = len(response.errors)
+    absent = "" if records or malformed else f"{dns.rcode.to_text(code)}, {name} at {owner}"
+    return DNSAnswer(owner, name, status, records, malformed, chain.minimum_ttl, " ".join((absent, detail)).strip())
+
+
+def _wire(rdata: dns.rdata.Rdata) -> bytes:
+    raw = rdata.to_wire()
+    if raw is None:
+        raise _GarbageError("an empty record")
+    return raw
+
+
+def _errors(response: dns.message.Message) -> list[dns.edns.EDEOption]:
+    return [option for option in response.options if isinstance(option, dns.edns.EDEOption)]
+
+
+def _extended_errors(response: dns.message.Message) -> str:
+    """Extended DNS errors in words (RFC 8914)."""
+    return "; ".join(f"EDE {int(e.code)} {e.text or e.code.name}" for e in _errors(response))

@@ -1,0 +1,17 @@
+"""sd_notify(3): tells the service manager that smilla is ready, reloading or stopping."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+
+
+def notify(state: str) -> None:
+    """Sends ``state`` to the socket that NOTIFY_SOCKET names; silently nothing where there is none."""
+    name = os.environ.get("NOTIFY_SOCKET", "")
+    if not name.startswith(("/", "@")):
+        return
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.connect(name.replace("@", "\0", 1) if name.startswith("@") else name)
+        sock.send(state.encode("ascii"))

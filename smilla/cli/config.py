@@ -1,0 +1,72 @@
+"""``smilla config check | show | sample``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from smilla import config, config_text, log
+from smilla.adapters import listener, smtp
+from smilla.adapters.resolver import LoopbackResolver
+from smilla.cli import EX_NO, EX_OK, say
+from smilla.config import Config
+from smilla.runtime import make_ports
+
+
+def run(options: argparse.Namespace) -> int:
+    """Exit 0 in order, 1 where a probe fails, 78 for a faulty configuration."""
+    if options.action == "sample":
+        print(config_text.sample(), end="")
+        return EX_OK
+    settings = config.load(Path(options.config))
+    if options.action == "show":
+        print(config_text.show(settings), end="")
+        return EX_OK
+    make_ports(settings)
+    print(f"{options.config}: no fault")
+    return _probe(settings) if options.probe else EX_OK
+
+
+def _probe(settings: Config) -> int:
+    """Tries what the filter will need, and says what fails and what to do about it."""
+    log.silence()
+    problems = [*_resolver_problems(settings), *_socket_problems(settings), *_listener_problems(settings)]
+    for problem in problems:
+        say("error", problem)
+    return EX_NO if problems else EX_OK
+
+
+def _resolver_problems(settings: Config) -> list[str]:
+    if set(settings.keys.sources) == {"directory"}:
+        print("resolver: not needed, since keys come from the directory only")
+        return []
+    problems = []
+    for name, problem in LoopbackResolver(settings.dns.nameservers, settings.dns.probe).probe(settings.dns.timeout_s):
+        if problem:
+            problems.append(f"nameserver {name}: {problem}")
+        else:
+            print(f"nameserver {name}: validates ({settings.dns.probe})")
+    return problems
+
+
+def _socket_problems(settings: Config) -> list[str]:
+    socket = settings.milter.socket
+    if listener.can_connect(socket):
+        print(f"socket {socket}: a filter listens")
+        return []
+    if listener.UnixPath.fits(socket):
+        folder = Path(socket.partition(":")[2]).parent
+        if not folder.is_dir():
+            return [f"socket {socket}: the folder {folder} does not exist"]
+        print(f"socket {socket}: free, nobody listens yet")
+    return []
+
+
+def _listener_problems(settings: Config) -> list[str]:
+    if settings.policy.mixed != "reinject":
+        return []
+    problem = smtp.greeting_problem(settings.reinject.smtp, settings.dns.timeout_s)
+    if problem:
+        return [f"re-injection listener {settings.reinject.smtp}: {problem}"]
+    print(f"re-injection listener {settings.reinject.smtp}: answers")
+    return []

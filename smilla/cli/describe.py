@@ -1,0 +1,148 @@
+"""Look-ups and decisions in words for a person, and as plain values for ``--json``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from smilla.model import Assessment, Decision, KeyLookup, KeyVerdict, Outcome, SMIMEACandidate, SourceFinding
+from smilla.reply import Reply
+
+_VERDICTS = {
+    KeyVerdict.USABLE: "a usable key",
+    KeyVerdict.BOGUS: "cannot be told now: the answer is bogus or indeterminate",
+    KeyVerdict.UNREACHABLE: "cannot be told now: no answer",
+    KeyVerdict.UNUSABLE_KEY: "a key that cannot be used",
+    KeyVerdict.INSECURE: "a key that nothing proves",
+    KeyVerdict.NO_KEY: "no key",
+}
+
+
+def lookup_as_json(lookup: KeyLookup) -> dict[str, Any]:
+    """The whole story of one address."""
+    return {
+        "address": str(lookup.address),
+        "verdict": lookup.verdict.value,
+        "reason": {"code": lookup.reason.code, "text": lookup.reason.text},
+        "source": lookup.source or None,
+        "dnssec": lookup.status.value if lookup.status else None,
+        "key": _key_as_json(lookup),
+        "findings": [_finding_as_json(finding) for finding in lookup.findings],
+    }
+
+
+def _key_as_json(lookup: KeyLookup) -> dict[str, Any] | None:
+    key = lookup.key
+    if key is None:
+        return None
+    expires = key.expires_at.isoformat() if key.expires_at else None
+    return {
+        "format": key.format.value,
+        "fingerprint": key.fingerprint,
+        "algorithm": key.algorithm,
+        "strength": key.strength,
+        "expires_at": expires,
+    }
+
+
+def _finding_as_json(finding: SourceFinding) -> dict[str, Any]:
+    return {
+        "source": finding.source,
+        "where": finding.where,
+        "verdict": finding.verdict.value,
+        "dnssec": finding.status.value if finding.status else None,
+        "ttl_s": finding.ttl_s,
+        "reason": {"code": finding.reason.code, "text": finding.reason.text},
+        "candidates": [_assessment_as_json(assessment) for assessment in finding.assessments],
+    }
+
+
+def _assessment_as_json(assessment: Assessment) -> dict[str, Any]:
+    candidate = assessment.candidate
+    record = {}
+    if isinstance(candidate, SMIMEACandidate):
+        record = {"usage": candidate.usage, "selector": candidate.selector, "matching_type": candidate.matching_type}
+    return {
+        "format": candidate.format.value,
+        **record,
+        "usable": assessment.key is not None,
+        "meant_for_encryption": assessment.meant_for_encryption,
+        "facts": dict(assessment.facts),
+        "reasons": [{"code": reason.code, "text": reason.text} for reason in assessment.reasons],
+    }
+
+
+def lookup_in_words(lookup: KeyLookup) -> Iterator[str]:
+    """The same for a person, line by line."""
+    yield f"{lookup.address}: {_VERDICTS[lookup.verdict]}"
+    for finding in lookup.findings:
+        status = f"DNSSEC {finding.status.value}" if finding.status else "not from DNS"
+        ttl = f", TTL {finding.ttl_s} s" if finding.ttl_s else ""
+        yield f"  {finding.source}: {finding.where}"
+        yield f"    {status}{ttl}; {_VERDICTS[finding.verdict]}: {_printable(finding.reason.text)}"
+        for number, assessment in enumerate(finding.assessments, 1):
+            yield from _assessment_in_words(number, assessment)
+    yield f"  verdict: {lookup.verdict.value} ({_printable(lookup.reason.text)})"
+
+
+def _assessment_in_words(number: int, assessment: Assessment) -> Iterator[str]:
+    candidate = assessment.candidate
+    record = ""
+    if isinstance(candidate, SMIMEACandidate):
+        record = f", record {candidate.usage} {candidate.selector} {candidate.matching_type}"
+    yield f"    candidate {number}: {candidate.format.value}{record}, {len(candidate.raw)} octets"
+    for name, value in assessment.facts.items():
+        yield f"      {name.replace('_', ' ')}: {_printable(value)}"
+    for reason in assessment.reasons:
+        yield f"      {'+' if assessment.key else '-'} {_printable(reason.text)}"
+
+
+def _printable(text: str) -> str:
+    """What comes from a certificate or a name server must not steer the terminal."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def outcome_as_json(outcome: Outcome, reply: Reply) -> dict[str, Any]:
+    """Every step of one message."""
+    classification = outcome.classification
+    return {
+        "classification": {
+            "kind": classification.kind.value,
+            "reason": {"code": classification.reason.code, "text": classification.reason.text},
+        },
+        "direction": outcome.direction,
+        "recipients": [_decision_as_json(decision) for decision in outcome.decisions],
+        "copies": [
+            {"format": copy.form.value, "rcpt_to": [recipient.raw.strip("<>") for recipient in copy.recipients]}
+            for copy in outcome.copies
+        ],
+        "disposition": outcome.disposition.value,
+        "reply": reply.line,
+    }
+
+
+def _decision_as_json(decision: Decision) -> dict[str, Any]:
+    return {
+        "recipient": decision.recipient.raw.strip("<>"),
+        "action": decision.action.value,
+        "reason": {"code": decision.reason.code, "text": decision.reason.text},
+        "rule": decision.rule,
+        "lookup": lookup_as_json(decision.lookup) if decision.lookup else None,
+    }
+
+
+def outcome_in_words(outcome: Outcome, reply: Reply, observe: bool) -> Iterator[str]:
+    """The same for a person, line by line."""
+    classification = outcome.classification
+    yield f"message: {classification.kind.value} ({_printable(classification.reason.text)})"
+    yield f"direction: {outcome.direction}"
+    for decision in outcome.decisions:
+        yield ""
+        if decision.lookup:
+            yield from lookup_in_words(decision.lookup)
+        yield f"{decision.recipient.shown}: {decision.action.value}, because: {_printable(decision.reason.text)}"
+        yield f"  decided by {decision.rule}"
+    yield ""
+    for number, copy in enumerate(outcome.copies, 1):
+        yield f"copy {number}: {copy.form.value}, to {', '.join(recipient.shown for recipient in copy.recipients)}"
+    yield f"reply of the filter: {reply.line}" + (" (observe = true: nothing is changed)" if observe else "")

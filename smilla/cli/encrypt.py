@@ -1,0 +1,78 @@
+"""``smilla encrypt``: the filter's pipeline on one message.
+
+Promises: nothing is written before every copy is ready, so that a failure leaves stdout empty and no file behind.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from smilla.cli import EX_NO, EX_NOPERM, EX_OK, EX_TEMPFAIL, UsageError, say, transaction
+from smilla.message import ParsedMessage
+from smilla.model import Action, Copy, Decision, Disposition, Outcome
+
+_EXIT = {Disposition.DEFER: EX_TEMPFAIL, Disposition.REFUSE: EX_NOPERM, Disposition.HOLD: EX_TEMPFAIL}
+_FATE = {Disposition.DEFER: "deferred", Disposition.REFUSE: "refused", Disposition.HOLD: "held"}
+
+
+def run(options: argparse.Namespace) -> int:
+    """Exit 0 done, 1 not encrypted though --require, 75 deferred, 77 refused."""
+    done = transaction.process(options)
+    outcome = done.outcome
+    if outcome.disposition in _EXIT:
+        _complain(outcome)
+        return _EXIT[outcome.disposition]
+    plain = [decision for decision in outcome.decisions if decision.action is Action.PLAIN]
+    for decision in plain:
+        say("error" if options.require else "warning", f"{decision.recipient.shown}: not encrypted: {_why(decision)}")
+    if plain and options.require:
+        return EX_NO
+    if len(outcome.copies) > 1 and not options.output_dir:
+        raise UsageError(f"the recipients need {len(outcome.copies)} different messages; give --output-dir DIR")
+    rendered = [_render(copy, done.parsed) for copy in outcome.copies]
+    if options.output_dir:
+        _write_all(Path(options.output_dir), outcome.copies, rendered, done.session.sender)
+    else:
+        sys.stdout.buffer.write(rendered[0])
+        sys.stdout.buffer.flush()
+    return EX_OK
+
+
+def _complain(outcome: Outcome) -> None:
+    for decision in outcome.decisions:
+        if decision.recipient in outcome.culprits:
+            fate = _FATE[outcome.disposition]
+            say("error", f"{decision.recipient.shown}: {fate}: {decision.reason.text} ({decision.rule})")
+
+
+def _why(decision: Decision) -> str:
+    return f"{decision.reason.text} ({decision.rule})"
+
+
+def _render(copy: Copy, parsed: ParsedMessage) -> bytes:
+    """A copy as octets: as it came where the body stays, with CRLF where it was encrypted."""
+    rewrite = copy.rewrite
+    if rewrite.body is None:
+        return parsed.raw_unchanged(rewrite.removed)
+    body = b"".join(rewrite.body())
+    kept = [header.raw for index, header in enumerate(parsed.message.headers) if index not in rewrite.removed]
+    added = [f"{name}: {value}\r\n".encode("ascii") for name, value in rewrite.added]
+    return b"".join([*kept, *added, b"\r\n", body])
+
+
+def _write_all(folder: Path, copies: tuple[Copy, ...], rendered: list[bytes], sender: str) -> None:
+    """1.eml, 2.eml …, and last envelopes.json, which says that all are there."""
+    envelopes = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for number, (copy, octets) in enumerate(zip(copies, rendered, strict=True), 1):
+            (folder / f"{number}.eml").write_bytes(octets)
+            recipients = [recipient.raw.strip("<>") for recipient in copy.recipients]
+            envelope = {"file": f"{number}.eml", "mail_from": sender, "rcpt_to": recipients, "format": copy.form.value}
+            envelopes.append(envelope)
+        (folder / "envelopes.json").write_text(json.dumps(envelopes, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    except OSError as error:
+        raise UsageError(f"--output-dir {folder}: {error.strerror}") from error

@@ -1,0 +1,25 @@
+"""``smilla milter``: the filter, in the foreground until SIGTERM."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from smilla import config, log
+from smilla.cli import EX_NO, say
+from smilla.daemon import Daemon
+from smilla.errors import ConfigError, EngineMissing, SmillaError
+
+
+def run(options: argparse.Namespace) -> int:
+    """Exit 0 after SIGTERM, 1 where the filter cannot start, 78 for a faulty configuration."""
+    path = Path(options.config).absolute()
+    settings = config.load(path)
+    log.configure(settings.log.level, settings.log.format, settings.log.target)
+    try:
+        return Daemon(path, settings).run()
+    except (ConfigError, EngineMissing):
+        raise
+    except SmillaError as error:
+        say("error", str(error))
+        return EX_NO

@@ -1,0 +1,99 @@
+"""The configuration as text, all made from the dataclasses of config.py: the commented sample, the effective
+configuration, and the OPTIONS section of smilla.toml(5)."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import textwrap
+from collections.abc import Iterator
+from typing import Any
+
+from smilla import policy
+from smilla.config import SECTIONS, Config, Rule, options
+
+_RULE_EXAMPLE = """\
+# The first rule that matches a recipient overrides the [policy] keys that it names.
+#[[rule]]
+#recipient = "*@example.org"
+#no_key = "refuse"
+"""
+
+
+def sample() -> str:
+    """A commented sample with every option at its default."""
+    lines = ["# smilla.toml, see smilla.toml(5).  Every option is shown with its default.", ""]
+    lines += _section_lines(Config, Config(), commented=True)
+    for name, kind in SECTIONS.items():
+        if kind is Rule:
+            lines += ["", f"# {kind.__doc__}", *_rule_lines()]
+        else:
+            lines += ["", f"# {kind.__doc__}", f"[{name}]", *_section_lines(kind, kind(), commented=True)]
+    return "\n".join(lines) + "\n"
+
+
+def _rule_lines() -> Iterator[str]:
+    yield from _RULE_EXAMPLE.splitlines()
+    yield "#"
+    for name, field in options(Rule).items():
+        yield from textwrap.wrap(f"{name}: {_help(field)}", 100, initial_indent="#   ", subsequent_indent="#     ")
+
+
+def show(config: Config) -> str:
+    """The effective configuration, as TOML that says the same."""
+    if config.mode != "auto" and not config.policy.unusable_key:
+        effective = dataclasses.replace(config.policy, unusable_key=policy.unusable_default(config.mode))
+        config = dataclasses.replace(config, policy=effective)
+    lines = list(_section_lines(Config, config, commented=False))
+    for name, kind in SECTIONS.items():
+        if kind is not Rule:
+            lines += ["", f"[{name}]", *_section_lines(kind, getattr(config, name), commented=False)]
+    for rule in config.rule:
+        lines += ["", "[[rule]]"]
+        lines += [f"{n} = {_toml(getattr(rule, n))}" for n in options(Rule) if getattr(rule, n)]
+    return "\n".join(lines) + "\n"
+
+
+def _section_lines(kind: type[Any], values: Any, *, commented: bool) -> Iterator[str]:
+    for name, field in options(kind).items():
+        if commented:
+            yield from textwrap.wrap(_help(field), 100, initial_indent="# ", subsequent_indent="# ")
+        yield f"{name} = {_toml(getattr(values, name))}"
+
+
+def _help(field: dataclasses.Field[Any]) -> str:
+    text = str(field.metadata["help"])
+    if choices := [choice for choice in field.metadata.get("choices", ()) if choice]:
+        text += f" One of {', '.join(choices)}."
+    if "minimum" in field.metadata:
+        text += f" From {field.metadata['minimum']} to {field.metadata['maximum']}."
+    return text
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def manual() -> str:
+    """The options in mdoc(7), for smilla.toml(5)."""
+    lines: list[str] = []
+    for name, kind in [("", Config), *SECTIONS.items()]:
+        title = "Top level" if not name else ("[[rule]]" if kind is Rule else f"[{name}]")
+        lines += [f".Ss {title}", ".Bl -tag -width Ds"]
+        for option, field in options(kind).items():
+            lines += [f".It Cm {option} Li = {_mdoc(_toml(field.default))}"]
+            lines += [_mdoc(line) for line in textwrap.wrap(_help(field), 80)]
+        lines += [".El"]
+    return "\n".join(lines) + "\n"
+
+
+def _mdoc(text: str) -> str:
+    """Text that roff does not take for a request or an escape."""
+    escaped = text.replace("\\", "\\e").replace('"', "\\(dq")
+    return f"\\&{escaped}" if escaped.startswith((".", "'")) else escaped

@@ -1,0 +1,240 @@
+"""One parent owns the socket and forks the workers; it never touches mail.
+
+Promises: SIGTERM lets messages whose envelope has begun finish within [milter] stop_timeout_s; SIGHUP puts a new
+configuration in force as a whole, for messages that begin after it, or keeps the old one and says why; a worker that
+dies harms no other and is replaced.  Workers stop by ``os._exit``, since libmilter's own way of stopping would take
+up to five seconds; what is in flight then is the MTA's to try again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pwd
+import signal
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from smilla import __version__, config, log
+from smilla.adapters import milter, systemd
+from smilla.adapters.listener import UnixPath
+from smilla.config import Config
+from smilla.errors import ConfigError, EngineMissing, SmillaError
+from smilla.runtime import make_ports
+
+_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
+_FIXED_OPTIONS = ("socket", "workers", "timeout_s", "user", "socket_group", "socket_mode")
+_GRACE_S = 0.2  # between the last answer of a draining worker and its end, so that libmilter can send it
+_HEALTHY_S = 60.0
+_LONGEST_WAIT_S = 30.0
+
+
+@dataclass(slots=True)
+class _Worker:
+    pid: int
+    control: int  # the writing end of its pipe
+    started_at: float
+
+
+class Daemon:
+    """The parent process."""
+
+    def __init__(self, path: Path, settings: Config) -> None:
+        self._path = path
+        self._config = settings
+        self._runtime = milter.Runtime(settings, make_ports(settings))
+        self._workers: dict[int, _Worker] = {}
+        self._socket: UnixPath | None = None
+        self._failures = 0
+        self._respawn_at: list[float] = []
+
+    def run(self) -> int:
+        """Opens the socket, forks, and watches until SIGTERM or SIGINT.  Raises SmillaError where it cannot start."""
+        self._open_socket()
+        _drop_rights(self._config.milter.user)
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        count = self._config.milter.workers or os.cpu_count() or 1
+        for _ in range(count):
+            self._fork()
+        log.started(self._config.milter.socket, count, __version__)
+        systemd.notify("READY=1")
+        name = self._watch()
+        systemd.notify("STOPPING=1")
+        log.stopping(name)
+        self._stop()
+        return 0
+
+    def _open_socket(self) -> None:
+        options = self._config.milter
+        if not UnixPath.fits(options.socket):
+            milter.listen(options.socket, options.timeout_s)
+            return
+        self._socket = UnixPath(options.socket)
+        before = os.umask(0o177)
+        try:
+            milter.listen(self._socket.prepare(), options.timeout_s)
+        finally:
+            os.umask(before)
+        self._socket.publish(options.socket_group, options.socket_mode, options.user)
+
+    def _fork(self) -> None:
+        reading, writing = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.close(writing)
+            for other in self._workers.values():
+                os.close(other.control)
+            _work(self._runtime, reading)
+        os.close(reading)
+        self._workers[pid] = _Worker(pid, writing, time.monotonic())
+
+    def _watch(self) -> str:
+        """Waits for signals; returns the name of the one that ends smilla."""
+        while True:
+            pause = min(self._respawn_at, default=time.monotonic() + 3600) - time.monotonic()
+            received = signal.sigtimedwait(_SIGNALS, max(0.0, pause))
+            if received is not None and received.si_signo in (signal.SIGTERM, signal.SIGINT):
+                return signal.Signals(received.si_signo).name
+            if received is not None and received.si_signo == signal.SIGHUP:
+                self._reload()
+            self._reap(replace=True)
+            due = [at for at in self._respawn_at if at <= time.monotonic()]
+            self._respawn_at = [at for at in self._respawn_at if at not in due]
+            for _ in due:
+                self._fork()
+
+    def _reap(self, *, replace: bool) -> None:
+        """Takes note of workers that ended; a worker that keeps dying is replaced after longer and longer waits."""
+        for pid in list(self._workers):
+            done, status = os.waitpid(pid, os.WNOHANG)
+            if not done:
+                continue
+            worker = self._workers.pop(pid)
+            os.close(worker.control)
+            if replace:
+                lived = time.monotonic() - worker.started_at
+                self._failures = 1 if lived > _HEALTHY_S else self._failures + 1
+                wait_s = min(_LONGEST_WAIT_S, 0.05 * 2**self._failures)
+                self._respawn_at.append(time.monotonic() + wait_s)
+                log.worker_died(pid, _in_words(status), wait_s)
+
+    def _reload(self) -> None:
+        """Reads the file; only a configuration without a fault reaches the workers, and it reaches them whole."""
+        systemd.notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        try:
+            text = self._path.read_text("utf-8")
+            fresh = config.parse(text, str(self._path))
+            runtime = milter.Runtime(fresh, make_ports(fresh))
+        except (OSError, UnicodeDecodeError, ConfigError, EngineMissing) as error:
+            for fault in error.faults if isinstance(error, ConfigError) else [str(error)]:
+                log.reload_failed(fault)
+        else:
+            for option in _FIXED_OPTIONS:
+                if getattr(fresh.milter, option) != getattr(self._config.milter, option):
+                    log.restart_needed(f"[milter] {option}")
+            self._config, self._runtime = fresh, runtime
+            log.configure(fresh.log.level, fresh.log.format, fresh.log.target)
+            self._tell({"reload": text})
+            log.reloaded()
+        systemd.notify("READY=1")
+
+    def _tell(self, message: dict[str, str]) -> None:
+        line = json.dumps(message).encode("ascii") + b"\n"
+        for worker in self._workers.values():
+            with contextlib.suppress(OSError):
+                _write_all(worker.control, line)
+
+    def _stop(self) -> None:
+        """No new connections, then the workers finish what they have, then they are gone."""
+        if self._socket is not None:
+            self._socket.remove()
+        timeout_s = self._config.milter.stop_timeout_s
+        self._tell({"stop": str(timeout_s)})
+        deadline = time.monotonic() + timeout_s + 1.0
+        while self._workers and time.monotonic() < deadline:
+            signal.sigtimedwait({signal.SIGCHLD}, 0.1)
+            self._reap(replace=False)
+        late = list(self._workers)
+        for pid in late:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+        log.stopped(len(late))
+
+
+def _write_all(descriptor: int, octets: bytes) -> None:
+    while octets:
+        octets = octets[os.write(descriptor, octets) :]
+
+
+def _in_words(status: int) -> str:
+    if os.WIFSIGNALED(status):
+        return f"killed by {signal.Signals(os.WTERMSIG(status)).name}"
+    return f"exit {os.waitstatus_to_exitcode(status)}"
+
+
+def _drop_rights(user: str) -> None:
+    """Becomes ``user`` with its groups.  Raises SmillaError where that is not possible."""
+    if os.geteuid() != 0:
+        return
+    if not user:
+        log.runs_as_root()
+        return
+    try:
+        entry = pwd.getpwnam(user)
+        os.initgroups(user, entry.pw_gid)
+        os.setgid(entry.pw_gid)
+        os.setuid(entry.pw_uid)
+    except (KeyError, OSError) as error:
+        raise SmillaError(f"[milter] user {user}: {error}") from error
+
+
+def _work(runtime: milter.Runtime, control: int) -> NoReturn:
+    """A worker, from the fork to its end.  The parent alone reacts to signals and tells it through the pipe, so that
+    a signal to the whole group (Ctrl-C, a service manager) cuts nothing off."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+    try:
+        service = milter.Service(runtime)
+        threading.Thread(target=_obey, args=(service, control), name="control", daemon=True).start()
+        milter.serve(service)
+    except BaseException:
+        log.internal_error("", "worker")
+    os._exit(1)
+
+
+def _obey(service: milter.Service, control: int) -> None:
+    """Does what the parent says, line by line; the end of the pipe means that the parent is gone."""
+    with os.fdopen(control, "rb") as pipe:
+        for line in pipe:
+            message = json.loads(line)
+            if "reload" in message:
+                _take_over(service, message["reload"])
+            elif "stop" in message:
+                _drain(service, float(message["stop"]))
+    _drain(service, float(service.runtime.config.milter.stop_timeout_s))
+
+
+def _take_over(service: milter.Service, text: str) -> None:
+    """Puts a configuration in force that the parent has checked."""
+    try:
+        fresh = config.parse(text)
+        service.runtime = milter.Runtime(fresh, make_ports(fresh))
+        log.configure(fresh.log.level, fresh.log.format, fresh.log.target)
+    except SmillaError as error:
+        log.reload_failed(str(error))
+
+
+def _drain(service: milter.Service, timeout_s: float) -> NoReturn:
+    """Begins nothing new, waits for what is in flight, and ends the process."""
+    service.draining = True
+    deadline = time.monotonic() + timeout_s
+    while service.in_flight and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(_GRACE_S)
+    os._exit(0)

@@ -1,0 +1,71 @@
+"""Asks the sources for an address: all questions leave at once, the answers are read in the order of preference.
+
+Promises: ``begin`` returns without waiting; ``SourceQuestion.answer`` waits until the deadline at most and raises
+nothing for what a network, a name server or a file can do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from smilla.address import EmailAddress
+from smilla.discovery import directory, openpgpkey, owner, smimea
+from smilla.errors import SmillaError
+from smilla.model import Candidate, DNSAnswer, DNSSECStatus, SourceAnswer
+from smilla.ports import KeyFolder, PendingAnswer, Resolver, SourceQuestion
+
+_RECORDS: dict[str, tuple[int, Callable[[DNSAnswer], tuple[Candidate, ...]]]] = {
+    "smimea": (owner.SMIMEA, smimea.candidates),
+    "openpgpkey": (owner.OPENPGPKEY, openpgpkey.candidates),
+}
+
+
+def begin(
+    address: EmailAddress, sources: tuple[str, ...], resolver: Resolver, folder: KeyFolder, *, try_lowercase: bool
+) -> tuple[SourceQuestion, ...]:
+    """Sends every question about the address, in the order of ``sources``."""
+    questions = []
+    for source in sources:
+        if source == "directory":
+            questions.append(SourceQuestion(source, lambda _: _from_directory(address, folder)))
+        else:
+            questions.append(_ask_dns(source, address, resolver, try_lowercase))
+    return tuple(questions)
+
+
+def _from_directory(address: EmailAddress, folder: KeyFolder) -> SourceAnswer:
+    try:
+        found = directory.candidates(address, folder)
+    except SmillaError as error:
+        return SourceAnswer("directory", str(address), DNSSECStatus.UNREACHABLE, detail=str(error))
+    detail = "" if found else f"no file for {address}"
+    return SourceAnswer("directory", found[0].where if found else str(address), None, found, detail=detail)
+
+
+def _ask_dns(source: str, address: EmailAddress, resolver: Resolver, try_lowercase: bool) -> SourceQuestion:
+    if why := owner.not_asked(address.domain):
+        nothing = SourceAnswer(source, address.domain, None, detail=f"not asked: {why}")
+        return SourceQuestion(source, lambda _: nothing)
+    rdtype, reader = _RECORDS[source]
+    local_parts = [address.local_part]
+    if try_lowercase and address.local_part.lower() != address.local_part:
+        local_parts.append(address.local_part.lower())
+    pending = [resolver.ask(owner.owner_name(local, address.domain, rdtype), rdtype) for local in local_parts]
+    return SourceQuestion(source, lambda deadline: _first_with_records(source, pending, reader, deadline))
+
+
+def _first_with_records(
+    source: str,
+    pending: list[PendingAnswer],
+    reader: Callable[[DNSAnswer], tuple[Candidate, ...]],
+    deadline: float,
+) -> SourceAnswer:
+    """The exact local part's answer, or the lower-case one's where the exact one is proven to have no record."""
+    for number, question in enumerate(pending, 1):
+        answer = question.result(deadline)
+        known = answer.status in (DNSSECStatus.SECURE, DNSSECStatus.INSECURE)
+        empty = known and not answer.raw_rdata and not answer.malformed
+        if not empty or number == len(pending):
+            break
+    found = reader(answer) if known else ()
+    return SourceAnswer(source, answer.owner, answer.status, found, answer.malformed, answer.ttl_s, answer.detail)

@@ -1,0 +1,36 @@
+"""Owner names of SMIMEA and OPENPGPKEY records.
+
+RFC 8162 section 3 and RFC 7929 section 3: the local part as UTF-8, unquoted, in NFC, is hashed with SHA-256, cut to
+28 octets and written in hex; then ``_smimecert`` or ``_openpgpkey``, then the domain.  No lower-casing and no
+stripping of ``+tags`` or dots ("MUST NOT perform any kind of mapping rules").  What others do: some lower-case first,
+and find keys of people who publish both forms; what we do: exactly the RFC, with ``try_lowercase`` for the others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+SMIMEA, OPENPGPKEY = 53, 61
+_LABELS = {SMIMEA: "_smimecert", OPENPGPKEY: "_openpgpkey"}
+
+# RFC 6761, RFC 6762, RFC 7686, RFC 8375: names that are not resolved in the public DNS.  "test." is left out, since
+# laboratories sign it.
+_SPECIAL_USE = ("localhost", "local", "invalid", "onion", "home.arpa", "internal")
+
+
+def owner_name(local_part: str, domain: str, rdtype: int) -> str:
+    """The absolute owner name; ``local_part`` is unquoted and in NFC, ``domain`` in A-labels."""
+    digest = hashlib.sha256(local_part.encode("utf-8")).digest()[:28]
+    return f"{digest.hex()}.{_LABELS[rdtype]}.{domain}."
+
+
+def not_asked(domain: str) -> str:
+    """Why DNS is not asked about this domain, or "" where it is."""
+    if domain.startswith("["):
+        return "an address literal has no DNS name"
+    if "." not in domain:
+        return f"{domain} is a single label"
+    for name in _SPECIAL_USE:
+        if domain == name or domain.endswith("." + name):
+            return f"{name}. is a special-use domain"
+    return ""

@@ -1,0 +1,173 @@
+"""Just enough MIME to see the structure of a message: Content-Type, transfer encodings, multipart boundaries.
+
+Nothing here writes: it looks at octets and says what they are, for the classifier.  Whatever is malformed gives
+None or ParseError, and the caller takes the message for plain, so that it is encrypted.
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from urllib.parse import unquote_to_bytes
+
+from smilla.errors import ParseError
+
+_TOKEN = rb"[^\x00-\x20\x7f-\xff()<>@,;:\\\"/\[\]?=]+"
+_QUOTED = rb'"(?:[^"\\]|\\.)*"'
+_TYPE = re.compile(rb"\s*(" + _TOKEN + rb")\s*/\s*(" + _TOKEN + rb")\s*", re.DOTALL)
+_PARAMETER = re.compile(rb"\s*;\s*(" + _TOKEN + rb")\s*=\s*(" + _QUOTED + rb"|[^\s;\"]+)\s*", re.DOTALL)
+_HOLD_BACK = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class ContentType:
+    """A media type in lower case (``type/subtype``) and its parameters, names in lower case (RFC 2045 section 5.1)."""
+
+    media_type: str
+    parameters: Mapping[str, str]
+
+
+def content_type(raw_value: bytes) -> ContentType | None:
+    """A Content-Type field's value, comments removed, RFC 2231 parameters joined; None where it is malformed."""
+    value = _without_comments(raw_value)
+    head = _TYPE.match(value)
+    if value is None or not head:
+        return None
+    parameters: dict[str, str] = {}
+    position = head.end()
+    while position < len(value) and value[position:].strip(b"; \t\r\n"):
+        item = _PARAMETER.match(value, position)
+        if not item:
+            return None
+        name = item[1].decode("ascii").lower()
+        if name in parameters:
+            return None  # two answers to one question are none
+        parameters[name] = _unquoted(item[2]).decode("utf-8", "replace")
+        position = item.end()
+    media_type = f"{head[1].decode('ascii')}/{head[2].decode('ascii')}".lower()
+    return ContentType(media_type, _continuations_joined(parameters))
+
+
+def _unquoted(value: bytes) -> bytes:
+    if not value.startswith(b'"'):
+        return value
+    return re.sub(rb"\\(.)", rb"\1", value[1:-1], flags=re.DOTALL)
+
+
+def _without_comments(value: bytes) -> bytes:
+    """The value without its comments, which may nest (RFC 5322 section 3.2.2)."""
+    if b"(" not in value:
+        return value
+    out, depth, quoted, position = bytearray(), 0, False, 0
+    while position < len(value):
+        octet = value[position : position + 1]
+        if octet == b"\\":
+            out += b"" if depth else value[position : position + 2]
+            position += 2
+            continue
+        if octet == b'"' and not depth:
+            quoted = not quoted
+        if octet == b"(" and not quoted:
+            depth += 1
+        elif octet == b")" and depth:
+            depth -= 1
+        elif not depth:
+            out += octet
+        position += 1
+    return bytes(out)
+
+
+def _continuations_joined(parameters: dict[str, str]) -> dict[str, str]:
+    """``name*0``, ``name*1*`` … as one ``name`` (RFC 2231 sections 3 and 4)."""
+    joined = {name: value for name, value in parameters.items() if "*" not in name}
+    pieces: dict[str, dict[int, str]] = {}
+    for name, value in parameters.items():
+        if match := re.fullmatch(r"([^*]+)\*(?:(\d{1,2})(\*)?)?", name):
+            number = int(match[2] or 0)
+            extended = match[3] is not None or match[2] is None
+            text = value.split("'", 2)[-1] if extended and number == 0 else value
+            plain = unquote_to_bytes(text).decode("utf-8", "replace") if extended else text
+            pieces.setdefault(match[1], {})[number] = plain
+    for name, parts in pieces.items():
+        joined.setdefault(name, "".join(parts[number] for number in sorted(parts)))
+    return joined
+
+
+def transfer_encoding(raw_value: bytes) -> str:
+    """A Content-Transfer-Encoding field's value in lower case (RFC 2045 section 6.1)."""
+    return _without_comments(raw_value).strip().decode("ascii", "replace").lower()
+
+
+def decoded(blocks: Iterable[bytes], encoding: str) -> Iterator[bytes]:
+    """The octets behind a transfer encoding, for looking at only.  Raises ParseError where they are malformed."""
+    if encoding == "base64":
+        return _from_base64(blocks)
+    if encoding == "quoted-printable":
+        return iter([binascii.a2b_qp(b"".join(blocks))])
+    if encoding in ("", "7bit", "8bit", "binary"):
+        return iter(blocks)
+    raise ParseError(f"unknown transfer encoding {encoding!r}")
+
+
+def _from_base64(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """Strictly: the alphabet, white space and one padding at the end (RFC 2045 section 6.8 lets a reader skip other
+    octets; text hidden there would not be encrypted, so here it makes the whole malformed)."""
+    held, ended = b"", False
+    for block in blocks:
+        compact = held + block.translate(None, b"\r\n\t ")
+        if ended and compact:
+            raise ParseError("octets after the end of the base64 data")
+        cut = len(compact) - len(compact) % 4
+        held = compact[cut:]
+        if cut:
+            try:
+                yield binascii.a2b_base64(compact[:cut], strict_mode=True)
+            except binascii.Error as error:
+                raise ParseError(f"not base64: {error}") from error
+            ended = compact[cut - 1 : cut] == b"="
+    if held:
+        raise ParseError("the base64 data is cut off")
+
+
+def multipart_sections(blocks: Iterable[bytes], boundary: bytes) -> Iterator[tuple[int, bytes]]:
+    """The body of a multipart (RFC 2046 section 5.1.1) as pairs of section and octets.
+
+    Section 0 is the preamble, 1, 2 … are the parts (their headers included), -1 is the epilogue.  Every section
+    yields at least once and begins with the line end of the delimiter before it (which may also begin the next
+    delimiter, where a part is empty).  Raises ParseError where the closing delimiter is missing.
+    """
+    delimiter = re.compile(rb"\r?\n--" + re.escape(boundary) + rb"(--)?[ \t]*(?=\r?\n|\Z)")
+    section, buffer = 0, b"\r\n"
+    for block, last in _with_last(blocks):
+        buffer += block
+        while section >= 0 and (found := delimiter.search(buffer)) and (last or found.end() + 2 <= len(buffer)):
+            yield section, buffer[: found.start()]
+            section = -1 if found[1] else section + 1
+            buffer = buffer[found.end() :]
+        cut = len(buffer) if last or section < 0 else len(buffer) - _HOLD_BACK
+        if cut > 0:
+            yield section, buffer[:cut]
+            buffer = buffer[cut:]
+    if section >= 0:
+        raise ParseError("the multipart has no closing delimiter")
+
+
+def _with_last(blocks: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
+    for block in blocks:
+        yield block, False
+    yield b"", True
+
+
+def part_headers(raw: bytes) -> dict[str, bytes] | None:
+    """The header fields of a body part whose octets before the first empty line are ``raw``; names in lower case.
+    None where a line is malformed or a Content-Type stands twice."""
+    fields: dict[str, bytes] = {}
+    for line in re.split(rb"\r?\n(?![ \t])", raw.strip(b"\r\n")):
+        name, colon, value = line.partition(b":")
+        key = name.strip().decode("ascii", "replace").lower()
+        if line.strip() and (not colon or key in fields):
+            return None
+        fields[key] = value
+    return fields

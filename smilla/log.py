@@ -1,0 +1,187 @@
+"""The log: one function an event, one line an event, every event described in smilla(8), DIAGNOSTICS.
+
+A line is ``queue-id event key=value …`` (or one JSON object with the same names).  Never a subject, a body or key
+material; what comes from outside is quoted, so that no sender can write a line of their own.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import logging.handlers
+import sys
+import time
+import traceback
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from smilla.errors import SmillaError
+from smilla.model import Action, Decision, Outcome, Reason
+
+_logger = logging.getLogger("smilla")
+_EVENTS = {
+    Action.ENCRYPT: "encrypted",
+    Action.UNCHANGED: "unchanged",
+    Action.PLAIN: "plain",
+    Action.DEFER: "deferred",
+    Action.REFUSE: "refused",
+    Action.HOLD: "held",
+}
+
+
+def configure(level: str, log_format: str, target: str) -> None:
+    """Sets up the log for this process ([log] in smilla.toml(5)); called again at a reload."""
+    handler: logging.Handler
+    if target == "syslog":
+        handler = logging.handlers.SysLogHandler("/dev/log", logging.handlers.SysLogHandler.LOG_MAIL)
+        handler.ident = "smilla: "
+    else:
+        handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_JSONFormatter() if log_format == "json" else _TextFormatter())
+    _logger.handlers[:] = [handler]
+    _logger.propagate = False
+    _logger.setLevel(level.upper())
+
+
+class _TextFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        fields: dict[str, Any] = getattr(record, "fields", {})
+        head = f"{getattr(record, 'queue_id', '') or '-'} {record.getMessage()}"
+        return " ".join([head, *(f"{key}={_quoted(str(value))}" for key, value in fields.items() if value != "")])
+
+
+class _JSONFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created)),
+            "level": record.levelname.lower(),
+            "queue_id": getattr(record, "queue_id", ""),
+            "event": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        return json.dumps(line)
+
+
+def _quoted(value: str) -> str:
+    """Bare where nothing in it could be taken for something else, quoted with escapes otherwise."""
+    if value and all("!" <= c <= "~" and c not in "\"'\\=" for c in value):
+        return value
+    return json.dumps(value)
+
+
+def _event(event_level: int, event: str, queue_id: str = "", **fields: Any) -> None:
+    if _logger.isEnabledFor(event_level):
+        _logger.log(event_level, event, extra={"queue_id": queue_id, "fields": fields})
+
+
+def recipient_decided(
+    queue_id: str, decision: Decision, action: Action, reason: Reason | None = None, *, observed: bool
+) -> None:
+    """What happened for one recipient: the line an administrator looks for.
+
+    ``action`` and ``reason`` are what the message as a whole made of the decision, where that differs.
+    """
+    lookup, key = decision.lookup, decision.key
+    level = logging.WARNING if action in (Action.DEFER, Action.REFUSE, Action.HOLD) else logging.INFO
+    _event(
+        level,
+        _EVENTS[action],
+        queue_id,
+        rcpt=decision.recipient.shown,
+        format=key.format.value if key else "",
+        source=lookup.source if lookup else "",
+        dnssec=lookup.status.value if lookup and lookup.status else "",
+        reason=(reason or decision.reason).code,
+        rule=decision.rule,
+        **({"observe": "true"} if observed else {}),
+    )
+
+
+def undecided(queue_id: str, recipients: Iterable[str]) -> None:
+    """An internal error ended the message before or while it was handed back: it is deferred for all of them."""
+    for recipient in recipients:
+        _event(logging.WARNING, "deferred", queue_id, rcpt=recipient, reason="internal")
+
+
+def message_done(queue_id: str, outcome: Outcome, reply: str, size: int, elapsed_ms: int) -> None:
+    """The message as a whole: how it was handed back and how long that took."""
+    _event(
+        logging.INFO,
+        "message",
+        queue_id,
+        kind=outcome.classification.kind.value,
+        direction=outcome.direction,
+        rcpts=len(outcome.decisions),
+        copies=len(outcome.copies),
+        reply=reply,
+        reason=outcome.reason.code,
+        size=size,
+        ms=elapsed_ms,
+    )
+
+
+def lookup_trouble(queue_id: str, recipient: str, where: str, detail: str) -> None:
+    """A source was bogus or unreachable, or had keys that may not be used."""
+    _event(logging.WARNING, "lookup", queue_id, rcpt=recipient, where=where, detail=detail)
+
+
+def internal_error(queue_id: str, where: str) -> None:
+    """An exception that ended a message, which is deferred.  Logged with the places that it came through."""
+    kind, error, trace = sys.exc_info()
+    # Only our own errors and the system's are quoted: the text of any other exception may hold what it stumbled over.
+    quoted = str(error) if isinstance(error, (SmillaError, OSError)) else ""
+    frames = [f"{Path(f.filename).name}:{f.lineno}:{f.name}" for f in traceback.extract_tb(trace)]
+    name = kind.__name__ if kind else ""
+    _event(logging.ERROR, "internal-error", queue_id, where=where, error=name, detail=quoted, at=" ".join(frames))
+
+
+def started(socket: str, workers: int, version: str) -> None:
+    """The socket is open and the workers run."""
+    _event(logging.INFO, "started", socket=socket, workers=workers, version=version)
+
+
+def stopping(signal_name: str) -> None:
+    """A signal asked smilla to stop; messages in flight may finish."""
+    _event(logging.INFO, "stopping", signal=signal_name)
+
+
+def stopped(in_flight: int) -> None:
+    """All workers are gone; ``in_flight`` messages were cut off (the MTA keeps them)."""
+    _event(logging.INFO, "stopped", in_flight=in_flight)
+
+
+def reloaded() -> None:
+    """The new configuration is in force for messages that begin from now on."""
+    _event(logging.INFO, "reloaded")
+
+
+def reload_failed(fault: str) -> None:
+    """The new configuration has a fault; the old one stays in force."""
+    _event(logging.ERROR, "reload-failed", fault=fault)
+
+
+def restart_needed(option: str) -> None:
+    """An option was changed that a reload cannot change."""
+    _event(logging.WARNING, "restart-needed", option=option)
+
+
+def worker_died(pid: int, status: str, wait_s: float) -> None:
+    """A worker ended by itself and is replaced after ``wait_s`` seconds."""
+    _event(logging.ERROR, "worker-died", pid=pid, status=status, wait_s=wait_s)
+
+
+def runs_as_root() -> None:
+    """smilla keeps root's rights because [milter] user is empty."""
+    _event(logging.WARNING, "runs-as-root", hint="set [milter] user")
+
+
+def resolver_not_validating(nameserver: str, probe: str, detail: str) -> None:
+    """The probe got an answer without AD: nothing that this resolver says is believed."""
+    _event(logging.ERROR, "resolver-not-validating", nameserver=nameserver, probe=probe, detail=detail)
+
+
+def silence() -> None:
+    """No log at all: a command tells on stdout and stderr what there is to tell."""
+    _logger.handlers[:] = [logging.NullHandler()]
+    _logger.propagate = False

@@ -1,0 +1,165 @@
+"""From an address to a key, or to every reason why there is none: discovery, then validity, source by source.
+
+A source that has a usable key ends the search.  Where none has, bogus decides before unreachable, unreachable before
+unusable_key, that before insecure, that before no_key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime
+from functools import lru_cache
+
+from smilla.address import EmailAddress
+from smilla.config import Config
+from smilla.discovery import finder
+from smilla.model import (
+    Assessment,
+    Candidate,
+    DNSSECStatus,
+    Format,
+    KeyLookup,
+    KeyVerdict,
+    PGPKey,
+    Reason,
+    SourceAnswer,
+    SourceFinding,
+    X509Key,
+)
+from smilla.ports import PendingLookup, Ports
+from smilla.validity import pgp, x509
+
+_PRECEDENCE = (
+    KeyVerdict.BOGUS,
+    KeyVerdict.UNREACHABLE,
+    KeyVerdict.UNUSABLE_KEY,
+    KeyVerdict.INSECURE,
+    KeyVerdict.NO_KEY,
+)
+_UNPROVEN = {
+    DNSSECStatus.BOGUS: KeyVerdict.BOGUS,
+    DNSSECStatus.INDETERMINATE: KeyVerdict.BOGUS,
+    DNSSECStatus.UNREACHABLE: KeyVerdict.UNREACHABLE,
+}
+
+
+def begin(address: EmailAddress, ports: Ports, config: Config) -> PendingLookup:
+    """Sends the questions and returns at once."""
+    questions = finder.begin(
+        address, config.keys.sources, ports.resolver, ports.folder, try_lowercase=config.keys.try_lowercase
+    )
+    return PendingLookup(address, questions, ports.clock.monotonic())
+
+
+def finish(pending: PendingLookup, deadline: float, now: datetime, ports: Ports) -> KeyLookup:
+    """Waits for the answers, until ``deadline`` (monotonic seconds) at most, and judges them as of ``now``."""
+    findings = []
+    for question in pending.questions:
+        answer = question.answer(deadline)
+        finding, key = _judge(answer, pending.address, now, ports)
+        findings.append(finding)
+        if key is not None:
+            return _looked_up(pending.address, finding, key, findings)
+    deciding = min(findings, key=lambda finding: _PRECEDENCE.index(finding.verdict))
+    return _looked_up(pending.address, deciding, None, findings)
+
+
+def no_address(recipient: str) -> KeyLookup:
+    """The look-up of a recipient that is no address: nobody can have published a key for it."""
+    reason = Reason("not_an_address", f"{recipient} is not an address of the form local@domain")
+    nobody = EmailAddress("", "", recipient)
+    return KeyLookup(nobody, KeyVerdict.NO_KEY, reason, None, "", None)
+
+
+def _looked_up(
+    address: EmailAddress, deciding: SourceFinding, key: X509Key | PGPKey | None, findings: list[SourceFinding]
+) -> KeyLookup:
+    return KeyLookup(address, deciding.verdict, deciding.reason, key, deciding.source, deciding.status, tuple(findings))
+
+
+def _judge(
+    answer: SourceAnswer, address: EmailAddress, now: datetime, ports: Ports
+) -> tuple[SourceFinding, X509Key | PGPKey | None]:
+    """One source's verdict, and its key where it has a usable one."""
+    if answer.status in _UNPROVEN:
+        verdict = _UNPROVEN[answer.status]
+        return _finding(answer, verdict, Reason(answer.status.value, answer.detail or answer.status.value)), None
+    assessments = tuple(_assess(c, address, now, ports) for c in answer.candidates)
+    if answer.status is DNSSECStatus.INSECURE:
+        return _insecure(answer, assessments), None
+    best = _best(assessments)
+    if best is not None:
+        reason = Reason("usable", _facts_in_words(best))
+        return _finding(answer, KeyVerdict.USABLE, reason, assessments), best.key
+    return _without_key(answer, assessments), None
+
+
+def _insecure(answer: SourceAnswer, assessments: tuple[Assessment, ...]) -> SourceFinding:
+    """An unsigned zone proves nothing: its keys must not be used (RFC 7929 section 5, RFC 8162 section 7)."""
+    if not any(a.meant_for_encryption for a in assessments) and not answer.malformed:
+        return _finding(answer, KeyVerdict.NO_KEY, _absence(answer, assessments), assessments)
+    reason = Reason("insecure", "a key is published, but its zone is not signed, so nothing proves whose it is")
+    stripped = tuple(
+        replace(a, key=None, reasons=(*((reason,) if a.key else ()), *(r for r in a.reasons if not a.key)))
+        for a in assessments
+    )
+    return _finding(answer, KeyVerdict.INSECURE, reason, stripped)
+
+
+def _without_key(answer: SourceAnswer, assessments: tuple[Assessment, ...]) -> SourceFinding:
+    meant = [a for a in assessments if a.meant_for_encryption]
+    if meant:
+        first = meant[0].reasons[0]
+        text = "; ".join(dict.fromkeys(reason.text for a in meant for reason in a.reasons))
+        return _finding(answer, KeyVerdict.UNUSABLE_KEY, Reason(first.code, text), assessments)
+    if answer.malformed:
+        reason = Reason("malformed", f"{answer.malformed} record(s) could not be read")
+        return _finding(answer, KeyVerdict.UNUSABLE_KEY, reason, assessments)
+    return _finding(answer, KeyVerdict.NO_KEY, _absence(answer, assessments), assessments)
+
+
+def _absence(answer: SourceAnswer, assessments: tuple[Assessment, ...]) -> Reason:
+    if assessments:
+        texts = "; ".join(reason.text for a in assessments for reason in a.reasons)
+        return Reason("not_for_encryption", f"what is published is not meant for encryption: {texts}")
+    return Reason("no_key", answer.detail or "nothing is published")
+
+
+def _finding(
+    answer: SourceAnswer, verdict: KeyVerdict, reason: Reason, assessments: tuple[Assessment, ...] = ()
+) -> SourceFinding:
+    return SourceFinding(answer.source, answer.where, verdict, answer.status, answer.ttl_s, reason, assessments)
+
+
+def _assess(candidate: Candidate, address: EmailAddress, now: datetime, ports: Ports) -> Assessment:
+    from_dns = candidate.source != "directory"
+    if candidate.format is Format.SMIME:
+        store = _trust_store(ports.raw_trust_store) if ports.raw_trust_store else None
+        return x509.assess(candidate, address, now, store, require_address=from_dns)
+    return pgp.assess(candidate, address, now, require_user_id=from_dns)
+
+
+@lru_cache(maxsize=4)
+def _trust_store(raw: bytes) -> x509.TrustStore:
+    return x509.load_trust_store(raw)
+
+
+def _best(assessments: Iterable[Assessment]) -> Assessment | None:
+    """The strongest key that is usable, the one that lasts longest among equals (RFC 7929 section 5 leaves the
+    choice open; others take the first that the resolver happens to name)."""
+    usable = [a for a in assessments if a.key is not None]
+    return max(usable, key=_preference, default=None)
+
+
+def _preference(assessment: Assessment) -> tuple[int, float, str]:
+    key = assessment.key
+    if key is None:
+        return (0, 0.0, "")
+    lasts_until = key.expires_at.timestamp() if key.expires_at else float("inf")
+    return (key.strength, lasts_until, key.fingerprint)
+
+
+def _facts_in_words(assessment: Assessment) -> str:
+    key = assessment.key
+    return f"{key.algorithm} key {key.fingerprint}" if key else ""

@@ -1,0 +1,90 @@
+"""A message as octets: header fields split from the body, nothing decoded, nothing reserialised.
+
+Promises: ``parse(raw).raw_unchanged(())`` is ``raw``, whatever ``raw`` is.  Where a line of the header is malformed
+(RFC 5322 section 2.2), the header ends there and that line opens the body: so do Postfix and Sendmail, and so do we.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+from smilla.model import Header, Message
+
+_FIELD = re.compile(rb"([!-9;-~]+[ \t]*):")
+_BARE_LF = re.compile(rb"(?<!\r)\n")
+
+
+class MemoryBody:
+    """A body kept in memory as the blocks in which it came."""
+
+    __slots__ = ("_blocks", "_size")
+
+    def __init__(self, blocks: Sequence[bytes] = ()) -> None:
+        self._blocks = list(blocks)
+        self._size = sum(map(len, blocks))
+
+    def append(self, block: bytes) -> None:
+        """Adds octets at the end."""
+        self._blocks.append(block)
+        self._size += len(block)
+
+    @property
+    def size(self) -> int:
+        """Length in octets."""
+        return self._size
+
+    def blocks(self) -> Iterator[bytes]:
+        """The octets from the beginning."""
+        return iter(self._blocks)
+
+
+def with_crlf(raw: bytes) -> bytes:
+    """The octets with every line end as CRLF; a bare CR stays what it is."""
+    return _BARE_LF.sub(b"\r\n", raw)
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedMessage:
+    """A whole message from a file: the message with CRLF, and the octets that it was made from.
+
+    ``raw_fields`` are the header fields with their line ends, ``raw_rest`` is all after them (the empty line
+    included, where there is one).
+    """
+
+    message: Message
+    raw_fields: tuple[bytes, ...]
+    raw_rest: bytes
+
+    def raw_unchanged(self, removed: Collection[int]) -> bytes:
+        """The octets as they came, without the header fields of the given indexes."""
+        kept = (field for index, field in enumerate(self.raw_fields) if index not in removed)
+        return b"".join(kept) + self.raw_rest
+
+
+def parse(raw: bytes) -> ParsedMessage:
+    """Splits a message whose lines end in LF or CRLF."""
+    fields: list[bytes] = []
+    position = 0
+    while position < len(raw):
+        end = raw.find(b"\n", position) + 1 or len(raw)
+        line = raw[position:end]
+        if line[:1] in (b" ", b"\t") and fields and line.strip():
+            fields[-1] += line
+        elif _FIELD.match(line):
+            fields.append(line)
+        else:
+            break
+        position = end
+    rest = raw[position:]
+    separator = re.match(rb"\r?\n", rest)
+    body = rest[separator.end() :] if separator else rest
+    headers = tuple(_header(field) for field in fields)
+    message = Message(headers, MemoryBody([with_crlf(body)] if body else []))
+    return ParsedMessage(message, tuple(fields), rest)
+
+
+def _header(field: bytes) -> Header:
+    name, _, value = with_crlf(field).partition(b":")
+    return Header(name, value.removesuffix(b"\r\n"))

@@ -1,0 +1,130 @@
+"""The decision table: ``wanted`` before the look-ups, ``decide`` after them.  Pure: no I/O, no clock.
+
+Directions.  In mode outbound all mail is outbound, in mode inbound all is inbound.  In mode auto a message is
+outbound where its client authenticated, came through a listener named ORIGINATING or from one of internal_networks,
+and inbound otherwise; mail from here to a recipient here is inbound for that recipient.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import lru_cache
+
+from smilla.config import Config, Rule, domain_pattern
+from smilla.model import (
+    Action,
+    Classification,
+    Client,
+    Decision,
+    KeyLookup,
+    KeyVerdict,
+    Reason,
+    Recipient,
+)
+
+OUTBOUND, INBOUND = "outbound", "inbound"
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """Whether encryption is wanted for one recipient, and in which direction the message goes for them."""
+
+    wanted: bool
+    direction: str
+    reason: Reason
+
+
+def direction(client: Client, config: Config) -> str:
+    """The direction of a message as a whole."""
+    if config.mode != "auto":
+        return config.mode
+    if client.authenticated_as or client.daemon_name.upper() == "ORIGINATING":
+        return OUTBOUND
+    return OUTBOUND if _is_internal(client.ip, config.internal_networks) else INBOUND
+
+
+@lru_cache(maxsize=4096)
+def _is_internal(ip: str, networks: tuple[str, ...]) -> bool:
+    try:
+        address = ipaddress.ip_address(ip.removeprefix("IPv6:"))
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None) or address
+    return any(mapped in ipaddress.ip_network(network, strict=False) for network in networks)
+
+
+def wanted(recipient: Recipient, message_direction: str, config: Config) -> Wish:
+    """Is a key to be looked up for this recipient?  Known at RCPT, before anything of the message has come."""
+    domain = recipient.address.domain if recipient.address else ""
+    local = is_local(domain, config.local_domains)
+    if config.mode == "auto" and local:
+        return Wish(True, INBOUND, Reason("wanted", f"{domain} is in local_domains"))
+    if message_direction == INBOUND:
+        if local:
+            return Wish(True, INBOUND, Reason("wanted", f"{domain} is in local_domains"))
+        return Wish(False, INBOUND, Reason("not_local", f"inbound, and {domain or 'it'} is not in local_domains"))
+    if local:
+        return Wish(False, OUTBOUND, Reason("local", f"outbound, and {domain} is in local_domains"))
+    return Wish(True, OUTBOUND, Reason("wanted", "outbound, and not in local_domains"))
+
+
+@lru_cache(maxsize=4096)
+def is_local(domain: str, patterns: tuple[str, ...]) -> bool:
+    """Does the domain (lower-case A-labels) match one of local_domains?"""
+    return any(fnmatchcase(domain, domain_pattern(pattern)) for pattern in patterns)
+
+
+def already_encrypted(recipient: Recipient, classification: Classification) -> Decision:
+    """What is encrypted already is left alone, whoever it is for."""
+    return Decision(recipient, Action.UNCHANGED, classification.reason, "already encrypted")
+
+
+def decide(recipient: Recipient, sender: str, wish: Wish, lookup: KeyLookup | None, config: Config) -> Decision:
+    """What happens for one recipient.  ``lookup`` is None only where nothing was wanted."""
+    if not wish.wanted:
+        return Decision(recipient, Action.PLAIN, wish.reason, "mode")
+    if lookup is None:
+        raise AssertionError("encryption was wanted, but nothing was looked up")
+    if lookup.verdict is KeyVerdict.USABLE and lookup.key is not None:
+        return Decision(recipient, Action.ENCRYPT, lookup.reason, "usable key", lookup)
+    action, rule = _action_for(lookup.verdict, recipient, sender, wish.direction, config)
+    return Decision(recipient, action, lookup.reason, rule, lookup)
+
+
+def _action_for(
+    verdict: KeyVerdict, recipient: Recipient, sender: str, towards: str, config: Config
+) -> tuple[Action, str]:
+    """The configured action for a failure, and the name of what configured it."""
+    number, rule = matching_rule(recipient, sender, config.rule)
+    if rule is not None and (value := getattr(rule, verdict.value)):
+        return Action(value), f"rule {number}: {verdict.value}"
+    value = getattr(config.policy, verdict.value) or unusable_default(towards)
+    return Action(value), f"policy: {verdict.value}"
+
+
+def unusable_default(towards: str) -> str:
+    """[policy] unusable_key where it is empty: at rest a refusal would bounce mail that the sender cannot mend."""
+    return "defer" if towards == INBOUND else "refuse"
+
+
+def matching_rule(recipient: Recipient, sender: str, rules: tuple[Rule, ...]) -> tuple[int, Rule | None]:
+    """The first rule that matches and its number (from 1), or (0, None)."""
+    for number, rule in enumerate(rules, 1):
+        if _matches(rule.recipient, recipient.raw.strip("<>")) and _matches(rule.sender, sender):
+            return number, rule
+    return 0, None
+
+
+def _matches(pattern: str, address: str) -> bool:
+    if pattern in ("", "*"):
+        return True
+    if pattern == "<>" or not address:
+        return pattern == "<>" and not address
+    return fnmatchcase(_domain_folded(address), _domain_folded(pattern))
+
+
+def _domain_folded(text: str) -> str:
+    local, at, domain = text.rpartition("@")
+    return local + at + domain_pattern(domain)

@@ -1,0 +1,97 @@
+"""From a message and its ciphertext to the message that is handed back: header fields that go, fields that come, and
+the new body, 7-bit, CRLF, in lines of 76.
+
+The MIME header fields (Content-*) move inside, in their order and with their folding; MIME-Version and all others
+stay where they are, untouched.  A message without any Content-* field goes inside as text/plain, without a charset
+(RFC 2045 section 5.2 says what that means; where the body has 8-bit octets nobody knows their charset).
+"""
+
+from __future__ import annotations
+
+import binascii
+import secrets
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+
+from smilla.model import Message, Rewrite
+
+MARK = "X-Smilla"
+Encrypt = Callable[[Iterable[bytes], int], Iterator[bytes]]
+
+_LINES = 840
+_BLOCK = 57 * _LINES  # 57 octets make a line of 76 (RFC 2045 section 6.8)
+_CUT = struct.Struct("76s" * _LINES)
+
+
+def unchanged(message: Message) -> Rewrite:
+    """The message as it came, but for a mark of ours that came from outside."""
+    return Rewrite(removed=_marks(message))
+
+
+def smime(message: Message, encrypt: Encrypt, *, authenticated: bool = False) -> Rewrite:
+    """application/pkcs7-mime (RFC 8551 sections 3.3 and 3.4); ``encrypt`` makes the DER from the inner octets."""
+    kind = "authEnveloped-data" if authenticated else "enveloped-data"
+    added = (
+        ("Content-Type", f"application/pkcs7-mime; smime-type={kind}; name=smime.p7m"),
+        ("Content-Transfer-Encoding", "base64"),
+        ("Content-Disposition", "attachment; filename=smime.p7m"),
+        (MARK, "encrypted; format=smime"),
+    )
+    return _rewrite(message, added, lambda: base64_lines(encrypt(inner_octets(message), inner_size(message))))
+
+
+def openpgp(message: Message, encrypt: Encrypt) -> Rewrite:
+    """multipart/encrypted (RFC 3156 section 4); ``encrypt`` makes the armour from the inner octets."""
+    boundary = f"smilla-{secrets.token_hex(16)}"
+    added = (
+        ("Content-Type", f'multipart/encrypted; protocol="application/pgp-encrypted";\r\n boundary="{boundary}"'),
+        (MARK, "encrypted; format=openpgp"),
+    )
+    head = (
+        f"--{boundary}\r\nContent-Type: application/pgp-encrypted\r\n\r\nVersion: 1\r\n\r\n"
+        f'--{boundary}\r\nContent-Type: application/octet-stream; name="encrypted.asc"\r\n'
+        f'Content-Disposition: inline; filename="encrypted.asc"\r\n\r\n'
+    ).encode("ascii")
+    tail = f"\r\n--{boundary}--\r\n".encode("ascii")
+    return _rewrite(message, added, lambda: chain([head], encrypt(inner_octets(message), inner_size(message)), [tail]))
+
+
+def _rewrite(message: Message, added: tuple[tuple[str, str], ...], body: Callable[[], Iterator[bytes]]) -> Rewrite:
+    moved = tuple(index for index, header in enumerate(message.headers) if header.name.startswith("content-"))
+    if not any(header.name == "mime-version" for header in message.headers):
+        added = (("MIME-Version", "1.0"), *added)
+    return Rewrite(tuple(sorted((*moved, *_marks(message)))), added, body)
+
+
+def _marks(message: Message) -> tuple[int, ...]:
+    return tuple(index for index, header in enumerate(message.headers) if header.name == MARK.lower())
+
+
+def inner_head(message: Message) -> bytes:
+    """The header of what is encrypted, up to and including its empty line."""
+    fields = [header.raw for header in message.headers if header.name.startswith("content-")]
+    return b"".join(fields or [b"Content-Type: text/plain\r\n"]) + b"\r\n"
+
+
+def inner_octets(message: Message) -> Iterator[bytes]:
+    """What is encrypted, in blocks."""
+    return chain([inner_head(message)], message.body.blocks())
+
+
+def inner_size(message: Message) -> int:
+    """The length of what is encrypted, in octets."""
+    return len(inner_head(message)) + message.body.size
+
+
+def base64_lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """Base64 in lines of 76 with CRLF (RFC 2045 section 6.8), block by block."""
+    held = bytearray()
+    for block in blocks:
+        held += block
+        while len(held) >= _BLOCK:
+            text = binascii.b2a_base64(held[:_BLOCK], newline=False)
+            del held[:_BLOCK]
+            yield b"\r\n".join(_CUT.unpack(text)) + b"\r\n"
+    text = binascii.b2a_base64(held, newline=False)
+    yield b"".join(text[start : start + 76] + b"\r\n" for start in range(0, len(text), 76))

@@ -1,0 +1,56 @@
+"""One message as the MTA tells it, step by step; knows no libmilter type and does no I/O.
+
+Octets are kept as they come: ESMTP parameters, the null sender, header folding, 8-bit values, body chunks of any
+size.  After ``abort`` or the end of a message a new Session begins; the connection's Client goes on.
+"""
+
+from __future__ import annotations
+
+from smilla import address
+from smilla.address import EmailAddress
+from smilla.errors import AddressError
+from smilla.message import MemoryBody
+from smilla.model import Client, Envelope, Header, Message, Recipient
+from smilla.ports import PendingLookup
+
+
+class Session:
+    """Collects the envelope, the header fields and the body of one message, and keeps the look-ups that began."""
+
+    def __init__(self, client: Client, sender: str, parameters: tuple[str, ...] = ()) -> None:
+        self.client = client
+        self.queue_id = ""
+        self.lookups: dict[EmailAddress, PendingLookup] = {}
+        self.sender = sender.strip().removeprefix("<").removesuffix(">")
+        self._parameters = parameters
+        self._recipients: list[Recipient] = []
+        self._headers: list[Header] = []
+        self._body = MemoryBody()
+
+    def recipient(self, raw: str, parameters: tuple[str, ...] = ()) -> Recipient:
+        """An accepted RCPT TO."""
+        try:
+            parsed = address.parse(raw)
+        except AddressError:
+            parsed = None
+        recipient = Recipient(raw.strip(), parsed, parameters)
+        self._recipients.append(recipient)
+        return recipient
+
+    def header(self, raw_name: bytes, raw_value: bytes) -> None:
+        """A header field; folding may come with LF or CRLF, as the MTA has it."""
+        self._headers.append(Header(raw_name, raw_value.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")))
+
+    def body_chunk(self, block: bytes) -> None:
+        """The next octets of the body."""
+        self._body.append(block)
+
+    @property
+    def envelope(self) -> Envelope:
+        """What was said so far."""
+        return Envelope(self.sender, tuple(self._recipients), self._parameters)
+
+    @property
+    def message(self) -> Message:
+        """Header and body so far."""
+        return Message(tuple(self._headers), self._body)

@@ -1,0 +1,318 @@
+"""May this OpenPGP key be used for this address now?  The one gate, the same before either engine.
+
+Promises: any octets give an Assessment in bounded time, never an exception; a key passes only by self-signatures that
+verify here; all reasons against it are collected.  What passes is cut down to what holds, so that an engine that takes
+every encryption subkey takes the right one.
+
+Where the RFCs leave a choice:
+
+* Which subkey?  Sequoia and PGPainless encrypt to every subkey that can encrypt, gpg, RNP and OpenPGP.js to the newest.
+  So does this gate: what a person added last is what that person can read.
+* No key flags?  gpg then lets a key do whatever its algorithm can, Sequoia nothing at all; RFC 9580 says nothing.  Here
+  a key without flags is unusable, because both engines must agree, and no program of this century leaves them out.
+* Which self-signature tells when the primary key expires?  gpg asks direct-key signatures first, Sequoia the primary
+  user ID's.  Here the newest decides, among the user IDs' and a direct-key signature that speaks of expiry at all.
+* A key revoked by another key that it appointed (RFC 9580 section 5.2.3.23) is not resolved, only noted.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from smilla.address import EmailAddress, parse
+from smilla.errors import AddressError, ParseError
+from smilla.model import Assessment, Candidate, PGPKey, Reason
+from smilla.validity import pgp_certificate as cert
+from smilla.validity.pgp_algorithms import can_encrypt, encryption_fault, primary_fault, strength
+from smilla.validity.pgp_certificate import Certificate, Component, Judge, RefusedError, Standing, day
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from smilla.formats.openpgp_keys import Key, Signature
+
+_MAX_USER_ID = 2048  # gpg refuses longer ones
+_FOR_ENCRYPTION = 0x04 | 0x08  # communications or storage (RFC 9580 section 5.2.3.29): nobody keeps them apart
+
+
+def assess(candidate: Candidate, address: EmailAddress, now: datetime, *, require_user_id: bool = True) -> Assessment:
+    """Whether the candidate may be encrypted to for ``address`` at ``now`` (aware, UTC), with every reason.
+
+    ``require_user_id``: a user ID must name the address (RFC 7929 section 5); False where the administrator's word
+    stands for it.
+    """
+    try:
+        certificate = cert.read(candidate)
+        return _Case(candidate, certificate, now).assessment(address, require_user_id)
+    except RefusedError as error:
+        return Assessment(candidate, None, (error.reason,))
+    except ParseError as error:
+        return Assessment(candidate, None, (Reason("malformed", f"not a readable OpenPGP key: {error}"),))
+
+
+@dataclass(slots=True)
+class _UserID:
+    """A user ID: its text for people, the mailbox in it, where it stands."""
+
+    component: Component
+    text: str
+    mailbox: EmailAddress | None
+    standing: Standing
+
+    @property
+    def holds(self) -> bool:
+        return self.standing.binding is not None and self.standing.revoked is None
+
+    @property
+    def against(self) -> list[Reason]:
+        return [self.standing.revoked] if self.standing.revoked else self.standing.faults
+
+
+@dataclass(slots=True)
+class _Encrypter:
+    """A key or subkey whose algorithm is not for signing alone: what binds it, when it expires, what is against it."""
+
+    component: Component
+    key: Key
+    binding: Signature | None
+    flags: int | None
+    genuine: bool
+    expires: int | None
+    against: list[Reason]
+
+    @property
+    def is_meant(self) -> bool:
+        """False where genuine key flags say that it is for something else."""
+        if not self.genuine:
+            return True
+        return bool(self.flags & _FOR_ENCRYPTION) if self.flags is not None else can_encrypt(self.key)
+
+
+class _Case:
+    """One certificate at one time."""
+
+    def __init__(self, candidate: Candidate, certificate: Certificate, now: datetime) -> None:
+        self._candidate = candidate
+        self._certificate = certificate
+        self._primary = certificate.primary
+        self._now = now.timestamp()
+        self._judge = Judge(certificate.primary, now)
+        self._facts = {"version": str(self._primary.version)}
+
+    def assessment(self, address: EmailAddress, require_user_id: bool) -> Assessment:
+        """The gate's word.  Raises RefusedError where the certificate is too much work."""
+        primary = self._primary
+        if primary.version not in (4, 6):
+            return self._unusable([_version_fault(primary.version)])
+        self._describe_primary()
+        fault = primary_fault(primary)
+        if fault and fault.code == "unsupported_algorithm":
+            return self._unusable([fault])
+        self._direct = self._judge.standing("the key", self._certificate.direct, cert.DIRECT_KEY, cert.KEY_REVOCATION)
+        self._user_ids = [self._user_id(component) for component in self._certificate.user_ids]
+        self._self_signature = self._newest_self_signature()
+        self._describe_user_ids()
+        reasons = [fault] if fault else []
+        reasons += self._against_primary()
+        if require_user_id:
+            reasons += self._against_user_ids(address)
+        encrypters = [e for e in self._encrypters() if e.is_meant]
+        if not encrypters:
+            return self._sign_only(reasons)
+        chosen = self._choice(encrypters)
+        if chosen is None:
+            reasons += [reason for e in encrypters for reason in e.against]
+        return self._unusable(reasons) if reasons or chosen is None else self._usable(chosen)
+
+    # --- facts
+
+    def _describe_primary(self) -> None:
+        primary = self._primary
+        self._facts |= {"fingerprint": primary.fingerprint, "algorithm": primary.algorithm_name}
+        self._facts["created"] = day(primary.created)
+
+    def _describe_user_ids(self) -> None:
+        self._facts["user_ids"] = ", ".join(user_id.text for user_id in self._user_ids[:20])
+        signatures = [self._direct.binding, *(u.standing.binding for u in self._user_ids)]
+        if any(s.value(12) for s in signatures if s):
+            self._facts["designated_revoker"] = "named, not resolved"
+
+    # --- the primary key
+
+    def _user_id(self, component: Component) -> _UserID:
+        text = _shown(component.packet.body)
+        what = f"the user ID {text}"
+        standing = self._judge.standing(what, component, cert.CERTIFICATIONS, cert.CERTIFICATION_REVOCATION)
+        mailbox = _mailbox(component.packet.body)
+        if len(component.packet.body) > _MAX_USER_ID:
+            standing.binding = None
+            standing.faults = [Reason("malformed", f"{what} is too long")]
+        return _UserID(component, text, mailbox, standing)
+
+    def _newest_self_signature(self) -> Signature | None:
+        """What tells the primary key's expiry and purpose; of two of the same second, the one that expires first."""
+        found = [user_id.standing.binding for user_id in self._user_ids if user_id.holds]
+        direct = self._direct.binding
+        if direct and (direct.seconds(9) or not any(found)):
+            found.append(direct)
+        present = [s for s in found if s]
+        return max(present, key=lambda s: (s.created, -(s.seconds(9) or 1 << 32)), default=None)
+
+    def _against_primary(self) -> Iterable[Reason]:
+        primary = self._primary
+        if primary.created > self._now:
+            yield Reason("not_yet_valid", f"the key was created on {day(primary.created)}, in the future")
+        if self._direct.revoked:
+            yield self._direct.revoked
+        if self._self_signature is None:
+            faults = self._direct.faults + [reason for user_id in self._user_ids for reason in user_id.against]
+            yield from faults or [Reason("no_self_signature", "the key says nothing about itself")]
+        expires = _expiry(primary, self._self_signature)
+        if expires and expires <= self._now:
+            yield Reason("expired", f"the key expired on {day(expires)}")
+
+    # --- the user IDs
+
+    def _against_user_ids(self, address: EmailAddress) -> Iterable[Reason]:
+        matching = [u for u in self._user_ids if u.mailbox and _names(u.mailbox, address)]
+        if any(user_id.holds for user_id in matching):
+            return
+        for user_id in matching:
+            yield from user_id.against or [Reason("no_self_signature", f"the user ID {user_id.text} is not signed")]
+        if not matching:
+            named = self._facts["user_ids"] or "nobody"
+            yield Reason("other_address", f"the key is for {named}, not for {_shown(address.raw.encode())}")
+
+    # --- the subkeys
+
+    def _encrypters(self) -> Iterable[_Encrypter]:
+        for component in self._certificate.subkeys:
+            if component.key and component.key.version != self._primary.version:
+                component.key = None
+            if component.key:
+                yield self._subkey(component, component.key)
+        if can_encrypt(self._primary):
+            signature = self._self_signature
+            yield self._encrypter(self._certificate.direct, self._primary, signature, signature, [])
+
+    def _subkey(self, component: Component, key: Key) -> _Encrypter:
+        what = f"the subkey {key.key_id}"
+        standing = self._judge.standing(what, component, cert.SUBKEY_BINDING, cert.SUBKEY_REVOCATION)
+        against = [standing.revoked] if standing.revoked else []
+        if standing.binding is None:
+            against += standing.faults or [Reason("no_self_signature", f"{what} is not bound to the key")]
+        return self._encrypter(component, key, standing.binding, standing.stated, against)
+
+    def _encrypter(
+        self, component: Component, key: Key, binding: Signature | None, stated: Signature | None, against: list[Reason]
+    ) -> _Encrypter:
+        what = f"the encryption {'subkey' if key.is_subkey else 'key'} {key.key_id}"
+        expires = _expiry(key, binding)
+        if key.created > self._now:
+            against.append(Reason("not_yet_valid", f"{what} was created on {day(key.created)}, in the future"))
+        if expires and expires <= self._now and key.is_subkey:
+            against.append(Reason("expired", f"{what} expired on {day(expires)}"))
+        if binding and binding.key_flags is None:
+            against.append(Reason("no_key_flags", f"{what} does not say what it is for"))
+        if fault := encryption_fault(key, what):
+            against.append(fault)
+        told = binding or stated
+        flags = told.key_flags if told else None
+        return _Encrypter(component, key, binding, flags, told is not None, expires, against)
+
+    @staticmethod
+    def _choice(encrypters: list[_Encrypter]) -> _Encrypter | None:
+        """The newest subkey that holds, the stronger of two of the same second; the primary key only without any."""
+        holding = [e for e in encrypters if not e.against and e.binding]
+        return max(holding, key=lambda e: (e.key.is_subkey, e.key.created, strength(e.key)), default=None)
+
+    # --- the word
+
+    def _unusable(self, reasons: list[Reason]) -> Assessment:
+        return Assessment(self._candidate, None, tuple(dict.fromkeys(reasons)), facts=self._facts)
+
+    def _sign_only(self, reasons: list[Reason]) -> Assessment:
+        reasons.append(Reason("sign_only", "the key is for signing alone"))
+        return Assessment(self._candidate, None, tuple(dict.fromkeys(reasons)), False, self._facts)
+
+    def _usable(self, chosen: _Encrypter) -> Assessment:
+        ends = [e for e in (_expiry(self._primary, self._self_signature), chosen.expires) if e]
+        expires = min(ends, default=None)
+        until = f"until {day(expires)}" if expires else "without an end"
+        self._facts |= {"subkey": chosen.key.fingerprint, "expires": day(expires) if expires else "never"}
+        self._facts["encryption_algorithm"] = chosen.key.algorithm_name
+        key = PGPKey(
+            raw=self._cut_down(chosen),
+            fingerprint=self._primary.fingerprint,
+            algorithm=chosen.key.algorithm_name,
+            strength=strength(chosen.key),
+            expires_at=datetime.fromtimestamp(expires, UTC) if expires else None,
+            version=self._primary.version,
+        )
+        what = f"{key.algorithm} key {chosen.key.key_id}"
+        reason = Reason("usable", f"the {what} is signed by {key.fingerprint} for encryption and holds {until}")
+        return Assessment(self._candidate, key, (reason,), facts=self._facts)
+
+    def _cut_down(self, chosen: _Encrypter) -> bytes:
+        """The packets that hold, octet for octet as they came.
+
+        A direct-key signature that a newer user ID's overrules is left out, since gpg would believe it first.
+        """
+        parts = [self._primary.packet.raw]
+        direct = self._direct.binding
+        if direct and (direct is self._self_signature or not _outlived(self._primary, direct, self._now)):
+            parts.append(direct.packet.raw)
+        for user_id in self._user_ids:
+            if user_id.holds and user_id.standing.binding:
+                parts += [user_id.component.packet.raw, user_id.standing.binding.packet.raw]
+        if chosen.key.is_subkey and chosen.binding:
+            parts += [chosen.component.packet.raw, chosen.binding.packet.raw]
+        return b"".join(parts)
+
+
+def _version_fault(version: int) -> Reason:
+    if version in (2, 3):
+        return Reason("old_version", f"a version {version} key: its fingerprint can be forged (RFC 9580 section 5.5.2)")
+    if version == 5:
+        return Reason("unsupported_version", "a version 5 (LibrePGP) key, which no other program can read")
+    return Reason("unsupported_version", f"a key of the unknown version {version}")
+
+
+def _expiry(key: Key, signature: Signature | None) -> int | None:
+    """Key expiration is counted from the key's creation, and zero means never (RFC 9580 section 5.2.3.13)."""
+    lifetime = signature.seconds(9) if signature else None
+    return key.created + lifetime if lifetime else None
+
+
+def _outlived(key: Key, signature: Signature, now: float) -> bool:
+    expires = _expiry(key, signature)
+    return expires is not None and expires <= now
+
+
+_ANGLED = re.compile(r"[^<>]*<([^<>]+)>\s*\Z")
+
+
+def _mailbox(user_id: bytes) -> EmailAddress | None:
+    """The address in a user ID: what stands in its only angle brackets, at its end, or all of it."""
+    text = user_id[:_MAX_USER_ID].decode("utf-8", "surrogateescape")
+    angled = _ANGLED.match(text)
+    try:
+        return parse(angled[1] if angled else text)
+    except AddressError:
+        return None
+
+
+def _names(mailbox: EmailAddress, address: EmailAddress) -> bool:
+    """Without regard to case; ``*@domain`` is for all of a domain (RFC 7929 section 5), other wildcards are not."""
+    if mailbox.local_part == "*":
+        return mailbox.domain == address.domain
+    return mailbox.folded == address.folded
+
+
+def _shown(raw: bytes) -> str:
+    """Text from a key or an envelope for logs and people: no control characters, not too long."""
+    text = raw[:200].decode("utf-8", "replace")
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

@@ -1,0 +1,102 @@
+"""Which public-key algorithms of OpenPGP are good enough, and how strong they are (RFC 9580 section 9.1)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from smilla.formats import openpgp_keys as pgp
+from smilla.model import Reason
+from smilla.validity.pgp_signatures import elliptic_point
+
+if TYPE_CHECKING:
+    from smilla.formats.openpgp_keys import Key
+
+_LEAST_BITS = 2048  # RFC 9580 section 12.4
+_MOST_BITS = 16384  # what OpenSSL still calculates with
+_CURVES = {
+    "cv25519": 128,
+    "nistp256": 128,
+    "nistp384": 192,
+    "nistp521": 256,
+    "brainpoolP256r1": 128,
+    "brainpoolP384r1": 192,
+    "brainpoolP512r1": 256,
+}
+_RSA_STRENGTHS = ((2048, 112), (3072, 128), (7680, 192), (15360, 256))  # NIST SP 800-57 part 1, table 2
+_SIGNING_ONLY = (pgp.RSA_SIGN, pgp.DSA, pgp.ECDSA, pgp.EDDSA, pgp.ED25519, pgp.ED448, 30, 31, 32, 33, 34)
+_SIGNERS = (pgp.RSA, pgp.RSA_SIGN, pgp.DSA, pgp.ECDSA, pgp.EDDSA, pgp.ED25519, pgp.ED448)
+_ELGAMAL = (pgp.ELGAMAL, 20)
+
+
+def can_encrypt(key: Key) -> bool:
+    """Whether the algorithm is one that encrypts; an unknown one may."""
+    return key.algorithm not in _SIGNING_ONLY
+
+
+def primary_fault(key: Key) -> Reason | None:
+    """What is against a primary key's algorithm; without it nothing that the key says can be believed."""
+    if key.algorithm not in _SIGNERS:
+        return Reason("unsupported_algorithm", f"the key's algorithm ({key.algorithm_name}) is not known here")
+    if key.numbers and key.numbers[0].bit_length() < _LEAST_BITS:
+        return Reason("weak_key", f"the key is {key.algorithm_name}; under {_LEAST_BITS} bits are too few")
+    return None
+
+
+def encryption_fault(key: Key, what: str) -> Reason | None:
+    """What is against encrypting to the key, whatever its signatures say."""
+    if key.algorithm in _ELGAMAL:
+        return Reason("weak_algorithm", f"{what} is ElGamal, which RFC 9580 section 12.6 forbids")
+    if key.algorithm in (pgp.RSA, pgp.RSA_ENCRYPT):
+        return _rsa_fault(key, what)
+    if key.algorithm == pgp.ECDH:
+        return _ecdh_fault(key, what)
+    if key.algorithm in (pgp.X25519, pgp.X448):
+        return None if any(key.point) else Reason("malformed", f"{what} is no point of its curve")
+    return Reason("unsupported_algorithm", f"{what} is {key.algorithm_name}, which is not known here")
+
+
+def _rsa_fault(key: Key, what: str) -> Reason | None:
+    n, e = key.numbers
+    if n.bit_length() < _LEAST_BITS:
+        return Reason("weak_key", f"{what} is {key.algorithm_name}; under {_LEAST_BITS} bits are too few")
+    if n.bit_length() > _MOST_BITS or e.bit_length() > 64 or e < 3 or not n & e & 1:
+        return Reason("malformed", f"{what} is no RSA key that can be used")
+    return None
+
+
+def _ecdh_fault(key: Key, what: str) -> Reason | None:
+    """Curve, point and key derivation (RFC 9580 section 11.5); version 6 has X25519 in place of cv25519."""
+    if key.curve not in _CURVES or (key.version == 6 and key.curve == "cv25519"):
+        return Reason("unsupported_algorithm", f"{what} is {key.algorithm_name}, which is not known here")
+    if key.kdf[0] not in (8, 9, 10) or key.kdf[1] not in (7, 8, 9):
+        return Reason("unsupported_algorithm", f"{what} derives its keys in a way that is not known here")
+    return None if _is_point(key) else Reason("malformed", f"{what} is no point of its curve")
+
+
+def _is_point(key: Key) -> bool:
+    if key.curve == "cv25519":
+        return len(key.point) == 33 and key.point[0] == 0x40 and any(key.point[1:])
+    try:
+        elliptic_point(key)
+    except ValueError:
+        return False
+    return True
+
+
+def strength(key: Key) -> int:
+    """Bits of security, comparable across algorithms, S/MIME's included."""
+    if key.algorithm == pgp.X448:
+        return 224
+    if key.algorithm in (pgp.RSA, pgp.RSA_ENCRYPT):
+        return rsa_strength(key.numbers[0].bit_length())
+    return _CURVES.get(key.curve, 128)
+
+
+def rsa_strength(bits: int) -> int:
+    """Between the lines of the table the strength is taken to grow evenly: RSA 4096 counts as 142."""
+    low_bits, low = 0, 0
+    for high_bits, high in _RSA_STRENGTHS:
+        if bits <= high_bits:
+            return low + (high - low) * (bits - low_bits) // (high_bits - low_bits)
+        low_bits, low = high_bits, high
+    return low

@@ -1,0 +1,255 @@
+"""What an OpenPGP certificate consists of (RFC 9580 section 10.1.1), and where each part of it stands at one time.
+
+Promises: a part holds only by a self-signature that verifies, is made in the past and has not expired; a revocation
+counts unless it is proven false.  The work is bounded, however the certificate was made up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from smilla.errors import ParseError
+from smilla.formats import openpgp
+from smilla.formats.armour import PUBLIC_KEY, dearmour, is_armoured
+from smilla.formats.openpgp_keys import Key, Signature, parse_key, parse_signature
+from smilla.model import Candidate, Reason
+from smilla.validity.pgp_signatures import Verdict, verify
+
+if TYPE_CHECKING:
+    from smilla.formats.openpgp import Packet
+
+DIRECT_KEY = (0x1F,)
+CERTIFICATIONS = (0x10, 0x11, 0x12, 0x13)
+SUBKEY_BINDING = (0x18,)
+KEY_REVOCATION, SUBKEY_REVOCATION, CERTIFICATION_REVOCATION = 0x20, 0x28, 0x30
+
+_BINARY_ONLY = ("openpgpkey",)  # RFC 7929 section 2.3
+_MAX_OCTETS = 2 * 1024 * 1024
+_MAX_PACKETS = 20_000
+_MAX_VERIFICATIONS = 500
+_IGNORED = (openpgp.MARKER, openpgp.TRUST, openpgp.PADDING)
+
+
+class RefusedError(ParseError):
+    """A candidate that is not one readable public certificate, and why."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.reason = Reason(code, text)
+
+
+@dataclass(slots=True)
+class Component:
+    """The primary key itself, a user ID or a subkey, with the signatures that follow it.
+
+    ``octets`` are what its signatures are made over, before their trailer.
+    """
+
+    packet: Packet
+    octets: bytes
+    key: Key | None = None
+    signatures: list[Signature] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Certificate:
+    """One transferable public key, as published."""
+
+    primary: Key
+    direct: Component
+    user_ids: list[Component] = field(default_factory=list)
+    subkeys: list[Component] = field(default_factory=list)
+
+
+def read(candidate: Candidate) -> Certificate:
+    """The certificate in the candidate's octets.  Raises ParseError, of which RefusedError names what else it is."""
+    raw = candidate.raw
+    if len(raw) > _MAX_OCTETS:
+        raise RefusedError("too_complex", f"{len(raw)} octets are too many for a key")
+    if is_armoured(raw):
+        raw = _dearmoured(candidate)
+    found: Certificate | None = None
+    component: Component | None = None
+    for number, packet in enumerate(openpgp.packets(raw)):
+        _refuse(packet, number, found)
+        if packet.tag == openpgp.PUBLIC_KEY:
+            found, component = _certificate(packet)
+        elif packet.tag not in _IGNORED:
+            if found is None:
+                raise ParseError(f"a packet with tag {packet.tag} where a key must begin")
+            component = _add(found, component, packet)
+    if found is None:
+        raise ParseError("no key in it")
+    return found
+
+
+def _dearmoured(candidate: Candidate) -> bytes:
+    if candidate.source in _BINARY_ONLY:
+        raise RefusedError("armoured", "the record holds ASCII armour; RFC 7929 section 2.3 asks for the binary form")
+    armoured = dearmour(candidate.raw)
+    if armoured.label != PUBLIC_KEY and "PRIVATE" not in armoured.label:
+        raise ParseError(f"the armour holds a {armoured.label}, not a key")
+    return armoured.data
+
+
+def _refuse(packet: Packet, number: int, found: Certificate | None) -> None:
+    if number >= _MAX_PACKETS:
+        raise RefusedError("too_complex", f"more than {_MAX_PACKETS} packets are too many for a key")
+    if packet.tag in (openpgp.SECRET_KEY, openpgp.SECRET_SUBKEY):
+        raise RefusedError("secret_key", "secret key material is published: the key must be revoked and replaced")
+    if packet.tag == openpgp.PUBLIC_KEY and found:
+        raise RefusedError(
+            "several_keys", "there are several keys in it; RFC 7929 section 2.1 asks for one key a record"
+        )
+
+
+def _certificate(packet: Packet) -> tuple[Certificate, Component]:
+    primary = parse_key(packet)
+    direct = Component(packet, primary.signed_octets if primary.fingerprint else b"", primary)
+    return Certificate(primary, direct), direct
+
+
+def _add(found: Certificate, component: Component | None, packet: Packet) -> Component | None:
+    """Puts a packet where it belongs and returns the component that signatures now follow.
+
+    A signature that cannot be read counts as absent.  So does a subkey that cannot be read, with its signatures, and
+    what hangs on a user attribute or on a packet of a kind that need not be understood (RFC 9580 section 4.3).
+    """
+    if packet.tag == openpgp.SIGNATURE:
+        _attach(found, component, packet)
+        return component
+    if packet.tag == openpgp.USER_ID:
+        length = len(packet.body).to_bytes(4, "big")
+        component = Component(packet, found.direct.octets + b"\xb4" + length + packet.body)
+        found.user_ids.append(component)
+        return component
+    if packet.tag == openpgp.PUBLIC_SUBKEY:
+        return _add_subkey(found, packet)
+    if packet.tag == openpgp.USER_ATTRIBUTE or packet.tag >= 40:
+        return None
+    raise ParseError(f"a packet with tag {packet.tag} in a key")
+
+
+def _add_subkey(found: Certificate, packet: Packet) -> Component | None:
+    try:
+        key = parse_key(packet)
+    except ParseError:
+        return None
+    octets = found.direct.octets + key.signed_octets if key.fingerprint else b""
+    component = Component(packet, octets, key)
+    found.subkeys.append(component)
+    return component
+
+
+def _attach(found: Certificate, component: Component | None, packet: Packet) -> None:
+    """Direct-key signatures and key revocations count wherever they stand: a revocation is often just appended."""
+    try:
+        signature = parse_signature(packet)
+    except ParseError:
+        return
+    if signature.type in (*DIRECT_KEY, KEY_REVOCATION):
+        found.direct.signatures.append(signature)
+    elif component is not None:
+        component.signatures.append(signature)
+
+
+# --- where a part stands -----------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Standing:
+    """``binding`` is the newest self-signature that holds, ``stated`` the newest that is at least genuine (weak,
+    expired or from the future); ``revoked`` says when and why; ``faults`` tell why newer signatures do not hold."""
+
+    binding: Signature | None = None
+    stated: Signature | None = None
+    revoked: Reason | None = None
+    faults: list[Reason] = field(default_factory=list)
+
+
+class Judge:
+    """Verifies the self-signatures of one certificate at one time, within a budget."""
+
+    def __init__(self, primary: Key, now: datetime) -> None:
+        self._primary = primary
+        self._now = now.timestamp()
+        self._verifications = 0
+
+    def standing(self, what: str, component: Component, kinds: tuple[int, ...], revocation: int) -> Standing:
+        """Where ``component`` (``what`` in words) stands.  Raises RefusedError where too much work is asked for."""
+        standing = Standing()
+        own = [s for s in component.signatures if s.may_be_by(self._primary)]
+        for signature in sorted((s for s in own if s.type in kinds), key=lambda s: s.created, reverse=True):
+            verdict = self._verify(signature, component)
+            if verdict in (Verdict.VALID, Verdict.WEAK) and standing.stated is None:
+                standing.stated = signature
+            fault = self._fault(what, signature, verdict, component)
+            if fault is None:
+                standing.binding = signature
+                break
+            standing.faults.append(fault)
+        standing.revoked = self._revocation(what, component, own, revocation, standing.binding)
+        return standing
+
+    def _verify(self, signature: Signature, component: Component) -> Verdict:
+        self._verifications += 1
+        if self._verifications > _MAX_VERIFICATIONS:
+            raise RefusedError("too_complex", f"more than {_MAX_VERIFICATIONS} self-signatures are too many for a key")
+        return verify(signature, self._primary, component.octets)
+
+    def _fault(self, what: str, signature: Signature, verdict: Verdict, component: Component) -> Reason | None:
+        made = f"the self-signature of {day(signature.created)} on {what}"
+        if verdict is Verdict.WEAK:
+            return Reason("weak_signature", f"{made} uses MD5 or SHA-1, which proves nothing any more")
+        if verdict is Verdict.UNVERIFIABLE:
+            return Reason("unsupported_signature", f"{made} is of a kind or algorithm that is not known here")
+        born = max(self._primary.created, component.key.created if component.key else 0)
+        if verdict is Verdict.BAD or signature.created < born:
+            return Reason("bad_signature", f"{made} is false")
+        if signature.created > self._now:
+            return Reason("not_yet_valid", f"{made} lies in the future")
+        lifetime = signature.seconds(3)
+        if lifetime and signature.created + lifetime <= self._now:
+            return Reason("expired", f"{made} expired on {day(signature.created + lifetime)}")
+        return None
+
+    def _revocation(
+        self, what: str, component: Component, own: list[Signature], kind: int, binding: Signature | None
+    ) -> Reason | None:
+        """A revocation of a key or subkey holds for ever, that of a user ID until it is certified anew.
+
+        Others: gpg does the same; Sequoia also lets a newer self-signature lift the revocation of a key that was
+        only retired or superseded.  Weak hashes do count here, and so does what cannot be verified: to refuse a good
+        key is a nuisance, to use a revoked one is a leak.  Only what is proven false does not count.
+        """
+        for signature in own:
+            if signature.type != kind:
+                continue
+            verdict = self._verify(signature, component)
+            if verdict is Verdict.BAD:
+                continue
+            if kind == CERTIFICATION_REVOCATION and binding and binding.created > signature.created:
+                continue
+            words = _revocation_words(signature) if verdict is not Verdict.UNVERIFIABLE else "cannot be verified here"
+            return Reason("revoked", f"{what} was revoked on {day(signature.created)} ({words})")
+        return None
+
+
+_REVOCATION_REASONS = {
+    1: "superseded",
+    2: "compromised",
+    3: "retired",
+    32: "no longer valid",
+}  # RFC 9580 section 5.2.3.31
+
+
+def _revocation_words(signature: Signature) -> str:
+    body = signature.value(29)
+    return _REVOCATION_REASONS.get(body[0], "no reason given") if body else "no reason given"
+
+
+def day(seconds: int) -> str:
+    """A date for people: 2026-01-03."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d")

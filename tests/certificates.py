@@ -1,0 +1,129 @@
+"""Certificates for tests, made by cryptography; RSA keys are made once a process, since they take long."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import TYPE_CHECKING
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa, x25519
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cryptography.hazmat.primitives.asymmetric.types import (
+        CertificateIssuerPrivateKeyTypes,
+        CertificatePublicKeyTypes,
+        PrivateKeyTypes,
+    )
+
+NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
+_CURVES: dict[str, type[ec.EllipticCurve]] = {
+    "p256": ec.SECP256R1,
+    "p384": ec.SECP384R1,
+    "p521": ec.SECP521R1,
+    "k256": ec.SECP256K1,
+}
+_KEY_USAGES = (
+    "digital_signature",
+    "content_commitment",
+    "key_encipherment",
+    "data_encipherment",
+    "key_agreement",
+    "key_cert_sign",
+    "crl_sign",
+    "encipher_only",
+    "decipher_only",
+)
+
+
+@cache
+def make_key(kind: str, number: int = 0) -> PrivateKeyTypes:
+    """A private key: rsaBITS, p256, p384, p521, k256, ed25519, ed448, x25519 or dsa; another for each ``number``."""
+    if kind.startswith("rsa"):
+        return rsa.generate_private_key(public_exponent=65537, key_size=int(kind[3:]))
+    if kind in _CURVES:
+        return ec.generate_private_key(_CURVES[kind]())
+    if kind == "dsa":
+        return dsa.generate_private_key(2048)
+    if kind == "ed25519":
+        return ed25519.Ed25519PrivateKey.generate()
+    return ed448.Ed448PrivateKey.generate() if kind == "ed448" else x25519.X25519PrivateKey.generate()
+
+
+def key_usage(*names: str) -> x509.KeyUsage:
+    """The keyUsage extension with these bits."""
+    return x509.KeyUsage(**{name: name in names for name in _KEY_USAGES})
+
+
+def make_certificate(
+    kind: str = "rsa2048",
+    *,
+    email: str | Sequence[str] = (),
+    subject_email: str | None = None,
+    common_name: str = "Hugh",
+    usages: Sequence[str] | None = None,
+    extended: Sequence[x509.ObjectIdentifier] | None = None,
+    ca: bool | None = None,
+    not_before: datetime = NOW - timedelta(days=30),
+    not_after: datetime = NOW + timedelta(days=30),
+    serial: int | None = None,
+    number: int = 0,
+    other_names: Sequence[x509.GeneralName] = (),
+    extensions: Sequence[tuple[x509.ExtensionType, bool]] = (),
+    issuer: tuple[PrivateKeyTypes, bytes] | None = None,
+) -> tuple[PrivateKeyTypes, bytes]:
+    """A private key and its certificate in DER, self-signed unless ``issuer`` (what this function returned) signs."""
+    key = make_key(kind, number)
+    attributes = [x509.NameAttribute(NameOID.COMMON_NAME, common_name)]
+    if subject_email is not None:
+        attributes.append(x509.NameAttribute(NameOID.EMAIL_ADDRESS, subject_email))
+    subject = x509.Name(attributes)
+    signer, issuer_name = (key, subject) if issuer is None else (issuer[0], _subject(issuer[1]))
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer_name)
+        .public_key(_public(key))
+        .serial_number(x509.random_serial_number() if serial is None else serial)
+        .not_valid_before(not_before)
+        .not_valid_after(not_after)
+    )
+    names = [*map(x509.RFC822Name, [email] if isinstance(email, str) else email), *other_names]
+    if names:
+        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+    if usages is not None:
+        builder = builder.add_extension(key_usage(*usages), critical=True)
+    if extended is not None:
+        builder = builder.add_extension(x509.ExtendedKeyUsage(extended), critical=False)
+    if ca is not None:
+        builder = builder.add_extension(x509.BasicConstraints(ca, None), critical=True)
+    for extension, critical in extensions:
+        builder = builder.add_extension(extension, critical)
+    return key, _signed(builder, signer)
+
+
+def to_pem(der: bytes) -> bytes:
+    """The certificate in PEM."""
+    return x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM)
+
+
+def _subject(der: bytes) -> x509.Name:
+    return x509.load_der_x509_certificate(der).subject
+
+
+def _public(key: PrivateKeyTypes) -> CertificatePublicKeyTypes:
+    public: CertificatePublicKeyTypes = key.public_key()  # type: ignore[assignment]  # DH keys are never made here
+    return public
+
+
+def _signed(builder: x509.CertificateBuilder, signer: PrivateKeyTypes) -> bytes:
+    if isinstance(signer, x25519.X25519PrivateKey):  # cannot sign: somebody else's signature stands there
+        signer = make_key("p256")
+    unhashed = isinstance(signer, (ed25519.Ed25519PrivateKey, ed448.Ed448PrivateKey))
+    able: CertificateIssuerPrivateKeyTypes = signer  # type: ignore[assignment]
+    return builder.sign(able, None if unhashed else hashes.SHA256()).public_bytes(Encoding.DER)

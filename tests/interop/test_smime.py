@@ -1,0 +1,195 @@
+"""What we write as S/MIME is opened, octet for octet, by OpenSSL, by NSS and by gpgsm.
+
+What each of them can open at all was found out by running it: NSS 3.87 fails wherever a recipient is EC or OAEP,
+gpgsm 2.2 opens RSA with PKCS #1 v1.5 only, and only OpenSSL reads AES-GCM.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from smilla.address import parse
+from smilla.encrypt import cms
+from smilla.model import Candidate, Format, X509Key
+from smilla.validity.x509 import assess
+from tests.certificates import make_certificate, to_pem
+from tests.programs import require
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+
+pytestmark = pytest.mark.interop
+
+SIZES = [0, 1, 15, 16, 17, 100_000, 5_000_000]
+KINDS = ["rsa2048", "rsa4096", "p256", "p384", "p521"]
+
+
+@dataclass(frozen=True)
+class Recipient:
+    private: PrivateKeyTypes
+    raw: bytes
+    key: X509Key
+
+
+@cache
+def recipient(kind: str, number: int = 0) -> Recipient:
+    """Valid by the clock of the programs, which is the system's."""
+    now = datetime.now(UTC)
+    span = {"not_before": now - timedelta(days=1), "not_after": now + timedelta(days=1)}
+    private, raw = make_certificate(kind, number=number, common_name=f"Hugh {kind} {number}", **span)
+    candidate = Candidate("directory", "x", Format.SMIME, raw)
+    key = assess(candidate, parse("hugh@example.org"), now, require_address=False).key
+    assert isinstance(key, X509Key)
+    return Recipient(private, raw, key)
+
+
+def encrypted(body: bytes, *to: Recipient, cipher: str = "aes256-cbc", rsa_padding: str = "pkcs1") -> bytes:
+    pieces = (body[i : i + 40_000] for i in range(0, len(body), 40_000))
+    return b"".join(cms.encrypt(pieces, len(body), [one.key for one in to], cipher=cipher, rsa_padding=rsa_padding))
+
+
+def run(*command: str | Path, environment: dict[str, str] | None = None) -> None:
+    done = subprocess.run(
+        command, capture_output=True, timeout=60, check=False, env={**os.environ, **(environment or {})}
+    )
+    assert done.returncode == 0, f"{command}: {done.stdout!r} {done.stderr!r}"
+
+
+# --- OpenSSL -----------------------------------------------------------------------------------------------
+
+
+def opened_by_openssl(written: bytes, to: Recipient, folder: Path) -> bytes:
+    require("openssl")
+    (folder / "key.pem").write_bytes(to.private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    (folder / "certificate.pem").write_bytes(to_pem(to.raw))
+    (folder / "message.der").write_bytes(written)
+    arguments = ["-inform", "DER", "-in", folder / "message.der", "-binary", "-out", folder / "plain"]
+    keys = ["-recip", folder / "certificate.pem", "-inkey", folder / "key.pem"]
+    run("openssl", "cms", "-decrypt", *arguments, *keys)
+    return (folder / "plain").read_bytes()
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_openssl_opens_each_kind_of_key_and_size(kind: str, size: int, tmp_path: Path) -> None:
+    body = os.urandom(size)
+    assert opened_by_openssl(encrypted(body, recipient(kind)), recipient(kind), tmp_path) == body
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("size", [0, 1, 16, 100_000])
+def test_openssl_opens_aes_gcm(kind: str, size: int, tmp_path: Path) -> None:
+    body = os.urandom(size)
+    written = encrypted(body, recipient(kind), cipher="aes256-gcm")
+    assert opened_by_openssl(written, recipient(kind), tmp_path) == body
+
+
+@pytest.mark.parametrize("kind", ["rsa2048", "p256"])
+def test_openssl_opens_aes_128(kind: str, tmp_path: Path) -> None:
+    body = os.urandom(1000)
+    assert opened_by_openssl(encrypted(body, recipient(kind), cipher="aes128-cbc"), recipient(kind), tmp_path) == body
+
+
+@pytest.mark.parametrize("cipher", ["aes256-cbc", "aes256-gcm"])
+def test_openssl_opens_oaep(cipher: str, tmp_path: Path) -> None:
+    body = os.urandom(1000)
+    written = encrypted(body, recipient("rsa2048"), cipher=cipher, rsa_padding="oaep-sha256")
+    assert opened_by_openssl(written, recipient("rsa2048"), tmp_path) == body
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_openssl_opens_one_message_with_the_key_of_each_recipient(kind: str, tmp_path: Path) -> None:
+    body = os.urandom(1000)
+    written = encrypted(body, *map(recipient, KINDS))
+    assert opened_by_openssl(written, recipient(kind), tmp_path) == body
+
+
+def test_openssl_does_not_open_with_a_strangers_key(tmp_path: Path) -> None:
+    written = encrypted(b"canary", recipient("p256"))
+    with pytest.raises(AssertionError):
+        opened_by_openssl(written, recipient("p256", 1), tmp_path)
+
+
+# --- NSS ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def nss(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An NSS database with the key of the RSA recipient."""
+    require("certutil", "pk12util", "cmsutil", "openssl")
+    folder = tmp_path_factory.mktemp("nss")
+    run("certutil", "-N", "--empty-password", "-d", f"sql:{folder}")
+    run("pk12util", "-i", pkcs12(recipient("rsa2048"), folder), "-d", f"sql:{folder}", "-W", "secret")
+    return folder
+
+
+def pkcs12(of: Recipient, folder: Path, *options: str) -> Path:
+    """Made by openssl, under the password ``secret``."""
+    (folder / "pair.pem").write_bytes(
+        of.private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + to_pem(of.raw)
+    )
+    pair = folder / "pair.p12"
+    names = ["-name", "hugh", "-passout", "pass:secret"]
+    run("openssl", "pkcs12", "-export", "-in", folder / "pair.pem", "-out", pair, *names, *options)
+    return pair
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("cipher", ["aes256-cbc", "aes128-cbc"])
+def test_nss_opens_rsa(size: int, cipher: str, nss: Path, tmp_path: Path) -> None:
+    body = os.urandom(size)
+    (tmp_path / "message.der").write_bytes(
+        encrypted(body, recipient("rsa2048", 1), recipient("rsa2048"), cipher=cipher)
+    )
+    database = ["-d", f"sql:{nss}", "-p", ""]
+    run("cmsutil", "-D", *database, "-i", tmp_path / "message.der", "-o", tmp_path / "plain")
+    assert (tmp_path / "plain").read_bytes() == body
+
+
+# --- gpgsm -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def gpgsm() -> Iterator[list[str]]:
+    """gpgsm with a home that holds the key of the RSA recipient; a short path, since an agent listens within."""
+    require("gpgsm", "gpgconf", "openssl")
+    home = Path(tempfile.mkdtemp(prefix="gpgsm-", dir="/tmp"))
+    try:
+        command = ["gpgsm", "--homedir", str(home), "--batch", "--no-tty", "--disable-crl-checks"]
+        command += ["--disable-dirmngr", "--pinentry-mode", "loopback", "--passphrase-fd", "0"]
+        (home / "gpg-agent.conf").write_text("allow-loopback-pinentry\n")
+        legacy = ["-certpbe", "PBE-SHA1-3DES", "-keypbe", "PBE-SHA1-3DES", "-macalg", "sha1"]
+        pair = pkcs12(recipient("rsa2048"), home, *legacy)
+        done = subprocess.run(
+            [*command, "--import", pair], input=b"secret\n", capture_output=True, timeout=60, check=False
+        )
+        assert b"imported: 1" in done.stderr, done.stderr
+        yield command
+    finally:
+        run("gpgconf", "--homedir", home, "--kill", "all")
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("others", [(), ("rsa4096",), ("p256",)])
+def test_gpgsm_opens_rsa_also_beside_others(
+    size: int, others: tuple[str, ...], gpgsm: list[str], tmp_path: Path
+) -> None:
+    body = os.urandom(size)
+    (tmp_path / "message.der").write_bytes(encrypted(body, recipient("rsa2048"), *map(recipient, others)))
+    output = ["--output", tmp_path / "plain", "--decrypt", tmp_path / "message.der"]
+    done = subprocess.run([*gpgsm, *output], input=b"secret\n", capture_output=True, timeout=60, check=False)
+    assert (tmp_path / "plain").read_bytes() == body, done.stderr

@@ -1,0 +1,185 @@
+"""Recipients' keys, and the programs with which they open what arrives: openssl and gpg.
+
+The private halves live in the folder that the caller names; gpg's agent is ended by ``OpenPGPKey.close``.
+"""
+
+from __future__ import annotations
+
+import email
+import email.policy
+import shlex
+import subprocess
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from tests.lab.programs import find_program, program_environment
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+
+
+class NotOpenedError(Exception):
+    """The program could not open the message; the text is what it said."""
+
+
+@dataclass(frozen=True)
+class SMIMEKey:
+    """A certificate and its private key, as DER and as PEM files."""
+
+    address: str
+    raw_certificate: bytes
+    certificate_file: Path
+    key_file: Path
+
+    def command(self, message: Path | str) -> list[str]:
+        """The openssl command that opens a message file, written to stdout."""
+        openssl = str(find_program("openssl"))
+        keys = ["-recip", str(self.certificate_file), "-inkey", str(self.key_file)]
+        return [openssl, "cms", "-decrypt", "-in", str(message), *keys]
+
+    def open(self, message: Path) -> bytes:
+        """What is inside an S/MIME message file (header included), octet for octet.  Raises NotOpenedError."""
+        return _run(self.command(message))
+
+
+def make_smime_key(
+    folder: Path,
+    address: str,
+    *,
+    algorithm: str = "rsa2048",
+    not_before: datetime | None = None,
+    not_after: datetime | None = None,
+) -> SMIMEKey:
+    """A self-signed certificate for S/MIME (RFC 8550); ``algorithm`` is rsaBITS, p256, p384 or p521."""
+    curves = {"p256": ec.SECP256R1(), "p384": ec.SECP384R1(), "p521": ec.SECP521R1()}
+    key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
+    if algorithm in curves:
+        key = ec.generate_private_key(curves[algorithm])
+    else:
+        key = rsa.generate_private_key(public_exponent=65537, key_size=int(algorithm.removeprefix("rsa")))
+    is_rsa = algorithm not in curves
+    now = datetime.now(UTC)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, address.partition("@")[0].capitalize())])
+    usage = x509.KeyUsage(
+        digital_signature=True,
+        content_commitment=False,
+        key_encipherment=is_rsa,
+        data_encipherment=False,
+        key_agreement=not is_rsa,
+        key_cert_sign=False,
+        crl_sign=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(not_before or now - timedelta(days=1))
+        .not_valid_after(not_after or now + timedelta(days=30))
+        .add_extension(x509.SubjectAlternativeName([x509.RFC822Name(address)]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION]), critical=False)
+        .add_extension(usage, critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    stem = f"{address}-{algorithm}"
+    certificate_file, key_file = folder / f"{stem}.pem", folder / f"{stem}.key"
+    certificate_file.write_bytes(certificate.public_bytes(Encoding.PEM))
+    key_file.touch(mode=0o600)
+    key_file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return SMIMEKey(address, certificate.public_bytes(Encoding.DER), certificate_file, key_file)
+
+
+@dataclass(frozen=True)
+class OpenPGPKey:
+    """An OpenPGP certificate (binary), and the gpg home that has its secret keys."""
+
+    address: str
+    raw: bytes
+    home: Path
+
+    def command(self, message: Path | str) -> list[str]:
+        """The gpg command that opens an encrypted part, written to stdout."""
+        return [*_gpg(self.home), "--decrypt", str(message)]
+
+    def open(self, message: Path) -> bytes:
+        """What is inside a PGP/MIME message file (RFC 3156 section 4), octet for octet.  Raises NotOpenedError."""
+        part = message.with_suffix(".asc")
+        part.write_bytes(encrypted_part(message.read_bytes()))
+        return _run(self.command(part))
+
+    def close(self) -> None:
+        """Ends the agent that gpg started for this home.  Safe to repeat."""
+        gpgconf = find_program("gpgconf")
+        if self.home.is_dir():
+            subprocess.run([gpgconf, "--homedir", self.home, "--kill", "all"], check=False, capture_output=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def make_openpgp_key(
+    folder: Path, address: str, *, algorithm: str = "future-default", expires: str = "never"
+) -> OpenPGPKey:
+    """A key made by gpg in a home of its own below the folder; ``algorithm`` and ``expires`` as gpg takes them."""
+    home = folder / f"gnupg-{address}"
+    home.mkdir(mode=0o700)
+    key = OpenPGPKey(address, b"", home)
+    try:
+        name = f"{address.partition('@')[0].capitalize()} <{address}>"
+        unlocked = ["--pinentry-mode", "loopback", "--passphrase", ""]
+        _run([*_gpg(home), *unlocked, "--quick-generate-key", name, algorithm, "default", expires])
+        return OpenPGPKey(address, _run([*_gpg(home), "--export", address]), home)
+    except BaseException:
+        key.close()
+        raise
+
+
+def encrypt_openpgp(key: OpenPGPKey, plaintext: bytes) -> bytes:
+    """An armoured message to the key, made by gpg: stands for a sender who encrypts on his own."""
+    return _run(
+        [*_gpg(key.home), "--armor", "--trust-model", "always", "--recipient", key.address, "--encrypt"], plaintext
+    )
+
+
+def encrypted_part(message: bytes) -> bytes:
+    """The second part of a multipart/encrypted message.  Raises NotOpenedError where it is not one."""
+    parsed = email.message_from_bytes(message, policy=email.policy.SMTP)
+    parts = list(parsed.iter_parts()) if parsed.get_content_type() == "multipart/encrypted" else []
+    if [part.get_content_type() for part in parts] != ["application/pgp-encrypted", "application/octet-stream"]:
+        raise NotOpenedError(f"not PGP/MIME but {parsed.get_content_type()}")
+    payload = parts[1].get_payload(decode=True)
+    return payload if isinstance(payload, bytes) else b""
+
+
+def shown(command: Sequence[str]) -> str:
+    """A command as a person would type it."""
+    return shlex.join([Path(command[0]).name, *command[1:]])
+
+
+def _gpg(home: Path) -> list[str]:
+    return [str(find_program("gpg")), "--homedir", str(home), "--batch", "--no-tty", "--quiet", "--yes"]
+
+
+def _run(command: Sequence[str], octets: bytes = b"") -> bytes:
+    environment = program_environment(Path(command[0]))
+    result = subprocess.run(command, input=octets, env=environment, check=False, capture_output=True)
+    if result.returncode != 0:
+        raise NotOpenedError(f"{shown(command)}: {result.stderr.decode(errors='replace').strip()}")
+    return result.stdout

@@ -1,0 +1,264 @@
+"""A Postfix of its own in a folder, run in the foreground, without touching one that the machine may have.
+
+    client -> smtpd (with milter) -> cleanup -> queue -> virtual -> Maildir            home.test
+    client -> smtpd (none)        ->                  -> smtp    -> the sink's port    everything else
+
+Postfix's master insists on root.  It also wants a user and a group of its own; where "postfix" and "postdrop" do not
+exist, two of Debian's unused system accounts stand in (none is created).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import os
+import pwd
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Self
+
+from tests.lab.processes import LOOPBACK, Child, free_port, wait_until
+from tests.lab.programs import postfix_daemons, program_environment
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+    from types import TracebackType
+
+LOCAL_DOMAIN = "home.test"
+MAILBOXES = ("alice", "bob", "carol", "dave", "postmaster")
+_QUEUES = ("active", "bounce", "corrupt", "defer", "deferred", "flush", "hold", "incoming", "private", "saved", "trace")
+_OWNERS = ("postfix", "uucp")
+_GROUPS = ("postdrop", "operator", "staff")
+
+_SERVICES = """\
+pickup    unix  n - n 60    1 pickup
+cleanup   unix  n - n -     0 cleanup
+qmgr      unix  n - n 300   1 qmgr
+tlsmgr    unix  - - n 1000? 1 tlsmgr
+rewrite   unix  - - n -     - trivial-rewrite
+bounce    unix  - - n -     0 bounce
+defer     unix  - - n -     0 bounce
+trace     unix  - - n -     0 bounce
+verify    unix  - - n -     1 verify
+flush     unix  n - n 1000? 0 flush
+proxymap  unix  - - n -     - proxymap
+proxywrite unix - - n -     1 proxymap
+smtp      unix  - - n -     - smtp
+relay     unix  - - n -     - smtp
+showq     unix  n - n -     - showq
+error     unix  - - n -     - error
+retry     unix  - - n -     - error
+discard   unix  - - n -     - discard
+local     unix  - n n -     - local
+virtual   unix  - n n -     - virtual
+anvil     unix  - - n -     1 anvil
+scache    unix  - - n -     1 scache
+postlog   unix-dgram n - n - 1 postlogd
+"""
+
+
+@dataclass
+class Listener:
+    """An smtpd of its own on a loopback port: its milters, in Postfix's notation, and further options of main.cf."""
+
+    milters: Sequence[str] = ()
+    options: dict[str, str] = field(default_factory=dict)
+    port: int = field(default_factory=free_port)
+
+
+class Postfix:
+    """Postfix with the listeners given.  Needs root.
+
+    Mail for the MAILBOXES at ``home.test`` goes into a Maildir each; everything else goes, without a look-up, to
+    ``sink_port``.
+    ``parameters`` are further lines of main.cf.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        sink_port: int,
+        listeners: Sequence[Listener],
+        parameters: dict[str, str] | None = None,
+    ) -> None:
+        self.folder = folder
+        self.sink_port = sink_port
+        self.listeners = list(listeners)
+        self.parameters = parameters or {}
+        self._child: Child | None = None
+
+    @property
+    def log(self) -> str:
+        """All that Postfix logged."""
+        path = self.folder / "maillog"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    @property
+    def queue(self) -> Path:
+        """The queue directory."""
+        return self.folder / "queue"
+
+    def maildir(self, local_part: str) -> Path:
+        """Where mail for local_part@home.test arrives (the folder ``new`` within the Maildir)."""
+        return self.folder / "mail" / local_part / "new"
+
+    def wait_for_mail(self, local_part: str, count: int = 1, timeout_s: float = 20) -> list[Path]:
+        """Waits until this many files are in a Maildir; raises TimeoutError."""
+        folder = self.maildir(local_part)
+
+        def files() -> list[Path]:
+            return sorted(folder.iterdir()) if folder.is_dir() else []
+
+        if not wait_until(lambda: len(files()) >= count, timeout_s):
+            raise TimeoutError(f"{len(files())} of {count} messages in {folder} after {timeout_s:g} s")
+        return files()
+
+    def queued(self) -> list[Path]:
+        """The queue files that hold mail now."""
+        places = ("maildrop", "incoming", "active", "deferred", "hold")
+        return [path for place in places for path in (self.queue / place).rglob("*") if path.is_file()]
+
+    def wait_until_empty(self, timeout_s: float = 20) -> None:
+        """Waits until no mail is queued; raises TimeoutError."""
+        if not wait_until(lambda: not self.queued(), timeout_s):
+            raise TimeoutError(f"still queued after {timeout_s:g} s: {self.queued()}")
+
+    def start(self) -> Self:
+        """Writes the configuration, makes the folders and starts master.  Raises ChildError or MissingProgramError."""
+        daemons = postfix_daemons()
+        master = daemons / "master"
+        owner, group = _owner(), _group()
+        self._make_folders(owner, group)
+        environment = program_environment(master) | {"MAIL_CONFIG": str(self.folder / "etc")}
+        self._configure(daemons, owner, group, sorted({"LD_LIBRARY_PATH", "MAIL_CONFIG"} & environment.keys()))
+        self._child = Child(
+            "postfix", [master, "-d", "-c", self.folder / "etc"], self.folder / "master.log", environment=environment
+        )
+        try:
+            # master logs this once it listens everywhere; to connect instead would trouble the milters.
+            self._child.start(ready=lambda: "daemon started" in self.log)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                (self.folder / "master.log").open("a").write(self.log)
+            self.stop()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """Ends master and all its children.  Safe to repeat."""
+        if self._child is not None:
+            self._child.stop()
+            self._child = None
+
+    def __enter__(self) -> Self:
+        return self if self._child else self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _make_folders(self, owner: pwd.struct_passwd, group: grp.struct_group) -> None:
+        for name in ("etc", "queue", "queue/pid"):
+            (self.folder / name).mkdir(mode=0o755, parents=True, exist_ok=True)
+        for name in (*(f"queue/{queue}" for queue in _QUEUES), "data", "queue/public", "queue/maildrop"):
+            path = self.folder / name
+            path.mkdir(exist_ok=True)
+            shared = name in ("queue/public", "queue/maildrop")
+            os.chown(path, owner.pw_uid, group.gr_gid if shared else owner.pw_gid)
+            path.chmod({"queue/public": 0o710, "queue/maildrop": 0o730}.get(name, 0o700))
+        nobody = pwd.getpwnam("nobody")
+        mail = self.folder / "mail"
+        mail.mkdir(exist_ok=True)
+        os.chown(mail, nobody.pw_uid, nobody.pw_gid)
+
+    def _configure(
+        self, daemons: Path, owner: pwd.struct_passwd, group: grp.struct_group, passed_on: Sequence[str]
+    ) -> None:
+        etc = self.folder / "etc"
+        nobody = pwd.getpwnam("nobody")
+        root = daemons.parents[3] if daemons.parent.name == "postfix" else daemons.parents[2]
+        (etc / "mailboxes").write_text("".join(f"{name}@{LOCAL_DOMAIN} {name}/\n" for name in MAILBOXES))
+        (etc / "dynamicmaps.cf").write_text("")
+        settings = {
+            "compatibility_level": "3.6",
+            "config_directory": str(etc),
+            "queue_directory": str(self.queue),
+            "data_directory": str(self.folder / "data"),
+            "daemon_directory": str(daemons),
+            "command_directory": str(root / "usr/sbin"),
+            "meta_directory": str(etc),
+            "shlib_directory": str(daemons.parent),
+            "import_environment": " ".join(["MAIL_CONFIG", "TZ", "LANG=C", *passed_on]),
+            "maillog_file": str(self.folder / "maillog"),
+            "maillog_file_prefixes": str(self.folder),
+            "mail_owner": owner.pw_name,
+            "setgid_group": group.gr_name,
+            "default_privs": "nobody",
+            "myhostname": "mta.test",
+            "mydestination": "",
+            "mynetworks": f"{LOOPBACK}/32",
+            "inet_interfaces": LOOPBACK,
+            "inet_protocols": "ipv4",
+            "smtpd_peername_lookup": "no",
+            "local_header_rewrite_clients": "",
+            "alias_maps": "",
+            "alias_database": "",
+            "local_recipient_maps": "",
+            "virtual_mailbox_domains": LOCAL_DOMAIN,
+            "virtual_mailbox_base": str(self.folder / "mail"),
+            "virtual_mailbox_maps": f"texthash:{etc}/mailboxes",
+            "virtual_uid_maps": f"static:{nobody.pw_uid}",
+            "virtual_gid_maps": f"static:{nobody.pw_gid}",
+            "virtual_mailbox_limit": "0",
+            "message_size_limit": "104857600",
+            "relayhost": f"[{LOOPBACK}]:{self.sink_port}",
+            "smtp_dns_support_level": "disabled",
+            "smtp_host_lookup": "native",
+            "smtp_tls_security_level": "none",
+            "smtpd_tls_security_level": "none",
+            "smtpd_relay_restrictions": "permit_mynetworks, reject",
+            "smtpd_client_connection_count_limit": "0",
+            "milter_default_action": "tempfail",
+            "minimal_backoff_time": "1s",
+            "maximal_backoff_time": "2s",
+            "queue_run_delay": "1s",
+            **self.parameters,
+        }
+        main = etc / "main.cf"
+        main.write_text("".join(f"{name} = {value}\n" for name, value in settings.items()))
+        # Postfix waits up to two seconds for a file that somebody still seems to be editing.
+        os.utime(main, (0, main.stat().st_mtime - 60))
+        (etc / "master.cf").write_text(_SERVICES + "".join(_service(listener) for listener in self.listeners))
+
+
+def _service(listener: Listener) -> str:
+    options = {"smtpd_milters": ",".join(listener.milters), **listener.options}
+    words = "".join(f"  -o {{ {name} = {value} }}\n" for name, value in options.items())
+    return f"{LOOPBACK}:{listener.port} inet n - n - - smtpd\n{words}"
+
+
+def queue_id(reply: str) -> str | None:
+    """The queue ID in Postfix's reply to an accepted message."""
+    found = re.search(r"queued as (\w+)", reply)
+    return found[1] if found else None
+
+
+def log_lines_of(log: str, queue_id: str) -> list[str]:
+    """Postfix's log lines about one queue ID."""
+    return re.findall(rf"^.*: {re.escape(queue_id)}: .*$", log, re.MULTILINE)
+
+
+def _owner() -> pwd.struct_passwd:
+    for name in _OWNERS:
+        with contextlib.suppress(KeyError):
+            return pwd.getpwnam(name)
+    raise KeyError(f"none of the users {', '.join(_OWNERS)} exists")
+
+
+def _group() -> grp.struct_group:
+    for name in _GROUPS:
+        with contextlib.suppress(KeyError):
+            return grp.getgrnam(name)
+    raise KeyError(f"none of the groups {', '.join(_GROUPS)} exists")

@@ -1,0 +1,64 @@
+"""Finds the programs that the laboratory runs: those of the system, else those that contrib/setup unpacked.
+
+Nothing is installed for the laboratory: contrib/setup unpacks nsd, unbound and Postfix into ``.cache/programs``
+(or the folder that SMILLA_PROGRAMS names), where their libraries are found through LD_LIBRARY_PATH only.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+_SYSTEM_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/local/bin", "/usr/bin", "/bin")
+_POSTFIX_DAEMONS = ("usr/lib/postfix/sbin", "usr/libexec/postfix")
+
+
+class MissingProgramError(Exception):
+    """A program is neither on the system nor unpacked; the text says what to run."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} is missing: run 'make setup' (looked in PATH and in {unpacked_folder()})")
+        self.name = name
+
+
+def unpacked_folder() -> Path:
+    """The folder into which contrib/setup unpacks packages."""
+    return Path(os.environ.get("SMILLA_PROGRAMS") or REPOSITORY / ".cache" / "programs")
+
+
+def find_program(name: str) -> Path:
+    """The path of a program; an unpacked one goes before the system's, for setup unpacks only what is not usable
+    there.  Raises MissingProgramError."""
+    unpacked = unpacked_folder()
+    search = [str(unpacked / folder) for folder in ("usr/sbin", "usr/bin")]
+    search += [os.environ.get("PATH", ""), *_SYSTEM_FOLDERS]
+    found = shutil.which(name, path=os.pathsep.join(search))
+    if found is None:
+        raise MissingProgramError(name)
+    return Path(found)
+
+
+def postfix_daemons() -> Path:
+    """The folder of Postfix's daemons (master, smtpd …).  Raises MissingProgramError."""
+    for root in (unpacked_folder(), Path("/")):
+        for folder in _POSTFIX_DAEMONS:
+            if (root / folder / "master").exists():
+                return root / folder
+    raise MissingProgramError("postfix")
+
+
+def program_environment(path: Path) -> dict[str, str]:
+    """The environment to run a program in: this process's, and the unpacked libraries where the program is one of
+    the unpacked."""
+    environment = {**os.environ, "LC_ALL": "C.UTF-8"}
+    unpacked = unpacked_folder()
+    if path.is_relative_to(unpacked):
+        libraries = [
+            unpacked / "usr/lib/postfix",
+            *unpacked.glob("usr/lib/*-linux-gnu*"),
+            *unpacked.glob("lib/*-linux-gnu*"),
+        ]
+        environment["LD_LIBRARY_PATH"] = os.pathsep.join(str(folder) for folder in libraries if folder.is_dir())
+    return environment

@@ -1,0 +1,113 @@
+"""The laboratory as fixtures: one DNS and one set of keys a session, Postfix and smilla for each test that asks.
+
+Without the programs, or without root, the tests are skipped; with CI set, they fail.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn, Protocol
+
+import pytest
+
+from tests.lab.chain import Chain
+from tests.lab.dns import DNSLab
+from tests.lab.keys import OpenPGPKey, SMIMEKey, make_openpgp_key, make_smime_key
+from tests.lab.programs import MissingProgramError, find_program, postfix_daemons
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.lab.smilla import Settings
+
+_PROGRAMS = ("nsd", "unbound", "ldns-keygen", "ldns-signzone", "openssl", "gpg", "gpgconf")
+
+
+@dataclass(frozen=True)
+class Keys:
+    """alice has a certificate (RSA), erin one (P-256), bob an OpenPGP key, all in r.test; ``impostor`` is a forger's
+    certificate for alice."""
+
+    alice: SMIMEKey
+    erin: SMIMEKey
+    bob: OpenPGPKey
+    impostor: SMIMEKey
+
+
+class ChainFactory(Protocol):
+    """Starts Postfix with a filter for each settings given by name ("outbound" for the usual one)."""
+
+    def __call__(self, settings: Settings | None = None, **filters: Settings) -> Chain:
+        """The running chain; it ends with the test."""
+
+
+def _cannot(reason: str) -> NoReturn:
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def folder() -> Iterator[Path]:
+    """A temporary folder that every user may enter, removed at the end."""
+    try:
+        postfix_daemons()
+        for program in _PROGRAMS:
+            find_program(program)
+    except MissingProgramError as error:
+        _cannot(str(error))
+    path = Path(tempfile.mkdtemp(prefix="smilla-live-"))
+    path.chmod(0o755)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path)
+
+
+@pytest.fixture(scope="session")
+def keys(folder: Path) -> Iterator[Keys]:
+    """The recipients' keys."""
+    place = folder / "keys"
+    other = folder / "impostor"
+    place.mkdir()
+    other.mkdir()
+    with make_openpgp_key(place, "bob@r.test") as bob:
+        yield Keys(
+            alice=make_smime_key(place, "alice@r.test"),
+            erin=make_smime_key(place, "erin@r.test", algorithm="p256"),
+            bob=bob,
+            impostor=make_smime_key(other, "alice@r.test"),
+        )
+
+
+@pytest.fixture(scope="session")
+def lab(folder: Path, keys: Keys) -> Iterator[DNSLab]:
+    """The DNS, with the keys in r.test and the same records for the same local parts in each other zone."""
+    dns = DNSLab(folder / "dns").add_usual_zones()
+    for zone in [zone for zone in dns.zones.values() if zone.name != "test"]:
+        zone.add_smimea(f"alice@{zone.name}", keys.alice.raw_certificate)
+        zone.add_smimea(f"erin@{zone.name}", keys.erin.raw_certificate)
+        zone.add_openpgpkey(f"bob@{zone.name}", keys.bob.raw)
+    with dns:
+        yield dns
+
+
+@pytest.fixture
+def chain(folder: Path, lab: DNSLab) -> Iterator[ChainFactory]:
+    """A factory for Postfix with smilla; what it made ends with the test."""
+    if os.geteuid() != 0:
+        _cannot("Postfix's master needs root: run 'make test'")
+    with contextlib.ExitStack() as stack:
+
+        def make(settings: Settings | None = None, **filters: Settings) -> Chain:
+            wanted = {"outbound": settings, **filters} if settings is not None else filters
+            place = Path(tempfile.mkdtemp(prefix="chain-", dir=folder))
+            stack.callback(shutil.rmtree, place)
+            return stack.enter_context(Chain(place, lab.resolver, wanted))
+
+        yield make

@@ -1,0 +1,260 @@
+"""What counts as enveloped data, and what only looks like it; one fault each."""
+
+from __future__ import annotations
+
+import os
+import tracemalloc
+from typing import TYPE_CHECKING
+
+import pytest
+from asn1crypto import cms as oracle
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import pkcs7
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from smilla.formats import der
+from smilla.formats.cms import AUTH_ENVELOPED_DATA, ENVELOPED_DATA, EnvelopedCheck, is_enveloped
+from tests.certificates import make_certificate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TEXT = b"This is the canary: plain text that anybody can read, and it goes on for quite a while here. " * 20
+AES_CBC = "2.16.840.1.101.3.4.1.42"
+AES_GCM = "2.16.840.1.101.3.4.1.46"
+END = b"\0\0"
+
+ISSUER_AND_SERIAL = der.sequence(der.sequence(), der.integer(7))
+RSA = der.sequence(der.oid("1.2.840.113549.1.1.1"), der.null())
+KEY_TRANSPORT = der.sequence(der.integer(0), ISSUER_AND_SERIAL, RSA, der.octet_string(bytes(range(256))))
+KEY_AGREEMENT = der.context(1, der.integer(3), der.context(0, der.sequence()), RSA, der.sequence(ISSUER_AND_SERIAL))
+KEK = der.context(2, der.integer(4), der.sequence(), RSA, der.octet_string(b"k"))
+PASSWORD = der.context(3, der.integer(0), der.context(0, RSA), RSA, der.octet_string(b"k"))
+OTHER = der.context(4, der.oid("1.2.840.113549.1.9.16.13.3"), der.sequence())
+
+
+def algorithm(oid: str = AES_CBC) -> bytes:
+    return der.sequence(der.oid(oid), der.octet_string(bytes(16)))
+
+
+def content_info(data: bytes, content_type: str = ENVELOPED_DATA) -> bytes:
+    return der.sequence(der.oid(content_type), der.context(0, data))
+
+
+def encrypted_content(ciphertext: bytes | None = None, cipher: str = AES_CBC) -> bytes:
+    content = der.context(0, os.urandom(320) if ciphertext is None else ciphertext, constructed=False)
+    return der.sequence(der.oid("1.2.840.113549.1.7.1"), algorithm(cipher), content)
+
+
+def enveloped(*recipients: bytes, info: bytes | None = None, after: bytes = b"") -> bytes:
+    infos = der.set_of(*(recipients or (KEY_TRANSPORT,)))
+    return content_info(der.sequence(der.integer(0), infos, encrypted_content() if info is None else info, after))
+
+
+def auth_enveloped(*after: bytes) -> bytes:
+    info = encrypted_content(os.urandom(333), AES_GCM)
+    data = der.sequence(der.integer(0), der.set_of(KEY_TRANSPORT), info, *after)
+    return content_info(data, AUTH_ENVELOPED_DATA)
+
+
+def in_ber(*segments: bytes) -> bytes:
+    """As a client writes it in one pass: every outer element of indefinite length, the ciphertext in segments."""
+    content = b"\xa0\x80" + b"".join(map(der.octet_string, segments)) + END
+    info = b"\x30\x80" + der.oid("1.2.840.113549.1.7.1") + algorithm() + content + END
+    data = b"\x30\x80" + der.integer(0) + b"\x31\x80" + KEY_TRANSPORT + END + info + END
+    return b"\x30\x80" + der.oid(ENVELOPED_DATA) + b"\xa0\x80" + data + END + END
+
+
+def check(raw: bytes) -> EnvelopedCheck:
+    whole = is_enveloped([raw])
+    assert whole == is_enveloped(raw[i : i + 1] for i in range(len(raw)))
+    return whole
+
+
+@pytest.mark.parametrize("recipient", [KEY_TRANSPORT, KEY_AGREEMENT, KEK, PASSWORD, OTHER])
+def test_every_kind_of_recipient_info_is_enveloped_data(recipient: bytes) -> None:
+    assert check(enveloped(recipient)) == EnvelopedCheck(True, "enveloped", "enveloped-data", ENVELOPED_DATA)
+
+
+def test_a_thousand_recipients_are_enveloped_data() -> None:
+    assert is_enveloped([enveloped(*[KEY_TRANSPORT] * 1000)]).encrypted
+
+
+def test_originator_info_and_unprotected_attributes_are_enveloped_data() -> None:
+    data = der.sequence(
+        der.integer(2), der.context(0), der.set_of(KEY_TRANSPORT), encrypted_content(), der.context(1, der.sequence())
+    )
+    assert check(content_info(data)).encrypted
+
+
+def test_authenveloped_data_is_encrypted() -> None:
+    found = check(auth_enveloped(der.octet_string(bytes(16))))
+    assert found == EnvelopedCheck(True, "enveloped", "authEnveloped-data", AUTH_ENVELOPED_DATA)
+    assert check(auth_enveloped(der.context(1), der.octet_string(bytes(16)), der.context(2))).encrypted
+
+
+def test_authenveloped_data_without_its_mac_is_not() -> None:
+    assert check(auth_enveloped()).code == "malformed"
+
+
+def test_ber_of_indefinite_length_is_enveloped_data() -> None:
+    assert check(in_ber(os.urandom(160), os.urandom(160))).encrypted
+
+
+@pytest.mark.parametrize("space", [b"\r\n", b"\n\n \t"])
+def test_white_space_may_follow(space: bytes) -> None:
+    assert check(enveloped() + space).encrypted
+    assert check(in_ber(os.urandom(32)) + space).encrypted
+
+
+@pytest.mark.parametrize("after", [TEXT, b"\r\n\r\nx", END, enveloped()])
+def test_anything_else_may_not_follow(after: bytes) -> None:
+    assert check(enveloped() + after).code == "malformed"
+
+
+def test_an_object_identifier_before_readable_text_is_not_encrypted() -> None:
+    assert check(der.sequence(der.oid(ENVELOPED_DATA)) + TEXT).code == "malformed"
+    assert check(der.sequence(der.oid(ENVELOPED_DATA), TEXT)).code == "malformed"
+    assert check(content_info(TEXT)).code == "malformed"
+    assert check(content_info(der.octet_string(TEXT))).code == "malformed"
+
+
+@pytest.mark.parametrize("text", [TEXT, ("Grüße aus Köln, schöne Straße. " * 99).encode("latin-1")])
+def test_text_in_the_place_of_ciphertext_is_not_encrypted(text: bytes) -> None:
+    text = text[: len(text) // 16 * 16]
+    assert check(enveloped(info=encrypted_content(text))).code == "readable"
+    assert check(in_ber(text)).code == "readable"
+
+
+def test_text_in_a_script_beyond_ascii_is_not_encrypted() -> None:
+    assert (
+        check(enveloped(info=encrypted_content(("Добрый день, дорогие друзья " * 16).encode()[:320]))).code
+        == "readable"
+    )
+
+
+@pytest.mark.parametrize(
+    "oid", ["1.2.840.113549.1.9.16.3.8", "2.16.840.1.101.3.4.2.1", "1.2.840.113549.1.7.1", "2.5.8"]
+)
+def test_what_is_no_cipher_does_not_encrypt(oid: str) -> None:
+    assert check(enveloped(info=encrypted_content(cipher=oid))).code == "unknown_cipher"
+
+
+def test_a_set_of_no_recipients_is_not_encrypted() -> None:
+    data = der.sequence(der.integer(0), der.set_of(), encrypted_content())
+    assert "nobody" in check(content_info(data)).reason
+
+
+@pytest.mark.parametrize(
+    "recipient",
+    [
+        der.octet_string(TEXT),
+        der.sequence(),
+        der.sequence(der.octet_string(TEXT)),
+        der.sequence(der.integer(0), ISSUER_AND_SERIAL, RSA, der.octet_string(b"k"), der.octet_string(TEXT)),
+        der.context(5, der.integer(0)),
+        der.sequence(*[der.null()] * 9),
+    ],
+)
+def test_a_recipient_info_of_no_known_form_is_not_encrypted(recipient: bytes) -> None:
+    assert check(enveloped(recipient)).code == "malformed"
+
+
+def test_detached_ciphertext_is_not_encrypted() -> None:
+    info = der.sequence(der.oid("1.2.840.113549.1.7.1"), algorithm())
+    assert check(enveloped(info=info)).code == "no_content"
+
+
+@pytest.mark.parametrize("size", [0, 1, 15, 17, 319])
+def test_ciphertext_that_is_not_whole_blocks_is_not_encrypted(size: int) -> None:
+    assert check(enveloped(info=encrypted_content(os.urandom(size)))).code == "malformed"
+
+
+def test_a_field_too_many_is_not_encrypted() -> None:
+    assert check(enveloped(after=der.octet_string(TEXT))).code == "malformed"
+    assert check(der.sequence(der.oid(ENVELOPED_DATA), der.read(enveloped()).content)).code == "malformed"
+
+
+@pytest.mark.parametrize(
+    "whole", [enveloped(), in_ber(os.urandom(64), os.urandom(64)), auth_enveloped(der.octet_string(b"m"))]
+)
+def test_data_cut_off_anywhere_is_not_encrypted(whole: bytes) -> None:
+    assert is_enveloped([whole]).encrypted
+    assert not any(is_enveloped([whole[:end]]).encrypted for end in range(len(whole)))
+
+
+@pytest.mark.parametrize(
+    ("content_type", "word"),
+    [("1.2.840.113549.1.7.2", "signed"), ("1.2.840.113549.1.9.16.1.9", "compressed"), ("1.2.3.4", "another type")],
+)
+def test_other_cms_content_is_not_encrypted_and_says_what_it_is(content_type: str, word: str) -> None:
+    found = check(content_info(der.sequence(der.integer(1)), content_type))
+    assert (found.code, found.content_type) == ("not_enveloped", content_type)
+    assert word in found.reason
+
+
+def test_signed_data_of_cryptography_is_not_encrypted() -> None:
+    key, raw = make_certificate()
+    assert isinstance(key, RSAPrivateKey)
+    builder = pkcs7.PKCS7SignatureBuilder().set_data(TEXT)
+    builder = builder.add_signer(x509.load_der_x509_certificate(raw), key, hashes.SHA256())
+    assert check(builder.sign(serialization.Encoding.DER, [])).code == "not_enveloped"
+
+
+def test_enveloped_data_of_cryptography_is_encrypted() -> None:
+    _, raw = make_certificate()
+    builder = pkcs7.PKCS7EnvelopeBuilder().set_data(TEXT).add_recipient(x509.load_der_x509_certificate(raw))
+    written = builder.encrypt(serialization.Encoding.DER, [pkcs7.PKCS7Options.Binary])
+    assert check(written).encrypted
+    assert oracle.ContentInfo.load(written)["content_type"].native == "enveloped_data"
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"\x30",
+        TEXT,
+        b"\x30\x80" * 5000,
+        b"\x24\x80" * 5000,
+        b"\x30\x88" + b"\xff" * 8,
+        b"\x30\xff",
+        b"\x06\x80\x00\x00",
+        in_ber().replace(b"\xa0\x80" + END, b"\xa0\x80" + b"\x24\x80" * 50),
+        in_ber().replace(b"\xa0\x80" + END, b"\xa0\x80" + b"\x02\x01\x00" + END),
+        b"\x30\x80" + der.oid(ENVELOPED_DATA) + b"\xa0\x80\x30\x80" + b"\xa0\x80" * 50,
+    ],
+)
+def test_garbage_is_not_encrypted(raw: bytes) -> None:
+    assert check(raw).code in {"not_cms", "malformed"}
+
+
+@given(st.binary(max_size=100), st.integers(0, 500), st.integers(0, 40))
+@example(b"\x00", 0, 0)
+def test_damage_to_the_octets_never_raises(damage: bytes, at: int, gone: int) -> None:
+    for raw in (_whole_der, _whole_ber):
+        is_enveloped([raw[:at] + damage + raw[at + gone :]])
+
+
+_whole_der, _whole_ber = enveloped(KEY_TRANSPORT, KEY_AGREEMENT), in_ber(os.urandom(64), os.urandom(64))
+
+
+def test_a_huge_body_is_judged_in_little_memory() -> None:
+    block, count = os.urandom(65536), 800
+
+    def blocks() -> Iterator[bytes]:
+        yield b"\x30\x80" + der.oid(ENVELOPED_DATA) + b"\xa0\x80\x30\x80" + der.integer(0) + der.set_of(KEY_TRANSPORT)
+        yield b"\x30\x80" + der.oid("1.2.840.113549.1.7.1") + algorithm() + der.header(0x80, count * len(block))
+        for _ in range(count):
+            yield block
+        yield END * 4
+
+    tracemalloc.start()
+    found = is_enveloped(blocks())
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found.encrypted
+    assert peak < 1_000_000
