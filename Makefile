@@ -30,7 +30,7 @@ test: check
 	$(AS_ROOT) $(ROOT_ENV) $(PYTEST) -m live -p no:cacheprovider tests
 
 check: lint
-	$(if $(wildcard man/*),mandoc -T lint -W warning $(wildcard man/*))
+	$(if $(wildcard man/*),mandoc -T lint $(wildcard man/*))
 
 lint: setup
 	.venv/bin/ruff check

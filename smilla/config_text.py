@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import textwrap
 from collections.abc import Iterator
 from typing import Any
@@ -84,11 +85,12 @@ def manual() -> str:
     """The options in mdoc(7), for smilla.toml(5)."""
     lines: list[str] = []
     for name, kind in [("", Config), *SECTIONS.items()]:
-        title = "Top level" if not name else ("[[rule]]" if kind is Rule else f"[{name}]")
+        title = "Top level" if not name else f"Table {name}" + (", any number of times" if kind is Rule else "")
         lines += [f".Ss {title}", ".Bl -tag -width Ds"]
         for option, field in options(kind).items():
             lines += [f".It Cm {option} Li = {_mdoc(_toml(field.default))}"]
-            lines += [_mdoc(line) for line in textwrap.wrap(_help(field), 80)]
+            for sentence in re.split(r"(?<=[.:;]) +(?=[A-Z])", _help(field)):
+                lines += [_mdoc(line) for line in textwrap.wrap(sentence, 76, break_on_hyphens=False)]
         lines += [".El"]
     return "\n".join(lines) + "\n"
 

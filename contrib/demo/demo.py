@@ -70,6 +70,8 @@ class Stage:
     alice: SMIMEKey
     bob: OpenPGPKey
     carol: SMIMEKey
+    forger_smime: SMIMEKey
+    forger_pgp: OpenPGPKey
 
     def send(self, recipient: str, letter: bytes, listener: str = "outbound") -> Reply:
         """Sends a letter over SMTP; shows it and the last reply."""
@@ -87,13 +89,15 @@ class Stage:
         self.show_log(recipient, reply)
         mail = self.chain.sink.wait_for(count)[-1]
         self.terminal.line("the wire", f"what Postfix sent on to {', '.join(mail.rcpt_to)}")
-        self.terminal.octets(mail.raw, most=20)
+        self.terminal.octets(mail.raw, most=17)
         return self.chain.sink.file(count)
 
     def show_log(self, recipient: str, reply: Reply, listener: str = "outbound") -> None:
         """smilla's own line about a recipient."""
         subject = re.escape(queue_id(reply.text) or "") or r"\S+"
-        pattern = rf"(?m)^{subject} [a-z]+ rcpt={re.escape(recipient)}( .*)?$"
+        pattern = (
+            rf"(?m)^{subject} (encrypted|unchanged|plain|deferred|refused|held) rcpt={re.escape(recipient)}( .*)?$"
+        )
         self.terminal.line("smilla", self.chain.filters[listener].wait_for_log(pattern))
 
     def open_and_compare(self, key: SMIMEKey | OpenPGPKey, arrived: Path, letter: bytes) -> None:
@@ -111,8 +115,19 @@ class Stage:
         else:
             self.terminal.line("opened", shown(key.command(arrived)))
         self.terminal.octets(opened, most=8)
+        self.terminal.check(
+            "control", "somebody else's key does not open it", holds=not self.stranger_opens(key, arrived)
+        )
         claim = f"what is inside and what was sent are identical, octet by octet ({len(opened)} octets)"
         self.terminal.check("compared", claim, holds=opened == inside(letter))
+
+    def stranger_opens(self, key: SMIMEKey | OpenPGPKey, arrived: Path) -> bool:
+        """Whether the forger, with a key of the same kind, opens what was not meant for him."""
+        try:
+            (self.forger_pgp if isinstance(key, OpenPGPKey) else self.forger_smime).open(arrived)
+        except NotOpenedError:
+            return False
+        return True
 
     def compare_untouched(self, arrived: Path, letter: bytes) -> None:
         """Whether a letter passed byte for byte, below the trace field that every MTA adds."""
@@ -215,7 +230,7 @@ def into_a_mailbox(stage: Stage) -> None:
     stage.show_log(address, stage.send(address, letter, "inbound"), "inbound")
     (stored,) = stage.chain.postfix.wait_for_mail("carol")
     stage.terminal.line("stored", str(stored))
-    stage.terminal.octets(stored.read_bytes(), most=22)
+    stage.terminal.octets(stored.read_bytes(), most=20)
     stage.open_and_compare(stage.carol, stored, letter)
 
 
@@ -224,6 +239,16 @@ def search_everything(stage: Stage) -> None:
     stage.chain.postfix.wait_until_empty()
     files = [path for path in stage.folder.rglob("*") if path.is_file()]
     found = [path for path in files if stage.holds_canary(path)]
+    control = stage.folder / "control"
+    words = f"Here it is: {stage.canary}.\r\n".encode()
+    sees = []
+    for raw in (words, base64.encodebytes(words), base64.encodebytes(b"." + words), base64.encodebytes(b".." + words)):
+        control.write_bytes(raw)
+        sees.append(stage.holds_canary(control))
+    control.unlink()
+    stage.terminal.check(
+        "control", "the search finds the words in a file that has them, also in base64", holds=all(sees)
+    )
     claim = f"the words of letters 1, 2, 4, 5 and 6 are in none of the {len(files)} files of this run"
     stage.terminal.check("searched", claim, holds=not found)
     stage.terminal.more("(Postfix's queue and log, smilla's folders and logs, the wire, the Maildir, DNS)")
@@ -257,8 +282,9 @@ def stage_set(folder: Path, terminal: Terminal, canary: str) -> Iterator[Stage]:
         dns = DNSLab(folder / "dns").add_usual_zones()
         dns.zone("r.test").add_smimea(alice.address, alice.raw_certificate).add_openpgpkey(bob.address, bob.raw)
         dns.zone("home.test").add_smimea(carol.address, carol.raw_certificate)
-        forged = make_smime_key(forger, "dave@forged.test")
-        dns.zone("forged.test").add_smimea(forged.address, forged.raw_certificate)
+        forger_smime = make_smime_key(forger, "dave@forged.test")
+        forger_pgp = stack.enter_context(make_openpgp_key(forger, "dave@forged.test"))
+        dns.zone("forged.test").add_smimea(forger_smime.address, forger_smime.raw_certificate)
         stack.enter_context(dns)
         filters = {"outbound": {}, "inbound": {"mode": "inbound", "local_domains": ["home.test"]}}
         chain = stack.enter_context(Chain(folder / "mail", dns.resolver, filters))
@@ -266,7 +292,7 @@ def stage_set(folder: Path, terminal: Terminal, canary: str) -> Iterator[Stage]:
         terminal.line("unbound", f"{dns.resolver}  validates, from the key of test.")
         for name, listener in chain.listeners.items():
             terminal.line("Postfix", f"127.0.0.1:{listener.port}  {name}, {' '.join(listener.milters) or 'no filter'}")
-        yield Stage(folder, terminal, canary, dns, chain, alice, bob, carol)
+        yield Stage(folder, terminal, canary, dns, chain, alice, bob, carol, forger_smime, forger_pgp)
 
 
 def play(stage: Stage) -> None:

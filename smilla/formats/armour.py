@@ -49,8 +49,7 @@ def is_armoured(raw: bytes) -> bool:
 def dearmour(raw: bytes) -> Armoured:
     """The one armour that ``raw`` consists of.  Raises ParseError for anything else (RFC 9580 section 6.2)."""
     reader = ArmourReader()
-    data = b"".join(reader.feed(raw))
-    reader.finish()
+    data = b"".join(reader.feed(raw)) + reader.finish()
     return Armoured(reader.label, tuple(reader.headers), data)
 
 
@@ -76,13 +75,14 @@ class ArmourReader:
         for start in range(0, len(text), _PIECE):
             yield from self._run(text[start : start + _PIECE])
 
-    def finish(self) -> None:
-        """Says that nothing follows.  Raises ParseError where the armour is not complete."""
+    def finish(self) -> bytes:
+        """Says that no text follows; the last octets, where the end line had no line end.  Raises ParseError where the
+        armour is not complete."""
         self._final = True
-        for _ in self._run(b""):
-            raise ParseError("armour ends within its data")
+        octets = b"".join(self._run(b""))
         if self._step != self._after:
             raise ParseError("armour is not complete")
+        return octets
 
     def _run(self, text: bytes) -> Iterator[bytes]:
         self._pending += text

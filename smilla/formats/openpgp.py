@@ -115,7 +115,7 @@ def encrypted_message(blocks: Iterable[bytes]) -> MessageCheck:
                 packets_of.feed(octets)
             if reader.label not in ("", MESSAGE):
                 return MessageCheck(False, f"the armour holds a {reader.label}")
-        reader.finish()
+        packets_of.feed(reader.finish())
         packets_of.finish()
     except ParseError as error:
         return MessageCheck(False, str(error))
@@ -324,7 +324,7 @@ def _session_key_fits(algorithm: int, fields: bytes) -> bool:
         return _skip_mpi(fields, 1000) == len(fields)
     if algorithm == 16:
         first = _skip_mpi(fields, 1)
-        return first > 0 and _skip_mpi(fields[first:], 1) == len(fields) - first
+        return 0 < first < len(fields) and _skip_mpi(fields[first:], 1) == len(fields) - first
     if algorithm == 18:
         fixed = _skip_mpi(fields, 100)
         return fixed > 0 and _wrapped_fits(fields[fixed:])

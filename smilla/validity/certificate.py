@@ -126,7 +126,7 @@ def _issuer_and_serial(raw: bytes) -> bytes:
 
 
 def _fields(certificate: x509.Certificate, raw: bytes, ias: bytes, facts: dict[str, str]) -> Certificate:
-    facts["serial"] = f"{certificate.serial_number:x}"
+    facts["serial"] = shown(f"{certificate.serial_number:x}")
     facts["issuer"] = shown(certificate.issuer.rfc4514_string())
     facts["subject"] = shown(certificate.subject.rfc4514_string())
     not_before, not_after = certificate.not_valid_before_utc, certificate.not_valid_after_utc

@@ -48,8 +48,13 @@ class Recipient:
 def recipient(kind: str, number: int = 0) -> Recipient:
     """Valid by the clock of the programs, which is the system's."""
     now = datetime.now(UTC)
-    span = {"not_before": now - timedelta(days=1), "not_after": now + timedelta(days=1)}
-    private, raw = make_certificate(kind, number=number, common_name=f"Hugh {kind} {number}", **span)
+    private, raw = make_certificate(
+        kind,
+        number=number,
+        common_name=f"Hugh {kind} {number}",
+        not_before=now - timedelta(days=1),
+        not_after=now + timedelta(days=1),
+    )
     candidate = Candidate("directory", "x", Format.SMIME, raw)
     key = assess(candidate, parse("hugh@example.org"), now, require_address=False).key
     assert isinstance(key, X509Key)
@@ -61,10 +66,8 @@ def encrypted(body: bytes, *to: Recipient, cipher: str = "aes256-cbc", rsa_paddi
     return b"".join(cms.encrypt(pieces, len(body), [one.key for one in to], cipher=cipher, rsa_padding=rsa_padding))
 
 
-def run(*command: str | Path, environment: dict[str, str] | None = None) -> None:
-    done = subprocess.run(
-        command, capture_output=True, timeout=60, check=False, env={**os.environ, **(environment or {})}
-    )
+def run(*command: str | Path) -> None:
+    done = subprocess.run(command, capture_output=True, timeout=60, check=False)
     assert done.returncode == 0, f"{command}: {done.stdout!r} {done.stderr!r}"
 
 
@@ -76,9 +79,9 @@ def opened_by_openssl(written: bytes, to: Recipient, folder: Path) -> bytes:
     (folder / "key.pem").write_bytes(to.private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     (folder / "certificate.pem").write_bytes(to_pem(to.raw))
     (folder / "message.der").write_bytes(written)
-    arguments = ["-inform", "DER", "-in", folder / "message.der", "-binary", "-out", folder / "plain"]
-    keys = ["-recip", folder / "certificate.pem", "-inkey", folder / "key.pem"]
-    run("openssl", "cms", "-decrypt", *arguments, *keys)
+    message: list[str | Path] = ["-inform", "DER", "-in", folder / "message.der", "-binary", "-out", folder / "plain"]
+    pair: list[str | Path] = ["-recip", folder / "certificate.pem", "-inkey", folder / "key.pem"]
+    run("openssl", "cms", "-decrypt", *message, *pair)
     return (folder / "plain").read_bytes()
 
 
@@ -190,6 +193,6 @@ def test_gpgsm_opens_rsa_also_beside_others(
 ) -> None:
     body = os.urandom(size)
     (tmp_path / "message.der").write_bytes(encrypted(body, recipient("rsa2048"), *map(recipient, others)))
-    output = ["--output", tmp_path / "plain", "--decrypt", tmp_path / "message.der"]
-    done = subprocess.run([*gpgsm, *output], input=b"secret\n", capture_output=True, timeout=60, check=False)
+    command: list[str | Path] = [*gpgsm, "--output", tmp_path / "plain", "--decrypt", tmp_path / "message.der"]
+    done = subprocess.run(command, input=b"secret\n", capture_output=True, timeout=60, check=False)
     assert (tmp_path / "plain").read_bytes() == body, done.stderr

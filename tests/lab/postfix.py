@@ -226,11 +226,11 @@ class Postfix:
             "queue_run_delay": "1s",
             **self.parameters,
         }
-        main = etc / "main.cf"
-        main.write_text("".join(f"{name} = {value}\n" for name, value in settings.items()))
-        # Postfix waits up to two seconds for a file that somebody still seems to be editing.
-        os.utime(main, (0, main.stat().st_mtime - 60))
+        (etc / "main.cf").write_text("".join(f"{name} = {value}\n" for name, value in settings.items()))
         (etc / "master.cf").write_text(_SERVICES + "".join(_service(listener) for listener in self.listeners))
+        # Postfix waits up to two seconds for a file that somebody still seems to be editing.
+        for path in etc.iterdir():
+            os.utime(path, (0, path.stat().st_mtime - 60))
 
 
 def _service(listener: Listener) -> str:

@@ -1,0 +1,380 @@
+"""Packets, armour, and what counts as one encrypted message."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+
+import pysequoia
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from smilla.errors import ParseError
+from smilla.formats import armour, openpgp, openpgp_keys
+from tests.openpgp_maker import armoured, mpi, packet
+
+KEY = pysequoia.Tsk.generate(user_id="Alice <alice@example.org>").extract_certificate()
+V6_KEY = pysequoia.Tsk.generate(user_id="A <a@example.org>", profile=pysequoia.Profile.RFC9580).extract_certificate()
+
+KEY_ID = bytes(range(8))
+ECDH = b"\x12" + mpi(b"\x40" + bytes(range(1, 33))) + b"\x30" + bytes(48)
+PKESK = packet(1, b"\x03" + KEY_ID + ECDH)
+NOISE = bytes(range(256)) * 4
+SEIPD = packet(18, b"\x01" + NOISE)
+GOOD = PKESK + SEIPD
+
+
+def check(raw: bytes, size: int = 0) -> bool:
+    blocks = [raw[at : at + size] for at in range(0, len(raw), size)] if size else [raw]
+    found = openpgp.encrypted_message(blocks)
+    assert found.reason
+    return found.encrypted
+
+
+def shown(data: bytes, *headers: str) -> bool:
+    return check(armoured(data, "PGP MESSAGE", *headers))
+
+
+# --- what is encrypted
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 3, 7, 64, 1000])
+def test_encrypted_message_is_recognized_in_blocks_of_any_size(size: int) -> None:
+    assert check(armoured(GOOD), size)
+    assert check(pysequoia.encrypt(os.urandom(2000), [KEY]), size)
+
+
+@pytest.mark.parametrize(
+    "raw", [armoured(GOOD, crc=False), armoured(GOOD, end="\n"), b" \r\n\t" + armoured(GOOD) + b"\n \n"]
+)
+def test_white_space_line_ends_and_a_missing_crc_do_not_matter(raw: bytes) -> None:
+    assert check(raw)
+    assert check(raw.rstrip())
+
+
+def test_white_space_at_line_ends_does_not_matter() -> None:
+    assert check(armoured(GOOD).replace(b"\r\n", b" \t\r\n"))
+
+
+def test_messages_of_sequoia_for_version_4_and_6_and_for_passwords_are_encrypted() -> None:
+    for raw in (
+        pysequoia.encrypt(b"", [KEY]),
+        pysequoia.encrypt(b"x", [V6_KEY]),
+        pysequoia.encrypt(b"x", [KEY, V6_KEY]),
+        pysequoia.encrypt(b"x", [KEY], passwords=["secret"]),
+        pysequoia.encrypt(b"x" * 100_000, passwords=["secret"]),
+    ):
+        assert check(raw)
+
+
+_RSA = packet(1, b"\x03" + KEY_ID + b"\x01" + mpi(1 << 2047 | 1))
+_ELGAMAL = packet(1, b"\x03" + KEY_ID + b"\x10" + mpi(12345) + mpi(1 << 2047))
+_X25519 = packet(1, b"\x03" + KEY_ID + b"\x19" + bytes(32) + b"\x29\x09" + bytes(40))
+_X448_V6 = packet(1, b"\x06\x21\x06" + bytes(32) + b"\x1a" + bytes(56) + b"\x28" + bytes(40))
+_HIDDEN_V6 = packet(1, b"\x06\x00" + b"\x19" + bytes(32) + b"\x28" + bytes(40))
+_ML_KEM = packet(1, b"\x06\x21\x06" + bytes(32) + b"\x23" + bytes(32 + 1088) + b"\x28" + bytes(40))
+_SKESK = packet(3, b"\x04\x09\x03\x08" + bytes(8) + b"\xff")
+
+
+@pytest.mark.parametrize("esk", [PKESK, _RSA, _ELGAMAL, _X25519, _X448_V6, _HIDDEN_V6, _ML_KEM, _SKESK])
+def test_session_key_of_each_algorithm_is_taken(esk: bytes) -> None:
+    assert shown(esk + SEIPD)
+    assert shown(packet(10, b"PGP") + esk + PKESK + packet(21, bytes(20)) + SEIPD)
+
+
+@pytest.mark.parametrize(
+    "container",
+    [
+        SEIPD,
+        packet(18, b"\x01" + NOISE, old=False),
+        packet(9, NOISE, old=True),
+        packet(9, NOISE),
+        b"\xa7" + NOISE,  # the old format, of indeterminate length
+        packet(18, b"\x02\x09\x02\x06" + NOISE),
+        packet(20, b"\x01\x09\x02\x10" + NOISE),
+        b"\xd2\xe9\x01" + NOISE[:511] + b"\xe9" + NOISE[:512] + b"\x05hello",  # partial lengths
+        b"\xd2\xe9\x01" + NOISE[:511] + b"\x00",
+    ],
+)
+def test_container_of_each_kind_is_taken(container: bytes) -> None:
+    assert shown(PKESK + container)
+
+
+def test_usual_armour_headers_are_taken() -> None:
+    assert shown(GOOD, "Version: GnuPG v2", "Comment: Using GnuPG with Thunderbird - https://www.enigmail.net/")
+    assert shown(GOOD, "Charset: utf-8", "Hash: SHA256", "MessageID: 0123456789abcdef")
+
+
+# --- what is not
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"\r\n",
+        b"Dear Bob,\r\n-----BEGIN PGP MESSAGE-----\r\n",
+        b"-----BEGIN PGP MESSAGE-----\r\n\r\n-----END PGP MESSAGE-----\r\n",
+        b"see below\r\n" + armoured(GOOD),
+        armoured(GOOD) + b"see above\r\n",
+        armoured(GOOD) + armoured(GOOD),
+        b"> " + armoured(GOOD),
+        armoured(GOOD)[:-40],
+        armoured(GOOD).replace(b"-----END PGP MESSAGE-----", b""),
+        armoured(GOOD).replace(b"END PGP MESSAGE", b"END PGP SIGNATURE"),
+        armoured(GOOD, "PGP SIGNED MESSAGE"),
+        armoured(GOOD, "PGP PUBLIC KEY BLOCK"),
+        armoured(GOOD, "PGP MESSAGE, PART 1/2"),
+        armoured(GOOD).replace(b"-----\r\n\r\n", b"-----\r\n", 1),
+        armoured(GOOD).replace(b"\r\n=", b"\r\nhello!\r\n=", 1),
+        armoured(GOOD).replace(b"-----END", b"=\r\nsecret\r\n-----END"),
+        GOOD,
+        b"\0" + armoured(GOOD),
+    ],
+)
+def test_anything_but_one_whole_armour_is_not_encrypted(raw: bytes) -> None:
+    assert not check(raw)
+    assert not check(raw, 1)
+
+
+def test_wrong_crc_is_not_encrypted() -> None:
+    data = armoured(GOOD)
+    at = data.rindex(b"\r\n=") + 3
+    letter = b"A" if data[at : at + 1] != b"A" else b"B"
+    assert not check(data[:at] + letter + data[at + 1 :])
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        ["Comment: " + "the plaintext " * 10],
+        ["Secret: meet at noon"],
+        ["Comment: one", "Comment: two", "Comment: three", "Comment: four", "Comment: five"],
+        ["not a header"],
+        ["Comment:\x00binary"],
+    ],
+)
+def test_armour_headers_that_could_carry_a_letter_are_not_encrypted(headers: list[str]) -> None:
+    assert not shown(GOOD, *headers)
+
+
+_LITERAL = packet(11, b"b\0\0\0\0\0hello")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        _LITERAL,
+        packet(8, b"\0" + _LITERAL),
+        packet(4, b"\x03\x00\x08\x01" + KEY_ID + b"\x01") + _LITERAL,
+        packet(2, b"\x04" + bytes(30)),
+        SEIPD,
+        PKESK,
+        PKESK + PKESK,
+        PKESK + _LITERAL,
+        GOOD + _LITERAL,
+        GOOD + SEIPD,
+        GOOD + PKESK,
+        GOOD + packet(10, b"PGP"),
+        GOOD + b"\n",
+        GOOD[:-1],
+        PKESK + _LITERAL + SEIPD,
+        packet(13, b"Alice") + GOOD,
+        packet(60, b"meet at noon") + GOOD,
+        packet(10, b"meet at noon") + GOOD,
+        packet(21, b"meet at noon, and bring what you promised; " * 2) + GOOD,
+        packet(21, bytes(40)) * 2 + GOOD,
+        b"hello",
+    ],
+)
+def test_anything_but_session_keys_and_one_container_is_not_encrypted(data: bytes) -> None:
+    assert not shown(data)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"\x03",
+        b"\x02" + KEY_ID + ECDH,
+        b"\x03" + KEY_ID,
+        b"\x03" + KEY_ID + ECDH + b"meet at noon",
+        b"\x03" + KEY_ID + b"\x12" + b"\xff\xff",
+        b"\x03" + KEY_ID + b"\x01" + mpi(12345),
+        b"\x03" + KEY_ID + b"\x63" + b"meet at noon",
+        b"\x03" + KEY_ID + b"\x11" + mpi(1 << 2047),
+        b"\x03" + KEY_ID + b"\x10" + mpi(1 << 2047),
+        b"\x03" + KEY_ID + b"\x19" + bytes(32),
+        b"\x06\x07" + bytes(7) + ECDH,
+        b"meet at noon, at the usual place",
+    ],
+)
+def test_nonsense_session_key_is_not_encrypted(body: bytes) -> None:
+    assert not shown(packet(1, body) + SEIPD)
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"\x04", b"\x04\x09\x03\x08" + b"meet at noon" * 20, b"meet at noon", b"\x06\x01"]
+)
+def test_nonsense_passphrase_session_key_is_not_encrypted(body: bytes) -> None:
+    assert not shown(packet(3, body) + SEIPD)
+
+
+@pytest.mark.parametrize(
+    "container",
+    [
+        packet(18, b""),
+        packet(18, b"\x01" + NOISE[100:130]),
+        packet(18, b"\x07" + NOISE),
+        packet(18, b"\x02\x63\x63\x63" + NOISE),
+        packet(18, b"\x01" + b"Dear Bob, here is what nobody else may read. " * 20),
+        packet(18, b"\x01" + base64.b64encode(NOISE)),
+        packet(9, b"Dear Bob, here is what nobody else may read. "),
+        packet(20, b"\x01\x63\x02\x10" + NOISE),
+        packet(20, b"\x01\x09\x02\x10" + NOISE[100:120]),
+        packet(18, b"\x01" + NOISE)[:-7],
+        b"\xd2\xe9\x01" + NOISE[:511],
+        b"\xd2\xe9\x01" + NOISE[:511] + b"\xff\0",
+    ],
+)
+def test_container_that_holds_no_ciphertext_is_not_encrypted(container: bytes) -> None:
+    assert not shown(PKESK + container)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=200), st.integers(1, 50))
+def test_any_octets_are_judged_without_an_exception(raw: bytes, size: int) -> None:
+    assert not check(raw, size)
+    assert not check(armoured(raw), size)
+    assert not check(armoured(PKESK + raw), size)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(0, len(GOOD) - 1), st.integers(1, 60))
+def test_verdict_does_not_depend_on_the_size_of_blocks(cut: int, size: int) -> None:
+    raw = armoured(GOOD[:cut])
+    assert not check(raw, size)
+    assert openpgp.encrypted_message([raw]) == openpgp.encrypted_message(iter([raw[:size], raw[size:]]))
+
+
+_WORST = {
+    "white space": b" \r\n" * 2_000_000,
+    "short lines": armoured(GOOD + NOISE * 1000).replace(b"\r\n\r\n", b"\r\n\r\n" + b"\r\n" * 1_000_000, 1),
+    "markers": armoured(packet(10, b"PGP") * 400_000 + GOOD),
+    "session keys": armoured(PKESK * 20_000 + SEIPD),
+    "tiny parts": armoured(PKESK + b"\xd2" + b"\xe0\x01" * 1_000_000),
+    "small parts": armoured(PKESK + b"\xd2\xe9" + NOISE[:512] + (b"\xe6" + NOISE[100:164]) * 30_000 + b"\0"),
+    "equals signs": b"-----BEGIN PGP MESSAGE-----\r\n\r\n" + b"=" * 3_000_000,
+    "dashes": b"-" * 3_000_000,
+    "headers": b"-----BEGIN PGP MESSAGE-----\r\n" + b"Comment: x\r\n" * 300_000,
+}
+
+
+@pytest.mark.parametrize("name", _WORST)
+def test_message_made_to_be_slow_is_judged_in_a_second(name: str) -> None:
+    raw = _WORST[name]
+    for size in (4096, 1 << 20):
+        started = time.process_time()
+        check(raw, size)
+        assert time.process_time() - started < 1
+
+
+def test_large_message_is_read_in_little_memory() -> None:
+    held = 0
+
+    def blocks() -> Iterator[bytes]:
+        nonlocal held
+        yield b"-----BEGIN PGP MESSAGE-----\r\n\r\n"
+        start = PKESK + b"\xd2\xff" + (1 + 3 * 1024 * 4000).to_bytes(4, "big") + b"\x01"
+        carry = start
+        for _ in range(4000):
+            carry += NOISE * 3
+            whole = len(carry) - len(carry) % 3
+            yield base64.b64encode(carry[:whole]) + b"\r\n"
+            carry = carry[whole:]
+            held = max(held, len(reader._pending) + len(packets_of._pending))
+        yield base64.b64encode(carry) + b"\r\n-----END PGP MESSAGE-----\r\n"
+
+    reader, packets_of = armour.ArmourReader(), openpgp.EncryptedMessageReader()
+    for block in blocks():
+        for octets in reader.feed(block):
+            packets_of.feed(octets)
+    packets_of.feed(reader.finish())
+    packets_of.finish()
+    assert held < 70_000
+
+
+# --- packets
+
+
+def test_packets_keep_their_octets_in_both_formats() -> None:
+    raw = packet(6, b"abc") + packet(13, b"x" * 300) + packet(2, b"old", old=True) + b"\xcd\xc0\x08" + b"y" * 200
+    found = list(openpgp.packets(raw))
+    assert [(p.tag, len(p.body)) for p in found] == [(6, 3), (13, 300), (2, 3), (13, 200)]
+    assert b"".join(p.raw for p in found) == raw
+
+
+@pytest.mark.parametrize(
+    "raw", [b"\x00", b"\x80", b"\xc6", b"\xc6\x05abc", b"\xc6\xff\0\0", b"\xc6\xe1ab", b"\x9babc", b"\x99\0"]
+)
+def test_packet_that_is_cut_off_or_indefinite_is_an_error(raw: bytes) -> None:
+    with pytest.raises(ParseError):
+        list(openpgp.packets(raw))
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.binary(max_size=200))
+def test_parsers_raise_nothing_but_parse_errors(raw: bytes) -> None:
+    for parse in (
+        lambda: list(openpgp.packets(raw)),
+        lambda: openpgp_keys.parse_key(openpgp.Packet(6, raw, raw)),
+        lambda: openpgp_keys.parse_key(openpgp.Packet(6, b"\x04" + raw, raw)),
+        lambda: openpgp_keys.parse_signature(openpgp.Packet(2, raw, raw)),
+        lambda: openpgp_keys.parse_signature(openpgp.Packet(2, b"\x04\x13\x01\x08" + raw, raw)),
+        lambda: openpgp_keys.parse_subpackets(raw),
+        lambda: openpgp_keys.parse_numbers(raw, 2),
+        lambda: armour.dearmour(raw),
+        lambda: armour.dearmour(b"-----BEGIN PGP MESSAGE-----\n\n" + raw),
+    ):
+        with contextlib.suppress(ParseError):
+            parse()
+
+
+# --- armour
+
+
+def test_armour_is_undone_octet_for_octet() -> None:
+    for size in (0, 1, 2, 3, 4, 47, 48, 49, 100_000):
+        data = os.urandom(size)
+        raw = armoured(data, "PGP PUBLIC KEY BLOCK", "Comment: größe")
+        assert armour.dearmour(raw) == armour.Armoured("PGP PUBLIC KEY BLOCK", (("Comment", "größe"),), data)
+
+
+def test_armour_of_sequoia_is_undone() -> None:
+    found = armour.dearmour(str(KEY).encode())
+    assert (found.label, found.data) == (armour.PUBLIC_KEY, bytes(KEY))
+
+
+def test_armour_is_recognized_behind_white_space() -> None:
+    assert armour.is_armoured(b"\r\n-----BEGIN PGP MESSAGE-----")
+    assert not armour.is_armoured(GOOD)
+    assert not armour.is_armoured(b"see -----BEGIN PGP MESSAGE-----")
+
+
+def test_crc24_has_the_known_check_value() -> None:
+    assert armour.crc24(b"123456789") == 0x21CF02  # the catalogue's CRC-24/OPENPGP
+    assert armour.crc24(b"") == 0xB704CE
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=600), st.binary(max_size=300))
+def test_crc24_of_a_long_message_is_that_of_its_pieces(one: bytes, two: bytes) -> None:
+    slow = armour.CRC24_INIT
+    for octet in one + two:
+        slow = armour.crc24(bytes([octet]), slow)
+    assert armour.crc24(two, armour.crc24(one)) == armour.crc24(one + two) == slow
