@@ -69,7 +69,7 @@ _OIDS = {
     "brainpoolP256r1": "2b2403030208010107",
     "secp256k1": "2b8104000a",
 }
-_CURVES = {
+_CURVES: dict[str, type[ec.EllipticCurve]] = {
     "nistp256": ec.SECP256R1,
     "nistp384": ec.SECP384R1,
     "nistp521": ec.SECP521R1,
@@ -137,7 +137,7 @@ def _pair(kind: str) -> object:
 
 @lru_cache
 def _elliptic(curve: str) -> ec.EllipticCurvePrivateKey:
-    return ec.generate_private_key(_CURVES[curve]())
+    return ec.generate_private_key(_CURVES[curve]())  # type: ignore[abstract]
 
 
 def _raw(private: object) -> bytes:
@@ -212,6 +212,7 @@ def signature(
     hashed = seconds(2, created) + b"".join(subpackets)
     if unhashed is None:
         unhashed = subpacket(33, bytes([version]) + signer.fingerprint)
+        unhashed += subpacket(16, signer.key_id) if version == 4 else b""  # gpg knows no self-signature without it
     claimed = hash_algorithm if hash_algorithm in HASHES else 8
     head = bytes([version, kind, signer.algorithm, hash_algorithm]) + len(hashed).to_bytes(size, "big") + hashed
     salt = bytes(SALTS[claimed]) if version == 6 else b""

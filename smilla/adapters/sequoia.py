@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 import pysequoia
 
 from smilla.errors import EncryptionError
+from smilla.formats.openpgp import PUBLIC_KEY, PUBLIC_SUBKEY, packets
+from smilla.formats.openpgp_keys import parse_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -31,8 +33,9 @@ class SequoiaEngine:
 
     @staticmethod
     def supports(key: PGPKey) -> bool:
-        """Whether this engine can encrypt to such a key."""
-        return "brainpool" not in key.algorithm
+        """Whether this engine can encrypt to such a key; it must also be able to verify it."""
+        keys = [parse_key(p) for p in packets(key.raw) if p.tag in (PUBLIC_KEY, PUBLIC_SUBKEY)]
+        return not any(found.curve.startswith("brainpool") for found in keys)
 
     def encrypt(self, content: Iterable[bytes], keys: Sequence[PGPKey]) -> Iterator[bytes]:
         """One armoured message for all ``keys``, CRLF, in blocks.  Raises EncryptionError."""

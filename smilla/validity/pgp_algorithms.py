@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 from smilla.formats import openpgp_keys as pgp
 from smilla.model import Reason
-from smilla.validity.pgp_signatures import elliptic_point
+from smilla.validity.pgp_signatures import CURVES, elliptic_point
 
 if TYPE_CHECKING:
     from smilla.formats.openpgp_keys import Key
 
 _LEAST_BITS = 2048  # RFC 9580 section 12.4
 _MOST_BITS = 16384  # what OpenSSL still calculates with
-_CURVES = {
+_STRENGTHS = {
     "cv25519": 128,
     "nistp256": 128,
     "nistp384": 192,
@@ -35,7 +35,8 @@ def can_encrypt(key: Key) -> bool:
 
 def primary_fault(key: Key) -> Reason | None:
     """What is against a primary key's algorithm; without it nothing that the key says can be believed."""
-    if key.algorithm not in _SIGNERS:
+    known_curve = key.algorithm != pgp.ECDSA or key.curve in CURVES
+    if key.algorithm not in _SIGNERS or not known_curve:
         return Reason("unsupported_algorithm", f"the key's algorithm ({key.algorithm_name}) is not known here")
     if key.numbers and key.numbers[0].bit_length() < _LEAST_BITS:
         return Reason("weak_key", f"the key is {key.algorithm_name}; under {_LEAST_BITS} bits are too few")
@@ -66,7 +67,7 @@ def _rsa_fault(key: Key, what: str) -> Reason | None:
 
 def _ecdh_fault(key: Key, what: str) -> Reason | None:
     """Curve, point and key derivation (RFC 9580 section 11.5); version 6 has X25519 in place of cv25519."""
-    if key.curve not in _CURVES or (key.version == 6 and key.curve == "cv25519"):
+    if key.curve not in _STRENGTHS or (key.version == 6 and key.curve == "cv25519"):
         return Reason("unsupported_algorithm", f"{what} is {key.algorithm_name}, which is not known here")
     if key.kdf[0] not in (8, 9, 10) or key.kdf[1] not in (7, 8, 9):
         return Reason("unsupported_algorithm", f"{what} derives its keys in a way that is not known here")
@@ -89,7 +90,7 @@ def strength(key: Key) -> int:
         return 224
     if key.algorithm in (pgp.RSA, pgp.RSA_ENCRYPT):
         return rsa_strength(key.numbers[0].bit_length())
-    return _CURVES.get(key.curve, 128)
+    return _STRENGTHS.get(key.curve, 128)
 
 
 def rsa_strength(bits: int) -> int:

@@ -51,14 +51,13 @@ _WEAK_HASHES = (1, 2, 3)
 _UNDERSTOOD = frozenset(
     (2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 16, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 37, 39)
 )
-_NIST: dict[str, type[ec.EllipticCurve]] = {
+CURVES: dict[str, type[ec.EllipticCurve]] = {
     "nistp256": ec.SECP256R1,
     "nistp384": ec.SECP384R1,
     "nistp521": ec.SECP521R1,
     "brainpoolP256r1": ec.BrainpoolP256R1,
     "brainpoolP384r1": ec.BrainpoolP384R1,
     "brainpoolP512r1": ec.BrainpoolP512R1,
-    "secp256k1": ec.SECP256K1,
 }
 _MAX_RSA_BITS = 16384
 _MAX_EXPONENT_BITS = 64
@@ -107,7 +106,7 @@ def _by_algorithm(signature: Signature, signer: Key, digest: bytes, algorithm: h
     elif kind == pgp.DSA:
         public = dsa.DSAPublicNumbers(signer.numbers[3], dsa.DSAParameterNumbers(*signer.numbers[:3])).public_key()
         public.verify(encode_dss_signature(*pgp.parse_numbers(fields, 2)), digest, Prehashed(algorithm))
-    elif kind == pgp.ECDSA and signer.curve in _NIST:
+    elif kind == pgp.ECDSA and signer.curve in CURVES:
         signed = encode_dss_signature(*pgp.parse_numbers(fields, 2))
         elliptic_point(signer).verify(signed, digest, ec.ECDSA(Prehashed(algorithm)))
     elif kind == pgp.EDDSA and signer.curve == "ed25519":
@@ -140,6 +139,6 @@ def _prefixed(point: bytes) -> bytes:
 
 def elliptic_point(key: Key) -> ec.EllipticCurvePublicKey:
     """The key's point, which must lie on its curve.  Raises ValueError."""
-    if key.curve not in _NIST or key.point[:1] != b"\x04":
+    if key.curve not in CURVES or key.point[:1] != b"\x04":
         raise ValueError("a point that is not of this curve")
-    return ec.EllipticCurvePublicKey.from_encoded_point(_NIST[key.curve](), key.point)
+    return ec.EllipticCurvePublicKey.from_encoded_point(CURVES[key.curve](), key.point)

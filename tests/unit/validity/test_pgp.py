@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from smilla.address import parse
 from smilla.formats.openpgp import packets
-from smilla.model import Assessment, Candidate, DNSSECStatus, Format
+from smilla.model import Assessment, Candidate, DNSSECStatus, Format, PGPKey
 from smilla.validity import pgp
 from tests.openpgp_maker import (
     FLAGS_CERTIFY,
@@ -76,7 +76,6 @@ def tags(raw: bytes) -> list[int]:
         ("ecdsa-nistp384", "ecdh-nistp384", 4, "ECDH nistp384", 192),
         ("ecdsa-nistp521", "ecdh-nistp521", 4, "ECDH nistp521", 256),
         ("ecdsa-brainpoolP256r1", "ecdh-brainpoolP256r1", 4, "ECDH brainpoolP256r1", 128),
-        ("ecdsa-secp256k1", "cv25519", 4, "ECDH cv25519", 128),
         ("ed25519", "x25519", 4, "X25519", 128),
         ("ed25519", "x25519", 6, "X25519", 128),
         ("ed448", "x448", 6, "X448", 224),
@@ -92,7 +91,7 @@ def test_key_of_each_good_algorithm_is_usable(
     raw = packet(6, main.body) + user_id(main, ALICE, MADE) + subkey(main, encryption, MADE + 1)
     found = judged(raw)
     assert codes(found) == ["usable"]
-    assert found.key
+    assert isinstance(found.key, PGPKey)
     assert (found.key.algorithm, found.key.strength, found.key.version) == (algorithm, strength, version)
     assert found.key.fingerprint == main.fingerprint.hex().upper()
     assert found.facts["subkey"] == encryption.fingerprint.hex().upper()
@@ -555,6 +554,12 @@ def test_subkey_of_an_algorithm_that_will_not_do_says_so(kind: str, code: str) -
     found = judged(START + NAMED + subkey(PRIMARY, secret(kind, MADE), MADE))
     assert codes(found) == [code]
     assert found.meant_for_encryption
+
+
+def test_primary_key_on_a_curve_of_no_rfc_is_unsupported() -> None:
+    main = secret("ecdsa-secp256k1", MADE)
+    raw = packet(6, main.body) + user_id(main, ALICE, MADE) + subkey(main, SUB, MADE)
+    assert codes(judged(raw)) == ["unsupported_algorithm"]
 
 
 def test_unknown_primary_algorithm_is_unsupported() -> None:
