@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -17,8 +18,13 @@ import idna
 from smilla.errors import AddressError
 
 _ATOM_OCTETS = re.compile(r"[^\x00-\x20\x7f()<>\[\]:;@\\,\"]+\Z")
+_QUOTED = re.compile(r'"((?:[^"\\\x00-\x08\x0a-\x1f\x7f]|\\[^\x00-\x08\x0a-\x1f\x7f])*)"\Z')
+_LITERAL = re.compile(r"\[[!-.0-Z^-~]{1,255}\]\Z")  # RFC 5321 section 4.1.3, less the slash
+_ROUTE = re.compile(r'@(?:\[[^\]]*\]|[^\[\]:"])*:')
+_OTHER_DOTS = str.maketrans("\u3002\uff0e\uff61", "...")  # what UTS 46 section 2.3 takes for a full stop
 _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)\Z")
 _MAX_LOCAL_OCTETS = 255  # RFC 5321 has 64; what MTAs let through in practice is longer
+_MAX_CHARACTERS = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +41,11 @@ class EmailAddress:
 
     @property
     def folded(self) -> str:
-        """The form in which two addresses are compared without regard to case (RFC 8550 section 3)."""
-        return f"{self.local_part.casefold()}@{self.domain}"
+        """The form in which two addresses are compared without regard to case (RFC 8550 section 3).
+
+        Lower case and no more: full case folding would take "straße" and "strasse", two mailboxes, for one.
+        """
+        return f"{self.local_part.lower()}@{self.domain}"
 
     @property
     def is_literal(self) -> bool:
@@ -53,14 +62,16 @@ def parse(text: str) -> EmailAddress:
 
     A source route (``<@a,@b:user@c>``) is dropped, as RFC 5321 appendix C says.  Raises AddressError.
     """
+    if len(text) > _MAX_CHARACTERS:
+        raise AddressError(f"{text[:80]!r}… is too long for an address")
     raw = text.strip()
     if raw.startswith("<") and raw.endswith(">"):
-        raw = raw[1:-1]
-    if raw.startswith("@") and ":" in raw:
-        raw = raw.split(":", 1)[1]
+        raw = raw[1:-1].strip()
+    if route := _ROUTE.match(raw):
+        raw = raw[route.end() :]
     local, at, domain = raw.rpartition("@")
     if not at or not local or not domain:
-        raise AddressError(f"{text!r} is not an address of the form local@domain")
+        raise AddressError(f"{text[:80]!r} is not an address of the form local@domain")
     if any(0xD800 <= ord(c) <= 0xDFFF for c in raw):
         raise AddressError(f"{text!r} is not UTF-8")
     local_part = unicodedata.normalize("NFC", _unquote(local, text))
@@ -70,23 +81,23 @@ def parse(text: str) -> EmailAddress:
 
 
 def _unquote(local: str, whole: str) -> str:
-    if local.startswith('"') and local.endswith('"') and len(local) >= 2:
-        inner = re.sub(r"\\(.)", r"\1", local[1:-1], flags=re.DOTALL)
-        if "\r" in inner or "\n" in inner or "\0" in inner:
-            raise AddressError(f"{whole!r} has a control character in its local part")
-        return inner
+    if local.startswith('"'):
+        quoted = _QUOTED.match(local)
+        if not quoted:
+            raise AddressError(f"{whole!r} has a malformed quoted string, or a control character, in its local part")
+        return re.sub(r"\\(.)", r"\1", quoted[1])
     if not _ATOM_OCTETS.match(local):
         raise AddressError(f"{whole!r} has a character in its local part that must be quoted")
     return local
 
 
 def _domain(domain: str, whole: str) -> str:
-    if domain.startswith("[") and domain.endswith("]"):
+    if domain.startswith("["):
+        if not _LITERAL.match(domain):
+            raise AddressError(f"{whole!r} has a malformed address literal")
         return domain.lower()
-    labels = []
-    for label in domain.rstrip(".").split("."):
-        labels.append(_a_label(label, whole))
-    name = ".".join(labels)
+    labels = domain.translate(_OTHER_DOTS).removesuffix(".").split(".")
+    name = ".".join(_a_label(label, whole) for label in labels)
     if len(name) > 253:
         raise AddressError(f"the domain of {whole[:80]!r}… is longer than 253 octets")
     return name
@@ -105,52 +116,104 @@ def _a_label(label: str, whole: str) -> str:
     return folded
 
 
-_SPECIALS = re.compile(
-    r'\s+|\((?:[^()\\]|\\.)*\)|(?P<quoted>"(?:[^"\\]|\\.)*")|(?P<special>[<>,:;@])|(?P<text>[^\s()<>,:;@"]+)|.',
+_TOKEN = re.compile(
+    r"(?P<space>[ \t\r\n]+)"
+    r'|(?P<quoted>"(?:[^"\\]|\\.)*")'
+    r"|(?P<literal>\[[^\[\]\\]*\])"
+    r"|(?P<special>[<>,:;@.])"
+    r'|(?P<atom>[^ \t\r\n()<>,:;@.\[\]\\"]+)',
     re.DOTALL,
 )
+_COMMENT_PART = re.compile(r"\\.|[()]", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    kind: str
+    text: str
 
 
 def in_header(raw_value: bytes) -> frozenset[str]:
     """The mailboxes of an address list (RFC 5322 section 3.4, groups included), folded for comparison.
 
     What is in a comment or a display name is no mailbox, and what is malformed names nobody: a recipient that is
-    not found here gets a copy of their own, which tells nobody of them.
+    not found here gets a copy of their own, which tells nobody of them.  Time is linear.
     """
     found = set()
-    for mailbox in _mailboxes(_without_nested_comments(raw_value.decode("utf-8", "replace"))):
-        try:
-            found.add(parse(mailbox).folded)
-        except AddressError:
-            continue
+    for element in _elements(_tokens(raw_value.decode("utf-8", "surrogateescape"))):
+        mailbox = _addr_spec(element)
+        if mailbox is not None:
+            found.add(mailbox.folded)
     return frozenset(found)
 
 
-def _without_nested_comments(text: str) -> str:
-    for _ in range(8):
-        shorter = re.sub(r'("(?:[^"\\]|\\.)*")|\((?:[^()\\]|\\.)*\)', r"\1", text, flags=re.DOTALL)
-        if shorter == text:
-            break
-        text = shorter
-    return text
+def _tokens(text: str) -> Iterator[_Token]:
+    """Ends early at what cannot be a token: a quoted string or comment that does not end, a bare bracket."""
+    position = 0
+    while position < len(text):
+        if text[position] == "(":
+            position = _end_of_comment(text, position)
+            yield _Token("space", "")
+            continue
+        match = _TOKEN.match(text, position)
+        if match is None:
+            yield _Token("malformed", text[position:])
+            return
+        position = match.end()
+        yield _Token(match.lastgroup or "", match[0])
 
 
-def _mailboxes(text: str) -> list[str]:
-    """The addr-spec of each element of the list: what is in angle brackets, or else all of the element."""
-    found, words, angle = [], [""], False
-    for token in _SPECIALS.finditer(text):
-        if token["special"] == "<":
-            words, angle = [""], True
-        elif token["special"] == ">":
-            found.append("".join(words))
-            words, angle = [""], False
-        elif token["special"] in (",", ";") or (token["special"] == ":" and not angle):
-            # A colon ends a group's name, a semicolon the group: neither belongs to a mailbox.
-            found.append("".join(words) if token["special"] != ":" else "")
-            words = [""]
-        elif token["quoted"] or token["text"] or token["special"]:
-            words.append(token[0])
-        elif token[0].isspace() and not angle and "@" not in "".join(words):
-            words.append("\0")  # two words beside each other are a display name, no addr-spec
-    found.append("".join(words))
-    return [mailbox.strip("\0") for mailbox in found if "@" in mailbox]
+def _end_of_comment(text: str, start: int) -> int:
+    """Comments nest (RFC 5322 section 3.2.2); one that is not closed takes the rest with it."""
+    depth = 0
+    for part in _COMMENT_PART.finditer(text, start):
+        depth += {"(": 1, ")": -1}.get(part[0], 0)
+        if not depth:
+            return part.end()
+    return len(text)
+
+
+def _elements(tokens: Iterable[_Token]) -> Iterator[list[_Token]]:
+    """The tokens of each mailbox.  Commas and semicolons end one, a colon ends a group's name, unless they stand
+    in angle brackets (an obsolete route)."""
+    element: list[_Token] = []
+    angle = False
+    for token in tokens:
+        if token.text in (",", ";", ":") and token.kind == "special" and not angle:
+            if token.text != ":":
+                yield element
+            element = []
+            continue
+        angle = token.text == "<" or (angle and token.text != ">") if token.kind == "special" else angle
+        element.append(token)
+    yield element
+
+
+def _addr_spec(element: list[_Token]) -> EmailAddress | None:
+    """The address of a mailbox: what is in its angle brackets, which end it, or else all of it."""
+    specials = [token.text if token.kind == "special" else "" for token in element]
+    if "<" in specials:
+        start = specials.index("<")
+        end = specials.index(">", start) if ">" in specials[start:] else len(element)
+        if any(token.kind != "space" for token in element[end + 1 :]) or end == len(element):
+            return None
+        element = element[start + 1 : end]
+    try:
+        return parse(_joined(element))
+    except AddressError:
+        return None
+
+
+def _joined(element: list[_Token]) -> str:
+    """The text without its white space, which may stand beside a dot or an at sign only (RFC 5322 section 4.4)."""
+    text, gap = "", False
+    parts: list[str] = []
+    for token in element:
+        if token.kind == "space":
+            gap = True
+            continue
+        if gap and text and text not in ".@:," and token.text not in ".@:,":
+            raise AddressError("two words beside each other are a display name, no address")
+        text, gap = token.text, False
+        parts.append(text)
+    return "".join(parts)

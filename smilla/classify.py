@@ -17,7 +17,10 @@ from smilla.formats import cms, mime, openpgp
 from smilla.model import Classification, Message, MessageKind, Reason
 
 _PKCS7_MIME = ("application/pkcs7-mime", "application/x-pkcs7-mime")
-_FIRST_PART_LIMIT = 4096
+_PART_LIMIT = 4096
+# A reader may show the header of a part: only these fields stand there, none long enough to hold a letter.
+_PART_FIELDS = {f"content-{name}" for name in ("type", "transfer-encoding", "disposition", "description", "id")}
+_MAX_PART_FIELD = 255
 _ARMOUR_BEGIN = b"-----BEGIN PGP MESSAGE-----"
 
 
@@ -62,17 +65,12 @@ def _encrypted(text: str) -> Classification:
 
 def _begins_like_armour(encoding: str, message: Message) -> bool:
     """A cheap look at the first octets, so that an ordinary body is not walked through."""
-    head = b"".join(_first_octets(mime.decoded(message.body.blocks(), encoding), 256))
-    return head.lstrip().startswith(_ARMOUR_BEGIN)
-
-
-def _first_octets(blocks: Iterable[bytes], count: int) -> Iterator[bytes]:
-    for block in blocks:
-        stripped = block if count < 256 else block.lstrip()
-        yield stripped[:count]
-        count -= len(stripped)
-        if count <= 0:
-            return
+    head = b""
+    for block in mime.decoded(message.body.blocks(), encoding):
+        head = (head + block[:256]).lstrip()
+        if len(head) >= len(_ARMOUR_BEGIN):
+            break
+    return head.startswith(_ARMOUR_BEGIN)
 
 
 def _armoured(encoding: str, blocks: Iterable[bytes], what: str) -> Classification:
@@ -99,11 +97,10 @@ def _multipart_encrypted(kind: mime.ContentType, encoding: str, blocks: Iterable
     if encoding not in ("", "7bit", "8bit", "binary") or not kind.parameters.get("boundary"):
         return _plain("malformed", "multipart/encrypted without a boundary, or with a transfer encoding")
     boundary = kind.parameters["boundary"].encode("utf-8", "surrogateescape")
-    result = _plain("malformed", "multipart/encrypted without a second part")
-    parts = 0
-    for section, group in groupby(mime.multipart_sections(blocks, boundary), key=lambda pair: pair[0]):
+    sections = groupby(mime.multipart_sections(blocks, boundary), key=lambda pair: pair[0])
+    result = None
+    for section, group in sections:
         octets = (block for _, block in group)
-        parts = max(parts, section)
         if section in (0, -1):
             if any(block.strip() for block in octets):
                 return _plain("malformed", "multipart/encrypted with text before or after its parts")
@@ -112,17 +109,23 @@ def _multipart_encrypted(kind: mime.ContentType, encoding: str, blocks: Iterable
                 return _plain("malformed", problem)
         elif section == 2:
             result = _second_part(octets)
-    if parts != 2:
-        return _plain("malformed", f"multipart/encrypted with {parts} parts; it must have two")
-    return result
+            if result.kind is not MessageKind.ENCRYPTED:
+                return result
+        else:
+            return _plain("malformed", "multipart/encrypted with more than two parts")
+    return result or _plain("malformed", "multipart/encrypted without a second part")
 
 
-def _control_part_problem(octets: Iterator[bytes]) -> str:
+def _control_part_problem(octets: Iterable[bytes]) -> str:
     """The first part says "Version: 1" and nothing else: anything more would be readable text."""
-    raw = b"".join(_first_octets(octets, _FIRST_PART_LIMIT))
+    raw = b""
+    for block in octets:
+        raw += block
+        if len(raw) > _PART_LIMIT:
+            break
     fields, body = _split_part(raw)
     kind = mime.content_type(fields.get("content-type", b"")) if fields else None
-    if len(raw) >= _FIRST_PART_LIMIT or kind is None or kind.media_type != "application/pgp-encrypted":
+    if len(raw) > _PART_LIMIT or kind is None or kind.media_type != "application/pgp-encrypted":
         return "multipart/encrypted whose first part is not application/pgp-encrypted"
     if not re.fullmatch(rb"\s*version\s*:\s*1\s*", body, re.IGNORECASE):
         return 'multipart/encrypted whose first part says more, or other, than "Version: 1"'
@@ -133,7 +136,7 @@ def _second_part(octets: Iterator[bytes]) -> Classification:
     head = b""
     for block in octets:
         head += block
-        if re.search(rb"\n\r?\n", head[2:]) or len(head) > _FIRST_PART_LIMIT:
+        if len(head) > _PART_LIMIT or _END_OF_HEADER.search(head, 2):
             break
     fields, body = _split_part(head)
     if fields is None or "content-type" not in fields:
@@ -142,8 +145,17 @@ def _second_part(octets: Iterator[bytes]) -> Classification:
     return _armoured(encoding, chain([body], octets), "the second part of multipart/encrypted")
 
 
+_END_OF_HEADER = re.compile(rb"\r?\n\r?\n")
+
+
 def _split_part(raw: bytes) -> tuple[dict[str, bytes] | None, bytes]:
-    """Header fields and the beginning of the body of a part that begins with the line end of its delimiter."""
-    inner = re.sub(rb"\A\r?\n", b"", raw)
-    head, separator, body = inner.partition(b"\r\n\r\n" if b"\r\n\r\n" in inner else b"\n\n")
-    return (mime.part_headers(head) if separator else None), body
+    """Header fields and the beginning of the body of a part that begins with the line end of its delimiter; None
+    where the header is missing, malformed, or holds what could be a letter."""
+    inner = raw.removeprefix(b"\r").removeprefix(b"\n")
+    end = _END_OF_HEADER.search(inner)
+    if end is None or inner[:1] in b"\r\n":
+        return None, b""
+    fields = mime.part_headers(inner[: end.start()])
+    if fields is None or not fields.keys() <= _PART_FIELDS or max(map(len, fields.values())) > _MAX_PART_FIELD:
+        return None, b""
+    return fields, inner[end.end() :]

@@ -137,7 +137,7 @@ def _pair(kind: str) -> object:
 
 @lru_cache
 def _elliptic(curve: str) -> ec.EllipticCurvePrivateKey:
-    return ec.generate_private_key(_CURVES[curve]())  # type: ignore[abstract]
+    return ec.generate_private_key(_CURVES[curve]())
 
 
 def _raw(private: object) -> bytes:

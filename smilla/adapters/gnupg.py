@@ -24,6 +24,8 @@ from typing import TYPE_CHECKING, Any
 import gnupg
 
 from smilla.errors import EncryptionError, EngineMissing
+from smilla.formats.openpgp import PUBLIC_KEY, PUBLIC_SUBKEY, packets
+from smilla.formats.openpgp_keys import X25519, parse_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -66,7 +68,8 @@ class GnuPGEngine:
     @staticmethod
     def supports(key: PGPKey) -> bool:
         """Whether this engine can encrypt to such a key: no version of gpg takes what came with RFC 9580."""
-        return key.version == 4 and key.algorithm not in ("X25519", "X448")
+        keys = [parse_key(p) for p in packets(key.raw) if p.tag in (PUBLIC_KEY, PUBLIC_SUBKEY)]
+        return all(found.version == 4 and found.algorithm < X25519 for found in keys)
 
     def close(self) -> None:
         """Removes the folder; the next message makes a new one.  For processes that end by os._exit."""

@@ -7,10 +7,12 @@ end of the message nothing is answered but "go on": a reply is only decided once
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from types import TracebackType
 from typing import Any
 
 import Milter
@@ -31,6 +33,7 @@ _VERBS = {
 }
 _ACTIONS = Milter.ADDHDRS | Milter.CHGHDRS | Milter.MODBODY | Milter.QUARANTINE
 _LINE_LIMIT = 900
+_serving = threading.local()  # .connection: the one that this thread of libmilter serves
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,9 @@ class Connection(Milter.Base):
         self._runtime = self.service.runtime
         self._client = Client()
         self._failed = False
+        self._lost_client = False
         self._began_at = 0.0
+        _serving.connection = self
 
     @Milter.noreply
     def connect(self, _hostname: str, _family: int, address: Any) -> int:
@@ -92,7 +97,7 @@ class Connection(Milter.Base):
             self._say(reply.STOPPING)
             return int(Milter.TEMPFAIL)
         self.service.begin()
-        self._failed = False
+        self._failed = self._lost_client
         self._began_at = time.monotonic()
         self._runtime = self.service.runtime
         self._session = Session(self._client, sender, parameters)
@@ -200,6 +205,13 @@ class Connection(Milter.Base):
         elapsed_ms = round((time.monotonic() - self._began_at) * 1000)
         log.message_done(session.queue_id, outcome, answer.line, session.message.body.size, elapsed_ms)
 
+    def failed_outside(self) -> None:
+        """An exception, now being handled, kept a step from its callback: the message has failed, and where none had
+        begun, who the client is (hence the direction) remains unknown for all that follow."""
+        self._failed = True
+        self._lost_client = self._lost_client or self._session is None
+        log.internal_error(self._session.queue_id if self._session else "", "pymilter")
+
     def _guarded(self, where: str) -> _Guard:
         return _Guard(self, where)
 
@@ -214,7 +226,10 @@ class Connection(Milter.Base):
             self.service.end()
 
     def _macro(self, name: str) -> str:
-        value = self.getsymval(name)
+        try:
+            value = self.getsymval(name)
+        except UnicodeDecodeError as error:  # a user name in Latin-1, for instance
+            value = error.object
         return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value or "")
 
     def _say(self, answer: reply.Reply) -> None:
@@ -262,12 +277,36 @@ def _numbered(headers: tuple[Header, ...], removed: tuple[int, ...]) -> Iterator
     return reversed(found)
 
 
+def _end_of_message(ctx: Any) -> int:
+    """The end of a message, of which nothing but an answer may come."""
+    try:
+        return int(ctx.getpriv().eom())
+    except BaseException:
+        log.internal_error("", "end of message")
+        return int(Milter.TEMPFAIL)
+
+
+def _outside(_kind: type[BaseException], error: BaseException, _trace: TracebackType | None) -> None:
+    """sys.excepthook: what pymilter stumbles over before it reaches a callback, such as a header field whose name is
+    not ASCII.  The step is answered by "go on", as libmilter would otherwise forget the message and leave the MTA
+    waiting for the answer to its end; which then is a 451."""
+    connection = getattr(_serving, "connection", None)
+    try:
+        raise error
+    except BaseException:
+        if connection is None:
+            log.internal_error("", "pymilter")
+        else:
+            connection.failed_outside()
+
+
 def listen(path_or_inet: str, timeout_s: int) -> None:
     """Registers the callbacks and opens the socket (libmilter's notation).  Raises SmillaError."""
     Milter.factory = Connection
     Milter.enable_protocols(Connection, Milter.P_HDR_LEADSPC)
     milter.set_flags(_ACTIONS)
-    milter.set_exception_policy(milter.TEMPFAIL)
+    milter.set_exception_policy(milter.CONTINUE)
+    sys.excepthook = _outside
     milter.set_connect_callback(Milter.connect_callback)
     milter.set_helo_callback(lambda ctx, host: ctx.getpriv().hello(host))
     milter.set_envfrom_callback(lambda ctx, *words: ctx.getpriv().envfrom_bytes(*words))
@@ -275,7 +314,7 @@ def listen(path_or_inet: str, timeout_s: int) -> None:
     milter.set_header_callback(lambda ctx, name, value: ctx.getpriv().header_bytes(name, value))
     milter.set_eoh_callback(lambda ctx: ctx.getpriv().eoh())
     milter.set_body_callback(lambda ctx, block: ctx.getpriv().body(block))
-    milter.set_eom_callback(lambda ctx: ctx.getpriv().eom())
+    milter.set_eom_callback(_end_of_message)
     milter.set_abort_callback(lambda ctx: ctx.getpriv().abort())
     milter.set_close_callback(Milter.close_callback)
     try:

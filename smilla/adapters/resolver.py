@@ -15,8 +15,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+import socket
 import threading
 import time
+import weakref
 from collections.abc import Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -83,7 +85,10 @@ class LoopbackResolver:
         with self._starting:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                threading.Thread(target=self._loop.run_forever, name="resolver", daemon=True).start()
+                thread = threading.Thread(target=self._loop.run_forever, name="resolver", daemon=True)
+                thread.start()
+                # At the end of the process, and when a reload has put another resolver in this one's place.
+                weakref.finalize(self, _end, self._loop, thread)
             return self._loop
 
     async def _answer(self, owner: str, rdtype: int) -> DNSAnswer:
@@ -97,6 +102,19 @@ class LoopbackResolver:
             except _FAILURES as error:
                 trouble.append(f"{server.name}: {error or type(error).__name__}")
         return DNSAnswer(owner, name, DNSSECStatus.UNREACHABLE, detail="; ".join(trouble))
+
+
+def _end(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
+    """Cancels what is under way and ends the thread."""
+
+    def cancel() -> None:
+        for task in asyncio.all_tasks(loop):
+            task.cancel()
+        loop.call_soon(loop.stop)
+
+    loop.call_soon_threadsafe(cancel)
+    if thread is not threading.current_thread():
+        thread.join(1.0)
 
 
 class _Pending:
@@ -246,9 +264,17 @@ class _Connection:
             if self._next_id not in self._waiting:
                 return self._next_id
 
+    def _acknowledge_at_once(self) -> None:
+        """unbound leaves Nagle's algorithm on, so its second answer waits for our ACK of the first, which Linux
+        delays by 40 ms unless it is told not to, each time anew (tcp(7), TCP_QUICKACK)."""
+        sock = self._writer.get_extra_info("socket") if self._writer else None
+        if sock is not None and hasattr(socket, "TCP_QUICKACK"):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+
     async def _read(self, reader: asyncio.StreamReader) -> None:
         with contextlib.suppress(OSError, EOFError):
             while True:
+                self._acknowledge_at_once()
                 size = int.from_bytes(await reader.readexactly(2))
                 raw = await reader.readexactly(size)
                 future = self._waiting.get(int.from_bytes(raw[:2]))
@@ -279,7 +305,7 @@ def _read(response: dns.message.Message, owner: str, rdtype: int) -> DNSAnswer:
     chain = response.resolve_chaining()
     records = tuple(_wire(rdata) for rdata in chain.answer) if chain.answer is not None else ()
     malformed = len(response.errors)
-    absent = "" if records or malformed else f"{dns.rcode.to_text(code)}, {name} at {owner}"
+    absent = "" if records or malformed else f"no {name} record ({dns.rcode.to_text(code)})"
     return DNSAnswer(owner, name, status, records, malformed, chain.minimum_ttl, " ".join((absent, detail)).strip())
 
 

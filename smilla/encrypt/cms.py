@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding
 from cryptography.hazmat.primitives.ciphers import AEADEncryptionContext, Cipher, CipherContext, algorithms, modes
@@ -167,8 +167,6 @@ def _recipient_infos(keys: Sequence[X509Key], cek: bytes, suite: _Suite, rsa_pad
     for key in keys:
         if not isinstance(key, X509Key):
             raise EncryptionError(f"a {type(key).__name__} is no certificate that passed the gate")
-        if key.fingerprint in infos:
-            continue
         try:
             if isinstance(key.public_key, ec.EllipticCurvePublicKey):
                 version = 2
@@ -177,7 +175,7 @@ def _recipient_infos(keys: Sequence[X509Key], cek: bytes, suite: _Suite, rsa_pad
                 algorithm, scheme = _PADDINGS[rsa_padding]
                 encrypted = key.public_key.encrypt(cek, scheme)
                 infos[key.fingerprint] = _key_transport(key, algorithm, encrypted)
-        except (ValueError, UnsupportedAlgorithm) as error:
+        except (ValueError, UnsupportedAlgorithm, InternalError) as error:
             raise EncryptionError(f"cannot encrypt to the certificate {key.fingerprint}: {error}") from error
     return version, der.set_of(*infos.values())
 

@@ -72,18 +72,13 @@ class _Stream:
         if tag & 0x1F == 0x1F:
             raise ParseError(f"a tag number above 30 before octet {self.position}")
         if first == 0x80:
-            if not tag & 0x20 or self.position > parent.limit:
+            if not tag & 0x20:
                 raise ParseError(f"an element without an end before octet {self.position}")
             return _Element(tag, parent.limit, definite=False)
-        length = first if first < 0x80 else self._long_length(first & 0x7F)
+        length = first if first < 0x80 else int.from_bytes(self.take(first & 0x7F), "big")
         if length > parent.limit - self.position:
             raise ParseError(f"the element before octet {self.position} is longer than what holds it")
         return _Element(tag, self.position + length, definite=True)
-
-    def _long_length(self, octets: int) -> int:
-        if octets > 8:
-            raise ParseError(f"an element of absurd length before octet {self.position}")
-        return int.from_bytes(self.take(octets), "big")
 
     def more(self, element: _Element) -> bool:
         """Whether another element follows within; reads the end-of-contents octets where there is none."""
@@ -245,14 +240,15 @@ class _Envelope:
         self._oid(info)
         algorithm = self._expect(info, SEQUENCE)
         cipher = self._oid(algorithm)
-        self._tags(algorithm)
+        if len(self._tags(algorithm)) > 1:
+            raise ParseError("the cipher has more than one parameter")
         if not _CIPHERS.match(cipher):
             self.fault = "unknown_cipher"
             raise ParseError(f"{cipher} is not known as a cipher")
-        self.fault = "no_content"
-        content = self._expect(info, 0x80, 0xA0)
-        self.fault = "malformed"
-        self._ciphertext(content, _CBC_BLOCK.get(cipher, 1))
+        if not self._stream.more(info):
+            self.fault = "no_content"
+            raise ParseError("the ciphertext is not in the message")
+        self._ciphertext(self._expect(info, 0x80, 0xA0), _CBC_BLOCK.get(cipher, 1))
         self._close(info)
 
     def _ciphertext(self, content: _Element, block: int) -> None:

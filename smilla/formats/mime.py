@@ -18,7 +18,11 @@ _TOKEN = rb"[^\x00-\x20\x7f-\xff()<>@,;:\\\"/\[\]?=]+"
 _QUOTED = rb'"(?:[^"\\]|\\.)*"'
 _TYPE = re.compile(rb"\s*(" + _TOKEN + rb")\s*/\s*(" + _TOKEN + rb")\s*", re.DOTALL)
 _PARAMETER = re.compile(rb"\s*;\s*(" + _TOKEN + rb")\s*=\s*(" + _QUOTED + rb"|[^\s;\"]+)\s*", re.DOTALL)
+_NO_MORE = re.compile(rb"[;\s]*\Z")
+_PIECE = 64 * 1024
 _HOLD_BACK = 2048
+_MAX_BOUNDARY = 200  # RFC 2046 section 5.1.1 has 70
+_QP_FAULT = re.compile(rb"=(?![0-9A-Fa-f]{2}|\r?\n)|\r(?!\n)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +37,11 @@ def content_type(raw_value: bytes) -> ContentType | None:
     """A Content-Type field's value, comments removed, RFC 2231 parameters joined; None where it is malformed."""
     value = _without_comments(raw_value)
     head = _TYPE.match(value)
-    if value is None or not head:
+    if not head:
         return None
     parameters: dict[str, str] = {}
     position = head.end()
-    while position < len(value) and value[position:].strip(b"; \t\r\n"):
+    while not _NO_MORE.match(value, position):
         item = _PARAMETER.match(value, position)
         if not item:
             return None
@@ -105,7 +109,7 @@ def decoded(blocks: Iterable[bytes], encoding: str) -> Iterator[bytes]:
     if encoding == "base64":
         return _from_base64(blocks)
     if encoding == "quoted-printable":
-        return iter([binascii.a2b_qp(b"".join(blocks))])
+        return _from_quoted_printable(blocks)
     if encoding in ("", "7bit", "8bit", "binary"):
         return iter(blocks)
     raise ParseError(f"unknown transfer encoding {encoding!r}")
@@ -131,14 +135,25 @@ def _from_base64(blocks: Iterable[bytes]) -> Iterator[bytes]:
         raise ParseError("the base64 data is cut off")
 
 
+def _from_quoted_printable(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """Strictly: what a lenient decoder would leave out (octets after a soft line break) would be readable text."""
+    text = b"".join(blocks)
+    if _QP_FAULT.search(text):
+        raise ParseError("not quoted-printable")
+    yield binascii.a2b_qp(text)
+
+
 def multipart_sections(blocks: Iterable[bytes], boundary: bytes) -> Iterator[tuple[int, bytes]]:
     """The body of a multipart (RFC 2046 section 5.1.1) as pairs of section and octets.
 
     Section 0 is the preamble, 1, 2 … are the parts (their headers included), -1 is the epilogue.  Every section
     yields at least once and begins with the line end of the delimiter before it (which may also begin the next
-    delimiter, where a part is empty).  Raises ParseError where the closing delimiter is missing.
+    delimiter, where a part is empty).  Raises ParseError where the closing delimiter is missing, or the boundary is
+    longer than any is.
     """
-    delimiter = re.compile(rb"\r?\n--" + re.escape(boundary) + rb"(--)?[ \t]*(?=\r?\n|\Z)")
+    if len(boundary) > _MAX_BOUNDARY:
+        raise ParseError("the boundary of the multipart is too long")
+    delimiter = re.compile(rb"\r?\n--" + re.escape(boundary) + rb"(--)?[ \t]{0,1000}(?=\r?\n|\Z)")
     section, buffer = 0, b"\r\n"
     for block, last in _with_last(blocks):
         buffer += block
@@ -156,18 +171,19 @@ def multipart_sections(blocks: Iterable[bytes], boundary: bytes) -> Iterator[tup
 
 def _with_last(blocks: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
     for block in blocks:
-        yield block, False
+        for start in range(0, len(block), _PIECE):
+            yield block[start : start + _PIECE], False
     yield b"", True
 
 
 def part_headers(raw: bytes) -> dict[str, bytes] | None:
     """The header fields of a body part whose octets before the first empty line are ``raw``; names in lower case.
-    None where a line is malformed or a Content-Type stands twice."""
+    None where a line is malformed or a field stands twice."""
     fields: dict[str, bytes] = {}
-    for line in re.split(rb"\r?\n(?![ \t])", raw.strip(b"\r\n")):
+    for line in re.split(rb"\r?\n(?![ \t])", raw):
         name, colon, value = line.partition(b":")
-        key = name.strip().decode("ascii", "replace").lower()
-        if line.strip() and (not colon or key in fields):
+        key = name.rstrip(b" \t").decode("ascii", "replace").lower()
+        if not colon or key in fields:
             return None
         fields[key] = value
     return fields

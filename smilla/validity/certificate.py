@@ -113,8 +113,6 @@ def _issuer_and_serial(raw: bytes) -> bytes:
     """IssuerAndSerialNumber from the octets of the certificate: an issuer encoded anew may differ from the one
     that the recipient's program compares with.  Raises ParseError."""
     certificate = der.read(raw)
-    if certificate.end != len(raw):
-        raise ParseError("octets follow the certificate")
     tbs = next(certificate.children(), certificate)
     fields = list(islice(tbs.children(), 4))
     if fields and fields[0].tag == 0xA0:  # the version, absent in version 1

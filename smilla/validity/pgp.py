@@ -259,15 +259,17 @@ class _Case:
     def _cut_down(self, chosen: _Encrypter) -> bytes:
         """The packets that hold, octet for octet as they came.
 
-        A direct-key signature that a newer user ID's overrules is left out, since gpg would believe it first.
+        A self-signature by which the key would have expired, but that a newer one overrules, is left out with its
+        user ID: gpg would believe it.
         """
         parts = [self._primary.packet.raw]
         direct = self._direct.binding
-        if direct and (direct is self._self_signature or not _outlived(self._primary, direct, self._now)):
+        if direct and not _outlived(self._primary, direct, self._now):
             parts.append(direct.packet.raw)
         for user_id in self._user_ids:
-            if user_id.holds and user_id.standing.binding:
-                parts += [user_id.component.packet.raw, user_id.standing.binding.packet.raw]
+            binding = user_id.standing.binding
+            if user_id.holds and binding and not _outlived(self._primary, binding, self._now):
+                parts += [user_id.component.packet.raw, binding.packet.raw]
         if chosen.key.is_subkey and chosen.binding:
             parts += [chosen.component.packet.raw, chosen.binding.packet.raw]
         return b"".join(parts)

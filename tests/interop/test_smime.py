@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from smilla.address import parse
 from smilla.encrypt import cms
+from smilla.formats.cms import EnvelopedCheck, is_enveloped
 from smilla.model import Candidate, Format, X509Key
 from smilla.validity.x509 import assess
 from tests.certificates import make_certificate, to_pem
@@ -29,7 +31,8 @@ from tests.programs import require
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+    from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
 pytestmark = pytest.mark.interop
 
@@ -54,6 +57,7 @@ def recipient(kind: str, number: int = 0) -> Recipient:
         common_name=f"Hugh {kind} {number}",
         not_before=now - timedelta(days=1),
         not_after=now + timedelta(days=1),
+        extensions=[(x509.SubjectKeyIdentifier(f"{kind} {number}".encode()), False)],
     )
     candidate = Candidate("directory", "x", Format.SMIME, raw)
     key = assess(candidate, parse("hugh@example.org"), now, require_address=False).key
@@ -124,6 +128,45 @@ def test_openssl_does_not_open_with_a_strangers_key(tmp_path: Path) -> None:
     written = encrypted(b"canary", recipient("p256"))
     with pytest.raises(AssertionError):
         opened_by_openssl(written, recipient("p256", 1), tmp_path)
+
+
+@pytest.mark.parametrize("stream", [(), ("-stream",)])
+@pytest.mark.parametrize("kind", ["rsa2048", "p256"])
+@pytest.mark.parametrize(
+    "options",
+    [("-aes256",), ("-des3",), ("-aes-256-gcm",), ("-camellia256",), ("-keyid",), ("-pwri_password", "secret")],
+)
+def test_what_openssl_encrypts_is_taken_for_encrypted(
+    stream: tuple[str, ...], kind: str, options: tuple[str, ...], tmp_path: Path
+) -> None:
+    """With ``-stream`` the lengths are indefinite (BER)."""
+    check = made_by_openssl(tmp_path, "-encrypt", *options, *stream, to=recipient(kind))
+    assert (check.encrypted, check.code) == (True, "enveloped")
+
+
+@pytest.mark.parametrize(
+    "command", [("-data_create",), ("-digest_create",), ("-sign", "-nodetach"), ("-EncryptedData_encrypt",)]
+)
+def test_what_openssl_does_not_envelope_is_not_taken_for_encrypted(command: tuple[str, ...], tmp_path: Path) -> None:
+    """EncryptedData has no recipients: its key is agreed on elsewhere, and mail has no use for it."""
+    check = made_by_openssl(tmp_path, *command, to=recipient("rsa2048"))
+    assert (check.encrypted, check.code) == (False, "not_enveloped")
+
+
+def made_by_openssl(folder: Path, action: str, *options: str, to: Recipient) -> EnvelopedCheck:
+    require("openssl")
+    pem = to.private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + to_pem(to.raw)
+    (folder / "pair.pem").write_bytes(pem)
+    (folder / "plain").write_bytes(b"Content-Type: text/plain\r\n\r\nThe canary sings.\r\n" * 2000)
+    files: list[str | Path] = ["-in", folder / "plain", "-outform", "DER", "-out", folder / "message.der", "-binary"]
+    more: dict[str, list[str | Path]] = {
+        "-encrypt": [folder / "pair.pem"],
+        "-sign": ["-signer", folder / "pair.pem"],
+        "-EncryptedData_encrypt": ["-aes256", "-secretkey", "00" * 32],
+    }
+    run("openssl", "cms", action, *options, *files, *more.get(action, []))
+    with (folder / "message.der").open("rb") as message:
+        return is_enveloped(iter(lambda: message.read(1000), b""))
 
 
 # --- NSS ---------------------------------------------------------------------------------------------------

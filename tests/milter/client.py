@@ -30,9 +30,9 @@ ALL_ACTIONS = 0x1FF
 
 # What of the protocol is left out or added (SMFIP_*), in the order of its bits.
 (
-    *(NO_CONNECT, NO_HELO, NO_MAIL, NO_RCPT, NO_BODY, NO_HEADERS, NO_EOH, NR_HEADER, NO_UNKNOWN, NO_DATA),
-    *(SKIP, RCPT_REJ, NR_CONNECT, NR_HELO, NR_MAIL, NR_RCPT, NR_DATA, NR_UNKNOWN, NR_EOH, NR_BODY, LEADING_SPACE),
-) = (1 << n for n in range(21))
+    NO_CONNECT, NO_HELO, NO_MAIL, NO_RCPT, NO_BODY, NO_HEADERS, NO_EOH, NR_HEADER, NO_UNKNOWN, NO_DATA, SKIP,
+    RCPT_REJ, NR_CONNECT, NR_HELO, NR_MAIL, NR_RCPT, NR_DATA, NR_UNKNOWN, NR_EOH, NR_BODY, LEADING_SPACE,
+) = (1 << n for n in range(21))  # fmt: skip
 ALL_STEPS = 0x1FFFFF
 ALL_NR = NR_HEADER | NR_CONNECT | NR_HELO | NR_MAIL | NR_RCPT | NR_DATA | NR_UNKNOWN | NR_EOH | NR_BODY
 # What the MTA does not send, and what it does not wait for, by command.
@@ -137,7 +137,7 @@ class Answer:
         Postfix counts the fields of a name as they stand at that moment; Sendmail counts those that stood there at
         first, deleted ones included.  Both take one body only, and in one piece.
         """
-        fields: list[Field | None] = list(mail.fields)
+        slots: list[tuple[bytes, Field | None]] = [(each.name, each) for each in mail.fields]
         body: bytes | None = None
         previous = b""
         for edit in self.edits:
@@ -146,41 +146,36 @@ class Answer:
                     raise ProtocolError("the blocks of the new body are not contiguous (Postfix: 451 4.3.5)")
                 body = (body or b"") + edit.data
             elif edit.command in (b"h", b"i"):
-                at = struct.unpack("!I", edit.data[:4])[0] if edit.command == b"i" else len(fields)
-                fields.insert(at, self._field(*_strings(edit.data[4 if edit.command == b"i" else 0 :])))
+                at = struct.unpack("!I", edit.data[:4])[0] if edit.command == b"i" else len(slots)
+                new = self._field(*_strings(edit.data[4 if edit.command == b"i" else 0 :]))
+                slots.insert(at, (new.name, new))
             elif edit.command == b"m":
-                name, value = _strings(edit.data[4:])
-                self._change(fields, struct.unpack("!I", edit.data[:4])[0], name, value, postfix=postfix)
+                self._change(slots, edit.data, postfix=postfix)
             elif edit.command != b"q":
                 raise ProtocolError(f"an edit that this filter should not ask for: {edit}")
             previous = edit.command
-        return Mail(tuple(f for f in fields if f is not None), mail.body if body is None else body)
+        return Mail(tuple(kept for _, kept in slots if kept is not None), mail.body if body is None else body)
 
     def _field(self, name: bytes, value: bytes) -> Field:
         return Field(name, value if self.leading_space else b" " + value)
 
-    def _change(self, fields: list[Field | None], index: int, name: bytes, value: bytes, *, postfix: bool) -> None:
-        count = 0
-        for position, old in enumerate(fields):
-            # A deleted field is None; for Sendmail it keeps its place, so its name is remembered below.
-            if old is None or old.name.rstrip(b" \t").lower() != name.lower():
-                continue
-            if not postfix and old.value == _DELETED:
-                count += 1
-                continue
-            count += 1
-            if count == index:
-                if value:
-                    fields[position] = self._field(name, value)
-                elif postfix:
-                    del fields[position]
-                else:
-                    fields[position] = Field(old.name, _DELETED)
-                return
-        raise ProtocolError(f"a change of field {name!r} number {index}, which is not there")
-
-
-_DELETED = b"\0deleted"
+    def _change(self, slots: list[tuple[bytes, Field | None]], data: bytes, *, postfix: bool) -> None:
+        index = struct.unpack("!I", data[:4])[0]
+        name, value = _strings(data[4:])
+        same = [
+            at for at, (other, _) in enumerate(slots) if other.rstrip(b" \t").lower() == name.rstrip(b" \t").lower()
+        ]
+        if not 1 <= index <= len(same):
+            raise ProtocolError(f"a change of field {name!r} number {index}; there are {len(same)}")
+        at = same[index - 1]
+        if value:
+            slots[at] = (name, self._field(name, value))
+        elif postfix:
+            del slots[at]
+        elif slots[at][1] is None:
+            raise ProtocolError(f"field {name!r} number {index} is deleted twice")
+        else:
+            slots[at] = (name, None)
 
 
 class MilterClient:
@@ -265,17 +260,24 @@ class MilterClient:
 
     # --- steps
 
-    def connect(self, ip: str = "192.0.2.7", hostname: str = "client.test", macros: Mapping[str, str] = {}) -> Answer:  # noqa: B006
+    def connect(self, ip: str = "192.0.2.7", hostname: str = "client.test", macros: Mapping[str, str] = {}) -> Answer:
         """A client has connected to the MTA."""
         family = b"6" if ":" in ip else b"4"
-        data = hostname.encode() + b"\0" + family + struct.pack("!H", 40000) + ip.encode() + b"\0"
+        data = (
+            hostname.encode("utf-8", "surrogateescape")
+            + b"\0"
+            + family
+            + struct.pack("!H", 40000)
+            + ip.encode()
+            + b"\0"
+        )
         return self._step(b"C", data, {"j": "mta.test", "{daemon_name}": "mta.test", "v": "Postfix", **macros})
 
     def helo(self, name: str = "client.test") -> Answer:
         """HELO or EHLO."""
         return self._step(b"H", name.encode() + b"\0", {})
 
-    def mail(self, sender: str, *parameters: str, macros: Mapping[str, str] = {}) -> Answer:  # noqa: B006
+    def mail(self, sender: str, *parameters: str, macros: Mapping[str, str] = {}) -> Answer:
         """MAIL FROM, the address with its angle brackets."""
         return self._step(b"M", _arguments((sender, *parameters)), {"{mail_addr}": sender.strip("<>"), **macros})
 
@@ -374,7 +376,9 @@ class Clients:
 
     opened: list[MilterClient] = field(default_factory=list)
 
-    def open(self, address: str, offer: Offer | None = None, *, greet: bool = True, timeout_s: float = 20) -> MilterClient:
+    def open(
+        self, address: str, offer: Offer | None = None, *, greet: bool = True, timeout_s: float = 20
+    ) -> MilterClient:
         """A new connection; ``greet`` says connect and HELO."""
         client = MilterClient(address, offer, timeout_s=timeout_s)
         self.opened.append(client)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tracemalloc
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from asn1crypto import x509 as oracle_x509
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicNumbers
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.kdf.x963kdf import X963KDF
 from cryptography.hazmat.primitives.keywrap import aes_key_unwrap
@@ -302,6 +302,14 @@ def test_every_message_has_a_key_and_iv_of_its_own() -> None:
 
 
 # --- failures ----------------------------------------------------------------------------------------------
+
+
+def test_a_key_that_fails_is_an_error_at_once_and_named() -> None:
+    """Padded so, a content-encryption key does not fit into 512 bits."""
+    numbers = RSAPublicNumbers(65537, (1 << 511) + 1)
+    short = replace(recipient("rsa2048", 1).key, public_key=numbers.public_key())
+    with pytest.raises(EncryptionError, match=short.fingerprint):
+        cms.encrypt([BODY], len(BODY), [recipient().key, short], rsa_padding="oaep-sha256")
 
 
 def test_no_key_is_an_error_at_once() -> None:

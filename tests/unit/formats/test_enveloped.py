@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tracemalloc
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -212,6 +213,81 @@ def test_enveloped_data_of_cryptography_is_encrypted() -> None:
     assert oracle.ContentInfo.load(written)["content_type"].native == "enveloped_data"
 
 
+@dataclass(frozen=True)
+class Tags:
+    """The identifier octets of enveloped data, one of them to be replaced."""
+
+    content_info: int = 0x30
+    content_type: int = 0x06
+    explicit: int = 0xA0
+    enveloped_data: int = 0x30
+    version: int = 0x02
+    recipients: int = 0x31
+    content: int = 0x30
+    data: int = 0x06
+    algorithm: int = 0x30
+    cipher: int = 0x06
+    ciphertext: int = 0x80
+
+    def written(self) -> bytes:
+        algorithm = der.tlv(self.algorithm, der.tlv(self.cipher, der.oid(AES_CBC)[2:]), der.octet_string(bytes(16)))
+        content = der.tlv(
+            self.content,
+            der.tlv(self.data, der.oid("1.2.840.113549.1.7.1")[2:]),
+            algorithm,
+            der.tlv(self.ciphertext, os.urandom(64)),
+        )
+        data = der.tlv(
+            self.enveloped_data, der.tlv(self.version, b"\0"), der.tlv(self.recipients, KEY_TRANSPORT), content
+        )
+        content_type = der.tlv(self.content_type, der.oid(ENVELOPED_DATA)[2:])
+        return der.tlv(self.content_info, content_type, der.tlv(self.explicit, data))
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Tags)])
+@pytest.mark.parametrize("tag", [0x04, 0x24, 0xA7])
+def test_any_other_tag_in_the_structure_is_not_encrypted(name: str, tag: int) -> None:
+    assert check(Tags().written()).encrypted
+    assert check(replace(Tags(), **{name: tag}).written()).code in {"not_cms", "malformed"}
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        b"\x1f\x01\x00",  # a tag number above 30
+        der.null() * 2,  # more than one parameter
+        der.null() * 9,
+    ],
+)
+def test_malformed_algorithm_parameters_are_not_encrypted(parameters: bytes) -> None:
+    algorithm_ = der.sequence(der.oid(AES_CBC), parameters)
+    info = der.sequence(der.oid("1.2.840.113549.1.7.1"), algorithm_, der.tlv(0x80, os.urandom(64)))
+    assert check(enveloped(info=info)).code == "malformed"
+
+
+@pytest.mark.parametrize(
+    "beyond",
+    [
+        b"\x04\x04" + bytes(4),  # an octet string that is longer than the algorithm it stands in
+        b"\x30\x80" + END,  # a sequence whose end-of-contents octets follow the end of the algorithm
+    ],
+)
+def test_an_element_that_reaches_out_of_its_parent_is_not_encrypted(beyond: bytes) -> None:
+    oid = der.oid(AES_CBC)
+    algorithm_ = der.header(der.SEQUENCE, len(oid) + 2) + oid + beyond
+    info = der.sequence(der.oid("1.2.840.113549.1.7.1"), algorithm_, der.tlv(0x80, os.urandom(64)))
+    assert check(enveloped(info=info)).code == "malformed"
+
+
+def test_a_primitive_element_of_indefinite_length_is_not_encrypted() -> None:
+    info = der.sequence(der.oid("1.2.840.113549.1.7.1"), algorithm(), b"\x80\x80" + os.urandom(64))
+    assert check(enveloped(info=info)).code == "malformed"
+
+
+def test_a_recipient_info_of_many_fields_is_left_at_the_ninth() -> None:
+    assert "a field too many" in check(enveloped(der.sequence(*[der.null()] * 9))).reason
+
+
 @pytest.mark.parametrize(
     "raw",
     [
@@ -223,9 +299,9 @@ def test_enveloped_data_of_cryptography_is_encrypted() -> None:
         b"\x30\x88" + b"\xff" * 8,
         b"\x30\xff",
         b"\x06\x80\x00\x00",
-        in_ber().replace(b"\xa0\x80" + END, b"\xa0\x80" + b"\x24\x80" * 50),
-        in_ber().replace(b"\xa0\x80" + END, b"\xa0\x80" + b"\x02\x01\x00" + END),
-        b"\x30\x80" + der.oid(ENVELOPED_DATA) + b"\xa0\x80\x30\x80" + b"\xa0\x80" * 50,
+        in_ber().replace(b"\xa0\x80" + END, b"\xa0\x80" + b"\x24\x80" * 5000),
+        in_ber().replace(b"\xa0\x80" + END, b"\xa0\x80" + der.tlv(der.INTEGER, bytes(range(0, 256, 16))) + END),
+        b"\x30\x80" + der.oid(ENVELOPED_DATA) + b"\xa0\x80\x30\x80" + der.integer(0) + b"\xa0\x80" * 5000,
     ],
 )
 def test_garbage_is_not_encrypted(raw: bytes) -> None:

@@ -344,6 +344,15 @@ def test_older_expired_direct_key_signature_is_overruled_and_cut() -> None:
     assert direct not in found.key.raw
 
 
+def test_older_user_id_by_which_the_key_would_have_expired_is_cut() -> None:
+    bob = user_id(PRIMARY, "bob@example.org", MADE, FLAGS_CERTIFY, seconds(9, DAY))
+    found = judged(START + bob + user_id(PRIMARY, ALICE, LATER) + BOUND)
+    assert codes(found) == ["usable"]
+    assert found.key
+    assert bob not in found.key.raw
+    assert codes(judged(START + bob + user_id(PRIMARY, ALICE, LATER) + BOUND, "bob@example.org")) == ["usable"]
+
+
 def test_expired_self_signature_does_not_bind() -> None:
     named = user_id(PRIMARY, ALICE, MADE, FLAGS_CERTIFY, seconds(3, DAY))
     found = judged(START + named + BOUND)

@@ -17,7 +17,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smilla.address import parse
+from smilla.address import EmailAddress, parse
 from smilla.errors import ParseError
 from smilla.formats import der
 from smilla.model import Assessment, Candidate, DNSSECStatus, Format, SMIMEACandidate, X509Key
@@ -44,13 +44,14 @@ def from_dns(
     matching_type: int = 0,
     *,
     now: datetime = NOW,
-    address: str = EMAIL,
+    address: EmailAddress | str = EMAIL,
     trusted: TrustStore | None = None,
 ) -> Assessment:
     record = SMIMEACandidate(
         "smimea", "x._smimecert.example.org.", Format.SMIME, raw, DNSSECStatus.SECURE, usage, selector, matching_type
     )
-    return assess(record, parse(address), now, trusted, require_address=True)
+    wanted = parse(address) if isinstance(address, str) else address
+    return assess(record, wanted, now, trusted, require_address=True)
 
 
 def from_folder(raw: bytes) -> Assessment:
@@ -142,6 +143,12 @@ def test_a_hash_was_never_meant_for_encryption(usage: int, selector: int, matchi
     found = from_dns(bytes(32), usage, selector, matching_type)
     assert "hash_only" in codes(found)
     assert not found.meant_for_encryption
+
+
+def test_a_hash_is_not_read_as_a_certificate() -> None:
+    found = from_dns(bytes(32), 3, 0, 1)
+    assert one_reason(found) == ("hash_only", False)
+    assert found.facts == {}
 
 
 @pytest.mark.parametrize(
@@ -330,6 +337,15 @@ def test_domain_in_a_labels_is_the_domain_in_unicode() -> None:
 def test_malformed_internationalized_mailbox_names_nobody(value: bytes) -> None:
     _, raw = make_certificate("p256", other_names=[x509.OtherName(SMTP_UTF8_MAILBOX, value)])
     assert codes(from_dns(raw)) == ["other_address"]
+
+
+def test_a_name_too_long_for_an_address_is_not_even_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Old releases of idna need quadratic time for long labels (CVE-2024-3651)."""
+    parsed: list[str] = []
+    monkeypatch.setattr("smilla.address.parse", parsed.append)
+    _, raw = make_certificate("p256", other_names=[mailbox("ü@" + "ü" * 1023)])
+    assert codes(from_dns(raw, address=HUGH)) == ["other_address"]
+    assert parsed == []
 
 
 def test_the_administrators_word_needs_no_named_address() -> None:

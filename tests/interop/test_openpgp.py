@@ -1,0 +1,346 @@
+"""What each engine writes opens in programs that we did not write, octet for octet."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pysequoia
+import pytest
+
+from smilla.adapters import openpgp as engines
+from smilla.adapters.gnupg import GnuPGEngine
+from smilla.address import parse
+from smilla.encrypt import pgp
+from smilla.errors import EncryptionError, EngineMissing
+from smilla.formats.armour import dearmour
+from smilla.formats.openpgp import encrypted_message, packets
+from smilla.model import Candidate, Format, PGPKey
+from smilla.ports import OpenPGPEngine
+from smilla.validity.pgp import assess
+from tests.programs import require
+
+pytestmark = pytest.mark.interop
+
+ALGORITHMS = (
+    ("rsa2048", "rsa2048"),
+    ("rsa3072", "rsa3072"),
+    ("ed25519", "cv25519"),
+    ("nistp256", "nistp256"),
+    ("nistp384", "nistp384"),
+    ("nistp521", "nistp521"),
+    ("brainpoolP256r1", "brainpoolP256r1"),
+    ("brainpoolP384r1", "brainpoolP384r1"),
+)
+ENGINES = ("sequoia", "gnupg", "auto")
+READERS = ("gpg", "rnp", "sq", "sqop")
+LETTER = b"Content-Type: text/plain; charset=utf-8\r\n\r\nGr\xc3\xbc\xc3\x9fe\r\n.\r\n\0\xff\r\n"
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Somebody with a secret key in gpg's home and in a file."""
+
+    key: PGPKey
+    published: bytes
+    secret: Path
+
+
+@dataclass(frozen=True)
+class Owners:
+    home: Path
+    by_name: dict[str, Owner]
+
+
+def ran(command: list[str], content: bytes) -> bytes:
+    run = subprocess.run(command, input=content, capture_output=True, timeout=120, check=False)
+    assert run.returncode == 0, run.stderr.decode()
+    return run.stdout
+
+
+def gpg(home: Path, *arguments: str) -> bytes:
+    command = ["gpg", "--homedir", str(home), "--batch", "--no-tty", "-q", "--pinentry-mode", "loopback"]
+    return ran([*command, "--passphrase", "", *arguments], b"")
+
+
+def gated(published: bytes, address: str) -> PGPKey:
+    found = assess(Candidate("openpgpkey", "", Format.OPENPGP, published), parse(address), datetime.now(UTC))
+    assert isinstance(found.key, PGPKey), found.reasons
+    return found.key
+
+
+@pytest.fixture(scope="session")
+def owners(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Owners]:
+    require("gpg", "gpgconf")
+    home = tmp_path_factory.mktemp("h")
+    home.chmod(0o700)
+    found = {}
+    for signing, encryption in ALGORITHMS:
+        address = f"{encryption}@example.org"
+        gpg(home, "--quick-gen-key", address, signing, "sign", "1y")
+        listing = gpg(home, "--list-keys", "--with-colons", address).decode()
+        fingerprint = next(line.split(":")[9] for line in listing.splitlines() if line.startswith("fpr"))
+        gpg(home, "--quick-add-key", fingerprint, encryption, "encr", "1y")
+        published = gpg(home, "--export", address)
+        secret = home / f"{encryption}.secret"
+        secret.write_bytes(gpg(home, "--export-secret-keys", address))
+        found[encryption] = Owner(gated(published, address), published, secret)
+    yield Owners(home, found)
+    subprocess.run(["gpgconf", "--homedir", str(home), "--kill", "gpg-agent"], check=False, timeout=30)
+
+
+def opened(reader: str, home: Path, owner: Owner, message: bytes, tmp_path: Path) -> bytes:
+    path = tmp_path / "message.asc"
+    path.write_bytes(message)
+    commands = {
+        "gpg": ["gpg", "--homedir", str(home), "--batch", "--no-tty", "-q", "--decrypt", str(path)],
+        "rnp": [
+            "rnp",
+            "--homedir",
+            str(tmp_path),
+            "--keyfile",
+            str(owner.secret),
+            "--password=",
+            "--decrypt",
+            str(path),
+        ],
+        "sq": ["sq", "decrypt", "--recipient-key", str(owner.secret), str(path)],
+        "sqop": ["sqop", "decrypt", str(owner.secret)],
+    }
+    command = commands[reader]
+    if reader == "rnp":
+        command += ["--output", str(tmp_path / "opened"), "--overwrite"]
+    output = ran(command, message)
+    return (tmp_path / "opened").read_bytes() if reader == "rnp" else output
+
+
+def written(engine: OpenPGPEngine, content: bytes, *owners_: Owner) -> bytes:
+    blocks = [content[at : at + 65536] for at in range(0, len(content), 65536)]
+    return b"".join(pgp.encrypt(blocks, [owner.key for owner in owners_], engine))
+
+
+def without_impossible_ones() -> Iterator[tuple[str, str, str]]:
+    """Every engine, key and reader, but no Brainpool curve where Sequoia's builds are in play."""
+    for engine, (_, algorithm), reader in itertools.product(ENGINES, ALGORITHMS, READERS):
+        if "brainpool" not in algorithm or not {engine, reader} & {"sequoia", "sq", "sqop"}:
+            yield engine, algorithm, reader
+
+
+@pytest.mark.parametrize(("engine", "algorithm", "reader"), without_impossible_ones())
+def test_message_opens_octet_for_octet(
+    engine: str, algorithm: str, reader: str, owners: Owners, tmp_path: Path
+) -> None:
+    require(reader)
+    owner = owners.by_name[algorithm]
+    message = written(engines.engine(engine), LETTER, owner)
+    assert encrypted_message([message]).encrypted
+    assert opened(reader, owners.home, owner, message, tmp_path) == LETTER
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_engine_writes_integrity_protected_packets_that_all_programs_read(engine: str, owners: Owners) -> None:
+    owner = owners.by_name["cv25519"]
+    found = list(packets(dearmour(written(engines.engine(engine), LETTER, owner)).data))
+    assert [(p.tag, p.body[0]) for p in found] == [(1, 3), (18, 1)]
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_message_for_several_opens_for_each(engine: str, reader: str, owners: Owners, tmp_path: Path) -> None:
+    require(reader)
+    several = [owners.by_name[name] for name in ("rsa2048", "cv25519", "nistp384")]
+    message = written(engines.engine(engine), LETTER, *several)
+    for owner in several:
+        assert opened(reader, owners.home, owner, message, tmp_path) == LETTER
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("size", [0, 5_000_000])
+def test_empty_and_large_binary_content_opens(
+    engine: str, reader: str, size: int, owners: Owners, tmp_path: Path
+) -> None:
+    require(reader)
+    content = os.urandom(size)
+    owner = owners.by_name["cv25519"]
+    message = written(engines.engine(engine), content, owner)
+    assert opened(reader, owners.home, owner, message, tmp_path) == content
+
+
+@pytest.mark.parametrize("suite", ["Cv25519", "Cv448", "P256", "RSA3k"])
+def test_version_6_message_opens_in_sequoia(suite: str) -> None:
+    address = "alice@example.org"
+    tsk = pysequoia.Tsk.generate(
+        user_id=address, profile=pysequoia.Profile.RFC9580, cipher_suite=getattr(pysequoia.CipherSuite, suite)
+    )
+    key = gated(bytes(tsk.extract_certificate()), address)
+    for engine in ("sequoia", "auto"):
+        message = b"".join(pgp.encrypt([LETTER], [key], engines.engine(engine)))
+        assert encrypted_message([message]).encrypted
+        assert pysequoia.decrypt(message, tsk.decryptor()).bytes == LETTER
+
+
+def test_version_2_of_the_container_is_written_only_where_every_key_announces_it(owners: Owners) -> None:
+    tsk = pysequoia.Tsk.generate(user_id="alice@example.org")
+    announces = gated(bytes(tsk.extract_certificate()), "alice@example.org")
+    engine = engines.engine("sequoia")
+    alone = b"".join(pgp.encrypt([LETTER], [announces], engine))
+    assert [(p.tag, p.body[0]) for p in packets(dearmour(alone).data)] == [(1, 6), (18, 2)]
+    mixed = b"".join(pgp.encrypt([LETTER], [announces, owners.by_name["rsa2048"].key], engine))
+    assert [(p.tag, p.body[0]) for p in packets(dearmour(mixed).data)] == [(1, 3), (1, 3), (18, 1)]
+
+
+# --- gpg and what it leaves behind
+
+
+def running(word: str) -> list[str]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = path.read_bytes()
+        except OSError:
+            continue
+        if word.encode() in line:
+            found.append(line.replace(b"\0", b" ").decode("utf-8", "replace"))
+    return found
+
+
+def test_gpg_leaves_no_agent_no_keyring_and_no_file(owners: Owners) -> None:
+    engine = GnuPGEngine()
+    owner = owners.by_name["rsa2048"]
+    for _ in range(5):
+        written(engine, LETTER, owner)
+    home = engine._home.path()
+    assert list(home.iterdir()) == []
+    assert home.stat().st_mode & 0o777 == 0o700
+    assert running(home.name) == []
+    engine.close()
+    assert not home.exists()
+    assert written(engine, LETTER, owner)
+    engine.close()
+
+
+def test_plaintext_stands_in_no_file_and_no_argument_while_gpg_runs(owners: Owners) -> None:
+    engine = GnuPGEngine()
+    home = engine._home.path()
+    canary = b"the canary sings"
+    seen: list[str] = []
+
+    def content() -> Iterator[bytes]:
+        yield canary * 100_000
+        seen.extend(running(home.name))
+        for path in home.rglob("*"):
+            if path.is_file():
+                assert path.suffix == ".pgp"
+                assert canary not in path.read_bytes()
+        yield canary
+
+    assert b"".join(pgp.encrypt(content(), [owners.by_name["rsa2048"].key], engine))
+    assert seen
+    assert not any("canary" in line for line in seen)
+    engine.close()
+
+
+def test_many_threads_at_once_encrypt_with_one_engine(owners: Owners, tmp_path: Path) -> None:
+    engine = GnuPGEngine()
+    owner = owners.by_name["cv25519"]
+    results: list[tuple[bytes, bytes]] = []
+
+    def work(number: int) -> None:
+        for turn in range(5):
+            content = b"%d %d " % (number, turn) * 1000
+            results.append((content, written(engine, content, owner)))
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 40
+    for content, message in results[::10]:
+        assert opened("gpg", owners.home, owner, message, tmp_path) == content
+    engine.close()
+
+
+def test_gpg_that_takes_too_long_is_killed_and_nothing_comes_out(owners: Owners) -> None:
+    engine = GnuPGEngine(timeout_s=0.3)
+    home = engine._home.path()
+    release = threading.Event()
+
+    def content() -> Iterator[bytes]:
+        yield LETTER
+        release.wait(10)
+
+    started = time.monotonic()
+    with pytest.raises(EncryptionError, match=r"did not end within 0\.3 s"):
+        list(pgp.encrypt(content(), [owners.by_name["rsa2048"].key], engine))
+    assert time.monotonic() - started < 3
+    release.set()
+    assert running(home.name) == []
+    engine.close()
+
+
+def test_content_that_breaks_off_is_never_sent_cut_short(owners: Owners) -> None:
+    def content() -> Iterator[bytes]:
+        yield LETTER * 10_000
+        raise OSError("the spool is gone")
+
+    engine = GnuPGEngine()
+    with pytest.raises(EncryptionError, match="the spool is gone"):
+        list(pgp.encrypt(content(), [owners.by_name["rsa2048"].key], engine))
+    engine.close()
+
+
+def test_key_that_gpg_refuses_gives_its_words_and_no_message() -> None:
+    require("gpg")
+    engine = GnuPGEngine()
+    broken = PGPKey(b"\xc6\x01\x04", "F", "RSA 2048", 112, None, 4)
+    with pytest.raises(EncryptionError, match="gpg failed: gpg: "):
+        list(pgp.encrypt([LETTER * 100_000], [broken], engine))
+    engine.close()
+
+
+def test_child_process_has_its_own_folder_and_leaves_the_parents(owners: Owners) -> None:
+    engine = GnuPGEngine()
+    owner = owners.by_name["cv25519"]
+    home = engine._home.path()
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            message = written(engine, LETTER, owner)
+            status = 0 if encrypted_message([message]).encrypted and engine._home.path() != home else 2
+            engine.close()
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert home.exists()
+    engine.close()
+    assert not home.exists()
+
+
+# --- the choice of an engine
+
+
+def test_engine_that_is_not_installed_is_named_with_what_to_install() -> None:
+    with pytest.raises(EngineMissing, match="install GnuPG"):
+        GnuPGEngine("/nonexistent/gpg")
+    with pytest.raises(EngineMissing, match="auto, sequoia, gnupg"):
+        engines.engine("pgpy")
+
+
+def test_auto_takes_gpg_for_what_sequoia_cannot_do_and_says_when_neither_can(owners: Owners) -> None:
+    engine = engines.engine("auto")
+    brainpool = owners.by_name["brainpoolP256r1"].key
+    assert encrypted_message(pgp.encrypt([LETTER], [brainpool], engine)).encrypted
+    tsk = pysequoia.Tsk.generate(user_id="alice@example.org", profile=pysequoia.Profile.RFC9580)
+    version_6 = gated(bytes(tsk.extract_certificate()), "alice@example.org")
+    with pytest.raises(EncryptionError, match="at once"):
+        list(pgp.encrypt([LETTER], [brainpool, version_6], engine))
