@@ -21,6 +21,7 @@ _PART_LIMIT = 4096
 # A reader may show the header of a part: only these fields stand there, none long enough to hold a letter.
 _PART_FIELDS = {f"content-{name}" for name in ("type", "transfer-encoding", "disposition", "description", "id")}
 _MAX_PART_FIELD = 255
+_END_OF_HEADER = re.compile(rb"\r?\n\r?\n")
 _ARMOUR_BEGIN = b"-----BEGIN PGP MESSAGE-----"
 
 
@@ -67,7 +68,7 @@ def _begins_like_armour(encoding: str, message: Message) -> bool:
     """A cheap look at the first octets, so that an ordinary body is not walked through."""
     head = b""
     for block in mime.decoded(message.body.blocks(), encoding):
-        head = (head + block[:256]).lstrip()
+        head = head + block[:256] if head else block.lstrip()[:256]
         if len(head) >= len(_ARMOUR_BEGIN):
             break
     return head.startswith(_ARMOUR_BEGIN)
@@ -97,9 +98,12 @@ def _multipart_encrypted(kind: mime.ContentType, encoding: str, blocks: Iterable
     if encoding not in ("", "7bit", "8bit", "binary") or not kind.parameters.get("boundary"):
         return _plain("malformed", "multipart/encrypted without a boundary, or with a transfer encoding")
     boundary = kind.parameters["boundary"].encode("utf-8", "surrogateescape")
-    sections = groupby(mime.multipart_sections(blocks, boundary), key=lambda pair: pair[0])
+    return _two_parts(mime.multipart_sections(blocks, boundary))
+
+
+def _two_parts(sections: Iterator[tuple[int, bytes]]) -> Classification:
     result = None
-    for section, group in sections:
+    for section, group in groupby(sections, key=lambda pair: pair[0]):
         octets = (block for _, block in group)
         if section in (0, -1):
             if any(block.strip() for block in octets):
@@ -143,9 +147,6 @@ def _second_part(octets: Iterator[bytes]) -> Classification:
         return _plain("malformed", "multipart/encrypted whose second part has no proper header")
     encoding = mime.transfer_encoding(fields.get("content-transfer-encoding", b""))
     return _armoured(encoding, chain([body], octets), "the second part of multipart/encrypted")
-
-
-_END_OF_HEADER = re.compile(rb"\r?\n\r?\n")
 
 
 def _split_part(raw: bytes) -> tuple[dict[str, bytes] | None, bytes]:

@@ -62,12 +62,16 @@ class DNSOptions:
     """[dns]: who answers, and why the answer is believed."""
 
     nameservers: tuple[str, ...] = _option(
-        ("127.0.0.1",), "Resolvers in order of preference: ADDRESS or ADDRESS@PORT.", check="nameserver"
+        ("127.0.0.1",),
+        "Resolvers in order of preference: ADDRESS or ADDRESS@PORT. With dnssec = validate they are forwarded to, "
+        "and an empty list means to ask the authoritative name servers.",
+        check="nameserver",
     )
     dnssec: str = _option(
         "resolver",
         "resolver: believe the AD bit of these nameservers, which must be on loopback; a forwarder there may pass on "
-        "somebody else's AD bit, so it has to be a validating resolver itself. validate: validate in process.",
+        "somebody else's AD bit, so it has to be a validating resolver itself. validate: validate in process, by "
+        "libunbound, whatever the nameservers do.",
         choices=("resolver", "validate"),
     )
     trust_anchor: str = _option(
@@ -76,6 +80,14 @@ class DNSOptions:
     timeout_s: float = _option(5.0, "Seconds for one message's look-ups together.", minimum=0.1, maximum=60)
     probe: str = _option(
         ".", "A zone known to be signed; any answer about it with the AD bit proves that the resolver validates."
+    )
+    cache_entries: int = _option(20000, "Answers that each worker remembers.", minimum=0, maximum=10_000_000)
+    cache_mib: int = _option(32, "Their size together, in MiB.", minimum=0, maximum=65536)
+    cache_ttl_s: int = _option(
+        3600, "Seconds that an answer is remembered at the most, whatever its TTL.", minimum=0, maximum=86400
+    )
+    failure_ttl_s: int = _option(
+        10, "Seconds that a bogus answer or the lack of any is remembered.", minimum=0, maximum=300
     )
 
 
@@ -354,8 +366,10 @@ class _Reader:
         """The faults that no key has alone."""
         if config.mode != "outbound" and not config.local_domains:
             self._fault("local_domains", "", f'is empty, but mode = "{config.mode}" encrypts for these domains only')
-        if config.dns.dnssec == "validate":
-            self._fault("dnssec", "dns", 'is "validate", which this version does not have yet; use "resolver"')
+        if config.dns.dnssec == "validate" and not Path(config.dns.trust_anchor).is_file():
+            self._fault("trust_anchor", "dns", f'is "{config.dns.trust_anchor}", which is no file (apt: dns-root-data)')
+        if config.dns.dnssec == "resolver" and not config.dns.nameservers:
+            self._fault("nameservers", "dns", 'is empty, but dnssec = "resolver" needs a validating resolver')
         for server in config.dns.nameservers:
             if config.dns.dnssec == "resolver" and not nameserver(server)[0].is_loopback:
                 self._fault(
@@ -424,8 +438,6 @@ def _strings(value: Any, bounds: Any) -> tuple[str, Any]:
     for item in value:
         if bounds.get("check") and (problem := _CHECKS[bounds["check"]](item)):
             return problem, value
-    if bounds.get("check") == "nameserver" and not value:
-        return "a list of at least one nameserver", value
     return "", tuple(value)
 
 
@@ -452,7 +464,8 @@ def _check_domain(item: str) -> str:
 
 
 def _check_pattern(item: str) -> str:
-    if item == "<>" or "@" in item or item == "*":
+    domain = item.rpartition("@")[2]
+    if item in ("<>", "*") or ("@" in item and domain and _pattern_domain(domain) is not None):
         return ""
     return "a pattern for addresses such as *@example.org"
 

@@ -28,12 +28,11 @@ def visible_recipients(message: Message) -> frozenset[str]:
 def group(decisions: Iterable[Decision], message: Message) -> list[tuple[Form, tuple[Decision, ...]]]:
     """The copies owed, in the order of their first recipients: the form of each and the decisions it serves."""
     visible = visible_recipients(message)
-    groups: dict[tuple[Form, str], list[Decision]] = {}
+    groups: dict[tuple[Form, Recipient | None], list[Decision]] = {}
     for decision in decisions:
         form = _form(decision)
         private = form in (Form.SMIME, Form.OPENPGP) and not _is_visible(decision.recipient, visible)
-        alone = decision.recipient.address.folded if private and decision.recipient.address else ""
-        groups.setdefault((form, alone), []).append(decision)
+        groups.setdefault((form, decision.recipient if private else None), []).append(decision)
     return [(form, tuple(members)) for (form, _), members in groups.items()]
 
 

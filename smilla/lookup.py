@@ -88,7 +88,7 @@ def _judge(
     assessments = tuple(_assess(c, address, now, ports) for c in answer.candidates)
     if answer.status is DNSSECStatus.INSECURE:
         return _insecure(answer, assessments), None
-    best = _best(assessments)
+    best = _best(assessments) if answer.status is not None else _first(assessments)
     if best is not None:
         reason = Reason("usable", _facts_in_words(best))
         return _finding(answer, KeyVerdict.USABLE, reason, assessments), best.key
@@ -143,6 +143,11 @@ def _assess(candidate: Candidate, address: EmailAddress, now: datetime, ports: P
 @lru_cache(maxsize=4)
 def _trust_store(raw: bytes) -> x509.TrustStore:
     return x509.load_trust_store(raw)
+
+
+def _first(assessments: Iterable[Assessment]) -> Assessment | None:
+    """The first that is usable: the administrator's folder has an order of its own."""
+    return next((a for a in assessments if a.key is not None), None)
 
 
 def _best(assessments: Iterable[Assessment]) -> Assessment | None:

@@ -65,24 +65,24 @@ class ParsedMessage:
 
 def parse(raw: bytes) -> ParsedMessage:
     """Splits a message whose lines end in LF or CRLF."""
-    fields: list[bytes] = []
+    fields: list[list[bytes]] = []
     position = 0
     while position < len(raw):
         end = raw.find(b"\n", position) + 1 or len(raw)
         line = raw[position:end]
         if line[:1] in (b" ", b"\t") and fields and line.strip():
-            fields[-1] += line
+            fields[-1].append(line)
         elif _FIELD.match(line):
-            fields.append(line)
+            fields.append([line])
         else:
             break
         position = end
     rest = raw[position:]
     separator = re.match(rb"\r?\n", rest)
     body = rest[separator.end() :] if separator else rest
-    headers = tuple(_header(field) for field in fields)
-    message = Message(headers, MemoryBody([with_crlf(body)] if body else []))
-    return ParsedMessage(message, tuple(fields), rest)
+    raw_fields = tuple(b"".join(lines) for lines in fields)
+    message = Message(tuple(map(_header, raw_fields)), MemoryBody([with_crlf(body)] if body else []))
+    return ParsedMessage(message, raw_fields, rest)
 
 
 def _header(field: bytes) -> Header:

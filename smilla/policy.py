@@ -8,11 +8,15 @@ and inbound otherwise; mail from here to a recipient here is inbound for that re
 from __future__ import annotations
 
 import ipaddress
+import unicodedata
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import lru_cache
 
+from smilla import address
 from smilla.config import Config, Rule, domain_pattern
+from smilla.errors import AddressError
 from smilla.model import (
     Action,
     Classification,
@@ -48,10 +52,10 @@ def direction(client: Client, config: Config) -> str:
 @lru_cache(maxsize=4096)
 def _is_internal(ip: str, networks: tuple[str, ...]) -> bool:
     try:
-        address = ipaddress.ip_address(ip.removeprefix("IPv6:"))
+        client = ipaddress.ip_address(ip.removeprefix("IPv6:"))
     except ValueError:
         return False
-    mapped = getattr(address, "ipv4_mapped", None) or address
+    mapped = getattr(client, "ipv4_mapped", None) or client
     return any(mapped in ipaddress.ip_network(network, strict=False) for network in networks)
 
 
@@ -117,14 +121,26 @@ def matching_rule(recipient: Recipient, sender: str, rules: tuple[Rule, ...]) ->
     return 0, None
 
 
-def _matches(pattern: str, address: str) -> bool:
+def _matches(pattern: str, text: str) -> bool:
     if pattern in ("", "*"):
         return True
-    if pattern == "<>" or not address:
-        return pattern == "<>" and not address
-    return fnmatchcase(_domain_folded(address), _domain_folded(pattern))
+    if pattern == "<>" or not text:
+        return pattern == "<>" and not text
+    folded = _folded(pattern)
+    return any(fnmatchcase(form, folded) for form in _forms(text))
 
 
-def _domain_folded(text: str) -> str:
+def _forms(text: str) -> Iterator[str]:
+    """An address as it was given, and without the quoting, source route or final dot that whoever writes it may
+    choose: none of them leads around a rule."""
+    yield _folded(text)
+    try:
+        parsed = address.parse(text)
+    except AddressError:
+        return
+    yield f"{parsed.local_part}@{parsed.domain}"
+
+
+def _folded(text: str) -> str:
     local, at, domain = text.rpartition("@")
-    return local + at + domain_pattern(domain)
+    return unicodedata.normalize("NFC", local) + at + domain_pattern(domain)

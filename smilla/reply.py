@@ -50,7 +50,7 @@ _TEXTS = {
     "expired": "the published key has expired",
     "revoked": "the published key is revoked",
     "not_yet_valid": "the published key is not valid yet",
-    "wrong_address": "the published key is for another address",
+    "other_address": "the published key is for another address",
 }
 _UNUSABLE = "the published key cannot be used"
 
@@ -63,15 +63,17 @@ def for_outcome(outcome: Outcome, mixed: str, *, observe: bool) -> Reply:
         return Reply(Verb.TEMPFAIL, "451", "4.7.5", _about(outcome))
     if outcome.disposition is Disposition.REFUSE:
         return Reply(Verb.REJECT, "550", "5.7.5", _about(outcome))
-    if len(outcome.copies) > 1:
+    if len(outcome.copies) != 1:
         return _several_copies(mixed, len(outcome.copies))
-    copy = outcome.copies[0] if outcome.copies else None
+    copy = outcome.copies[0]
     if outcome.disposition is Disposition.HOLD:
         return Reply(Verb.QUARANTINE, text=_about(outcome), copy=copy)
     return Reply(Verb.ACCEPT, copy=copy)
 
 
 def _several_copies(mixed: str, count: int) -> Reply:
+    if not count:
+        return INTERNAL  # nobody said in which form it may go
     text = f"The recipients need {count} different forms of this message; send it to them one by one"
     if mixed == "refuse":
         return Reply(Verb.REJECT, "550", "5.7.5", text)

@@ -7,9 +7,11 @@ from pathlib import Path
 from smilla.adapters import openpgp
 from smilla.adapters.clock import SystemClock
 from smilla.adapters.folder import KeyDirectory
+from smilla.adapters.libunbound import ValidatingResolver
 from smilla.adapters.resolver import LoopbackResolver
 from smilla.config import Config
-from smilla.errors import ConfigError
+from smilla.discovery.cache import CachingResolver
+from smilla.errors import ConfigError, EngineMissing, SmillaError
 from smilla.ports import Ports
 from smilla.validity import x509
 
@@ -18,11 +20,24 @@ def make_ports(config: Config) -> Ports:
     """Ports that live as long as the configuration.  Raises ConfigError or EngineMissing."""
     return Ports(
         clock=SystemClock(),
-        resolver=LoopbackResolver(config.dns.nameservers, config.dns.probe),
+        resolver=CachingResolver(make_resolver(config), config.dns),
         folder=KeyDirectory(config.keys.directory),
         openpgp=openpgp.engine(config.openpgp.engine),
         raw_trust_store=_trust_store(config.smime.ca_file),
     )
+
+
+def make_resolver(config: Config) -> LoopbackResolver | ValidatingResolver:
+    """The resolver that [dns] asks for.  Raises ConfigError or EngineMissing."""
+    options = config.dns
+    if options.dnssec == "resolver":
+        return LoopbackResolver(options.nameservers, options.probe)
+    try:
+        return ValidatingResolver(options.nameservers, options.trust_anchor, options.probe)
+    except EngineMissing:
+        raise
+    except SmillaError as error:
+        raise ConfigError([str(error)]) from error
 
 
 def _trust_store(path: str) -> bytes:

@@ -205,6 +205,7 @@ def signature(
     hash_algorithm: int = 8,
     unhashed: bytes | None = None,
     spoil: bool = False,
+    salt_size: int | None = None,
 ) -> bytes:
     """A signature packet by ``signer`` over ``octets``; ``spoil`` makes it false."""
     version = signer.version
@@ -215,7 +216,7 @@ def signature(
         unhashed += subpacket(16, signer.key_id) if version == 4 else b""  # gpg knows no self-signature without it
     claimed = hash_algorithm if hash_algorithm in HASHES else 8
     head = bytes([version, kind, signer.algorithm, hash_algorithm]) + len(hashed).to_bytes(size, "big") + hashed
-    salt = bytes(SALTS[claimed]) if version == 6 else b""
+    salt = bytes(SALTS[claimed] if salt_size is None else salt_size) if version == 6 else b""
     trailer = head + bytes([version, 0xFF]) + len(head).to_bytes(4, "big")
     digest = hashlib.new(HASHES[claimed][0], salt + octets + trailer).digest()
     fields = _fields(signer, digest[::-1] if spoil else digest, claimed)

@@ -45,7 +45,10 @@ _CONNECT_TIMEOUT_S = 2.0
 # unbound answers at most 32 questions of one connection side by side; past that, slow domains would hold up others.
 _QUESTIONS_A_CONNECTION = 24
 _CONNECTIONS = 6
-_GIVE_UP_S = 60.0
+_GIVE_UP_S = 30.0
+# A nameserver that has not answered by then is given a companion.
+_HEDGE_S = 1.0
+_INDETERMINATE = DNSSECStatus.INDETERMINATE
 
 
 class _GarbageError(OSError):
@@ -92,16 +95,32 @@ class LoopbackResolver:
             return self._loop
 
     async def _answer(self, owner: str, rdtype: int) -> DNSAnswer:
-        """The first nameserver's word; the next one is asked only where that one cannot be reached at all."""
-        name = dns.rdatatype.to_text(dns.rdatatype.RdataType(rdtype))
-        trouble = []
-        for server in self._servers:
-            try:
-                async with asyncio.timeout(_GIVE_UP_S):
-                    return await server.answer(owner, rdtype)
-            except _FAILURES as error:
-                trouble.append(f"{server.name}: {error or type(error).__name__}")
-        return DNSAnswer(owner, name, DNSSECStatus.UNREACHABLE, detail="; ".join(trouble))
+        """The first definite answer.  The next nameserver is asked too where one fails, does not validate or is
+        slow; a bogus answer is definite, since asking on until somebody is less strict would be a way around it."""
+        tasks: list[asyncio.Task[DNSAnswer]] = []
+        servers = list(self._servers)
+        try:
+            async with asyncio.timeout(_GIVE_UP_S):
+                while servers or not all(task.done() for task in tasks):
+                    if servers:
+                        tasks.append(asyncio.ensure_future(servers.pop(0).answer(owner, rdtype)))
+                    pending = [task for task in tasks if not task.done()]
+                    patience_s = _HEDGE_S if servers else None
+                    await asyncio.wait(pending, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
+                    if definite := _definite(tasks):
+                        return definite
+            return max((task.result() for task in tasks), key=lambda answer: answer.status is _INDETERMINATE)
+        except TimeoutError:
+            return DNSAnswer(owner, _name(rdtype), DNSSECStatus.UNREACHABLE, detail=f"no answer in {_GIVE_UP_S:g} s")
+        finally:
+            for task in tasks:
+                task.cancel()
+
+
+def _definite(tasks: list[asyncio.Task[DNSAnswer]]) -> DNSAnswer | None:
+    """An answer that no other nameserver's could change."""
+    answers = [task.result() for task in tasks if task.done()]
+    return next((a for a in answers if a.status not in (_INDETERMINATE, DNSSECStatus.UNREACHABLE)), None)
 
 
 def _end(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
@@ -130,7 +149,6 @@ class _Pending:
         try:
             return self._future.result(max(0.0, deadline - time.monotonic()))
         except FutureTimeoutError:
-            self._future.cancel()
             name = dns.rdatatype.to_text(dns.rdatatype.RdataType.make(self._rdtype))
             return DNSAnswer(self._owner, name, DNSSECStatus.UNREACHABLE, detail="no answer before the deadline")
 
@@ -151,15 +169,16 @@ class _Server:
         self._probing: asyncio.Task[str] | None = None
 
     async def answer(self, owner: str, rdtype: int) -> DNSAnswer:
-        """One question, answered with its status.  Raises OSError, EOFError or DNSException where this server does
-        not answer it."""
-        query = dns.message.make_query(
-            owner, dns.rdatatype.RdataType(rdtype), use_edns=0, payload=1232, flags=dns.flags.RD | dns.flags.AD
-        )
-        response = await self._exchange(query)
-        if response.flags & dns.flags.AD:
+        """One question, answered with its status; UNREACHABLE where this server does not answer it."""
+        flags = dns.flags.RD | dns.flags.AD
+        query = dns.message.make_query(owner, dns.rdatatype.RdataType(rdtype), use_edns=0, payload=1232, flags=flags)
+        try:
+            answer = _read(await self._exchange(query), owner, rdtype)
+        except _FAILURES as error:
+            detail = f"{self.name}: {error or type(error).__name__}"
+            return DNSAnswer(owner, _name(rdtype), DNSSECStatus.UNREACHABLE, detail=detail)
+        if answer.status is DNSSECStatus.SECURE:
             self._proven_at = time.monotonic()
-        answer = _read(response, owner, rdtype)
         if answer.status is DNSSECStatus.INSECURE and (doubt := await self.doubt()):
             return DNSAnswer(owner, answer.rdtype, DNSSECStatus.INDETERMINATE, detail=doubt)
         return answer
@@ -290,7 +309,7 @@ class _Connection:
 
 def _read(response: dns.message.Message, owner: str, rdtype: int) -> DNSAnswer:
     """Status and records of a response.  Raises DNSException where it answers nothing."""
-    name = dns.rdatatype.to_text(dns.rdatatype.RdataType(rdtype))
+    name = _name(rdtype)
     detail = _extended_errors(response)
     code = response.rcode()
     if code not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
@@ -307,6 +326,10 @@ def _read(response: dns.message.Message, owner: str, rdtype: int) -> DNSAnswer:
     malformed = len(response.errors)
     absent = "" if records or malformed else f"no {name} record ({dns.rcode.to_text(code)})"
     return DNSAnswer(owner, name, status, records, malformed, chain.minimum_ttl, " ".join((absent, detail)).strip())
+
+
+def _name(rdtype: int) -> str:
+    return dns.rdatatype.to_text(dns.rdatatype.RdataType(rdtype))
 
 
 def _wire(rdata: dns.rdata.Rdata) -> bytes:

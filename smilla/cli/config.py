@@ -7,10 +7,9 @@ from pathlib import Path
 
 from smilla import config, config_text, log
 from smilla.adapters import listener, smtp
-from smilla.adapters.resolver import LoopbackResolver
 from smilla.cli import EX_NO, EX_OK, say
 from smilla.config import Config
-from smilla.runtime import make_ports
+from smilla.runtime import make_ports, make_resolver
 
 
 def run(options: argparse.Namespace) -> int:
@@ -41,11 +40,11 @@ def _resolver_problems(settings: Config) -> list[str]:
         print("resolver: not needed, since keys come from the directory only")
         return []
     problems = []
-    for name, problem in LoopbackResolver(settings.dns.nameservers, settings.dns.probe).probe(settings.dns.timeout_s):
+    for name, problem in make_resolver(settings).probe(settings.dns.timeout_s):
         if problem:
-            problems.append(f"nameserver {name}: {problem}")
+            problems.append(f"{name}: {problem}")
         else:
-            print(f"nameserver {name}: validates ({settings.dns.probe})")
+            print(f"{name}: validates ({settings.dns.probe})")
     return problems
 
 

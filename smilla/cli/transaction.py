@@ -35,10 +35,10 @@ def process(options: argparse.Namespace) -> Transaction:
     session = Session(Client(options.client_ip, "", options.authenticated_as), _sender(options.sender))
     for text in options.recipients:
         try:
-            address.parse(text)
+            recipient = address.parse(text)
         except AddressError as error:
             raise UsageError(f"--to: {error}") from error
-        pipeline.begin_lookup(session, session.recipient(f"<{text.strip('<>')}>"), ports, settings)
+        pipeline.begin_lookup(session, session.recipient(f"<{recipient.raw}>"), ports, settings)
     parsed = parse(_read(options.message))
     for header in parsed.message.headers:
         session.header(header.raw_name, header.raw_value)

@@ -12,6 +12,7 @@ import hashlib
 
 SMIMEA, OPENPGPKEY = 53, 61
 _LABELS = {SMIMEA: "_smimecert", OPENPGPKEY: "_openpgpkey"}
+_LONGEST = 254 - len(f"{'0' * 56}._openpgpkey..")  # RFC 1035 section 2.3.4: 255 octets on the wire
 
 # RFC 6761, RFC 6762, RFC 7686, RFC 8375: names that are not resolved in the public DNS.  "test." is left out, since
 # laboratories sign it.
@@ -28,6 +29,8 @@ def not_asked(domain: str) -> str:
     """Why DNS is not asked about this domain, or "" where it is."""
     if domain.startswith("["):
         return "an address literal has no DNS name"
+    if len(domain) > _LONGEST:
+        return "a name below this domain would be too long for DNS"
     if "." not in domain:
         return f"{domain} is a single label"
     for name in _SPECIAL_USE:

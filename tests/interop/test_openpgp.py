@@ -133,7 +133,7 @@ def without_impossible_ones() -> Iterator[tuple[str, str, str]]:
             yield engine, algorithm, reader
 
 
-@pytest.mark.parametrize(("engine", "algorithm", "reader"), without_impossible_ones())
+@pytest.mark.parametrize(("engine", "algorithm", "reader"), list(without_impossible_ones()))
 def test_message_opens_octet_for_octet(
     engine: str, algorithm: str, reader: str, owners: Owners, tmp_path: Path
 ) -> None:

@@ -123,7 +123,8 @@ def test_engine_that_never_comes_to_the_point_is_stopped() -> None:
         def encrypt(self, content: Iterable[bytes], keys: Sequence[PGPKey]) -> Iterator[bytes]:
             nonlocal asked_for
             yield b"-----BEGIN PGP MESSAGE-----\r\n\r\n"
-            for asked_for in range(1000):
+            for turn in range(1000):
+                asked_for = turn
                 yield b"\r\n" * 50_000
 
     with pytest.raises(EncryptionError):

@@ -1,0 +1,124 @@
+"""The ports in memory: a clock that stands still, DNS as a table, a folder as a dictionary.  No socket, no file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from smilla import address
+from smilla.config import Config
+from smilla.discovery.owner import OPENPGPKEY, SMIMEA, owner_name
+from smilla.errors import EncryptionError, SmillaError
+from smilla.model import Client, DNSAnswer, DNSSECStatus, PGPKey
+from smilla.ports import Ports
+from smilla.session import Session
+
+NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
+TYPES = {"smimea": SMIMEA, "openpgpkey": OPENPGPKEY}
+
+
+@dataclass
+class StillClock:
+    """Always the same instant."""
+
+    instant: datetime = NOW
+
+    def now(self) -> datetime:
+        return self.instant
+
+    def monotonic(self) -> float:
+        return 1000.0
+
+
+@dataclass
+class _Answered:
+    answer: DNSAnswer
+    deadlines: list[float]
+
+    def result(self, deadline: float) -> DNSAnswer:
+        self.deadlines.append(deadline)
+        return self.answer
+
+
+@dataclass
+class TableResolver:
+    """Answers from a table; what is not in it is proven not to exist."""
+
+    table: dict[tuple[str, int], DNSAnswer] = field(default_factory=dict)
+    asked: list[tuple[str, int]] = field(default_factory=list)
+    deadlines: list[float] = field(default_factory=list)
+
+    def ask(self, owner: str, rdtype: int) -> _Answered:
+        self.asked.append((owner, rdtype))
+        absent = DNSAnswer(owner, str(rdtype), DNSSECStatus.SECURE, ttl_s=300, detail="no such name")
+        return _Answered(self.table.get((owner, rdtype), absent), self.deadlines)
+
+    def publish(self, mailbox: str, record: str, status: str, *rdata: bytes, malformed: int = 0) -> TableResolver:
+        """What is found at the owner name of ``mailbox``: "smimea" or "openpgpkey"."""
+        parsed, rdtype = address.parse(mailbox), TYPES[record]
+        owner = owner_name(parsed.local_part, parsed.domain, rdtype)
+        self.table[owner, rdtype] = DNSAnswer(owner, record, DNSSECStatus(status), rdata, malformed, 300)
+        return self
+
+
+@dataclass
+class MemoryFolder:
+    """The administrator's folder; None stands for a file that cannot be read."""
+
+    files: Mapping[str, bytes | None] = field(default_factory=dict)
+
+    def read(self, name: str) -> bytes | None:
+        found = self.files.get(name, b"")
+        if found is None:
+            raise SmillaError(f"{name}: cannot be read")
+        return found or None
+
+
+class NoEngine:
+    """An OpenPGP engine that fails."""
+
+    name = "none"
+
+    def encrypt(self, content: Iterable[bytes], keys: Sequence[PGPKey]) -> Iterator[bytes]:
+        raise EncryptionError("the engine is broken")
+
+
+def make_ports(
+    resolver: TableResolver | None = None,
+    files: Mapping[str, bytes | None] | None = None,
+    now: datetime = NOW,
+    raw_trust_store: bytes = b"",
+    *,
+    sequoia: bool = True,
+) -> Ports:
+    """Ports with Sequoia, which works in process, or with an engine that fails."""
+    from smilla.adapters.sequoia import SequoiaEngine
+
+    return Ports(
+        clock=StillClock(now),
+        resolver=resolver or TableResolver(),
+        folder=MemoryFolder(files or {}),
+        openpgp=SequoiaEngine() if sequoia else NoEngine(),
+        raw_trust_store=raw_trust_store,
+    )
+
+
+def make_session(
+    raw: bytes, recipients: Iterable[str], sender: str = "sam@sender.example", client: Client | None = None
+) -> Session:
+    """A session that holds a message from a file, its recipients given without angle brackets."""
+    from smilla.message import parse
+
+    session = Session(client or Client("127.0.0.1"), f"<{sender}>")
+    for recipient in recipients:
+        session.recipient(f"<{recipient}>")
+    parsed = parse(raw)
+    for header in parsed.message.headers:
+        session.header(header.raw_name, header.raw_value)
+    for block in parsed.message.body.blocks():
+        session.body_chunk(block)
+    return session
+
+
+__all__ = ["Config", "MemoryFolder", "NoEngine", "StillClock", "TableResolver", "make_ports", "make_session"]
