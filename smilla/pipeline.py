@@ -64,15 +64,16 @@ def process(session: Session, ports: Ports, config: Config) -> Outcome:
     else:
         decisions = _decided(session, ports, config)
     disposition, culprits = _disposition(decisions)
-    outcome = partial(Outcome, decisions=decisions, classification=classification, direction=direction)
-    if culprits:
-        reason, recipients = culprits[0].reason, tuple(decision.recipient for decision in culprits)
-        if disposition is not Disposition.HOLD:
-            return outcome(disposition, reason=reason, culprits=recipients)
-    else:
-        reason, recipients = Reason("ok", ""), ()
-    owed = tuple(_copy(form, members, message, ports, config) for form, members in copies.group(decisions, message))
-    return outcome(disposition, copies=owed, reason=reason, culprits=recipients)
+    delivered = disposition in (Disposition.DELIVER, Disposition.HOLD)
+    return Outcome(
+        disposition,
+        decisions,
+        classification,
+        direction,
+        copies=_copies(decisions, message, ports, config) if delivered else (),
+        reason=culprits[0].reason if culprits else Reason("ok", ""),
+        culprits=tuple(decision.recipient for decision in culprits),
+    )
 
 
 def _decided(session: Session, ports: Ports, config: Config) -> tuple[Decision, ...]:
@@ -99,9 +100,14 @@ def _disposition(decisions: tuple[Decision, ...]) -> tuple[Disposition, tuple[De
     return Disposition.DELIVER, ()
 
 
+def _copies(decisions: tuple[Decision, ...], message: Message, ports: Ports, config: Config) -> tuple[Copy, ...]:
+    groups = copies.group(decisions, message)
+    return tuple(_copy(form, members, message, ports, config) for form, members in groups)
+
+
 def _copy(form: Form, members: tuple[Decision, ...], message: Message, ports: Ports, config: Config) -> Copy:
     recipients = tuple(decision.recipient for decision in members)
-    keys = tuple(decision.key for decision in members if decision.key is not None)
+    keys = tuple({decision.key.fingerprint: decision.key for decision in members if decision.key}.values())
     if form is Form.SMIME:
         authenticated = config.smime.cipher.endswith("-gcm")
         rewrite = rewrap.smime(message, partial(_encrypt_cms, keys, config), authenticated=authenticated)
