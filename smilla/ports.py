@@ -68,7 +68,8 @@ class OpenPGPEngine(Protocol):
     name: str
 
     def encrypt(self, content: Iterable[bytes], keys: Sequence[PGPKey]) -> Iterator[bytes]:
-        """One armoured OpenPGP message (SEIPDv1 to v4 keys, binary literal data, uncompressed) for all ``keys``,
+        """One armoured OpenPGP message (SEIPDv1, SEIPDv2 only where every key
+        announces it, binary literal data, uncompressed) for all ``keys``,
         as octets with CRLF line ends, in blocks.  Raises EncryptionError."""
 
 

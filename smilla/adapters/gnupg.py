@@ -1,9 +1,11 @@
 """The OpenPGP engine "gnupg": gpg through python-gnupg, one process a message.  The only importer of gnupg.
 
-Promises: no keyring is read or written and no agent is started; keys reach gpg as files in a folder of this process
-(mode 0700, made at first use, removed by ``close`` or at exit); the plaintext goes through a pipe, never into a file
-or an argument; a run takes at most ``timeout_s``; no block leaves before gpg has ended well.  Safe under threads and
-forks.
+Promises: no keyring is read or written and no agent is started; keys reach gpg as files in a folder of this message
+(mode 0700, removed when gpg has ended); the plaintext goes through a pipe, never into a file or an argument; a run
+takes at most ``timeout_s``; no block leaves before gpg has ended well.  Nothing is shared between threads or processes.
+
+The folder is gpg's home, too.  Homes of one message are known to leak agents and to fail in their removal; without an
+agent nobody but the one gpg ever looks into it, and nothing is left to clean up when a worker ends.
 
 python-gnupg cannot say --recipient-file, so arguments go through the path that all of its commands share.  It feeds gpg
 from a thread and keeps an error of that thread; that the content was read to its end is checked here nevertheless.
@@ -11,11 +13,8 @@ from a thread and keeps an error of that thread; that the content was read to it
 
 from __future__ import annotations
 
-import atexit
 import copy
 import logging
-import os
-import shutil
 import tempfile
 import threading
 from pathlib import Path
@@ -37,7 +36,7 @@ _MIN_VERSION = (2, 2)
 _BUFFER = 64 * 1024
 _OPTIONS = (
     # The user's configuration, keyring, agent and network stay out of it.
-    *("--no-options", "--no-keyring", "--no-autostart", "--disable-dirmngr", "--no-auto-key-locate"),
+    *("--no-keyring", "--no-autostart", "--disable-dirmngr", "--no-auto-key-locate"),
     # Nothing is written, so nothing is locked.
     *("--lock-never", "--no-random-seed-file", "--no-auto-check-trustdb"),
     # The gate has judged the keys already.
@@ -57,9 +56,8 @@ class GnuPGEngine:
         # It logs a broken pipe as an error with a traceback; the failure reaches us as an exception anyway.
         logging.getLogger("gnupg").setLevel(logging.CRITICAL)
         self._timeout_s = timeout_s
-        self._home = _Home()
         try:
-            self._gpg = _Program(program)
+            self._gpg = _Program(program, options=["--no-options"])
         except (OSError, ValueError) as error:
             raise EngineMissing(f"gpg cannot be run ({error}); install GnuPG 2.2 or later (Debian: gpg)") from error
         if (self._gpg.version or (0,)) < _MIN_VERSION:
@@ -71,23 +69,19 @@ class GnuPGEngine:
         keys = [parse_key(p) for p in packets(key.raw) if p.tag in (PUBLIC_KEY, PUBLIC_SUBKEY)]
         return all(found.version == 4 and found.algorithm < X25519 for found in keys)
 
-    def close(self) -> None:
-        """Removes the folder; the next message makes a new one.  For processes that end by os._exit."""
-        self._home.remove()
-
     def encrypt(self, content: Iterable[bytes], keys: Sequence[PGPKey]) -> Iterator[bytes]:
         """One armoured message for all ``keys``, CRLF, in blocks.  Raises EncryptionError."""
         source = _Source(content)
         try:
-            with tempfile.TemporaryDirectory(dir=self._home.path()) as folder:
-                message = self._run(_key_files(Path(folder), keys), source)
+            with tempfile.TemporaryDirectory(prefix="smilla-gnupg-", ignore_cleanup_errors=True) as home:
+                message = self._run(Path(home), _key_files(Path(home), keys), source)
         except OSError as error:
             raise EncryptionError(f"gpg: {error}") from error
         return (block.replace(b"\n", b"\r\n") for block in message)
 
-    def _run(self, key_files: list[str], source: _Source) -> list[bytes]:
+    def _run(self, home: Path, key_files: list[str], source: _Source) -> list[bytes]:
         gpg = copy.copy(self._gpg)
-        gpg.gnupghome = str(self._home.path())
+        gpg.gnupghome = str(home)
         message: list[bytes] = []
         gpg.on_data = lambda block: _keep(block, message)
         watch = _Watch(self._timeout_s)
@@ -162,33 +156,6 @@ class _Source:
                 return block
         self.is_exhausted = True
         return b""
-
-
-class _Home:
-    """One private folder for each process that asks."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._made: tuple[int, Path] | None = None
-        os.register_at_fork(after_in_child=self._forget)
-
-    def _forget(self) -> None:
-        """The folder is the parent's, and a lock that another thread held at the fork would never open."""
-        self._lock = threading.Lock()
-        self._made = None
-
-    def path(self) -> Path:
-        with self._lock:
-            if self._made is None or not self._made[1].is_dir():
-                self._made = (os.getpid(), Path(tempfile.mkdtemp(prefix="smilla-gnupg-")))
-                atexit.register(self.remove)
-            return self._made[1]
-
-    def remove(self) -> None:
-        with self._lock:
-            made, self._made = self._made, None
-        if made and made[0] == os.getpid():
-            shutil.rmtree(made[1], ignore_errors=True)
 
 
 def _key_files(folder: Path, keys: Sequence[PGPKey]) -> list[str]:

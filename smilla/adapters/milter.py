@@ -7,6 +7,7 @@ end of the message nothing is answered but "go on": a reply is only decided once
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
 import time
@@ -160,7 +161,7 @@ class Connection(Milter.Base):
         return int(Milter.CONTINUE)
 
     def _finish(self, session: Session) -> int:
-        session.queue_id = self._macro("i")
+        session.queue_id = re.sub(r"[^!-~]", "?", self._macro("i"))
         config = self._runtime.config
         try:
             outcome = pipeline.process(session, self._runtime.ports, config)

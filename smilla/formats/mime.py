@@ -146,10 +146,10 @@ def _from_quoted_printable(blocks: Iterable[bytes]) -> Iterator[bytes]:
 def multipart_sections(blocks: Iterable[bytes], boundary: bytes) -> Iterator[tuple[int, bytes]]:
     """The body of a multipart (RFC 2046 section 5.1.1) as pairs of section and octets.
 
-    Section 0 is the preamble, 1, 2 … are the parts (their headers included), -1 is the epilogue.  Every section
-    yields at least once and begins with the line end of the delimiter before it (which may also begin the next
-    delimiter, where a part is empty).  Raises ParseError where the closing delimiter is missing, or the boundary is
-    longer than any is.
+    Section 0 is the preamble, 1, 2 … are the parts (their headers included), -1 is the epilogue.  Every section but
+    an empty epilogue yields at least once, and begins with the line end of the delimiter before it (which may also
+    begin the next delimiter, where a part is empty).  Raises ParseError where the closing delimiter is missing, or
+    the boundary is longer than any is.
     """
     if len(boundary) > _MAX_BOUNDARY:
         raise ParseError("the boundary of the multipart is too long")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -212,40 +213,45 @@ def running(word: str) -> list[str]:
     return found
 
 
-def test_gpg_leaves_no_agent_no_keyring_and_no_file(owners: Owners) -> None:
+@pytest.fixture
+def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where temporary folders are made, with a HOME that must stay empty."""
+    for name in ("scratch", "home"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("GNUPGHOME", raising=False)
+    return tmp_path / "scratch"
+
+
+def test_gpg_leaves_no_agent_no_keyring_and_no_file(owners: Owners, scratch: Path) -> None:
     engine = GnuPGEngine()
-    owner = owners.by_name["rsa2048"]
     for _ in range(5):
-        written(engine, LETTER, owner)
-    home = engine._home.path()
-    assert list(home.iterdir()) == []
-    assert home.stat().st_mode & 0o777 == 0o700
-    assert running(home.name) == []
-    engine.close()
-    assert not home.exists()
-    assert written(engine, LETTER, owner)
-    engine.close()
+        written(engine, LETTER, owners.by_name["rsa2048"])
+    assert list(scratch.iterdir()) == []
+    assert list((scratch.parent / "home").iterdir()) == []
+    assert running(str(scratch)) == []
 
 
-def test_plaintext_stands_in_no_file_and_no_argument_while_gpg_runs(owners: Owners) -> None:
-    engine = GnuPGEngine()
-    home = engine._home.path()
+def test_plaintext_stands_in_no_file_and_no_argument_while_gpg_runs(owners: Owners, scratch: Path) -> None:
     canary = b"the canary sings"
-    seen: list[str] = []
+    lines: list[str] = []
+    names: list[str] = []
 
     def content() -> Iterator[bytes]:
         yield canary * 100_000
-        seen.extend(running(home.name))
-        for path in home.rglob("*"):
-            if path.is_file():
-                assert path.suffix == ".pgp"
-                assert canary not in path.read_bytes()
+        lines.extend(running(str(scratch)))
+        for path in scratch.rglob("*"):
+            names.append(path.name)
+            assert path.is_dir() or canary not in path.read_bytes()
+            assert path.is_file() or path.stat().st_mode & 0o777 == 0o700
         yield canary
 
-    assert b"".join(pgp.encrypt(content(), [owners.by_name["rsa2048"].key], engine))
-    assert seen
-    assert not any("canary" in line for line in seen)
-    engine.close()
+    assert b"".join(pgp.encrypt(content(), [owners.by_name["rsa2048"].key], GnuPGEngine()))
+    assert lines
+    assert not any("canary" in line for line in lines)
+    assert sorted(names)[0] == "0.pgp"
+    assert len(names) == 2
 
 
 def test_many_threads_at_once_encrypt_with_one_engine(owners: Owners, tmp_path: Path) -> None:
@@ -266,12 +272,10 @@ def test_many_threads_at_once_encrypt_with_one_engine(owners: Owners, tmp_path: 
     assert len(results) == 40
     for content, message in results[::10]:
         assert opened("gpg", owners.home, owner, message, tmp_path) == content
-    engine.close()
 
 
-def test_gpg_that_takes_too_long_is_killed_and_nothing_comes_out(owners: Owners) -> None:
+def test_gpg_that_takes_too_long_is_killed_and_nothing_comes_out(owners: Owners, scratch: Path) -> None:
     engine = GnuPGEngine(timeout_s=0.3)
-    home = engine._home.path()
     release = threading.Event()
 
     def content() -> Iterator[bytes]:
@@ -283,8 +287,8 @@ def test_gpg_that_takes_too_long_is_killed_and_nothing_comes_out(owners: Owners)
         list(pgp.encrypt(content(), [owners.by_name["rsa2048"].key], engine))
     assert time.monotonic() - started < 3
     release.set()
-    assert running(home.name) == []
-    engine.close()
+    assert running(str(scratch)) == []
+    assert list(scratch.iterdir()) == []
 
 
 def test_content_that_breaks_off_is_never_sent_cut_short(owners: Owners) -> None:
@@ -295,7 +299,6 @@ def test_content_that_breaks_off_is_never_sent_cut_short(owners: Owners) -> None
     engine = GnuPGEngine()
     with pytest.raises(EncryptionError, match="the spool is gone"):
         list(pgp.encrypt(content(), [owners.by_name["rsa2048"].key], engine))
-    engine.close()
 
 
 def test_key_that_gpg_refuses_gives_its_words_and_no_message() -> None:
@@ -304,26 +307,27 @@ def test_key_that_gpg_refuses_gives_its_words_and_no_message() -> None:
     broken = PGPKey(b"\xc6\x01\x04", "F", "RSA 2048", 112, None, 4)
     with pytest.raises(EncryptionError, match="gpg failed: gpg: "):
         list(pgp.encrypt([LETTER * 100_000], [broken], engine))
-    engine.close()
 
 
-def test_child_process_has_its_own_folder_and_leaves_the_parents(owners: Owners) -> None:
+def test_engine_made_before_a_fork_works_after_it(owners: Owners, scratch: Path) -> None:
     engine = GnuPGEngine()
-    owner = owners.by_name["cv25519"]
-    home = engine._home.path()
     child = os.fork()
     if not child:
         status = 1
         try:
-            message = written(engine, LETTER, owner)
-            status = 0 if encrypted_message([message]).encrypted and engine._home.path() != home else 2
-            engine.close()
+            message = written(engine, LETTER, owners.by_name["cv25519"])
+            status = 0 if encrypted_message([message]).encrypted else 2
         finally:
             os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert home.exists()
-    engine.close()
-    assert not home.exists()
+    assert list(scratch.iterdir()) == []
+
+
+def test_configuration_of_the_user_is_not_read(owners: Owners, scratch: Path) -> None:
+    folder = scratch.parent / "home" / ".gnupg"
+    folder.mkdir(mode=0o700)
+    (folder / "gpg.conf").write_text("no-such-option\n")
+    assert written(GnuPGEngine(), LETTER, owners.by_name["cv25519"])
 
 
 # --- the choice of an engine

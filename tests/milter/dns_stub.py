@@ -67,7 +67,8 @@ BOGUS = replace(FAILED, extended_error=6)
 
 
 class DNSStub:
-    """A threaded server; change ``answers``, ``default``, ``validates`` and ``closes_after_each`` at any time.
+    """A threaded server; change ``answers``, ``default``, ``probe`` (for SOA), ``validates`` and ``closes_after_each``
+    at any time.
 
     ``answers`` maps owner names (lower case, final dot) to answers for every type, or ``(owner, type)`` to one.
     """
@@ -75,6 +76,7 @@ class DNSStub:
     def __init__(self) -> None:
         self.answers: dict[str | tuple[str, int], Scripted] = {}
         self.default = ABSENT
+        self.probe = Scripted()
         self.validates = True
         self.closes_after_each = False
         self.asked: list[tuple[str, int]] = []
@@ -139,7 +141,7 @@ class DNSStub:
         owner, rdtype = question.name.to_text().lower(), int(question.rdtype)
         self.asked.append((owner, rdtype))
         if rdtype == dns.rdatatype.SOA:
-            return Scripted(authenticated=self.validates)
+            return replace(self.probe, authenticated=self.validates)
         found = self.answers.get((owner, rdtype)) or self.answers.get(owner) or self.default
         return found if self.validates else replace(found, authenticated=False)
 

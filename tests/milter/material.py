@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import warnings
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from tests.certificates import make_certificate
 from tests.lab.keys import SMIMEKey, encrypted_part
 from tests.milter.client import Answer, Mail
 
@@ -62,6 +64,12 @@ def make_pgp_pair(address: str) -> PGPPair:
         warnings.simplefilter("ignore", DeprecationWarning)
         key = pysequoia.Cert.generate(f"Somebody <{address}>")
         return PGPPair(address, bytes(key), key.secrets.decryptor())
+
+
+def make_certificate_for_anybody() -> bytes:
+    """A certificate that names no address: from DNS it is accepted for whoever publishes it (RFC 8550 section 3)."""
+    now = datetime.now(UTC)
+    return make_certificate(not_before=now - timedelta(days=1), not_after=now + timedelta(days=9))[1]
 
 
 def directory_settings(keys: Keys, **more: Any) -> Settings:

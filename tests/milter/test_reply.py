@@ -45,30 +45,23 @@ def dns_settings(**more: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("scripted", "reply", "reason"),
+    ("scripted", "reply"),
     [
-        (BOGUS, "451 4.7.5 <alice@r.test>: the answer about a published key fails DNSSEC validation", "bogus"),
-        (
-            FAILED,
-            "451 4.7.5 <alice@r.test>: the name servers that would know of a published key do not answer",
-            "unreachable",
-        ),
-        (
-            Scripted(fault=Fault.MALFORMED_RECORD),
-            "550 5.7.5 <alice@r.test>: the published key cannot be used",
-            "malformed",
-        ),
+        (BOGUS, "451 4.7.5 <alice@r.test>: the answer about a published key fails DNSSEC validation"),
+        (FAILED, "451 4.7.5 <alice@r.test>: the name servers that would know of a published key do not answer"),
+        (Scripted(fault=Fault.MALFORMED_RECORD), "550 5.7.5 <alice@r.test>: the published key cannot be used"),
     ],
     ids=["bogus", "unreachable", "malformed"],
 )
 def test_a_reply_names_the_recipient_and_the_reason(
-    start: Starter, clients: Clients, stub: DNSStub, scripted: Scripted, reply: str, reason: str
+    start: Starter, clients: Clients, stub: DNSStub, scripted: Scripted, reply: str
 ) -> None:
     stub.default = scripted
     smilla = start(dns_settings(), resolver=stub.address)
     answer = clients.open(smilla.milter).send(plain_mail(), ["<alice@r.test>"], queue_id="QID")
     assert (answer.reply, edits_of(answer)) == (reply, "")
     event = "deferred" if reply.startswith("451") else "refused"
+    reason = {BOGUS: "bogus", FAILED: "unreachable"}.get(scripted, "malformed")
     (line,) = recipient_lines(smilla, "QID")
     assert (line["event"], line["rcpt"], line["reason"]) == (event, "alice@r.test", reason)
 
@@ -113,40 +106,25 @@ def strict(start: Starter, keys: Keys) -> Smilla:
 
 
 @pytest.mark.parametrize(
-    ("domain", "verdict", "reply", "event"),
+    ("domain", "reply", "event"),
     [
-        ("plain.test", "accept", "", "plain"),
-        (
-            "defer.test",
-            "tempfail",
-            "451 4.7.5 <x@defer.test>: encryption is required, but no key is published",
-            "deferred",
-        ),
-        (
-            "refuse.test",
-            "reject",
-            "550 5.7.5 <x@refuse.test>: encryption is required, but no key is published",
-            "refused",
-        ),
-        (
-            "other.test",
-            "reject",
-            "550 5.7.5 <x@other.test>: encryption is required, but no key is published",
-            "refused",
-        ),
-        ("hold.test", "accept", "", "held"),
+        ("plain.test", "", "plain"),
+        ("defer.test", "451 4.7.5 ", "deferred"),
+        ("refuse.test", "550 5.7.5 ", "refused"),
+        ("other.test", "550 5.7.5 ", "refused"),
+        ("hold.test", "", "held"),
     ],
 )
 def test_each_action_is_answered_and_logged_as_it_is_named(
-    strict: Smilla, clients: Clients, domain: str, verdict: str, reply: str, event: str
+    strict: Smilla, clients: Clients, domain: str, reply: str, event: str
 ) -> None:
     mail = plain_mail()
+    text = f"<x@{domain}>: encryption is required, but no key is published"
     answer = clients.open(strict.milter).send(mail, [f"<x@{domain}>"], queue_id="ACTION")
-    assert (answer.verdict, answer.reply) == (verdict, reply)
+    assert answer.verdict == {"": "accept", "4": "tempfail", "5": "reject"}[reply[:1]]
+    assert answer.reply == (reply and reply + text)
     assert [line["event"] for line in recipient_lines(strict, "ACTION")] == [event]
-    assert answer.quarantined == (
-        "<x@hold.test>: encryption is required, but no key is published" if event == "held" else None
-    )
+    assert answer.quarantined == (text if event == "held" else None)
     assert answer.applied(mail, postfix=True).raw == mail.raw
 
 
@@ -263,7 +241,7 @@ def test_hostile_strings_cannot_write_a_log_line_or_break_a_reply(
     answer = client.send(plain_mail(), [hostile], sender=hostile, queue_id="H\r\nFORGED encrypted rcpt=x")
     assert answer.verdict == "reject"
     assert answer.reply.startswith("550 5.7.5 <")
-    assert "%" not in hostile or "%s%n%%" in answer.reply.replace("%%%%", "%%")
+    assert "%" not in answer.reply.replace("%%", "")
     assert not re.search(r"[^ -~]", answer.reply)
     assert len(answer.reply) < 980
     lines = smilla.log[len("\n".join(smilla.log.split("\n")[:before])) :].strip("\n").split("\n")

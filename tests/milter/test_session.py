@@ -182,19 +182,6 @@ def test_an_empty_body_packet_costs_the_connection_and_lets_nothing_pass(
     assert clients.open(shared.milter).send(plain_mail(), ["<alice@r.test>"]).verdict == "accept"
 
 
-def test_an_mta_may_send_the_last_block_with_the_end_of_the_message(
-    shared: Smilla, clients: Clients, opened: Opened
-) -> None:
-    client = clients.open(shared.milter, POSTFIX.without(ALL_NR))
-    mail = plain_mail()
-    client.envelope(["<alice@r.test>"])
-    for each in mail.fields:
-        client.header(each.name, each.value)
-    client.body(mail.body[:5])
-    client.send_packet(b"E", mail.body[5:])
-    check(client.answer(), mail, "alice", opened)
-
-
 @pytest.mark.parametrize(
     ("sender", "recipient", "parameters"),
     [

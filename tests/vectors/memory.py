@@ -5,15 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from smilla import address
-from smilla.config import Config
+from smilla.adapters.sequoia import SequoiaEngine
 from smilla.discovery.owner import OPENPGPKEY, SMIMEA, owner_name
 from smilla.errors import EncryptionError, SmillaError
+from smilla.message import parse
 from smilla.model import Client, DNSAnswer, DNSSECStatus, PGPKey
 from smilla.ports import Ports
 from smilla.session import Session
 
+KEYS = Path(__file__).parent / "keys"
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 TYPES = {"smimea": SMIMEA, "openpgpkey": OPENPGPKEY}
 
@@ -93,8 +99,6 @@ def make_ports(
     sequoia: bool = True,
 ) -> Ports:
     """Ports with Sequoia, which works in process, or with an engine that fails."""
-    from smilla.adapters.sequoia import SequoiaEngine
-
     return Ports(
         clock=StillClock(now),
         resolver=resolver or TableResolver(),
@@ -108,8 +112,6 @@ def make_session(
     raw: bytes, recipients: Iterable[str], sender: str = "sam@sender.example", client: Client | None = None
 ) -> Session:
     """A session that holds a message from a file, its recipients given without angle brackets."""
-    from smilla.message import parse
-
     session = Session(client or Client("127.0.0.1"), f"<{sender}>")
     for recipient in recipients:
         session.recipient(f"<{recipient}>")
@@ -121,4 +123,14 @@ def make_session(
     return session
 
 
-__all__ = ["Config", "MemoryFolder", "NoEngine", "StillClock", "TableResolver", "make_ports", "make_session"]
+def raw_key(name: str) -> bytes:
+    """A key of the vectors as a record holds it: DER of a certificate, packets of an OpenPGP key."""
+    raw = (KEYS / name).read_bytes()
+    if name.endswith(".crt"):
+        return x509.load_pem_x509_certificate(raw).public_bytes(Encoding.DER)
+    return raw
+
+
+def smimea(name: str, usage: int = 3, selector: int = 0, matching_type: int = 0) -> bytes:
+    """The RDATA of an SMIMEA record with a certificate of the vectors."""
+    return bytes([usage, selector, matching_type]) + raw_key(name)

@@ -1,0 +1,367 @@
+"""The master property: where encryption was required, no octet that leaves the filter contains what it should have
+hidden, whatever goes wrong.
+
+That no packet and no log line contains the canary is asserted for every test, when its connections and filters end.
+Here it is the faults that matter, and that each of them ends in "try again later".
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.lab.processes import session_members, wait_until
+from tests.milter.client import ProtocolError
+from tests.milter.dns_stub import FAILED, DNSStub, Fault, Scripted
+from tests.milter.material import (
+    CANARY,
+    assert_without_canary,
+    directory_settings,
+    edits_of,
+    fill_directory,
+    make_certificate_for_anybody,
+    plain_mail,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.lab.smilla import Smilla
+    from tests.milter.client import Answer, Clients, Mail, MilterClient
+    from tests.milter.conftest import Starter
+    from tests.milter.material import Keys
+
+    Opened = Callable[[Mail, Mail, str], None]
+
+# Whoever has no key is refused: what passes here passes encrypted.
+STRICT: dict[str, Any] = {"no_key": "refuse", "insecure": "refuse"}
+WIRE_FAULTS = [fault for fault in Fault if fault not in (Fault.NONE, Fault.MALFORMED_RECORD)]
+
+
+def with_dns(timeout_s: int = 1, **policy: str) -> dict[str, Any]:
+    """Keys from DNS; ``policy`` beside the strict one."""
+    return {"dns": {"timeout_s": timeout_s}, "policy": {**STRICT, **policy}}
+
+
+def record(anybody: bytes) -> Scripted:
+    """A certificate as an SMIMEA record."""
+    return Scripted((b"\3\0\0" + anybody,))
+
+
+@pytest.fixture(scope="module")
+def anybody() -> bytes:
+    """A certificate for every address: answers are kept, so each message here goes to another one."""
+    return make_certificate_for_anybody()
+
+
+@pytest.mark.parametrize("fault", WIRE_FAULTS, ids=lambda fault: fault.name.lower())
+@pytest.mark.parametrize("policy", ["plain", "refuse"])
+def test_whatever_the_resolver_does_instead_of_answering_defers(
+    start: Starter, clients: Clients, stub: DNSStub, fault: Fault, policy: str
+) -> None:
+    stub.default = Scripted(fault=fault)
+    smilla = start(with_dns(1, no_key=policy, insecure=policy), resolver=stub.address)
+    began_at = time.monotonic()
+    answer = clients.open(smilla.milter).send(plain_mail(), ["<alice@r.test>"])
+    assert answer.reply.startswith("451 4.7.5 <alice@r.test>: the name servers")
+    assert time.monotonic() - began_at < 2
+    # It must not poison what comes after.
+    stub.default = Scripted()
+    again = clients.open(smilla.milter).send(plain_mail(), ["<erin@r.test>"])
+    assert again.verdict == ("accept" if policy == "plain" else "reject")
+
+
+def test_no_resolver_at_all_defers(start: Starter, clients: Clients) -> None:
+    answer = clients.open(start(with_dns(no_key="plain")).milter).send(plain_mail(), ["<alice@r.test>"])
+    assert answer.reply.startswith("451 4.7.5 ")
+
+
+def test_the_second_nameserver_answers_where_the_first_is_gone(
+    start: Starter, clients: Clients, stub: DNSStub, anybody: bytes
+) -> None:
+    stub.default = record(anybody)
+    settings = with_dns()
+    settings["dns"] |= {"nameservers": ["127.0.0.1@9", stub.address]}
+    assert edits_of(clients.open(start(settings).milter).send(plain_mail(), ["<alice@r.test>"])).startswith("b")
+
+
+def test_a_resolver_that_closes_after_each_answer_is_asked_again(
+    start: Starter, clients: Clients, stub: DNSStub, anybody: bytes
+) -> None:
+    stub.default = record(anybody)
+    stub.closes_after_each = True
+    client = clients.open(start(with_dns(2), resolver=stub.address).milter)
+    for number in range(20):
+        assert client.send(plain_mail(), [f"<{number}@r.test>"]).verdict == "accept"
+    assert stub.connections >= 20
+
+
+def test_connections_cut_while_a_question_is_under_way_are_opened_again(
+    start: Starter, clients: Clients, stub: DNSStub, anybody: bytes
+) -> None:
+    stub.default = Scripted(record(anybody).rdata, delay_s=0.3)
+    client = clients.open(start(with_dns(3), resolver=stub.address).milter)
+    client.envelope(["<alice@r.test>"])
+    assert wait_until(lambda: len(stub.asked) >= 2, 2)
+    stub.cut_connections()
+    assert client.content(plain_mail()).verdict == "accept"
+
+
+def test_a_slow_answer_within_the_time_encrypts_and_one_after_it_defers(
+    start: Starter, clients: Clients, stub: DNSStub, anybody: bytes
+) -> None:
+    client = clients.open(start(with_dns(1), resolver=stub.address).milter)
+    stub.default = Scripted(record(anybody).rdata, delay_s=0.5)
+    assert client.send(plain_mail(), ["<alice@r.test>"]).verdict == "accept"
+    stub.default = Scripted(record(anybody).rdata, delay_s=1.5)
+    assert client.send(plain_mail(), ["<erin@r.test>"]).reply.startswith("451 4.7.5 ")
+
+
+def test_the_look_up_begins_at_rcpt_and_costs_no_time_while_the_body_arrives(
+    start: Starter, clients: Clients, stub: DNSStub, anybody: bytes
+) -> None:
+    stub.default = Scripted(record(anybody).rdata, delay_s=0.5)
+    client = clients.open(start(with_dns(1), resolver=stub.address).milter)
+    client.envelope(["<alice@r.test>"])
+    time.sleep(0.7)
+    began_at = time.monotonic()
+    assert client.content(plain_mail()).verdict == "accept"
+    assert time.monotonic() - began_at < 0.3
+
+
+def test_one_silent_domain_delays_its_own_mail_only(
+    start: Starter, clients: Clients, stub: DNSStub, anybody: bytes
+) -> None:
+    stub.default = record(anybody)
+    smilla = start({**with_dns(3), "milter": {"workers": 1}}, resolver=stub.address)
+    waiting: list[Answer] = []
+    silent = Scripted(fault=Fault.SILENCE)
+    slow = [clients.open(smilla.milter) for _ in range(40)]
+    for number, client in enumerate(slow):
+        # The stub is told by owner name, and the names are hashes: learn them from the questions.
+        stub.default = silent
+        asked = len(stub.asked)
+        client.envelope([f"<{number}@silent.test>"])
+        assert wait_until(lambda asked=asked: len(stub.asked) >= asked + 2, 2)  # type: ignore[misc]
+    stub.default = record(anybody)
+    threads = [
+        threading.Thread(target=lambda client=client: waiting.append(client.content(plain_mail()))) for client in slow
+    ]
+    for thread in threads:
+        thread.start()
+    fast = clients.open(smilla.milter)
+    for number in range(20):
+        began_at = time.monotonic()
+        assert fast.send(plain_mail(), [f"<{number}@r.test>"]).verdict == "accept"
+        assert time.monotonic() - began_at < 0.5
+    assert len(waiting) < len(slow)
+    for thread in threads:
+        thread.join(10)
+    assert {answer.reply[:9] for answer in waiting} == {"451 4.7.5"}
+
+
+def test_a_resolver_that_does_not_validate_never_looks_like_nobody_has_a_key(
+    start: Starter, clients: Clients, stub: DNSStub, anybody: bytes
+) -> None:
+    stub.validates = False
+    smilla = start(with_dns(no_key="plain", insecure="plain"), resolver=stub.address)
+    client = clients.open(smilla.milter)
+    for name, scripted in (("a", Scripted()), ("b", record(anybody))):
+        stub.default = scripted
+        answer = client.send(plain_mail(), [f"<{name}@r.test>"])
+        assert answer.reply.startswith(f"451 4.7.5 <{name}@r.test>: no resolver could prove")
+    assert "resolver-not-validating" in smilla.log
+
+
+def test_a_resolver_that_validates_may_say_that_a_zone_is_not_signed(
+    start: Starter, clients: Clients, stub: DNSStub, anybody: bytes
+) -> None:
+    smilla = start(with_dns(no_key="plain", insecure="plain"), resolver=stub.address)
+    client = clients.open(smilla.milter)
+    for name, scripted in (
+        ("a", Scripted(authenticated=False)),
+        ("b", Scripted(record(anybody).rdata, authenticated=False)),
+    ):
+        stub.default = scripted
+        answer = client.send(plain_mail(), [f"<{name}@r.test>"])
+        assert (answer.verdict, answer.edits) == ("accept", ())
+    # One proof is enough for both questions of both messages.
+    assert sum(rdtype == 6 for _, rdtype in stub.asked) == 1
+
+
+def test_a_probe_that_gets_no_answer_defers(start: Starter, clients: Clients, stub: DNSStub) -> None:
+    settings = with_dns(1, no_key="plain")
+    settings["dns"] |= {"probe": "silent.test"}
+    stub.default = Scripted(authenticated=False)
+    stub.probe = Scripted(fault=Fault.SILENCE)
+    smilla = start(settings, resolver=stub.address)
+    assert clients.open(smilla.milter).send(plain_mail(), ["<alice@r.test>"]).reply.startswith("451 4.7.5 ")
+
+
+def test_a_usable_key_in_a_later_source_is_used_where_the_first_source_fails(
+    start: Starter, clients: Clients, stub: DNSStub, keys: Keys
+) -> None:
+    stub.default = FAILED
+    sources = {"sources": ["smimea", "openpgpkey", "directory"], "directory": str(keys.directory)}
+    smilla = start({**with_dns(), "keys": sources}, resolver=stub.address)
+    client = clients.open(smilla.milter)
+    assert edits_of(client.send(plain_mail(), ["<alice@r.test>"])).startswith("b")
+    assert client.send(plain_mail(), ["<nobody@r.test>"]).reply.startswith("451 4.7.5 ")
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"", b"\0" * 5000, b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", b"\xc6\xff" * 99]
+)
+@pytest.mark.parametrize("name", ["alice", "bob"])
+def test_a_key_file_spoilt_between_rcpt_and_the_end_never_lets_plaintext_out(
+    start: Starter, clients: Clients, own_keys: Path, garbage: bytes, name: str
+) -> None:
+    policy = {**STRICT, "no_key": "plain", "unusable_key": "defer"}
+    smilla = start({"keys": {"sources": ["directory"], "directory": str(own_keys)}, "policy": policy})
+    client = clients.open(smilla.milter)
+    client.envelope([f"<{name}@r.test>"])
+    (file,) = own_keys.glob(f"{name}@*")
+    file.write_bytes(garbage)
+    answer = client.content(plain_mail())
+    assert answer.reply.startswith(f"451 4.7.5 <{name}@r.test>: the published key cannot be used")
+    assert answer.edits == ()
+
+
+@pytest.mark.parametrize("kind", ["folder", "too-large", "dangling-link", "loop"])
+def test_a_key_file_that_cannot_be_read_is_no_absence(
+    start: Starter, clients: Clients, own_keys: Path, kind: str
+) -> None:
+    smilla = start({"keys": {"sources": ["directory"], "directory": str(own_keys)}, "policy": {"no_key": "plain"}})
+    file = own_keys / "alice@r.test.pem"
+    file.unlink()
+    if kind == "folder":
+        file.mkdir()
+    elif kind == "too-large":
+        file.write_bytes(b"x" * (1 << 20) + b"x")
+    elif kind == "loop":
+        file.symlink_to(file)
+    else:
+        file.symlink_to(own_keys / "gone")
+    answer = clients.open(smilla.milter).send(plain_mail(), ["<alice@r.test>"])
+    if kind == "dangling-link":
+        assert (answer.verdict, answer.edits) == ("accept", ())  # there is no such file, as far as open(2) knows
+    else:
+        assert answer.reply.startswith("451 4.7.5 ")
+
+
+@pytest.fixture
+def own_keys(folder: Path, keys: Keys, request: pytest.FixtureRequest) -> Path:
+    """A folder of keys that the test may spoil."""
+    place = folder / f"own-{abs(hash(request.node.name))}"
+    place.mkdir()
+    place.chmod(0o755)
+    fill_directory(place, keys.alice, keys.erin, keys.bob)
+    return place
+
+
+GPG = {
+    "fails": "exit 2",
+    "fails-after-reading": "cat >/dev/null; exit 2",
+    "repeats-the-plaintext": "cat; exit 0",
+    "repeats-the-plaintext-and-fails": "cat; exit 2",
+    "says-nothing": "cat >/dev/null; exit 0",
+    "killed": "kill -9 $$",
+    "half-a-message": "cat >/dev/null; echo -----BEGIN PGP MESSAGE-----; echo; echo hQEM; exit 2",
+    "does-not-read": "exit 0",
+}
+
+
+@pytest.mark.parametrize("script", GPG.values(), ids=GPG)
+def test_a_gpg_that_fails_in_any_way_defers(
+    start: Starter, clients: Clients, keys: Keys, folder: Path, script: str
+) -> None:
+    place = folder / f"bin-{abs(hash(script))}"
+    place.mkdir()
+    place.chmod(0o755)
+    gpg = place / "gpg"
+    gpg.write_text('#!/bin/sh\ncase "$*" in *--list-config*) echo cfg:version:2.2.40; exit 0;; esac\n' + script + "\n")
+    gpg.chmod(0o755)
+    settings = directory_settings(keys, openpgp={"engine": "gnupg"}, policy=STRICT)
+    smilla = start(settings, environment={"PATH": f"{place}:{os.environ['PATH']}"})
+    client = clients.open(smilla.milter)
+    for body in (b"", CANARY * 20000):
+        answer = client.send(plain_mail(body=body), ["<bob@r.test>"])
+        assert answer.reply.startswith("451 4.3.0 ")
+    # S/MIME does not need it, and the connection goes on.
+    assert client.send(plain_mail(), ["<alice@r.test>"]).verdict == "accept"
+
+
+def test_gnupg_encrypts_and_leaves_nothing_behind(start: Starter, clients: Clients, keys: Keys, opened: Opened) -> None:
+    smilla = start(directory_settings(keys, openpgp={"engine": "gnupg"}, policy=STRICT))
+    mail = plain_mail(b"Content-Type: text/plain; charset=utf-8", body=b"\xff\0" + CANARY * 9000)
+    answer = clients.open(smilla.milter).send(mail, ["<bob@r.test>"])
+    opened(answer.applied(mail, postfix=True), mail, "bob")
+
+
+def kill_worker(smilla: Smilla) -> None:
+    """Kills the filter's one worker: a child of a process that this test started."""
+    (worker,) = set(session_members(smilla.child.pid)) - {smilla.child.pid}
+    os.kill(worker, signal.SIGKILL)
+
+
+def has_worker(smilla: Smilla) -> bool:
+    return len(session_members(smilla.child.pid)) == 2
+
+
+def test_a_worker_killed_between_any_two_steps_lets_nothing_out_and_is_replaced(
+    start: Starter, clients: Clients, keys: Keys, opened: Opened
+) -> None:
+    smilla = start(directory_settings(keys, policy=STRICT))
+    mail = plain_mail(b"Content-Type: text/plain")
+    steps: list[Callable[[MilterClient], object]] = [
+        lambda client: client.mail("<a@s.test>"),
+        lambda client: client.rcpt("<alice@r.test>"),
+        lambda client: client.header(b"Subject", b" x"),
+        lambda client: client.end_of_headers(),
+        lambda client: client.body(mail.body),
+    ]
+    for count in (0, 2, 3, 5):
+        client = clients.open(smilla.milter)
+        for step in steps[:count]:
+            step(client)
+        kill_worker(smilla)
+        with pytest.raises((ProtocolError, OSError)):
+            client.content(mail)
+        assert b"\0\0\0\1a" not in client.received
+        assert_without_canary(bytes(client.received))
+        assert wait_until(lambda: has_worker(smilla), 5)
+        again = clients.open(smilla.milter)
+        opened(again.send(mail, ["<alice@r.test>"]).applied(mail, postfix=True), mail, "alice")
+        again.close()
+    assert smilla.log.count("worker-died") == 4
+
+
+def test_a_worker_killed_while_it_writes_sends_no_verdict(start: Starter, clients: Clients, keys: Keys) -> None:
+    smilla = start(directory_settings(keys, policy=STRICT))
+    mail = plain_mail(body=CANARY + b"x" * 20_000_000)
+    client = clients.open(smilla.milter)
+    client.envelope(["<alice@r.test>"])
+    for at in range(0, len(mail.body), 65535):
+        client.body(mail.body[at : at + 65535])
+    client.send_packet(b"E")
+    client.read_packet()
+    kill_worker(smilla)
+    with pytest.raises(ProtocolError):
+        client.answer()
+
+
+def test_nothing_of_a_message_is_left_on_disk(start: Starter, clients: Clients, keys: Keys) -> None:
+    smilla = start(directory_settings(keys, openpgp={"engine": "gnupg"}, policy=STRICT))
+    client = clients.open(smilla.milter)
+    for name in ("alice", "bob"):
+        assert client.send(plain_mail(body=CANARY * 200_000), [f"<{name}@r.test>"]).verdict == "accept"
+    for path in smilla.folder.rglob("*"):
+        if stat.S_ISREG(path.stat().st_mode):
+            assert CANARY not in path.read_bytes(), path

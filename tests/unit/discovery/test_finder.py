@@ -1,0 +1,168 @@
+"""Asking the sources: all at once, in order, and without an exception for what the world can do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from smilla.address import parse
+from smilla.discovery import finder
+from smilla.discovery.owner import OPENPGPKEY, SMIMEA, owner_name
+from smilla.model import DNSSECStatus, Format, SMIMEACandidate, SourceAnswer
+from tests.vectors.memory import MemoryFolder, TableResolver
+
+ALL = ("smimea", "openpgpkey", "directory")
+
+
+def answers(
+    mailbox: str,
+    resolver: TableResolver,
+    files: Mapping[str, bytes | None] | None = None,
+    sources: tuple[str, ...] = ALL,
+    *,
+    try_lowercase: bool = False,
+) -> dict[str, SourceAnswer]:
+    folder = MemoryFolder(files or {})
+    questions = finder.begin(parse(mailbox), sources, resolver, folder, try_lowercase=try_lowercase)
+    return {question.source: question.answer(7.0) for question in questions}
+
+
+def test_every_source_is_asked_at_once_in_order() -> None:
+    resolver = TableResolver()
+    found = answers("Hugh@example.org", resolver, sources=("openpgpkey", "directory", "smimea"))
+    assert list(found) == ["openpgpkey", "directory", "smimea"]
+    assert resolver.asked == [
+        (owner_name("Hugh", "example.org", OPENPGPKEY), OPENPGPKEY),
+        (owner_name("Hugh", "example.org", SMIMEA), SMIMEA),
+    ]
+    assert set(resolver.deadlines) == {7.0}
+
+
+def test_source_that_is_not_configured_is_not_asked() -> None:
+    resolver = TableResolver()
+    assert list(answers("hugh@example.org", resolver, sources=("directory",))) == ["directory"]
+    assert resolver.asked == []
+
+
+def test_records_become_candidates_in_an_order_of_their_own() -> None:
+    resolver = TableResolver().publish("hugh@example.org", "smimea", "secure", b"\3\0\1zz", b"\1\1\2aa", b"\3\0\0cert")
+    found = answers("hugh@example.org", resolver)["smimea"]
+    fields = [
+        (c.usage, c.selector, c.matching_type, c.raw, c.dnssec)
+        for c in found.candidates
+        if isinstance(c, SMIMEACandidate)
+    ]
+    secure = DNSSECStatus.SECURE
+    assert fields == [(1, 1, 2, b"aa", secure), (3, 0, 0, b"cert", secure), (3, 0, 1, b"zz", secure)]
+    resolver = TableResolver().publish("hugh@example.org", "openpgpkey", "insecure", b"b", b"a")
+    assert [c.raw for c in answers("hugh@example.org", resolver)["openpgpkey"].candidates] == [b"a", b"b"]
+
+
+@pytest.mark.parametrize("rdata", [b"", b"\3", b"\3\0"])
+def test_record_that_is_too_short_is_a_candidate_and_no_absence(rdata: bytes) -> None:
+    found = answers("hugh@example.org", TableResolver().publish("hugh@example.org", "smimea", "secure", rdata))["smimea"]
+    assert [candidate.raw for candidate in found.candidates] == [b""]
+
+
+@pytest.mark.parametrize("status", ["bogus", "indeterminate", "unreachable"])
+def test_records_of_an_answer_that_proves_nothing_are_not_even_read(status: str) -> None:
+    found = answers("hugh@example.org", TableResolver().publish("hugh@example.org", "smimea", status, b"\3\0\0cert"))
+    assert (found["smimea"].status, found["smimea"].candidates) == (DNSSECStatus(status), ())
+
+
+@pytest.mark.parametrize("mailbox", ["hugh@[192.0.2.1]", "hugh@localhost", "hugh@a.onion", "hugh@" + "a" * 63 + ".b" * 80])
+def test_domain_that_is_not_in_dns_is_not_asked(mailbox: str) -> None:
+    resolver = TableResolver()
+    found = answers(mailbox, resolver)
+    assert resolver.asked == []
+    assert (found["smimea"].status, found["smimea"].candidates) == (None, ())
+    assert found["smimea"].detail.startswith("not asked: ")
+
+
+# --- try_lowercase -----------------------------------------------------------------------------------------
+
+
+def test_lower_case_form_is_asked_only_where_it_is_wanted_and_differs() -> None:
+    for mailbox, wanted, count in [("Hugh@example.org", False, 1), ("Hugh@example.org", True, 2), ("hugh@example.org", True, 1)]:
+        resolver = TableResolver()
+        answers(mailbox, resolver, sources=("smimea",), try_lowercase=wanted)
+        assert len(resolver.asked) == count
+
+
+def test_lower_case_form_serves_where_the_exact_one_is_proven_absent() -> None:
+    resolver = TableResolver().publish("hugh@example.org", "smimea", "secure", b"\3\0\0lower")
+    found = answers("Hugh@example.org", resolver, try_lowercase=True)["smimea"]
+    assert [candidate.raw for candidate in found.candidates] == [b"lower"]
+    assert found.where == owner_name("hugh", "example.org", SMIMEA)
+
+
+def test_exact_form_comes_first() -> None:
+    resolver = TableResolver().publish("hugh@example.org", "smimea", "secure", b"\3\0\0lower")
+    resolver.publish("Hugh@example.org", "smimea", "secure", b"\3\0\0exact")
+    found = answers("Hugh@example.org", resolver, try_lowercase=True)["smimea"]
+    assert [candidate.raw for candidate in found.candidates] == [b"exact"]
+
+
+@pytest.mark.parametrize("status", ["bogus", "indeterminate", "unreachable"])
+def test_trouble_with_the_exact_form_is_not_hidden_by_the_lower_case_one(status: str) -> None:
+    resolver = TableResolver().publish("hugh@example.org", "smimea", "secure", b"\3\0\0lower")
+    resolver.publish("Hugh@example.org", "smimea", status)
+    found = answers("Hugh@example.org", resolver, try_lowercase=True)["smimea"]
+    assert (found.status, found.candidates) == (DNSSECStatus(status), ())
+
+
+@pytest.mark.parametrize("status", ["bogus", "indeterminate", "unreachable"])
+def test_trouble_with_the_lower_case_form_is_no_absence(status: str) -> None:
+    resolver = TableResolver().publish("hugh@example.org", "smimea", status)
+    assert answers("Hugh@example.org", resolver, try_lowercase=True)["smimea"].status is DNSSECStatus(status)
+
+
+def test_malformed_record_at_the_exact_form_is_no_absence() -> None:
+    resolver = TableResolver().publish("hugh@example.org", "smimea", "secure", b"\3\0\0lower")
+    resolver.publish("Hugh@example.org", "smimea", "secure", malformed=1)
+    found = answers("Hugh@example.org", resolver, try_lowercase=True)["smimea"]
+    assert (found.candidates, found.malformed) == ((), 1)
+
+
+# --- the directory -----------------------------------------------------------------------------------------
+
+
+def from_folder(mailbox: str, files: Mapping[str, bytes | None]) -> SourceAnswer:
+    return answers(mailbox, TableResolver(), files, ("directory",))["directory"]
+
+
+def test_files_are_found_in_order_of_preference() -> None:
+    names = [f"hugh@example.org{suffix}" for suffix in (".pgp", ".asc", ".pem", ".crt")]
+    found = from_folder("hugh@EXAMPLE.org", dict.fromkeys(names, b"x"))
+    assert [c.where for c in found.candidates] == [f"hugh@example.org{s}" for s in (".crt", ".pem", ".asc", ".pgp")]
+    assert [c.format for c in found.candidates] == [Format.SMIME, Format.SMIME, Format.OPENPGP, Format.OPENPGP]
+    assert found.status is None
+
+
+def test_file_of_the_exact_name_hides_that_of_the_lower_case_one() -> None:
+    files = {"Hugh@example.org.pgp": b"exact", "hugh@example.org.crt": b"lower"}
+    assert [c.raw for c in from_folder("Hugh@example.org", files).candidates] == [b"exact"]
+    assert [c.raw for c in from_folder("HUGH@example.org", files).candidates] == [b"lower"]
+
+
+def test_file_that_cannot_be_read_is_unreachable_and_no_absence() -> None:
+    found = from_folder("hugh@example.org", {"hugh@example.org.crt": None})
+    assert (found.status, found.candidates) == (DNSSECStatus.UNREACHABLE, ())
+
+
+def test_folder_without_a_file_is_absence() -> None:
+    found = from_folder("hugh@example.org", {})
+    assert (found.status, found.candidates, found.detail) == (None, (), "no file for hugh@example.org")
+
+
+@pytest.mark.parametrize("local", ["../hugh", "a/b", "..", ".hidden", "/etc/passwd", "a/../../b"])
+def test_local_part_cannot_lead_out_of_the_folder(local: str) -> None:
+    class Watched(MemoryFolder):
+        def read(self, name: str) -> bytes | None:
+            raise AssertionError(name)
+
+    questions = finder.begin(
+        parse(f'"{local}"@example.org'), ("directory",), TableResolver(), Watched(), try_lowercase=False
+    )
+    assert questions[0].answer(0.0).candidates == ()

@@ -1,0 +1,108 @@
+"""Who shares a copy with whom: nobody who cannot be seen shares a ciphertext."""
+
+from __future__ import annotations
+
+import pytest
+
+from smilla.copies import group, visible_recipients
+from smilla.errors import EncryptionError
+from smilla.message import parse
+from smilla.model import Action, Decision, Form, KeyVerdict, Reason
+from tests.unit.decisions import certificate, decision, lookup, openpgp_key, recipient
+
+CERTIFICATE, KEY = certificate(), openpgp_key()
+
+
+def copies_of(header: str, *decisions: Decision) -> list[tuple[str, list[str]]]:
+    message = parse(f"{header}\r\n\r\nbody\r\n".encode()).message
+    return [(form.value, [d.recipient.shown for d in members]) for form, members in group(decisions, message)]
+
+
+def smime(*names: str) -> list[Decision]:
+    return [decision(name, Action.ENCRYPT, CERTIFICATE) for name in names]
+
+
+def openpgp(*names: str) -> list[Decision]:
+    return [decision(name, Action.ENCRYPT, KEY) for name in names]
+
+
+def test_recipients_who_see_each_other_share_a_ciphertext() -> None:
+    assert copies_of("To: a@x.org\r\nCc: Bob <B@X.org>", *smime("a@x.org", "b@x.org")) == [
+        ("smime", ["a@x.org", "b@x.org"])
+    ]
+
+
+def test_each_format_has_its_own_copy() -> None:
+    found = copies_of("To: a@x.org, b@x.org, c@x.org", *smime("a@x.org"), *openpgp("b@x.org"), *smime("c@x.org"))
+    assert found == [("smime", ["a@x.org", "c@x.org"]), ("openpgp", ["b@x.org"])]
+
+
+def test_blind_recipients_share_with_nobody_not_even_with_each_other() -> None:
+    found = copies_of("To: a@x.org", *smime("a@x.org", "b@x.org", "c@x.org"), *openpgp("d@x.org", "e@x.org"))
+    assert found == [
+        ("smime", ["a@x.org"]),
+        ("smime", ["b@x.org"]),
+        ("smime", ["c@x.org"]),
+        ("openpgp", ["d@x.org"]),
+        ("openpgp", ["e@x.org"]),
+    ]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        *("Bcc: b@x.org", "From: b@x.org", "Reply-To: b@x.org", "Subject: b@x.org", "X-To: b@x.org", "Resent-Bcc: b@x.org"),
+        *('To: "b@x.org" <a@x.org>', "To: a@x.org (b@x.org)", "To: =?utf-8?q?b=40x.org?= <a@x.org>", "To: b@x.org.evil"),
+        *("To: b@x.org: a@x.org;", "To: a@x.org <b @ x.org", "To: undisclosed-recipients:;"),
+    ],
+)
+def test_address_that_is_no_mailbox_of_to_or_cc_makes_nobody_visible(header: str) -> None:
+    found = copies_of(f"To: a@x.org\r\n{header}", *smime("a@x.org", "b@x.org"))
+    assert found == [("smime", ["a@x.org"]), ("smime", ["b@x.org"])]
+
+
+def test_blind_recipients_whose_addresses_differ_in_case_are_two() -> None:
+    assert len(copies_of("To: a@x.org", *smime("Bob@x.org", "bob@x.org"))) == 2
+
+
+def test_same_recipient_twice_gets_one_copy() -> None:
+    assert copies_of("To: a@x.org", *smime("b@x.org", "b@x.org")) == [("smime", ["b@x.org", "b@x.org"])]
+
+
+def test_resent_fields_and_repeated_fields_are_seen() -> None:
+    raw = b"To: a@x.org\r\nTO : b@x.org\r\nResent-To: c@x.org\r\nresent-cc: d@x.org\r\n\r\n"
+    assert visible_recipients(parse(raw).message) == {"a@x.org", "b@x.org", "c@x.org", "d@x.org"}
+
+
+def test_what_is_not_encrypted_is_shared_by_all_who_get_it() -> None:
+    plain = [decision(name, Action.PLAIN) for name in ("b@x.org", "c@x.org", "no address")]
+    assert copies_of("To: a@x.org", *smime("a@x.org"), *plain) == [
+        ("smime", ["a@x.org"]),
+        ("plain", ["b@x.org", "c@x.org", "no\\u0020address"]),
+    ]
+
+
+def test_held_goes_to_quarantine_as_it_came() -> None:
+    assert copies_of("To: a@x.org", decision("a@x.org", Action.HOLD)) == [("plain", ["a@x.org"])]
+
+
+def test_unchanged_is_a_form_of_its_own() -> None:
+    assert copies_of("To: a@x.org", decision("a@x.org", Action.UNCHANGED)) == [("unchanged", ["a@x.org"])]
+
+
+@pytest.mark.parametrize("action", [Action.ENCRYPT, Action.DEFER, Action.REFUSE])
+def test_decision_without_a_key_or_a_form_never_becomes_plaintext(action: Action) -> None:
+    with pytest.raises(EncryptionError):
+        copies_of("To: a@x.org", decision("a@x.org", action))
+
+
+def test_key_that_got_lost_never_becomes_plaintext() -> None:
+    lost = lookup("a@x.org", KeyVerdict.USABLE, None)
+    with pytest.raises(EncryptionError):
+        copies_of("To: a@x.org", Decision(recipient("a@x.org"), Action.ENCRYPT, Reason("usable", ""), "", lost))
+
+
+def test_every_action_is_known_here() -> None:
+    handled = {Action.ENCRYPT, Action.UNCHANGED, Action.PLAIN, Action.HOLD, Action.DEFER, Action.REFUSE}
+    assert set(Action) == handled
+    assert {form.value for form in Form} == {"smime", "openpgp", "plain", "unchanged"}

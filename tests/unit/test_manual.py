@@ -1,0 +1,80 @@
+"""The manual pages say what the code says: options, events, reasons, and nothing is left out."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from smilla import config, config_text
+from smilla.config import SECTIONS, Config, Rule
+
+ROOT = Path(__file__).resolve().parents[2]
+MANUAL = (ROOT / "man" / "smilla.8").read_text("utf-8")
+DIAGNOSTICS = MANUAL[MANUAL.index(".Sh DIAGNOSTICS") :]
+
+
+def _first_arguments(*functions: str, position: int = 0) -> set[str]:
+    """The literal strings that calls of these functions anywhere in smilla have at this position."""
+    found = set()
+    for path in (ROOT / "smilla").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and len(node.args) > position:
+                name = getattr(node.func, "id", getattr(node.func, "attr", ""))
+                argument = node.args[position]
+                if name in functions and isinstance(argument, ast.Constant) and isinstance(argument.value, str):
+                    found.add(argument.value)
+    return found
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"[A-Za-z0-9_-]+", text))
+
+
+def test_every_event_of_the_log_stands_in_diagnostics() -> None:
+    events = _first_arguments("_event", position=1) | {"encrypted", "unchanged", "plain", "deferred", "refused", "held"}
+    assert len(events) > 10
+    assert events - _words(DIAGNOSTICS) == set()
+
+
+def test_every_reason_stands_in_diagnostics() -> None:
+    reasons = _first_arguments("Reason", "RefusedError", "against", "not_meant") - {"ok", "wanted", "plain"}
+    assert len(reasons) > 20
+    assert sorted(reasons - _words(DIAGNOSTICS)) == []
+
+
+def test_every_command_and_option_stands_in_the_synopsis() -> None:
+    options = {name.removeprefix("--") for name in _first_arguments("add_argument") if name.startswith("--")}
+    assert options - _words(MANUAL.replace("Fl -", "Fl ").replace("\\-", "-")) == set()
+
+
+def test_the_generated_pages_are_those_of_the_option_table() -> None:
+    done = subprocess.run([sys.executable, ROOT / "contrib" / "man", "--check"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_option_stands_in_the_manual_and_in_the_sample() -> None:
+    page = (ROOT / "man" / "smilla.toml.5").read_text("utf-8")
+    for kind in (Config, *SECTIONS.values()):
+        for name in config.options(kind):
+            assert f".It Cm {name} " in page
+            assert kind is Rule or re.search(rf"^{name} = ", config_text.sample(), re.MULTILINE)
+
+
+def test_the_sample_is_the_defaults() -> None:
+    assert config.parse(config_text.sample()) == Config()
+    assert tomllib.loads(config_text.sample())["policy"]["no_key"] == "plain"
+
+
+@pytest.mark.parametrize("page", ["smilla.8", "smilla.toml.5"])
+def test_mandoc_finds_nothing(page: str) -> None:
+    if shutil.which("mandoc") is None:
+        pytest.skip("mandoc is not installed")
+    done = subprocess.run(["mandoc", "-T", "lint", ROOT / "man" / page], capture_output=True, text=True, check=False)
+    assert done.stdout == ""

@@ -1,0 +1,104 @@
+"""What the MTA is told: every disposition, a text for every reason, and never a word of the configuration."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import smilla
+from smilla import reply
+from smilla.model import Disposition, Form
+from smilla.reply import Reply, Verb
+from tests.unit.decisions import copy, outcome
+
+PACKAGE = Path(smilla.__file__).parent
+CODES = sorted(
+    {
+        code
+        for path in [*PACKAGE.rglob("validity/*.py"), PACKAGE / "lookup.py"]
+        for code in re.findall(r'(?:Reason|Refused\w*|against|not_meant)\(\s*"([a-z_]+)"', path.read_text("utf-8"))
+    }
+    | {"bogus", "indeterminate", "unreachable"}
+)
+CONFIGURATION = re.compile(r"smilla|\.toml|/etc|/var|policy|rule|127\.0|\[|config|milter|\bca_file\b", re.IGNORECASE)
+
+
+def told(found: smilla.model.Outcome, mixed: str = "reinject", *, observe: bool = False) -> Reply:
+    return reply.for_outcome(found, mixed, observe=observe)
+
+
+def test_one_copy_is_accepted() -> None:
+    found = copy(Form.SMIME, "a@x.org")
+    assert told(outcome(Disposition.DELIVER, found)) == Reply(Verb.ACCEPT, copy=found)
+
+
+def test_deferred_is_451() -> None:
+    answer = told(outcome(Disposition.DEFER, code="bogus", culprits=("a@x.org",)))
+    assert (answer.verb, answer.code, answer.enhanced, answer.copy) == (Verb.TEMPFAIL, "451", "4.7.5", None)
+    assert answer.line == "451 4.7.5 <a@x.org>: the answer about a published key fails DNSSEC validation"
+
+
+def test_refused_is_550() -> None:
+    answer = told(outcome(Disposition.REFUSE, code="no_key", culprits=("a@x.org", "b@x.org", "c@x.org")))
+    assert (answer.verb, answer.code, answer.enhanced, answer.copy) == (Verb.REJECT, "550", "5.7.5", None)
+    assert answer.text == "<a@x.org> (and 2 more): encryption is required, but no key is published"
+
+
+def test_held_is_quarantined_with_its_copy() -> None:
+    found = copy(Form.PLAIN, "a@x.org")
+    answer = told(outcome(Disposition.HOLD, found, code="expired", culprits=("a@x.org",)))
+    assert (answer.verb, answer.code, answer.copy) == (Verb.QUARANTINE, "", found)
+    assert answer.text == "<a@x.org>: the published key has expired"
+    assert answer.line == "quarantine"
+
+
+@pytest.mark.parametrize(("mixed", "code"), [("reinject", "451"), ("defer", "451"), ("refuse", "550")])
+@pytest.mark.parametrize("disposition", [Disposition.DELIVER, Disposition.HOLD])
+def test_several_copies_are_never_sent_as_one(mixed: str, code: str, disposition: Disposition) -> None:
+    found = outcome(disposition, copy(Form.SMIME, "a@x.org"), copy(Form.PLAIN, "b@x.org"), culprits=("b@x.org",))
+    answer = told(found, mixed)
+    assert (answer.code, answer.copy) == (code, None)
+    assert "2 different forms" in answer.text
+
+
+@pytest.mark.parametrize("disposition", [Disposition.DELIVER, Disposition.HOLD])
+def test_outcome_without_a_copy_is_an_internal_error_and_no_plaintext(disposition: Disposition) -> None:
+    assert told(outcome(disposition, culprits=("a@x.org",))) == reply.INTERNAL
+
+
+@pytest.mark.parametrize("disposition", list(Disposition))
+def test_observing_changes_nothing(disposition: Disposition) -> None:
+    found = outcome(disposition, copy(Form.SMIME, "a@x.org"), code="no_key", culprits=("a@x.org",))
+    assert told(found, observe=True) == Reply(Verb.ACCEPT)
+
+
+def test_the_codes_of_reasons_were_found() -> None:
+    assert {"expired", "revoked", "other_address", "weak_key", "untrusted", "hash_only", "insecure", "no_key"} <= set(CODES)
+    assert len(CODES) > 35
+
+
+@pytest.mark.parametrize("code", CODES)
+@pytest.mark.parametrize("disposition", [Disposition.DEFER, Disposition.REFUSE])
+def test_every_reason_has_a_text_without_any_detail_of_the_configuration(code: str, disposition: Disposition) -> None:
+    answer = told(outcome(disposition, code=code, culprits=("a@x.org",)))
+    said = answer.text.removeprefix("<a@x.org>: ")
+    assert 20 < len(said) < 100
+    assert code == "usable" or not CONFIGURATION.search(said)
+
+
+def test_every_text_belongs_to_a_code_that_occurs() -> None:
+    assert set(reply._TEXTS) <= set(CODES)
+
+
+@pytest.mark.parametrize("to", ["a\r\nb@x.org", "a\x1b[2J@x.org", "a\x00@x.org", "ä@x.org", "a\u2028@x.org", "a" * 3000])
+@pytest.mark.parametrize("disposition", [Disposition.DEFER, Disposition.REFUSE])
+def test_reply_is_one_short_line_of_printable_ascii_whoever_the_recipient_is(to: str, disposition: Disposition) -> None:
+    line = told(outcome(disposition, code="no_key", culprits=(to,))).line
+    assert re.fullmatch(r"[ -~]{10,500}", line)
+
+
+def test_constants_are_temporary() -> None:
+    assert (reply.INTERNAL.verb, reply.STOPPING.verb) == (Verb.TEMPFAIL, Verb.TEMPFAIL)
+    assert (reply.INTERNAL.code, reply.STOPPING.code) == ("451", "451")
