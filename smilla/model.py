@@ -113,7 +113,7 @@ class UsableKey:
 
 @dataclass(frozen=True, slots=True)
 class X509Key(UsableKey):
-    """A certificate that may be encrypted to.
+    """A certificate that may be encrypted to; ``issued_at`` is its notBefore.
 
     ``raw_issuer_and_serial`` is the DER of IssuerAndSerialNumber (RFC 5652 section 10.2.4), its issuer octet
     for octet as in the certificate.
@@ -126,6 +126,7 @@ class X509Key(UsableKey):
     expires_at: datetime
     raw_issuer_and_serial: bytes
     public_key: RSAPublicKey | EllipticCurvePublicKey
+    issued_at: datetime | None = None
     format: Format = field(default=Format.SMIME, init=False)
 
 
@@ -135,7 +136,8 @@ class PGPKey(UsableKey):
 
     ``raw`` is binary and cut down to what passed: the primary key, the user IDs and encryption subkeys that hold
     today, and their valid self-signatures; an engine that takes "every encryption subkey" takes the right ones.
-    ``raw`` as published is kept by the candidate.
+    ``raw`` as published is kept by the candidate.  ``raw_bound`` is the same encryption key as the engines get it, where
+    they get something else than ``raw`` (see formats/openpgp_binding.py).
     """
 
     raw: bytes
@@ -144,7 +146,14 @@ class PGPKey(UsableKey):
     strength: int
     expires_at: datetime | None
     version: int
+    raw_bound: bytes = b""
+    issued_at: datetime | None = None
     format: Format = field(default=Format.OPENPGP, init=False)
+
+    @property
+    def raw_for_engine(self) -> bytes:
+        """The certificate to hand to an OpenPGP engine."""
+        return self.raw_bound or self.raw
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,17 +68,19 @@ class OpenPGPEngine(Protocol):
     name: str
 
     def encrypt(self, content: Iterable[bytes], keys: Sequence[PGPKey]) -> Iterator[bytes]:
-        """One armoured OpenPGP message (SEIPDv1, SEIPDv2 only where every key
-        announces it, binary literal data, uncompressed) for all ``keys``,
+        """One armoured OpenPGP message (SEIPDv1, and SEIPDv2 where every key
+        is of version 6; binary literal data, uncompressed) for all ``keys``,
         as octets with CRLF line ends, in blocks.  Raises EncryptionError."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """Everything outside, handed to ``pipeline.process``; ``raw_trust_store`` is the PEM of [smime] ca_file."""
+    """Everything outside, handed to ``pipeline.process``; ``raw_trust_store`` is the PEM of [smime] ca_file,
+    ``raw_crls`` what [smime] crl_file holds."""
 
     clock: Clock
     resolver: Resolver
     folder: KeyFolder
     openpgp: OpenPGPEngine
     raw_trust_store: bytes = b""
+    raw_crls: bytes = b""

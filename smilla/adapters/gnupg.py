@@ -66,7 +66,7 @@ class GnuPGEngine:
     @staticmethod
     def supports(key: PGPKey) -> bool:
         """Whether this engine can encrypt to such a key: no version of gpg takes what came with RFC 9580."""
-        keys = [parse_key(p) for p in packets(key.raw) if p.tag in (PUBLIC_KEY, PUBLIC_SUBKEY)]
+        keys = [parse_key(p) for p in packets(key.raw_for_engine) if p.tag in (PUBLIC_KEY, PUBLIC_SUBKEY)]
         return all(found.version == 4 and found.algorithm < X25519 for found in keys)
 
     def encrypt(self, content: Iterable[bytes], keys: Sequence[PGPKey]) -> Iterator[bytes]:
@@ -162,7 +162,7 @@ def _key_files(folder: Path, keys: Sequence[PGPKey]) -> list[str]:
     names = []
     for number, key in enumerate(keys):
         path = folder / f"{number}.pgp"
-        path.write_bytes(key.raw)
+        path.write_bytes(key.raw_for_engine)
         names.append(str(path))
     return names
 

@@ -4,8 +4,9 @@ Promises: nothing touches a file; the plaintext is held once, the ciphertext onc
 and holds the GIL while it works (0.2 ms for a letter, 0.1 s for 25 MB).
 
 pysequoia writes SEIPDv1 unless every key announces SEIPDv2 in its features (RFC 9580 section 5.2.3.32), and gives no
-way to choose.  It leaves out the CRC24 of the armour, which every reader tried so far does without.  Its wheels lack
-the Brainpool curves.
+way to choose; version 4 keys come bound so that they announce SEIPDv1 only, and only version 6 keys get SEIPDv2.  It
+leaves out the CRC24 of the armour, which every reader tried so far does without.  Its wheels lack the Brainpool
+curves.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class SequoiaEngine:
     @staticmethod
     def supports(key: PGPKey) -> bool:
         """Whether this engine can encrypt to such a key; it must also be able to verify it."""
-        keys = [parse_key(p) for p in packets(key.raw) if p.tag in (PUBLIC_KEY, PUBLIC_SUBKEY)]
+        keys = [parse_key(p) for p in packets(key.raw_for_engine) if p.tag in (PUBLIC_KEY, PUBLIC_SUBKEY)]
         return not any(found.curve.startswith("brainpool") for found in keys)
 
     def encrypt(self, content: Iterable[bytes], keys: Sequence[PGPKey]) -> Iterator[bytes]:
@@ -45,7 +46,7 @@ class SequoiaEngine:
 
 def _encrypt(plaintext: bytes, keys: Sequence[PGPKey]) -> bytes:
     try:
-        recipients = [pysequoia.Cert.from_bytes(key.raw) for key in keys]
+        recipients = [pysequoia.Cert.from_bytes(key.raw_for_engine) for key in keys]
         return bytes(pysequoia.encrypt(plaintext, recipients))
     except Exception as error:
         # The text goes on with a stack trace of Rust and Python, which helps nobody.

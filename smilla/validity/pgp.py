@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 from smilla.address import EmailAddress, parse
 from smilla.errors import AddressError, ParseError
+from smilla.formats.openpgp_binding import bound_certificate
 from smilla.model import Assessment, Candidate, PGPKey, Reason
 from smilla.validity import pgp_certificate as cert
 from smilla.validity.pgp_algorithms import can_encrypt, encryption_fault, primary_fault, strength
@@ -251,6 +252,7 @@ class _Case:
             strength=strength(chosen.key),
             expires_at=datetime.fromtimestamp(expires, UTC) if expires else None,
             version=self._primary.version,
+            raw_bound=bound_certificate(chosen.key) if self._primary.version == 4 else b"",
         )
         what = f"{key.algorithm} key {chosen.key.key_id}"
         reason = Reason("usable", f"the {what} is signed by {key.fingerprint} for encryption and holds {until}")

@@ -188,14 +188,22 @@ def test_version_6_message_opens_in_sequoia(suite: str) -> None:
         assert pysequoia.decrypt(message, tsk.decryptor()).bytes == LETTER
 
 
-def test_version_2_of_the_container_is_written_only_where_every_key_announces_it(owners: Owners) -> None:
-    tsk = pysequoia.Tsk.generate(user_id="alice@example.org")
+@pytest.mark.parametrize("name", ["sequoia", "gnupg", "auto"])
+def test_version_4_key_gets_version_1_of_the_container_whatever_it_announces(name: str, owners: Owners) -> None:
+    """pysequoia's own version 4 keys announce SEIPDv2, which no gpg and no rnp reads."""
+    tsk = pysequoia.Tsk.generate(user_id="alice@example.org", profile=pysequoia.Profile.RFC4880)
     announces = gated(bytes(tsk.extract_certificate()), "alice@example.org")
-    engine = engines.engine("sequoia")
-    alone = b"".join(pgp.encrypt([LETTER], [announces], engine))
-    assert [(p.tag, p.body[0]) for p in packets(dearmour(alone).data)] == [(1, 6), (18, 2)]
-    mixed = b"".join(pgp.encrypt([LETTER], [announces, owners.by_name["rsa2048"].key], engine))
-    assert [(p.tag, p.body[0]) for p in packets(dearmour(mixed).data)] == [(1, 3), (1, 3), (18, 1)]
+    for keys in ([announces], [announces, owners.by_name["rsa2048"].key]):
+        written = b"".join(pgp.encrypt([LETTER], keys, engines.engine(name)))
+        found = [(p.tag, p.body[0]) for p in packets(dearmour(written).data)]
+        assert found == [*[(1, 3) for _ in keys], (18, 1)]
+
+
+def test_version_6_key_gets_version_2_of_the_container() -> None:
+    tsk = pysequoia.Tsk.generate(user_id="alice@example.org", profile=pysequoia.Profile.RFC9580)
+    announces = gated(bytes(tsk.extract_certificate()), "alice@example.org")
+    written = b"".join(pgp.encrypt([LETTER], [announces], engines.engine("sequoia")))
+    assert [(p.tag, p.body[0]) for p in packets(dearmour(written).data)] == [(1, 6), (18, 2)]
 
 
 # --- gpg and what it leaves behind

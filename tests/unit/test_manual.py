@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,13 +56,15 @@ def test_every_command_and_option_stands_in_the_synopsis() -> None:
 
 
 def test_the_generated_pages_are_those_of_the_option_table() -> None:
-    done = subprocess.run([sys.executable, ROOT / "contrib" / "man", "--check"], capture_output=True, text=True, check=False)
+    command = [sys.executable, ROOT / "contrib" / "man", "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
 def test_every_option_stands_in_the_manual_and_in_the_sample() -> None:
     page = (ROOT / "man" / "smilla.toml.5").read_text("utf-8")
-    for kind in (Config, *SECTIONS.values()):
+    kinds: list[type[Any]] = [Config, *SECTIONS.values()]
+    for kind in kinds:
         for name in config.options(kind):
             assert f".It Cm {name} " in page
             assert kind is Rule or re.search(rf"^{name} = ", config_text.sample(), re.MULTILINE)

@@ -48,7 +48,16 @@ def test_content_type_is_read(value: bytes, media_type: str, parameters: dict[st
 @pytest.mark.parametrize(
     "value",
     [
-        *(b"", b"text", b"text/", b"/plain", b"text plain", b"text/plain charset=x", b"text/plain; charset", b"a/b; =1"),
+        *(
+            b"",
+            b"text",
+            b"text/",
+            b"/plain",
+            b"text plain",
+            b"text/plain charset=x",
+            b"text/plain; charset",
+            b"a/b; =1",
+        ),
         *(b"a/b; x=1; X=2", b'a/b; x="unclosed', b"a/b; x=1 2", b"a/b, c/d", b"a/b/c", b"a/b; x=", b"\xff/b", b"a/b\0"),
         *(b'a/b; x="1"2', b"(unclosed a/b", b'"a"/b', b"a/b;; x=1"),
     ],
@@ -62,7 +71,9 @@ def test_any_content_type_is_read_without_an_exception(value: bytes) -> None:
     content_type(value)
 
 
-@pytest.mark.parametrize("piece", ["; a{}=1", ";", " ", "(", '"', "\\", "(\\", ';x="', "a/", "=", "; a*{}=1", '; a{}=""'])
+@pytest.mark.parametrize(
+    "piece", ["; a{}=1", ";", " ", "(", '"', "\\", "(\\", ';x="', "a/", "=", "; a*{}=1", '; a{}=""']
+)
 def test_time_of_a_content_type_is_linear(piece: str) -> None:
     value = ("a/b" + "".join(piece.format(number) for number in range(200_000 // len(piece)))).encode()
     started = time.process_time()
@@ -82,7 +93,9 @@ def test_base64_is_decoded_whatever_the_blocks(size: int) -> None:
         assert b"".join(decoded(cut(raw, size), "base64")) == content[:count]
 
 
-@pytest.mark.parametrize("raw", [b"AAA", b"AA==AAAA", b"AA==\r\nAAAA", b"AA=A", b"AA!AA", b"=AAA", b"A", b"AAAA text!", b"AA==="])
+@pytest.mark.parametrize(
+    "raw", [b"AAA", b"AA==AAAA", b"AA==\r\nAAAA", b"AA=A", b"AA!AA", b"=AAA", b"A", b"AAAA text!", b"AA==="]
+)
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 100])
 def test_base64_with_anything_beside_it_is_malformed(raw: bytes, size: int) -> None:
     with pytest.raises(ParseError):
