@@ -168,9 +168,9 @@ def _key_files(folder: Path, keys: Sequence[PGPKey]) -> list[str]:
 
 
 def _failure(watch: _Watch, result: Any, error: Exception | None) -> EncryptionError:
-    """gpg's own words; it never repeats what it encrypts."""
+    """gpg's own words, and only lines that it marks as its own: a wrapper in its place might repeat the content."""
     if watch.has_fired:
         return EncryptionError(f"gpg did not end within {watch.timeout_s:g} s")
     lines = str(getattr(result, "stderr", "")).splitlines()
-    said = "; ".join(line for line in lines if not line.startswith("[GNUPG:]"))[:500]
+    said = "; ".join(line for line in lines if line.startswith("gpg: "))[:500]
     return EncryptionError(f"gpg failed: {said or error or result.status or 'without a word'}")

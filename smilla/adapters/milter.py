@@ -136,8 +136,12 @@ class Connection(Milter.Base):
         """The end of the message: the one place where it is answered."""
         verdict = int(Milter.TEMPFAIL)
         with self._guarded("end of message"):
-            if not self._failed:
-                verdict = self._finish(self._current())
+            session = self._current()
+            session.queue_id = re.sub(r"[^!-~]", "?", self._macro("i"))
+            if self._failed:
+                _log_undecided(session)
+            else:
+                verdict = self._finish(session)
         if self._failed:
             verdict = self._answer_failure()
         self._forget()
@@ -161,7 +165,6 @@ class Connection(Milter.Base):
         return int(Milter.CONTINUE)
 
     def _finish(self, session: Session) -> int:
-        session.queue_id = re.sub(r"[^!-~]", "?", self._macro("i"))
         config = self._runtime.config
         try:
             outcome = pipeline.process(session, self._runtime.ports, config)
@@ -171,7 +174,7 @@ class Connection(Milter.Base):
             if answer.verb is reply.Verb.QUARANTINE:
                 self.quarantine(answer.text)
         except BaseException:
-            log.undecided(session.queue_id, [recipient.shown for recipient in session.envelope.recipients])
+            _log_undecided(session)
             raise
         if answer.code:
             self._say(answer)
@@ -254,6 +257,10 @@ class _Guard:
             session = self._connection._session
             log.internal_error(session.queue_id if session else "", self._where)
         return True
+
+
+def _log_undecided(session: Session) -> None:
+    log.undecided(session.queue_id, [recipient.shown for recipient in session.envelope.recipients])
 
 
 def _override(answer: reply.Reply, outcome: Outcome) -> tuple[Action, Reason] | None:

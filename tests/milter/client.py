@@ -244,7 +244,7 @@ class MilterClient:
 
     def answer(self) -> Answer:
         """Reads edits up to a verdict."""
-        edits = []
+        edits: list[Edit] = []
         deadline = time.monotonic() + self.timeout_s
         space = bool(self.steps & LEADING_SPACE)
         while time.monotonic() < deadline:

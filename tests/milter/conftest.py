@@ -84,9 +84,8 @@ def shared(folder: Path, keys: Keys) -> Iterator[Smilla]:
         assert "Traceback" not in smilla.log
 
 
-@pytest.fixture
-def start(folder: Path, keys: Keys) -> Iterator[Starter]:
-    """A factory for filters of the test's own; at its end each must be free of the canary and of processes."""
+@contextlib.contextmanager
+def _starter(folder: Path, keys: Keys) -> Iterator[Starter]:
     with contextlib.ExitStack() as stack:
 
         def make(
@@ -99,6 +98,20 @@ def start(folder: Path, keys: Keys) -> Iterator[Starter]:
             smilla.start()
             return smilla
 
+        yield make
+
+
+@pytest.fixture
+def start(folder: Path, keys: Keys) -> Iterator[Starter]:
+    """A factory for filters of the test's own; at its end each must be free of the canary and of processes."""
+    with _starter(folder, keys) as make:
+        yield make
+
+
+@pytest.fixture(scope="module")
+def start_once(folder: Path, keys: Keys) -> Iterator[Starter]:
+    """The same for filters that the tests of a module share."""
+    with _starter(folder, keys) as make:
         yield make
 
 

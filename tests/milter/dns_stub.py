@@ -70,11 +70,11 @@ class DNSStub:
     """A threaded server; change ``answers``, ``default``, ``probe`` (for SOA), ``validates`` and ``closes_after_each``
     at any time.
 
-    ``answers`` maps owner names (lower case, final dot) to answers for every type, or ``(owner, type)`` to one.
+    ``answers`` maps owner names and mail domains (lower case, final dot) to answers for every type.
     """
 
     def __init__(self) -> None:
-        self.answers: dict[str | tuple[str, int], Scripted] = {}
+        self.answers: dict[str, Scripted] = {}
         self.default = ABSENT
         self.probe = Scripted()
         self.validates = True
@@ -142,7 +142,7 @@ class DNSStub:
         self.asked.append((owner, rdtype))
         if rdtype == dns.rdatatype.SOA:
             return replace(self.probe, authenticated=self.validates)
-        found = self.answers.get((owner, rdtype)) or self.answers.get(owner) or self.default
+        found = self.answers.get(owner) or self.answers.get(owner.split(".", 2)[-1]) or self.default
         return found if self.validates else replace(found, authenticated=False)
 
     def _answer(
@@ -182,7 +182,7 @@ def _wire(query: dns.message.Message, scripted: Scripted) -> bytes:
     if scripted.fault is Fault.TRUNCATED:
         response.flags |= dns.flags.TC
     if scripted.extended_error is not None:
-        response.use_edns(0, options=[dns.edns.EDEOption(scripted.extended_error)])
+        response.use_edns(0, options=[dns.edns.EDEOption(dns.edns.EDECode(scripted.extended_error))])
     wire = response.to_wire(max_size=65535)
     if scripted.fault is Fault.WRONG_ID:
         wire = (query.id ^ 1).to_bytes(2) + wire[2:]
@@ -194,7 +194,7 @@ def _with_records(wire: bytes, question: dns.rrset.RRset, scripted: Scripted) ->
     records = [b"\x03"] if scripted.fault is Fault.MALFORMED_RECORD else list(scripted.rdata)
     if not records:
         return wire
-    size = 12 + len(question.name.to_wire()) + 4
+    size = 12 + len(question.name.to_wire() or b"") + 4
     section = b"".join(
         b"\xc0\x0c" + struct.pack("!HHIH", question.rdtype, 1, scripted.ttl_s, len(raw)) + raw for raw in records
     )

@@ -33,7 +33,9 @@ class PGPPair:
         """What is inside a PGP/MIME message file, octet for octet."""
         import pysequoia
 
-        return bytes(pysequoia.decrypt(encrypted_part(message.read_bytes()), decryptor=self.decryptor).bytes)
+        opened = pysequoia.decrypt(encrypted_part(message.read_bytes()), decryptor=self.decryptor).bytes
+        assert opened is not None
+        return bytes(opened)
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ def make_pgp_pair(address: str) -> PGPPair:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         key = pysequoia.Cert.generate(f"Somebody <{address}>")
+        assert key.secrets is not None
         return PGPPair(address, bytes(key), key.secrets.decryptor())
 
 

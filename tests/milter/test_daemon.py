@@ -70,10 +70,14 @@ def test_a_message_in_flight_may_finish_after_sigterm(start: Starter, clients: C
 
 
 def test_an_idle_filter_stops_at_once_with_connections_open(start: Starter, clients: Clients) -> None:
-    smilla = start(environment={})
+    smilla = start()
     for _ in range(5):
         client = clients.open(smilla.milter)
         client.send(plain_mail(), ["<alice@r.test>"])
+        client.mail("<twice@s.test>")
+        client.envelope(["<alice@r.test>"])
+        client.abort()
+    time.sleep(0.1)
     smilla.child.signal(signal.SIGTERM)
     seconds = ended_within(smilla, 5)
     assert seconds is not None
@@ -83,11 +87,17 @@ def test_an_idle_filter_stops_at_once_with_connections_open(start: Starter, clie
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_either_signal_ends_it_in_order_and_takes_the_socket_away(start: Starter, number: signal.Signals) -> None:
+def test_either_signal_ends_it_in_order_and_takes_the_socket_away(
+    start: Starter, clients: Clients, number: signal.Signals
+) -> None:
     smilla = start()
+    client = clients.open(smilla.milter)
+    client.envelope(["<alice@r.test>"])
     assert smilla.socket.is_socket()
     # Ctrl-C reaches the whole group; the workers leave it to the parent.
     os.killpg(smilla.child.pid, number)
+    time.sleep(0.1)
+    assert client.content(plain_mail()).verdict == "accept"
     assert ended_within(smilla, 5) is not None
     smilla.stop()
     assert smilla.child.returncode == 0

@@ -98,11 +98,11 @@ def test_a_key_from_signed_dns_encrypts_and_is_logged_so(
     }
 
 
-@pytest.fixture
-def strict(start: Starter, keys: Keys) -> Smilla:
+@pytest.fixture(scope="module")
+def strict(start_once: Starter, keys: Keys) -> Smilla:
     """A filter that lets nothing out without a key, and has a rule for each action."""
     rules = [{"recipient": f"*@{action}.test", "no_key": action} for action in ("plain", "defer", "refuse", "hold")]
-    return start(directory_settings(keys, policy={"no_key": "refuse"}, rule=rules))
+    return start_once(directory_settings(keys, policy={"no_key": "refuse"}, rule=rules))
 
 
 @pytest.mark.parametrize(
@@ -120,10 +120,10 @@ def test_each_action_is_answered_and_logged_as_it_is_named(
 ) -> None:
     mail = plain_mail()
     text = f"<x@{domain}>: encryption is required, but no key is published"
-    answer = clients.open(strict.milter).send(mail, [f"<x@{domain}>"], queue_id="ACTION")
+    answer = clients.open(strict.milter).send(mail, [f"<x@{domain}>"], queue_id=f"ACTION-{domain}")
     assert answer.verdict == {"": "accept", "4": "tempfail", "5": "reject"}[reply[:1]]
     assert answer.reply == (reply and reply + text)
-    assert [line["event"] for line in recipient_lines(strict, "ACTION")] == [event]
+    assert [line["event"] for line in recipient_lines(strict, f"ACTION-{domain}")] == [event]
     assert answer.quarantined == (text if event == "held" else None)
     assert answer.applied(mail, postfix=True).raw == mail.raw
 
@@ -144,10 +144,11 @@ def test_one_reply_stands_for_all_and_nobody_gets_another_ones_form(
     strict: Smilla, clients: Clients, recipients: list[str], reply: str
 ) -> None:
     bracketed = [f"<{recipient}>" for recipient in recipients]
-    answer = clients.open(strict.milter).send(plain_mail(), bracketed, queue_id="MIXED")
+    queue_id = f"MIXED-{len(strict.log)}"
+    answer = clients.open(strict.milter).send(plain_mail(), bracketed, queue_id=queue_id)
     assert answer.reply.startswith(reply)
     assert answer.edits == ()
-    lines = recipient_lines(strict, "MIXED")
+    lines = recipient_lines(strict, queue_id)
     assert [line["rcpt"] for line in lines] == recipients
     assert {line["event"] for line in lines} == {"deferred" if reply.startswith("451") else "refused"}
 
@@ -192,11 +193,11 @@ def test_observing_accepts_also_what_breaks_the_filter(observer: Smilla, clients
     assert (answer.verdict, answer.edits) == ("accept", ())
 
 
-@pytest.fixture
-def observer(start: Starter, keys: Keys) -> Smilla:
+@pytest.fixture(scope="module")
+def observer(start_once: Starter, keys: Keys) -> Smilla:
     """A filter that only watches."""
     rules = [{"recipient": f"*@{action}.test", "no_key": action} for action in ("defer", "refuse", "hold")]
-    return start(directory_settings(keys, observe=True, rule=rules))
+    return start_once(directory_settings(keys, observe=True, rule=rules))
 
 
 def test_the_json_log_has_the_same_names(start: Starter, clients: Clients, keys: Keys) -> None:
@@ -254,19 +255,12 @@ def test_hostile_strings_cannot_write_a_log_line_or_break_a_reply(
 
 
 @pytest.fixture(scope="module")
-def refuser(folder: Path, keys: Keys) -> Any:
+def refuser(start_once: Starter, keys: Keys) -> dict[str, Smilla]:
     """Two filters that refuse everything, one for each form of the log."""
-    from tests.lab.smilla import Smilla
-    from tests.milter.material import NOBODY
-
-    settings = {
-        form: directory_settings(keys, policy={"no_key": "refuse"}, log={"format": form}) for form in ("text", "json")
+    policy = {"no_key": "refuse"}
+    return {
+        form: start_once(directory_settings(keys, policy=policy, log={"format": form})) for form in ("text", "json")
     }
-    with (
-        Smilla(folder / "refuser-text", NOBODY, settings["text"]) as text,
-        Smilla(folder / "refuser-json", NOBODY, settings["json"]) as lines,
-    ):
-        yield {"text": text, "json": lines}
 
 
 def test_a_message_without_a_queue_id_is_logged_with_a_dash(strict: Smilla, clients: Clients) -> None:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.lab.smilla import Smilla
 from tests.milter.client import (
     ADDHDRS,
     ALL_NR,
@@ -23,12 +22,12 @@ from tests.milter.client import (
     Offer,
     ProtocolError,
 )
-from tests.milter.material import CANARY, NOBODY, directory_settings, edits_of, plain_mail
+from tests.milter.material import CANARY, directory_settings, edits_of, plain_mail
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from collections.abc import Callable
 
+    from tests.lab.smilla import Smilla
     from tests.milter.client import Answer, Clients, MilterClient
     from tests.milter.conftest import Starter
     from tests.milter.material import Keys
@@ -216,6 +215,17 @@ def test_a_recipient_that_is_no_address_is_judged_as_one_without_a_key(
     assert "reason=not_an_address" in shared.log_lines_of("NOADDR")[-2]
 
 
+@pytest.mark.parametrize(
+    "address", [b"localhost\0U", b"localhost\0L\0\0/run/x\0", b"[2001:db8::1]\x006\0\x19IPv6:::1\0"]
+)
+def test_a_client_of_any_address_family_is_served(
+    shared: Smilla, clients: Clients, opened: Opened, address: bytes
+) -> None:
+    client = clients.open(shared.milter, greet=False)
+    client.send_packet(b"C", address)
+    check(client.send(plain_mail(), ["<alice@r.test>"]), plain_mail(), "alice", opened)
+
+
 def test_recipients_who_see_each_other_share_one_ciphertext(client: MilterClient, opened: Opened) -> None:
     mail = plain_mail(to="alice@r.test, Erin <ERIN@r.test>")
     answer = client.send(mail, ["<alice@r.test>", "<erin@r.test>", "<alice@R.test>"])
@@ -285,12 +295,13 @@ def test_a_header_name_that_is_not_ascii_defers_and_leaves_the_connection_usable
 ) -> None:
     smilla = start()
     client = clients.open(smilla.milter, offer, timeout_s=5)
-    for extra in (b"X-\xe4: y", b"Content-\xff: y", b"\xc3\xa4: y"):
-        answer = client.send(plain_mail(extra), ["<alice@r.test>"])
+    for name in (b"X-\xe4", b"Content-\xff", b"\xc3\xa4"):
+        answer = client.send(plain_mail(name + b": y"), ["<alice@r.test>"], queue_id="EIGHT")
         assert answer.reply.startswith("451 4.3.0 ")
         assert edits_of(answer) == ""
         assert client.is_quiet(0.05)
         check(client.send(plain_mail(), ["<alice@r.test>"]), plain_mail(), "alice", opened)
+    assert smilla.log_lines_of("EIGHT") == ["EIGHT deferred rcpt=alice@r.test reason=internal"] * 3
     assert "UnicodeDecodeError" in smilla.wait_for_log("internal-error")
 
 
@@ -343,8 +354,6 @@ def test_the_login_of_one_message_does_not_count_for_the_next(auto: MilterAddres
 
 
 @pytest.fixture(scope="module")
-def auto(folder: Path, keys: Keys) -> Iterator[MilterAddress]:
+def auto(start_once: Starter, keys: Keys) -> MilterAddress:
     """A filter that decides by itself which mail is outbound."""
-    settings = directory_settings(keys, mode="auto", local_domains=["here.test"])
-    with Smilla(folder / "auto", NOBODY, settings) as smilla:
-        yield smilla.milter
+    return start_once(directory_settings(keys, mode="auto", local_domains=["here.test"])).milter
