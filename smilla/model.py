@@ -136,8 +136,8 @@ class PGPKey(UsableKey):
 
     ``raw`` is binary and cut down to what passed: the primary key, the user IDs and encryption subkeys that hold
     today, and their valid self-signatures; an engine that takes "every encryption subkey" takes the right ones.
-    ``raw`` as published is kept by the candidate.  ``raw_bound`` is the same encryption key as the engines get it, where
-    they get something else than ``raw`` (see formats/openpgp_binding.py).
+    ``raw_bound`` is the same encryption key as the engines get it, where that is something else than ``raw`` (see
+    formats/openpgp_binding.py).
     """
 
     raw: bytes

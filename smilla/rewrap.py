@@ -54,7 +54,14 @@ def openpgp(message: Message, encrypt: Encrypt) -> Rewrite:
         f'Content-Disposition: inline; filename="encrypted.asc"\r\n\r\n'
     ).encode("ascii")
     tail = f"\r\n--{boundary}--\r\n".encode("ascii")
-    return _rewrite(message, added, lambda: chain([head], encrypt(inner_octets(message), inner_size(message)), [tail]))
+
+    def body() -> Iterator[bytes]:
+        # The engine begins before anything leaves: where it fails, nothing of the message has been touched.
+        armour = encrypt(inner_octets(message), inner_size(message))
+        first = next(armour, b"")
+        return chain([head, first], armour, [tail])
+
+    return _rewrite(message, added, body)
 
 
 def _rewrite(message: Message, added: tuple[tuple[str, str], ...], body: Callable[[], Iterator[bytes]]) -> Rewrite:
