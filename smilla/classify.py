@@ -154,7 +154,7 @@ def _split_part(raw: bytes) -> tuple[dict[str, bytes] | None, bytes]:
     where the header is missing, malformed, or holds what could be a letter."""
     inner = raw.removeprefix(b"\r").removeprefix(b"\n")
     end = _END_OF_HEADER.search(inner)
-    if end is None or inner[:1] in b"\r\n":
+    if end is None:
         return None, b""
     fields = mime.part_headers(inner[: end.start()])
     if fields is None or not fields.keys() <= _PART_FIELDS or max(map(len, fields.values())) > _MAX_PART_FIELD:

@@ -122,7 +122,18 @@ class SMIMEOptions:
         choices=("pkcs1", "oaep-sha256"),
     )
     ca_file: str = _option(
-        "", "PEM trust store for SMIMEA usages 0 and 1, which are unusable without it.", absolute=True
+        "",
+        "PEM trust store for SMIMEA usages 0 and 1, which are unusable without it, save where a record of usage 2 in "
+        "the same answer names their CA.",
+        absolute=True,
+    )
+    crl_file: str = _option(
+        "",
+        "Certificate revocation lists, PEM or DER, read at start and at reload. Every certificate of a path (SMIMEA "
+        "usages 0 and 1) whose issuer has a list here is checked; with a list that is out of date it counts as "
+        "unreachable. Not checked: certificates without a list here, those of usage 3 and of the directory, OCSP; "
+        "nothing is fetched. Empty: none is checked.",
+        absolute=True,
     )
 
 
@@ -227,6 +238,12 @@ class Config:
     internal_networks: tuple[str, ...] = _option(
         ("127.0.0.0/8", "::1"), "Clients whose mail is outbound in mode auto.", check="network"
     )
+    append_origin: str = _option(
+        "",
+        "The domain that the MTA appends to a recipient without one (Postfix: myorigin). Empty: the first of "
+        "local_domains that is no pattern.",
+        check="origin",
+    )
     milter: MilterOptions = MilterOptions()
     dns: DNSOptions = DNSOptions()
     keys: KeysOptions = KeysOptions()
@@ -236,6 +253,12 @@ class Config:
     rule: tuple[Rule, ...] = ()
     reinject: ReinjectOptions = ReinjectOptions()
     log: LogOptions = LogOptions()
+
+    @property
+    def origin(self) -> str:
+        """The domain of recipients without one, "" where it is not known."""
+        names = (name for name in self.local_domains if not set(name) & set("*?["))
+        return self.append_origin or next(names, "")
 
 
 SECTIONS: dict[str, type[Any]] = {
@@ -314,7 +337,7 @@ class _Reader:
         rules = []
         for number, table in enumerate(value, 1):
             rule = Rule(**self._section(Rule, "rule", table))
-            if not rule.recipient and not rule.sender:
+            if not table.get("recipient") and not table.get("sender"):
                 self.faults.append(f"{self._name}: rule {number} names neither recipient nor sender")
             rules.append(rule)
         return tuple(rules)
@@ -339,9 +362,9 @@ class _Reader:
         names = {f"[{s}] {n}": n for s, kind in SECTIONS.items() for n in options(kind)}
         names.update({n: n for n in options(Config)})
         here = [*options(SECTIONS[section] if section else Config), *(() if section else SECTIONS)]
-        if near := difflib.get_close_matches(key, here, 1, 0.5):
-            return f"is unknown; did you mean {near[0]}?"
         elsewhere = [where for where, name in names.items() if name == key]
+        if not elsewhere and (near := difflib.get_close_matches(key, here, 1, 0.5)):
+            return f"is unknown; did you mean {near[0]}?"
         near = elsewhere or [w for w, n in names.items() if difflib.get_close_matches(key, [n], 1, 0.6)]
         kind = "table" if is_table else "key"
         return f"is an unknown {kind}; the nearest known one is {near[0]}" if near else f"is an unknown {kind}"
@@ -382,6 +405,8 @@ class _Reader:
             self._fault("directory", "keys", f'is "{config.keys.directory}", which is no folder, but is among sources')
         if config.smime.ca_file and not Path(config.smime.ca_file).is_file():
             self._fault("ca_file", "smime", f'is "{config.smime.ca_file}", which is no file')
+        if config.smime.crl_file and not Path(config.smime.crl_file).is_file():
+            self._fault("crl_file", "smime", f'is "{config.smime.crl_file}", which is no file')
 
 
 def nameserver(text: str) -> tuple[ipaddress.IPv4Address | ipaddress.IPv6Address, int]:
@@ -463,6 +488,10 @@ def _check_domain(item: str) -> str:
     return "" if _pattern_domain(item) is not None else f"a list of domain names; {item!r} is none"
 
 
+def _check_origin(item: str) -> str:
+    return "a domain name" if set(item) & set("*?[@ ") or not _pattern_domain(item) else ""
+
+
 def _check_pattern(item: str) -> str:
     domain = item.rpartition("@")[2]
     if item in ("<>", "*") or ("@" in item and domain and _pattern_domain(domain) is not None):
@@ -492,4 +521,5 @@ _CHECKS = {
     "network": _check_network,
     "domain": _check_domain,
     "pattern": _check_pattern,
+    "origin": _check_origin,
 }

@@ -226,8 +226,8 @@ def _take_over(service: milter.Service, text: str) -> None:
         fresh = config.parse(text)
         service.runtime = milter.Runtime(fresh, make_ports(fresh))
         log.configure(fresh.log.level, fresh.log.format, fresh.log.target)
-    except SmillaError as error:
-        log.reload_failed(str(error))
+    except Exception as error:  # whatever it is, this thread must live on to obey the next word
+        log.reload_failed(str(error) if isinstance(error, (SmillaError, OSError)) else type(error).__name__)
 
 
 def _drain(service: milter.Service, timeout_s: float) -> NoReturn:

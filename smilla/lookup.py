@@ -6,7 +6,7 @@ unusable_key, that before insecure, that before no_key.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache
@@ -16,7 +16,6 @@ from smilla.config import Config
 from smilla.discovery import finder
 from smilla.model import (
     Assessment,
-    Candidate,
     DNSSECStatus,
     Format,
     KeyLookup,
@@ -57,12 +56,17 @@ def finish(pending: PendingLookup, deadline: float, now: datetime, ports: Ports)
     findings = []
     for question in pending.questions:
         answer = question.answer(deadline)
-        finding, key = _judge(answer, pending.address, now, ports)
+        finding, key = _judge(answer, pending.address, now, ports, _others(answer, pending, deadline))
         findings.append(finding)
         if key is not None:
             return _looked_up(pending.address, finding, key, findings)
-    deciding = min(findings, key=lambda finding: _PRECEDENCE.index(finding.verdict))
+    deciding = min(findings, key=_precedence)
     return _looked_up(pending.address, deciding, None, findings)
+
+
+def _precedence(finding: SourceFinding) -> tuple[int, bool]:
+    """Of two sources without a key, the one that has something to tell explains it."""
+    return _PRECEDENCE.index(finding.verdict), finding.reason.code == "no_key"
 
 
 def no_address(recipient: str) -> KeyLookup:
@@ -79,18 +83,18 @@ def _looked_up(
 
 
 def _judge(
-    answer: SourceAnswer, address: EmailAddress, now: datetime, ports: Ports
+    answer: SourceAnswer, address: EmailAddress, now: datetime, ports: Ports, others: Sequence[bytes]
 ) -> tuple[SourceFinding, X509Key | PGPKey | None]:
     """One source's verdict, and its key where it has a usable one."""
     if answer.status in _UNPROVEN:
         verdict = _UNPROVEN[answer.status]
         return _finding(answer, verdict, Reason(answer.status.value, answer.detail or answer.status.value)), None
-    assessments = tuple(_assess(c, address, now, ports) for c in answer.candidates)
+    assessments = _assess_all(answer, address, now, ports, others)
     if answer.status is DNSSECStatus.INSECURE:
         return _insecure(answer, assessments), None
     best = _best(assessments) if answer.status is not None else _first(assessments)
     if best is not None:
-        reason = Reason("usable", _facts_in_words(best))
+        reason = Reason("usable", _choice_in_words(best, assessments, answer.status is None))
         return _finding(answer, KeyVerdict.USABLE, reason, assessments), best.key
     return _without_key(answer, assessments), None
 
@@ -112,6 +116,8 @@ def _without_key(answer: SourceAnswer, assessments: tuple[Assessment, ...]) -> S
     if meant:
         first = meant[0].reasons[0]
         text = "; ".join(dict.fromkeys(reason.text for a in meant for reason in a.reasons))
+        if passing := next((a for a in meant if x509.TEMPORARY.issuperset(r.code for r in a.reasons)), None):
+            return _finding(answer, KeyVerdict.UNREACHABLE, Reason(passing.reasons[0].code, text), assessments)
         return _finding(answer, KeyVerdict.UNUSABLE_KEY, Reason(first.code, text), assessments)
     if answer.malformed:
         reason = Reason("malformed", f"{answer.malformed} record(s) could not be read")
@@ -132,17 +138,31 @@ def _finding(
     return SourceFinding(answer.source, answer.where, verdict, answer.status, answer.ttl_s, reason, assessments)
 
 
-def _assess(candidate: Candidate, address: EmailAddress, now: datetime, ports: Ports) -> Assessment:
-    from_dns = candidate.source != "directory"
-    if candidate.format is Format.SMIME:
-        store = _trust_store(ports.raw_trust_store) if ports.raw_trust_store else None
-        return x509.assess(candidate, address, now, store, require_address=from_dns)
-    return pgp.assess(candidate, address, now, require_user_id=from_dns)
+def _assess_all(
+    answer: SourceAnswer, address: EmailAddress, now: datetime, ports: Ports, others: Sequence[bytes]
+) -> tuple[Assessment, ...]:
+    """Every candidate in order; those for S/MIME together, since SMIMEA records speak of each other."""
+    from_dns = answer.source != "directory"
+    trusted = _trust_store(ports.raw_trust_store, ports.raw_crls)
+    smime = [c for c in answer.candidates if c.format is Format.SMIME]
+    judged = iter(x509.assess_all(smime, address if from_dns else None, now, trusted, others))
+    return tuple(
+        next(judged) if c.format is Format.SMIME else pgp.assess(c, address, now, require_user_id=from_dns)
+        for c in answer.candidates
+    )
+
+
+def _others(answer: SourceAnswer, pending: PendingLookup, deadline: float) -> tuple[bytes, ...]:
+    """The certificates of the directory, where it is among the sources and records name what they do not hold."""
+    if not any(x509.names_another(candidate) for candidate in answer.candidates):
+        return ()
+    folders = (question.answer(deadline) for question in pending.questions if question.source == "directory")
+    return tuple(c.raw for folder in folders for c in folder.candidates if c.format is Format.SMIME)
 
 
 @lru_cache(maxsize=4)
-def _trust_store(raw: bytes) -> x509.TrustStore:
-    return x509.load_trust_store(raw)
+def _trust_store(raw: bytes, raw_crls: bytes) -> x509.TrustStore | None:
+    return x509.load_trust_store(raw, raw_crls) if raw or raw_crls else None
 
 
 def _first(assessments: Iterable[Assessment]) -> Assessment | None:
@@ -151,20 +171,32 @@ def _first(assessments: Iterable[Assessment]) -> Assessment | None:
 
 
 def _best(assessments: Iterable[Assessment]) -> Assessment | None:
-    """The strongest key that is usable, the one that lasts longest among equals (RFC 7929 section 5 leaves the
-    choice open; others take the first that the resolver happens to name)."""
+    """The strongest key that is usable, the newest among equals, then the one that lasts longest (RFC 7929 section 5
+    leaves the choice open; others take the first that the resolver happens to name)."""
     usable = [a for a in assessments if a.key is not None]
     return max(usable, key=_preference, default=None)
 
 
-def _preference(assessment: Assessment) -> tuple[int, float, str]:
+def _preference(assessment: Assessment) -> tuple[int, float, float, str]:
     key = assessment.key
     if key is None:
-        return (0, 0.0, "")
+        return (0, 0.0, 0.0, "")
+    issued_at = key.issued_at.timestamp() if key.issued_at else 0.0
     lasts_until = key.expires_at.timestamp() if key.expires_at else float("inf")
-    return (key.strength, lasts_until, key.fingerprint)
+    return (key.strength, issued_at, lasts_until, key.fingerprint)
 
 
-def _facts_in_words(assessment: Assessment) -> str:
-    key = assessment.key
-    return f"{key.algorithm} key {key.fingerprint}" if key else ""
+def _choice_in_words(best: Assessment, assessments: Iterable[Assessment], ordered: bool) -> str:
+    """The key, and why it and no other one; one that several records name counts once."""
+    usable = {a.key.fingerprint: a.key for a in assessments if a.key}
+    key = best.key
+    text = f"{key.algorithm} key {key.fingerprint}" if key else ""
+    if key is None or len(usable) == 1:
+        return text
+    if ordered:
+        return f"{text}, the first of {len(usable)} usable ones"
+    strongest = [other for other in usable.values() if other.strength == key.strength]
+    if len(strongest) == 1:
+        return f"{text}, the strongest of {len(usable)} usable ones"
+    latest = "newest" if key.issued_at else "longest-lived"
+    return f"{text}, the {latest} of the {len(strongest)} strongest among {len(usable)} usable ones"

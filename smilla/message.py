@@ -59,7 +59,8 @@ class ParsedMessage:
 
     def raw_unchanged(self, removed: Collection[int]) -> bytes:
         """The octets as they came, without the header fields of the given indexes."""
-        kept = (field for index, field in enumerate(self.raw_fields) if index not in removed)
+        gone = frozenset(removed)
+        kept = (field for index, field in enumerate(self.raw_fields) if index not in gone)
         return b"".join(kept) + self.raw_rest
 
 

@@ -59,7 +59,9 @@ def process(session: Session, ports: Ports, config: Config) -> Outcome:
         raise EncryptionError("a message without a recipient: nobody knows for whom it would have to be encrypted")
     classification = classify.classify(message)
     direction = policy.direction(session.client, config)
-    if classification.kind is MessageKind.ENCRYPTED:
+    if (problem := rewrap.problem(message)) is not None:
+        decisions = tuple(policy.refused(recipient, problem) for recipient in envelope.recipients)
+    elif classification.kind is MessageKind.ENCRYPTED:
         decisions = tuple(policy.already_encrypted(recipient, classification) for recipient in envelope.recipients)
     else:
         decisions = _decided(session, ports, config)
@@ -79,6 +81,7 @@ def process(session: Session, ports: Ports, config: Config) -> Outcome:
 def _decided(session: Session, ports: Ports, config: Config) -> tuple[Decision, ...]:
     """One decision a recipient; the look-ups of all of them share one deadline."""
     envelope, direction = session.envelope, policy.direction(session.client, config)
+    _forget_stale_lookups(session, ports, config)
     for recipient in envelope.recipients:
         begin_lookup(session, recipient, ports, config)
     last_asked_at = max((pending.asked_at for pending in session.lookups.values()), default=0.0)
@@ -90,6 +93,13 @@ def _decided(session: Session, ports: Ports, config: Config) -> tuple[Decision, 
         known = found.get(recipient.address) if recipient.address else lookup.no_address(recipient.shown)
         decisions.append(policy.decide(recipient, envelope.sender, wish, known if wish.wanted else None, config))
     return tuple(decisions)
+
+
+def _forget_stale_lookups(session: Session, ports: Ports, config: Config) -> None:
+    """An answer to a question from the beginning of a long upload may have outlived its TTL: it is asked anew, which
+    the cache answers at once where it has not."""
+    oldest = ports.clock.monotonic() - config.dns.timeout_s
+    session.lookups = {address: p for address, p in session.lookups.items() if p.asked_at >= oldest}
 
 
 def _disposition(decisions: tuple[Decision, ...]) -> tuple[Disposition, tuple[Decision, ...]]:

@@ -61,17 +61,30 @@ def _is_internal(ip: str, networks: tuple[str, ...]) -> bool:
 
 def wanted(recipient: Recipient, message_direction: str, config: Config) -> Wish:
     """Is a key to be looked up for this recipient?  Known at RCPT, before anything of the message has come."""
+    if hides_destination(recipient):
+        return Wish(False, message_direction, Reason("routed_address", "nobody but the MTA knows where this leads"))
     domain = recipient.address.domain if recipient.address else ""
     local = is_local(domain, config.local_domains)
-    if config.mode == "auto" and local:
-        return Wish(True, INBOUND, Reason("wanted", f"{domain} is in local_domains"))
-    if message_direction == INBOUND:
+    if message_direction == OUTBOUND and not (config.mode == "auto" and local):
         if local:
-            return Wish(True, INBOUND, Reason("wanted", f"{domain} is in local_domains"))
-        return Wish(False, INBOUND, Reason("not_local", f"inbound, and {domain or 'it'} is not in local_domains"))
-    if local:
-        return Wish(False, OUTBOUND, Reason("local", f"outbound, and {domain} is in local_domains"))
-    return Wish(True, OUTBOUND, Reason("wanted", "outbound, and not in local_domains"))
+            return Wish(False, OUTBOUND, Reason("local", f"outbound, and {domain} is in local_domains"))
+        return Wish(True, OUTBOUND, Reason("wanted", "outbound, and not in local_domains"))
+    if local or recipient.address is None or recipient.address.is_literal:
+        return Wish(True, INBOUND, Reason("wanted", f"inbound, and {domain or 'without a domain'}: it is local"))
+    return Wish(False, INBOUND, Reason("not_local", f"inbound, and {domain} is not in local_domains"))
+
+
+def hides_destination(recipient: Recipient) -> bool:
+    """``user%domain@relay``, ``domain!user`` and ``"user@domain"@relay``: MTAs rewrite these (Postfix's
+    allow_percent_hack, swap_bangpath, resolve_dequoted_address), and then deliver to an address that nobody asked
+    about.  Whatever is looked up for the text as it stands would be a way around encryption."""
+    if recipient.address is not None:
+        local_part = recipient.address.local_part
+    else:
+        text = recipient.raw.strip("<>")
+        quoted = text.startswith('"') and text.endswith('"')
+        local_part = text if quoted else text.rpartition("@")[0] or text
+    return any(sign in local_part for sign in "@%!")
 
 
 @lru_cache(maxsize=4096)
@@ -85,8 +98,16 @@ def already_encrypted(recipient: Recipient, classification: Classification) -> D
     return Decision(recipient, Action.UNCHANGED, classification.reason, "already encrypted")
 
 
+def refused(recipient: Recipient, reason: Reason) -> Decision:
+    """A message that cannot be handed back whole is refused, whoever it is for."""
+    return Decision(recipient, Action.REFUSE, reason, "message")
+
+
 def decide(recipient: Recipient, sender: str, wish: Wish, lookup: KeyLookup | None, config: Config) -> Decision:
     """What happens for one recipient.  ``lookup`` is None only where nothing was wanted."""
+    if hides_destination(recipient):
+        text = "the local part routes the mail on (%, ! or @ within it), so its recipient is not known here"
+        return Decision(recipient, Action.REFUSE, Reason("routed_address", text), "routed address")
     if not wish.wanted:
         return Decision(recipient, Action.PLAIN, wish.reason, "mode")
     if lookup is None:

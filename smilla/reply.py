@@ -51,6 +51,9 @@ _TEXTS = {
     "revoked": "the published key is revoked",
     "not_yet_valid": "the published key is not valid yet",
     "other_address": "the published key is for another address",
+    "routed_address": "the address routes mail on, so nobody can tell whose key to use; write the recipient's own one",
+    "too_many_fields": "the message has too many Content fields",
+    "field_too_long": "the message has a Content field that is too long",
 }
 _UNUSABLE = "the published key cannot be used"
 

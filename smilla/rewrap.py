@@ -14,14 +14,32 @@ import struct
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 
-from smilla.model import Message, Rewrite
+from smilla.model import Message, Reason, Rewrite
 
 MARK = "X-Smilla"
 Encrypt = Callable[[Iterable[bytes], int], Iterator[bytes]]
 
+_MOST_FIELDS = 500
+_LONGEST_FIELD = 60_000
 _LINES = 840
 _BLOCK = 57 * _LINES  # 57 octets make a line of 76 (RFC 2045 section 6.8)
 _CUT = struct.Struct("76s" * _LINES)
+
+
+def problem(message: Message) -> Reason | None:
+    """Why a message cannot be handed back whole, None where it can.
+
+    The milter protocol cuts a field of 64 KB, so that what would be encrypted were less than what was sent; and each
+    field that goes makes Postfix read its queue file once more.
+    """
+    moving = [h for h in message.headers if h.name.startswith("content-") or h.name == MARK.lower()]
+    if len(moving) > _MOST_FIELDS:
+        return Reason(
+            "too_many_fields", f"{len(moving)} Content-* or {MARK} fields; at most {_MOST_FIELDS} are handled"
+        )
+    if any(len(header.raw_value) > _LONGEST_FIELD for header in moving):
+        return Reason("field_too_long", f"a Content-* field of more than {_LONGEST_FIELD} octets")
+    return None
 
 
 def unchanged(message: Message) -> Rewrite:

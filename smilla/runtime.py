@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from smilla.adapters import openpgp
@@ -11,7 +12,7 @@ from smilla.adapters.libunbound import ValidatingResolver
 from smilla.adapters.resolver import LoopbackResolver
 from smilla.config import Config
 from smilla.discovery.cache import CachingResolver
-from smilla.errors import ConfigError, EngineMissing, SmillaError
+from smilla.errors import ConfigError, EngineMissing, ParseError, SmillaError
 from smilla.ports import Ports
 from smilla.validity import x509
 
@@ -23,7 +24,8 @@ def make_ports(config: Config) -> Ports:
         resolver=CachingResolver(make_resolver(config), config.dns),
         folder=KeyDirectory(config.keys.directory),
         openpgp=openpgp.engine(config.openpgp.engine),
-        raw_trust_store=_trust_store(config.smime.ca_file),
+        raw_trust_store=_read("ca_file", config.smime.ca_file, x509.load_trust_store),
+        raw_crls=_read("crl_file", config.smime.crl_file, x509.RevocationLists.load),
     )
 
 
@@ -40,12 +42,13 @@ def make_resolver(config: Config) -> LoopbackResolver | ValidatingResolver:
         raise ConfigError([str(error)]) from error
 
 
-def _trust_store(path: str) -> bytes:
+def _read(option: str, path: str, load: Callable[[bytes], object]) -> bytes:
+    """The octets of a file of [smime], which ``load`` understands."""
     if not path:
         return b""
     try:
         raw = Path(path).read_bytes()
-        x509.load_trust_store(raw)
-    except (OSError, ValueError) as error:
-        raise ConfigError([f"[smime] ca_file {path}: {error}"]) from error
+        load(raw)
+    except (OSError, ParseError) as error:
+        raise ConfigError([f"[smime] {option} {path}: {error}"]) from error
     return raw

@@ -17,12 +17,14 @@ from smilla.ports import PendingLookup
 class Session:
     """Collects the envelope, the header fields and the body of one message, and keeps the look-ups that began."""
 
-    def __init__(self, client: Client, sender: str, parameters: tuple[str, ...] = ()) -> None:
+    def __init__(self, client: Client, sender: str, parameters: tuple[str, ...] = (), origin: str = "") -> None:
+        """``origin`` is the domain that the MTA appends to a recipient without one."""
         self.client = client
         self.queue_id = ""
         self.lookups: dict[EmailAddress, PendingLookup] = {}
         self.sender = sender.strip().removeprefix("<").removesuffix(">")
         self._parameters = parameters
+        self._origin = origin
         self._recipients: list[Recipient] = []
         self._headers: list[Header] = []
         self._body = MemoryBody()
@@ -30,7 +32,8 @@ class Session:
     def recipient(self, raw: str, parameters: tuple[str, ...] = ()) -> Recipient:
         """An accepted RCPT TO."""
         try:
-            parsed = address.parse(raw)
+            bare = self._origin and "@" not in raw
+            parsed = address.parse(f"{raw.strip().strip('<>')}@{self._origin}" if bare else raw)
         except AddressError:
             parsed = None
         recipient = Recipient(raw.strip(), parsed, parameters)

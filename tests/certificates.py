@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING
@@ -9,11 +10,11 @@ from typing import TYPE_CHECKING
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa, x25519
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from cryptography.hazmat.primitives.asymmetric.types import (
         CertificateIssuerPrivateKeyTypes,
@@ -127,3 +128,33 @@ def _signed(builder: x509.CertificateBuilder, signer: PrivateKeyTypes) -> bytes:
     unhashed = isinstance(signer, (ed25519.Ed25519PrivateKey, ed448.Ed448PrivateKey))
     able: CertificateIssuerPrivateKeyTypes = signer  # type: ignore[assignment]
     return builder.sign(able, None if unhashed else hashes.SHA256()).public_bytes(Encoding.DER)
+
+
+def association_data(der: bytes, selector: int, matching_type: int) -> bytes:
+    """What an SMIMEA record with this selector and matching type holds for a certificate (RFC 6698 section 2.1)."""
+    public = x509.load_der_x509_certificate(der).public_key()
+    raw = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) if selector == 1 else der
+    return {1: hashlib.sha256(raw).digest(), 2: hashlib.sha512(raw).digest()}.get(matching_type, raw)
+
+
+def make_crl(
+    issuer: tuple[PrivateKeyTypes, bytes],
+    revoked: Mapping[bytes, x509.ReasonFlags | None] | None = None,
+    *,
+    issued_at: datetime = NOW - timedelta(days=1),
+    expires_at: datetime = NOW + timedelta(days=1),
+    extensions: Sequence[tuple[x509.ExtensionType, bool]] = (),
+) -> bytes:
+    """A revocation list in DER, signed by ``issuer`` (what ``make_certificate`` returned); ``revoked`` gives a reason
+    for each certificate, revoked two days ago."""
+    builder = x509.CertificateRevocationListBuilder().issuer_name(_subject(issuer[1]))
+    builder = builder.last_update(issued_at).next_update(expires_at)
+    for der, reason in (revoked or {}).items():
+        serial = x509.load_der_x509_certificate(der).serial_number
+        entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(NOW - timedelta(days=2))
+        entry = entry.add_extension(x509.CRLReason(reason), critical=False) if reason else entry
+        builder = builder.add_revoked_certificate(entry.build())
+    for extension, critical in extensions:
+        builder = builder.add_extension(extension, critical)
+    able: CertificateIssuerPrivateKeyTypes = issuer[0]  # type: ignore[assignment]
+    return builder.sign(able, hashes.SHA256()).public_bytes(Encoding.DER)

@@ -1,28 +1,35 @@
 """DNSSEC validation in process, by libunbound (the Debian package libunbound8) through ctypes.
 
-Promises: the same as the other resolver: ``ask`` returns at once, an answer carries one of the five statuses.
-libunbound itself knows only secure and bogus; what is neither is called insecure here only where the name lies under
-a trust anchor, since above no anchor nothing is proven, and INDETERMINATE otherwise.
+Promises: the same as the other resolver: ``ask`` returns at once, an answer carries one of the five statuses, and
+questions of one domain do not wait for those of another.  libunbound itself knows only secure and bogus.  What is
+neither is called insecure here only where the name, and the name that it is an alias of, lie under a trust anchor and
+something has been found secure before: libunbound leaves out an anchor whose algorithm it does not know, and calls
+all below it insecure.  Everything else is INDETERMINATE.
 
-The library is loaded and its context made with the first question, after the workers have been forked.
+The library's context, its threads and pipes, belongs to the process that asks: the first question makes it, the first
+question after a fork makes another, and it goes with the resolver.
 """
 
 from __future__ import annotations
 
 import ctypes
-import ctypes.util
+import itertools
 import os
 import re
 import select
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+import weakref
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from smilla import log
 from smilla.config import nameserver
 from smilla.errors import EngineMissing, SmillaError
 from smilla.model import DNSAnswer, DNSSECStatus
@@ -31,11 +38,15 @@ _LIBRARY = "libunbound.so.8"
 _NOERROR, _NXDOMAIN = 0, 3
 _SOA = 6
 _TYPES = {_SOA: "SOA", 53: "SMIMEA", 61: "OPENPGPKEY"}
-_ANCHOR = re.compile(r"(\S+)\s+(?:\d+\s+)?(?:IN\s+)?(?:\d+\s+)?(?:DNSKEY|DS)\s", re.IGNORECASE)
+_TTL = r"(?:(?:\d+[smhdw]?)+\s+)?"
+_ANCHOR = re.compile(rf"(\S+)\s+{_TTL}(?:IN\s+)?{_TTL}(?:DNSKEY|DS)\s", re.IGNORECASE)
+_QUESTIONS_A_DOMAIN = 32
+_ENDED = "the validator has ended"
 _RCODES = {1: "FORMERR", 2: "SERVFAIL", 4: "NOTIMP", 5: "REFUSED"}
 
 # "test." would be answered by NXDOMAIN as RFC 6761 asks, but laboratories sign it.  Without the infra options a
-# forwarder that stays silent about one domain is given up for all others too, for up to 20 s.
+# forwarder that stays silent about one domain is given up for all others too, for up to 20 s.  A library has 16 ports
+# and 2 TCP connections to ask with unless it is told otherwise: 16 silent questions would hold up all that follow.
 _CONFIGURATION = """\
 server:
   module-config: "validator iterator"
@@ -43,6 +54,9 @@ server:
   do-not-query-localhost: no
   infra-keep-probing: yes
   infra-host-ttl: 0
+  outgoing-range: 512
+  num-queries-per-thread: 512
+  outgoing-num-tcp: 32
   msg-cache-size: 4m
   rrset-cache-size: 8m
   val-bogus-ttl: 5
@@ -85,6 +99,8 @@ def load() -> ctypes.CDLL:
             f'[dns] dnssec = "validate" needs {_LIBRARY}: apt-get install libunbound8 ({error})'
         ) from error
     library.ub_ctx_create.restype = ctypes.c_void_p
+    library.ub_ctx_delete.argtypes = (ctypes.c_void_p,)
+    library.ub_ctx_delete.restype = None
     library.ub_strerror.restype = ctypes.c_char_p
     library.ub_resolve_async.argtypes = (
         ctypes.c_void_p,
@@ -115,29 +131,16 @@ class ValidatingResolver:
         self._anchors = _anchor_names(trust_anchor)
         self._probe = probe.rstrip(".") + "."
         self._library = load()
-        self._context: int | None = None
+        self._engine: _Engine | None = None
         self._starting = threading.Lock()
-        self._waiting: dict[int, tuple[str, int, Future[DNSAnswer]]] = {}
-        self._count = 0
-        self._callback = _Callback(self._answered)
 
     def ask(self, owner: str, rdtype: int) -> _Pending:
         """Starts a question and returns at once."""
         future: Future[DNSAnswer] = Future()
-        with self._starting:
-            self._count += 1
-            number = self._count
-            self._waiting[number] = (owner, rdtype, future)
-            if self._context is None:
-                self._context = self._made_context()
-                threading.Thread(target=self._run, args=(self._context,), name="validator", daemon=True).start()
-        handle = ctypes.c_int()
-        code = self._library.ub_resolve_async(
-            self._context, owner.encode("ascii"), rdtype, 1, number, self._callback, ctypes.byref(handle)
-        )
-        if code:
-            self._waiting.pop(number, None)
-            future.set_result(_unreachable(owner, rdtype, self._words(code)))
+        try:
+            self._running().ask(owner, rdtype, future.set_result)
+        except SmillaError as error:
+            future.set_result(_unreachable(owner, rdtype, str(error)))
         return _Pending(owner, rdtype, future)
 
     def probe(self, timeout_s: float) -> list[tuple[str, str]]:
@@ -146,8 +149,27 @@ class ValidatingResolver:
         secure = answer.status is DNSSECStatus.SECURE
         return [("libunbound", "" if secure else f"the probe {self._probe} is {answer.status.value}: {answer.detail}")]
 
+    def _running(self) -> _Engine:
+        """This process's engine.  Raises SmillaError where libunbound does not take its configuration."""
+        with self._starting:
+            if self._engine is None or self._engine.pid != os.getpid() or self._engine.broken:
+                self._engine = _Engine(self._library, self._made_context(), self._anchors, self._probe)
+                # At the end of the process, and when a reload has put another resolver in this one's place.
+                weakref.finalize(self, self._engine.close)
+            return self._engine
+
     def _made_context(self) -> int:
         context = self._library.ub_ctx_create()
+        if not context:
+            raise SmillaError("libunbound: no context could be made")
+        try:
+            self._configure(context)
+        except SmillaError:
+            self._library.ub_ctx_delete(context)
+            raise
+        return int(context)
+
+    def _configure(self, context: int) -> None:
         with tempfile.NamedTemporaryFile("w", prefix="smilla-unbound-", suffix=".conf") as file:
             file.write(_CONFIGURATION)
             file.flush()
@@ -158,54 +180,170 @@ class ValidatingResolver:
         anchor = os.fsencode(self._trust_anchor)
         self._check(self._library.ub_ctx_add_ta_file(context, anchor), self._trust_anchor)
         self._check(self._library.ub_ctx_async(context, 1), "threads")
-        return int(context)
 
     def _check(self, code: int, what: str) -> None:
         if code:
-            raise SmillaError(f"libunbound: {what}: {self._words(code)}")
+            raise SmillaError(f"libunbound: {what}: {_words(self._library, code)}")
 
-    def _words(self, code: int) -> str:
-        return bytes(self._library.ub_strerror(code)).decode("ascii", "replace")
 
-    def _run(self, context: int) -> None:
-        """The one thread in which answers arrive."""
-        descriptor = self._library.ub_fd(context)
-        while True:
-            select.select([descriptor], [], [])
-            self._library.ub_process(context)
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """A question and what takes its answer; ``counted`` says whether it has its turn among those of its domain."""
+
+    owner: str
+    rdtype: int
+    deliver: Callable[[DNSAnswer], None]
+    counted: bool = True
+
+    def fail(self, detail: str) -> None:
+        self.deliver(_unreachable(self.owner, self.rdtype, detail))
+
+
+class _Engine:
+    """One context of libunbound in one process, and the one thread in which its answers arrive."""
+
+    def __init__(self, library: ctypes.CDLL, context: int, anchors: tuple[str, ...], probe: str) -> None:
+        self.pid = os.getpid()
+        self.broken = False
+        self._library = library
+        self._context = context
+        self._using = threading.Lock()
+        self._anchors = anchors
+        self._probe = probe
+        self._numbers = itertools.count(1)
+        self._waiting: dict[int, _Question] = {}
+        self._turns = _Turns()
+        self._proven = False
+        self._doubted: list[tuple[DNSAnswer, _Question]] = []
+        self._callback = _Callback(self._answered)
+        self._wake, self._waker = os.pipe()
+        threading.Thread(target=self._run, name="validator", daemon=True).start()
+
+    def ask(self, owner: str, rdtype: int, deliver: Callable[[DNSAnswer], None]) -> None:
+        """Sends a question; ``deliver`` is called once with its answer."""
+        question = _Question(owner, rdtype, deliver)
+        if self._turns.take(question):
+            self._send(question)
+
+    def close(self) -> None:
+        """Ends the thread and frees the context; in a forked child nothing, since both are the parent's."""
+        with self._using:
+            if self.pid == os.getpid() and not self.broken:
+                os.write(self._waker, b"x")
+
+    def _send(self, question: _Question | None) -> None:
+        """Sends a question; where that fails, those that waited for its turn too."""
+        while question is not None:
+            number = next(self._numbers)
+            self._waiting[number] = question
+            problem = self._resolve(number, question)
+            if not problem or self._waiting.pop(number, None) is None:
+                return
+            question.fail(problem)
+            question = self._turns.next(question)
+
+    def _resolve(self, number: int, question: _Question) -> str:
+        """Hands a question to libunbound; what is wrong, "" where it was taken."""
+        name = question.owner.encode("ascii")
+        with self._using:
+            if self.broken:
+                return _ENDED
+            code = self._library.ub_resolve_async(self._context, name, question.rdtype, 1, number, self._callback, None)
+        return _words(self._library, code) if code else ""
+
+    def _run(self) -> None:
+        poll = select.poll()  # select() ends at descriptor 1023
+        poll.register(self._library.ub_fd(self._context), select.POLLIN)
+        poll.register(self._wake, select.POLLIN)
+        while self._wake not in dict(poll.poll()):
+            if self._library.ub_process(self._context):
+                break
+        with self._using:
+            self.broken = True
+            self._library.ub_ctx_delete(self._context)
+            os.close(self._wake)
+            os.close(self._waker)
+        for question in (*self._turns.drain(), *self._waiting.values()):
+            question.fail(_ENDED)
+        for _, question in self._doubted:
+            question.fail(_ENDED)
 
     def _answered(self, number: int, code: int, result: Any) -> None:
-        waiting = self._waiting.pop(number, None)
+        question = self._waiting.pop(number)
         try:
-            if waiting is None:
-                return
-            owner, rdtype, future = waiting
-            answer = _unreachable(owner, rdtype, self._words(code)) if code else self._read(owner, rdtype, result[0])
-            if future.set_running_or_notify_cancel():
-                future.set_result(answer)
+            if code:
+                question.fail(_words(self._library, code))
+            else:
+                self._judge(_read(question.owner, question.rdtype, result[0], self._anchors), question)
         finally:
             if result:
                 self._library.ub_resolve_free(result)
+            if question.counted:
+                self._send(self._turns.next(question))
 
-    def _read(self, owner: str, rdtype: int, result: _Result) -> DNSAnswer:
-        name = _TYPES.get(rdtype, f"TYPE{rdtype}")
-        if result.bogus:
-            why = (result.why_bogus or b"").decode("ascii", "replace")
-            return DNSAnswer(owner, name, DNSSECStatus.BOGUS, detail=why)
-        if result.rcode not in (_NOERROR, _NXDOMAIN):
-            return _unreachable(owner, rdtype, _RCODES.get(result.rcode, f"RCODE {result.rcode}"))
-        if not result.secure and not self._is_under_anchor(owner):
-            return DNSAnswer(owner, name, DNSSECStatus.INDETERMINATE, detail="the name is under no trust anchor")
-        records: list[bytes] = []
-        while result.havedata and result.data[len(records)]:
-            records.append(ctypes.string_at(result.data[len(records)], result.len[len(records)]))
-        absent = "" if records else f"no {name} record ({'NXDOMAIN' if result.nxdomain else 'NOERROR'})"
-        status = DNSSECStatus.SECURE if result.secure else DNSSECStatus.INSECURE
-        return DNSAnswer(owner, name, status, tuple(records), 0, max(0, result.ttl), absent)
+    def _judge(self, answer: DNSAnswer, question: _Question) -> None:
+        """Insecure counts only from a validator that has found something secure: the probe, where nothing else was."""
+        if answer.status is DNSSECStatus.SECURE:
+            self._proven = True
+        if answer.status is not DNSSECStatus.INSECURE or self._proven or not question.counted:
+            question.deliver(answer)
+            return
+        self._doubted.append((answer, question))
+        if len(self._doubted) == 1:
+            self._send(_Question(self._probe, _SOA, self._settle, counted=False))
 
-    def _is_under_anchor(self, owner: str) -> bool:
-        name = "." + owner.lower()
-        return any(anchor == "." or name.endswith("." + anchor) for anchor in self._anchors)
+    def _settle(self, probed: DNSAnswer) -> None:
+        doubt = "" if self._proven else f"the probe {self._probe} is {probed.status.value}: {probed.detail}"
+        if doubt:
+            log.resolver_not_validating("libunbound", self._probe, doubt)
+        doubted, self._doubted = self._doubted, []
+        for answer, question in doubted:
+            indeterminate = DNSAnswer(answer.owner, answer.rdtype, DNSSECStatus.INDETERMINATE, detail=doubt)
+            question.deliver(indeterminate if doubt else answer)
+
+
+class _Turns:
+    """So many questions of one domain are under way at once; the rest waits, so that a domain which does not answer
+    does not use up what there is to ask with."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._under_way: Counter[str] = Counter()
+        self._queues: dict[str, deque[_Question]] = {}
+
+    def take(self, question: _Question) -> bool:
+        """True where the question may be sent now; where not, ``next`` will return it."""
+        domain = _domain(question.owner)
+        with self._lock:
+            if self._under_way[domain] >= _QUESTIONS_A_DOMAIN:
+                self._queues.setdefault(domain, deque()).append(question)
+                return False
+            self._under_way[domain] += 1
+            return True
+
+    def next(self, done: _Question) -> _Question | None:
+        """A question is answered: the one that is sent in its place, if any waits."""
+        domain = _domain(done.owner)
+        with self._lock:
+            if queue := self._queues.get(domain):
+                return queue.popleft()
+            self._queues.pop(domain, None)
+            self._under_way[domain] -= 1
+            if not self._under_way[domain]:
+                del self._under_way[domain]
+            return None
+
+    def drain(self) -> list[_Question]:
+        """All that wait, which now wait no longer."""
+        with self._lock:
+            waiting = [question for queue in self._queues.values() for question in queue]
+            self._queues.clear()
+            return waiting
+
+
+def _domain(owner: str) -> str:
+    """What stands after the hashed local part and ``_smimecert`` or ``_openpgpkey``."""
+    return owner.split(".", 2)[-1]
 
 
 class _Pending:
@@ -224,8 +362,40 @@ class _Pending:
             return _unreachable(self._owner, self._rdtype, "no answer before the deadline")
 
 
+def _read(owner: str, rdtype: int, result: _Result, anchors: tuple[str, ...]) -> DNSAnswer:
+    """Status and records of a result."""
+    name = _name(rdtype)
+    if result.bogus:
+        why = (result.why_bogus or b"").decode("ascii", "replace")
+        return DNSAnswer(owner, name, DNSSECStatus.BOGUS, detail=why or "validation failed")
+    if result.rcode not in (_NOERROR, _NXDOMAIN):
+        return _unreachable(owner, rdtype, _RCODES.get(result.rcode, f"RCODE {result.rcode}"))
+    names = {owner, (result.canonname or b"").decode("ascii", "replace") or owner}
+    if not result.secure and (stray := [n for n in names if not _is_under(n, anchors)]):
+        return DNSAnswer(owner, name, DNSSECStatus.INDETERMINATE, detail=f"{stray[0]} is under no trust anchor")
+    records: list[bytes] = []
+    while result.havedata and result.data[len(records)]:
+        records.append(ctypes.string_at(result.data[len(records)], result.len[len(records)]))
+    absent = "" if records else f"no {name} record ({'NXDOMAIN' if result.nxdomain else 'NOERROR'})"
+    status = DNSSECStatus.SECURE if result.secure else DNSSECStatus.INSECURE
+    return DNSAnswer(owner, name, status, tuple(records), 0, max(0, result.ttl), absent)
+
+
+def _is_under(owner: str, anchors: tuple[str, ...]) -> bool:
+    name = "." + owner.lower().rstrip(".") + "."
+    return any(anchor == "." or name.endswith("." + anchor) for anchor in anchors)
+
+
+def _name(rdtype: int) -> str:
+    return _TYPES.get(rdtype, f"TYPE{rdtype}")
+
+
+def _words(library: ctypes.CDLL, code: int) -> str:
+    return bytes(library.ub_strerror(code)).decode("ascii", "replace")
+
+
 def _unreachable(owner: str, rdtype: int, detail: str) -> DNSAnswer:
-    return DNSAnswer(owner, _TYPES.get(rdtype, f"TYPE{rdtype}"), DNSSECStatus.UNREACHABLE, detail=detail)
+    return DNSAnswer(owner, _name(rdtype), DNSSECStatus.UNREACHABLE, detail=detail)
 
 
 def _anchor_names(path: str) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ import grp
 import os
 import pwd
 import socket
+import stat
 from pathlib import Path
 
 from smilla.errors import SmillaError
@@ -44,10 +45,13 @@ class UnixPath:
         """Gives the socket its owner, group and mode and its real name.  Raises SmillaError."""
         try:
             gid = grp.getgrnam(group).gr_gid if group else -1
+            found = self._temporary.lstat()
+            if not stat.S_ISSOCK(found.st_mode):
+                raise SmillaError(f"{self._temporary}: somebody has put something else in the socket's place")
             if group or user:
-                os.chown(self._temporary, _user_id(user), gid)
+                os.chown(self._temporary, _user_id(user), gid, follow_symlinks=False)
             self._temporary.chmod(int(mode, 8))
-            self._inode = self._temporary.stat().st_ino
+            self._inode = found.st_ino
             self._temporary.rename(self._path)
         except KeyError as error:
             raise SmillaError(f"[milter] socket_group or user: there is no {error.args[0]}") from error

@@ -101,7 +101,7 @@ class Connection(Milter.Base):
         self._failed = self._lost_client
         self._began_at = time.monotonic()
         self._runtime = self.service.runtime
-        self._session = Session(self._client, sender, parameters)
+        self._session = Session(self._client, sender, parameters, self._runtime.config.origin)
         with self._guarded("mail from"):
             self._session.client = replace(self._client, authenticated_as=self._macro("{auth_authen}"))
         return int(Milter.CONTINUE)
@@ -277,10 +277,10 @@ def _numbered(headers: tuple[Header, ...], removed: tuple[int, ...]) -> Iterator
     """Each removed field as libmilter names it: its name and its number among the fields of that name, from 1;
     the last first."""
     counts: dict[str, int] = {}
-    found = []
+    gone, found = frozenset(removed), []
     for position, header in enumerate(headers):
         counts[header.name] = counts.get(header.name, 0) + 1
-        if position in removed:
+        if position in gone:
             found.append((header.raw_name.decode("ascii"), counts[header.name]))
     return reversed(found)
 

@@ -4,7 +4,7 @@ Promises: ``ask`` returns at once; an answer carries one of the five DNSSEC stat
 loopback only (the constructor refuses anything else); questions of one domain do not wait for those of another.  A
 resolver that sends an answer without AD must first have proven that it validates, by an AD bit on something known to
 be signed; until then whatever it says is INDETERMINATE, so that a resolver which does not validate never looks like
-"nobody has a key".
+"nobody has a key".  The proof ends with the connection: who answers on the next one may be another program.
 
 TCP, since UDP answers may be truncated or late (RFC 7929 section 6, RFC 8162 section 7); the flags RD and AD, never
 CD, which would turn bogus data into an ordinary answer (RFC 6840 section 5.7).
@@ -13,14 +13,14 @@ CD, which would turn bogus data into an ordinary answer (RFC 6840 section 5.7).
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import os
 import secrets
 import socket
 import threading
 import time
 import weakref
-from collections.abc import Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 
 import dns.edns
@@ -45,6 +45,8 @@ _CONNECT_TIMEOUT_S = 2.0
 # unbound answers at most 32 questions of one connection side by side; past that, slow domains would hold up others.
 _QUESTIONS_A_CONNECTION = 24
 _CONNECTIONS = 6
+# So many questions of one domain are under way at once: one that does not answer leaves room for the others.
+_QUESTIONS_A_DOMAIN = 24
 _GIVE_UP_S = 30.0
 # A nameserver that has not answered by then is given a companion.
 _HEDGE_S = 1.0
@@ -59,12 +61,15 @@ _FAILURES = (OSError, EOFError, TimeoutError, dns.exception.DNSException)
 
 
 class LoopbackResolver:
-    """A resolver client; its one thread starts with the first question, so an instance may be made before a fork."""
+    """A resolver client; its one thread starts with the first question, and after a fork with the next one."""
 
     def __init__(self, nameservers: Sequence[str], probe: str) -> None:
         """``nameservers`` as ADDRESS or ADDRESS@PORT.  Raises ValueError for one that is not on loopback."""
+        self._texts, self._probe = tuple(nameservers), probe
         self._servers = [_Server(text, probe) for text in nameservers]
+        self._turns: weakref.WeakValueDictionary[str, asyncio.Semaphore] = weakref.WeakValueDictionary()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._pid = 0
         self._starting = threading.Lock()
 
     def ask(self, owner: str, rdtype: int) -> _Pending:
@@ -86,32 +91,41 @@ class LoopbackResolver:
 
     def _running(self) -> asyncio.AbstractEventLoop:
         with self._starting:
-            if self._loop is None:
+            if self._loop is None or self._pid != os.getpid():
+                self._pid = os.getpid()
+                self._servers = [_Server(text, self._probe) for text in self._texts]
+                self._turns.clear()
                 self._loop = asyncio.new_event_loop()
-                thread = threading.Thread(target=self._loop.run_forever, name="resolver", daemon=True)
+                thread = threading.Thread(target=_run, args=(self._loop,), name="resolver", daemon=True)
                 thread.start()
                 # At the end of the process, and when a reload has put another resolver in this one's place.
-                weakref.finalize(self, _end, self._loop, thread)
+                weakref.finalize(self, _end, self._loop, thread, self._pid)
             return self._loop
 
     async def _answer(self, owner: str, rdtype: int) -> DNSAnswer:
+        """The answer, when it is this question's turn among those of its domain."""
+        turn = self._turns.setdefault(owner.split(".", 2)[-1], asyncio.Semaphore(_QUESTIONS_A_DOMAIN))
+        try:
+            async with asyncio.timeout(_GIVE_UP_S), turn:
+                return await self._definite_answer(owner, rdtype)
+        except TimeoutError:
+            return DNSAnswer(owner, _name(rdtype), DNSSECStatus.UNREACHABLE, detail=f"no answer in {_GIVE_UP_S:g} s")
+
+    async def _definite_answer(self, owner: str, rdtype: int) -> DNSAnswer:
         """The first definite answer.  The next nameserver is asked too where one fails, does not validate or is
         slow; a bogus answer is definite, since asking on until somebody is less strict would be a way around it."""
         tasks: list[asyncio.Task[DNSAnswer]] = []
         servers = list(self._servers)
         try:
-            async with asyncio.timeout(_GIVE_UP_S):
-                while servers or not all(task.done() for task in tasks):
-                    if servers:
-                        tasks.append(asyncio.ensure_future(servers.pop(0).answer(owner, rdtype)))
-                    pending = [task for task in tasks if not task.done()]
-                    patience_s = _HEDGE_S if servers else None
-                    await asyncio.wait(pending, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
-                    if definite := _definite(tasks):
-                        return definite
+            while servers or not all(task.done() for task in tasks):
+                if servers:
+                    tasks.append(asyncio.ensure_future(servers.pop(0).answer(owner, rdtype)))
+                pending = [task for task in tasks if not task.done()]
+                patience_s = _HEDGE_S if servers else None
+                await asyncio.wait(pending, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
+                if definite := _definite(tasks):
+                    return definite
             return max((task.result() for task in tasks), key=lambda answer: answer.status is _INDETERMINATE)
-        except TimeoutError:
-            return DNSAnswer(owner, _name(rdtype), DNSSECStatus.UNREACHABLE, detail=f"no answer in {_GIVE_UP_S:g} s")
         finally:
             for task in tasks:
                 task.cancel()
@@ -123,15 +137,25 @@ def _definite(tasks: list[asyncio.Task[DNSAnswer]]) -> DNSAnswer | None:
     return next((a for a in answers if a.status not in (_INDETERMINATE, DNSSECStatus.UNREACHABLE)), None)
 
 
-def _end(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
-    """Cancels what is under way and ends the thread."""
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    loop.run_forever()
+    loop.close()
 
-    def cancel() -> None:
-        for task in asyncio.all_tasks(loop):
+
+def _end(loop: asyncio.AbstractEventLoop, thread: threading.Thread, pid: int) -> None:
+    """Cancels what is under way and ends the thread; in a forked child nothing, since both are the parent's."""
+    if pid != os.getpid():
+        return
+
+    async def cancel() -> None:
+        tasks = asyncio.all_tasks(loop) - {asyncio.current_task()}
+        for task in tasks:
             task.cancel()
-        loop.call_soon(loop.stop)
+        if tasks:
+            await asyncio.wait(tasks, timeout=0.5)
+        loop.stop()
 
-    loop.call_soon_threadsafe(cancel)
+    asyncio.run_coroutine_threadsafe(cancel(), loop)
     if thread is not threading.current_thread():
         thread.join(1.0)
 
@@ -149,8 +173,10 @@ class _Pending:
         try:
             return self._future.result(max(0.0, deadline - time.monotonic()))
         except FutureTimeoutError:
-            name = dns.rdatatype.to_text(dns.rdatatype.RdataType.make(self._rdtype))
-            return DNSAnswer(self._owner, name, DNSSECStatus.UNREACHABLE, detail="no answer before the deadline")
+            detail = "no answer before the deadline"
+        except CancelledError:
+            detail = "the resolver client has ended"
+        return DNSAnswer(self._owner, _name(self._rdtype), DNSSECStatus.UNREACHABLE, detail=detail)
 
 
 class _Server:
@@ -171,8 +197,9 @@ class _Server:
     async def answer(self, owner: str, rdtype: int) -> DNSAnswer:
         """One question, answered with its status; UNREACHABLE where this server does not answer it."""
         flags = dns.flags.RD | dns.flags.AD
-        query = dns.message.make_query(owner, dns.rdatatype.RdataType(rdtype), use_edns=0, payload=1232, flags=flags)
+        kind = dns.rdatatype.RdataType(rdtype)
         try:
+            query = dns.message.make_query(owner, kind, use_edns=0, payload=1232, flags=flags)
             answer = _read(await self._exchange(query), owner, rdtype)
         except _FAILURES as error:
             detail = f"{self.name}: {error or type(error).__name__}"
@@ -213,43 +240,45 @@ class _Server:
         return self._doubt
 
     async def _exchange(self, query: dns.message.Message) -> dns.message.Message:
-        """Sends a query; a kept connection that the server had closed meanwhile is replaced once."""
-        for attempt in (1, 2):
-            connection = await self._connection(fresh=attempt == 2)
-            try:
-                return await connection.exchange(query)
-            except (OSError, EOFError):
-                if attempt == 2:
-                    raise
-        raise AssertionError("unreachable")
+        """Sends a query; where a kept connection fails, which the server may have closed meanwhile, once more on one
+        that was made since."""
+        began_at = time.monotonic()
+        try:
+            return await self._connection(made_since=float("-inf")).exchange(query)
+        except (OSError, EOFError):
+            return await self._connection(made_since=began_at).exchange(query)
 
-    async def _connection(self, *, fresh: bool) -> _Connection:
+    def _connection(self, *, made_since: float) -> _Connection:
+        """The least busy connection, with a place on it taken for one question; a new one where all are full."""
         self._connections = [c for c in self._connections if not c.closed]
-        usable = min(self._connections, key=lambda c: c.waiting, default=None)
-        full = usable is not None and usable.waiting >= _QUESTIONS_A_CONNECTION
-        if usable is None or fresh or (full and len(self._connections) < _CONNECTIONS):
-            usable = _Connection(self._host, self._port)
+        young = [c for c in self._connections if c.made_at >= made_since]
+        usable = min(young, key=lambda c: c.taken, default=None)
+        full = usable is not None and usable.taken >= _QUESTIONS_A_CONNECTION
+        if usable is None or (full and len(self._connections) < _CONNECTIONS):
+            usable = _Connection(self._host, self._port, self._lost)
             self._connections.append(usable)
-        await usable.opened()
+        usable.taken += 1
         return usable
+
+    def _lost(self) -> None:
+        self._proven_at = float("-inf")
 
 
 class _Connection:
     """One kept TCP connection; answers come in any order (RFC 7766 section 6.2.1.1)."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, lost: Callable[[], None]) -> None:
+        """Begins to connect; ``lost`` is called when the connection has ended."""
+        self.made_at = time.monotonic()
+        self.taken = 0
+        self.closed = False
+        self._lost = lost
         self._waiting: dict[int, asyncio.Future[bytes]] = {}
         self._next_id = secrets.randbelow(0x10000)
-        self._opening = asyncio.ensure_future(self._open(host, port))
         self._writer: asyncio.StreamWriter | None = None
-        self.closed = False
-
-    @property
-    def waiting(self) -> int:
-        return len(self._waiting)
-
-    async def opened(self) -> None:
-        await asyncio.shield(self._opening)
+        self._opening = asyncio.ensure_future(self._open(host, port))
+        # Whoever waited may be gone by then; an exception that nobody looks at would be printed.
+        self._opening.add_done_callback(lambda task: task.cancelled() or task.exception())
 
     async def _open(self, host: str, port: int) -> None:
         try:
@@ -261,8 +290,15 @@ class _Connection:
         self._reading = asyncio.ensure_future(self._read(reader))
 
     async def exchange(self, query: dns.message.Message) -> dns.message.Message:
-        """Sends one query and returns the response to it, checked (RFC 5452 section 9.1)."""
-        if self.closed or self._writer is None:
+        """Sends one query on a place taken before, and returns the response, checked (RFC 5452 section 9.1)."""
+        try:
+            await asyncio.shield(self._opening)
+            return await self._exchange(query)
+        finally:
+            self.taken -= 1
+
+    async def _exchange(self, query: dns.message.Message) -> dns.message.Message:
+        if self.closed or self._writer is None or self._writer.is_closing():
             raise EOFError("the connection is closed")
         query.id = self._free_id()
         wire = query.to_wire()
@@ -272,10 +308,7 @@ class _Connection:
             raw = await future
         finally:
             self._waiting.pop(query.id, None)
-        response = dns.message.from_wire(raw, continue_on_error=True)
-        if not query.is_response(response):
-            raise _GarbageError("the response is not to the question")
-        return response
+        return _parsed(raw, query)
 
     def _free_id(self) -> int:
         while True:
@@ -291,7 +324,7 @@ class _Connection:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
-        with contextlib.suppress(OSError, EOFError):
+        try:
             while True:
                 self._acknowledge_at_once()
                 size = int.from_bytes(await reader.readexactly(2))
@@ -299,12 +332,27 @@ class _Connection:
                 future = self._waiting.get(int.from_bytes(raw[:2]))
                 if future is not None and not future.done():
                     future.set_result(raw)
+        except (OSError, EOFError):
+            pass
+        finally:
+            self._close()
+
+    def _close(self) -> None:
         self.closed = True
+        self._lost()
         if self._writer is not None:
             self._writer.close()
         for future in self._waiting.values():
             if not future.done():
                 future.set_exception(EOFError("the nameserver closed the connection"))
+
+
+def _parsed(raw: bytes, query: dns.message.Message) -> dns.message.Message:
+    """A response to the query.  Raises OSError or DNSException for what is none."""
+    response = dns.message.from_wire(raw, continue_on_error=True)
+    if not query.is_response(response):
+        raise _GarbageError("the response is not to the question")
+    return response
 
 
 def _read(response: dns.message.Message, owner: str, rdtype: int) -> DNSAnswer:
@@ -325,7 +373,12 @@ def _read(response: dns.message.Message, owner: str, rdtype: int) -> DNSAnswer:
     records = tuple(_wire(rdata) for rdata in chain.answer) if chain.answer is not None else ()
     malformed = len(response.errors)
     absent = "" if records or malformed else f"no {name} record ({dns.rcode.to_text(code)})"
-    return DNSAnswer(owner, name, status, records, malformed, chain.minimum_ttl, " ".join((absent, detail)).strip())
+    ttl_s = chain.minimum_ttl if records or _has_soa(response) else 0  # RFC 2308 section 5
+    return DNSAnswer(owner, name, status, records, malformed, ttl_s, " ".join((absent, detail)).strip())
+
+
+def _has_soa(response: dns.message.Message) -> bool:
+    return any(rrset.rdtype == dns.rdatatype.SOA for rrset in response.authority)
 
 
 def _name(rdtype: int) -> str:

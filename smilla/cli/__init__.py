@@ -38,7 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _exit_code(error)
     except BrokenPipeError:
         sys.stderr.close()
-        return EX_NO
+        return EX_TEMPFAIL
+    except OSError as error:
+        say("error", f"{error.filename or 'output'}: {error.strerror}")
+        return EX_TEMPFAIL
 
 
 def _exit_code(error: Exception) -> int:
@@ -51,7 +54,12 @@ def _exit_code(error: Exception) -> int:
 
 def say(kind: str, text: str) -> None:
     """An ``error:``, ``warning:`` or ``hint:`` line on stderr."""
-    print(f"{kind}: {text}", file=sys.stderr)
+    print(f"{kind}: {printable(text)}", file=sys.stderr)
+
+
+def printable(text: str) -> str:
+    """What comes from a certificate, a name server or a message must not steer the terminal."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from smilla.cli import printable
 from smilla.model import Assessment, Decision, KeyLookup, KeyVerdict, Outcome, SMIMEACandidate, SourceFinding
 from smilla.reply import Reply
 
 _VERDICTS = {
     KeyVerdict.USABLE: "a usable key",
     KeyVerdict.BOGUS: "cannot be told now: the answer is bogus or indeterminate",
-    KeyVerdict.UNREACHABLE: "cannot be told now: no answer",
+    KeyVerdict.UNREACHABLE: "cannot be told now: no answer, or no current revocation list",
     KeyVerdict.UNUSABLE_KEY: "a key that cannot be used",
     KeyVerdict.INSECURE: "a key that nothing proves",
     KeyVerdict.NO_KEY: "no key",
@@ -79,10 +80,10 @@ def lookup_in_words(lookup: KeyLookup) -> Iterator[str]:
         status = f"DNSSEC {finding.status.value}" if finding.status else "not from DNS"
         ttl = f", TTL {finding.ttl_s} s" if finding.ttl_s else ""
         yield f"  {finding.source}: {finding.where}"
-        yield f"    {status}{ttl}; {_VERDICTS[finding.verdict]}: {_printable(finding.reason.text)}"
+        yield f"    {status}{ttl}; {_VERDICTS[finding.verdict]}: {printable(finding.reason.text)}"
         for number, assessment in enumerate(finding.assessments, 1):
             yield from _assessment_in_words(number, assessment)
-    yield f"  verdict: {lookup.verdict.value} ({_printable(lookup.reason.text)})"
+    yield f"  verdict: {lookup.verdict.value} ({printable(lookup.reason.text)})"
 
 
 def _assessment_in_words(number: int, assessment: Assessment) -> Iterator[str]:
@@ -92,14 +93,9 @@ def _assessment_in_words(number: int, assessment: Assessment) -> Iterator[str]:
         record = f", record {candidate.usage} {candidate.selector} {candidate.matching_type}"
     yield f"    candidate {number}: {candidate.format.value}{record}, {len(candidate.raw)} octets"
     for name, value in assessment.facts.items():
-        yield f"      {name.replace('_', ' ')}: {_printable(value)}"
+        yield f"      {name.replace('_', ' ')}: {printable(value)}"
     for reason in assessment.reasons:
-        yield f"      {'+' if assessment.key else '-'} {_printable(reason.text)}"
-
-
-def _printable(text: str) -> str:
-    """What comes from a certificate or a name server must not steer the terminal."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+        yield f"      {'+' if assessment.key else '-'} {printable(reason.text)}"
 
 
 def outcome_as_json(outcome: Outcome, reply: Reply) -> dict[str, Any]:
@@ -134,13 +130,13 @@ def _decision_as_json(decision: Decision) -> dict[str, Any]:
 def outcome_in_words(outcome: Outcome, reply: Reply, observe: bool) -> Iterator[str]:
     """The same for a person, line by line."""
     classification = outcome.classification
-    yield f"message: {classification.kind.value} ({_printable(classification.reason.text)})"
+    yield f"message: {classification.kind.value} ({printable(classification.reason.text)})"
     yield f"direction: {outcome.direction}"
     for decision in outcome.decisions:
         yield ""
         if decision.lookup:
             yield from lookup_in_words(decision.lookup)
-        yield f"{decision.recipient.shown}: {decision.action.value}, because: {_printable(decision.reason.text)}"
+        yield f"{decision.recipient.shown}: {decision.action.value}, because: {printable(decision.reason.text)}"
         yield f"  decided by {decision.rule}"
     yield ""
     for number, copy in enumerate(outcome.copies, 1):

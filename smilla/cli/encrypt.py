@@ -6,11 +6,14 @@ Promises: nothing is written before every copy is ready, so that a failure leave
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
 import sys
 from pathlib import Path
 
 from smilla.cli import EX_NO, EX_NOPERM, EX_OK, EX_TEMPFAIL, UsageError, say, transaction
+from smilla.errors import SmillaError
 from smilla.message import ParsedMessage
 from smilla.model import Action, Copy, Decision, Disposition, Outcome
 
@@ -64,15 +67,30 @@ def _render(copy: Copy, parsed: ParsedMessage) -> bytes:
 
 
 def _write_all(folder: Path, copies: tuple[Copy, ...], rendered: list[bytes], sender: str) -> None:
-    """1.eml, 2.eml …, and last envelopes.json, which says that all are there."""
+    """1.eml, 2.eml …, and last envelopes.json, which says that all are there.  Each is readable by its owner only,
+    and none stays behind where one cannot be written.  Raises SmillaError."""
+    files: dict[Path, bytes] = {}
     envelopes = []
+    for number, (copy, octets) in enumerate(zip(copies, rendered, strict=True), 1):
+        recipients = [recipient.raw.strip("<>") for recipient in copy.recipients]
+        envelope = {"file": f"{number}.eml", "mail_from": sender, "rcpt_to": recipients, "format": copy.form.value}
+        envelopes.append(envelope)
+        files[folder / f"{number}.eml"] = octets
+    listing = json.dumps(envelopes, indent=2, ensure_ascii=False) + "\n"
+    files[folder / "envelopes.json"] = listing.encode("utf-8", "surrogateescape")
+    written: list[Path] = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for number, (copy, octets) in enumerate(zip(copies, rendered, strict=True), 1):
-            (folder / f"{number}.eml").write_bytes(octets)
-            recipients = [recipient.raw.strip("<>") for recipient in copy.recipients]
-            envelope = {"file": f"{number}.eml", "mail_from": sender, "rcpt_to": recipients, "format": copy.form.value}
-            envelopes.append(envelope)
-        (folder / "envelopes.json").write_text(json.dumps(envelopes, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        for path, octets in files.items():
+            temporary = path.with_name(f".{path.name}.{os.getpid()}")
+            written.append(temporary)
+            with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(octets)
+        for path, temporary in zip(files, list(written), strict=True):
+            written.append(path)
+            temporary.replace(path)
     except OSError as error:
-        raise UsageError(f"--output-dir {folder}: {error.strerror}") from error
+        for path in written:
+            with contextlib.suppress(OSError):
+                path.unlink()
+        raise SmillaError(f"--output-dir {folder}: {error.strerror}") from error

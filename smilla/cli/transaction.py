@@ -32,7 +32,8 @@ def process(options: argparse.Namespace) -> Transaction:
     settings = config.load(Path(options.config))
     log.silence()
     ports = make_ports(settings)
-    session = Session(Client(options.client_ip, "", options.authenticated_as), _sender(options.sender))
+    client = Client(options.client_ip, "", options.authenticated_as)
+    session = Session(client, _sender(options.sender), (), settings.origin)
     for text in options.recipients:
         try:
             recipient = address.parse(text)

@@ -2,9 +2,9 @@
 
 Promises: an answer is kept no longer than its TTL and ``cache_ttl_s``; bogus and unreachable for ``failure_ttl_s``
 only, so that a domain which does not answer delays few messages and is soon asked again (RFC 7929 section 5.1 warns
-of both); entries and octets are bounded, the least recently used go first; two messages that ask the same question
-at once share one answer.  Whether a key is usable is judged anew for every message: an expired key inside its TTL is
-still expired.
+of both); entries and octets are bounded, the least recently used go first; messages that ask the same question within
+``timeout_s`` share one answer, and what a message that was broken off has asked is forgotten after that.  Whether a
+key is usable is judged anew for every message: an expired key inside its TTL is still expired.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from smilla.model import DNSAnswer, DNSSECStatus
 from smilla.ports import PendingAnswer, Resolver
 
 _Question = tuple[str, int]
+_KNOWN = (DNSSECStatus.SECURE, DNSSECStatus.INSECURE)
 _OVERHEAD = 500  # octets that an entry takes besides its records, roughly
 
 
@@ -31,7 +32,7 @@ class CachingResolver:
         self._lock = threading.Lock()
         self._entries: OrderedDict[_Question, tuple[DNSAnswer, float]] = OrderedDict()
         self._octets = 0
-        self._pending: dict[_Question, _Shared] = {}
+        self._pending: OrderedDict[_Question, _Shared] = OrderedDict()  # the oldest first
 
     def ask(self, owner: str, rdtype: int) -> PendingAnswer:
         """A remembered answer, a question that is under way already, or a new one."""
@@ -39,10 +40,20 @@ class CachingResolver:
         with self._lock:
             if (remembered := self._remembered(question)) is not None:
                 return _Known(remembered)
+            self._drop_abandoned()
             shared = self._pending.get(question)
             if shared is None:
                 shared = self._pending[question] = _Shared(self, question, self._resolver.ask(owner, rdtype))
             return shared
+
+    def _drop_abandoned(self) -> None:
+        """A question whose message was broken off is never read; its answer must not serve anybody much later."""
+        too_old = time.monotonic() - self._options.timeout_s
+        while self._pending:
+            oldest = next(iter(self._pending.values()))
+            if oldest.asked_at > too_old and len(self._pending) < self._options.cache_entries:
+                return
+            self._pending.popitem(last=False)
 
     def _remembered(self, question: _Question) -> DNSAnswer | None:
         entry = self._entries.get(question)
@@ -60,18 +71,27 @@ class CachingResolver:
         answer, _ = self._entries.pop(question)
         self._octets -= _size(answer)
 
-    def keep(self, question: _Question, answer: DNSAnswer) -> None:
-        """Remembers an answer that has come, as long as its status allows."""
-        failed = answer.status not in (DNSSECStatus.SECURE, DNSSECStatus.INSECURE)
+    def keep(self, shared: _Shared, answer: DNSAnswer) -> None:
+        """Remembers an answer that has come, as long as its status allows.
+
+        The TTL counts from when it was asked for: the answer may have lain unread while its message was uploaded.  A
+        failure takes no good answer's place: it may be that of a message which asked earlier and had less time.
+        """
+        question = shared.question
+        failed = answer.status not in _KNOWN
         options = self._options
         lasts_s = options.failure_ttl_s if failed else min(answer.ttl_s, options.cache_ttl_s)
+        now = time.monotonic()
+        until = (now if failed else shared.asked_at) + lasts_s
         with self._lock:
-            self._pending.pop(question, None)
-            if question in self._entries:
-                self._forget(question)
-            if lasts_s <= 0:
+            if self._pending.get(question) is shared:
+                del self._pending[question]
+            before = self._remembered(question)
+            if until <= now or (failed and before is not None and before.status in _KNOWN):
                 return
-            self._entries[question] = (answer, time.monotonic() + lasts_s)
+            if before is not None:
+                self._forget(question)
+            self._entries[question] = (answer, until)
             self._octets += _size(answer)
             while len(self._entries) > options.cache_entries or self._octets > options.cache_mib << 20:
                 self._forget(next(iter(self._entries)))
@@ -93,15 +113,16 @@ class _Known:
 class _Shared:
     """A question under way, for all that ask it."""
 
-    __slots__ = ("_cache", "_pending", "_question")
+    __slots__ = ("_cache", "_pending", "asked_at", "question")
 
     def __init__(self, cache: CachingResolver, question: _Question, pending: PendingAnswer) -> None:
-        self._cache, self._question, self._pending = cache, question, pending
+        self._cache, self.question, self._pending = cache, question, pending
+        self.asked_at = time.monotonic()
 
     def result(self, deadline: float) -> DNSAnswer:
         """The answer, or at the deadline one that says UNREACHABLE; remembered either way."""
         answer = self._pending.result(deadline)
-        self._cache.keep(self._question, answer)
+        self._cache.keep(self, answer)
         return answer
 
 

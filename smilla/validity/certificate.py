@@ -1,7 +1,9 @@
 """What a certificate says (RFC 5280), read once and octet for octet where octets count.
 
-Promises: ``read`` gives a Certificate or raises ParseError, whatever the octets are; no part of a Certificate can
-raise later.  The parser is cryptography's, which is lazy and strict: it may fail at the first look at a part.
+Promises: ``read`` gives a Certificate or says why there is none, whatever the octets are; no part of a Certificate
+can raise later.  The parser is cryptography's, which is lazy and strict: it may fail at the first look at a part.
+What was read is remembered, bounded in entries and octets, since the same few certificates come with every message;
+nothing that depends on the time or on the address is.
 """
 
 from __future__ import annotations
@@ -9,9 +11,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import threading
 import warnings
-from dataclasses import dataclass
+from collections import OrderedDict
+from dataclasses import dataclass, field
 from itertools import islice
+from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
 
 from cryptography import x509
@@ -24,7 +29,7 @@ from smilla.errors import ParseError
 from smilla.formats import der
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from datetime import datetime
 
 RSA = "1.2.840.113549.1.1.1"
@@ -60,13 +65,17 @@ warnings.filterwarnings("ignore", message="Parsed a serial number", category=Cry
 _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Certificate:
-    """All that the checks look at, read once, so that no check meets a parser's exception."""
+    """All that the checks look at, read once, so that no check meets a parser's exception.
+
+    ``raw_issuer_and_serial`` and ``raw_public_key`` (SubjectPublicKeyInfo) are octet for octet as in ``raw``.
+    """
 
     parsed: x509.Certificate
     raw: bytes
     raw_issuer_and_serial: bytes
+    raw_public_key: bytes
     not_before: datetime
     not_after: datetime
     extensions: tuple[x509.Extension[x509.ExtensionType], ...]
@@ -85,15 +94,85 @@ class Certificate:
         return constraints is not None and constraints.ca
 
 
-def read(raw: bytes, facts: dict[str, str], *, pem: bool) -> Certificate:
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What octets turned out to be: a certificate, or the fault that makes them none.  ``facts`` describes them to
+    a person as far as they could be read."""
+
+    certificate: Certificate | None
+    facts: Mapping[str, str] = field(default_factory=dict)
+    fault: str = ""
+
+
+class Readings:
+    """The readings of the latest octets: at most ``entries``, which take ``octets`` together; the least recently used
+    go first.  For any number of threads."""
+
+    def __init__(self, entries: int, octets: int) -> None:
+        self._entries, self._octets = entries, octets
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[tuple[bytes, bool], Reading] = OrderedDict()
+        self.size = 0
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def find(self, raw: bytes, pem: bool) -> Reading | None:
+        """The reading of these octets, where it is remembered."""
+        with self._lock:
+            found = self._kept.get((raw, pem))
+            if found is not None:
+                self._kept.move_to_end((raw, pem))
+            return found
+
+    def keep(self, raw: bytes, pem: bool, reading: Reading) -> None:
+        """Remembers; what is larger than a certificate (a file that holds much else) is not worth it."""
+        if len(raw) > _MAX_OCTETS:
+            return
+        with self._lock:
+            if (raw, pem) in self._kept:
+                return
+            self._kept[raw, pem] = reading
+            self.size += _weight(raw)
+            while len(self._kept) > self._entries or self.size > self._octets:
+                (gone, _), _ = self._kept.popitem(last=False)
+                self.size -= _weight(gone)
+
+
+def _weight(raw: bytes) -> int:
+    """What a reading takes in memory, roughly, as measured: 6 KiB for a usual certificate, 100 for a crowded one."""
+    return 5000 + 10 * len(raw)
+
+
+_readings = Readings(entries=2000, octets=16 << 20)
+
+
+def read(raw: bytes, *, pem: bool) -> Reading:
+    """The certificate in DER, or with ``pem`` the first one of a file in either form."""
+    reading = _readings.find(raw, pem)
+    if reading is None:
+        reading = _read(raw, pem)
+        _readings.keep(raw, pem, reading)
+    return reading
+
+
+def _read(raw: bytes, pem: bool) -> Reading:
+    facts: dict[str, str] = {}
+    try:
+        certificate, fault = _parsed(_from_pem(raw) if pem else raw, facts), ""
+    except ParseError as error:
+        certificate, fault = None, shown(str(error))
+    return Reading(certificate, MappingProxyType(facts), fault)
+
+
+def _parsed(raw: bytes, facts: dict[str, str]) -> Certificate:
     """The certificate, its description put into ``facts`` as far as it can be read.  Raises ParseError."""
-    raw = _from_pem(raw) if pem else raw
     if len(raw) > _MAX_OCTETS:
         raise ParseError(f"{len(raw)} octets are more than a certificate has")
     facts["fingerprint"] = hashlib.sha256(raw).hexdigest()
-    raw_issuer_and_serial = _issuer_and_serial(raw)
+    octets = _octets(raw)
     try:
-        return _fields(x509.load_der_x509_certificate(raw), raw, raw_issuer_and_serial, facts)
+        return _fields(x509.load_der_x509_certificate(raw), raw, octets, facts)
     except UNREADABLE as error:
         raise ParseError(str(error) or type(error).__name__) from error
 
@@ -109,21 +188,23 @@ def _from_pem(raw: bytes) -> bytes:
         raise ParseError(f"the PEM is malformed: {error}") from error
 
 
-def _issuer_and_serial(raw: bytes) -> bytes:
-    """IssuerAndSerialNumber from the octets of the certificate: an issuer encoded anew may differ from the one
-    that the recipient's program compares with.  Raises ParseError."""
+def _octets(raw: bytes) -> tuple[bytes, bytes]:
+    """IssuerAndSerialNumber and SubjectPublicKeyInfo from the octets of the certificate: what is encoded anew may
+    differ from what the recipient's program, or a hash in DNS, compares with.  Raises ParseError."""
     certificate = der.read(raw)
     tbs = next(certificate.children(), certificate)
-    fields = list(islice(tbs.children(), 4))
+    fields = list(islice(tbs.children(), 7))
     if fields and fields[0].tag == 0xA0:  # the version, absent in version 1
         del fields[0]
-    if [f.tag for f in fields[:3]] != [der.INTEGER, der.SEQUENCE, der.SEQUENCE]:
+    if [f.tag for f in fields[:6]] != [der.INTEGER, *[der.SEQUENCE] * 5]:
         raise ParseError("these octets are no certificate")
-    serial, _, issuer = fields[:3]
-    return der.sequence(issuer.whole, serial.whole)
+    serial, _, issuer, _, _, public_key = fields[:6]
+    return der.sequence(issuer.whole, serial.whole), public_key.whole
 
 
-def _fields(certificate: x509.Certificate, raw: bytes, ias: bytes, facts: dict[str, str]) -> Certificate:
+def _fields(
+    certificate: x509.Certificate, raw: bytes, octets: tuple[bytes, bytes], facts: dict[str, str]
+) -> Certificate:
     facts["serial"] = shown(f"{certificate.serial_number:x}")
     facts["issuer"] = shown(certificate.issuer.rfc4514_string())
     facts["subject"] = shown(certificate.subject.rfc4514_string())
@@ -135,7 +216,7 @@ def _fields(certificate: x509.Certificate, raw: bytes, ias: bytes, facts: dict[s
     named = tuple(islice(_named_addresses(certificate), _MAX_NAMED))
     facts["addresses"] = shown(", ".join(named))
     extensions = tuple(certificate.extensions)
-    return Certificate(certificate, raw, ias, not_before, not_after, extensions, public_key, oid, named)
+    return Certificate(certificate, raw, *octets, not_before, not_after, extensions, public_key, oid, named)
 
 
 def _public_key(certificate: x509.Certificate) -> object:

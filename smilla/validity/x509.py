@@ -4,50 +4,35 @@ Promises: any octets give an Assessment, never an exception; every reason agains
 only what passed all checks becomes an X509Key.  What was published for another purpose than encryption (a hash, a
 CA, a signing certificate) is told apart from what was meant for it and cannot be used.
 
-Sources: RFC 8162 (SMIMEA), RFC 6698 section 2.1 (usage, selector, matching type), RFC 8550 (certificates in
-S/MIME), RFC 5280 section 4.2 (extensions), RFC 9598 (SmtpUTF8Mailbox).  The signature of a certificate of usage 3
-is not checked: DNSSEC vouches for it (RFC 7671 section 5.1).  Its dates are (RFC 8162 section 9).
+Sources: RFC 8162 (SMIMEA), RFC 6698 section 2.1 (usage, selector, matching type); how records combine stands in
+``smimea``, what is looked at in a certificate in ``x509_checks``.  The signature of a certificate of usage 3 is not
+checked, nor its revocation: DNSSEC vouches for it (RFC 7671 section 5.1), and who revokes it takes the record away.
+Its dates are (RFC 8162 section 9).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.x509 import verification
-from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from smilla import address as addresses
-from smilla.errors import AddressError, ParseError
 from smilla.model import Assessment, Reason, SMIMEACandidate, X509Key
-from smilla.validity.certificate import RSA, SIGNATURE_ALGORITHMS, UNREADABLE, in_words, read, shown
+from smilla.validity.certificate import Reading, read
+from smilla.validity.smimea import RecordSet, holds_certificate, unknown
+from smilla.validity.x509_checks import Findings, check, check_period
+from smilla.validity.x509_paths import Paths, TrustStore, load_trust_store
+from smilla.validity.x509_revocation import TEMPORARY, RevocationLists
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from smilla.address import EmailAddress
     from smilla.model import Candidate
     from smilla.validity.certificate import Certificate
 
-_MAX_ADDRESS = 1024
-_OTHER_SIGNATURES = "2.16.840.1.101.3.4.3."  # ML-DSA and SLH-DSA (RFC 9881, RFC 9909)
-_EC_STRENGTH = {"secp256r1": 128, "secp384r1": 192, "secp521r1": 256}
-_RSA_STRENGTH = ((15360, 256), (7680, 192), (4096, 140), (3072, 128), (0, 112))  # NIST SP 800-57 part 1, table 2
-
-# What RFC 5280 section 4.2 asks every implementation to process; in a leaf the policies and constraints of CAs say
-# nothing, and path validation looks at them itself.
-_KNOWN_EXTENSIONS = (
-    x509.BasicConstraints,
-    x509.KeyUsage,
-    x509.ExtendedKeyUsage,
-    x509.SubjectAlternativeName,
-    x509.CertificatePolicies,
-    x509.PolicyConstraints,
-    x509.InhibitAnyPolicy,
-    x509.NameConstraints,
-)
+__all__ = ["TEMPORARY", "RevocationLists", "TrustStore", "assess", "assess_all", "load_trust_store", "names_another"]
 
 
 def assess(
@@ -58,219 +43,112 @@ def assess(
     *,
     require_address: bool,
 ) -> Assessment:
-    """The gate for certificates from any source.
+    """The gate for one certificate or record that stands alone; without ``require_address`` it need not name the
+    address."""
+    return assess_all((candidate,), address if require_address else None, now, trusted)[0]
 
-    ``now`` is in UTC.  ``trusted`` serves SMIMEA usages 0 and 1.  With ``require_address`` (DNS) one of the
-    addresses that the certificate names must be ``address``, where it names any (RFC 8550 section 3).
+
+def assess_all(
+    candidates: Sequence[Candidate],
+    address: EmailAddress | None,
+    now: datetime,
+    trusted: TrustStore | None = None,
+    others: Sequence[bytes] = (),
+) -> tuple[Assessment, ...]:
+    """The gate for all candidates of one answer: one assessment for each, in the same order.
+
+    One of the addresses that a certificate names must be ``address``, where it names any (RFC 8550 section 3); None
+    asks for nothing, since the directory is the administrator's word.  ``now`` is in UTC.  ``trusted`` serves SMIMEA
+    usages 0 and 1.  ``others`` are certificates in DER or PEM from the directory, which records may name.
     """
-    findings = _Findings()
-    if isinstance(candidate, SMIMEACandidate):
-        _check_record(candidate, findings)
-        if (candidate.selector, candidate.matching_type) != (0, 0):
-            return Assessment(candidate, None, tuple(findings.reasons), findings.meant)
-    try:
-        certificate = read(candidate.raw, findings.facts, pem=not isinstance(candidate, SMIMEACandidate))
-    except ParseError as error:
-        findings.against("malformed", f"the certificate is malformed: {shown(str(error))}")
-        return Assessment(candidate, None, tuple(findings.reasons), findings.meant, findings.facts)
-    _check_period(certificate, now, findings)
-    strength = _check_algorithm(certificate, findings)
-    _check_key_usage(certificate, findings)
-    _check_extended_key_usage(certificate, findings)
-    _check_critical_extensions(certificate, findings)
-    if require_address:
-        _check_address(certificate, address, findings)
-    if isinstance(candidate, SMIMEACandidate) and candidate.usage in (0, 1):
-        _check_path(certificate, candidate.usage, now, trusted, findings)
-    key = None if findings.reasons else _usable(certificate, strength, findings.facts)
-    return Assessment(candidate, key, tuple(findings.reasons), findings.meant, findings.facts)
+    records = RecordSet(candidates, others)
+    answer = _Answer(address, now, records, Paths(records, trusted, now))
+    return tuple(_assess(candidate, answer) for candidate in candidates)
 
 
-# --- trust -------------------------------------------------------------------------------------------------
+def names_another(candidate: Candidate) -> bool:
+    """Whether the candidate names a certificate that must come from elsewhere."""
+    return isinstance(candidate, SMIMEACandidate) and not holds_certificate(candidate) and not unknown(candidate)
 
 
 @dataclass(frozen=True, slots=True)
-class TrustStore:
-    """Certification authorities that are trusted for usages 0 and 1: ``smime.ca_file``, read once."""
+class _Answer:
+    """What every candidate of one answer is judged by."""
 
-    store: verification.Store
-    size: int
-
-
-def load_trust_store(raw: bytes) -> TrustStore:
-    """From certificates in PEM; intermediate ones belong in it too, since SMIMEA carries no chain.
-
-    Raises ParseError where there is none, or one cannot be read.
-    """
-    try:
-        certificates = x509.load_pem_x509_certificates(raw)
-        return TrustStore(verification.Store(certificates), len(certificates))
-    except UNREADABLE as error:
-        raise ParseError(f"no certification authorities in PEM: {error}") from error
+    address: EmailAddress | None
+    now: datetime
+    records: RecordSet
+    paths: Paths
 
 
-def _check_path(
-    certificate: Certificate, usage: int, now: datetime, trusted: TrustStore | None, findings: _Findings
-) -> None:
-    if usage == 0 and certificate.is_ca:
-        findings.not_meant("ca_only", "usage 0 names a CA's certificate, which gives nothing to encrypt to")
-    elif trusted is None:
+def _assess(candidate: Candidate, answer: _Answer) -> Assessment:
+    if not isinstance(candidate, SMIMEACandidate):
+        return _assess_reading(candidate, read(candidate.raw, pem=True), answer)
+    if reasons := unknown(candidate):
+        facts = read(candidate.raw, pem=False).facts if holds_certificate(candidate) else {}
+        return Assessment(candidate, None, reasons, meant_for_encryption=False, facts=facts)
+    if holds_certificate(candidate):
+        return _assess_reading(candidate, read(candidate.raw, pem=False), answer)
+    return _assess_named(candidate, answer)
+
+
+def _assess_named(record: SMIMEACandidate, answer: _Answer) -> Assessment:
+    """A certificate that a record names counts as published under that record's usage; the newest usable one."""
+    found = []
+    for certificate in answer.records.named_by(record):
+        facts = {"certificate_from": answer.records.origin(certificate), **read(certificate.raw, pem=False).facts}
+        found.append(_assess_reading(record, Reading(certificate, facts), answer))
+    if found:
+        return next((assessment for assessment in found if assessment.key), found[0])
+    findings = Findings()
+    if record.usage == 2:
+        _ca_only(record, findings)
+    if record.matching_type:
+        text = "the record holds a hash, which gives nothing to encrypt to; the certificate it names is not known"
+        findings.not_meant("hash_only", text)
+    else:
+        findings.not_meant("bare_key", "the record holds a public key without its certificate, which is not known")
+    return Assessment(record, None, tuple(findings.reasons), findings.meant)
+
+
+def _assess_reading(candidate: Candidate, reading: Reading, answer: _Answer) -> Assessment:
+    findings, certificate, key = Findings(facts=dict(reading.facts)), reading.certificate, None
+    usage = candidate.usage if isinstance(candidate, SMIMEACandidate) else 3
+    if usage == 2 or (usage == 0 and certificate and certificate.is_ca):
+        _ca_only(candidate, findings, certificate)
+        if certificate:
+            check_period(certificate, answer.now, findings)
+    elif certificate:
+        strength = check(certificate, answer.address, answer.now, findings)
+        if usage in (0, 1):
+            _check_path(certificate, usage, answer.paths, findings)
+        key = None if findings.reasons else _usable(certificate, strength, findings.facts)
+    if not certificate:
+        findings.against("malformed", f"the certificate is malformed: {reading.fault}")
+    return Assessment(candidate, key, tuple(findings.reasons), findings.meant, findings.facts)
+
+
+def _ca_only(record: Candidate, findings: Findings, certificate: Certificate | None = None) -> None:
+    usage = record.usage if isinstance(record, SMIMEACandidate) else 0
+    text = f"usage {usage} names a CA's certificate, which gives nothing to encrypt to"
+    if certificate and not certificate.is_ca:
+        text += "; this one is no CA's, so that it is no trust anchor either"
+    findings.not_meant("ca_only", text)
+
+
+def _check_path(certificate: Certificate, usage: int, paths: Paths, findings: Findings) -> None:
+    """PKIX validation; a certificate out of its time has no path, and the reason is known already."""
+    if not paths.has_anchor:
         text = f"usage {usage} asks for a certificate of a trusted CA, and none is configured (smime.ca_file)"
         findings.against("no_trust_store", text)
-    elif not findings.outdated:
-        try:
-            _verifier(trusted, now).verify(certificate.parsed, [])
-        except (verification.VerificationError, *UNREADABLE) as error:
-            findings.against("untrusted", f"no valid path leads to a trusted CA: {shown(str(error))}")
-
-
-def _verifier(trusted: TrustStore, now: datetime) -> verification.ClientVerifier:
-    """Path validation (RFC 5280 section 6) for e-mail: cryptography's own defaults are for TLS.
-
-    The leaf's extensions are ours to check; a CA must say that it is one, and may not be for something else.
-    """
-    ca_policy = (
-        verification.ExtensionPolicy.permit_all()
-        .require_present(x509.BasicConstraints, verification.Criticality.AGNOSTIC, None)
-        .may_be_present(x509.KeyUsage, verification.Criticality.AGNOSTIC, _may_sign_certificates)
-        .may_be_present(x509.ExtendedKeyUsage, verification.Criticality.AGNOSTIC, _may_be_for_mail)
-    )
-    builder = verification.PolicyBuilder().store(trusted.store).time(now)
-    leaf_policy = verification.ExtensionPolicy.permit_all()
-    return builder.extension_policies(ca_policy=ca_policy, ee_policy=leaf_policy).build_client_verifier()
-
-
-def _may_sign_certificates(_: verification.Policy, __: x509.Certificate, usage: x509.KeyUsage | None) -> None:
-    if usage and not usage.key_cert_sign:
-        raise ValueError("the CA's keyUsage does not let it sign certificates")
-
-
-def _may_be_for_mail(_: verification.Policy, __: x509.Certificate, usages: x509.ExtendedKeyUsage | None) -> None:
-    if usages and not _is_for_mail(usages):
-        raise ValueError("the CA is not for e-mail")
-
-
-def _is_for_mail(usages: x509.ExtendedKeyUsage) -> bool:
-    return ExtendedKeyUsageOID.EMAIL_PROTECTION in usages or ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE in usages
-
-
-# --- the checks --------------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class _Findings:
-    """What the checks say, as it is collected."""
-
-    reasons: list[Reason] = field(default_factory=list)
-    facts: dict[str, str] = field(default_factory=dict)
-    meant: bool = True
-    outdated: bool = False
-
-    def against(self, code: str, text: str) -> None:
-        """Meant for encryption, and cannot be used."""
-        self.reasons.append(Reason(code, text))
-
-    def not_meant(self, code: str, text: str) -> None:
-        """Published for another purpose."""
-        self.meant = False
-        self.against(code, text)
-
-
-def _check_record(record: SMIMEACandidate, findings: _Findings) -> None:
-    """RFC 6698 section 2.1; whatever is not registered there is for a purpose that we cannot know."""
-    if record.usage not in range(4):
-        findings.not_meant("unknown_usage", f"certificate usage {record.usage} is not known")
-    elif record.usage == 2:
-        findings.not_meant("ca_only", "usage 2 names a CA's certificate, which gives nothing to encrypt to")
-    if record.matching_type in (1, 2):
-        findings.not_meant("hash_only", "the record holds a hash, which gives nothing to encrypt to")
-    elif record.matching_type != 0:
-        findings.not_meant("unknown_matching_type", f"matching type {record.matching_type} is not known")
-    if record.selector not in (0, 1):
-        findings.not_meant("unknown_selector", f"selector {record.selector} is not known")
-    elif record.selector == 1 and record.matching_type == 0:
-        findings.not_meant("bare_key", "the record holds a public key without its certificate")
-
-
-def _check_period(certificate: Certificate, now: datetime, findings: _Findings) -> None:
-    if now < certificate.not_before:
-        findings.outdated = True
-        findings.against("not_yet_valid", f"the certificate is not valid before {in_words(certificate.not_before)}")
-    if now > certificate.not_after:
-        findings.outdated = True
-        findings.against("expired", f"the certificate expired on {in_words(certificate.not_after)}")
-
-
-def _check_algorithm(certificate: Certificate, findings: _Findings) -> int:
-    """The strength of the key in bits of a symmetric one."""
-    oid, key = certificate.algorithm_oid, certificate.public_key
-    if oid in SIGNATURE_ALGORITHMS or oid.startswith(_OTHER_SIGNATURES):
-        findings.not_meant("signing_only", f"a key for {findings.facts['algorithm']} can sign only")
-    elif isinstance(key, rsa.RSAPublicKey) and oid == RSA:
-        return _check_rsa(key, findings)
-    elif isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name in _EC_STRENGTH:
-        return _EC_STRENGTH[key.curve.name]
-    elif isinstance(key, ec.EllipticCurvePublicKey):
-        findings.against("unsupported_curve", f"the curve {key.curve.name} is not supported")
-    else:
-        findings.against("unsupported_key", f"the public key (algorithm {oid}) is malformed or not supported")
-    return 0
-
-
-def _check_rsa(key: rsa.RSAPublicKey, findings: _Findings) -> int:
-    """RFC 8551 section 4.2.  A modulus of 2047 bits comes from programs that multiply two primes of 1024 bits and
-    take what comes; it is as strong as one of 2048.  OpenSSL's own limits end the other side."""
-    bits, numbers = key.key_size, key.public_numbers()
-    if bits < 2047:
-        findings.against("weak_key", f"an RSA key of {bits} bits is too weak: at least 2048 are needed")
-    if bits > 16384:
-        findings.against("oversize_key", f"an RSA key of {bits} bits is too long to compute with")
-    if not (3 <= numbers.e < 1 << 64 and numbers.e % 2 and numbers.n % 2):
-        findings.against("malformed_key", "the RSA modulus or exponent is impossible")
-    return next(strength for least, strength in _RSA_STRENGTH if bits >= least)
-
-
-def _check_key_usage(certificate: Certificate, findings: _Findings) -> None:
-    """RFC 8550 section 4.4.2; without the extension the key is for any use."""
-    usage = certificate.extension(x509.KeyUsage)
-    if usage is None:
+    if not paths.has_anchor or any(reason.code in ("expired", "not_yet_valid") for reason in findings.reasons):
         return
-    agreement = isinstance(certificate.public_key, ec.EllipticCurvePublicKey)
-    if usage.key_agreement if agreement else usage.key_encipherment:
+    path = paths.find(certificate)
+    if isinstance(path, Reason):
+        findings.reasons.append(path)
         return
-    if usage.key_agreement or usage.key_encipherment or usage.data_encipherment:
-        needed = "keyAgreement" if agreement else "keyEncipherment"
-        findings.against("key_usage", f"the keyUsage lacks {needed}, which this kind of key needs")
-    else:
-        findings.not_meant("signing_only", "the keyUsage does not allow encryption")
-
-
-def _check_extended_key_usage(certificate: Certificate, findings: _Findings) -> None:
-    """RFC 8550 section 4.4.4; without the extension the key is for any use."""
-    usages = certificate.extension(x509.ExtendedKeyUsage)
-    if usages is not None and not _is_for_mail(usages):
-        findings.not_meant("not_for_mail", "the extended key usage does not include e-mail protection")
-
-
-def _check_critical_extensions(certificate: Certificate, findings: _Findings) -> None:
-    """RFC 5280 section 4.2: a critical extension that is not understood forbids the certificate."""
-    for extension in certificate.extensions:
-        if extension.critical and not isinstance(extension.value, _KNOWN_EXTENSIONS):
-            oid = extension.oid.dotted_string
-            findings.against("critical_extension", f"the critical extension {oid} is not supported")
-
-
-def _check_address(certificate: Certificate, address: EmailAddress, findings: _Findings) -> None:
-    if certificate.addresses and not any(_is_same(text, address) for text in certificate.addresses):
-        text = f"the certificate is for {findings.facts['addresses']}, not for this address"
-        findings.against("other_address", text)
-
-
-def _is_same(text: str, address: EmailAddress) -> bool:
-    try:
-        return len(text) <= _MAX_ADDRESS and addresses.parse(text).folded == address.folded
-    except AddressError:
-        return False
+    findings.facts["path"] = " < ".join(read(c.raw, pem=False).facts["subject"] for c in path)
+    findings.reasons.extend(paths.revoked(path))
 
 
 def _usable(certificate: Certificate, strength: int, facts: dict[str, str]) -> X509Key | None:
@@ -284,4 +162,5 @@ def _usable(certificate: Certificate, strength: int, facts: dict[str, str]) -> X
         expires_at=certificate.not_after,
         raw_issuer_and_serial=certificate.raw_issuer_and_serial,
         public_key=certificate.public_key,
+        issued_at=certificate.not_before,
     )

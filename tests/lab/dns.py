@@ -1,9 +1,10 @@
 """A DNS of its own: signed zones under ``test.``, served by nsd and validated by unbound on loopback ports.
 
     lab (nsd: all zones, authoritative)  <-  unbound (validates from the trust anchor of test.)  <-  who asks
+                                         <-  unbound (does not validate, where ``with_plain_resolver``)  <-
 
-``test.`` is signed and delegates to every other zone.  Delegations would lead to port 53, so unbound has a stub zone
-for each.  Nobody outside is asked: unbound refuses every name that is not under ``test.``.
+``test.`` is signed and delegates to every other zone under it.  Delegations would lead to port 53, so unbound has a
+stub zone for each.  Nobody outside is asked: unbound refuses every name that is under no zone of the laboratory.
 """
 
 from __future__ import annotations
@@ -64,7 +65,11 @@ class Zone:
 
     ``nsec3`` are ldns-signzone's options for NSEC3, such as ["-n"] or ["-n", "-p"] (opt-out); ``signed_from_s`` and
     ``signed_to_s`` are when the signatures begin and end, in seconds from now; ``after_signing`` may change the lines
-    of the signed zone file, for instance drop signatures.
+    of the signed zone file, for instance drop signatures; ``algorithm`` is what ldns-keygen calls it.
+
+    ``delegation`` makes the RDATA of the DS records in the parent zone from that of the right one (where it is not
+    given, the kind decides).  ``ports`` are those of the servers that resolvers ask about the zone, instead of nsd,
+    which serves it all the same.
     """
 
     name: str
@@ -73,6 +78,9 @@ class Zone:
     signed_from_s: int = -3600
     signed_to_s: int = 86400
     after_signing: Callable[[list[str]], list[str]] = lambda lines: lines
+    algorithm: str = "ECDSAP256SHA256"
+    delegation: Callable[[str], list[str]] | None = None
+    ports: tuple[int, ...] = ()
     records: list[tuple[str, str, str]] = field(default_factory=list)
 
     @property
@@ -109,6 +117,8 @@ class DNSLab:
         self.folder = folder
         self.zones: dict[str, Zone] = {}
         self.port = 0
+        self.with_plain_resolver = False
+        self._plain_port = 0
         self._nsd_port = 0
         self._silent: list[socket.socket] = []
         self._children: list[Child] = []
@@ -136,27 +146,45 @@ class DNSLab:
         return f"{LOOPBACK}@{self.port}"
 
     @property
+    def plain_resolver(self) -> str:
+        """The unbound that does not validate, where ``with_plain_resolver`` was set before the start."""
+        return f"{LOOPBACK}@{self._plain_port}"
+
+    @property
     def authority(self) -> str:
         """nsd, which knows all zones and validates nothing: ADDRESS@PORT."""
-        return f"{LOOPBACK}@{self._nsd_port}"
+        return f"{LOOPBACK}@{self.authority_port}"
+
+    @property
+    def authority_port(self) -> int:
+        """nsd's port, known before the start."""
+        self._nsd_port = self._nsd_port or free_port()
+        return self._nsd_port
 
     @property
     def trust_anchor(self) -> Path:
         """A zone file with the DS record of ``test.``."""
         return self.folder / "test.ds"
 
+    @property
+    def trust_anchor_key(self) -> Path:
+        """A zone file with the DNSKEY record of ``test.``."""
+        return self.folder / "test.key"
+
     def start(self) -> Self:
         """Signs the zones and starts both servers.  Raises ChildError, MissingProgramError or CalledProcessError."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.port = self.port or free_port()
-        self._nsd_port = self._nsd_port or free_port()
+        self._plain_port = self._plain_port or free_port()
         # Children before parents, for a parent holds the DS records of its children.
         for zone in sorted(self.zones.values(), key=lambda zone: -zone.name.count(".")):
             if zone.served:
                 self._write_zone(zone)
         try:
             self._start_nsd()
-            self._start_unbound()
+            self._start_unbound("unbound", self.port, validates=True)
+            if self.with_plain_resolver:
+                self._start_unbound("plain-unbound", self._plain_port, validates=False)
         except BaseException:
             self.stop()
             raise
@@ -192,7 +220,7 @@ class DNSLab:
             served.write_text("\n".join(plain) + "\n")
             return
         signed_at = int(time.time())
-        key = self._key(zone.name)
+        key = self._key(zone.name, zone.algorithm)
         unsigned.write_text("\n".join(plain) + "\n")
         times = ["-i", str(signed_at + zone.signed_from_s), "-e", str(signed_at + zone.signed_to_s)]
         self._run("ldns-signzone", *times, *zone.nsec3, "-f", served.name, unsigned.name, key)
@@ -226,22 +254,24 @@ class DNSLab:
         )
 
     def _delegation_signer(self, zone: Zone) -> list[str]:
-        if not zone.signed:
+        if not zone.signed and zone.delegation is None:
             return []
-        key = self._key(f"wrong.{zone.name}" if zone.kind is Kind.WRONG_DS else zone.name)
-        words = (self.folder / f"{key}.ds").read_text().split()
-        return [_line(f"{zone.name}.", "DS", " ".join(words[3:]))]
+        key = self._key(f"wrong.{zone.name}" if zone.kind is Kind.WRONG_DS else zone.name, zone.algorithm)
+        right = " ".join((self.folder / f"{key}.ds").read_text().split()[3:])
+        published = zone.delegation(right) if zone.delegation else [right]
+        return [_line(f"{zone.name}.", "DS", rdata) for rdata in published]
 
     def _parent(self, zone: Zone) -> Zone | None:
         above = [other for other in self.zones.values() if zone.name.endswith(f".{other.name}")]
         return max(above, key=lambda other: len(other.name), default=None)
 
-    def _key(self, name: str) -> str:
+    def _key(self, name: str, algorithm: str) -> str:
         """The base name of a zone's key, made where there is none yet."""
         made = sorted(self.folder.glob(f"K{name}.+*.key"))
-        base = made[0].stem if made else self._run("ldns-keygen", "-a", "ECDSAP256SHA256", "-k", name).strip()
+        base = made[0].stem if made else self._run("ldns-keygen", "-a", algorithm, "-k", name).strip()
         if name == "test":
             self.trust_anchor.write_text((self.folder / f"{base}.ds").read_text())
+            self.trust_anchor_key.write_text((self.folder / f"{base}.key").read_text())
         return base
 
     def _run(self, program: str, *arguments: str) -> str:
@@ -258,7 +288,7 @@ class DNSLab:
         config = self.folder / "nsd.conf"
         lines = [
             "server:",
-            f"  ip-address: {LOOPBACK}@{self._nsd_port}",
+            f"  ip-address: {LOOPBACK}@{self.authority_port}",
             "  do-ip6: no",
             '  username: ""',
             '  chroot: ""',
@@ -277,31 +307,31 @@ class DNSLab:
             if zone.served:
                 lines += ["zone:", f'  name: "{zone.name}"', f'  zonefile: "{zone.name}.zone"']
         config.write_text("\n".join(lines) + "\n")
-        self._start("nsd", "-d", "-c", config, port=self._nsd_port)
+        self._start("nsd", "-d", "-c", config, port=self.authority_port)
 
-    def _start_unbound(self) -> None:
-        config = self.folder / "unbound.conf"
+    def _start_unbound(self, name: str, port: int, *, validates: bool) -> None:
+        config = self.folder / f"{name}.conf"
         lines = [
             "server:",
             f"  interface: {LOOPBACK}",
-            f"  port: {self.port}",
+            f"  port: {port}",
             f"  access-control: {LOOPBACK}/32 allow",
             "  do-ip6: no",
             "  do-not-query-localhost: no",
             '  username: ""',
             '  chroot: ""',
             f'  directory: "{self.folder}"',
-            f'  pidfile: "{self.folder}/unbound.pid"',
+            f'  pidfile: "{self.folder}/{name}.pid"',
             "  use-syslog: no",
             '  logfile: ""',
             "  val-log-level: 2",
             "  log-servfail: yes",
             "  num-threads: 1",
             "  ede: yes",
-            '  module-config: "validator iterator"',
+            f'  module-config: "{"validator " * validates}iterator"',
             f'  trust-anchor-file: "{self.trust_anchor}"',
             '  local-zone: "." refuse',
-            '  local-zone: "test." transparent',
+            *(f'  local-zone: "{zone.name}." transparent' for zone in self.zones.values() if not self._parent(zone)),
             # A silent server must not make unbound give up on the others, which have the same address.
             "  infra-keep-probing: yes",
             "  infra-host-ttl: 0",
@@ -309,11 +339,12 @@ class DNSLab:
             "  control-enable: no",
         ]
         for zone in self.zones.values():
-            lines += ["stub-zone:", f'  name: "{zone.name}."', f"  stub-addr: {LOOPBACK}@{self._server_port(zone)}"]
+            lines += ["stub-zone:", f'  name: "{zone.name}."']
+            lines += [f"  stub-addr: {LOOPBACK}@{at}" for at in zone.ports or (self._server_port(zone),)]
             if zone.kind is Kind.DEAD:
                 lines.append("  stub-tcp-upstream: yes")  # a refused connection is noticed at once, over UDP it is not
         config.write_text("\n".join(lines) + "\n")
-        self._start("unbound", "-d", "-p", "-c", config, port=self.port)
+        self._start("unbound", "-d", "-p", "-c", config, port=port, name=name)
 
     def _server_port(self, zone: Zone) -> int:
         if zone.kind is Kind.DEAD:
@@ -327,13 +358,12 @@ class DNSLab:
                     self._silent.append(listener)
                 self._silent[0].listen()
             return int(self._silent[0].getsockname()[1])
-        return self._nsd_port
+        return self.authority_port
 
-    def _start(self, program: str, *arguments: str | Path, port: int) -> None:
+    def _start(self, program: str, *arguments: str | Path, port: int, name: str = "") -> None:
         path = find_program(program)
-        child = Child(
-            program, [path, *arguments], self.folder / f"{program}.log", environment=program_environment(path)
-        )
+        name = name or program
+        child = Child(name, [path, *arguments], self.folder / f"{name}.log", environment=program_environment(path))
         self._children.append(child)
         child.start(ready=lambda: port_answers(port))
 

@@ -51,8 +51,20 @@ def test_blind_recipients_share_with_nobody_not_even_with_each_other() -> None:
 @pytest.mark.parametrize(
     "header",
     [
-        *("Bcc: b@x.org", "From: b@x.org", "Reply-To: b@x.org", "Subject: b@x.org", "X-To: b@x.org", "Resent-Bcc: b@x.org"),
-        *('To: "b@x.org" <a@x.org>', "To: a@x.org (b@x.org)", "To: =?utf-8?q?b=40x.org?= <a@x.org>", "To: b@x.org.evil"),
+        *(
+            "Bcc: b@x.org",
+            "From: b@x.org",
+            "Reply-To: b@x.org",
+            "Subject: b@x.org",
+            "X-To: b@x.org",
+            "Resent-Bcc: b@x.org",
+        ),
+        *(
+            'To: "b@x.org" <a@x.org>',
+            "To: a@x.org (b@x.org)",
+            "To: =?utf-8?q?b=40x.org?= <a@x.org>",
+            "To: b@x.org.evil",
+        ),
         *("To: b@x.org: a@x.org;", "To: a@x.org <b @ x.org", "To: undisclosed-recipients:;"),
     ],
 )

@@ -34,7 +34,9 @@ def test_bare_cr_ends_no_line() -> None:
     assert b"".join(parsed.message.body.blocks()) == b"one\rtwo\r\r\n"
 
 
-@pytest.mark.parametrize("line", [b"no colon here", b": no name", b"spaced name: x", b"n\xc3\xa4me: x", b"\x01: x", b"\x00"])
+@pytest.mark.parametrize(
+    "line", [b"no colon here", b": no name", b"spaced name: x", b"n\xc3\xa4me: x", b"\x01: x", b"\x00"]
+)
 def test_malformed_header_line_opens_the_body(line: bytes) -> None:
     assert names_and_body(b"A: 1\r\n" + line + b"\r\nB: 2\r\n\r\nbody\r\n") == (
         ["a"],
@@ -70,7 +72,9 @@ def test_value_without_a_space_is_kept_so() -> None:
     assert [h.raw for h in header] == [b"A:1\r\n", b"B:\r\n", b"C: \t \r\n"]
 
 
-PIECES = st.sampled_from([b"A: 1", b" b", b"\t", b" ", b"\r", b"\n", b"\r\n", b"\n\n", b":", b"\0", b"\xff", b"x", b"From y"])
+PIECES = st.sampled_from(
+    [b"A: 1", b" b", b"\t", b" ", b"\r", b"\n", b"\r\n", b"\n\n", b":", b"\0", b"\xff", b"x", b"From y"]
+)
 
 
 @given(st.one_of(st.binary(), st.lists(PIECES).map(b"".join)))

@@ -189,7 +189,9 @@ def test_first_rule_that_matches_decides_and_policy_gives_the_rest() -> None:
 # --- direction ---------------------------------------------------------------------------------------------
 
 LOCAL, REMOTE = "bob@here.example", "bob@there.example"
-AUTO = parse('mode = "auto"\nlocal_domains = ["here.example", "*.here.example"]\ninternal_networks = ["192.0.2.0/24"]\n')
+AUTO = parse(
+    'mode = "auto"\nlocal_domains = ["here.example", "*.here.example"]\ninternal_networks = ["192.0.2.0/24"]\n'
+)
 CLIENTS = {
     "authenticated": Client("203.0.113.1", "", "sam"),
     "submission": Client("203.0.113.1", "ORIGINATING"),

@@ -17,7 +17,7 @@ PACKAGE = Path(smilla.__file__).parent
 CODES = sorted(
     {
         code
-        for path in [*PACKAGE.rglob("validity/*.py"), PACKAGE / "lookup.py"]
+        for path in PACKAGE.rglob("*.py")
         for code in re.findall(r'(?:Reason|Refused\w*|against|not_meant)\(\s*"([a-z_]+)"', path.read_text("utf-8"))
     }
     | {"bogus", "indeterminate", "unreachable"}
@@ -75,7 +75,9 @@ def test_observing_changes_nothing(disposition: Disposition) -> None:
 
 
 def test_the_codes_of_reasons_were_found() -> None:
-    assert {"expired", "revoked", "other_address", "weak_key", "untrusted", "hash_only", "insecure", "no_key"} <= set(CODES)
+    assert {"expired", "revoked", "other_address", "weak_key", "untrusted", "hash_only", "insecure", "no_key"} <= set(
+        CODES
+    )
     assert len(CODES) > 35
 
 
@@ -92,7 +94,9 @@ def test_every_text_belongs_to_a_code_that_occurs() -> None:
     assert set(reply._TEXTS) <= set(CODES)
 
 
-@pytest.mark.parametrize("to", ["a\r\nb@x.org", "a\x1b[2J@x.org", "a\x00@x.org", "ä@x.org", "a\u2028@x.org", "a" * 3000])
+@pytest.mark.parametrize(
+    "to", ["a\r\nb@x.org", "a\x1b[2J@x.org", "a\x00@x.org", "ä@x.org", "a\u2028@x.org", "a" * 3000]
+)
 @pytest.mark.parametrize("disposition", [Disposition.DEFER, Disposition.REFUSE])
 def test_reply_is_one_short_line_of_printable_ascii_whoever_the_recipient_is(to: str, disposition: Disposition) -> None:
     line = told(outcome(disposition, code="no_key", culprits=(to,))).line

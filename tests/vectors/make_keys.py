@@ -168,7 +168,7 @@ def _openpgp_keys(gpg: _GnuPG) -> None:
     gpg.publish("pgp-expired-subkey", stale)
     wildcard = gpg.new("*@example.org", "cert,sign")
     gpg.add(wildcard)
-    gpg.publish("pgp-wildcard", wildcard)
+    gpg.publish("pgp-wildcard", wildcard, secret=True)
 
 
 if __name__ == "__main__":

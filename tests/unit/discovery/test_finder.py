@@ -61,7 +61,9 @@ def test_records_become_candidates_in_an_order_of_their_own() -> None:
 
 @pytest.mark.parametrize("rdata", [b"", b"\3", b"\3\0"])
 def test_record_that_is_too_short_is_a_candidate_and_no_absence(rdata: bytes) -> None:
-    found = answers("hugh@example.org", TableResolver().publish("hugh@example.org", "smimea", "secure", rdata))["smimea"]
+    found = answers("hugh@example.org", TableResolver().publish("hugh@example.org", "smimea", "secure", rdata))[
+        "smimea"
+    ]
     assert [candidate.raw for candidate in found.candidates] == [b""]
 
 
@@ -71,7 +73,9 @@ def test_records_of_an_answer_that_proves_nothing_are_not_even_read(status: str)
     assert (found["smimea"].status, found["smimea"].candidates) == (DNSSECStatus(status), ())
 
 
-@pytest.mark.parametrize("mailbox", ["hugh@[192.0.2.1]", "hugh@localhost", "hugh@a.onion", "hugh@" + "a" * 63 + ".b" * 80])
+@pytest.mark.parametrize(
+    "mailbox", ["hugh@[192.0.2.1]", "hugh@localhost", "hugh@a.onion", "hugh@" + "a" * 63 + ".b" * 80]
+)
 def test_domain_that_is_not_in_dns_is_not_asked(mailbox: str) -> None:
     resolver = TableResolver()
     found = answers(mailbox, resolver)
@@ -84,7 +88,11 @@ def test_domain_that_is_not_in_dns_is_not_asked(mailbox: str) -> None:
 
 
 def test_lower_case_form_is_asked_only_where_it_is_wanted_and_differs() -> None:
-    for mailbox, wanted, count in [("Hugh@example.org", False, 1), ("Hugh@example.org", True, 2), ("hugh@example.org", True, 1)]:
+    for mailbox, wanted, count in [
+        ("Hugh@example.org", False, 1),
+        ("Hugh@example.org", True, 2),
+        ("hugh@example.org", True, 1),
+    ]:
         resolver = TableResolver()
         answers(mailbox, resolver, sources=("smimea",), try_lowercase=wanted)
         assert len(resolver.asked) == count

@@ -1,0 +1,128 @@
+"""What the SMIMEA records of one answer say together.
+
+RFC 8162 takes usage, selector and matching type from RFC 6698 section 2.1.  A record either holds a certificate
+(selector 0, matching type 0) or names one by its public key or by a hash; what is named must come from elsewhere: from
+another record of the answer, or from the directory source.
+
+How records combine.  DANE for TLS (RFC 6698, RFC 7671): the server presents a chain, and any one record that matches
+suffices.  In mail nobody presents anything: the records are all there is.  So what we do: each certificate that a
+record of usage 1 or 3 holds or names stands alone, under that record's usage, whatever the other records say of other
+certificates; a record of usage 2 adds a trust anchor for usages 0 and 1; one of usage 0 that names a CA restricts
+usages 0 and 1 to paths through that CA (through any of them, where there are several).  In that we are stricter than
+TLS, where usage 1 would stand beside usage 0: who names a CA wants no certificate of another one.  A certificate of an
+end entity under usage 0 is against the RFC; the intention being plain, it counts as one under usage 1.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from smilla.model import Reason, SMIMEACandidate
+from smilla.validity.certificate import read
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from smilla.model import Candidate
+    from smilla.validity.certificate import Certificate
+
+_Name = tuple[int, int, bytes]  # selector, matching type, association data
+_MAX_AUTHORITIES = 8  # of one answer; each may multiply the paths that are tried
+_MAX_NAMED = 4  # certificates that one record may name: a public key may stand in many
+
+
+def unknown(record: SMIMEACandidate) -> tuple[Reason, ...]:
+    """RFC 6698 section 2.1; whatever is not registered there is for a purpose that we cannot know."""
+    found = []
+    if record.usage not in range(4):
+        found.append(Reason("unknown_usage", f"certificate usage {record.usage} is not known"))
+    if record.selector not in (0, 1):
+        found.append(Reason("unknown_selector", f"selector {record.selector} is not known"))
+    if record.matching_type not in (0, 1, 2):
+        found.append(Reason("unknown_matching_type", f"matching type {record.matching_type} is not known"))
+    return tuple(found)
+
+
+def holds_certificate(record: Candidate) -> bool:
+    """Whether the record carries a whole certificate, which can be encrypted to."""
+    return isinstance(record, SMIMEACandidate) and (record.selector, record.matching_type) == (0, 0)
+
+
+class RecordSet:
+    """The records of one answer, and the certificates that they may name."""
+
+    def __init__(self, candidates: Sequence[Candidate], others: Sequence[bytes] = ()) -> None:
+        """``others`` are the directory's files for the same address, in DER or PEM."""
+        records = (c for c in candidates if isinstance(c, SMIMEACandidate))
+        self._records = [record for record in records if not unknown(record)]
+        held = (read(record.raw, pem=False).certificate for record in self._records if holds_certificate(record))
+        self._published = _distinct(held)
+        self._others = _distinct(read(raw, pem=True).certificate for raw in others)
+
+    @cached_property
+    def _named(self) -> dict[_Name, list[Certificate]]:
+        """Every way of naming each certificate; the newest first."""
+        index: dict[_Name, list[Certificate]] = {}
+        known = _distinct([*self._published, *self._others])
+        for certificate in sorted(known, key=lambda c: c.not_before, reverse=True):
+            for name in _names(certificate):
+                index.setdefault(name, []).append(certificate)
+        return index
+
+    def named_by(self, record: SMIMEACandidate) -> tuple[Certificate, ...]:
+        """The certificates that the record holds or names, as far as they are known; the newest first."""
+        return tuple(self._named.get(_name(record), ())[:_MAX_NAMED])
+
+    def origin(self, certificate: Certificate) -> str:
+        """Where a certificate that was named comes from, in words."""
+        here = any(certificate.raw == published.raw for published in self._published)
+        return "another record of the answer" if here else "the directory"
+
+    @cached_property
+    def anchors(self) -> tuple[Certificate, ...]:
+        """The CAs of usage 2."""
+        named = (c for record in self._of_usage(2) for c in self.named_by(record))
+        return _distinct(c for c in named if c.is_ca)[:_MAX_AUTHORITIES]
+
+    @cached_property
+    def intermediates(self) -> tuple[Certificate, ...]:
+        """The CAs that the answer holds."""
+        return tuple(c for c in self._published if c.is_ca)[:_MAX_AUTHORITIES]
+
+    @cached_property
+    def _constraints(self) -> frozenset[_Name]:
+        """How the CAs of usage 0 are named.  What cannot be read constrains nothing, nor does an end entity's."""
+        found = set()
+        for record in self._of_usage(0):
+            named = self.named_by(record)
+            readable = bool(named) or not holds_certificate(record)
+            if readable and all(certificate.is_ca for certificate in named):
+                found.add(_name(record))
+        return frozenset(found)
+
+    def permit(self, path: Iterable[Certificate]) -> bool:
+        """Whether a CA of usage 0 is in the path, where the answer has such records."""
+        return not self._constraints or any(self._constraints.intersection(_names(c)) for c in path)
+
+    def _of_usage(self, usage: int) -> list[SMIMEACandidate]:
+        return [record for record in self._records if record.usage == usage]
+
+
+def _distinct(certificates: Iterable[Certificate | None]) -> tuple[Certificate, ...]:
+    """Each certificate once, in the order given."""
+    return tuple({c.raw: c for c in certificates if c is not None}.values())
+
+
+def _name(record: SMIMEACandidate) -> _Name:
+    return record.selector, record.matching_type, record.raw
+
+
+def _names(certificate: Certificate) -> tuple[_Name, ...]:
+    """Every way of naming the certificate (RFC 6698 sections 2.1.2 and 2.1.3)."""
+    return tuple(
+        (selector, matching_type, data)
+        for selector, raw in ((0, certificate.raw), (1, certificate.raw_public_key))
+        for matching_type, data in enumerate((raw, hashlib.sha256(raw).digest(), hashlib.sha512(raw).digest()))
+    )

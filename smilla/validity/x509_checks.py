@@ -1,0 +1,160 @@
+"""What a certificate's own fields say for or against encrypting to it.
+
+Sources: RFC 8550 (certificates in S/MIME), RFC 8551 section 4.2 (key sizes), RFC 5280 section 4.2 (extensions), RFC
+9598 (SmtpUTF8Mailbox).  Each check adds its reasons and raises nothing; none looks at other certificates.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa, x448, x25519
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from smilla import address as addresses
+from smilla.errors import AddressError
+from smilla.model import Reason
+from smilla.validity.certificate import RSA, SIGNATURE_ALGORITHMS, in_words
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from smilla.address import EmailAddress
+    from smilla.validity.certificate import Certificate
+
+_MAX_ADDRESS = 1024
+_OTHER_SIGNATURES = "2.16.840.1.101.3.4.3."  # ML-DSA and SLH-DSA (RFC 9881, RFC 9909)
+_AGREEMENT_KEYS = (ec.EllipticCurvePublicKey, x25519.X25519PublicKey, x448.X448PublicKey)
+_EC_STRENGTH = {"secp256r1": 128, "secp384r1": 192, "secp521r1": 256}
+_RSA_STRENGTH = ((15360, 256), (7680, 192), (4096, 140), (3072, 128), (0, 112))  # NIST SP 800-57 part 1, table 2
+
+# What RFC 5280 section 4.2 asks every implementation to process; in a leaf the policies and constraints of CAs say
+# nothing, and path validation looks at them itself.
+_KNOWN_EXTENSIONS = (
+    x509.BasicConstraints,
+    x509.KeyUsage,
+    x509.ExtendedKeyUsage,
+    x509.SubjectAlternativeName,
+    x509.CertificatePolicies,
+    x509.PolicyConstraints,
+    x509.InhibitAnyPolicy,
+    x509.NameConstraints,
+)
+
+
+@dataclass(slots=True)
+class Findings:
+    """What the checks say, as it is collected."""
+
+    reasons: list[Reason] = field(default_factory=list)
+    facts: dict[str, str] = field(default_factory=dict)
+    meant: bool = True
+
+    def against(self, code: str, text: str) -> None:
+        """Meant for encryption, and cannot be used."""
+        self.reasons.append(Reason(code, text))
+
+    def not_meant(self, code: str, text: str) -> None:
+        """Published for another purpose."""
+        self.meant = False
+        self.against(code, text)
+
+
+def check(certificate: Certificate, address: EmailAddress | None, now: datetime, findings: Findings) -> int:
+    """All the checks of an end entity's certificate; ``address`` is None where it need not be named.  Returns the
+    strength of the key in bits of a symmetric one."""
+    check_period(certificate, now, findings)
+    strength = _check_algorithm(certificate, findings)
+    _check_key_usage(certificate, findings)
+    _check_extended_key_usage(certificate, findings)
+    _check_critical_extensions(certificate, findings)
+    if address is not None:
+        _check_address(certificate, address, findings)
+    return strength
+
+
+def check_period(certificate: Certificate, now: datetime, findings: Findings) -> None:
+    """RFC 8162 section 9: an expired certificate must not be used, DNSSEC or not."""
+    if now < certificate.not_before:
+        findings.against("not_yet_valid", f"the certificate is not valid before {in_words(certificate.not_before)}")
+    if now > certificate.not_after:
+        findings.against("expired", f"the certificate expired on {in_words(certificate.not_after)}")
+
+
+def _check_algorithm(certificate: Certificate, findings: Findings) -> int:
+    """The strength of the key in bits of a symmetric one."""
+    oid, key = certificate.algorithm_oid, certificate.public_key
+    if oid in SIGNATURE_ALGORITHMS or oid.startswith(_OTHER_SIGNATURES):
+        findings.not_meant("signing_only", f"a key for {findings.facts['algorithm']} can sign only")
+    elif isinstance(key, rsa.RSAPublicKey) and oid == RSA:
+        return _check_rsa(key, findings)
+    elif isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name in _EC_STRENGTH:
+        return _EC_STRENGTH[key.curve.name]
+    elif isinstance(key, ec.EllipticCurvePublicKey):
+        findings.against("unsupported_curve", f"the curve {key.curve.name} is not supported")
+    else:
+        findings.against("unsupported_key", f"the public key (algorithm {oid}) is malformed or not supported")
+    return 0
+
+
+def _check_rsa(key: rsa.RSAPublicKey, findings: Findings) -> int:
+    """RFC 8551 section 4.2.  A modulus of 2047 bits comes from programs that multiply two primes of 1024 bits and
+    take what comes; it is as strong as one of 2048.  OpenSSL's own limits end the other side."""
+    bits, numbers = key.key_size, key.public_numbers()
+    if bits < 2047:
+        findings.against("weak_key", f"an RSA key of {bits} bits is too weak: at least 2048 are needed")
+    if bits > 16384:
+        findings.against("oversize_key", f"an RSA key of {bits} bits is too long to compute with")
+    if not (3 <= numbers.e < 1 << 64 and numbers.e % 2 and numbers.n % 2):
+        findings.against("malformed_key", "the RSA modulus or exponent is impossible")
+    return next(strength for least, strength in _RSA_STRENGTH if bits >= least)
+
+
+def _check_key_usage(certificate: Certificate, findings: Findings) -> None:
+    """RFC 8550 section 4.4.2; without the extension the key is for any use."""
+    usage = certificate.extension(x509.KeyUsage)
+    if usage is None:
+        return
+    agreement = isinstance(certificate.public_key, _AGREEMENT_KEYS)
+    if usage.key_agreement if agreement else usage.key_encipherment:
+        return
+    if usage.key_agreement or usage.key_encipherment or usage.data_encipherment:
+        needed = "keyAgreement" if agreement else "keyEncipherment"
+        findings.against("key_usage", f"the keyUsage lacks {needed}, which this kind of key needs")
+    else:
+        findings.not_meant("signing_only", "the keyUsage does not allow encryption")
+
+
+def is_for_mail(usages: x509.ExtendedKeyUsage) -> bool:
+    """RFC 8550 section 4.4.4: e-mail protection, or anything."""
+    return ExtendedKeyUsageOID.EMAIL_PROTECTION in usages or ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE in usages
+
+
+def _check_extended_key_usage(certificate: Certificate, findings: Findings) -> None:
+    """RFC 8550 section 4.4.4; without the extension the key is for any use."""
+    usages = certificate.extension(x509.ExtendedKeyUsage)
+    if usages is not None and not is_for_mail(usages):
+        findings.not_meant("not_for_mail", "the extended key usage does not include e-mail protection")
+
+
+def _check_critical_extensions(certificate: Certificate, findings: Findings) -> None:
+    """RFC 5280 section 4.2: a critical extension that is not understood forbids the certificate."""
+    for extension in certificate.extensions:
+        if extension.critical and not isinstance(extension.value, _KNOWN_EXTENSIONS):
+            oid = extension.oid.dotted_string
+            findings.against("critical_extension", f"the critical extension {oid} is not supported")
+
+
+def _check_address(certificate: Certificate, address: EmailAddress, findings: Findings) -> None:
+    if certificate.addresses and not any(_is_same(text, address) for text in certificate.addresses):
+        text = f"the certificate is for {findings.facts['addresses']}, not for this address"
+        findings.against("other_address", text)
+
+
+def _is_same(text: str, address: EmailAddress) -> bool:
+    try:
+        return len(text) <= _MAX_ADDRESS and addresses.parse(text).folded == address.folded
+    except AddressError:
+        return False

@@ -1,0 +1,150 @@
+"""Path validation (RFC 5280 section 6) for SMIMEA usages 0 and 1, by cryptography's verifier.
+
+Anchors are the CAs of ``smime.ca_file`` and those of usage 2 in the same answer; intermediate CAs come from both too.
+Name constraints, path lengths, signatures and unknown critical extensions are the verifier's business; that a CA is one
+for mail is ours, since its own defaults are for TLS.  Time is bounded: few authorities an answer, short paths, and
+a limited number of certificates whose path is looked for.  Of cross-certified CAs the first path found decides, also
+where only another one leads through the CA that usage 0 names: such a certificate is refused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import verification
+
+from smilla.errors import ParseError
+from smilla.model import Reason
+from smilla.validity.certificate import UNREADABLE, read, shown
+from smilla.validity.x509_checks import is_for_mail
+from smilla.validity.x509_revocation import RevocationLists
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from smilla.validity.certificate import Certificate, Reading
+    from smilla.validity.smimea import RecordSet
+
+_MAX_DEPTH = 4  # intermediate CAs
+_MAX_SEARCHES = 16  # an answer; a failing one takes up to 10 ms
+
+
+@dataclass(frozen=True, slots=True)
+class TrustStore:
+    """What is trusted for usages 0 and 1, read once: the authorities of ``smime.ca_file`` and the revocation lists
+    of ``smime.crl_file``.
+
+    ``stores`` are tried in order: first the self-issued authorities alone, so that a path goes as far up as it can,
+    then all, since the administrator may trust an intermediate CA without its root.
+    """
+
+    stores: tuple[verification.Store, ...]
+    intermediates: tuple[x509.Certificate, ...]
+    size: int
+    revocation: RevocationLists
+
+
+def load_trust_store(raw: bytes, raw_crls: bytes = b"") -> TrustStore:
+    """From certificates in PEM, and revocation lists in PEM or DER; intermediate CAs belong in it too, unless the
+    answers carry them.
+
+    Raises ParseError where there is neither, or one cannot be read.
+    """
+    revocation = RevocationLists.load(raw_crls) if raw_crls else RevocationLists(())
+    if not raw and raw_crls:
+        return TrustStore((), (), 0, revocation)
+    try:
+        authorities = x509.load_pem_x509_certificates(raw)
+        roots = [c for c in authorities if c.subject == c.issuer]
+        partial = len(roots) not in (0, len(authorities))
+        stores = [verification.Store(roots)] if partial else []
+        stores.append(verification.Store(authorities))
+        others = tuple(c for c in authorities if c.subject != c.issuer)
+        return TrustStore(tuple(stores), others, len(authorities), revocation)
+    except UNREADABLE as error:
+        raise ParseError(f"no certification authorities in PEM: {error}") from error
+
+
+class Paths:
+    """The paths of one answer's certificates as of one instant; each is looked for once."""
+
+    def __init__(self, records: RecordSet, trusted: TrustStore | None, now: datetime) -> None:
+        self._records, self._trusted, self._now = records, trusted, now
+        self._found: dict[bytes, tuple[Certificate, ...] | Reason] = {}
+
+    @property
+    def has_anchor(self) -> bool:
+        """Whether any CA is trusted at all."""
+        return bool(self._records.anchors or (self._trusted and self._trusted.size))
+
+    def find(self, certificate: Certificate) -> tuple[Certificate, ...] | Reason:
+        """The path from the certificate (first) to its anchor (last), or why there is none."""
+        if certificate.raw not in self._found:
+            if len(self._found) == _MAX_SEARCHES:
+                return Reason("untrusted", f"the answer has more than {_MAX_SEARCHES} certificates to validate")
+            self._found[certificate.raw] = self._search(certificate)
+        return self._found[certificate.raw]
+
+    def revoked(self, path: Sequence[Certificate]) -> list[Reason]:
+        """What the configured revocation lists say against a path."""
+        return self._trusted.revocation.check(path, self._now) if self._trusted else []
+
+    def _search(self, certificate: Certificate) -> tuple[Certificate, ...] | Reason:
+        problem, other = "", False
+        for store in self._stores:
+            try:
+                found = _verifier(store, self._now).verify(certificate.parsed, self._intermediates)
+            except (verification.VerificationError, *UNREADABLE) as error:
+                problem = shown(str(error))
+                continue
+            path = tuple(reading.certificate for reading in map(_read, found.chain) if reading.certificate)
+            if len(path) == len(found.chain) and self._records.permit(path):
+                return path
+            other = True
+        if other:
+            return Reason("other_ca", "no valid path leads through the CA that a record of usage 0 names")
+        return Reason("untrusted", f"no valid path leads to a trusted CA: {problem}")
+
+    @cached_property
+    def _stores(self) -> tuple[verification.Store, ...]:
+        stores = self._trusted.stores if self._trusted else ()
+        if not self._records.anchors:
+            return stores
+        return (verification.Store([anchor.parsed for anchor in self._records.anchors]), *stores)
+
+    @cached_property
+    def _intermediates(self) -> list[x509.Certificate]:
+        configured = self._trusted.intermediates if self._trusted else ()
+        return [*(c.parsed for c in self._records.intermediates), *configured]
+
+
+def _read(certificate: x509.Certificate) -> Reading:
+    return read(certificate.public_bytes(Encoding.DER), pem=False)
+
+
+def _verifier(store: verification.Store, now: datetime) -> verification.ClientVerifier:
+    """The leaf's extensions are ours to check; a CA must say that it is one, and may not be for something else."""
+    ca_policy = (
+        verification.ExtensionPolicy.permit_all()
+        .require_present(x509.BasicConstraints, verification.Criticality.AGNOSTIC, None)
+        .may_be_present(x509.KeyUsage, verification.Criticality.AGNOSTIC, _may_sign_certificates)
+        .may_be_present(x509.ExtendedKeyUsage, verification.Criticality.AGNOSTIC, _may_be_for_mail)
+    )
+    builder = verification.PolicyBuilder().store(store).time(now).max_chain_depth(_MAX_DEPTH)
+    leaf_policy = verification.ExtensionPolicy.permit_all()
+    return builder.extension_policies(ca_policy=ca_policy, ee_policy=leaf_policy).build_client_verifier()
+
+
+def _may_sign_certificates(_: verification.Policy, __: x509.Certificate, usage: x509.KeyUsage | None) -> None:
+    if usage and not usage.key_cert_sign:
+        raise ValueError("the CA's keyUsage does not let it sign certificates")
+
+
+def _may_be_for_mail(_: verification.Policy, __: x509.Certificate, usages: x509.ExtendedKeyUsage | None) -> None:
+    if usages and not is_for_mail(usages):
+        raise ValueError("the CA is not for e-mail")

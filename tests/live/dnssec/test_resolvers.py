@@ -1,0 +1,287 @@
+"""Resolvers and name servers that fail while smilla asks: failover, restarts, dead domains, the cache in front."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import dns.rcode
+import pytest
+
+from smilla.model import DNSSECStatus, KeyLookup, KeyVerdict
+from smilla.runtime import make_ports, make_resolver
+from tests.lab import servers
+from tests.lab.dns import Kind, smimea_owner
+from tests.lab.servers import MisbehavingServer
+from tests.live.dnssec.bench import DAY, EXIT, NOW, Bench, certificate, look_up
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from smilla.config import Config
+    from smilla.ports import Ports
+
+pytestmark = pytest.mark.live
+
+SMIMEA = 53
+GOOD = [f"ten{number}.test" for number in range(9)]
+DEAD = "ten9.test"
+ADDRESSES = 40
+ROUNDS = 3
+# Each is asked for once, since validators answer from their caches, also what they can conclude from NSEC records.
+_LOCAL_PARTS = [
+    *(
+        f"{way}-{serial}{turn}-{number}"
+        for way in ("resolver", "validate")
+        for serial in ("alone", "beside")
+        for turn in range(ROUNDS)
+        for number in range(ADDRESSES)
+    ),
+    *(f"burst-{way}" for way in ("resolver", "validate")),
+    *(f"three-{way}" for way in ("resolver", "validate")),
+    *(f"ttl-{way}" for way in ("resolver", "validate")),
+    *(f"kept{number}" for number in range(5)),
+    "first",
+]
+
+
+def _validators(bench: Bench) -> dict[str, Config]:
+    return {
+        "resolver": bench.config("resolver", bench.lab.resolver, timeout_s=2),
+        "validate": bench.config("validate", bench.lab.plain_resolver, timeout_s=2),
+    }
+
+
+@pytest.fixture(scope="module")
+def ten(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    """Nine good domains and one whose server is silent, in a laboratory of their own."""
+    bench = Bench(tmp_path_factory.mktemp("ten"))
+    for domain in GOOD:
+        zone = bench.zone(domain)
+        for name in _LOCAL_PARTS:
+            zone.add_smimea(f"{name}@{domain}", certificate())
+    bench.zone(DEAD, Kind.SILENT)
+    bench.zone("forwarded.test").add_smimea("alice@forwarded.test", certificate("alice@forwarded.test"))
+    bench.start()
+    try:
+        yield bench
+    finally:
+        bench.stop()
+
+
+def _seconds_for_nine(ports: Ports, config: Config, serial: str) -> float:
+    """The time in which eight threads look up addresses of the nine good domains that nobody asked for before."""
+    addresses = [f"{serial}-{number}@{domain}" for number in range(ADDRESSES) for domain in GOOD]
+    began_at = time.monotonic()
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda address: look_up(address, ports, config), addresses))
+    took_s = time.monotonic() - began_at
+    assert {lookup.verdict for lookup in found} == {KeyVerdict.USABLE}
+    return took_s
+
+
+@pytest.mark.parametrize("way", ["resolver", "validate"])
+def test_one_dead_domain_of_ten_leaves_the_other_nine_at_full_speed(ten: Bench, way: str) -> None:
+    config = _validators(ten)[way]
+    ports = make_ports(config)
+    for domain in GOOD:
+        look_up(f"first@{domain}", ports, config)
+    alone, beside = [], []
+    dead: list[KeyLookup] = []
+    for turn in range(ROUNDS):
+        alone.append(_seconds_for_nine(ports, config, f"{way}-alone{turn}"))
+        ended = threading.Event()
+        with ThreadPoolExecutor(ADDRESSES) as askers:
+            for number in range(ADDRESSES):
+                askers.submit(_keep_asking, ports, config, f"{turn}-{number}", ended, dead)
+            try:
+                time.sleep(0.2)
+                beside.append(_seconds_for_nine(ports, config, f"{way}-beside{turn}"))
+            finally:
+                ended.set()
+    assert len(dead) >= ROUNDS * ADDRESSES
+    assert {lookup.verdict for lookup in dead} == {KeyVerdict.UNREACHABLE}
+    ratio = min(beside) / min(alone)
+    number = ADDRESSES * len(GOOD)
+    print(
+        f"\n{way}: {number} look-ups in nine good domains take {min(alone):.3f} s, "
+        f"{min(beside):.3f} s beside {ADDRESSES} at a time in the dead one: ratio {ratio:.2f}"
+    )
+    assert ratio < 2
+
+
+def _keep_asking(ports: Ports, config: Config, name: str, ended: threading.Event, found: list[KeyLookup]) -> None:
+    """Looks up one address of the dead domain after another."""
+    for number in itertools.count():
+        found.append(look_up(f"dead{name}-{number}@{DEAD}", ports, config))
+        if ended.is_set():
+            return
+
+
+@pytest.mark.parametrize("way", ["resolver", "validate"])
+def test_hundreds_of_questions_about_a_silent_domain_hold_up_no_other(ten: Bench, way: str) -> None:
+    resolver = make_resolver(_validators(ten)[way])
+    asked = [resolver.ask(smimea_owner(f"burst{number}@{DEAD}"), SMIMEA) for number in range(400)]
+    time.sleep(0.5)
+    began_at = time.monotonic()
+    for domain in GOOD:
+        answer = resolver.ask(smimea_owner(f"burst-{way}@{domain}"), SMIMEA).result(time.monotonic() + 3)
+        assert answer.status is DNSSECStatus.SECURE, answer
+    assert time.monotonic() - began_at < 1
+    assert {question.result(time.monotonic()).status for question in asked} == {DNSSECStatus.UNREACHABLE}
+
+
+def test_burst_of_questions_is_spread_over_connections(ten: Bench) -> None:
+    front = MisbehavingServer(servers.silent)
+    with front:
+        resolver = make_resolver(ten.config("resolver", front.name))
+        for number in range(200):
+            resolver.ask(smimea_owner(f"a@d{number}.test"), SMIMEA)
+        time.sleep(0.5)
+        assert front.connections == 6
+
+
+# --- nameservers of smilla: failover
+
+
+REFUSED = servers.says(dns.rcode.REFUSED)
+SERVFAIL = servers.says(dns.rcode.SERVFAIL)
+FIRST = {
+    "refuses": (REFUSED, 0.5),
+    "fails": (SERVFAIL, 0.5),
+    "sends garbage": (servers.garbage, 0.5),
+    "answers other questions": (servers.other_question, 0.5),
+    "truncates": (servers.truncated, 0.5),
+    "is silent": (servers.silent, 2.5),
+}
+
+
+@pytest.mark.parametrize("fault", FIRST)
+def test_second_nameserver_answers_where_the_first(ten: Bench, fault: str) -> None:
+    behaviour, within_s = FIRST[fault]
+    with MisbehavingServer(behaviour) as first:
+        config = ten.config("resolver", first.name, ten.lab.resolver)
+        began_at = time.monotonic()
+        found = look_up("alice@forwarded.test", make_ports(config), config)
+        assert (found.status, found.verdict) == (DNSSECStatus.SECURE, KeyVerdict.USABLE)
+        assert time.monotonic() - began_at < within_s
+
+
+@pytest.mark.parametrize("way", ["resolver", "validate"])
+def test_second_nameserver_answers_where_the_first_is_dead(ten: Bench, way: str) -> None:
+    dead = MisbehavingServer(servers.silent)  # never started
+    config = ten.config(way, dead.name, ten.lab.resolver)
+    found = look_up("alice@forwarded.test", make_ports(config), config)
+    assert (found.status, found.verdict) == (DNSSECStatus.SECURE, KeyVerdict.USABLE)
+
+
+def test_second_nameserver_is_asked_where_the_first_does_not_validate(ten: Bench) -> None:
+    config = ten.config("resolver", ten.lab.plain_resolver, ten.lab.resolver)
+    ports = make_ports(config)
+    assert look_up("alice@forwarded.test", ports, config).verdict is KeyVerdict.USABLE
+    nobody = look_up("nobody@forwarded.test", ports, config)
+    assert (nobody.status, nobody.verdict) == (DNSSECStatus.SECURE, KeyVerdict.NO_KEY)
+
+
+@pytest.mark.parametrize("way", ["resolver", "validate"])
+@pytest.mark.parametrize("fault", FIRST)
+def test_only_nameserver_at_fault_is_never_taken_for_absence(ten: Bench, way: str, fault: str) -> None:
+    with MisbehavingServer(FIRST[fault][0]) as only:
+        config = ten.config(way, only.name, timeout_s=1)
+        found = look_up("alice@forwarded.test", make_ports(config), config)
+        assert found.key is None
+        assert EXIT[found.verdict] == 75
+
+
+@pytest.mark.parametrize("way", ["resolver", "validate"])
+def test_dead_nameserver_defers_and_answers_again_when_it_is_back(ten: Bench, way: str) -> None:
+    front = MisbehavingServer(servers.passing_to(ten.lab.port))
+    config = ten.config(way, front.name, failure_ttl_s=0, timeout_s=2)
+    with front:
+        ports = make_ports(config)
+        assert look_up("alice@forwarded.test", ports, config).verdict is KeyVerdict.USABLE
+    for name in ("one", "two"):
+        assert look_up(f"{name}@ten0.test", ports, config).verdict is KeyVerdict.UNREACHABLE
+    with front:
+        found = look_up(f"three-{way}@ten0.test", ports, config)
+        assert (found.status, found.verdict) == (DNSSECStatus.SECURE, KeyVerdict.USABLE), found
+
+
+def test_connection_that_is_closed_while_it_waits_is_replaced(ten: Bench) -> None:
+    """Kept connections end all the time: an idle resolver closes them."""
+    front = MisbehavingServer(servers.passing_to(ten.lab.port))
+    with front:
+        resolver = make_resolver(ten.config("resolver", front.name))
+        for number in range(5):
+            front.close_connections()
+            answer = resolver.ask(smimea_owner(f"kept{number}@ten1.test"), SMIMEA).result(time.monotonic() + 3)
+            assert answer.status is DNSSECStatus.SECURE, answer
+
+
+def test_proof_of_a_resolver_ends_with_its_connection(ten: Bench) -> None:
+    """What answers on the same port after a restart may not validate: its silence about AD proves no absence."""
+    front = MisbehavingServer(servers.passing_to(ten.lab.port))
+    with front:
+        config = ten.config("resolver", front.name)
+        ports = make_ports(config)
+        assert look_up("alice@forwarded.test", ports, config).verdict is KeyVerdict.USABLE
+    front.behaviour = servers.passing_to(int(ten.lab.plain_resolver.partition("@")[2]))
+    with front:
+        found = look_up("nobody@forwarded.test", ports, config)
+        assert (found.status, found.verdict) == (DNSSECStatus.INDETERMINATE, KeyVerdict.BOGUS)
+
+
+# --- the cache in front of both
+
+
+@pytest.mark.parametrize("way", ["resolver", "validate"])
+def test_failure_is_remembered_for_seconds_and_then_asked_again(ten: Bench, way: str) -> None:
+    front = MisbehavingServer(SERVFAIL)
+    with front:
+        config = ten.config(way, front.name, failure_ttl_s=1, timeout_s=2)
+        ports = make_ports(config)
+        assert look_up("alice@forwarded.test", ports, config).verdict is KeyVerdict.UNREACHABLE
+        asked = front.asked
+        front.behaviour = servers.passing_to(ten.lab.port)
+        assert look_up("alice@forwarded.test", ports, config).verdict is KeyVerdict.UNREACHABLE
+        assert front.asked == asked
+        deadline = time.monotonic() + 8  # libunbound itself remembers a failure for five seconds
+        while (found := look_up("alice@forwarded.test", ports, config)).verdict is not KeyVerdict.USABLE:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        assert found.status is DNSSECStatus.SECURE
+
+
+@pytest.mark.parametrize("way", ["resolver", "validate"])
+def test_second_look_up_asks_nobody_and_its_ttl_is_shorter(ten: Bench, way: str) -> None:
+    front = MisbehavingServer(servers.passing_to(ten.lab.port))
+    with front:
+        config = ten.config(way, front.name)
+        ports = make_ports(config)
+        first = look_up(f"ttl-{way}@ten2.test", ports, config)
+        asked = front.asked
+        time.sleep(1.1)
+        second = look_up(f"ttl-{way}@ten2.test", ports, config)
+        assert front.asked == asked
+        assert 0 < second.findings[0].ttl_s < first.findings[0].ttl_s <= 60
+
+
+@pytest.mark.parametrize("way", ["resolver", "validate"])
+def test_negative_answer_has_the_ttl_of_its_soa(ten: Bench, way: str) -> None:
+    config = _validators(ten)[way]
+    found = look_up("nobody@forwarded.test", make_ports(config), config)
+    assert found.verdict is KeyVerdict.NO_KEY
+    assert 0 < found.findings[0].ttl_s <= 5
+
+
+@pytest.mark.parametrize("way", ["resolver", "validate"])
+def test_key_that_expires_within_its_ttl_is_expired_all_the_same(ten: Bench, way: str) -> None:
+    config = _validators(ten)[way]
+    ports = make_ports(config)
+    assert look_up("alice@forwarded.test", ports, config, NOW).verdict is KeyVerdict.USABLE
+    later = look_up("alice@forwarded.test", ports, config, NOW + 31 * DAY)
+    assert (later.status, later.verdict) == (DNSSECStatus.SECURE, KeyVerdict.UNUSABLE_KEY)
+    assert "expired on" in later.reason.text

@@ -1,0 +1,46 @@
+"""smilla config check, show and sample."""
+
+from __future__ import annotations
+
+from smilla.config import Config, parse
+from tests.unit.cli.conftest import CommandLine
+
+
+def test_sample_is_a_configuration(commands: CommandLine) -> None:
+    done = commands.run("config", "sample")
+    assert (done.code, done.err) == (0, "")
+    assert parse(done.out.decode()) == Config()
+
+
+def test_check_of_a_good_file_is_0(commands: CommandLine) -> None:
+    path = commands.config('[policy]\nno_key = "refuse"\n')
+    done = commands.run("config", "check", "--config", path)
+    assert (done.code, done.out, done.err) == (0, f"{path}: no fault\n".encode(), "")
+
+
+def test_check_names_every_fault_with_its_line(commands: CommandLine) -> None:
+    path = commands.config('[policy]\nno_kye = "plain"\nno_key = "perhaps"\n\n[dns]\ntimeout_s = 0\n')
+    done = commands.run("config", "check", "--config", path)
+    assert (done.code, done.out) == (78, b"")
+    assert [line.split(" ")[1] for line in done.err.splitlines()] == [f"{path}:6:", f"{path}:2:", f"{path}:3:"]
+    assert "did you mean no_key?" in done.err
+    assert "perhaps" in done.err
+
+
+def test_check_of_a_missing_file_is_78(commands: CommandLine) -> None:
+    assert commands.run("config", "check", "--config", "/nonexistent/smilla.toml").code == 78
+
+
+def test_show_prints_what_is_in_force(commands: CommandLine) -> None:
+    path = commands.config(
+        'mode = "inbound"\nlocal_domains = ["example.org"]\n[[rule]]\nrecipient = "*"\nno_key = "hold"\n'
+    )
+    done = commands.run("config", "show", "--config", path)
+    assert done.code == 0
+    shown = parse(done.out.decode())
+    assert (shown.mode, shown.policy.unusable_key, shown.rule[0].no_key) == ("inbound", "defer", "hold")
+
+
+def test_show_of_a_faulty_file_is_78_and_prints_nothing(commands: CommandLine) -> None:
+    done = commands.run("config", "show", "--config", commands.config("mode = 1"))
+    assert (done.code, done.out) == (78, b"")

@@ -1,0 +1,78 @@
+"""smilla lookup: what is found, and the exit codes that scripts rely on."""
+
+from __future__ import annotations
+
+import pytest
+
+from smilla.model import DNSAnswer, DNSSECStatus
+from tests.unit.cli.conftest import CommandLine, Done
+from tests.vectors.memory import smimea
+
+
+def look_up(commands: CommandLine, address: str, *more: str) -> Done:
+    return commands.run("lookup", "--config", commands.config(), *more, address)
+
+
+@pytest.mark.parametrize(
+    ("address", "code", "verdict", "reason"),
+    [
+        ("hugh@example.org", 0, "usable", "usable"),
+        ("pia@example.org", 0, "usable", "usable"),
+        ("zoe@example.org", 1, "no_key", "no_key"),
+        ("unsigned@example.org", 1, "insecure", "insecure"),
+        ("old@example.org", 1, "unusable_key", "expired"),
+        ("forged@example.org", 75, "bogus", "bogus"),
+        ("silent@example.org", 75, "unreachable", "unreachable"),
+        ("hugh@[192.0.2.1]", 1, "no_key", "no_key"),
+    ],
+)
+def test_exit_code_tells_the_verdict(commands: CommandLine, address: str, code: int, verdict: str, reason: str) -> None:
+    done = look_up(commands, address, "--json")
+    assert (done.code, done.err) == (code, "")
+    assert (done.json["verdict"], done.json["reason"]["code"]) == (verdict, reason)
+    assert (done.json["key"] is not None) == (code == 0)
+    assert look_up(commands, address).code == code
+
+
+def test_json_tells_every_candidate_with_its_reasons(commands: CommandLine) -> None:
+    commands.resolver.publish(
+        "hugh@example.org", "smimea", "secure", smimea("expired.crt"), smimea("hugh.crt"), b"\3\0\1" + bytes(32)
+    )
+    found = look_up(commands, "hugh@example.org", "--json").json
+    assert found["address"] == "hugh@example.org"
+    assert (found["source"], found["dnssec"]) == ("smimea", "secure")
+    (finding,) = found["findings"]
+    assert finding["where"].endswith("._smimecert.example.org.")
+    candidates = finding["candidates"]
+    assert sorted((c["usable"], c["meant_for_encryption"], c["matching_type"]) for c in candidates) == [
+        (False, False, 1),
+        (False, True, 0),
+        (True, True, 0),
+    ]
+    assert all(c["reasons"] for c in candidates if not c["usable"])
+
+
+def test_words_name_source_status_and_reason(commands: CommandLine) -> None:
+    text = look_up(commands, "old@example.org").out.decode()
+    for expected in (
+        "old@example.org: a key that cannot be used",
+        "DNSSEC secure",
+        "_smimecert.example.org.",
+        "expired",
+    ):
+        assert expected in text
+
+
+def test_what_a_name_server_says_cannot_steer_the_terminal(commands: CommandLine) -> None:
+    for key, answer in list(commands.resolver.table.items()):
+        if answer.status is DNSSECStatus.BOGUS:
+            commands.resolver.table[key] = DNSAnswer(*key[:1], "SMIMEA", answer.status, detail="\x1b[2Jcleared\r\nx")
+    done = look_up(commands, "forged@example.org")
+    assert b"\x1b" not in done.out
+    assert b"\r" not in done.out
+
+
+def test_text_that_is_no_address_is_a_usage_error(commands: CommandLine) -> None:
+    done = look_up(commands, "hugh")
+    assert (done.code, done.out) == (2, b"")
+    assert done.err.startswith("error: ")

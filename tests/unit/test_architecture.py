@@ -1,0 +1,136 @@
+"""The house as the code has it: who may construct a key, who may open a socket, how long a file and a function are."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import smilla
+
+PACKAGE = Path(smilla.__file__).parent
+FILES = {path.relative_to(PACKAGE).as_posix(): ast.parse(path.read_text("utf-8")) for path in PACKAGE.rglob("*.py")}
+# The options are data, and each stands there once, with its help: splitting them would make two places of one.
+LONG_FILES = {"config.py": 560}
+STAGES = ("classify.py", "policy.py", "copies.py", "rewrap.py", "reply.py", "message.py", "address.py", "session.py")
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    """The modules that a file imports, `from smilla import x` as smilla.x; those for type checking left out."""
+    hidden = {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if node in hidden:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def importers(*modules: str) -> set[str]:
+    return {
+        name
+        for name, tree in FILES.items()
+        if any(found == module or found.startswith(module + ".") for found in imports(tree) for module in modules)
+    }
+
+
+def calls(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            yield getattr(node.func, "id", getattr(node.func, "attr", ""))
+
+
+@pytest.mark.parametrize(("key", "place"), [("X509Key", "validity/x509.py"), ("PGPKey", "validity/pgp.py")])
+def test_only_the_gate_constructs_a_usable_key(key: str, place: str) -> None:
+    assert {name for name, tree in FILES.items() if key in calls(tree)} == {place}
+
+
+def test_nothing_else_makes_a_key_out_of_another() -> None:
+    """A copy with other values would be a key that nobody checked."""
+    for name, tree in FILES.items():
+        aliases = {
+            node.asname for node in ast.walk(tree) if isinstance(node, ast.alias) and node.name in ("X509Key", "PGPKey")
+        }
+        assert aliases <= {None}, name
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef):
+                bases = {base.id for base in node.bases if isinstance(base, ast.Name)}
+                assert not bases & {"X509Key", "PGPKey"}, name
+                assert "UsableKey" not in bases or name == "model.py", name
+
+
+@pytest.mark.parametrize(
+    ("modules", "allowed"),
+    [
+        (("Milter", "milter"), {"adapters/milter.py"}),
+        (("pysequoia",), {"adapters/sequoia.py"}),
+        (("gnupg", "subprocess"), {"adapters/gnupg.py"}),
+        (("dns",), {"adapters/resolver.py"}),
+        (("asyncio",), {"adapters/resolver.py"}),
+        (("smtplib", "http", "urllib.request", "ssl", "ldap"), {"adapters/smtp.py"}),
+        (("argparse",), {name for name in FILES if name.startswith("cli/")}),
+        (("tomllib",), {"config.py"}),
+    ],
+)
+def test_each_thing_outside_has_one_importer(modules: tuple[str, ...], allowed: set[str]) -> None:
+    assert importers(*modules) <= allowed
+
+
+def test_sockets_are_opened_by_adapters_only() -> None:
+    assert {name for name in importers("socket", "socketserver") if not name.startswith("adapters/")} == set()
+
+
+def test_adapters_are_chosen_in_one_place() -> None:
+    found = {name for name in importers("smilla.adapters") if not name.startswith("adapters/")}
+    assert found <= {"runtime.py", "daemon.py", "cli/config.py", "cli/milter.py"}
+
+
+def test_stages_import_no_adapter_and_no_command() -> None:
+    for name in (*STAGES, "pipeline.py", "lookup.py"):
+        for module in imports(FILES[name]):
+            assert not module.startswith(("smilla.adapters", "smilla.cli", "smilla.daemon", "smilla.runtime")), name
+
+
+def test_environment_is_read_for_systemd_and_gnupg_only() -> None:
+    readers = {
+        name
+        for name, tree in FILES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv", "environb")
+    }
+    assert readers <= {"adapters/systemd.py", "adapters/gnupg.py"}
+
+
+def broad_handlers(tree: ast.AST) -> Iterator[ast.ExceptHandler]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ExceptHandler):
+            names = {n.id for n in ast.walk(node.type) if isinstance(n, ast.Name)} if node.type else {"BaseException"}
+            if names & {"Exception", "BaseException"}:
+                yield node
+
+
+def test_no_stage_swallows_what_it_does_not_know() -> None:
+    found = {name for name, tree in FILES.items() if any(broad_handlers(tree))}
+    assert {name for name in found if not name.startswith("adapters/")} <= {"daemon.py"}
+
+
+def test_there_is_no_room_for_odds_and_ends() -> None:
+    assert not {Path(name).stem for name in FILES} & {"utils", "util", "helpers", "helper", "common", "misc"}
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
+def test_file_and_its_functions_are_short(name: str) -> None:
+    length = len((PACKAGE / name).read_text("utf-8").splitlines())
+    assert length <= LONG_FILES.get(name, 400)
+    for node in ast.walk(FILES[name]):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            assert (node.end_lineno or 0) - node.lineno < 60, node.name

@@ -1,0 +1,268 @@
+"""The configuration: every fault is named with its line and its nearest key, and what is shown says the same."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from smilla import config, config_text
+from smilla.config import SECTIONS, Config, Rule, load, options, parse
+from smilla.errors import ConfigError
+
+
+def faults(text: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        parse(text, "smilla.toml")
+    return list(caught.value.faults)
+
+
+def test_empty_file_is_the_default() -> None:
+    assert parse("") == Config()
+
+
+def test_sample_is_the_default_with_every_option() -> None:
+    sample = config_text.sample()
+    assert parse(sample) == Config()
+    for name, kind in [("", Config), *SECTIONS.items()]:
+        for option in options(kind):
+            assert f"{option} =" in sample or f"#   {option}: " in sample, f"[{name}] {option}"
+
+
+def test_contracts_defaults_are_the_defaults() -> None:
+    default = Config()
+    assert (default.observe, default.mode, default.local_domains) == (False, "outbound", ())
+    assert default.internal_networks == ("127.0.0.0/8", "::1")
+    assert (default.milter.timeout_s, default.milter.socket_mode, default.milter.stop_timeout_s) == (7210, "0660", 30)
+    assert (default.dns.nameservers, default.dns.dnssec, default.dns.timeout_s) == (("127.0.0.1",), "resolver", 5)
+    assert (default.keys.sources, default.keys.try_lowercase) == (("smimea", "openpgpkey"), False)
+    assert (default.smime.cipher, default.smime.rsa_padding, default.openpgp.engine) == ("aes256-cbc", "pkcs1", "auto")
+    policy = default.policy
+    assert (policy.no_key, policy.insecure, policy.bogus, policy.unreachable) == ("plain", "plain", "defer", "defer")
+    assert (policy.unusable_key, policy.mixed) == ("", "reinject")
+    assert (default.log.level, default.log.format, default.log.target) == ("info", "text", "stderr")
+
+
+# --- faults ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("[policy]\nno_kye = 'plain'", "smilla.toml:2: [policy] no_kye is unknown; did you mean no_key?"),
+        ("mod = 'auto'", "smilla.toml:1: mod is unknown; did you mean mode?"),
+        ("\n\nobserved = true", "smilla.toml:3: observed is unknown; did you mean observe?"),
+        ("[plicy]\nno_key = 'plain'", "smilla.toml:1: plicy is unknown; did you mean policy?"),
+        ("no_key = 'plain'", "smilla.toml:1: no_key is an unknown key; the nearest known one is [policy] no_key"),
+        (
+            "[dns]\nsources = []",
+            "smilla.toml:2: [dns] sources is an unknown key; the nearest known one is [keys] sources",
+        ),
+        ("[xyzzy]\na = 1", "smilla.toml:1: xyzzy is an unknown table"),
+        (
+            "[[rule]]\nrecipient='*'\nmixed = 'defer'",
+            "smilla.toml:3: [rule] mixed is an unknown key; the nearest known one is [policy] mixed",
+        ),
+        ("[policy]\n'no kye' = 1", "smilla.toml:2: [policy] no kye is unknown; did you mean no_key?"),
+    ],
+)
+def test_unknown_key_is_named_with_its_line_and_the_nearest_known_one(text: str, fault: str) -> None:
+    assert faults(text) == [fault]
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "expected"),
+    [
+        ("observe = 1", "observe", "true or false"),
+        ("observe = 'yes'", "observe", "true or false"),
+        ("mode = 'outbond'", "mode", "did you mean outbound?"),
+        ("mode = 1", "mode", "a string"),
+        ("local_domains = 'example.org'", "local_domains", "a list of strings"),
+        ("local_domains = [1]", "local_domains", "a list of strings"),
+        ("local_domains = ['a@example.org']", "local_domains", "domain names or patterns"),
+        ("local_domains = ['']", "local_domains", "domain names or patterns"),
+        ("local_domains = ['-ä.example']", "local_domains", "'-ä.example' is none"),
+        ("internal_networks = ['192.0.2']", "internal_networks", "networks such as"),
+        ("[milter]\nsocket = '/run/x'", "socket", "unix:/PATH or inet:PORT@HOST"),
+        ("[milter]\nworkers = -1", "workers", "a whole number from 0 to 1024"),
+        ("[milter]\nworkers = 1.5", "workers", "a whole number"),
+        ("[milter]\nworkers = true", "workers", "a whole number"),
+        ("[milter]\ntimeout_s = 1", "timeout_s", "from 10 to 86400"),
+        ("[milter]\nsocket_mode = '999'", "socket_mode", "an octal mode"),
+        ("[milter]\nsocket_mode = 432", "socket_mode", "a string"),
+        ("[dns]\nnameservers = ['localhost']", "nameservers", "IP addresses"),
+        ("[dns]\nnameservers = ['127.0.0.1@0']", "nameservers", "IP addresses"),
+        ("[dns]\nnameservers = ['127.0.0.1@x']", "nameservers", "IP addresses"),
+        ("[dns]\ndnssec = 'off'", "dnssec", "one of resolver, validate"),
+        ("[dns]\ntimeout_s = 0", "timeout_s", "a number from 0.1 to 60"),
+        ("[dns]\ntimeout_s = nan", "timeout_s", "a number from 0.1 to 60"),
+        ("[dns]\ntimeout_s = inf", "timeout_s", "a number from 0.1 to 60"),
+        ("[dns]\ntimeout_s = '5'", "timeout_s", "a number from 0.1 to 60"),
+        ("[keys]\nsources = []", "sources", "distinct names out of"),
+        ("[keys]\nsources = ['smimea', 'smimea']", "sources", "distinct names out of"),
+        ("[keys]\nsources = ['wkd']", "sources", "distinct names out of smimea"),
+        ("[keys]\ndirectory = 'keys'", "directory", "an absolute path"),
+        ("[smime]\ncipher = 'aes256'", "cipher", "did you mean aes256-"),
+        ("[smime]\nca_file = 'ca.pem'", "ca_file", "an absolute path"),
+        ("[policy]\nbogus = 'plain'", "bogus", "one of defer, refuse, hold"),
+        ("[policy]\nunreachable = 'plain'", "unreachable", "one of defer, refuse, hold"),
+        ("[policy]\nno_key = 'perhaps'", "no_key", "one of plain, defer, refuse, hold"),
+        ("[policy]\nno_key = ''", "no_key", "one of plain"),
+        ("[policy]\nmixed = 'plain'", "mixed", "one of reinject, defer, refuse"),
+        ("[[rule]]\nrecipient = '*'\nbogus = 'plain'", "bogus", "one of defer, refuse, hold"),
+        ("[[rule]]\nrecipient = 'example.org'", "recipient", "a pattern for addresses"),
+        ("[[rule]]\nrecipient = '*@'", "recipient", "a pattern for addresses"),
+        ("[[rule]]\nrecipient = '*@*bücher.example'", "recipient", "a pattern for addresses"),
+        ("[reinject]\nsmtp = 'localhost'", "smtp", "HOST:PORT"),
+        ("[reinject]\nspool = 'spool'", "spool", "an absolute path"),
+        ("[log]\nlevel = 'loud'", "level", "one of debug"),
+        ("[log]\nformat = 'xml'", "format", "one of text, json"),
+    ],
+)
+def test_wrong_value_is_named_with_its_line_and_what_it_must_be(text: str, key: str, expected: str) -> None:
+    (fault,) = faults(text)
+    line = next(number for number, line in enumerate(text.splitlines(), 1) if line.startswith(key))
+    assert fault.startswith(f"smilla.toml:{line}: ")
+    assert f"{key} is " in fault
+    assert expected in fault
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("policy = 'plain'", "policy must be a table"),
+        ("[[policy]]\nno_key = 'plain'", "policy must be a table"),
+        ("[rule]\nrecipient = '*'", "rule must be an array of tables"),
+        ("rule = [1]", "rule must be an array of tables"),
+        ("[[rule]]\nno_key = 'plain'", "rule 1 names neither recipient nor sender"),
+        ("mode = ", "is not TOML"),
+        ("mode = 'auto'\nmode = 'auto'", "is not TOML"),
+    ],
+)
+def test_wrong_structure_is_named(text: str, expected: str) -> None:
+    (fault,) = faults(text)
+    assert expected in fault
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("mode = 'inbound'", "local_domains is empty"),
+        ("mode = 'auto'", "local_domains is empty"),
+        ("[dns]\nnameservers = ['127.0.0.1', '192.0.2.1']", "192.0.2.1, which is not on loopback"),
+        ("[dns]\nnameservers = ['2001:db8::1@53']", "not on loopback"),
+        ("[keys]\nsources = ['directory']", "no folder"),
+        ("[keys]\nsources = ['smimea', 'directory']\ndirectory = '/nonexistent/keys'", "no folder"),
+        ("[smime]\nca_file = '/nonexistent/ca.pem'", "no file"),
+        ("[dns]\ndnssec = 'validate'\ntrust_anchor = '/nonexistent/root.key'", "no file"),
+        ("[dns]\nnameservers = []", "nameservers is empty"),
+    ],
+)
+def test_options_that_do_not_fit_together_are_a_fault(text: str, expected: str) -> None:
+    (fault,) = faults(text)
+    assert expected in fault
+
+
+@pytest.mark.parametrize("server", ["127.0.0.1", "127.0.0.53@5353", "::1", "::1@53", "127.1.2.3"])
+def test_nameserver_on_loopback_is_accepted(server: str) -> None:
+    assert parse(f"[dns]\nnameservers = ['{server}']").dns.nameservers == (server,)
+
+
+def test_all_faults_are_named_at_once() -> None:
+    text = "mode = 'x'\nfoo = 1\n[policy]\nno_kye = 1\nbogus = 'plain'\n[[rule]]\nno_key = 'x'\n[log]\nlevel = 1\n"
+    assert len(faults(text)) == 7
+
+
+def test_line_is_that_of_the_right_section() -> None:
+    (fault,) = faults("[log]\nlevel = 'info'\n[milter]\ntimeout_s = 60\n[dns]\ntimeout_s = 600\n")
+    assert fault.startswith("smilla.toml:6: [dns] timeout_s")
+
+
+@given(st.text(max_size=80))
+def test_any_text_is_a_configuration_or_a_config_error(text: str) -> None:
+    try:
+        parse(text)
+    except ConfigError as error:
+        assert error.faults
+
+
+def test_file_that_cannot_be_read_is_a_fault(tmp_path: Path) -> None:
+    (tmp_path / "latin1.toml").write_bytes(b"# \xe4\n")
+    for name, expected in [("missing.toml", "cannot be read"), ("latin1.toml", "not UTF-8"), (".", "cannot be read")]:
+        with pytest.raises(ConfigError, match=expected):
+            load(tmp_path / name)
+
+
+def test_environment_configures_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    for section, kind in [("", Config), *SECTIONS.items()]:
+        for option in options(kind):
+            for name in (option, f"{section}_{option}", f"SMILLA_{section}_{option}", f"smilla_{option}"):
+                monkeypatch.setitem(os.environ, name.upper().replace("__", "_"), "1")
+    assert parse("") == Config()
+
+
+# --- showing -----------------------------------------------------------------------------------------------
+
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+
+
+def values_of(field: dataclasses.Field[Any], kind: type[Any]) -> st.SearchStrategy[Any]:
+    bounds = field.metadata
+    if "choices" in bounds:
+        return st.sampled_from([choice for choice in bounds["choices"] if choice != "validate"])
+    if "minimum" in bounds:
+        whole = isinstance(field.default, int)
+        low, high = bounds["minimum"], bounds["maximum"]
+        return st.integers(low, high) if whole else st.floats(low, high)
+    if isinstance(field.default, bool):
+        return st.booleans()
+    if kind is Rule:
+        return st.sampled_from(["*", "<>", "*@example.org", '"a b"@*.bücher.example', "\x7f\t\\@x"])
+    if field.name in ("user", "socket_group", "probe", "trust_anchor"):
+        return TEXTS
+    return st.just(field.default)
+
+
+def section_of(kind: type[Any]) -> st.SearchStrategy[Any]:
+    return st.builds(kind, **{name: values_of(field, kind) for name, field in options(kind).items()})
+
+
+@st.composite
+def configurations(draw: st.DrawFn) -> Config:
+    sections = {name: draw(section_of(kind)) for name, kind in SECTIONS.items() if kind is not Rule}
+    rules = tuple(draw(st.lists(section_of(Rule), max_size=3)))
+    domains = draw(st.sampled_from([("example.org",), ("*.bücher.example", "b.example")]))
+    found = Config(draw(st.booleans()), draw(st.sampled_from(["outbound", "inbound", "auto"])), domains, rule=rules)
+    return dataclasses.replace(found, **sections)
+
+
+@given(configurations())
+def test_what_is_shown_says_the_same(settings: Config) -> None:
+    shown = config_text.show(settings)
+    again = parse(shown)
+    if not settings.policy.unusable_key and settings.mode != "auto":
+        effective = {"outbound": "refuse", "inbound": "defer"}[settings.mode]
+        policy = dataclasses.replace(settings.policy, unusable_key=effective)
+        settings = dataclasses.replace(settings, policy=policy)
+    assert again == settings
+    assert config_text.show(again) == shown
+
+
+def test_manual_names_every_option_with_its_default() -> None:
+    manual = config_text.manual()
+    kinds: list[type[Any]] = [Config, *SECTIONS.values()]
+    for kind in kinds:
+        for option, field in options(kind).items():
+            assert f".It Cm {option} Li = " in manual
+            assert field.metadata["help"]
+
+
+def test_domains_are_compared_in_lower_case_a_labels() -> None:
+    assert config.domain_pattern("*.Bücher.EXAMPLE") == "*.xn--bcher-kva.example"
+    assert config.domain_pattern("Example.ORG.") == "example.org"

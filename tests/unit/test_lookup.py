@@ -1,0 +1,191 @@
+"""From an address to one verdict: which source decides, and that nothing unproven ever yields a key."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+
+import pytest
+
+from smilla import lookup
+from smilla.address import parse
+from smilla.config import Config, KeysOptions
+from smilla.model import Format, KeyLookup, KeyVerdict, X509Key
+from tests.vectors.memory import KEYS, NOW, TableResolver, make_ports, raw_key, smimea
+
+HUGH, PIA = "hugh@example.org", "pia@example.org"
+Answer = tuple[str, tuple[bytes, ...]]
+
+# What the first source may say, and the verdict that it alone leads to.
+TROUBLE: dict[str, tuple[Answer, KeyVerdict]] = {
+    "bogus": (("bogus", ()), KeyVerdict.BOGUS),
+    "indeterminate": (("indeterminate", ()), KeyVerdict.BOGUS),
+    "unreachable": (("unreachable", ()), KeyVerdict.UNREACHABLE),
+    "expired": (("secure", (smimea("expired.crt"),)), KeyVerdict.UNUSABLE_KEY),
+    "malformed": (("secure", (b"\3\0\0not DER",)), KeyVerdict.UNUSABLE_KEY),
+    "cut off": (("secure", (b"\3",)), KeyVerdict.UNUSABLE_KEY),
+    "insecure": (("insecure", (smimea("hugh.crt"),)), KeyVerdict.INSECURE),
+    "hash": (("secure", (b"\3\0\1" + bytes(32),)), KeyVerdict.NO_KEY),
+    "sign only": (("secure", (smimea("sign-only.crt"),)), KeyVerdict.NO_KEY),
+    "CA": (("secure", (smimea("ca.crt", 2),)), KeyVerdict.NO_KEY),
+    "unsigned and empty": (("insecure", ()), KeyVerdict.NO_KEY),
+    "absent": (("secure", ()), KeyVerdict.NO_KEY),
+}
+OPENPGP_TROUBLE: dict[str, tuple[Answer, KeyVerdict]] = {
+    "bogus": (("bogus", ()), KeyVerdict.BOGUS),
+    "indeterminate": (("indeterminate", ()), KeyVerdict.BOGUS),
+    "unreachable": (("unreachable", ()), KeyVerdict.UNREACHABLE),
+    "expired": (("secure", (raw_key("pgp-expired.pgp"),)), KeyVerdict.UNUSABLE_KEY),
+    "insecure": (("insecure", (raw_key("pia.pgp"),)), KeyVerdict.INSECURE),
+    "sign only": (("secure", (raw_key("pgp-sign-only.pgp"),)), KeyVerdict.NO_KEY),
+    "absent": (("secure", ()), KeyVerdict.NO_KEY),
+}
+ORDER = [KeyVerdict.BOGUS, KeyVerdict.UNREACHABLE, KeyVerdict.UNUSABLE_KEY, KeyVerdict.INSECURE, KeyVerdict.NO_KEY]
+
+
+def look_up(
+    mailbox: str,
+    resolver: TableResolver,
+    files: Mapping[str, bytes | None] | None = None,
+    *sources: str,
+    trust_store: bytes = b"",
+) -> KeyLookup:
+    settings = Config(keys=KeysOptions(sources=sources or ("smimea", "openpgpkey", "directory")))
+    ports = make_ports(resolver, files, NOW, trust_store)
+    pending = lookup.begin(parse(mailbox), ports, settings)
+    return lookup.finish(pending, pending.asked_at + 5, NOW, ports)
+
+
+def published(smimea_answer: Answer, openpgp_answer: Answer = ("secure", ()), mailbox: str = PIA) -> TableResolver:
+    resolver = TableResolver().publish(mailbox, "smimea", smimea_answer[0], *smimea_answer[1])
+    return resolver.publish(mailbox, "openpgpkey", openpgp_answer[0], *openpgp_answer[1])
+
+
+@pytest.mark.parametrize("name", TROUBLE)
+def test_each_trouble_alone_has_its_verdict_and_no_key(name: str) -> None:
+    answer, verdict = TROUBLE[name]
+    found = look_up(HUGH, published(answer, mailbox=HUGH), None, "smimea")
+    assert (found.verdict, found.key) == (verdict, None)
+    assert found.reason.code
+    assert found.reason.text
+
+
+@pytest.mark.parametrize(("first", "second"), [*itertools.product(TROUBLE, OPENPGP_TROUBLE)])
+def test_worse_trouble_decides_whatever_the_order_of_the_sources(first: str, second: str) -> None:
+    resolver = published(TROUBLE[first][0], OPENPGP_TROUBLE[second][0])
+    expected = min(TROUBLE[first][1], OPENPGP_TROUBLE[second][1], key=ORDER.index)
+    for sources in (("smimea", "openpgpkey"), ("openpgpkey", "smimea")):
+        found = look_up(PIA, resolver, None, *sources)
+        assert (found.verdict, found.key) == (expected, None)
+        assert len(found.findings) == 2
+
+
+@pytest.mark.parametrize("name", TROUBLE)
+def test_usable_key_of_a_later_source_wins_over_earlier_trouble(name: str) -> None:
+    resolver = published(TROUBLE[name][0], ("secure", (raw_key("pia.pgp"),)))
+    found = look_up(PIA, resolver)
+    assert (found.verdict, found.source) == (KeyVerdict.USABLE, "openpgpkey")
+    assert found.key is not None
+    assert found.findings[0].verdict is not KeyVerdict.USABLE
+
+
+@pytest.mark.parametrize("name", OPENPGP_TROUBLE)
+def test_trouble_after_a_usable_key_is_not_even_looked_at(name: str) -> None:
+    resolver = published(("secure", (smimea("hugh.crt"),)), OPENPGP_TROUBLE[name][0], HUGH)
+    found = look_up(HUGH, resolver)
+    assert (found.verdict, found.source, len(found.findings)) == (KeyVerdict.USABLE, "smimea", 1)
+
+
+def test_insecure_never_yields_a_key_not_even_for_showing() -> None:
+    resolver = published(("insecure", (smimea("hugh.crt"),)), ("insecure", (raw_key("pia.pgp"),)), HUGH)
+    found = look_up(HUGH, resolver)
+    assert (found.verdict, found.key) == (KeyVerdict.INSECURE, None)
+    assert all(assessment.key is None for finding in found.findings for assessment in finding.assessments)
+
+
+@pytest.mark.parametrize("status", ["bogus", "indeterminate", "unreachable"])
+def test_records_beside_an_unproven_status_never_yield_a_key(status: str) -> None:
+    found = look_up(HUGH, published((status, (smimea("hugh.crt"),)), mailbox=HUGH))
+    assert found.key is None
+    assert found.verdict in (KeyVerdict.BOGUS, KeyVerdict.UNREACHABLE)
+
+
+def test_unreadable_record_beside_a_good_one_does_no_harm() -> None:
+    resolver = TableResolver().publish(HUGH, "smimea", "secure", smimea("hugh.crt"), b"\3\0\0junk", malformed=1)
+    assert look_up(HUGH, resolver).verdict is KeyVerdict.USABLE
+
+
+@pytest.mark.parametrize(
+    ("status", "verdict"), [("secure", KeyVerdict.UNUSABLE_KEY), ("insecure", KeyVerdict.INSECURE)]
+)
+def test_unreadable_record_alone_is_no_absence(status: str, verdict: KeyVerdict) -> None:
+    resolver = TableResolver().publish(HUGH, "smimea", status, malformed=1)
+    assert look_up(HUGH, resolver).verdict is verdict
+
+
+def test_best_of_several_records_is_the_strongest() -> None:
+    resolver = published(("secure", (smimea("eve.crt"), smimea("hugh.crt"), smimea("nobody.crt"))), mailbox=HUGH)
+    found = look_up(HUGH, resolver)
+    assert isinstance(found.key, X509Key)
+    assert found.key.algorithm == "RSA-2048"
+    resolver = published(("secure", (smimea("eve.crt"), smimea("nobody.crt"))), mailbox="eve@example.org")
+    found = look_up("eve@example.org", resolver)
+    assert found.key is not None
+    assert found.key.algorithm == "EC P-256"
+
+
+def test_signing_certificate_beside_an_encryption_certificate_is_passed_over() -> None:
+    resolver = published(("secure", (smimea("sign-only.crt"), smimea("hugh.crt"), b"\3\0\1" + bytes(32))), mailbox=HUGH)
+    found = look_up(HUGH, resolver)
+    assert found.key is not None
+    assert found.key.raw == raw_key("hugh.crt")
+
+
+def test_usage_1_needs_a_path_to_a_trusted_ca() -> None:
+    resolver = published(("secure", (smimea("issued.crt", 1),)), mailbox=HUGH)
+    assert look_up(HUGH, resolver).verdict is KeyVerdict.UNUSABLE_KEY
+    pem = (KEYS / "ca.crt").read_bytes()
+    assert look_up(HUGH, resolver, trust_store=pem).verdict is KeyVerdict.USABLE
+    self_signed = published(("secure", (smimea("hugh.crt", 1),)), mailbox=HUGH)
+    assert look_up(HUGH, self_signed, trust_store=pem).verdict is KeyVerdict.UNUSABLE_KEY
+
+
+# --- the directory -----------------------------------------------------------------------------------------
+
+
+def test_certificate_in_the_directory_comes_before_a_stronger_openpgp_key() -> None:
+    files = {"pia@example.org.asc": raw_key("pia.pgp"), "pia@example.org.crt": (KEYS / "hugh.crt").read_bytes()}
+    found = look_up(PIA, TableResolver(), files, "directory")
+    assert found.key is not None
+    assert (found.key.format, found.status) == (Format.SMIME, None)
+
+
+def test_openpgp_key_in_the_directory_serves_where_the_certificate_has_expired() -> None:
+    files = {"pia@example.org.asc": raw_key("pia.pgp"), "pia@example.org.crt": (KEYS / "expired.crt").read_bytes()}
+    found = look_up(PIA, TableResolver(), files, "directory")
+    assert found.key is not None
+    assert found.key.format is Format.OPENPGP
+
+
+def test_file_name_is_the_administrators_word_for_the_address() -> None:
+    files = {"pia@example.org.pgp": raw_key("pgp-other-address.pgp")}
+    assert look_up(PIA, TableResolver(), files, "directory").verdict is KeyVerdict.USABLE
+    resolver = published(("secure", ()), ("secure", (raw_key("pgp-other-address.pgp"),)))
+    assert look_up(PIA, resolver).verdict is KeyVerdict.UNUSABLE_KEY
+
+
+def test_directory_file_that_cannot_be_read_defers() -> None:
+    found = look_up(PIA, TableResolver(), {"pia@example.org.crt": None}, "directory")
+    assert (found.verdict, found.key) == (KeyVerdict.UNREACHABLE, None)
+
+
+@pytest.mark.parametrize("raw", [b"x", b"-----BEGIN CERTIFICATE-----\n", b"\0" * 100])
+@pytest.mark.parametrize("suffix", [".crt", ".pem", ".asc", ".pgp"])
+def test_directory_file_that_is_no_key_is_unusable_and_no_absence(raw: bytes, suffix: str) -> None:
+    found = look_up(PIA, TableResolver(), {f"pia@example.org{suffix}": raw}, "directory")
+    assert (found.verdict, found.key) == (KeyVerdict.UNUSABLE_KEY, None)
+
+
+def test_no_address_has_no_key() -> None:
+    found = lookup.no_address("not an address")
+    assert (found.verdict, found.key, found.reason.code) == (KeyVerdict.NO_KEY, None, "not_an_address")

@@ -1,0 +1,47 @@
+"""Addresses that the MTA rewrites are no way around encryption, and recipients without a domain are local."""
+
+from __future__ import annotations
+
+import pytest
+
+from smilla import config, policy
+from smilla.model import Action, Client
+from smilla.session import Session
+
+OUTBOUND = config.parse('local_domains = ["mta.test"]')
+INBOUND = config.parse('mode = "inbound"\nlocal_domains = ["*.home.test", "home.test"]')
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["bob%r.test@mta.test", '"bob@r.test"@mta.test', "r.test!bob", "bob%r.test", '"bob@r.test"', "a!b@x.test"],
+)
+@pytest.mark.parametrize("settings", [OUTBOUND, INBOUND])
+def test_address_that_routes_mail_on_is_refused_and_never_plain(address: str, settings: config.Config) -> None:
+    recipient = Session(Client(), "a@x.test").recipient(f"<{address}>")
+    wish = policy.wanted(recipient, policy.direction(Client(), settings), settings)
+    decision = policy.decide(recipient, "a@x.test", wish, None, settings)
+    assert (decision.action, decision.reason.code) == (Action.REFUSE, "routed_address")
+
+
+@pytest.mark.parametrize("address", ["bob@r.test", "bob+tag@r.test", '"john smith"@r.test', "prvs=1=a@r.test"])
+def test_ordinary_address_is_not_taken_for_one_that_routes(address: str) -> None:
+    assert not policy.hides_destination(Session(Client(), "").recipient(f"<{address}>"))
+
+
+def test_recipient_without_a_domain_is_looked_up_under_the_origin() -> None:
+    recipient = Session(Client(), "", (), INBOUND.origin).recipient("<alice>")
+    assert recipient.address is not None
+    assert (recipient.address.local_part, recipient.address.domain) == ("alice", "home.test")
+    assert policy.wanted(recipient, "inbound", INBOUND).wanted
+
+
+@pytest.mark.parametrize("address", ["<alice>", "<alice@[127.0.0.1]>"])
+def test_recipient_without_a_known_domain_is_wanted_inbound(address: str) -> None:
+    assert policy.wanted(Session(Client(), "").recipient(address), "inbound", INBOUND).wanted
+
+
+def test_origin_is_the_first_local_domain_that_is_no_pattern_or_the_option() -> None:
+    assert INBOUND.origin == "home.test"
+    assert config.parse('append_origin = "my.test"\nlocal_domains = ["x.test"]').origin == "my.test"
+    assert config.Config().origin == ""
