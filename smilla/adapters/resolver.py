@@ -269,6 +269,7 @@ class _Connection:
 
     def __init__(self, host: str, port: int, lost: Callable[[], None]) -> None:
         """Begins to connect; ``lost`` is called when the connection has ended."""
+        self._pid = os.getpid()
         self.made_at = time.monotonic()
         self.taken = 0
         self.closed = False
@@ -338,6 +339,8 @@ class _Connection:
             self._close()
 
     def _close(self) -> None:
+        if self._pid != os.getpid():  # a forked child collects its garbage; socket and selector are the parent's
+            return
         self.closed = True
         self._lost()
         if self._writer is not None:

@@ -12,6 +12,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 import dns.exception
@@ -94,7 +95,7 @@ class MisbehavingServer:
                 query, client = datagrams.recvfrom(65535)
                 if client is None:  # shut down
                     return
-                self._answer(query, "udp", lambda raw, client=client: datagrams.sendto(raw, client))
+                self._answer(query, "udp", partial(_send_to, datagrams, client))
 
     def _serve_tcp(self, listener: socket.socket) -> None:
         with contextlib.suppress(OSError):
@@ -127,6 +128,10 @@ class MisbehavingServer:
                     send(raw)
 
         threading.Thread(target=work, daemon=True).start()
+
+
+def _send_to(datagrams: socket.socket, client: tuple[str, int], raw: bytes) -> None:
+    datagrams.sendto(raw, client)
 
 
 def read_message(connection: socket.socket) -> bytes:

@@ -56,7 +56,7 @@ def test_every_command_and_option_stands_in_the_synopsis() -> None:
 
 
 def test_the_generated_pages_are_those_of_the_option_table() -> None:
-    command = [sys.executable, ROOT / "contrib" / "man", "--check"]
+    command = [sys.executable, str(ROOT / "contrib" / "man"), "--check"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

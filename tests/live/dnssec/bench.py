@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -33,6 +33,10 @@ DAY = timedelta(days=1)
 MADE = int((NOW - 300 * DAY).timestamp())
 
 
+Put = Callable[["Bench"], object]
+PutZone = Callable[["Bench"], Zone]
+
+
 @dataclass(frozen=True)
 class Expected:
     """The DNSSEC status (of the answer that decides) and the verdict."""
@@ -51,7 +55,7 @@ class Case:
     says: str
     address: str
     expected: Expected
-    put: Callable[[Bench], object]
+    put: Put
     validate: Expected | None = None
     reason: str = ""
 
@@ -66,7 +70,7 @@ def case(
     address: str,
     status: DNSSECStatus | None,
     verdict: KeyVerdict,
-    put: Callable[[Bench], object],
+    put: Put,
     **more: Any,
 ) -> Case:
     """A case in one line."""
@@ -130,7 +134,7 @@ def look_up(address: str, ports: Ports, config: Config, now: datetime | None = N
     return lookup.finish(pending, pending.asked_at + config.dns.timeout_s, now or ports.clock.now(), ports)
 
 
-def certificate(address: str | list[str] = (), kind: str = "p256", **options: Any) -> bytes:  # type: ignore[assignment]
+def certificate(address: str | Sequence[str] = (), kind: str = "p256", **options: Any) -> bytes:
     """The DER of a certificate for the address, valid today unless ``options`` (of make_certificate) say otherwise."""
     options = {"not_before": NOW - 30 * DAY, "not_after": NOW + 30 * DAY, **options}
     return make_certificate(kind, email=address, **options)[1]

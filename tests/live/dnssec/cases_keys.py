@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import dns.flags
 import dns.message
@@ -13,6 +14,7 @@ import dns.rrset
 from cryptography import x509
 
 from smilla.formats.openpgp import packets
+from smilla.model import KeyVerdict
 from tests.lab.dns import Kind, Zone, smimea_owner
 from tests.lab.servers import Ask, rewriting
 from tests.live.dnssec import tamper
@@ -30,19 +32,22 @@ from tests.live.dnssec.bench import (
     UNUSABLE,
     USABLE,
     Bench,
+    Case,
+    Put,
     case,
     certificate,
     pgp_key,
 )
 from tests.openpgp_maker import FLAGS_CERTIFY, FLAGS_SIGN, armoured, packet, seconds, secret, signature, subkey, user_id
 
-_PAST = {"not_before": NOW - 60 * DAY, "not_after": NOW - DAY}
+Record = tuple[int, int, int, bytes]  # usage, selector, matching type, data
+_PAST: dict[str, Any] = {"not_before": NOW - 60 * DAY, "not_after": NOW - DAY}
 
 
-def _smimea(name: str, *records: tuple[int, int, int, bytes]):  # type: ignore[no-untyped-def]
+def _smimea(name: str, *records: Record) -> Put:
     """Puts SMIMEA records (usage, selector, matching type, data) for the local part on the bench."""
 
-    def put(bench):  # type: ignore[no-untyped-def]
+    def put(bench: Bench) -> None:
         for usage, selector, matching_type, data in records:
             bench.zone("keys.test").add_smimea(
                 f"{name}@keys.test", data, usage=usage, selector=selector, matching_type=matching_type
@@ -51,15 +56,15 @@ def _smimea(name: str, *records: tuple[int, int, int, bytes]):  # type: ignore[n
     return put
 
 
-def _key(name: str, *keys: bytes):  # type: ignore[no-untyped-def]
-    def put(bench):  # type: ignore[no-untyped-def]
+def _key(name: str, *keys: bytes) -> Put:
+    def put(bench: Bench) -> None:
         for raw in keys:
             bench.zone("keys.test").add_openpgpkey(f"{name}@keys.test", raw)
 
     return put
 
 
-def _for(name: str, **options) -> bytes:  # type: ignore[no-untyped-def]
+def _for(name: str, **options: Any) -> bytes:
     return certificate(f"{name}@keys.test", **options)
 
 
@@ -70,11 +75,11 @@ def _spki(der: bytes) -> bytes:
     return public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
-def _record(says, name, verdict, *records, reason=""):  # type: ignore[no-untyped-def]
+def _record(says: str, name: str, verdict: KeyVerdict, *records: Record, reason: str = "") -> Case:
     return case(says, f"{name}@keys.test", SECURE, verdict, _smimea(name, *records), reason=reason)
 
 
-def _pgp(says, name, verdict, *keys, reason=""):  # type: ignore[no-untyped-def]
+def _pgp(says: str, name: str, verdict: KeyVerdict, *keys: bytes, reason: str = "") -> Case:
     return case(says, f"{name}@keys.test", SECURE, verdict, _key(name, *keys), reason=reason)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import dns.rcode
 
 from tests.lab import servers
@@ -23,6 +26,7 @@ from tests.live.dnssec.bench import (
     UNREACHABLE,
     USABLE,
     Bench,
+    Put,
     case,
     certificate,
     padded_certificate,
@@ -32,16 +36,16 @@ from tests.live.dnssec.cases_proofs import alice
 from tests.openpgp_maker import packet, user_id
 
 
-def _served(name: str, behaviour: servers.Behaviour, *, tcp: bool = True):  # type: ignore[no-untyped-def]
+def _served(name: str, behaviour: servers.Behaviour, *, tcp: bool = True) -> Put:
     return lambda bench: bench.served(name, behaviour, tcp=tcp)
 
 
-def _passing(name: str, around, kind: Kind = Kind.SECURE):  # type: ignore[no-untyped-def]
+def _passing(name: str, around: Callable[[servers.Behaviour], servers.Behaviour], kind: Kind = Kind.SECURE) -> Put:
     """A zone that nsd serves through a server that does something around each answer."""
     return lambda bench: alice(bench.served(name, around(servers.passing_to(bench.lab.authority_port)), kind=kind))
 
 
-def _second_good(name: str, behaviour: servers.Behaviour):  # type: ignore[no-untyped-def]
+def _second_good(name: str, behaviour: servers.Behaviour) -> Put:
     """A signed zone with two servers, of which one behaves like that and the other is nsd."""
 
     def put(bench: Bench) -> None:
@@ -180,7 +184,7 @@ def _many(bench: Bench) -> None:
     address = "many@size.test"
     zone = bench.zone("size.test")
     for number in range(30):
-        expired = {"not_before": NOW - 60 * DAY, "not_after": NOW - DAY}
+        expired: dict[str, Any] = {"not_before": NOW - 60 * DAY, "not_after": NOW - DAY}
         zone.add_smimea(address, certificate(address, number=number, **(expired if number else {})))
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.lab.programs import MissingProgramError, find_program
 from tests.live.conftest import _cannot
-from tests.live.dnssec import cases_keys, cases_proofs, cases_servers
+from tests.live.dnssec import cases_aliases, cases_keys, cases_proofs, cases_servers
 from tests.live.dnssec.bench import Bench
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tests.live.dnssec.bench import Case
 
-CASES: list[Case] = [*cases_proofs.CASES, *cases_servers.CASES, *cases_keys.CASES]
+CASES: list[Case] = [*cases_proofs.CASES, *cases_aliases.CASES, *cases_servers.CASES, *cases_keys.CASES]
 
 
 @pytest.fixture(scope="session")

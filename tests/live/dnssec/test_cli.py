@@ -32,17 +32,19 @@ def _lookup(folder: Path, bench: Bench, way: str, address: str, *options: str) -
     server = bench.lab.plain_resolver if way == "validate" else bench.lab.resolver
     config = folder / "smilla.toml"
     config.write_text(
-        f'[dns]\ndnssec = "{way}"\nnameservers = ["{server}"]\ntrust_anchor = "{bench.lab.trust_anchor}"\nprobe = "test."\n'
+        f'[dns]\ndnssec = "{way}"\nnameservers = ["{server}"]\n'
+        f'trust_anchor = "{bench.lab.trust_anchor}"\nprobe = "test."\n'
     )
     command = [sys.executable, "-m", "smilla", "lookup", "--config", str(config), *options, address]
     return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=30)
 
 
 @pytest.mark.parametrize("way", ["resolver", "validate"])
-@pytest.mark.parametrize(("address", "code", "status", "verdict"), KINDS)
+@pytest.mark.parametrize("kind", KINDS, ids=[kind[0] for kind in KINDS])
 def test_exit_code_and_json_say_the_same(
-    tmp_path: Path, bench: Bench, way: str, address: str, code: int, status: str, verdict: str
+    tmp_path: Path, bench: Bench, way: str, kind: tuple[str, int, str, str]
 ) -> None:
+    address, code, status, verdict = kind
     done = _lookup(tmp_path, bench, way, address, "--json")
     assert (done.returncode, done.stderr) == (code, "")
     found = json.loads(done.stdout)

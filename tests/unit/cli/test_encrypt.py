@@ -167,7 +167,7 @@ def test_recipient_is_found_however_it_is_written(commands: CommandLine, to: str
 @pytest.mark.parametrize("to", ["hugh", "", "a b@example.org", "hugh@", "<<hugh@example.org>>", "hugh@example..org"])
 def test_recipient_that_is_no_address_is_a_usage_error(commands: CommandLine, to: str) -> None:
     done = encrypt(commands, to)
-    assert (done.code, done.out) == (75, b"")
+    assert (done.code, done.out) == (2, b"")
     assert done.err.startswith("error: --to: ")
 
 
