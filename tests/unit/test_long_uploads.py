@@ -1,0 +1,49 @@
+"""A message whose body takes long, or whose header is a flood: judged by what is true at its end."""
+
+from __future__ import annotations
+
+import pytest
+
+from smilla import pipeline
+from smilla.config import parse
+from smilla.model import Action, Disposition
+from tests.vectors.memory import StillClock, TableResolver, make_ports, make_session, smimea
+
+HUGH = "hugh@example.org"
+MESSAGE = b"To: hugh@example.org\r\n\r\nsecret\r\n"
+
+
+def test_key_published_during_a_slow_upload_is_found_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    absent, published = TableResolver(), TableResolver().publish(HUGH, "smimea", "secure", smimea("hugh.crt"))
+    session, settings = make_session(MESSAGE, [HUGH]), parse("")
+    pipeline.begin_lookup(session, session.envelope.recipients[0], make_ports(absent), settings)
+    monkeypatch.setattr(StillClock, "monotonic", lambda _: 1000.0 + settings.dns.timeout_s + 1)
+    (decision,) = pipeline.process(session, make_ports(published), settings).decisions
+    assert decision.action is Action.ENCRYPT
+
+
+def test_answer_that_is_still_fresh_is_not_asked_again() -> None:
+    resolver = TableResolver()
+    session, ports, settings = make_session(MESSAGE, [HUGH]), make_ports(resolver), parse("")
+    pipeline.begin_lookup(session, session.envelope.recipients[0], ports, settings)
+    pipeline.process(session, ports, settings)
+    assert len(resolver.asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("header", "reason"),
+    [
+        (b"X-Smilla: x\r\n" * 501, "too_many_fields"),
+        (b"Content-X: y\r\n" * 501, "too_many_fields"),
+        (b"Content-Type: text/plain; x=" + b"y" * 60_000 + b"\r\n", "field_too_long"),
+    ],
+)
+def test_header_that_cannot_be_handed_back_whole_is_refused(header: bytes, reason: str) -> None:
+    outcome = pipeline.process(make_session(header + MESSAGE, [HUGH]), make_ports(), parse(""))
+    assert (outcome.disposition, outcome.reason.code) == (Disposition.REFUSE, reason)
+    assert outcome.copies == ()
+
+
+def test_many_other_fields_do_no_harm() -> None:
+    raw = b"X-Other: x\r\n" * 20_000 + b"Content-Type: text/plain\r\n" * 3 + MESSAGE
+    assert pipeline.process(make_session(raw, [HUGH]), make_ports(), parse("")).disposition is Disposition.DELIVER
