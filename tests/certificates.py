@@ -27,6 +27,9 @@ _CURVES: dict[str, type[ec.EllipticCurve]] = {
     "p256": ec.SECP256R1,
     "p384": ec.SECP384R1,
     "p521": ec.SECP521R1,
+    "bp256": ec.BrainpoolP256R1,
+    "bp384": ec.BrainpoolP384R1,
+    "bp512": ec.BrainpoolP512R1,
     "k256": ec.SECP256K1,
 }
 _KEY_USAGES = (
@@ -44,7 +47,8 @@ _KEY_USAGES = (
 
 @cache
 def make_key(kind: str, number: int = 0) -> PrivateKeyTypes:
-    """A private key: rsaBITS, p256, p384, p521, k256, ed25519, ed448, x25519 or dsa; another for each ``number``."""
+    """A private key: rsaBITS, p256, p384, p521, bp256, bp384, bp512, k256, ed25519, ed448, x25519 or dsa; another
+    for each ``number``."""
     if kind.startswith("rsa"):
         return rsa.generate_private_key(public_exponent=65537, key_size=int(kind[3:]))
     if kind in _CURVES:

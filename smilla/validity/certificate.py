@@ -39,7 +39,14 @@ SIGNATURE_ALGORITHMS = {
     "1.3.101.112": "Ed25519",
     "1.3.101.113": "Ed448",
 }
-CURVES = {"secp256r1": "EC P-256", "secp384r1": "EC P-384", "secp521r1": "EC P-521"}
+CURVES = {
+    "secp256r1": "EC P-256",
+    "secp384r1": "EC P-384",
+    "secp521r1": "EC P-521",
+    "brainpoolP256r1": "EC brainpoolP256r1",
+    "brainpoolP384r1": "EC brainpoolP384r1",
+    "brainpoolP512r1": "EC brainpoolP512r1",
+}
 
 _MAX_OCTETS = 64 * 1024
 _MAX_PEM_OCTETS = 16 * _MAX_OCTETS  # a file may hold a chain, and the certificates written out as text

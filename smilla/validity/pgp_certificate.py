@@ -28,7 +28,7 @@ KEY_REVOCATION, SUBKEY_REVOCATION, CERTIFICATION_REVOCATION = 0x20, 0x28, 0x30
 _BINARY_ONLY = ("openpgpkey",)  # RFC 7929 section 2.3
 _MAX_OCTETS = 2 * 1024 * 1024
 _MAX_PACKETS = 20_000
-_MAX_VERIFICATIONS = 500
+_MAX_VERIFICATIONS = 100  # people renew a key once a year; a brainpoolP512r1 signature costs two milliseconds
 _IGNORED = (openpgp.MARKER, openpgp.TRUST, openpgp.PADDING)
 
 
@@ -204,7 +204,7 @@ class Judge:
         if verdict is Verdict.WEAK:
             return Reason("weak_signature", f"{made} uses MD5 or SHA-1, which proves nothing any more")
         if verdict is Verdict.UNVERIFIABLE:
-            return Reason("unsupported_signature", f"{made} is of a kind or algorithm that is not known here")
+            return Reason("unsupported_signature", f"{made} is of a kind, algorithm or size that is not known here")
         born = max(self._primary.created, component.key.created if component.key else 0)
         if verdict is Verdict.BAD or signature.created < born:
             return Reason("bad_signature", f"{made} is false")

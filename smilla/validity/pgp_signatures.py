@@ -26,7 +26,8 @@ class Verdict(Enum):
     """What a signature is worth.
 
     WEAK is right, but over MD5, SHA-1 or RIPEMD-160, for which other content with the same digest can be made.
-    UNVERIFIABLE is of an algorithm, hash or version that is not known here, or has a critical subpacket that is not.
+    UNVERIFIABLE is of an algorithm, hash, version or key size that is not known here, or has a critical subpacket that
+    is not.
     """
 
     VALID = "valid"
@@ -59,8 +60,9 @@ CURVES: dict[str, type[ec.EllipticCurve]] = {
     "brainpoolP384r1": ec.BrainpoolP384R1,
     "brainpoolP512r1": ec.BrainpoolP512R1,
 }
-_MAX_RSA_BITS = 16384
-_MAX_EXPONENT_BITS = 64
+# Verifying costs the square of the one and the length of the other: 10 ms at 16384 and 64 bits, against 1 ms.
+_MAX_RSA_BITS = 8192
+_MAX_EXPONENT_BITS = 32
 
 
 def verify(signature: Signature, signer: Key, octets: bytes) -> Verdict:
@@ -124,7 +126,7 @@ def _by_algorithm(signature: Signature, signer: Key, digest: bytes, algorithm: h
 def _verify_rsa(signer: Key, fields: bytes, digest: bytes, algorithm: hashes.HashAlgorithm) -> None:
     n, e = signer.numbers
     if n.bit_length() > _MAX_RSA_BITS or e.bit_length() > _MAX_EXPONENT_BITS:
-        raise ValueError("an RSA key of an unheard-of size")
+        raise UnsupportedAlgorithm("an RSA key of an unheard-of size")
     (number,) = pgp.parse_numbers(fields, 1)
     signed = number.to_bytes((n.bit_length() + 7) // 8, "big")
     rsa.RSAPublicNumbers(e, n).public_key().verify(signed, digest, padding.PKCS1v15(), Prehashed(algorithm))

@@ -27,7 +27,15 @@ if TYPE_CHECKING:
 _MAX_ADDRESS = 1024
 _OTHER_SIGNATURES = "2.16.840.1.101.3.4.3."  # ML-DSA and SLH-DSA (RFC 9881, RFC 9909)
 _AGREEMENT_KEYS = (ec.EllipticCurvePublicKey, x25519.X25519PublicKey, x448.X448PublicKey)
-_EC_STRENGTH = {"secp256r1": 128, "secp384r1": 192, "secp521r1": 256}
+_EC_STRENGTH = {
+    "secp256r1": 128,
+    "secp384r1": 192,
+    "secp521r1": 256,
+    # Not for the CAs of the web, but for those of German authorities and grid operators (BSI TR-03109, RFC 5639).
+    "brainpoolP256r1": 128,
+    "brainpoolP384r1": 192,
+    "brainpoolP512r1": 256,
+}
 _RSA_STRENGTH = ((15360, 256), (7680, 192), (4096, 140), (3072, 128), (0, 112))  # NIST SP 800-57 part 1, table 2
 
 # What RFC 5280 section 4.2 asks every implementation to process; in a leaf the policies and constraints of CAs say

@@ -96,6 +96,13 @@ def test_openssl_opens_each_kind_of_key_and_size(kind: str, size: int, tmp_path:
     assert opened_by_openssl(encrypted(body, recipient(kind)), recipient(kind), tmp_path) == body
 
 
+@pytest.mark.parametrize("kind", ["bp256", "bp384", "bp512"])
+@pytest.mark.parametrize("size", [0, 1, 100_000])
+def test_openssl_opens_brainpool(kind: str, size: int, tmp_path: Path) -> None:
+    body = os.urandom(size)
+    assert opened_by_openssl(encrypted(body, recipient(kind)), recipient(kind), tmp_path) == body
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("size", [0, 1, 16, 100_000])
 def test_openssl_opens_aes_gcm(kind: str, size: int, tmp_path: Path) -> None:
