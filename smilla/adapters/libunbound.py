@@ -47,6 +47,8 @@ _RCODES = {1: "FORMERR", 2: "SERVFAIL", 4: "NOTIMP", 5: "REFUSED"}
 # "test." would be answered by NXDOMAIN as RFC 6761 asks, but laboratories sign it.  Without the infra options a
 # forwarder that stays silent about one domain is given up for all others too, for up to 20 s.  A library has 16 ports
 # and 2 TCP connections to ask with unless it is told otherwise: 16 silent questions would hold up all that follow.
+# A datagram that comes later than expected (50 ms from a near forwarder) is asked for again after a time that every
+# silent question has doubled, hence the least of a second.
 _CONFIGURATION = """\
 server:
   module-config: "validator iterator"
@@ -54,6 +56,7 @@ server:
   do-not-query-localhost: no
   infra-keep-probing: yes
   infra-host-ttl: 0
+  infra-cache-min-rtt: 1000
   outgoing-range: 512
   num-queries-per-thread: 512
   outgoing-num-tcp: 32

@@ -99,7 +99,7 @@ class LoopbackResolver:
                 thread = threading.Thread(target=_run, args=(self._loop,), name="resolver", daemon=True)
                 thread.start()
                 # At the end of the process, and when a reload has put another resolver in this one's place.
-                weakref.finalize(self, _end, self._loop, thread, self._pid)
+                weakref.finalize(self, _end, self._loop, thread, self._pid, self._servers)
             return self._loop
 
     async def _answer(self, owner: str, rdtype: int) -> DNSAnswer:
@@ -142,18 +142,21 @@ def _run(loop: asyncio.AbstractEventLoop) -> None:
     loop.close()
 
 
-def _end(loop: asyncio.AbstractEventLoop, thread: threading.Thread, pid: int) -> None:
-    """Cancels what is under way and ends the thread; in a forked child nothing, since both are the parent's."""
+def _end(loop: asyncio.AbstractEventLoop, thread: threading.Thread, pid: int, _: list[_Server]) -> None:
+    """Cancels what is under way and ends the thread; in a forked child nothing, since both are the parent's.
+
+    Whoever holds this call's arguments keeps the connections: asyncio refers to their readers weakly only, so they
+    and their tasks would be collected before they are cancelled.
+    """
     if pid != os.getpid():
         return
 
     async def cancel() -> None:
-        tasks = asyncio.all_tasks(loop) - {asyncio.current_task()}
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=0.5)
-        loop.stop()
+        while tasks := asyncio.all_tasks(loop) - {asyncio.current_task()}:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+        loop.call_soon(loop.stop)
 
     asyncio.run_coroutine_threadsafe(cancel(), loop)
     if thread is not threading.current_thread():

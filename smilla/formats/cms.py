@@ -1,7 +1,8 @@
 """The outer structure of CMS enveloped data (RFC 5652, RFC 5083), judged as it arrives.
 
 Takes BER as well as DER, since clients that write S/MIME in one pass use indefinite lengths; holds one block at
-a time, and needs time in proportion to the octets.
+a time, and needs time in proportion to the octets, little for each.  Whatever could hold a letter beside the ciphertext
+is bounded and looked at: ``Ciphertext`` knows text from ciphertext, for OpenPGP too.
 """
 
 from __future__ import annotations
@@ -11,13 +12,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from smilla.errors import ParseError
+from smilla.formats.ciphertext import LONGEST_RUN, Ciphertext, FaultError, check_ciphertext, has_run, is_mostly_text
 from smilla.formats.der import INTEGER, OCTET_STRING, OID, SEQUENCE, SET, dotted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 _NO_LIMIT = 1 << 62
 _MAX_DEPTH = 16  # real messages nest their elements six deep
+# Each element costs microseconds.  A recipient has five; a segment of ciphertext has a thousand octets or so.
+_MAX_ELEMENTS = 20_000
+_LEAST_SEGMENT = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +42,8 @@ class _Stream:
         self._block = b""
         self._at = 0
         self.position = 0
+        self._elements = 0
+        self._in_strings = 0
 
     def _left(self) -> int:
         while self._at == len(self._block):
@@ -46,9 +53,10 @@ class _Stream:
             self._block, self._at = block, 0
         return len(self._block) - self._at
 
-    def at_end(self) -> bool:
-        """True when no octet follows."""
-        return self._left() == 0
+    def rest(self) -> Iterator[bytes]:
+        """All that follows, as it lies in the blocks."""
+        while left := self._left():
+            yield from self.pieces(left)
 
     def pieces(self, length: int) -> Iterator[bytes]:
         """The next ``length`` octets as they lie in the blocks."""
@@ -68,6 +76,9 @@ class _Stream:
 
     def open(self, parent: _Element) -> _Element:
         """Reads the header of the next element."""
+        self._elements += 1
+        if self._elements > _MAX_ELEMENTS + self._in_strings // _LEAST_SEGMENT:
+            raise FaultError("too_complex", f"too complex: {self._elements} elements before octet {self.position}")
         tag, first = self.take(2)
         if tag & 0x1F == 0x1F:
             raise ParseError(f"a tag number above 30 before octet {self.position}")
@@ -95,20 +106,23 @@ class _Stream:
         while self.more(element):
             yield self.open(element)
 
-    def skip(self, element: _Element, depth: int = 0) -> None:
-        """Passes over the content."""
+    def octets(self, element: _Element, most: int, depth: int = 0) -> bytes:
+        """The content of a field that is small in real messages, without headers where it has no definite length."""
         if element.definite:
-            for _ in self.pieces(element.limit - self.position):
-                pass
-            return
+            if element.limit - self.position > most:
+                raise ParseError(f"a field that is too long before octet {self.position}")
+            return self.take(element.limit - self.position)
         if depth == _MAX_DEPTH:
             raise ParseError("the elements are nested too deep")
+        found = b""
         for child in self.children(element):
-            self.skip(child, depth + 1)
+            found += self.octets(child, most - len(found), depth + 1)
+        return found
 
     def string(self, element: _Element, depth: int = 0) -> Iterator[bytes]:
         """The octets of an OCTET STRING, also of one in segments (X.690 section 8.7.3)."""
         if not element.tag & 0x20:
+            self._in_strings += element.limit - self.position
             yield from self.pieces(element.limit - self.position)
             return
         if depth == _MAX_DEPTH:
@@ -164,7 +178,10 @@ _TRAILING_FIELDS = {
     ENVELOPED_DATA: re.compile(rb"\xa1?"),
     AUTH_ENVELOPED_DATA: re.compile(rb"\xa1?\x04\xa2?"),
 }
+_ORIGINATOR_FIELDS = re.compile(rb"\xa0?\xa1?")  # certificates and revocation lists (section 6.1)
 _MAX_FIELDS = 8
+# Octets of a field: version; names, certificates and encrypted keys; the parameters of a cipher; attributes and MAC.
+_MAX_VERSION, _MAX_FIELD, _MAX_PARAMETERS, _MAX_ATTRIBUTES = 4, 16 * 1024, 256, 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,12 +199,14 @@ def is_enveloped(blocks: Iterable[bytes]) -> EnvelopedCheck:
     """Judges a ContentInfo (RFC 5652 section 3) in DER or BER by its whole outer structure, in one pass.
 
     Encrypted is only what is EnvelopedData or AuthEnvelopedData from the first octet to the last, for at least one
-    recipient, under a cipher that is known as one, with the ciphertext present and not readable; white space may
-    follow.  ``blocks`` are decoded octets in pieces of any length.  Raises nothing of its own.
+    recipient, under a cipher that is known as one, with the ciphertext present and not readable, and no letter in the
+    fields around it; white space may follow.  ``blocks`` are decoded octets in pieces of any length.  Raises nothing.
     """
     check = _Envelope(blocks)
     try:
         check.content_info()
+    except FaultError as error:
+        return EnvelopedCheck(False, error.word, str(error), check.content_type)
     except ParseError as error:
         return EnvelopedCheck(False, check.fault, str(error), check.content_type)
     name = "enveloped-data" if check.content_type == ENVELOPED_DATA else "authEnveloped-data"
@@ -195,7 +214,7 @@ def is_enveloped(blocks: Iterable[bytes]) -> EnvelopedCheck:
 
 
 class _Envelope:
-    """The grammar, top down; ``fault`` is the code for the ParseError that ends it."""
+    """The grammar, top down; ``fault`` is the code for a ParseError that has none of its own."""
 
     def __init__(self, blocks: Iterable[bytes]) -> None:
         self._stream = _Stream(blocks)
@@ -206,8 +225,8 @@ class _Envelope:
         outer = self._expect(_Element(0, _NO_LIMIT, definite=True), SEQUENCE)
         self.content_type = self._oid(outer)
         if self.content_type not in _TRAILING_FIELDS:
-            self.fault = "not_enveloped"
-            raise ParseError(f"{_OTHER_CONTENT.get(self.content_type, 'content of another type')}, not encrypted")
+            what = _OTHER_CONTENT.get(self.content_type, "content of another type")
+            raise FaultError("not_enveloped", f"{what}, not encrypted")
         self.fault = "malformed"
         explicit = self._expect(outer, 0xA0)
         self._enveloped_data(self._expect(explicit, SEQUENCE))
@@ -216,21 +235,22 @@ class _Envelope:
         self._nothing_but_space()
 
     def _enveloped_data(self, data: _Element) -> None:
-        self._stream.skip(self._expect(data, INTEGER))
+        self._stream.octets(self._expect(data, INTEGER), _MAX_VERSION)
         recipients = self._expect(data, SET, 0xA0)
         if recipients.tag == 0xA0:  # OriginatorInfo
-            self._stream.skip(recipients)
+            if not _ORIGINATOR_FIELDS.fullmatch(self._tags(recipients, _MAX_FIELD, _check_field)):
+                raise ParseError("the originator info has no such form")
             recipients = self._expect(data, SET)
         self._recipients(recipients)
         self._encrypted_content(self._expect(data, SEQUENCE))
-        if not _TRAILING_FIELDS[self.content_type].fullmatch(self._tags(data)):
+        if not _TRAILING_FIELDS[self.content_type].fullmatch(self._tags(data, _MAX_ATTRIBUTES, _check_attributes)):
             raise ParseError("the fields after the encrypted content are not those of enveloped data")
 
     def _recipients(self, recipients: _Element) -> None:
         count = 0
         for recipient in self._stream.children(recipients):
             fields = _RECIPIENT_FIELDS.get(recipient.tag)
-            if fields is None or not fields.fullmatch(self._tags(recipient)):
+            if fields is None or not fields.fullmatch(self._tags(recipient, _MAX_FIELD, _check_field)):
                 raise ParseError(f"recipient info {count + 1} has no such form")
             count += 1
         if not count:
@@ -240,30 +260,25 @@ class _Envelope:
         self._oid(info)
         algorithm = self._expect(info, SEQUENCE)
         cipher = self._oid(algorithm)
-        if len(self._tags(algorithm)) > 1:
+        if len(self._tags(algorithm, _MAX_PARAMETERS, _check_attributes)) > 1:
             raise ParseError("the cipher has more than one parameter")
         if not _CIPHERS.match(cipher):
-            self.fault = "unknown_cipher"
-            raise ParseError(f"{cipher} is not known as a cipher")
+            raise FaultError("unknown_cipher", f"{cipher} is not known as a cipher")
         if not self._stream.more(info):
-            self.fault = "no_content"
-            raise ParseError("the ciphertext is not in the message")
+            raise FaultError("no_content", "the ciphertext is not in the message")
         self._ciphertext(self._expect(info, 0x80, 0xA0), _CBC_BLOCK.get(cipher, 1))
         self._close(info)
 
     def _ciphertext(self, content: _Element, block: int) -> None:
-        size, sample = 0, b""
+        size, ciphertext = 0, Ciphertext()
         for piece in self._stream.string(content):
-            if len(sample) < 1024:
-                sample += piece[: 1024 - len(sample)]
+            ciphertext.feed(piece)
             size += len(piece)
+        ciphertext.finish()
         if size % block:
             raise ParseError(f"the ciphertext of {size} octets is not a multiple of the cipher's block")
         if not size and block > 1:
             raise ParseError("the ciphertext is empty")
-        if _is_text(sample):
-            self.fault = "readable"
-            raise ParseError("what should be ciphertext is readable text")
 
     def _expect(self, parent: _Element, *tags: int) -> _Element:
         child = self._stream.open(parent) if self._stream.more(parent) else None
@@ -279,25 +294,32 @@ class _Envelope:
         element = self._expect(parent, OID)
         return dotted(self._stream.take(min(element.limit - self._stream.position, 65)))
 
-    def _tags(self, element: _Element) -> bytes:
+    def _tags(self, element: _Element, most: int, check: Callable[[int, bytes], None]) -> bytes:
+        """The tags of the fields within, each of at most ``most`` octets, which ``check`` may object to."""
         tags = bytearray()
         for child in self._stream.children(element):
             if len(tags) == _MAX_FIELDS:
                 raise ParseError(f"a field too many before octet {self._stream.position}")
-            self._stream.skip(child)
+            check(child.tag, self._stream.octets(child, most))
             tags.append(child.tag)
         return bytes(tags)
 
     def _nothing_but_space(self) -> None:
-        while not self._stream.at_end():
-            if self._stream.take(1) not in b"\r\n\t ":
-                raise ParseError(f"octets follow the end of the data at octet {self._stream.position - 1}")
+        for piece in self._stream.rest():
+            if after := piece.lstrip(b"\r\n\t "):
+                raise ParseError(f"octets follow the end of the data at octet {self._stream.position - len(after)}")
 
 
-def _is_text(sample: bytes) -> bool:
-    """Ciphertext has as many octets above 127 as below; text in any charset has few, or hardly anything else.
+def _check_field(tag: int, content: bytes) -> None:
+    """A field of a recipient info or of the originator: an encrypted key, or names and numbers, which may hold words
+    but no letter.  No word in a real name is as long as the longest run, no certificate has as many letters."""
+    if tag & ~0x20 == OCTET_STRING:
+        check_ciphertext(content)
+    elif has_run(content, LONGEST_RUN) or (len(content) >= 1024 and is_mostly_text(content)):
+        raise FaultError("readable", "a field of a recipient or the originator is readable text")
 
-    Ciphertext is seven standard deviations away from that once in 10**11 samples, and then is encrypted again.
-    """
-    high = len(sample.translate(None, bytes(range(128))))
-    return (2 * high - len(sample)) ** 2 > 49 * len(sample)
+
+def _check_attributes(_tag: int, content: bytes) -> None:
+    """Attributes and parameters are object identifiers, numbers and times."""
+    if has_run(content, 32) or (len(content) >= 64 and is_mostly_text(content)):
+        raise FaultError("readable", "an attribute or parameter is readable text")

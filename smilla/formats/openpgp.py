@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from smilla.errors import ParseError
 from smilla.formats.armour import MESSAGE, ArmourReader
+from smilla.formats.ciphertext import Ciphertext, check_ciphertext
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -161,7 +162,7 @@ class EncryptedMessageReader:
         self._left: int | None = 0
         self._start = b""
         self._octets = 0
-        self._seven_bit = 0
+        self._ciphertext = Ciphertext()
 
     @property
     def description(self) -> str:
@@ -234,7 +235,7 @@ class EncryptedMessageReader:
     def _inside(self) -> bool:
         taken = self._take(self._left)
         self._octets += len(taken)
-        self._seven_bit += len(taken.translate(None, _HIGH))
+        self._ciphertext.feed(taken)
         if not self.container:
             self._look_at_start(taken)
         if self._left is not None:
@@ -273,9 +274,7 @@ class EncryptedMessageReader:
     def _close_container(self) -> None:
         if self._octets < _LEAST[self._header.tag] or not self.container:
             raise ParseError("too little encrypted data to be a message")
-        # Ciphertext has bit 7 set in every second octet; seven of eight without it is text (by chance: < 1 in 10**7).
-        if self._seven_bit * 8 >= self._octets * 7:
-            raise ParseError("the encrypted data looks like readable text")
+        self._ciphertext.finish()
         self._step = self._end
 
     def _end(self) -> bool:
@@ -284,7 +283,6 @@ class EncryptedMessageReader:
         return False
 
 
-_HIGH = bytes(range(128, 256))
 # SED: the CFB prefix of an 8-octet block cipher and a literal packet; SEIPD: version and 22 octets of modification
 # detection more; AEAD: four octets of header, nonce, a tag for the chunk and one for all.
 _LEAST = {SED: 18, SEIPD: 41, AEAD: 52}
@@ -301,6 +299,10 @@ def _check_container(tag: int, start: bytes) -> None:
         raise ParseError("AEAD data of an unknown version or algorithm")
 
 
+# Session keys of RSA, ElGamal and ML-KEM are long enough for a letter, and are all but random.
+_READABLE_SIZE = 256
+
+
 def _check_pkesk(body: bytes) -> None:
     """A public-key encrypted session key (RFC 9580 section 5.1) whose fields fill it exactly."""
     if body[:1] == b"\x03":
@@ -312,6 +314,8 @@ def _check_pkesk(body: bytes) -> None:
     if len(body) <= head:
         raise ParseError("an encrypted session key is cut off")
     algorithm, fields = body[head], body[head + 1 :]
+    if len(fields) >= _READABLE_SIZE:
+        check_ciphertext(fields)
     if not _session_key_fits(algorithm, fields):
         raise ParseError(f"an encrypted session key that does not fit its algorithm {algorithm}")
 

@@ -12,7 +12,6 @@ import base64
 import hashlib
 import re
 import threading
-import warnings
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from itertools import islice
@@ -64,10 +63,6 @@ UNREADABLE = (
     x509.DuplicateExtension,
     x509.UnsupportedGeneralNameType,
 )
-
-# Serial numbers that are zero or negative are against RFC 5280 section 4.1.2.2, which asks to bear with them; a
-# stranger's certificate is no reason for a line on stderr.
-warnings.filterwarnings("ignore", message="Parsed a serial number", category=CryptographyDeprecationWarning)
 
 _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
 

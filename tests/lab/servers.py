@@ -43,6 +43,7 @@ class MisbehavingServer:
         self._tcp = tcp
         self._sockets: list[socket.socket] = []
         self._connections: set[socket.socket] = set()
+        self._reader: threading.Thread | None = None
 
     @property
     def name(self) -> str:
@@ -65,7 +66,8 @@ class MisbehavingServer:
         datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         datagrams.bind((LOOPBACK, self.port))
         self._sockets = [datagrams]
-        threading.Thread(target=self._serve_udp, args=(datagrams,), daemon=True).start()
+        self._reader = threading.Thread(target=self._serve_udp, args=(datagrams,), daemon=True)
+        self._reader.start()
         if self._tcp:
             listener = socket.create_server((LOOPBACK, self.port), backlog=64)
             self._sockets.append(listener)
@@ -78,6 +80,8 @@ class MisbehavingServer:
             with contextlib.suppress(OSError):
                 open_socket.shutdown(socket.SHUT_RDWR)
             open_socket.close()
+        if self._sockets and self._reader is not None:
+            self._reader.join(5)  # the kernel keeps the port while somebody reads from it
         self._sockets = []
         self._connections = set()
 

@@ -71,12 +71,12 @@ def test_messages_of_sequoia_for_version_4_and_6_and_for_passwords_are_encrypted
         assert check(raw)
 
 
-_RSA = packet(1, b"\x03" + KEY_ID + b"\x01" + mpi(1 << 2047 | 1))
-_ELGAMAL = packet(1, b"\x03" + KEY_ID + b"\x10" + mpi(12345) + mpi(1 << 2047))
+_RSA = packet(1, b"\x03" + KEY_ID + b"\x01" + mpi(b"\xff" + os.urandom(255)))
+_ELGAMAL = packet(1, b"\x03" + KEY_ID + b"\x10" + mpi(12345) + mpi(b"\xff" + os.urandom(255)))
 _X25519 = packet(1, b"\x03" + KEY_ID + b"\x19" + bytes(32) + b"\x29\x09" + bytes(40))
 _X448_V6 = packet(1, b"\x06\x21\x06" + bytes(32) + b"\x1a" + bytes(56) + b"\x28" + bytes(40))
 _HIDDEN_V6 = packet(1, b"\x06\x00" + b"\x19" + bytes(32) + b"\x28" + bytes(40))
-_ML_KEM = packet(1, b"\x06\x21\x06" + bytes(32) + b"\x23" + bytes(32 + 1088) + b"\x28" + bytes(40))
+_ML_KEM = packet(1, b"\x06\x21\x06" + bytes(32) + b"\x23" + os.urandom(32 + 1088) + b"\x28" + bytes(40))
 _SKESK = packet(3, b"\x04\x09\x03\x08" + bytes(8) + b"\xff")
 
 
@@ -212,6 +212,8 @@ def test_anything_but_session_keys_and_one_container_is_not_encrypted(data: byte
         b"\x03" + KEY_ID + b"\x19" + bytes(32),
         b"\x06\x07" + bytes(7) + ECDH,
         b"meet at noon, at the usual place",
+        b"\x03" + KEY_ID + b"\x01" + mpi(b"Dear Bob, here is what nobody else may read. " * 20),
+        b"\x03" + KEY_ID + b"\x01" + mpi(b"\xc8 meet\xc9 noon" * 80),
     ],
 )
 def test_nonsense_session_key_is_not_encrypted(body: bytes) -> None:
@@ -244,6 +246,27 @@ def test_nonsense_passphrase_session_key_is_not_encrypted(body: bytes) -> None:
 )
 def test_container_that_holds_no_ciphertext_is_not_encrypted(container: bytes) -> None:
     assert not shown(PKESK + container)
+
+
+_TEXT = b"Dear Bob, here is what nobody else may read, since it is a secret between the two of us. " * 20
+
+
+@pytest.mark.parametrize("every", [2, 3, 7, 8, 9])
+def test_container_of_text_with_other_octets_strewn_in_is_not_encrypted(every: int) -> None:
+    step = every - 1
+    strewn = b"".join(b"\xc8" + _TEXT[at : at + step] for at in range(0, len(_TEXT), step))
+    for container in (packet(18, b"\x01" + strewn), packet(9, strewn), packet(20, b"\x01\x09\x02\x10" + strewn)):
+        assert not shown(PKESK + container)
+
+
+@pytest.mark.parametrize("before", [0, 1000, 5000, 60_000])
+def test_container_with_text_among_the_ciphertext_is_not_encrypted(before: int) -> None:
+    start, end = os.urandom(before), os.urandom(100_000)
+    assert shown(PKESK + packet(18, b"\x01" + start + end))
+    assert not shown(PKESK + packet(18, b"\x01" + start + _TEXT + end))
+    assert not shown(PKESK + packet(18, b"\x01" + start + end + _TEXT[:150]))
+    parts = b"\xd2\xf0\x01" + os.urandom(65535) + b"\xea" + _TEXT[:1024] + b"\x40" + os.urandom(64)
+    assert not shown(PKESK + parts)
 
 
 @settings(max_examples=300, deadline=None)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from datetime import UTC, datetime
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smilla.address import parse
 from smilla.formats.openpgp import packets
+from smilla.formats.openpgp_keys import Key, Signature
 from smilla.model import Assessment, Candidate, DNSSECStatus, Format, PGPKey
-from smilla.validity import pgp
+from smilla.validity import pgp, pgp_certificate, pgp_signatures
 from tests.openpgp_maker import (
     FLAGS_CERTIFY,
     FLAGS_ENCRYPT,
@@ -727,3 +731,81 @@ def test_record_made_to_be_slow_is_judged_in_a_second(raw: bytes) -> None:
     found = judged(raw)
     assert found.key is None or raw.startswith(START + NAMED)
     assert time.process_time() - started < 1
+
+
+def rsa_with_signatures(bits: int, exponent: int, count: int) -> bytes:
+    """A key with that many self-signatures that look right until the number is raised to the exponent."""
+    main = secret("rsa2048", MADE)
+    main = Secret(1, mpi(1 << (bits - 1) | 12345) + mpi(exponent), MADE, 4, main.private)
+    return packet(6, main.body) + user_id(main, ALICE, MADE) + signature(main, 0x13, named(main), MADE) * count
+
+
+def named(main: Secret) -> bytes:
+    return main.signed + b"\xb4" + len(ALICE).to_bytes(4, "big") + ALICE.encode()
+
+
+@pytest.mark.parametrize(
+    ("bits", "exponent", "code"),
+    [
+        (8192, 65537, "bad_signature"),
+        (8192, (1 << 32) - 1, "bad_signature"),
+        (8193, 65537, "unsupported_signature"),
+        (16384, (1 << 64) - 1, "unsupported_signature"),
+        (2048, (1 << 32) + 1, "unsupported_signature"),
+    ],
+)
+def test_rsa_of_an_unheard_of_size_is_not_calculated_with(
+    bits: int, exponent: int, code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calculated = []
+    numbers = rsa.RSAPublicNumbers
+
+    def counted(e: int, n: int) -> rsa.RSAPublicNumbers:
+        calculated.append(n)
+        return numbers(e, n)
+
+    monkeypatch.setattr(rsa, "RSAPublicNumbers", counted)
+    found = judged(rsa_with_signatures(bits, exponent, 3))
+    assert found.key is None
+    assert code in codes(found)
+    assert bool(calculated) == (code == "bad_signature")
+
+
+def test_no_more_than_a_hundred_signatures_are_verified(monkeypatch: pytest.MonkeyPatch) -> None:
+    verified = []
+
+    def counted(signed: Signature, signer: Key, octets: bytes) -> pgp_signatures.Verdict:
+        verified.append(signed)
+        return pgp_signatures.verify(signed, signer, octets)
+
+    monkeypatch.setattr(pgp_certificate, "verify", counted)
+    assert codes(judged(rsa_with_signatures(2048, 65537, 490))) == ["too_complex"]
+    assert len(verified) == 100
+    del verified[:]
+    newer = b"".join(signature(PRIMARY, 0x13, named(PRIMARY), LATER + n, spoil=True) for n in range(98))
+    assert codes(judged(START + NAMED + newer + BOUND)) == ["usable"]
+    assert len(verified) == 100
+
+
+_STRANGERS = """
+from datetime import UTC, datetime
+import smilla.lookup
+from smilla.address import parse
+from smilla.model import Candidate, DNSSECStatus, Format
+from smilla.validity import x509
+from tests.certificates import make_certificate
+
+_, raw = make_certificate("p256", email="hugh@example.org", serial=5)
+raw = raw.replace(b"\\x55\\x04\\x03", b"\\x55\\x04\\x06")  # the common name as a country of four letters
+raw = raw.replace(b"\\x02\\x01\\x05", b"\\x02\\x01\\xf5")  # a negative serial number
+candidate = Candidate("directory", "x", Format.SMIME, raw, DNSSECStatus.SECURE)
+print(x509.assess(candidate, parse("hugh@example.org"), datetime(2026, 11, 20, tzinfo=UTC), require_address=True).facts)
+"""
+
+
+def test_a_strangers_key_or_certificate_warns_nobody_on_stderr() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-W", "default", "-c", _STRANGERS], capture_output=True, text=True, check=True
+    )
+    assert "C=Hugh" in ran.stdout
+    assert ran.stderr == ""
