@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import grp
 import ipaddress
+import pwd
 import re
 import tomllib
 from dataclasses import dataclass, field
@@ -403,10 +405,28 @@ class _Reader:
                 )
         if "directory" in config.keys.sources and not Path(config.keys.directory or "/nonexistent").is_dir():
             self._fault("directory", "keys", f'is "{config.keys.directory}", which is no folder, but is among sources')
+        self._check_socket(config.milter)
         if config.smime.ca_file and not Path(config.smime.ca_file).is_file():
             self._fault("ca_file", "smime", f'is "{config.smime.ca_file}", which is no file')
         if config.smime.crl_file and not Path(config.smime.crl_file).is_file():
             self._fault("crl_file", "smime", f'is "{config.smime.crl_file}", which is no file')
+
+    def _check_socket(self, options: MilterOptions) -> None:
+        """What only this machine knows: users, groups, and how long a path may be."""
+        for name, known in (("user", pwd.getpwnam), ("socket_group", grp.getgrnam)):
+            try:
+                value = getattr(options, name)
+                _ = known(value) if value else None
+            except KeyError:
+                self._fault(name, "milter", f'is "{value}", which this machine does not know; useradd --system {value}')
+        path = options.socket.partition(":")[2]
+        if options.socket.startswith(("unix:", "local:")) and len(path.encode()) > _path_limit():
+            self._fault("socket", "milter", f"has a path of {len(path.encode())} octets; at most {_path_limit()} do")
+
+
+def _path_limit() -> int:
+    """Octets that a UNIX socket's path may have (unix(7)), less those of the private name it gets at first."""
+    return 107 - len("..") - len(str(2**22))
 
 
 def nameserver(text: str) -> tuple[ipaddress.IPv4Address | ipaddress.IPv6Address, int]:

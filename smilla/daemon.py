@@ -30,6 +30,7 @@ _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
 _FIXED_OPTIONS = ("socket", "workers", "timeout_s", "user", "socket_group", "socket_mode")
 _GRACE_S = 0.2  # between the last answer of a draining worker and its end, so that libmilter can send it
 _HEALTHY_S = 60.0
+_PROBE_EVERY_S = 240.0  # more often than a proof lasts, so that no message has to wait for one
 _LONGEST_WAIT_S = 30.0
 
 
@@ -202,10 +203,21 @@ def _work(runtime: milter.Runtime, control: int) -> NoReturn:
     try:
         service = milter.Service(runtime)
         threading.Thread(target=_obey, args=(service, control), name="control", daemon=True).start()
+        threading.Thread(target=_probe, args=(service,), name="probe", daemon=True).start()
         milter.serve(service)
     except BaseException:
         log.internal_error("", "worker")
     os._exit(1)
+
+
+def _probe(service: milter.Service) -> NoReturn:
+    """At the start and every few minutes: does the resolver still prove that it validates?  Mail does not wait for
+    this; where it does not, what comes without the AD bit is not believed, and the resolver's adapter logs it."""
+    while True:
+        runtime = service.runtime
+        if set(runtime.config.keys.sources) != {"directory"}:
+            runtime.ports.probe(runtime.config.dns.timeout_s)
+        time.sleep(_PROBE_EVERY_S)
 
 
 def _obey(service: milter.Service, control: int) -> None:

@@ -13,6 +13,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -104,20 +105,34 @@ def undecided(queue_id: str, recipients: Iterable[str]) -> None:
         _event(logging.WARNING, "deferred", queue_id, rcpt=recipient, reason="internal")
 
 
-def message_done(queue_id: str, outcome: Outcome, reply: str, size: int, elapsed_ms: int) -> None:
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the ``message`` event tells besides the outcome; ``would`` is the reply that observing held back."""
+
+    sender: str
+    reply: str
+    would: str
+    reason: str
+    size: int
+    ms: int
+
+
+def message_done(queue_id: str, outcome: Outcome, facts: Facts) -> None:
     """The message as a whole: how it was handed back and how long that took."""
     _event(
         logging.INFO,
         "message",
         queue_id,
+        **{"from": facts.sender or "<>"},
         kind=outcome.classification.kind.value,
         direction=outcome.direction,
         rcpts=len(outcome.decisions),
         copies=len(outcome.copies),
-        reply=reply,
-        reason=outcome.reason.code,
-        size=size,
-        ms=elapsed_ms,
+        reply=facts.reply,
+        would=facts.would,
+        reason=facts.reason,
+        size=facts.size,
+        ms=facts.ms,
     )
 
 

@@ -75,8 +75,11 @@ class OpenPGPEngine(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """Everything outside, handed to ``pipeline.process``; ``raw_trust_store`` is the PEM of [smime] ca_file,
-    ``raw_crls`` what [smime] crl_file holds."""
+    """Everything outside, handed to ``pipeline.process``.
+
+    ``raw_trust_store`` is the PEM of [smime] ca_file, ``raw_crls`` the octets of crl_file.  ``probe(timeout_s)`` asks
+    every nameserver for something known to be signed: pairs of its name and what is wrong, "" where it validates.
+    """
 
     clock: Clock
     resolver: Resolver
@@ -84,3 +87,4 @@ class Ports:
     openpgp: OpenPGPEngine
     raw_trust_store: bytes = b""
     raw_crls: bytes = b""
+    probe: Callable[[float], list[tuple[str, str]]] = lambda _: []

@@ -19,11 +19,13 @@ from smilla.validity import x509
 
 def make_ports(config: Config) -> Ports:
     """Ports that live as long as the configuration.  Raises ConfigError or EngineMissing."""
+    resolver = make_resolver(config)
     return Ports(
         clock=SystemClock(),
-        resolver=CachingResolver(make_resolver(config), config.dns),
+        resolver=CachingResolver(resolver, config.dns),
         folder=KeyDirectory(config.keys.directory),
-        openpgp=openpgp.engine(config.openpgp.engine),
+        openpgp=openpgp.NoEngine() if config.keys.sources == ("smimea",) else openpgp.engine(config.openpgp.engine),
+        probe=resolver.probe,
         raw_trust_store=_read("ca_file", config.smime.ca_file, x509.load_trust_store),
         raw_crls=_read("crl_file", config.smime.crl_file, x509.RevocationLists.load),
     )

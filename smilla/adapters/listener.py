@@ -35,6 +35,8 @@ class UnixPath:
         """What libmilter is to open.  Raises SmillaError where the folder is missing or somebody listens there."""
         if not self._path.parent.is_dir():
             raise SmillaError(f"{self._path.parent}: no such folder for the socket; create it for smilla's user")
+        if self._path.is_symlink() or (self._path.exists() and not self._path.is_socket()):
+            raise SmillaError(f"{self._path}: is there already and is no socket; move it away or choose another path")
         if is_listening(self._path):
             raise SmillaError(f"{self._path}: another process listens there; stop it first")
         with contextlib.suppress(FileNotFoundError):
@@ -53,10 +55,14 @@ class UnixPath:
             self._temporary.chmod(int(mode, 8))
             self._inode = found.st_ino
             self._temporary.rename(self._path)
-        except KeyError as error:
-            raise SmillaError(f"[milter] socket_group or user: there is no {error.args[0]}") from error
-        except OSError as error:
-            raise SmillaError(f"{self._path}: {error.strerror}") from error
+        except (KeyError, OSError) as error:
+            with contextlib.suppress(OSError):
+                self._temporary.unlink()
+            what = error.strerror if isinstance(error, OSError) else error.args[0]
+            raise SmillaError(
+                f"{self._path}: [milter] socket_group = {group!r}, user = {user!r}: {what}; who is not root must be a "
+                "member of the group (systemd: SupplementaryGroups)"
+            ) from error
 
     def remove(self) -> None:
         """Unlinks the socket, unless another process has put its own there."""

@@ -168,7 +168,8 @@ class Connection(Milter.Base):
         config = self._runtime.config
         try:
             outcome = pipeline.process(session, self._runtime.ports, config)
-            answer = reply.for_outcome(outcome, config.policy.mixed, observe=config.observe)
+            live = reply.for_outcome(outcome, config.policy.mixed, observe=False)
+            answer = reply.for_outcome(outcome, config.policy.mixed, observe=True) if config.observe else live
             if answer.copy is not None:
                 self._apply(answer.copy.rewrite, session.message.headers)
             if answer.verb is reply.Verb.QUARANTINE:
@@ -178,7 +179,7 @@ class Connection(Milter.Base):
             raise
         if answer.code:
             self._say(answer)
-        self._log(session, outcome, answer, config.observe)
+        self._log(session, outcome, live, config.observe)
         return int(_VERBS[answer.verb])
 
     def _apply(self, rewrite: Rewrite, headers: tuple[Header, ...]) -> None:
@@ -195,8 +196,9 @@ class Connection(Milter.Base):
         for name, value in rewrite.added:
             self.addheader(name, space + value.replace("\r\n", "\n"))
 
-    def _log(self, session: Session, outcome: Outcome, answer: reply.Reply, observe: bool) -> None:
-        override = _override(answer, outcome)
+    def _log(self, session: Session, outcome: Outcome, live: reply.Reply, observe: bool) -> None:
+        """What is done, or, while observing, what would be done: the lines are the same."""
+        override = _override(live, outcome)
         for decision in outcome.decisions:
             for finding in decision.lookup.findings if decision.lookup else ():
                 if finding.verdict.value in ("bogus", "unreachable", "unusable_key"):
@@ -206,15 +208,11 @@ class Connection(Milter.Base):
             if override and decision.action is not override[0]:
                 action, reason = override
             log.recipient_decided(session.queue_id, decision, action, reason, observed=observe)
+        code = override[1].code if override and not outcome.culprits else outcome.reason.code
         elapsed_ms = round((time.monotonic() - self._began_at) * 1000)
-        log.message_done(session.queue_id, outcome, answer.line, session.message.body.size, elapsed_ms)
-
-    def failed_outside(self) -> None:
-        """An exception, now being handled, kept a step from its callback: the message has failed, and where none had
-        begun, who the client is (hence the direction) remains unknown for all that follow."""
-        self._failed = True
-        self._lost_client = self._lost_client or self._session is None
-        log.internal_error(self._session.queue_id if self._session else "", "pymilter")
+        told = ("accept", live.line) if observe else (live.line, "")
+        facts = log.Facts(session.sender, *told, code, session.message.body.size, elapsed_ms)
+        log.message_done(session.queue_id, outcome, facts)
 
     def _guarded(self, where: str) -> _Guard:
         return _Guard(self, where)
@@ -336,7 +334,10 @@ def listen(path_or_inet: str, timeout_s: int) -> None:
         )
         milter.opensocket(True)
     except milter.error as error:
-        raise SmillaError(f"the socket {path_or_inet} cannot be opened ({error})") from error
+        raise SmillaError(
+            f"the socket {path_or_inet} cannot be opened ({error}): is the port taken, the address of another machine, "
+            "or the folder not writable for smilla?"
+        ) from error
 
 
 def serve(service: Service) -> None:

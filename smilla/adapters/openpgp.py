@@ -29,11 +29,21 @@ def engine(name: str) -> OpenPGPEngine:
     return _auto()
 
 
+class NoEngine:
+    """Where no source can name an OpenPGP key, none has to be installed."""
+
+    name = "none"
+
+    def encrypt(self, content: Iterable[bytes], keys: Sequence[PGPKey]) -> Iterator[bytes]:
+        """Raises EncryptionError."""
+        raise EncryptionError("no OpenPGP engine was asked for, since no source has OpenPGP keys")
+
+
 def _sequoia() -> SequoiaEngine:
     try:
         from smilla.adapters.sequoia import SequoiaEngine  # noqa: PLC0415 - it need not be installed
     except ImportError as error:
-        raise EngineMissing(f"pysequoia cannot be imported ({error}); pip install 'smilla[sequoia]'") from error
+        raise EngineMissing(f"pysequoia cannot be imported ({error}); pip install pysequoia") from error
     return SequoiaEngine()
 
 

@@ -243,19 +243,19 @@ class _Server:
         return self._doubt
 
     async def _exchange(self, query: dns.message.Message) -> dns.message.Message:
-        """Sends a query; where a kept connection fails, which the server may have closed meanwhile, once more on one
-        that was made since."""
-        began_at = time.monotonic()
+        """Sends a query; where a kept connection fails, which the server may have closed meanwhile, once more on a
+        younger one."""
+        connection = self._connection()
         try:
-            return await self._connection(made_since=float("-inf")).exchange(query)
+            return await connection.exchange(query)
         except (OSError, EOFError):
-            return await self._connection(made_since=began_at).exchange(query)
+            return await self._connection(connection).exchange(query)
 
-    def _connection(self, *, made_since: float) -> _Connection:
+    def _connection(self, failed: _Connection | None = None) -> _Connection:
         """The least busy connection, with a place on it taken for one question; a new one where all are full."""
         self._connections = [c for c in self._connections if not c.closed]
-        young = [c for c in self._connections if c.made_at >= made_since]
-        usable = min(young, key=lambda c: c.taken, default=None)
+        younger = [c for c in self._connections if failed is None or c.made_at > failed.made_at]
+        usable = min(younger, key=lambda c: c.taken, default=None)
         full = usable is not None and usable.taken >= _QUESTIONS_A_CONNECTION
         if usable is None or (full and len(self._connections) < _CONNECTIONS):
             usable = _Connection(self._host, self._port, self._lost)

@@ -14,4 +14,5 @@ def notify(state: str) -> None:
         return
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.connect(name.replace("@", "\0", 1) if name.startswith("@") else name)
-        sock.send(state.encode("ascii"))
+        # Whoever does not read must not hold up the parent, which has signals and workers to look after.
+        sock.send(state.encode("ascii"), socket.MSG_DONTWAIT)

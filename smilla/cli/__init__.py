@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import ipaddress
 import sys
 from collections.abc import Sequence
 
@@ -82,11 +83,18 @@ def _with_config(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     return parser
 
 
+def _ip(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no IP address") from error
+
+
 def _with_message(parser: argparse.ArgumentParser) -> None:
     _with_config(parser)
     parser.add_argument("--from", dest="sender", metavar="ADDR", required=True, help='envelope sender; "<>": null')
     parser.add_argument("--to", dest="recipients", metavar="ADDR", action="append", required=True, help="recipient")
-    parser.add_argument("--client-ip", metavar="IP", default="127.0.0.1", help="the client, for mode auto")
+    parser.add_argument("--client-ip", metavar="IP", type=_ip, default="127.0.0.1", help="the client, for mode auto")
     parser.add_argument("--authenticated-as", metavar="USER", default="", help="its user, for mode auto")
     parser.add_argument("message", metavar="MESSAGE", nargs="?", help="file; standard input where it is missing")
 

@@ -29,7 +29,9 @@ def run(options: argparse.Namespace) -> int:
 def _probe(settings: Config) -> int:
     """Tries what the filter will need, and says what fails and what to do about it."""
     log.silence()
-    problems = [*_resolver_problems(settings), *_socket_problems(settings), *_listener_problems(settings)]
+    problems = [*_resolver_problems(settings), *_socket_problems(settings)]
+    for problem in _listener_problems(settings):
+        say("warning", f"{problem} (re-injection is not there yet, so nothing needs it)")
     for problem in problems:
         say("error", problem)
     return EX_NO if problems else EX_OK
@@ -42,7 +44,7 @@ def _resolver_problems(settings: Config) -> list[str]:
     problems = []
     for name, problem in make_resolver(settings).probe(settings.dns.timeout_s):
         if problem:
-            problems.append(f"{name}: {problem}")
+            problems.append(f"{problem}" if name in problem else f"{name}: {problem}")
         else:
             print(f"{name}: validates ({settings.dns.probe})")
     return problems
@@ -56,8 +58,11 @@ def _socket_problems(settings: Config) -> list[str]:
     if listener.UnixPath.fits(socket):
         folder = Path(socket.partition(":")[2]).parent
         if not folder.is_dir():
-            return [f"socket {socket}: the folder {folder} does not exist"]
-        print(f"socket {socket}: free, nobody listens yet")
+            return [f"socket {socket}: no folder {folder}; create it (the systemd unit makes /run/smilla at its start)"]
+        path = Path(socket.partition(":")[2])
+        if path.is_symlink() or (path.exists() and not path.is_socket()):
+            return [f"socket {socket}: there is something else than a socket"]
+    print(f"socket {socket}: nobody listens yet")
     return []
 
 

@@ -11,8 +11,8 @@ from smilla.reply import Reply
 
 _VERDICTS = {
     KeyVerdict.USABLE: "a usable key",
-    KeyVerdict.BOGUS: "cannot be told now: the answer is bogus or indeterminate",
-    KeyVerdict.UNREACHABLE: "cannot be told now: no answer, or no current revocation list",
+    KeyVerdict.BOGUS: "cannot be told now, since nothing proves the answer",
+    KeyVerdict.UNREACHABLE: "cannot be told now",
     KeyVerdict.UNUSABLE_KEY: "a key that cannot be used",
     KeyVerdict.INSECURE: "a key that nothing proves",
     KeyVerdict.NO_KEY: "no key",

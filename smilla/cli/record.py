@@ -94,7 +94,9 @@ def _key(name: str) -> bytes:
     assessed = pgp.assess(Candidate("openpgpkey", name, Format.OPENPGP, raw), nobody, datetime.now(UTC))
     for reason in assessed.reasons:
         if reason.code in ("malformed", "secret_key", "several_keys"):
-            raise UsageError(f"{name}: {reason.text}; export one public key, e.g. gpg --export ADDRESS")
+            secret = reason.code == "secret_key"
+            text = "holds a secret key, which must never be published" if secret else reason.text
+            raise UsageError(f"{name}: {text}; export one public key, e.g. gpg --export ADDRESS")
     return raw
 
 

@@ -212,6 +212,9 @@ def test_environment_configures_nothing(monkeypatch: pytest.MonkeyPatch) -> None
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 
 
+USERS = st.sampled_from(["", "root"])
+
+
 def values_of(field: dataclasses.Field[Any], kind: type[Any]) -> st.SearchStrategy[Any]:
     bounds = field.metadata
     if "choices" in bounds:
@@ -224,9 +227,8 @@ def values_of(field: dataclasses.Field[Any], kind: type[Any]) -> st.SearchStrate
         return st.booleans()
     if kind is Rule:
         return st.sampled_from(["*", "<>", "*@example.org", '"a b"@*.bücher.example', "\x7f\t\\@x"])
-    if field.name in ("user", "socket_group", "probe", "trust_anchor"):
-        return TEXTS
-    return st.just(field.default)
+    strategies = {"user": USERS, "socket_group": USERS, "probe": TEXTS, "trust_anchor": TEXTS}
+    return strategies.get(field.name, st.just(field.default))
 
 
 def section_of(kind: type[Any]) -> st.SearchStrategy[Any]:
@@ -266,3 +268,16 @@ def test_manual_names_every_option_with_its_default() -> None:
 def test_domains_are_compared_in_lower_case_a_labels() -> None:
     assert config.domain_pattern("*.Bücher.EXAMPLE") == "*.xn--bcher-kva.example"
     assert config.domain_pattern("Example.ORG.") == "example.org"
+
+
+def test_user_and_group_that_the_machine_does_not_know_are_faults() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse('[milter]\nuser = "nosuchuser"\nsocket_group = "nosuchgroup"\n')
+    assert "nosuchuser" in caught.value.faults[0]
+    assert ":2:" in caught.value.faults[0]
+    assert "nosuchgroup" in caught.value.faults[1]
+
+
+def test_socket_path_that_is_too_long_is_a_fault() -> None:
+    with pytest.raises(ConfigError, match="120 octets"):
+        parse(f'[milter]\nsocket = "unix:/{"x" * 119}"\n')

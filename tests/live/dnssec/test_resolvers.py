@@ -124,7 +124,7 @@ def _keep_asking(ports: Ports, config: Config, name: str, ended: threading.Event
 @pytest.mark.parametrize("way", ["resolver", "validate"])
 def test_hundreds_of_questions_about_a_silent_domain_hold_up_no_other(ten: Bench, way: str) -> None:
     resolver = make_resolver(_validators(ten)[way])
-    asked = [resolver.ask(smimea_owner(f"burst{number}@{DEAD}"), SMIMEA) for number in range(400)]
+    asked = [resolver.ask(smimea_owner(f"burst{number}@{DEAD}"), SMIMEA) for number in range(800)]
     time.sleep(0.5)
     began_at = time.monotonic()
     for domain in GOOD:
@@ -142,6 +142,16 @@ def test_burst_of_questions_is_spread_over_connections(ten: Bench) -> None:
             resolver.ask(smimea_owner(f"a@d{number}.test"), SMIMEA)
         time.sleep(0.5)
         assert front.connections == 6
+
+
+def test_questions_of_one_domain_are_under_way_in_small_numbers(ten: Bench) -> None:
+    with MisbehavingServer(servers.silent) as front:
+        resolver = make_resolver(ten.config("resolver", front.name))
+        for number in range(100):
+            resolver.ask(smimea_owner(f"{number}@one.test"), SMIMEA)
+        resolver.ask(smimea_owner("a@other.test"), SMIMEA)
+        time.sleep(0.3)
+        assert front.asked == 24 + 1
 
 
 # --- nameservers of smilla: failover
@@ -219,6 +229,36 @@ def test_connection_that_is_closed_while_it_waits_is_replaced(ten: Bench) -> Non
             front.close_connections()
             answer = resolver.ask(smimea_owner(f"kept{number}@ten1.test"), SMIMEA).result(time.monotonic() + 3)
             assert answer.status is DNSSECStatus.SECURE, answer
+
+
+def test_connection_that_ends_in_the_middle_of_a_question_is_replaced(ten: Bench) -> None:
+    front = MisbehavingServer(servers.silent)
+    passing = servers.passing_to(ten.lab.port)
+
+    def end_once(query: bytes, transport: str) -> None:
+        front.behaviour = passing
+        front.close_connections()
+
+    front.behaviour = end_once
+    with front:
+        resolver = make_resolver(ten.config("resolver", front.name))
+        answer = resolver.ask(smimea_owner("alice@forwarded.test"), SMIMEA).result(time.monotonic() + 3)
+        assert (answer.status, front.asked) == (DNSSECStatus.SECURE, 2)
+
+
+def test_connection_that_brings_another_answer_is_not_trusted_with_the_question_again(ten: Bench) -> None:
+    front = MisbehavingServer(servers.silent)
+    passing = servers.passing_to(ten.lab.port)
+
+    def mislead_once(query: bytes, transport: str) -> bytes:
+        front.behaviour = passing
+        return servers.other_question(query, transport)
+
+    front.behaviour = mislead_once
+    with front:
+        resolver = make_resolver(ten.config("resolver", front.name))
+        answer = resolver.ask(smimea_owner("alice@forwarded.test"), SMIMEA).result(time.monotonic() + 3)
+        assert (answer.status, front.connections) == (DNSSECStatus.SECURE, 2)
 
 
 def test_proof_of_a_resolver_ends_with_its_connection(ten: Bench) -> None:

@@ -221,3 +221,12 @@ def test_making_a_resolver_starts_no_thread() -> None:
     before = threading.active_count()
     LoopbackResolver(["127.0.0.1", "127.0.0.53@53"], ".")
     assert threading.active_count() == before
+
+
+def test_question_that_was_cancelled_is_unreachable() -> None:
+    from concurrent.futures import Future
+
+    future: Future[DNSAnswer] = Future()
+    future.cancel()
+    found = resolver._Pending(OWNER, 53, future).result(0.0)
+    assert (found.status, found.owner, found.rdtype) == (DNSSECStatus.UNREACHABLE, OWNER, "SMIMEA")
