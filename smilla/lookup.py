@@ -135,7 +135,8 @@ def _absence(answer: SourceAnswer, assessments: tuple[Assessment, ...]) -> Reaso
 def _finding(
     answer: SourceAnswer, verdict: KeyVerdict, reason: Reason, assessments: tuple[Assessment, ...] = ()
 ) -> SourceFinding:
-    return SourceFinding(answer.source, answer.where, verdict, answer.status, answer.ttl_s, reason, assessments)
+    told = (answer.status, answer.ttl_s, reason, assessments, answer.proven_by)
+    return SourceFinding(answer.source, answer.where, verdict, *told)
 
 
 def _assess_all(

@@ -40,7 +40,8 @@ class DNSAnswer:
     """One answer, or why there was none.
 
     ``raw_rdata`` holds the RDATA of each record of the asked type, in wire form, CNAMEs followed.
-    ``malformed`` counts records that could not be read.  ``ttl_s`` bounds how long the answer may be kept.
+    ``proven_by`` says in words what the status rests on.  ``malformed`` counts records that could not be read.
+    ``ttl_s`` bounds how long the answer may be kept.
     """
 
     owner: str
@@ -50,6 +51,7 @@ class DNSAnswer:
     malformed: int = 0
     ttl_s: int = 0
     detail: str = ""
+    proven_by: str = ""
 
 
 # --- candidates and what becomes of them -------------------------------------------------------------------
@@ -91,6 +93,7 @@ class SourceAnswer:
     malformed: int = 0
     ttl_s: int = 0
     detail: str = ""
+    proven_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +197,7 @@ class SourceFinding:
     ttl_s: int
     reason: Reason
     assessments: tuple[Assessment, ...] = ()
+    proven_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,11 +30,11 @@ from pathlib import Path
 from typing import Any
 
 from smilla import log
+from smilla.adapters.libunbound_abi import Callback, Result, load, words
 from smilla.config import nameserver
-from smilla.errors import EngineMissing, SmillaError
+from smilla.errors import SmillaError
 from smilla.model import DNSAnswer, DNSSECStatus
 
-_LIBRARY = "libunbound.so.8"
 _NOERROR, _NXDOMAIN = 0, 3
 _SOA = 6
 _TYPES = {_SOA: "SOA", 53: "SMIMEA", 61: "OPENPGPKEY"}
@@ -65,63 +65,6 @@ server:
   val-bogus-ttl: 5
   cache-max-negative-ttl: 300
 """
-
-
-class _Result(ctypes.Structure):
-    """struct ub_result of unbound.h."""
-
-    _fields_ = (
-        ("qname", ctypes.c_char_p),
-        ("qtype", ctypes.c_int),
-        ("qclass", ctypes.c_int),
-        ("data", ctypes.POINTER(ctypes.c_void_p)),
-        ("len", ctypes.POINTER(ctypes.c_int)),
-        ("canonname", ctypes.c_char_p),
-        ("rcode", ctypes.c_int),
-        ("answer_packet", ctypes.c_void_p),
-        ("answer_len", ctypes.c_int),
-        ("havedata", ctypes.c_int),
-        ("nxdomain", ctypes.c_int),
-        ("secure", ctypes.c_int),
-        ("bogus", ctypes.c_int),
-        ("why_bogus", ctypes.c_char_p),
-        ("was_ratelimited", ctypes.c_int),
-        ("ttl", ctypes.c_int),
-    )
-
-
-_Callback = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int, ctypes.POINTER(_Result))
-
-
-def load() -> ctypes.CDLL:
-    """The library.  Raises EngineMissing where it is not installed."""
-    try:
-        library = ctypes.CDLL(_LIBRARY)
-    except OSError as error:
-        raise EngineMissing(
-            f'[dns] dnssec = "validate" needs {_LIBRARY}: apt-get install libunbound8 ({error})'
-        ) from error
-    library.ub_ctx_create.restype = ctypes.c_void_p
-    library.ub_ctx_delete.argtypes = (ctypes.c_void_p,)
-    library.ub_ctx_delete.restype = None
-    library.ub_strerror.restype = ctypes.c_char_p
-    library.ub_resolve_async.argtypes = (
-        ctypes.c_void_p,
-        ctypes.c_char_p,
-        ctypes.c_int,
-        ctypes.c_int,
-        ctypes.c_void_p,
-        _Callback,
-        ctypes.POINTER(ctypes.c_int),
-    )
-    for name in ("ub_ctx_config", "ub_ctx_set_fwd", "ub_ctx_add_ta_file"):
-        getattr(library, name).argtypes = (ctypes.c_void_p, ctypes.c_char_p)
-    for name in ("ub_fd", "ub_process"):
-        getattr(library, name).argtypes = (ctypes.c_void_p,)
-    library.ub_ctx_async.argtypes = (ctypes.c_void_p, ctypes.c_int)
-    library.ub_resolve_free.argtypes = (ctypes.POINTER(_Result),)
-    library.ub_resolve_free.restype = None
-    return library
 
 
 class ValidatingResolver:
@@ -186,7 +129,7 @@ class ValidatingResolver:
 
     def _check(self, code: int, what: str) -> None:
         if code:
-            raise SmillaError(f"libunbound: {what}: {_words(self._library, code)}")
+            raise SmillaError(f"libunbound: {what}: {words(self._library, code)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +161,7 @@ class _Engine:
         self._turns = _Turns()
         self._proven = False
         self._doubted: list[tuple[DNSAnswer, _Question]] = []
-        self._callback = _Callback(self._answered)
+        self._callback = Callback(self._answered)
         self._wake, self._waker = os.pipe()
         threading.Thread(target=self._run, name="validator", daemon=True).start()
 
@@ -252,7 +195,7 @@ class _Engine:
             if self.broken:
                 return _ENDED
             code = self._library.ub_resolve_async(self._context, name, question.rdtype, 1, number, self._callback, None)
-        return _words(self._library, code) if code else ""
+        return words(self._library, code) if code else ""
 
     def _run(self) -> None:
         poll = select.poll()  # select() ends at descriptor 1023
@@ -275,7 +218,7 @@ class _Engine:
         question = self._waiting.pop(number)
         try:
             if code:
-                question.fail(_words(self._library, code))
+                question.fail(words(self._library, code))
             else:
                 self._judge(_read(question.owner, question.rdtype, result[0], self._anchors), question)
         finally:
@@ -365,7 +308,7 @@ class _Pending:
             return _unreachable(self._owner, self._rdtype, "no answer before the deadline")
 
 
-def _read(owner: str, rdtype: int, result: _Result, anchors: tuple[str, ...]) -> DNSAnswer:
+def _read(owner: str, rdtype: int, result: Result, anchors: tuple[str, ...]) -> DNSAnswer:
     """Status and records of a result."""
     name = _name(rdtype)
     if result.bogus:
@@ -381,7 +324,8 @@ def _read(owner: str, rdtype: int, result: _Result, anchors: tuple[str, ...]) ->
         records.append(ctypes.string_at(result.data[len(records)], result.len[len(records)]))
     absent = "" if records else f"no {name} record ({'NXDOMAIN' if result.nxdomain else 'NOERROR'})"
     status = DNSSECStatus.SECURE if result.secure else DNSSECStatus.INSECURE
-    return DNSAnswer(owner, name, status, tuple(records), 0, max(0, result.ttl), absent)
+    proof = "libunbound, from the trust anchor"
+    return DNSAnswer(owner, name, status, tuple(records), 0, max(0, result.ttl), absent, proof)
 
 
 def _is_under(owner: str, anchors: tuple[str, ...]) -> bool:
@@ -391,10 +335,6 @@ def _is_under(owner: str, anchors: tuple[str, ...]) -> bool:
 
 def _name(rdtype: int) -> str:
     return _TYPES.get(rdtype, f"TYPE{rdtype}")
-
-
-def _words(library: ctypes.CDLL, code: int) -> str:
-    return bytes(library.ub_strerror(code)).decode("ascii", "replace")
 
 
 def _unreachable(owner: str, rdtype: int, detail: str) -> DNSAnswer:

@@ -22,6 +22,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import replace
 
 import dns.edns
 import dns.exception
@@ -33,12 +34,10 @@ import dns.rdataclass
 import dns.rdatatype
 
 from smilla import log
+from smilla.adapters.dns_response import parsed, read, type_name
 from smilla.config import nameserver
 from smilla.model import DNSAnswer, DNSSECStatus
 
-# Extended DNS errors that mean that validation failed (RFC 8914 section 4): unsupported algorithms and digests are
-# not among them, since validators take such zones for insecure.
-_BOGUS_ERRORS = frozenset({5, 6, 7, 8, 9, 10, 11, 12})
 _PROOF_LASTS_S = 300.0
 _DOUBT_LASTS_S = 5.0
 _CONNECT_TIMEOUT_S = 2.0
@@ -51,10 +50,7 @@ _GIVE_UP_S = 30.0
 # A nameserver that has not answered by then is given a companion.
 _HEDGE_S = 1.0
 _INDETERMINATE = DNSSECStatus.INDETERMINATE
-
-
-class _GarbageError(OSError):
-    """A response that answers nothing."""
+_PROOFS = {DNSSECStatus.SECURE: "the AD bit", DNSSECStatus.INSECURE: "no AD bit in an answer"}
 
 
 _FAILURES = (OSError, EOFError, TimeoutError, dns.exception.DNSException)
@@ -109,7 +105,9 @@ class LoopbackResolver:
             async with asyncio.timeout(_GIVE_UP_S), turn:
                 return await self._definite_answer(owner, rdtype)
         except TimeoutError:
-            return DNSAnswer(owner, _name(rdtype), DNSSECStatus.UNREACHABLE, detail=f"no answer in {_GIVE_UP_S:g} s")
+            return DNSAnswer(
+                owner, type_name(rdtype), DNSSECStatus.UNREACHABLE, detail=f"no answer in {_GIVE_UP_S:g} s"
+            )
 
     async def _definite_answer(self, owner: str, rdtype: int) -> DNSAnswer:
         """The first definite answer.  The next nameserver is asked too where one fails, does not validate or is
@@ -179,7 +177,7 @@ class _Pending:
             detail = "no answer before the deadline"
         except CancelledError:
             detail = "the resolver client has ended"
-        return DNSAnswer(self._owner, _name(self._rdtype), DNSSECStatus.UNREACHABLE, detail=detail)
+        return DNSAnswer(self._owner, type_name(self._rdtype), DNSSECStatus.UNREACHABLE, detail=detail)
 
 
 class _Server:
@@ -203,10 +201,11 @@ class _Server:
         kind = dns.rdatatype.RdataType(rdtype)
         try:
             query = dns.message.make_query(owner, kind, use_edns=0, payload=1232, flags=flags)
-            answer = _read(await self._exchange(query), owner, rdtype)
+            answer = read(await self._exchange(query), owner, rdtype)
         except _FAILURES as error:
             detail = f"{self.name}: {error or type(error).__name__}"
-            return DNSAnswer(owner, _name(rdtype), DNSSECStatus.UNREACHABLE, detail=detail)
+            return DNSAnswer(owner, type_name(rdtype), DNSSECStatus.UNREACHABLE, detail=detail)
+        answer = replace(answer, proven_by=f"{_PROOFS.get(answer.status, 'the answer')} of {self.name}")
         if answer.status is DNSSECStatus.SECURE:
             self._proven_at = time.monotonic()
         if answer.status is DNSSECStatus.INSECURE and (doubt := await self.doubt()):
@@ -312,7 +311,7 @@ class _Connection:
             raw = await future
         finally:
             self._waiting.pop(query.id, None)
-        return _parsed(raw, query)
+        return parsed(raw, query)
 
     def _free_id(self) -> int:
         while True:
@@ -351,57 +350,3 @@ class _Connection:
         for future in self._waiting.values():
             if not future.done():
                 future.set_exception(EOFError("the nameserver closed the connection"))
-
-
-def _parsed(raw: bytes, query: dns.message.Message) -> dns.message.Message:
-    """A response to the query.  Raises OSError or DNSException for what is none."""
-    response = dns.message.from_wire(raw, continue_on_error=True)
-    if not query.is_response(response):
-        raise _GarbageError("the response is not to the question")
-    return response
-
-
-def _read(response: dns.message.Message, owner: str, rdtype: int) -> DNSAnswer:
-    """Status and records of a response.  Raises DNSException where it answers nothing."""
-    name = _name(rdtype)
-    detail = _extended_errors(response)
-    code = response.rcode()
-    if code not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
-        bogus = any(int(error.code) in _BOGUS_ERRORS for error in _errors(response))
-        status = DNSSECStatus.BOGUS if bogus else DNSSECStatus.UNREACHABLE
-        return DNSAnswer(owner, name, status, detail=" ".join((dns.rcode.to_text(code), detail)).strip())
-    if response.flags & dns.flags.TC:
-        raise _GarbageError("truncated over TCP")
-    status = DNSSECStatus.SECURE if response.flags & dns.flags.AD else DNSSECStatus.INSECURE
-    if not isinstance(response, dns.message.QueryMessage):
-        raise _GarbageError("no response to a query")
-    chain = response.resolve_chaining()
-    records = tuple(_wire(rdata) for rdata in chain.answer) if chain.answer is not None else ()
-    malformed = len(response.errors)
-    absent = "" if records or malformed else f"no {name} record ({dns.rcode.to_text(code)})"
-    ttl_s = chain.minimum_ttl if records or _has_soa(response) else 0  # RFC 2308 section 5
-    return DNSAnswer(owner, name, status, records, malformed, ttl_s, " ".join((absent, detail)).strip())
-
-
-def _has_soa(response: dns.message.Message) -> bool:
-    return any(rrset.rdtype == dns.rdatatype.SOA for rrset in response.authority)
-
-
-def _name(rdtype: int) -> str:
-    return dns.rdatatype.to_text(dns.rdatatype.RdataType(rdtype))
-
-
-def _wire(rdata: dns.rdata.Rdata) -> bytes:
-    raw = rdata.to_wire()
-    if raw is None:
-        raise _GarbageError("an empty record")
-    return raw
-
-
-def _errors(response: dns.message.Message) -> list[dns.edns.EDEOption]:
-    return [option for option in response.options if isinstance(option, dns.edns.EDEOption)]
-
-
-def _extended_errors(response: dns.message.Message) -> str:
-    """Extended DNS errors in words (RFC 8914)."""
-    return "; ".join(f"EDE {int(e.code)} {e.text or e.code.name}" for e in _errors(response))

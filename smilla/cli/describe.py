@@ -52,6 +52,7 @@ def _finding_as_json(finding: SourceFinding) -> dict[str, Any]:
         "where": finding.where,
         "verdict": finding.verdict.value,
         "dnssec": finding.status.value if finding.status else None,
+        "proven_by": finding.proven_by or None,
         "ttl_s": finding.ttl_s,
         "reason": {"code": finding.reason.code, "text": finding.reason.text},
         "candidates": [_assessment_as_json(assessment) for assessment in finding.assessments],
@@ -78,6 +79,7 @@ def lookup_in_words(lookup: KeyLookup) -> Iterator[str]:
     yield f"{lookup.address}: {_VERDICTS[lookup.verdict]}"
     for finding in lookup.findings:
         status = f"DNSSEC {finding.status.value}" if finding.status else "not from DNS"
+        status += f" by {printable(finding.proven_by)}" if finding.proven_by else ""
         ttl = f", TTL {finding.ttl_s} s" if finding.ttl_s else ""
         yield f"  {finding.source}: {finding.where}"
         yield f"    {status}{ttl}; {_VERDICTS[finding.verdict]}: {printable(finding.reason.text)}"

@@ -68,4 +68,5 @@ def _first_with_records(
         if not empty or number == len(pending):
             break
     found = reader(answer) if known else ()
-    return SourceAnswer(source, answer.owner, answer.status, found, answer.malformed, answer.ttl_s, answer.detail)
+    facts = (answer.malformed, answer.ttl_s, answer.detail, answer.proven_by)
+    return SourceAnswer(source, answer.owner, answer.status, found, *facts)

@@ -74,7 +74,7 @@ def test_nothing_else_makes_a_key_out_of_another() -> None:
         (("Milter", "milter"), {"adapters/milter.py"}),
         (("pysequoia",), {"adapters/sequoia.py"}),
         (("gnupg", "subprocess"), {"adapters/gnupg.py"}),
-        (("dns",), {"adapters/resolver.py"}),
+        (("dns",), {"adapters/resolver.py", "adapters/dns_response.py"}),
         (("asyncio",), {"adapters/resolver.py"}),
         (("smtplib", "http", "urllib.request", "ssl", "ldap"), {"adapters/smtp.py"}),
         (("argparse",), {name for name in FILES if name.startswith("cli/")}),

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smilla.adapters import libunbound
+from smilla.adapters import libunbound, libunbound_abi
 from smilla.adapters.libunbound import ValidatingResolver
 from smilla.errors import EngineMissing, SmillaError
 from smilla.model import DNSAnswer, DNSSECStatus
@@ -22,8 +22,8 @@ KEY = "257 3 8 AwEAAaz/tAm8yTn4Mfeh5eyI96WSVexTBAvkMgJzkKTOiW1vkIbzxeF3"
 DIGEST = "20326 8 2 E06D44B80B8F1D39A95C0B0D7C65D08458E880409BBC683457104237C7F8EC8D"
 
 
-def result(*records: bytes, rcode: int = 0, **fields: object) -> libunbound._Result:
-    made = libunbound._Result()
+def result(*records: bytes, rcode: int = 0, **fields: object) -> libunbound_abi.Result:
+    made = libunbound_abi.Result()
     data = (ctypes.c_void_p * (len(records) + 1))()
     sizes = (ctypes.c_int * (len(records) + 1))()
     kept = [ctypes.create_string_buffer(record, max(1, len(record))) for record in records]
@@ -37,13 +37,15 @@ def result(*records: bytes, rcode: int = 0, **fields: object) -> libunbound._Res
     return made
 
 
-def read(made: libunbound._Result, anchors: tuple[str, ...] = (".",)) -> DNSAnswer:
+def read(made: libunbound_abi.Result, anchors: tuple[str, ...] = (".",)) -> DNSAnswer:
     return libunbound._read(OWNER, 53, made, anchors)
 
 
 def test_secure_records_come_octet_for_octet_with_their_ttl() -> None:
     found = read(result(b"\3\0\0abc", b"", b"\0" * 30000, secure=1, ttl=60))
-    assert found == DNSAnswer(OWNER, "SMIMEA", DNSSECStatus.SECURE, (b"\3\0\0abc", b"", b"\0" * 30000), 0, 60)
+    records = (b"\3\0\0abc", b"", b"\0" * 30000)
+    proof = "libunbound, from the trust anchor"
+    assert found == DNSAnswer(OWNER, "SMIMEA", DNSSECStatus.SECURE, records, 0, 60, "", proof)
 
 
 @pytest.mark.parametrize(("rcode", "word"), [(0, "NOERROR"), (3, "NXDOMAIN")])
@@ -143,9 +145,9 @@ def test_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_library_that_is_not_there_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(libunbound, "_LIBRARY", "libunbound-missing.so.0")
+    monkeypatch.setattr(libunbound_abi, "_LIBRARY", "libunbound-missing.so.0")
     with pytest.raises(EngineMissing, match="apt-get install libunbound8"):
-        libunbound.load()
+        libunbound_abi.load()
 
 
 # --- turns

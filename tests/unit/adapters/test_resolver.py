@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smilla.adapters import resolver
+from smilla.adapters import dns_response, resolver
 from smilla.adapters.resolver import LoopbackResolver
 from smilla.model import DNSAnswer, DNSSECStatus
 
@@ -44,7 +44,7 @@ def response(
 
 def read(made: dns.message.Message | bytes) -> DNSAnswer:
     raw = made if isinstance(made, bytes) else made.to_wire()
-    return resolver._read(dns.message.from_wire(raw, continue_on_error=True), OWNER, 53)
+    return dns_response.read(dns.message.from_wire(raw, continue_on_error=True), OWNER, 53)
 
 
 # --- status
@@ -177,7 +177,7 @@ def answer_to(raw: bytes) -> DNSAnswer | None:
     """What is made of these octets; None where they are no answer, which makes the question UNREACHABLE."""
     query = dns.message.make_query(OWNER, "SMIMEA", use_edns=0, id=0x4242)
     try:
-        return resolver._read(resolver._parsed(raw, query), OWNER, 53)
+        return dns_response.read(dns_response.parsed(raw, query), OWNER, 53)
     except resolver._FAILURES:
         return None
 
