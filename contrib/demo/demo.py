@@ -307,12 +307,9 @@ def play(stage: Stage) -> None:
 def keep_running(stage: Stage) -> None:
     """Says how to send mail, and waits for Ctrl-C."""
     chain, text = stage.chain, stage.terminal.text
-    smtp = f"127.0.0.1:{chain.port()}"
     stage.terminal.heading("Still running, until Ctrl-C")
     print(f"D={stage.folder}")
     text("Send mail to alice@r.test, bob@r.test, frank@r.test or dave@forged.test (or to anybody):")
-    text(f"  curl smtp://{smtp} --mail-from you@s.test --mail-rcpt alice@r.test --upload-file letter.eml")
-    text(f"  swaks --server {smtp} --from you@s.test --to bob@r.test")
     text(
         f"  python3 -c \"import smtplib; smtplib.SMTP('127.0.0.1', {chain.port()})"
         ".sendmail('you@s.test', ['alice@r.test'], 'Subject: hello\\n\\nwords')\""
@@ -320,9 +317,15 @@ def keep_running(stage: Stage) -> None:
     text(f"To Carol's mailbox: the same to carol@home.test at 127.0.0.1:{chain.port('inbound')}")
     text(f"What comes out:     {chain.sink.folder}/N.eml, {chain.postfix.maildir('carol')}")
     text(f"Open S/MIME:        {shown(stage.alice.command(f'{chain.sink.folder}/N.eml'))}")
-    text(f"Open PGP/MIME:      {shown(stage.bob.command('second-part.asc'))}")
+    text(f"Open PGP/MIME:      {shown(stage.bob.command('encrypted.asc'))}, the second part of a message")
     text(f"Logs:               tail -f {chain.filters['outbound'].child.log} {stage.folder}/mail/postfix/maillog")
-    text(f"Ask the DNS:        dig @127.0.0.1 -p {stage.dns.port} +tcp TYPE53 {smimea_owner(stage.alice.address)}")
+    settings = chain.filters["outbound"].config
+    text(f"Which keys?         .venv/bin/smilla lookup --config {settings} alice@r.test")
+    text("Why?                printf 'Subject: x\\n\\nhi\\n' | .venv/bin/smilla explain \\")
+    text(f"                      --config {settings} --from you@s.test --to alice@r.test --to dave@forged.test")
+    text(
+        f"The resolver:       127.0.0.1@{stage.dns.port}; alice's record is {smimea_owner(stage.alice.address)} TYPE53"
+    )
     while True:
         signal.pause()
 
