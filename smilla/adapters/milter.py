@@ -214,6 +214,13 @@ class Connection(Milter.Base):
         facts = log.Facts(session.sender, *told, code, session.message.body.size, elapsed_ms)
         log.message_done(session.queue_id, outcome, facts)
 
+    def failed_outside(self) -> None:
+        """An exception, now being handled, kept a step from its callback: the message has failed, and where none had
+        begun, who the client is (hence the direction) remains unknown for all that follow."""
+        self._failed = True
+        self._lost_client = self._lost_client or self._session is None
+        log.internal_error(self._session.queue_id if self._session else "", "pymilter")
+
     def _guarded(self, where: str) -> _Guard:
         return _Guard(self, where)
 

@@ -278,4 +278,4 @@ def test_absence_is_asked_for_each_source(start: Starter, clients: Clients, stub
     stub.default = ABSENT
     smilla = start(dns_settings(policy={"no_key": "defer"}), resolver=stub.address)
     assert clients.open(smilla.milter).send(plain_mail(), ["<hugh@r.test>"]).reply.startswith("451 4.7.5 <hugh@r.test>")
-    assert sorted(rdtype for _, rdtype in stub.asked) == [53, 61]
+    assert {rdtype for _, rdtype in stub.asked} - {6} == {53, 61}  # 6: the probe at the start
