@@ -24,13 +24,13 @@ import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from smilla import log
 from smilla.adapters.libunbound_abi import Callback, Result, load, words
+from smilla.adapters.pending import Pending
 from smilla.config import nameserver
 from smilla.errors import SmillaError
 from smilla.model import DNSAnswer, DNSSECStatus
@@ -80,14 +80,14 @@ class ValidatingResolver:
         self._engine: _Engine | None = None
         self._starting = threading.Lock()
 
-    def ask(self, owner: str, rdtype: int) -> _Pending:
+    def ask(self, owner: str, rdtype: int) -> Pending:
         """Starts a question and returns at once."""
         future: Future[DNSAnswer] = Future()
         try:
             self._running().ask(owner, rdtype, future.set_result)
         except SmillaError as error:
             future.set_result(_unreachable(owner, rdtype, str(error)))
-        return _Pending(owner, rdtype, future)
+        return Pending(owner, _name(rdtype), future)
 
     def probe(self, timeout_s: float) -> list[tuple[str, str]]:
         """Asks for the probe: one pair of a name for the validator and what is wrong ("" where it validates)."""
@@ -290,22 +290,6 @@ class _Turns:
 def _domain(owner: str) -> str:
     """What stands after the hashed local part and ``_smimecert`` or ``_openpgpkey``."""
     return owner.split(".", 2)[-1]
-
-
-class _Pending:
-    """A question under way."""
-
-    __slots__ = ("_future", "_owner", "_rdtype")
-
-    def __init__(self, owner: str, rdtype: int, future: Future[DNSAnswer]) -> None:
-        self._owner, self._rdtype, self._future = owner, rdtype, future
-
-    def result(self, deadline: float) -> DNSAnswer:
-        """The answer, or at the deadline (monotonic seconds) one that says UNREACHABLE."""
-        try:
-            return self._future.result(max(0.0, deadline - time.monotonic()))
-        except FutureTimeoutError:
-            return _unreachable(self._owner, self._rdtype, "no answer before the deadline")
 
 
 def _read(owner: str, rdtype: int, result: Result, anchors: tuple[str, ...]) -> DNSAnswer:

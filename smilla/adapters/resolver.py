@@ -20,7 +20,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import replace
 
@@ -35,6 +35,7 @@ import dns.rdatatype
 
 from smilla import log
 from smilla.adapters.dns_response import parsed, read, type_name
+from smilla.adapters.pending import Pending
 from smilla.config import nameserver
 from smilla.model import DNSAnswer, DNSSECStatus
 
@@ -68,10 +69,10 @@ class LoopbackResolver:
         self._pid = 0
         self._starting = threading.Lock()
 
-    def ask(self, owner: str, rdtype: int) -> _Pending:
+    def ask(self, owner: str, rdtype: int) -> Pending:
         """Starts a question and returns at once."""
         future: Future[DNSAnswer] = asyncio.run_coroutine_threadsafe(self._answer(owner, rdtype), self._running())
-        return _Pending(owner, rdtype, future)
+        return Pending(owner, type_name(rdtype), future)
 
     def probe(self, timeout_s: float) -> list[tuple[str, str]]:
         """Asks every nameserver for the probe: pairs of its name and what is wrong ("" where it validates)."""
@@ -159,25 +160,6 @@ def _end(loop: asyncio.AbstractEventLoop, thread: threading.Thread, pid: int, _:
     asyncio.run_coroutine_threadsafe(cancel(), loop)
     if thread is not threading.current_thread():
         thread.join(1.0)
-
-
-class _Pending:
-    """A question under way."""
-
-    __slots__ = ("_future", "_owner", "_rdtype")
-
-    def __init__(self, owner: str, rdtype: int, future: Future[DNSAnswer]) -> None:
-        self._owner, self._rdtype, self._future = owner, rdtype, future
-
-    def result(self, deadline: float) -> DNSAnswer:
-        """The answer, or at the deadline (monotonic seconds) one that says UNREACHABLE."""
-        try:
-            return self._future.result(max(0.0, deadline - time.monotonic()))
-        except FutureTimeoutError:
-            detail = "no answer before the deadline"
-        except CancelledError:
-            detail = "the resolver client has ended"
-        return DNSAnswer(self._owner, type_name(self._rdtype), DNSSECStatus.UNREACHABLE, detail=detail)
 
 
 class _Server:

@@ -11,8 +11,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-import threading
-from collections import OrderedDict
 from dataclasses import dataclass, field
 from itertools import islice
 from types import MappingProxyType
@@ -26,6 +24,7 @@ from cryptography.x509.oid import NameOID
 
 from smilla.errors import ParseError
 from smilla.formats import der
+from smilla.validity.memory import Memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -106,39 +105,17 @@ class Reading:
     fault: str = ""
 
 
-class Readings:
-    """The readings of the latest octets: at most ``entries``, which take ``octets`` together; the least recently used
-    go first.  For any number of threads."""
-
-    def __init__(self, entries: int, octets: int) -> None:
-        self._entries, self._octets = entries, octets
-        self._lock = threading.Lock()
-        self._kept: OrderedDict[tuple[bytes, bool], Reading] = OrderedDict()
-        self.size = 0
-
-    def __len__(self) -> int:
-        return len(self._kept)
+class Readings(Memory[tuple[bytes, bool], "Reading"]):
+    """The readings of the latest octets."""
 
     def find(self, raw: bytes, pem: bool) -> Reading | None:
         """The reading of these octets, where it is remembered."""
-        with self._lock:
-            found = self._kept.get((raw, pem))
-            if found is not None:
-                self._kept.move_to_end((raw, pem))
-            return found
+        return self.recall((raw, pem))
 
     def keep(self, raw: bytes, pem: bool, reading: Reading) -> None:
         """Remembers; what is larger than a certificate (a file that holds much else) is not worth it."""
-        if len(raw) > _MAX_OCTETS:
-            return
-        with self._lock:
-            if (raw, pem) in self._kept:
-                return
-            self._kept[raw, pem] = reading
-            self.size += _weight(raw)
-            while len(self._kept) > self._entries or self.size > self._octets:
-                (gone, _), _ = self._kept.popitem(last=False)
-                self.size -= _weight(gone)
+        if len(raw) <= _MAX_OCTETS:
+            self.remember((raw, pem), reading, _weight(raw))
 
 
 def _weight(raw: bytes) -> int:

@@ -27,6 +27,7 @@ from smilla.errors import AddressError, ParseError
 from smilla.formats.openpgp_binding import bound_certificate
 from smilla.model import Assessment, Candidate, PGPKey, Reason
 from smilla.validity import pgp_certificate as cert
+from smilla.validity.memory import Memory
 from smilla.validity.pgp_algorithms import can_encrypt, encryption_fault, primary_fault, strength
 from smilla.validity.pgp_certificate import Certificate, Component, Judge, RefusedError, Standing, day
 
@@ -39,12 +40,34 @@ _MAX_USER_ID = 2048  # gpg refuses longer ones
 _FOR_ENCRYPTION = 0x04 | 0x08  # communications or storage (RFC 9580 section 5.2.3.29): nobody keeps them apart
 
 
+_JUDGEMENT_LASTS_S = 60.0
+_Question = tuple[Candidate, str, bool]
+_judgements: Memory[_Question, tuple[Assessment, datetime]] = Memory(entries=2000, octets=32 << 20)
+
+
 def assess(candidate: Candidate, address: EmailAddress, now: datetime, *, require_user_id: bool = True) -> Assessment:
     """Whether the candidate may be encrypted to for ``address`` at ``now`` (aware, UTC), with every reason.
 
     ``require_user_id``: a user ID must name the address (RFC 7929 section 5); False where the administrator's word
-    stands for it.
+    stands for it.  Verifying the signatures takes up to a millisecond, so a judgement is remembered for a minute, but
+    never past the instant at which the key expires.
     """
+    question = (candidate, address.folded, require_user_id)
+    known = _judgements.recall(question)
+    if known is not None and _still_holds(*known, now):
+        return known[0]
+    assessment = _judged(candidate, address, now, require_user_id=require_user_id)
+    _judgements.remember(question, (assessment, now), 4000 + 4 * len(candidate.raw))
+    return assessment
+
+
+def _still_holds(assessment: Assessment, judged_at: datetime, now: datetime) -> bool:
+    age_s = (now - judged_at).total_seconds()
+    expires_at = assessment.key.expires_at if assessment.key else None
+    return 0 <= age_s < _JUDGEMENT_LASTS_S and (expires_at is None or now < expires_at)
+
+
+def _judged(candidate: Candidate, address: EmailAddress, now: datetime, *, require_user_id: bool) -> Assessment:
     try:
         certificate = cert.read(candidate)
         return _Case(candidate, certificate, now).assessment(address, require_user_id)

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smilla.adapters import dns_response, resolver
+from smilla.adapters.pending import Pending
 from smilla.adapters.resolver import LoopbackResolver
 from smilla.model import DNSAnswer, DNSSECStatus
 
@@ -228,5 +229,5 @@ def test_question_that_was_cancelled_is_unreachable() -> None:
 
     future: Future[DNSAnswer] = Future()
     future.cancel()
-    found = resolver._Pending(OWNER, 53, future).result(0.0)
+    found = Pending(OWNER, "SMIMEA", future).result(0.0)
     assert (found.status, found.owner, found.rdtype) == (DNSSECStatus.UNREACHABLE, OWNER, "SMIMEA")
