@@ -99,10 +99,11 @@ def recipient_decided(
     )
 
 
-def undecided(queue_id: str, recipients: Iterable[str]) -> None:
+def undecided(queue_id: str, recipients: Iterable[str], *, observed: bool) -> None:
     """An internal error ended the message before or while it was handed back: it is deferred for all of them."""
+    observe = {"observe": "true"} if observed else {}
     for recipient in recipients:
-        _event(logging.WARNING, "deferred", queue_id, rcpt=recipient, reason="internal")
+        _event(logging.WARNING, "deferred", queue_id, rcpt=recipient, reason="internal", **observe)
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,7 @@ def process(session: Session, ports: Ports, config: Config) -> Outcome:
     elif classification.kind is MessageKind.ENCRYPTED:
         decisions = tuple(policy.already_encrypted(recipient, classification) for recipient in envelope.recipients)
     else:
-        decisions = _decided(session, ports, config)
+        decisions = _decided(session, direction, ports, config)
     disposition, culprits = _disposition(decisions)
     delivered = disposition in (Disposition.DELIVER, Disposition.HOLD)
     return Outcome(
@@ -78,9 +78,9 @@ def process(session: Session, ports: Ports, config: Config) -> Outcome:
     )
 
 
-def _decided(session: Session, ports: Ports, config: Config) -> tuple[Decision, ...]:
+def _decided(session: Session, direction: str, ports: Ports, config: Config) -> tuple[Decision, ...]:
     """One decision a recipient; the look-ups of all of them share one deadline."""
-    envelope, direction = session.envelope, policy.direction(session.client, config)
+    envelope = session.envelope
     _forget_stale_lookups(session, ports, config)
     for recipient in envelope.recipients:
         begin_lookup(session, recipient, ports, config)

@@ -29,6 +29,9 @@ from smilla.model import (
 )
 
 OUTBOUND, INBOUND = "outbound", "inbound"
+_ROUTED = Reason(
+    "routed_address", "the local part routes the mail on (%, ! or @ within it), so its recipient is not known here"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,7 @@ def _is_internal(ip: str, networks: tuple[str, ...]) -> bool:
 def wanted(recipient: Recipient, message_direction: str, config: Config) -> Wish:
     """Is a key to be looked up for this recipient?  Known at RCPT, before anything of the message has come."""
     if hides_destination(recipient):
-        return Wish(False, message_direction, Reason("routed_address", "nobody but the MTA knows where this leads"))
+        return Wish(False, message_direction, _ROUTED)
     domain = recipient.address.domain if recipient.address else ""
     local = is_local(domain, config.local_domains)
     if message_direction == OUTBOUND and not (config.mode == "auto" and local):
@@ -106,8 +109,7 @@ def refused(recipient: Recipient, reason: Reason) -> Decision:
 def decide(recipient: Recipient, sender: str, wish: Wish, lookup: KeyLookup | None, config: Config) -> Decision:
     """What happens for one recipient.  ``lookup`` is None only where nothing was wanted."""
     if hides_destination(recipient):
-        text = "the local part routes the mail on (%, ! or @ within it), so its recipient is not known here"
-        return Decision(recipient, Action.REFUSE, Reason("routed_address", text), "routed address")
+        return Decision(recipient, Action.REFUSE, _ROUTED, "routed address")
     if not wish.wanted:
         return Decision(recipient, Action.PLAIN, wish.reason, "mode")
     if lookup is None:
@@ -136,8 +138,10 @@ def unusable_default(towards: str) -> str:
 
 def matching_rule(recipient: Recipient, sender: str, rules: tuple[Rule, ...]) -> tuple[int, Rule | None]:
     """The first rule that matches and its number (from 1), or (0, None)."""
+    # The parsed address, since the MTA's domain is appended to a recipient without one.
+    named = recipient.address.raw if recipient.address else recipient.raw.strip("<>")
     for number, rule in enumerate(rules, 1):
-        if _matches(rule.recipient, recipient.raw.strip("<>")) and _matches(rule.sender, sender):
+        if _matches(rule.recipient, named) and _matches(rule.sender, sender):
             return number, rule
     return 0, None
 

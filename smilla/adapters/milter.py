@@ -139,7 +139,7 @@ class Connection(Milter.Base):
             session = self._current()
             session.queue_id = re.sub(r"[^!-~]", "?", self._macro("i"))
             if self._failed:
-                _log_undecided(session)
+                _log_undecided(session, self._runtime.config.observe)
             else:
                 verdict = self._finish(session)
         if self._failed:
@@ -175,7 +175,7 @@ class Connection(Milter.Base):
             if answer.verb is reply.Verb.QUARANTINE:
                 self.quarantine(answer.text)
         except BaseException:
-            _log_undecided(session)
+            _log_undecided(session, config.observe)
             raise
         if answer.code:
             self._say(answer)
@@ -264,8 +264,9 @@ class _Guard:
         return True
 
 
-def _log_undecided(session: Session) -> None:
-    log.undecided(session.queue_id, [recipient.shown for recipient in session.envelope.recipients])
+def _log_undecided(session: Session, observe: bool) -> None:
+    recipients = [recipient.shown for recipient in session.envelope.recipients]
+    log.undecided(session.queue_id, recipients, observed=observe)
 
 
 def _override(answer: reply.Reply, outcome: Outcome) -> tuple[Action, Reason] | None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from smilla.adapters import systemd
 from tests.lab.processes import Child, free_port, processes_in, session_members, wait_until
 from tests.lab.programs import REPOSITORY
 from tests.lab.smilla import to_toml
@@ -415,3 +416,19 @@ def test_a_faulty_configuration_is_refused_at_the_start(folder: Path) -> None:
     result = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=20, check=False)
     assert result.returncode == 78
     assert result.stderr.count("error: ") == 2
+
+
+def test_service_manager_that_does_not_read_holds_up_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = f"@smilla-unread-{os.getpid()}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as deaf:
+        deaf.bind("\0" + name[1:])
+        monkeypatch.setenv("NOTIFY_SOCKET", name)
+
+        def tell() -> None:
+            for _ in range(2000):
+                systemd.notify("READY=1")
+
+        teller = threading.Thread(target=tell, daemon=True)
+        teller.start()
+        teller.join(20)
+        assert not teller.is_alive()

@@ -45,3 +45,13 @@ def test_origin_is_the_first_local_domain_that_is_no_pattern_or_the_option() -> 
     assert INBOUND.origin == "home.test"
     assert config.parse('append_origin = "my.test"\nlocal_domains = ["x.test"]').origin == "my.test"
     assert config.Config().origin == ""
+
+
+def test_rule_holds_for_a_recipient_without_a_domain_too() -> None:
+    settings = config.parse(
+        'mode = "inbound"\nlocal_domains = ["home.test"]\n[[rule]]\nrecipient = "*@home.test"\nno_key = "refuse"\n'
+    )
+    for address in ("<alice@home.test>", "<alice>"):
+        recipient = Session(Client(), "", (), settings.origin).recipient(address)
+        number, rule = policy.matching_rule(recipient, "", settings.rule)
+        assert (number, rule) == (1, settings.rule[0])
