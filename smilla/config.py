@@ -1,284 +1,58 @@
-"""Every option once: its name, type, default, bounds and help.
+"""The configuration file: read, checked, and every fault named.
 
-The configuration file, its errors, ``smilla config sample`` and smilla.toml(5) are all made from the dataclasses
-below.  Promises: ``load`` either returns a configuration without a fault or raises ConfigError with every fault
-that was found, each naming its key (and line, where it is known) and the nearest known key; environment variables
-configure nothing.
+Promises: ``load`` either returns a configuration without a fault or raises ConfigError with every fault that was found,
+each naming its key (and line, where it is known) and the nearest known key; environment variables configure nothing.
+The options themselves are in options.py.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import grp
 import ipaddress
 import pwd
 import re
 import tomllib
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from smilla import address
 from smilla.errors import AddressError, ConfigError
+from smilla.options import (
+    CONDITIONS,
+    DEFAULT_PATH,
+    FAILURES,
+    FORMATS_OF,
+    SECTIONS,
+    SOURCES,
+    Config,
+    DNSOptions,
+    KeysOptions,
+    MilterOptions,
+    PolicyOptions,
+    ReinjectOptions,
+    Rule,
+    options,
+)
 
-DEFAULT_PATH = "/etc/smilla/smilla.toml"
-_FAILURE_ACTIONS = ("plain", "defer", "refuse", "hold")
-_NEVER_PLAIN = ("defer", "refuse", "hold")
-SOURCES = ("smimea", "openpgpkey", "directory")
-
-
-def _option(default: Any, help_text: str, **bounds: Any) -> Any:
-    return field(default=default, metadata={"help": help_text, **bounds})
-
-
-@dataclass(frozen=True, slots=True)
-class MilterOptions:
-    """[milter]: the listening socket and the worker processes."""
-
-    socket: str = _option(
-        "unix:/run/smilla/smilla.sock",
-        "Where the MTA connects, in libmilter's notation: unix:PATH or inet:PORT@HOST.",
-        pattern=r"(unix|local):/.+|inet6?:\d{1,5}@.+",
-        expected="unix:/PATH or inet:PORT@HOST",
-    )
-    workers: int = _option(0, "Worker processes; 0 means one per CPU.", minimum=0, maximum=1024)
-    timeout_s: int = _option(
-        7210,
-        "Seconds of silence from the MTA after which a connection is dropped. A slow upload leaves it idle for long.",
-        minimum=10,
-        maximum=86400,
-    )
-    user: str = _option("", "User (and its group) to become when started as root. Empty: stay.")
-    socket_group: str = _option("", "Group of a UNIX socket. Empty: the group of the process.")
-    socket_mode: str = _option(
-        "0660", "Mode of a UNIX socket, in octal.", pattern=r"0?[0-7]{3}", expected="an octal mode such as 0660"
-    )
-    stop_timeout_s: int = _option(
-        30, "Seconds that messages in flight have to finish after SIGTERM.", minimum=0, maximum=3600
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class DNSOptions:
-    """[dns]: who answers, and why the answer is believed."""
-
-    nameservers: tuple[str, ...] = _option(
-        ("127.0.0.1",),
-        "Resolvers in order of preference: ADDRESS or ADDRESS@PORT. With dnssec = validate they are forwarded to, "
-        "and an empty list means to ask the authoritative name servers.",
-        check="nameserver",
-    )
-    dnssec: str = _option(
-        "resolver",
-        "resolver: believe the AD bit of these nameservers, which must be on loopback; a forwarder there may pass on "
-        "somebody else's AD bit, so it has to be a validating resolver itself. validate: validate in process, by "
-        "libunbound, whatever the nameservers do.",
-        choices=("resolver", "validate"),
-    )
-    trust_anchor: str = _option(
-        "/usr/share/dns/root.key", "For dnssec = validate: the trust anchor, zone-file form, DNSKEY or DS."
-    )
-    timeout_s: float = _option(5.0, "Seconds for one message's look-ups together.", minimum=0.1, maximum=60)
-    probe: str = _option(
-        ".", "A zone known to be signed; any answer about it with the AD bit proves that the resolver validates."
-    )
-    cache_entries: int = _option(20000, "Answers that each worker remembers.", minimum=0, maximum=10_000_000)
-    cache_mib: int = _option(32, "Their size together, in MiB.", minimum=0, maximum=65536)
-    cache_ttl_s: int = _option(
-        3600, "Seconds that an answer is remembered at the most, whatever its TTL.", minimum=0, maximum=86400
-    )
-    failure_ttl_s: int = _option(
-        10, "Seconds that a bogus answer or the lack of any is remembered.", minimum=0, maximum=300
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class KeysOptions:
-    """[keys]: where keys come from."""
-
-    sources: tuple[str, ...] = _option(
-        ("smimea", "openpgpkey"), "Sources in order of preference: smimea, openpgpkey, directory.", each=SOURCES
-    )
-    try_lowercase: bool = _option(False, "Where the exact local part has no record, ask for its lower-case form too.")
-    directory: str = _option(
-        "",
-        "Folder of the directory source: ADDRESS.crt or .pem before ADDRESS.asc or .pgp. The file's name is the "
-        "administrator's word for the address, so the key need not name it.",
-        absolute=True,
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class SMIMEOptions:
-    """[smime]: how CMS is written."""
-
-    cipher: str = _option(
-        "aes256-cbc",
-        "Content encryption. aes256-gcm (AuthEnvelopedData) opens in few clients.",
-        choices=("aes256-cbc", "aes128-cbc", "aes256-gcm"),
-    )
-    rsa_padding: str = _option(
-        "pkcs1",
-        "Key transport to RSA certificates. oaep-sha256 does not open in GnuPG and older NSS.",
-        choices=("pkcs1", "oaep-sha256"),
-    )
-    ca_file: str = _option(
-        "",
-        "PEM trust store for SMIMEA usages 0 and 1, which are unusable without it, save where a record of usage 2 in "
-        "the same answer names their CA.",
-        absolute=True,
-    )
-    crl_file: str = _option(
-        "",
-        "Certificate revocation lists, PEM or DER, read at start and at reload. Every certificate of a path (SMIMEA "
-        "usages 0 and 1) whose issuer has a list here is checked; with a list that is out of date it counts as "
-        "unreachable. Not checked: certificates without a list here, those of usage 3 and of the directory, OCSP; "
-        "nothing is fetched. Empty: none is checked.",
-        absolute=True,
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class OpenPGPOptions:
-    """[openpgp]: how OpenPGP is written."""
-
-    engine: str = _option(
-        "auto",
-        "sequoia: in process, through pysequoia; gnupg: the gpg program; auto: the first that is there.",
-        choices=("auto", "sequoia", "gnupg"),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class PolicyOptions:
-    """[policy]: what each failure does."""
-
-    no_key: str = _option(
-        "plain",
-        "Proven absence, or a zone that is provably not signed and has no other key.",
-        choices=_FAILURE_ACTIONS,
-    )
-    insecure: str = _option("plain", "A key was found but its zone is not signed.", choices=_FAILURE_ACTIONS)
-    bogus: str = _option(
-        "defer",
-        "Forged or indeterminate, a name under no trust anchor, a resolver that fails the probe.",
-        choices=_NEVER_PLAIN,
-    )
-    unreachable: str = _option("defer", "Time-out, SERVFAIL, no nameserver.", choices=_NEVER_PLAIN)
-    unusable_key: str = _option(
-        "",
-        "Meant for encryption, but expired, revoked, for another address, too weak or malformed. "
-        "Empty: refuse outbound, defer inbound.",
-        choices=("", *_FAILURE_ACTIONS),
-    )
-    mixed: str = _option(
-        "reinject",
-        "Recipients that need different bytes. Until re-injection lands, reinject defers such a message.",
-        choices=("reinject", "defer", "refuse"),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """[[rule]]: the first that matches a recipient overrides the [policy] keys that it names."""
-
-    recipient: str = _option(
-        "", "Shell pattern for the recipient's address; its domain without regard to case.", check="pattern"
-    )
-    sender: str = _option(
-        "", "Shell pattern for the envelope sender; <> is the null sender. With recipient: both match.", check="pattern"
-    )
-    no_key: str = _option("", "As in [policy].", choices=("", *_FAILURE_ACTIONS))
-    insecure: str = _option("", "As in [policy].", choices=("", *_FAILURE_ACTIONS))
-    bogus: str = _option("", "As in [policy].", choices=("", *_NEVER_PLAIN))
-    unreachable: str = _option("", "As in [policy].", choices=("", *_NEVER_PLAIN))
-    unusable_key: str = _option("", "As in [policy].", choices=("", *_FAILURE_ACTIONS))
-
-
-@dataclass(frozen=True, slots=True)
-class ReinjectOptions:
-    """[reinject]: where further copies of a message go."""
-
-    smtp: str = _option(
-        "127.0.0.1:10025",
-        "A listener of the MTA without this milter. Not used yet.",
-        pattern=r".+:\d{1,5}",
-        expected="HOST:PORT",
-    )
-    spool: str = _option(
-        "/var/lib/smilla", "Folder of the journal; created 0700 where missing. Not used yet.", absolute=True
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class LogOptions:
-    """[log]: where the log goes."""
-
-    level: str = _option("info", "The least that is logged.", choices=("debug", "info", "warning", "error"))
-    format: str = _option("text", "text or json, one line an event.", choices=("text", "json"))
-    target: str = _option("stderr", "stderr, or syslog's mail facility.", choices=("stderr", "syslog"))
-
-
-@dataclass(frozen=True, slots=True)
-class Config:
-    """The whole configuration, immutable: a reload makes another one."""
-
-    observe: bool = _option(False, "Decide and log, change nothing; for the first weeks.")
-    mode: str = _option(
-        "outbound",
-        "outbound: protect mail on its way; inbound: protect mail at rest; auto: outbound where {auth_authen} is set, "
-        "{daemon_name} is ORIGINATING or the client is in internal_networks, else inbound.",
-        choices=("outbound", "inbound", "auto"),
-    )
-    local_domains: tuple[str, ...] = _option(
-        (),
-        "Names or shell patterns (*.example.org). Inbound mode encrypts for recipients in these only (empty: a "
-        "fault), outbound for all others (empty: for all); in auto, mail from here to here is inbound.",
-        check="domain",
-    )
-    internal_networks: tuple[str, ...] = _option(
-        ("127.0.0.0/8", "::1"), "Clients whose mail is outbound in mode auto.", check="network"
-    )
-    append_origin: str = _option(
-        "",
-        "The domain that the MTA appends to a recipient without one (Postfix: myorigin). Empty: the first of "
-        "local_domains that is no pattern.",
-        check="origin",
-    )
-    milter: MilterOptions = MilterOptions()
-    dns: DNSOptions = DNSOptions()
-    keys: KeysOptions = KeysOptions()
-    smime: SMIMEOptions = SMIMEOptions()
-    openpgp: OpenPGPOptions = OpenPGPOptions()
-    policy: PolicyOptions = PolicyOptions()
-    rule: tuple[Rule, ...] = ()
-    reinject: ReinjectOptions = ReinjectOptions()
-    log: LogOptions = LogOptions()
-
-    @property
-    def origin(self) -> str:
-        """The domain of recipients without one, "" where it is not known."""
-        names = (name for name in self.local_domains if not set(name) & set("*?["))
-        return self.append_origin or next(names, "")
-
-
-SECTIONS: dict[str, type[Any]] = {
-    "milter": MilterOptions,
-    "dns": DNSOptions,
-    "keys": KeysOptions,
-    "smime": SMIMEOptions,
-    "openpgp": OpenPGPOptions,
-    "policy": PolicyOptions,
-    "rule": Rule,
-    "reinject": ReinjectOptions,
-    "log": LogOptions,
-}
-
-
-def options(section: type[Any]) -> dict[str, dataclasses.Field[Any]]:
-    """The options of one section by name, sections and rules left out."""
-    return {f.name: f for f in dataclasses.fields(section) if "help" in f.metadata}
+__all__ = [
+    "DEFAULT_PATH",
+    "SECTIONS",
+    "SOURCES",
+    "Config",
+    "DNSOptions",
+    "KeysOptions",
+    "MilterOptions",
+    "PolicyOptions",
+    "ReinjectOptions",
+    "Rule",
+    "domain_pattern",
+    "load",
+    "nameserver",
+    "options",
+    "parse",
+]
 
 
 def load(path: Path) -> Config:
@@ -339,8 +113,7 @@ class _Reader:
         rules = []
         for number, table in enumerate(value, 1):
             rule = Rule(**self._section(Rule, "rule", table))
-            if not table.get("recipient") and not table.get("sender"):
-                self.faults.append(f"{self._name}: rule {number} names neither recipient nor sender")
+            self.faults += [f"{self._name}: rule {number} {problem}" for problem in _rule_problems(rule, table)]
             rules.append(rule)
         return tuple(rules)
 
@@ -406,10 +179,22 @@ class _Reader:
         if "directory" in config.keys.sources and not Path(config.keys.directory or "/nonexistent").is_dir():
             self._fault("directory", "keys", f'is "{config.keys.directory}", which is no folder, but is among sources')
         self._check_socket(config.milter)
+        self._check_policy(config)
         if config.smime.ca_file and not Path(config.smime.ca_file).is_file():
             self._fault("ca_file", "smime", f'is "{config.smime.ca_file}", which is no file')
         if config.smime.crl_file and not Path(config.smime.crl_file).is_file():
             self._fault("crl_file", "smime", f'is "{config.smime.crl_file}", which is no file')
+
+    def _check_policy(self, config: Config) -> None:
+        word = config.policy.wish_subject
+        if word and (not word.strip() or not word.isprintable()):
+            self._fault("wish_subject", "policy", f"is {word!r}, but must be a word that can be seen")
+        if config.policy.one_fails == "bounce" and config.policy.mixed != "reinject":
+            self._fault("one_fails", "policy", 'is "bounce", which needs mixed = "reinject"')
+        for number, rule in enumerate(config.rule, 1):
+            if rule.formats and not any(form in FORMATS_OF[s] for s in config.keys.sources for form in rule.formats):
+                problem = f"has formats = {list(rule.formats)}, which none of [keys] sources has"
+                self.faults.append(f"{self._name}: rule {number} {problem}")
 
     def _check_socket(self, options: MilterOptions) -> None:
         """What only this machine knows: users, groups, and how long a path may be."""
@@ -422,6 +207,23 @@ class _Reader:
         path = options.socket.partition(":")[2]
         if options.socket.startswith(("unix:", "local:")) and len(path.encode()) > _path_limit():
             self._fault("socket", "milter", f"has a path of {len(path.encode())} octets; at most {_path_limit()} do")
+
+
+def _rule_problems(rule: Rule, table: dict[str, Any]) -> Iterator[str]:
+    """What is wrong with a rule as a whole."""
+    if not any(getattr(rule, name) or table.get(name) for name in CONDITIONS):
+        yield f"names no condition ({', '.join(CONDITIONS)})"
+    for name in ("domain", "client", "also_to"):
+        if table.get(name) == []:
+            yield f"has {name} = [], which says nothing: leave it out"
+    if rule.encrypt == "require":
+        for name in FAILURES:
+            if getattr(rule, name) == "plain":
+                yield f'has encrypt = "require", but {name} = "plain"'
+    if rule.encrypt == "never":
+        for name in ("formats", "also_to", "at_rcpt", *FAILURES):
+            if getattr(rule, name):
+                yield f'has encrypt = "never", so {name} would say nothing: leave it out'
 
 
 def _path_limit() -> int:
@@ -519,6 +321,14 @@ def _check_pattern(item: str) -> str:
     return "a pattern for addresses such as *@example.org"
 
 
+def _check_reader(item: str) -> str:
+    problem = f"a list of addresses, or the word sender; {item!r} is neither"
+    try:
+        return "" if item == "sender" or ("*" not in item and address.parse(item)) else problem
+    except AddressError:
+        return problem
+
+
 def _pattern_domain(pattern: str) -> str | None:
     """A domain or shell pattern in lower-case A-labels, None where a label is no label."""
     if pattern.isascii():
@@ -542,4 +352,5 @@ _CHECKS = {
     "domain": _check_domain,
     "pattern": _check_pattern,
     "origin": _check_origin,
+    "reader": _check_reader,
 }

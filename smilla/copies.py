@@ -2,16 +2,25 @@
 
 Recipients who see each other in To or Cc and have keys of one format share one ciphertext.  A recipient in the
 envelope and not in To or Cc (a blind copy, a list, an alias) shares a ciphertext with nobody, so that no recipient
-info and no key ID tells of them.  What is not encrypted tells nothing, and is shared by all who get it.
+info and no key ID tells of them.  RSA and EC certificates are kept apart ([smime] separate).  What is not encrypted
+tells nothing, and is shared by all who get it; what is held is kept apart from what is sent.
+
+One copy stays in the message that the MTA holds, whose other recipients are removed.  Postfix and Sendmail say nothing
+where a recipient that a milter removes is not found: such a one would get that copy, too.  They compare spellings, so
+only plain spellings are removed; where there is another one, no copy stays, and all are re-injected.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from smilla.address import in_header
 from smilla.errors import EncryptionError
-from smilla.model import Action, Decision, Form, Message, Recipient
+from smilla.model import Action, Decision, Form, Message, Recipient, X509Key
+
+Group = tuple[Form, tuple[Decision, ...]]
 
 _VISIBLE_FIELDS = ("to", "cc", "resent-to", "resent-cc")
 _MOST_OCTETS = 256 * 1024
@@ -30,17 +39,58 @@ def visible_recipients(message: Message) -> frozenset[str]:
     return frozenset(found)
 
 
-def group(decisions: Iterable[Decision], message: Message) -> list[tuple[Form, tuple[Decision, ...]]]:
+def group(decisions: Iterable[Decision], message: Message, *, separate: bool = True) -> list[Group]:
     """The copies owed, in the order of their first recipients: the form of each and the decisions it serves."""
     decided = [(_form(decision), decision) for decision in decisions]
-    readers = {_mailbox(decision.recipient) for form, decision in decided if form in _ENCRYPTED}
+    readers = {mailbox(decision.recipient) for form, decision in decided if form in _ENCRYPTED}
     # Where only one recipient gets ciphertext there is nobody to hide them from.
     visible = visible_recipients(message) if len(readers) > 1 else None
-    groups: dict[tuple[Form, str], list[Decision]] = {}
+    groups: dict[tuple[Form, str, str], list[Decision]] = {}
     for form, decision in decided:
         private = form in _ENCRYPTED and visible is not None and not _is_visible(decision.recipient, visible)
-        groups.setdefault((form, _mailbox(decision.recipient) if private else ""), []).append(decision)
-    return [(form, tuple(members)) for (form, _), members in groups.items()]
+        alone = mailbox(decision.recipient) if private else ""
+        groups.setdefault((form, _kind(decision, separate), alone), []).append(decision)
+    return [(form, tuple(members)) for (form, _, _), members in groups.items()]
+
+
+def _kind(decision: Decision, separate: bool) -> str:
+    """What keeps recipients of one form apart: older NSS fails a whole message that is for an EC recipient, too."""
+    if decision.action is Action.HOLD:
+        return "held"
+    if separate and isinstance(decision.key, X509Key):
+        return "rsa" if isinstance(decision.key.public_key, RSAPublicKey) else "ec"
+    return ""
+
+
+def stays(groups: Sequence[Group]) -> int:
+    """The index of the group that stays with the MTA's message: what is held, else what is not encrypted, so that no
+    plaintext is handed over again, else the largest."""
+
+    def preference(index: int) -> tuple[bool, bool, int]:
+        form, members = groups[index]
+        return any(d.action is Action.HOLD for d in members), form not in _ENCRYPTED, len(members)
+
+    return max(range(len(groups)), key=lambda index: (*preference(index), -index), default=-1)
+
+
+def removable(removed: Iterable[Recipient], recipients: Sequence[Recipient]) -> bool:
+    """Is it certain that the MTA finds every one of these recipients, as they were given, and nobody else with them?
+
+    Not with a source route, without brackets (sendmail(1)), with a final dot, or beside another spelling of the same
+    mailbox, which the MTA may have merged.
+    """
+    return all(_is_plain(recipient) and not _has_double(recipient, recipients) for recipient in removed)
+
+
+def _is_plain(recipient: Recipient) -> bool:
+    raw = recipient.raw
+    bracketed = raw.startswith("<") and raw.endswith(">") and not raw.startswith("<@")
+    return bracketed and recipient.address is not None and not raw.endswith(".>")
+
+
+def _has_double(recipient: Recipient, recipients: Sequence[Recipient]) -> bool:
+    folded = recipient.address.folded if recipient.address else ""
+    return any(r.raw != recipient.raw and (r.address is None or r.address.folded == folded) for r in recipients)
 
 
 def _form(decision: Decision) -> Form:
@@ -55,8 +105,9 @@ def _form(decision: Decision) -> Form:
     raise EncryptionError(f"{decision.action.value} for {decision.recipient.shown} has no form to be delivered in")
 
 
-def _mailbox(recipient: Recipient) -> str:
-    """Two spellings of a domain are one mailbox, two spellings of a local part may be two (RFC 5321 section 2.4)."""
+def mailbox(recipient: Recipient) -> str:
+    """Whom a copy is for.  Two spellings of a domain are one mailbox, two of a local part may be two (RFC 5321
+    section 2.4)."""
     address = recipient.address
     return f"{address.local_part}@{address.domain}" if address else recipient.raw
 

@@ -56,6 +56,7 @@ class Daemon:
     def run(self) -> int:
         """Opens the socket, forks, and watches until SIGTERM or SIGINT.  Raises SmillaError where it cannot start."""
         self._open_socket()
+        self._prepare_journal()
         _drop_rights(self._config.milter.user)
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         count = self._config.milter.workers or os.cpu_count() or 1
@@ -81,6 +82,17 @@ class Daemon:
         finally:
             os.umask(before)
         self._socket.publish(options.socket_group, options.socket_mode, options.user)
+
+    def _prepare_journal(self) -> None:
+        """The folder of the journal, while there may be rights to make it.  Without it, mail that needs one copy only
+        goes on."""
+        journal = self._runtime.ports.journal
+        if journal is None or self._config.observe:
+            return
+        try:
+            journal.prepare(self._config.milter.user)
+        except SmillaError as error:
+            log.journal_failed(str(error))
 
     def _fork(self) -> None:
         reading, writing = os.pipe()

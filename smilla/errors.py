@@ -52,3 +52,21 @@ class ParseError(SmillaError):
 
     code = "parse"
     temporary = False
+
+
+class JournalError(SmillaError):
+    """The journal of re-injected copies cannot be read or written: nothing leaves, the mail is deferred."""
+
+    code = "journal"
+
+
+class JournalBusy(JournalError):
+    """Another worker has the same message at this moment."""
+
+    code = "journal_busy"
+
+
+class ReinjectError(SmillaError):
+    """The MTA's listener for further copies did not take one."""
+
+    code = "reinject"

@@ -28,6 +28,7 @@ _EVENTS = {
     Action.DEFER: "deferred",
     Action.REFUSE: "refused",
     Action.HOLD: "held",
+    Action.DONE: "already-sent",
 }
 
 
@@ -77,13 +78,14 @@ def _event(event_level: int, event: str, queue_id: str = "", **fields: Any) -> N
 
 
 def recipient_decided(
-    queue_id: str, decision: Decision, action: Action, reason: Reason | None = None, *, observed: bool
+    queue_id: str, decision: Decision, became: tuple[Action, Reason], *, observed: bool, via: str = ""
 ) -> None:
     """What happened for one recipient: the line an administrator looks for.
 
-    ``action`` and ``reason`` are what the message as a whole made of the decision, where that differs.
+    ``became`` is what the message as a whole made of the decision.  ``via`` is
+    empty for who stays with the MTA's message, else reinject, bounce or rcpt.
     """
-    lookup, key = decision.lookup, decision.key
+    lookup, key, (action, reason) = decision.lookup, decision.key, became
     level = logging.WARNING if action in (Action.DEFER, Action.REFUSE, Action.HOLD) else logging.INFO
     _event(
         level,
@@ -93,17 +95,19 @@ def recipient_decided(
         format=key.format.value if key else "",
         source=lookup.source if lookup else "",
         dnssec=lookup.status.value if lookup and lookup.status else "",
-        reason=(reason or decision.reason).code,
+        reason=reason.code,
         rule=decision.rule,
+        via=via,
         **({"observe": "true"} if observed else {}),
     )
 
 
-def undecided(queue_id: str, recipients: Iterable[str], *, observed: bool) -> None:
-    """An internal error ended the message before or while it was handed back: it is deferred for all of them."""
+def undecided(queue_id: str, recipients: Iterable[str], *, observed: bool, reason: str = "internal") -> None:
+    """An internal error ended the message before or while it was handed back, or another worker has the same one: it
+    is deferred for all of them."""
     observe = {"observe": "true"} if observed else {}
     for recipient in recipients:
-        _event(logging.WARNING, "deferred", queue_id, rcpt=recipient, reason="internal", **observe)
+        _event(logging.WARNING, "deferred", queue_id, rcpt=recipient, reason=reason, **observe)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +144,37 @@ def message_done(queue_id: str, outcome: Outcome, facts: Facts) -> None:
 def lookup_trouble(queue_id: str, recipient: str, where: str, detail: str) -> None:
     """A source was bogus or unreachable, or had keys that may not be used."""
     _event(logging.WARNING, "lookup", queue_id, rcpt=recipient, where=where, detail=detail)
+
+
+def copy_accepted(queue_id: str, rcpts: int, listener_reply: str) -> None:
+    """The listener accepted a further copy."""
+    _event(logging.DEBUG, "copy-accepted", queue_id, rcpts=rcpts, reply=listener_reply)
+
+
+def copy_failed(queue_id: str, recipient: str, detail: str) -> None:
+    """The listener did not take a copy for this recipient; the message is deferred, and what is owed is remembered."""
+    _event(logging.ERROR, "copy-failed", queue_id, rcpt=recipient, detail=detail)
+
+
+def copy_unknown(queue_id: str, recipient: str) -> None:
+    """An earlier attempt ended between the final dot and the reply, so that nobody knows whether the MTA has this copy:
+    it is sent again, and may come twice."""
+    _event(logging.WARNING, "copy-unknown", queue_id, rcpt=recipient)
+
+
+def own_copy(queue_id: str) -> None:
+    """A copy of ours came back to the filter: the listener of [reinject] has this milter."""
+    _event(logging.ERROR, "own-copy", queue_id, hint="set smtpd_milters= (empty) on the listener of [reinject] smtp")
+
+
+def reader_missing(queue_id: str, reader: str, detail: str) -> None:
+    """A further reader (also_to) has no usable key of the form that is sent, and cannot read this copy."""
+    _event(logging.WARNING, "reader-missing", queue_id, reader=reader, detail=detail)
+
+
+def journal_failed(detail: str) -> None:
+    """The journal cannot be used: messages whose recipients need different bytes are deferred."""
+    _event(logging.ERROR, "journal-failed", detail=detail)
 
 
 def internal_error(queue_id: str, where: str) -> None:

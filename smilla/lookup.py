@@ -2,11 +2,14 @@
 
 A source that has a usable key ends the search.  Where none has, bogus decides before unreachable, unreachable before
 unusable_key, that before insecure, that before no_key.
+
+Where formats are given, in order of preference, the first of them that has a usable key wins, whatever the order of
+the sources.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache
@@ -43,25 +46,48 @@ _UNPROVEN = {
 }
 
 
-def begin(address: EmailAddress, ports: Ports, config: Config) -> PendingLookup:
-    """Sends the questions and returns at once."""
-    questions = finder.begin(
-        address, config.keys.sources, ports.resolver, ports.folder, try_lowercase=config.keys.try_lowercase
-    )
+def begin(address: EmailAddress, ports: Ports, config: Config, formats: tuple[str, ...] = ()) -> PendingLookup:
+    """Sends the questions to the sources that can yield these formats (() is any), and returns at once."""
+    sources = tuple(source for source in config.keys.sources if finder.can_yield(source, formats))
+    questions = finder.begin(address, sources, ports.resolver, ports.folder, try_lowercase=config.keys.try_lowercase)
     return PendingLookup(address, questions, ports.clock.monotonic())
 
 
-def finish(pending: PendingLookup, deadline: float, now: datetime, ports: Ports) -> KeyLookup:
+def finish(
+    pending: PendingLookup, deadline: float, now: datetime, ports: Ports, formats: tuple[str, ...] = ()
+) -> KeyLookup:
     """Waits for the answers, until ``deadline`` (monotonic seconds) at most, and judges them as of ``now``."""
     findings = []
-    for question in pending.questions:
-        answer = question.answer(deadline)
+    for answer in _answers(pending, deadline, formats):
         finding, key = _judge(answer, pending.address, now, ports, _others(answer, pending, deadline))
         findings.append(finding)
         if key is not None:
             return _looked_up(pending.address, finding, key, findings)
+    if not findings:
+        reason = Reason("no_key", f"no source of [keys] sources has keys for {' or '.join(formats)}")
+        return KeyLookup(pending.address, KeyVerdict.NO_KEY, reason, None, "", None)
     deciding = min(findings, key=_precedence)
     return _looked_up(pending.address, deciding, None, findings)
+
+
+def _answers(pending: PendingLookup, deadline: float, formats: tuple[str, ...]) -> Iterator[SourceAnswer]:
+    """The sources' answers in the order in which a key is taken from them; one that has several formats answers once
+    for each."""
+    if not formats:
+        yield from (question.answer(deadline) for question in pending.questions)
+    for wanted in formats:
+        for question in pending.questions:
+            if finder.can_yield(question.source, (wanted,)):
+                yield _of_format(question.answer(deadline), wanted)
+
+
+def _of_format(answer: SourceAnswer, wanted: str) -> SourceAnswer:
+    """The answer without candidates of another format."""
+    found = tuple(candidate for candidate in answer.candidates if candidate.format == wanted)
+    if len(found) == len(answer.candidates):
+        return answer
+    where, detail = (found[0].where, "") if found else (str(answer.where), f"nothing of the format {wanted}")
+    return replace(answer, candidates=found, where=where, detail=detail)
 
 
 def _precedence(finding: SourceFinding) -> tuple[int, bool]:

@@ -116,11 +116,8 @@ class UsableKey:
 
 @dataclass(frozen=True, slots=True)
 class X509Key(UsableKey):
-    """A certificate that may be encrypted to; ``issued_at`` is its notBefore.
-
-    ``raw_issuer_and_serial`` is the DER of IssuerAndSerialNumber (RFC 5652 section 10.2.4), its issuer octet
-    for octet as in the certificate.
-    """
+    """A certificate that may be encrypted to; ``issued_at`` is its notBefore, ``raw_issuer_and_serial`` the DER of
+    IssuerAndSerialNumber (RFC 5652 section 10.2.4), its issuer octet for octet as in the certificate."""
 
     raw: bytes
     fingerprint: str
@@ -256,8 +253,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Recipient:
-    """An envelope recipient as the MTA named it (with its angle brackets), its ESMTP parameters, and the parsed
-    address, None where the text is no address."""
+    """An envelope recipient as the MTA named it, its ESMTP parameters, and the parsed address, None for no address."""
 
     raw: str
     address: EmailAddress | None
@@ -281,11 +277,16 @@ class Envelope:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Who handed the message in, as far as the MTA tells; decides the direction in ``mode = "auto"``."""
+    """Who handed the message in, as far as the MTA tells (``mta`` is its own name); decides the direction in
+    ``mode = "auto"``."""
 
     ip: str = ""
     daemon_name: str = ""
     authenticated_as: str = ""
+    host_name: str = ""
+    helo: str = ""
+    port: int = 0
+    mta: str = ""
 
 
 # --- decisions ---------------------------------------------------------------------------------------------
@@ -316,17 +317,20 @@ class Action(StrEnum):
     DEFER = "defer"
     REFUSE = "refuse"
     HOLD = "hold"
+    DONE = "done"  # a copy was accepted at an earlier attempt
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What happens for one recipient and why; ``rule`` names what in the configuration decided."""
+    """What happens for one recipient and why; ``rule`` names what in the configuration decided.  ``readers`` are
+    the look-ups of further readers (also_to)."""
 
     recipient: Recipient
     action: Action
     reason: Reason
     rule: str = ""
     lookup: KeyLookup | None = None
+    readers: tuple[KeyLookup, ...] = ()
 
     @property
     def key(self) -> X509Key | PGPKey | None:
@@ -358,7 +362,7 @@ class Rewrite:
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """One message to be delivered: to whom, in which form, and how it differs from what came in."""
+    """A message to be delivered: to whom, in which form, and how it differs from what came in."""
 
     form: Form
     recipients: tuple[Recipient, ...]
@@ -378,8 +382,9 @@ class Disposition(Enum):
 class Outcome:
     """What ``pipeline.process`` found: one decision a recipient, and the copies owed where all is delivered.
 
-    ``copies`` is empty unless the disposition is DELIVER or HOLD.  ``reason`` and ``culprits`` explain a message
-    that is not delivered: the recipients on whose account it is not.
+    ``copies`` is empty unless the disposition is DELIVER or HOLD; ``kept`` is the index of the one that stays in
+    the MTA's message, the others are re-injected.  ``bounced`` are decisions that fail alone, and are told to the
+    sender.  ``reason`` and ``culprits`` explain a message that is not delivered.
     """
 
     disposition: Disposition
@@ -389,3 +394,5 @@ class Outcome:
     copies: tuple[Copy, ...] = ()
     reason: Reason = Reason("ok", "")
     culprits: tuple[Recipient, ...] = ()
+    kept: int = 0
+    bounced: tuple[Decision, ...] = ()

@@ -15,18 +15,26 @@ and ``smilla encrypt`` alike.  It returns an Outcome or raises; whoever called i
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sized
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 
-from smilla import classify, copies, lookup, policy, rewrap
+from smilla import classify, copies, dsn, lookup, policy, reinject, rewrap
+from smilla import wish as wish_of_sender
+from smilla.address import EmailAddress, parse
 from smilla.config import Config
 from smilla.encrypt import cms, pgp
-from smilla.errors import EncryptionError
+from smilla.errors import AddressError, EncryptionError
 from smilla.model import (
     Action,
+    Classification,
+    Client,
     Copy,
     Decision,
     Disposition,
     Form,
+    KeyLookup,
+    KeyVerdict,
     Message,
     MessageKind,
     Outcome,
@@ -35,7 +43,8 @@ from smilla.model import (
     Recipient,
     X509Key,
 )
-from smilla.ports import Ports
+from smilla.policy import Wish
+from smilla.ports import JournalEntry, Ports
 from smilla.session import Session
 
 _DISPOSITIONS = (
@@ -43,63 +52,181 @@ _DISPOSITIONS = (
     (Action.REFUSE, Disposition.REFUSE),
     (Action.HOLD, Disposition.HOLD),
 )
+_OWN = Classification(MessageKind.PLAIN, Reason("own_copy", "a copy of ours, which came back to the filter"))
+_DONE = Reason("already_sent", "a copy was accepted at an earlier attempt of the client")
+_ODD_SPELLING = Reason("odd_spelling", "the MTA could not tell this recipient apart, so the others cannot be split off")
 
 
-def begin_lookup(session: Session, recipient: Recipient, ports: Ports, config: Config) -> None:
+def begin_lookup(session: Session, recipient: Recipient, ports: Ports, config: Config) -> Wish:
     """Starts the search for a recipient's key as soon as the recipient is known, while the body still arrives."""
-    wish = policy.wanted(recipient, policy.direction(session.client, config), config)
-    if wish.wanted and recipient.address and recipient.address not in session.lookups:
-        session.lookups[recipient.address] = lookup.begin(recipient.address, ports, config)
+    wish = policy.wanted(recipient, _circumstances(session), config)
+    if wish.wanted and recipient.address:
+        _ask(session, recipient.address, wish.formats, ports, config)
+        for reader in _readers(wish, session):
+            _ask(session, reader, (), ports, config)
+    return wish
 
 
-def process(session: Session, ports: Ports, config: Config) -> Outcome:
-    """Decides about the whole message, and prepares its copies; a copy is encrypted when its body is asked for."""
+def decide_at_rcpt(session: Session, recipient: Recipient, wish: Wish, ports: Ports, config: Config) -> Decision:
+    """The decision about one recipient before the content is known, where a rule asks for it (at_rcpt)."""
+    return _Deciding(session, ports, config).decision(recipient, wish)
+
+
+def _circumstances(session: Session) -> policy.Circumstances:
+    return policy.Circumstances(session.sender, session.client)
+
+
+def _ask(session: Session, address: EmailAddress, formats: tuple[str, ...], ports: Ports, config: Config) -> None:
+    if (address, formats) not in session.lookups:
+        session.lookups[address, formats] = lookup.begin(address, ports, config, formats)
+
+
+def _readers(wish: Wish, session: Session) -> list[EmailAddress]:
+    """The addresses of further readers; a null sender is none."""
+    named = [session.sender if entry == "sender" else entry for entry in wish.also_to]
+    found = []
+    for text in named:
+        with suppress(AddressError):
+            found.append(parse(text))
+    return found
+
+
+def process(session: Session, ports: Ports, config: Config, entry: JournalEntry | None = None) -> Outcome:
+    """Decides about the whole message, and prepares its copies; a copy is encrypted when its body is asked for.
+
+    ``entry`` is what the journal knows of an earlier attempt: whose copy was accepted then gets none now.
+    """
     envelope, message = session.envelope, session.message
     if not envelope.recipients:
         raise EncryptionError("a message without a recipient: nobody knows for whom it would have to be encrypted")
     classification = classify.classify(message)
     direction = policy.direction(session.client, config)
+    wished = direction == policy.OUTBOUND and wish_of_sender.found(message, config.policy)
     if (problem := rewrap.problem(message)) is not None:
         decisions = tuple(policy.refused(recipient, problem) for recipient in envelope.recipients)
+    elif _is_own(message, ports):
+        classification = _OWN
+        decisions = tuple(policy.already_encrypted(recipient, _OWN) for recipient in envelope.recipients)
     elif classification.kind is MessageKind.ENCRYPTED:
         decisions = tuple(policy.already_encrypted(recipient, classification) for recipient in envelope.recipients)
     else:
-        decisions = _decided(session, direction, ports, config)
-    disposition, culprits = _disposition(decisions)
-    delivered = disposition in (Disposition.DELIVER, Disposition.HOLD)
-    return Outcome(
+        decisions = _decided(session, ports, config, wished=wished)
+    decisions = tuple(_done_before(decision, entry) for decision in decisions)
+    return _outcome(session, decisions, classification, ports, config)
+
+
+def _is_own(message: Message, ports: Ports) -> bool:
+    token = reinject.own_token(message)
+    return bool(token) and ports.journal is not None and ports.journal.is_own(token)
+
+
+def _done_before(decision: Decision, entry: JournalEntry | None) -> Decision:
+    if entry is None or not entry.is_accepted(copies.mailbox(decision.recipient)):
+        return decision
+    return replace(decision, action=Action.DONE, reason=_DONE)
+
+
+def _outcome(
+    session: Session, decisions: tuple[Decision, ...], classification: Classification, ports: Ports, config: Config
+) -> Outcome:
+    direction = policy.direction(session.client, config)
+    bounced = _bounced(session, decisions, config)
+    left = tuple(decision for decision in decisions if decision not in bounced)
+    disposition, culprits = _disposition(left)
+    outcome = Outcome(
         disposition,
         decisions,
         classification,
         direction,
-        copies=_copies(decisions, message, ports, config) if delivered else (),
         reason=culprits[0].reason if culprits else Reason("ok", ""),
         culprits=tuple(decision.recipient for decision in culprits),
+        bounced=bounced,
     )
+    if disposition in (Disposition.DEFER, Disposition.REFUSE):
+        return outcome
+    served = tuple(decision for decision in left if decision.action is not Action.DONE)
+    groups = copies.group(served, session.message, separate=config.smime.separate)
+    kept = copies.stays(groups)
+    staying = [decision.recipient for decision in groups[kept][1]] if groups else []
+    removed = [recipient for recipient in session.envelope.recipients if recipient not in staying]
+    if config.policy.mixed == "reinject" and not copies.removable(removed, session.envelope.recipients):
+        kept = -1
+        if disposition is Disposition.HOLD:
+            odd = tuple(decision.recipient for decision in culprits)
+            return replace(outcome, disposition=Disposition.DEFER, reason=_ODD_SPELLING, culprits=odd)
+    make = partial(_copy, session.message, ports, config)
+    made = tuple(_without_wish(make(*group), session.message, direction, config) for group in groups)
+    return replace(outcome, copies=made, kept=kept)
 
 
-def _decided(session: Session, direction: str, ports: Ports, config: Config) -> tuple[Decision, ...]:
+def _bounced(session: Session, decisions: tuple[Decision, ...], config: Config) -> tuple[Decision, ...]:
+    """Those who fail alone and are told to the sender, where policy and protocol allow it: the sender is one of ours,
+    so that nobody is bombarded, and wants to be told."""
+    failing = tuple(d for d in decisions if d.action in (Action.DEFER, Action.REFUSE))
+    allowed = config.policy.one_fails == "bounce" and config.policy.mixed == "reinject" and session.sender
+    if not failing or not allowed or not _is_ours(session.client, config) or len(failing) == len(decisions):
+        return ()
+    return failing if all(dsn.may_notify(decision.recipient) for decision in failing) else ()
+
+
+def _is_ours(client: Client, config: Config) -> bool:
+    """Authenticated, or in internal_networks."""
+    return policy.direction(client, replace(config, mode="auto")) == policy.OUTBOUND
+
+
+def _decided(session: Session, ports: Ports, config: Config, *, wished: bool) -> tuple[Decision, ...]:
     """One decision a recipient; the look-ups of all of them share one deadline."""
-    envelope = session.envelope
+    recipients = session.envelope.recipients
     _forget_stale_lookups(session, ports, config)
-    for recipient in envelope.recipients:
-        begin_lookup(session, recipient, ports, config)
-    last_asked_at = max((pending.asked_at for pending in session.lookups.values()), default=0.0)
-    deadline, now = last_asked_at + config.dns.timeout_s, ports.clock.now()
-    found = {address: lookup.finish(pending, deadline, now, ports) for address, pending in session.lookups.items()}
-    decisions = []
-    for recipient in envelope.recipients:
-        wish = policy.wanted(recipient, direction, config)
-        known = found.get(recipient.address) if recipient.address else lookup.no_address(recipient.shown)
-        decisions.append(policy.decide(recipient, envelope.sender, wish, known if wish.wanted else None, config))
-    return tuple(decisions)
+    wishes = [begin_lookup(session, recipient, ports, config) for recipient in recipients]
+    deciding = _Deciding(session, ports, config)
+    return tuple(deciding.decision(r, wish, wished=wished) for r, wish in zip(recipients, wishes, strict=True))
+
+
+class _Deciding:
+    """Decisions about the recipients of one message, by one clock and one deadline."""
+
+    def __init__(self, session: Session, ports: Ports, config: Config) -> None:
+        last_asked_at = max((pending.asked_at for pending in session.lookups.values()), default=0.0)
+        self._deadline, self._now = last_asked_at + config.dns.timeout_s, ports.clock.now()
+        self._session, self._ports, self._config = session, ports, config
+        self._found: dict[tuple[EmailAddress, tuple[str, ...], tuple[str, ...]], KeyLookup] = {}
+
+    def decision(self, recipient: Recipient, wish: Wish, *, wished: bool = False) -> Decision:
+        """What happens for one recipient, further readers included."""
+        known = None
+        if wish.wanted:
+            address = recipient.address
+            known = self._finish(address, wish.formats) if address else lookup.no_address(recipient.shown)
+        decision = policy.decide(recipient, wish, known, self._config, wished=wished)
+        return self._with_readers(decision, wish) if wish.also_to and decision.key else decision
+
+    def _finish(
+        self, address: EmailAddress, asked: tuple[str, ...], wanted: tuple[str, ...] | None = None
+    ) -> KeyLookup:
+        formats = asked if wanted is None else wanted
+        if (address, asked, formats) not in self._found:
+            pending = self._session.lookups[address, asked]
+            found = lookup.finish(pending, self._deadline, self._now, self._ports, formats)
+            self._found[address, asked, formats] = found
+        return self._found[address, asked, formats]
+
+    def _with_readers(self, decision: Decision, wish: Wish) -> Decision:
+        """The keys of further readers, of the form that this recipient gets."""
+        form = (decision.key.format.value,) if decision.key else ()
+        readers = tuple(self._finish(reader, (), form) for reader in _readers(wish, self._session))
+        for reader in readers:
+            if reader.verdict in (KeyVerdict.BOGUS, KeyVerdict.UNREACHABLE):
+                why = Reason("reader", f"further reader {reader.address}: {reader.reason.text}")
+                return replace(decision, action=Action.DEFER, reason=why, readers=readers)
+        return replace(decision, readers=readers)
 
 
 def _forget_stale_lookups(session: Session, ports: Ports, config: Config) -> None:
     """An answer to a question from the beginning of a long upload may have outlived its TTL: it is asked anew, which
     the cache answers at once where it has not."""
     oldest = ports.clock.monotonic() - config.dns.timeout_s
-    session.lookups = {address: p for address, p in session.lookups.items() if p.asked_at >= oldest}
+    session.lookups = {key: pending for key, pending in session.lookups.items() if pending.asked_at >= oldest}
 
 
 def _disposition(decisions: tuple[Decision, ...]) -> tuple[Disposition, tuple[Decision, ...]]:
@@ -110,14 +237,9 @@ def _disposition(decisions: tuple[Decision, ...]) -> tuple[Disposition, tuple[De
     return Disposition.DELIVER, ()
 
 
-def _copies(decisions: tuple[Decision, ...], message: Message, ports: Ports, config: Config) -> tuple[Copy, ...]:
-    groups = copies.group(decisions, message)
-    return tuple(_copy(form, members, message, ports, config) for form, members in groups)
-
-
-def _copy(form: Form, members: tuple[Decision, ...], message: Message, ports: Ports, config: Config) -> Copy:
+def _copy(message: Message, ports: Ports, config: Config, form: Form, members: tuple[Decision, ...]) -> Copy:
     recipients = tuple(decision.recipient for decision in members)
-    keys = tuple({decision.key.fingerprint: decision.key for decision in members if decision.key}.values())
+    keys = _keys(members)
     if form is Form.SMIME:
         authenticated = config.smime.cipher.endswith("-gcm")
         rewrite = rewrap.smime(message, partial(_encrypt_cms, keys, config), authenticated=authenticated)
@@ -126,6 +248,20 @@ def _copy(form: Form, members: tuple[Decision, ...], message: Message, ports: Po
     else:
         rewrite = rewrap.unchanged(message)
     return Copy(form, recipients, rewrite)
+
+
+def _without_wish(copy: Copy, message: Message, direction: str, config: Config) -> Copy:
+    """Outbound, what told of the sender's wish is not sent."""
+    if direction != policy.OUTBOUND:
+        return copy
+    return replace(copy, rewrite=rewrap.combined(copy.rewrite, *wish_of_sender.without(message, config.policy)))
+
+
+def _keys(members: tuple[Decision, ...]) -> tuple[X509Key | PGPKey, ...]:
+    """The keys of all who read a copy, each once."""
+    keys = [decision.key for decision in members]
+    keys += [reader.key for decision in members if decision.key for reader in decision.readers]
+    return tuple({key.fingerprint: key for key in keys if key}.values())
 
 
 def _encrypt_cms(

@@ -3,30 +3,18 @@
 Directions.  In mode outbound all mail is outbound, in mode inbound all is inbound.  In mode auto a message is
 outbound where its client authenticated, came through a listener named ORIGINATING or from one of internal_networks,
 and inbound otherwise; mail from here to a recipient here is inbound for that recipient.
+
+Rules.  The first that matches a recipient overrides what it names: whether encryption is wanted at all (encrypt), in
+which formats, for which further readers, and what a failure does.
 """
 
 from __future__ import annotations
 
-import ipaddress
-import unicodedata
-from collections.abc import Iterator
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
-from functools import lru_cache
 
-from smilla import address
-from smilla.config import Config, Rule, domain_pattern
-from smilla.errors import AddressError
-from smilla.model import (
-    Action,
-    Classification,
-    Client,
-    Decision,
-    KeyLookup,
-    KeyVerdict,
-    Reason,
-    Recipient,
-)
+from smilla import rules
+from smilla.config import Config, Rule
+from smilla.model import Action, Classification, Client, Decision, KeyLookup, KeyVerdict, Reason, Recipient
 
 OUTBOUND, INBOUND = "outbound", "inbound"
 _ROUTED = Reason(
@@ -35,12 +23,43 @@ _ROUTED = Reason(
 
 
 @dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What of the envelope and the connection, besides the recipient, rules may ask for."""
+
+    sender: str
+    client: Client
+
+
+@dataclass(frozen=True, slots=True)
 class Wish:
-    """Whether encryption is wanted for one recipient, and in which direction the message goes for them."""
+    """Whether encryption is wanted for one recipient, in which direction the message goes for them, and the rule that
+    matches them (and its number, from 1)."""
 
     wanted: bool
     direction: str
     reason: Reason
+    number: int = 0
+    rule: Rule | None = None
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """The formats allowed, the preferred one first; () for any."""
+        return self.rule.formats if self.rule else ()
+
+    @property
+    def also_to(self) -> tuple[str, ...]:
+        """Further readers: addresses, or ``sender``."""
+        return self.rule.also_to if self.rule else ()
+
+    @property
+    def at_rcpt(self) -> bool:
+        """Is this recipient to be deferred or refused alone, at RCPT?"""
+        return self.rule is not None and self.rule.at_rcpt
+
+    @property
+    def encrypt(self) -> str:
+        """``require``, ``never`` or "", as the rule says."""
+        return self.rule.encrypt if self.rule else ""
 
 
 def direction(client: Client, config: Config) -> str:
@@ -49,32 +68,49 @@ def direction(client: Client, config: Config) -> str:
         return config.mode
     if client.authenticated_as or client.daemon_name.upper() == "ORIGINATING":
         return OUTBOUND
-    return OUTBOUND if _is_internal(client.ip, config.internal_networks) else INBOUND
+    return OUTBOUND if rules.is_within(client.ip, config.internal_networks) else INBOUND
 
 
-@lru_cache(maxsize=4096)
-def _is_internal(ip: str, networks: tuple[str, ...]) -> bool:
-    try:
-        client = ipaddress.ip_address(ip.removeprefix("IPv6:"))
-    except ValueError:
-        return False
-    mapped = getattr(client, "ipv4_mapped", None) or client
-    return any(mapped in ipaddress.ip_network(network, strict=False) for network in networks)
-
-
-def wanted(recipient: Recipient, message_direction: str, config: Config) -> Wish:
+def wanted(recipient: Recipient, circumstances: Circumstances, config: Config) -> Wish:
     """Is a key to be looked up for this recipient?  Known at RCPT, before anything of the message has come."""
+    case = _case(recipient, circumstances, config)
+    number, rule = rules.first(config.rule, case)
     if hides_destination(recipient):
-        return Wish(False, message_direction, _ROUTED)
-    domain = recipient.address.domain if recipient.address else ""
-    local = is_local(domain, config.local_domains)
-    if message_direction == OUTBOUND and not (config.mode == "auto" and local):
+        return Wish(False, case.direction, _ROUTED, number, rule)
+    if rule is not None and rule.encrypt == "never":
+        return Wish(False, case.direction, Reason("never", f"rule {number} says never"), number, rule)
+    if rule is not None and rule.encrypt == "require":
+        return Wish(True, case.direction, Reason("wanted", f"rule {number} requires it"), number, rule)
+    is_wanted, reason = _wanted_by_mode(recipient, case.direction, config)
+    return Wish(is_wanted, case.direction, reason, number, rule)
+
+
+def _wanted_by_mode(recipient: Recipient, towards: str, config: Config) -> tuple[bool, Reason]:
+    domain = _domain(recipient)
+    local = rules.is_in(domain, config.local_domains)
+    if towards == OUTBOUND:
         if local:
-            return Wish(False, OUTBOUND, Reason("local", f"outbound, and {domain} is in local_domains"))
-        return Wish(True, OUTBOUND, Reason("wanted", "outbound, and not in local_domains"))
+            return False, Reason("local", f"outbound, and {domain} is in local_domains")
+        return True, Reason("wanted", "outbound, and not in local_domains")
     if local or recipient.address is None or recipient.address.is_literal:
-        return Wish(True, INBOUND, Reason("wanted", f"inbound, and {domain or 'without a domain'}: it is local"))
-    return Wish(False, INBOUND, Reason("not_local", f"inbound, and {domain} is not in local_domains"))
+        return True, Reason("wanted", f"inbound, and {domain or 'without a domain'}: it is local")
+    return False, Reason("not_local", f"inbound, and {domain} is not in local_domains")
+
+
+def _domain(recipient: Recipient) -> str:
+    return recipient.address.domain if recipient.address else ""
+
+
+def _case(recipient: Recipient, circumstances: Circumstances, config: Config) -> rules.Case:
+    towards = direction(circumstances.client, config)
+    if config.mode == "auto" and rules.is_in(_domain(recipient), config.local_domains):
+        towards = INBOUND
+    return rules.Case(recipient, circumstances.sender, circumstances.client, towards)
+
+
+def rule_table(recipient: Recipient, circumstances: Circumstances, config: Config) -> tuple[rules.Checked, ...]:
+    """Every rule, whether its conditions hold for this recipient, and the first that does not."""
+    return rules.table(config.rule, _case(recipient, circumstances, config))
 
 
 def hides_destination(recipient: Recipient) -> bool:
@@ -90,12 +126,6 @@ def hides_destination(recipient: Recipient) -> bool:
     return any(sign in local_part for sign in "@%!")
 
 
-@lru_cache(maxsize=4096)
-def is_local(domain: str, patterns: tuple[str, ...]) -> bool:
-    """Does the domain (lower-case A-labels) match one of local_domains?"""
-    return any(fnmatchcase(domain, domain_pattern(pattern)) for pattern in patterns)
-
-
 def already_encrypted(recipient: Recipient, classification: Classification) -> Decision:
     """What is encrypted already is left alone, whoever it is for."""
     return Decision(recipient, Action.UNCHANGED, classification.reason, "already encrypted")
@@ -106,66 +136,46 @@ def refused(recipient: Recipient, reason: Reason) -> Decision:
     return Decision(recipient, Action.REFUSE, reason, "message")
 
 
-def decide(recipient: Recipient, sender: str, wish: Wish, lookup: KeyLookup | None, config: Config) -> Decision:
-    """What happens for one recipient.  ``lookup`` is None only where nothing was wanted."""
+def decide(
+    recipient: Recipient, wish: Wish, lookup: KeyLookup | None, config: Config, *, wished: bool = False
+) -> Decision:
+    """What happens for one recipient.  ``lookup`` is None only where nothing was wanted; ``wished`` says that the
+    sender asked for encryption in the message itself."""
     if hides_destination(recipient):
         return Decision(recipient, Action.REFUSE, _ROUTED, "routed address")
     if not wish.wanted:
-        return Decision(recipient, Action.PLAIN, wish.reason, "mode")
+        return _unwanted(recipient, wish, wished)
     if lookup is None:
         raise AssertionError("encryption was wanted, but nothing was looked up")
     if lookup.verdict is KeyVerdict.USABLE and lookup.key is not None:
         return Decision(recipient, Action.ENCRYPT, lookup.reason, "usable key", lookup)
-    action, rule = _action_for(lookup.verdict, recipient, sender, wish.direction, config)
-    return Decision(recipient, action, lookup.reason, rule, lookup)
+    action, decider = _action_for(lookup.verdict, wish, config)
+    if action is Action.PLAIN and wish.encrypt == "require":
+        action, decider = Action.REFUSE, f"rule {wish.number}: encrypt"
+    elif action is Action.PLAIN and wished:
+        action, decider = Action.REFUSE, "the sender's wish"
+    return Decision(recipient, action, lookup.reason, decider, lookup)
 
 
-def _action_for(
-    verdict: KeyVerdict, recipient: Recipient, sender: str, towards: str, config: Config
-) -> tuple[Action, str]:
+def _unwanted(recipient: Recipient, wish: Wish, wished: bool) -> Decision:
+    """A rule that says never contradicts the sender, mode and local_domains do not: they say who is out of reach."""
+    if wish.encrypt != "never":
+        return Decision(recipient, Action.PLAIN, wish.reason, "mode")
+    decider = f"rule {wish.number}: encrypt"
+    if not wished:
+        return Decision(recipient, Action.PLAIN, wish.reason, decider)
+    reason = Reason("wished", f"the sender asked for encryption, but rule {wish.number} says never")
+    return Decision(recipient, Action.REFUSE, reason, decider)
+
+
+def _action_for(verdict: KeyVerdict, wish: Wish, config: Config) -> tuple[Action, str]:
     """The configured action for a failure, and the name of what configured it."""
-    number, rule = matching_rule(recipient, sender, config.rule)
-    if rule is not None and (value := getattr(rule, verdict.value)):
-        return Action(value), f"rule {number}: {verdict.value}"
-    value = getattr(config.policy, verdict.value) or unusable_default(towards)
+    if wish.rule is not None and (value := getattr(wish.rule, verdict.value)):
+        return Action(value), f"rule {wish.number}: {verdict.value}"
+    value = getattr(config.policy, verdict.value) or unusable_default(wish.direction)
     return Action(value), f"policy: {verdict.value}"
 
 
 def unusable_default(towards: str) -> str:
     """[policy] unusable_key where it is empty: at rest a refusal would bounce mail that the sender cannot mend."""
     return "defer" if towards == INBOUND else "refuse"
-
-
-def matching_rule(recipient: Recipient, sender: str, rules: tuple[Rule, ...]) -> tuple[int, Rule | None]:
-    """The first rule that matches and its number (from 1), or (0, None)."""
-    # The parsed address, since the MTA's domain is appended to a recipient without one.
-    named = recipient.address.raw if recipient.address else recipient.raw.strip("<>")
-    for number, rule in enumerate(rules, 1):
-        if _matches(rule.recipient, named) and _matches(rule.sender, sender):
-            return number, rule
-    return 0, None
-
-
-def _matches(pattern: str, text: str) -> bool:
-    if pattern in ("", "*"):
-        return True
-    if pattern == "<>" or not text:
-        return pattern == "<>" and not text
-    folded = _folded(pattern)
-    return any(fnmatchcase(form, folded) for form in _forms(text))
-
-
-def _forms(text: str) -> Iterator[str]:
-    """An address as it was given, and without the quoting, source route or final dot that whoever writes it may
-    choose: none of them leads around a rule."""
-    yield _folded(text)
-    try:
-        parsed = address.parse(text)
-    except AddressError:
-        return
-    yield f"{parsed.local_part}@{parsed.domain}"
-
-
-def _folded(text: str) -> str:
-    local, at, domain = text.rpartition("@")
-    return unicodedata.normalize("NFC", local) + at + domain_pattern(domain)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
 from smilla.address import EmailAddress
-from smilla.model import DNSAnswer, PGPKey, SourceAnswer
+from smilla.model import Client, DNSAnswer, PGPKey, Recipient, SourceAnswer
 
 
 class Clock(Protocol):
@@ -74,11 +75,108 @@ class OpenPGPEngine(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """By what a message is known again when its client tries once more (see reinject.py).
+
+    ``quick`` is cheap to make and may match by chance, ``content`` takes in the body; ``identified`` says that the
+    message names itself (Message-ID or Received), so that one which looks the same is the same.
+    """
+
+    quick: bytes
+    content: Callable[[], bytes]
+    identified: bool
+
+
+class JournalEntry(Protocol):
+    """What the journal knows of one message; nobody else has it open.  A recipient is named by their mailbox.
+
+    ``accepted``: their copy was accepted by the MTA, by ``is_accepted``.  Every method that changes something returns
+    only once that is on the disk, and raises JournalError where it cannot.
+    """
+
+    def is_accepted(self, mailbox: str) -> bool:
+        """Was a copy for them accepted?"""
+
+    def is_unknown(self, mailbox: str) -> bool:
+        """Was a copy for them on its way when all ended: after the final dot, before the reply was recorded?"""
+
+    def owe(self, mailboxes: Iterable[str], token: str, queue_id: str) -> None:
+        """Before anything leaves: copies are owed to these.  ``token`` marks our own copies (see ``is_own``)."""
+
+    def committing(self, mailboxes: Iterable[str]) -> None:
+        """The final dot of a copy for these is sent next."""
+
+    def settle(self, accepted: Iterable[str], owed: Iterable[str]) -> None:
+        """The reply to the final dot: accepted for some, not for others."""
+
+    def finish(self) -> None:
+        """No copy is owed any more."""
+
+
+class Journal(Protocol):
+    """The memory of copies owed and accepted, shared by the workers, which outlives them."""
+
+    def prepare(self, user: str) -> None:
+        """Makes the folder for ``user``, as far as the rights go.  Raises JournalError."""
+
+    def known(self, fingerprint: Fingerprint) -> bool:
+        """May this message have an entry?  Cheap; asked for every message.  Raises JournalError."""
+
+    def open(self, fingerprint: Fingerprint) -> AbstractContextManager[JournalEntry]:
+        """The entry, made where there is none, for this process alone until closed.  An entry in which nothing is owed
+        or accepted leaves nothing behind.  Raises JournalBusy where somebody else has it open, JournalError."""
+
+    def is_own(self, token: str) -> bool:
+        """Is this the token of a copy that is on its way now?"""
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """One message for the MTA's listener: the envelope, with the ESMTP parameters as the client gave them, and the
+    octets of header and body, in blocks with CRLF line ends, not dot-stuffed."""
+
+    sender: str
+    parameters: tuple[str, ...]
+    recipients: tuple[Recipient, ...]
+    octets: Callable[[], Iterator[bytes]]
+    client: Client
+    queue_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """What became of a submission: ``accepted`` by the final ``reply``, ``refused`` with the reply to RCPT or to the
+    final dot.  ``unknown``: the connection ended after the final dot and before the reply."""
+
+    accepted: tuple[Recipient, ...] = ()
+    refused: tuple[tuple[Recipient, str], ...] = ()
+    unknown: bool = False
+    reply: str = ""
+
+
+class MailerConnection(Protocol):
+    """A connection to the listener."""
+
+    def send(self, submission: Submission, before_dot: Callable[[Sequence[Recipient]], None]) -> Handover:
+        """Hands one message over; calls ``before_dot`` with the recipients that RCPT accepted when all but the final
+        dot is sent.  Where ``octets`` or ``before_dot`` raise, the connection is cut, so that nothing is accepted, and
+        the exception goes on.  Raises ReinjectError where it fails before the final dot."""
+
+
+class Mailer(Protocol):
+    """The MTA's own listener, without this filter."""
+
+    def connect(self) -> AbstractContextManager[MailerConnection]:
+        """Raises ReinjectError."""
+
+
+@dataclass(frozen=True, slots=True)
 class Ports:
     """Everything outside, handed to ``pipeline.process``.
 
     ``raw_trust_store`` is the PEM of [smime] ca_file, ``raw_crls`` the octets of crl_file.  ``probe(timeout_s)`` asks
     every nameserver for something known to be signed: pairs of its name and what is wrong, "" where it validates.
+    ``journal`` and ``mailer`` are there where [policy] mixed is reinject and a filter runs.
     """
 
     clock: Clock
@@ -88,3 +186,5 @@ class Ports:
     raw_trust_store: bytes = b""
     raw_crls: bytes = b""
     probe: Callable[[float], list[tuple[str, str]]] = lambda _: []
+    journal: Journal | None = None
+    mailer: Mailer | None = None

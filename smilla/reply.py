@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from smilla.model import Copy, Disposition, Outcome
+from smilla.model import Action, Copy, Decision, Disposition, Outcome, Recipient
 
 
 class Verb(Enum):
@@ -18,17 +18,26 @@ class Verb(Enum):
     TEMPFAIL = "tempfail"
     REJECT = "reject"
     QUARANTINE = "quarantine"
+    DISCARD = "discard"
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The answer; ``copy`` is what the MTA's message becomes, None where it stays as it is."""
+    """The answer; ``copy`` is what the MTA's message becomes, None where it stays as it is.
+
+    ``further`` are the copies to be re-injected before the answer is given, ``bounced`` those about whom the sender is
+    notified, and ``removed`` the recipients who do not stay with the MTA's message; where nobody stays, it is discarded
+    (the client is told 250).
+    """
 
     verb: Verb
     code: str = ""
     enhanced: str = ""
     text: str = ""
     copy: Copy | None = None
+    further: tuple[Copy, ...] = ()
+    removed: tuple[Recipient, ...] = ()
+    bounced: tuple[Decision, ...] = ()
 
     @property
     def line(self) -> str:
@@ -37,6 +46,10 @@ class Reply:
 
 
 INTERNAL = Reply(Verb.TEMPFAIL, "451", "4.3.0", "Internal error in the encryption filter; try again later")
+TOO_MANY = Reply(Verb.TEMPFAIL, "452", "4.5.3", "Too many recipients who need copies of their own; send it in parts")
+HANDOVER = Reply(Verb.TEMPFAIL, "451", "4.3.0", "Not all copies of this message could be handed on; try again later")
+BUSY = Reply(Verb.TEMPFAIL, "451", "4.3.0", "The same message is being handled at this moment; try again later")
+TOO_LARGE = Reply(Verb.REJECT, "552", "5.3.4", "The message is too large once it is encrypted")
 STOPPING = Reply(Verb.TEMPFAIL, "451", "4.3.2", "The encryption filter is restarting; try again later")
 
 _TEXTS = {
@@ -54,6 +67,9 @@ _TEXTS = {
     "routed_address": "the address routes mail on, so nobody can tell whose key to use; write the recipient's own one",
     "too_many_fields": "the message has too many Content fields",
     "field_too_long": "the message has a Content field that is too long",
+    "wished": "the sender asked for encryption, which is not possible",
+    "reader": "nobody can tell now whether a further reader has a key",
+    "odd_spelling": "this spelling of the address cannot be told apart from another one; write it plainly",
 }
 _UNUSABLE = "the published key cannot be used"
 
@@ -66,18 +82,55 @@ def for_outcome(outcome: Outcome, mixed: str, *, observe: bool) -> Reply:
         return Reply(Verb.TEMPFAIL, "451", "4.7.5", _about(outcome))
     if outcome.disposition is Disposition.REFUSE:
         return Reply(Verb.REJECT, "550", "5.7.5", _about(outcome))
-    if len(outcome.copies) != 1:
+    if len(outcome.copies) > 1 and mixed != "reinject":
         return _several_copies(mixed, len(outcome.copies))
-    copy = outcome.copies[0]
+    return _handed_over(outcome)
+
+
+def _handed_over(outcome: Outcome) -> Reply:
+    bounced = outcome.bounced
+    if not outcome.copies:
+        settled = all(decision.action is Action.DONE or decision in bounced for decision in outcome.decisions)
+        # Else nobody said in which form it may go.
+        return Reply(Verb.DISCARD, bounced=bounced) if outcome.decisions and settled else INTERNAL
+    if outcome.kept < 0:
+        return Reply(Verb.DISCARD, further=outcome.copies, bounced=bounced)
+    copy = outcome.copies[outcome.kept]
+    verb, text = Verb.ACCEPT, ""
     if outcome.disposition is Disposition.HOLD:
-        return Reply(Verb.QUARANTINE, text=_about(outcome), copy=copy)
-    return Reply(Verb.ACCEPT, copy=copy)
+        verb, text = Verb.QUARANTINE, _about(outcome)
+    further = tuple(other for other in outcome.copies if other is not copy)
+    gone = {d.recipient.raw: d.recipient for d in outcome.decisions if d.recipient not in copy.recipients}
+    return Reply(verb, text=text, copy=copy, further=further, removed=tuple(gone.values()), bounced=bounced)
+
+
+def for_recipient(decision: Decision) -> Reply | None:
+    """The reply to one RCPT, where a rule asks for it; None where the recipient may stay."""
+    text = f"<{decision.recipient.shown[:200]}>: {_TEXTS.get(decision.reason.code, _UNUSABLE)}"
+    if decision.action is Action.DEFER:
+        return Reply(Verb.TEMPFAIL, "451", "4.7.5", text)
+    if decision.action is Action.REFUSE:
+        return Reply(Verb.REJECT, "550", "5.7.5", text)
+    return None
+
+
+def for_refusals(details: list[str], copies: int) -> Reply:
+    """The reply where copies were not taken; ``copies`` were to be made in all.  Too large for the listener, each of
+    them: that will not change."""
+    too_large = len(details) >= copies and all(detail.startswith("552") for detail in details)
+    return TOO_LARGE if too_large else HANDOVER
+
+
+def why(decision: Decision) -> str:
+    """Why one recipient is deferred or refused, for the sender of the message."""
+    return _TEXTS.get(decision.reason.code, _UNUSABLE)
 
 
 def _several_copies(mixed: str, count: int) -> Reply:
-    if not count:
-        return INTERNAL  # nobody said in which form it may go
-    text = f"The recipients need {count} different forms of this message; send it to them one by one"
+    text = (
+        f"The recipients need {count} different forms of this message; send it to them one by one, or have "
+        "re-injection set up (smilla: policy.mixed = reinject)"
+    )
     if mixed == "refuse":
         return Reply(Verb.REJECT, "550", "5.7.5", text)
     return Reply(Verb.TEMPFAIL, "451", "4.3.0", text)

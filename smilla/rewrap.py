@@ -11,10 +11,10 @@ from __future__ import annotations
 import binascii
 import secrets
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 
-from smilla.model import Message, Reason, Rewrite
+from smilla.model import Header, Message, Reason, Rewrite
 
 MARK = "X-Smilla"
 Encrypt = Callable[[Iterable[bytes], int], Iterator[bytes]]
@@ -86,7 +86,30 @@ def _rewrite(message: Message, added: tuple[tuple[str, str], ...], body: Callabl
     moved = tuple(index for index, header in enumerate(message.headers) if header.name.startswith("content-"))
     if not any(header.name == "mime-version" for header in message.headers):
         added = (("MIME-Version", "1.0"), *added)
-    return Rewrite(tuple(sorted((*moved, *_marks(message)))), added, body)
+    return Rewrite(tuple(sorted((*moved, *_marks(message), *_blind(message)))), added, body)
+
+
+def combined(rewrite: Rewrite, removed: tuple[int, ...], added: tuple[tuple[str, str], ...]) -> Rewrite:
+    """The rewrite with further fields that go and come."""
+    gone = tuple(sorted({*rewrite.removed, *removed}))
+    return Rewrite(gone, (*added, *rewrite.added), rewrite.body)
+
+
+def numbered(headers: Sequence[Header], removed: Iterable[int]) -> Iterator[tuple[str, int]]:
+    """Each removed field as libmilter names it: its name and its number among the fields of that name, from 1;
+    the last first."""
+    counts: dict[str, int] = {}
+    gone, found = frozenset(removed), []
+    for position, header in enumerate(headers):
+        counts[header.name] = counts.get(header.name, 0) + 1
+        if position in gone:
+            found.append((header.raw_name.decode("ascii"), counts[header.name]))
+    return reversed(found)
+
+
+def _blind(message: Message) -> tuple[int, ...]:
+    """Bcc fields, which name somebody that the readers of a copy shall not know of."""
+    return tuple(index for index, header in enumerate(message.headers) if header.name in ("bcc", "resent-bcc"))
 
 
 def _marks(message: Message) -> tuple[int, ...]:

@@ -8,8 +8,10 @@ from pathlib import Path
 from smilla.adapters import openpgp
 from smilla.adapters.clock import SystemClock
 from smilla.adapters.folder import KeyDirectory
+from smilla.adapters.journal import SQLiteJournal
 from smilla.adapters.libunbound import ValidatingResolver
 from smilla.adapters.resolver import LoopbackResolver
+from smilla.adapters.smtp import Listener
 from smilla.config import Config
 from smilla.discovery.cache import CachingResolver
 from smilla.errors import ConfigError, EngineMissing, ParseError, SmillaError
@@ -20,12 +22,15 @@ from smilla.validity import x509
 def make_ports(config: Config) -> Ports:
     """Ports that live as long as the configuration.  Raises ConfigError or EngineMissing."""
     resolver = make_resolver(config)
+    reinjects = config.policy.mixed == "reinject"
     return Ports(
         clock=SystemClock(),
         resolver=CachingResolver(resolver, config.dns),
         folder=KeyDirectory(config.keys.directory),
         openpgp=openpgp.NoEngine() if config.keys.sources == ("smimea",) else openpgp.engine(config.openpgp.engine),
         probe=resolver.probe,
+        journal=SQLiteJournal(config.reinject.spool, config.reinject.remember_s) if reinjects else None,
+        mailer=Listener(config.reinject.smtp, config.reinject.timeout_s) if reinjects else None,
         raw_trust_store=_read("ca_file", config.smime.ca_file, x509.load_trust_store),
         raw_crls=_read("crl_file", config.smime.crl_file, x509.RevocationLists.load),
     )

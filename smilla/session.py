@@ -21,7 +21,7 @@ class Session:
         """``origin`` is the domain that the MTA appends to a recipient without one."""
         self.client = client
         self.queue_id = ""
-        self.lookups: dict[EmailAddress, PendingLookup] = {}
+        self.lookups: dict[tuple[EmailAddress, tuple[str, ...]], PendingLookup] = {}
         self.sender = sender.strip().removeprefix("<").removesuffix(">")
         self._parameters = parameters
         self._origin = origin
@@ -39,6 +39,10 @@ class Session:
         recipient = Recipient(raw.strip(), parsed, parameters)
         self._recipients.append(recipient)
         return recipient
+
+    def withdraw(self, recipient: Recipient) -> None:
+        """This recipient was refused after all."""
+        self._recipients.remove(recipient)
 
     def header(self, raw_name: bytes, raw_value: bytes) -> None:
         """A header field; folding may come with LF or CRLF, as the MTA has it."""

@@ -11,7 +11,6 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
@@ -19,11 +18,12 @@ from typing import Any
 import Milter
 import milter
 
-from smilla import log, pipeline, reply
+from smilla import log, pipeline, reinject, reply, report, rewrap
 from smilla.config import Config
-from smilla.errors import SmillaError
-from smilla.model import Action, Client, Header, Outcome, Reason, Rewrite
-from smilla.ports import Ports
+from smilla.errors import JournalBusy, SmillaError
+from smilla.model import Client, Header, Recipient, Rewrite
+from smilla.policy import Wish
+from smilla.ports import JournalEntry, Ports
 from smilla.session import Session
 
 _VERBS = {
@@ -31,8 +31,9 @@ _VERBS = {
     reply.Verb.QUARANTINE: Milter.ACCEPT,
     reply.Verb.TEMPFAIL: Milter.TEMPFAIL,
     reply.Verb.REJECT: Milter.REJECT,
+    reply.Verb.DISCARD: Milter.DISCARD,
 }
-_ACTIONS = Milter.ADDHDRS | Milter.CHGHDRS | Milter.MODBODY | Milter.QUARANTINE
+_ACTIONS = Milter.ADDHDRS | Milter.CHGHDRS | Milter.MODBODY | Milter.QUARANTINE | Milter.DELRCPT
 _LINE_LIMIT = 900
 _serving = threading.local()  # .connection: the one that this thread of libmilter serves
 
@@ -82,18 +83,28 @@ class Connection(Milter.Base):
         self._failed = False
         self._lost_client = False
         self._began_at = 0.0
+        self._to_finish: JournalEntry | None = None
+        self._wanted = 0
         _serving.connection = self
 
     @Milter.noreply
-    def connect(self, _hostname: str, _family: int, address: Any) -> int:
+    def connect(self, hostname: str, _family: int, address: Any) -> int:
         """A client has connected to the MTA."""
-        ip = address[0] if isinstance(address, tuple) and address else ""
-        self._client = Client(ip=ip, daemon_name=self._macro("{daemon_name}"))
+        ip, port = (address[0], address[1]) if isinstance(address, tuple) and len(address) > 1 else ("", 0)
+        daemon_name, mta = self._macro("{daemon_name}"), self._macro("j")
+        self._client = Client(ip=ip, daemon_name=daemon_name, host_name=str(hostname), port=port, mta=mta)
+        return int(Milter.CONTINUE)
+
+    @Milter.noreply
+    def hello(self, name: str) -> int:
+        """HELO or EHLO, which may come again."""
+        self._client = replace(self._client, helo=str(name))
         return int(Milter.CONTINUE)
 
     def envfrom(self, sender: str, *parameters: str) -> int:
         """MAIL FROM: a message begins, and with it the configuration that judges it."""
         self._forget()
+        self._wanted = 0
         if self.service.draining:
             self._say(reply.STOPPING)
             return int(Milter.TEMPFAIL)
@@ -106,14 +117,32 @@ class Connection(Milter.Base):
             self._session.client = replace(self._client, authenticated_as=self._macro("{auth_authen}"))
         return int(Milter.CONTINUE)
 
-    @Milter.noreply
-    def envrcpt(self, recipient: str, *parameters: str) -> int:
-        """RCPT TO: the search for this recipient's key begins."""
+    def envrcpt(self, raw: str, *parameters: str) -> int:
+        """RCPT TO: the search for this recipient's key begins.  Two things are answered here, over SMTP only, which
+        gives addresses in brackets: too many recipients, and one that fails where a rule asks for it."""
         with self._guarded("rcpt"):
-            session = self._current()
-            runtime = self._runtime
-            pipeline.begin_lookup(session, session.recipient(recipient, parameters), runtime.ports, runtime.config)
+            session, runtime = self._current(), self._runtime
+            recipient = session.recipient(raw, parameters)
+            wish = pipeline.begin_lookup(session, recipient, runtime.ports, runtime.config)
+            self._wanted += wish.wanted
+            if not runtime.config.observe and raw.startswith("<") and (answer := self._at_rcpt(recipient, wish)):
+                session.withdraw(recipient)
+                self._wanted -= wish.wanted
+                self._say(answer)
+                return int(_VERBS[answer.verb])
         return int(Milter.CONTINUE)
+
+    def _at_rcpt(self, recipient: Recipient, wish: Wish) -> reply.Reply | None:
+        config, session = self._runtime.config, self._current()
+        if config.policy.mixed == "reinject" and self._wanted > config.reinject.max_copies:
+            return reply.TOO_MANY
+        if not wish.at_rcpt:
+            return None
+        decision = pipeline.decide_at_rcpt(session, recipient, wish, self._runtime.ports, config)
+        answer = reply.for_recipient(decision)
+        if answer is not None:
+            report.refused_at_rcpt(self._queue_id(), decision)
+        return answer
 
     @Milter.decode("bytes")
     @Milter.noreply
@@ -137,14 +166,16 @@ class Connection(Milter.Base):
         verdict = int(Milter.TEMPFAIL)
         with self._guarded("end of message"):
             session = self._current()
-            session.queue_id = re.sub(r"[^!-~]", "?", self._macro("i"))
+            session.queue_id = self._queue_id()
             if self._failed:
-                _log_undecided(session, self._runtime.config.observe)
+                report.undecided(session, observed=self._runtime.config.observe)
             else:
                 verdict = self._finish(session)
         if self._failed:
             verdict = self._answer_failure()
-        self._forget()
+        if self._session is not None:
+            self._session = None
+            self.service.end()
         return verdict
 
     def _answer_failure(self) -> int:
@@ -165,22 +196,41 @@ class Connection(Milter.Base):
         return int(Milter.CONTINUE)
 
     def _finish(self, session: Session) -> int:
-        config = self._runtime.config
+        config, ports = self._runtime.config, self._runtime.ports
+        ports = replace(ports, journal=None, mailer=None) if config.observe else ports
+        refusals: tuple[reinject.Refusal, ...] = ()
         try:
-            outcome = pipeline.process(session, self._runtime.ports, config)
-            live = reply.for_outcome(outcome, config.policy.mixed, observe=False)
-            answer = reply.for_outcome(outcome, config.policy.mixed, observe=True) if config.observe else live
-            if answer.copy is not None:
-                self._apply(answer.copy.rewrite, session.message.headers)
-            if answer.verb is reply.Verb.QUARANTINE:
-                self.quarantine(answer.text)
+            with reinject.Attempt(session, ports, self.progress) as attempt:
+                outcome = pipeline.process(session, ports, config, attempt.entry)
+                live = reply.for_outcome(outcome, config.policy.mixed, observe=False)
+                answer = reply.Reply(reply.Verb.ACCEPT) if config.observe else live
+                self._edit(answer, session.message.headers)
+                if answer.further or answer.bounced:
+                    refusals = attempt.deliver(answer.further, answer.bounced)
+                self._to_finish = None if refusals else attempt.entry
+        except JournalBusy:
+            self._say(reply.BUSY)
+            report.undecided(session, observed=config.observe, reason="busy")
+            return int(Milter.TEMPFAIL)
         except BaseException:
-            _log_undecided(session, config.observe)
+            report.undecided(session, observed=config.observe)
             raise
+        if refusals:
+            live = answer = reply.for_refusals([refusal.detail for refusal in refusals], len(outcome.copies))
         if answer.code:
             self._say(answer)
-        self._log(session, outcome, live, config.observe)
+        elapsed_ms = round((time.monotonic() - self._began_at) * 1000)
+        report.message(session, report.Result(outcome, live, refusals, config.observe, elapsed_ms))
         return int(_VERBS[answer.verb])
+
+    def _edit(self, answer: reply.Reply, headers: tuple[Header, ...]) -> None:
+        """What becomes of the MTA's message."""
+        if answer.copy is not None:
+            self._apply(answer.copy.rewrite, headers)
+        for recipient in answer.removed:
+            self.delrcpt(recipient.raw)
+        if answer.verb is reply.Verb.QUARANTINE:
+            self.quarantine(answer.text)
 
     def _apply(self, rewrite: Rewrite, headers: tuple[Header, ...]) -> None:
         """The edits, the new body first: where making it fails, nothing of the message has been touched.
@@ -190,29 +240,11 @@ class Connection(Milter.Base):
         if rewrite.body is not None:
             for block in rewrite.body():
                 self.replacebody(block)
-        for name, index in _numbered(headers, rewrite.removed):
+        for name, index in rewrap.numbered(headers, rewrite.removed):
             self.chgheader(name, index, "")
         space = " " if self._protocol & Milter.P_HDR_LEADSPC else ""
         for name, value in rewrite.added:
             self.addheader(name, space + value.replace("\r\n", "\n"))
-
-    def _log(self, session: Session, outcome: Outcome, live: reply.Reply, observe: bool) -> None:
-        """What is done, or, while observing, what would be done: the lines are the same."""
-        override = _override(live, outcome)
-        for decision in outcome.decisions:
-            for finding in decision.lookup.findings if decision.lookup else ():
-                if finding.verdict.value in ("bogus", "unreachable", "unusable_key"):
-                    detail = f"{finding.verdict.value}: {finding.reason.text}"
-                    log.lookup_trouble(session.queue_id, decision.recipient.shown, finding.where, detail)
-            action, reason = (decision.action, None)
-            if override and decision.action is not override[0]:
-                action, reason = override
-            log.recipient_decided(session.queue_id, decision, action, reason, observed=observe)
-        code = override[1].code if override and not outcome.culprits else outcome.reason.code
-        elapsed_ms = round((time.monotonic() - self._began_at) * 1000)
-        told = ("accept", live.line) if observe else (live.line, "")
-        facts = log.Facts(session.sender, *told, code, session.message.body.size, elapsed_ms)
-        log.message_done(session.queue_id, outcome, facts)
 
     def failed_outside(self) -> None:
         """An exception, now being handled, kept a step from its callback: the message has failed, and where none had
@@ -230,9 +262,20 @@ class Connection(Milter.Base):
         return self._session
 
     def _forget(self) -> None:
+        """The message is over.  What comes after its answer shows that the MTA has got that, so that the journal may
+        forget what it need not remember."""
+        entry, self._to_finish = self._to_finish, None
+        if entry is not None:
+            try:
+                entry.finish()
+            except SmillaError as error:
+                log.journal_failed(str(error))
         if self._session is not None:
             self._session = None
             self.service.end()
+
+    def _queue_id(self) -> str:
+        return re.sub(r"[^!-~]", "?", self._macro("i"))
 
     def _macro(self, name: str) -> str:
         try:
@@ -262,33 +305,6 @@ class _Guard:
             session = self._connection._session
             log.internal_error(session.queue_id if session else "", self._where)
         return True
-
-
-def _log_undecided(session: Session, observe: bool) -> None:
-    recipients = [recipient.shown for recipient in session.envelope.recipients]
-    log.undecided(session.queue_id, recipients, observed=observe)
-
-
-def _override(answer: reply.Reply, outcome: Outcome) -> tuple[Action, Reason] | None:
-    """What the message as a whole makes of recipients who alone would have fared better."""
-    action = {reply.Verb.TEMPFAIL: Action.DEFER, reply.Verb.REJECT: Action.REFUSE}.get(answer.verb)
-    if action is None:
-        return None
-    if outcome.culprits:
-        return action, Reason("other_recipient", f"{outcome.culprits[0].shown} holds up the message")
-    return action, Reason("mixed", "the recipients need different forms of the message")
-
-
-def _numbered(headers: tuple[Header, ...], removed: tuple[int, ...]) -> Iterator[tuple[str, int]]:
-    """Each removed field as libmilter names it: its name and its number among the fields of that name, from 1;
-    the last first."""
-    counts: dict[str, int] = {}
-    gone, found = frozenset(removed), []
-    for position, header in enumerate(headers):
-        counts[header.name] = counts.get(header.name, 0) + 1
-        if position in gone:
-            found.append((header.raw_name.decode("ascii"), counts[header.name]))
-    return reversed(found)
 
 
 def _end_of_message(ctx: Any) -> int:

@@ -1,17 +1,202 @@
-"""The MTA's own listener, for re-injection: so far only whether it is there."""
+"""The MTA's own listener, for re-injection (RFC 5321).
+
+Promises: the final dot is sent only after ``before_dot`` has returned; whatever fails before it, the connection is cut
+and nothing was accepted; what is sent is octet for octet what was given, leading dots doubled.  The client's ESMTP
+parameters are passed on as far as the listener offers the extension; who the client was by XFORWARD, before each MAIL,
+since Postfix forgets it after each transaction; never by XCLIENT, by which the listener would judge the client again.
+"""
 
 from __future__ import annotations
 
+import re
+import smtplib
 import socket
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+
+from smilla.errors import ReinjectError
+from smilla.model import Client, Recipient
+from smilla.ports import Handover, Submission
+
+_CONTROL = re.compile(r"[\x00-\x20\x7f]")
+_EXTENSIONS = ("dsn", "8bitmime", "smtputf8", "xforward")
 
 
-def greeting_problem(listener: str, timeout_s: float) -> str:
-    """What is wrong with the listener at HOST:PORT, "" where it greets as an SMTP server (RFC 5321 section 3.1)."""
-    host, _, port = listener.rpartition(":")
+def problems(listener: str, timeout_s: float) -> list[tuple[str, str]]:
+    """What is wrong with the listener at HOST:PORT: pairs of "error" or "warning" and a text."""
     try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout_s) as connection:
-            greeting = connection.recv(512)
-            connection.sendall(b"QUIT\r\n")
-    except (OSError, ValueError) as error:
-        return str(error)
-    return "" if greeting.startswith(b"220") else f"greets with {greeting[:60]!r} instead of 220"
+        with Listener(listener, timeout_s).connect() as connection:
+            missing = [name for name in _EXTENSIONS if not connection.offers(name)]
+    except ReinjectError as error:
+        return [("error", str(error))]
+    return [("warning", f"does not offer {name.upper()}, which is then not passed on") for name in missing]
+
+
+class Listener:
+    """Connections to HOST:PORT; every reply may take ``timeout_s``."""
+
+    def __init__(self, address: str, timeout_s: float) -> None:
+        host, _, port = address.rpartition(":")
+        self._host, self._port, self._timeout_s = host.strip("[]"), int(port), timeout_s
+
+    @contextmanager
+    def connect(self) -> Iterator[Connection]:
+        """Raises ReinjectError."""
+        client = smtplib.SMTP(timeout=self._timeout_s)
+        try:
+            code, text = client.connect(self._host, self._port)
+            if code == 220:
+                code, text = client.ehlo()
+        except (OSError, smtplib.SMTPException) as error:
+            client.close()
+            raise ReinjectError(f"{self._host}:{self._port}: {error}") from error
+        try:
+            if code not in (220, 250):
+                raise ReinjectError(f"{self._host}:{self._port}: {_shown(code, text)}")
+            if client.sock is not None:
+                client.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection = Connection(client)
+            yield connection
+            if connection.idle:
+                with suppress(OSError, smtplib.SMTPException):
+                    client.docmd("QUIT")
+        finally:
+            client.close()
+
+
+class Connection:
+    """One connection, for several messages."""
+
+    def __init__(self, client: smtplib.SMTP) -> None:
+        self._client = client
+        self.idle = True  # between transactions: QUIT may be said
+
+    def offers(self, extension: str) -> bool:
+        """Was the extension in the answer to EHLO?"""
+        return bool(self._client.has_extn(extension))
+
+    def send(self, submission: Submission, before_dot: Callable[[Sequence[Recipient]], None]) -> Handover:
+        """See ports.MailerConnection."""
+        self.idle = False
+        try:
+            accepted, refused = self._envelope(submission)
+            if not accepted:
+                self._command("RSET")
+                self.idle = True
+                return Handover((), refused)
+            code, text = self._command("DATA")
+            if code != 354:
+                raise ReinjectError(_shown(code, text))
+            for block in _stuffed(submission.octets()):
+                self._client.send(block)
+            before_dot(accepted)
+        except (OSError, smtplib.SMTPException) as error:
+            self._client.close()
+            raise ReinjectError(f"the connection to the listener failed: {error}") from error
+        except BaseException:
+            self._client.close()
+            raise
+        try:
+            self._client.send(b".\r\n")
+            code, text = self._client.getreply()
+        except (OSError, smtplib.SMTPException):
+            self._client.close()
+            return Handover((), refused, unknown=True)
+        if not 100 <= code <= 599:
+            self._client.close()
+            return Handover((), refused, unknown=True)
+        self.idle = True
+        if 200 <= code < 300:
+            return Handover(accepted, refused, reply=_shown(code, text))
+        return Handover((), refused + tuple((recipient, _shown(code, text)) for recipient in accepted))
+
+    def _envelope(self, submission: Submission) -> tuple[tuple[Recipient, ...], tuple[tuple[Recipient, str], ...]]:
+        self._forward(submission.client, submission.queue_id)
+        code, text = self._command(f"MAIL FROM:<{_address(submission.sender)}>{self._mail_parameters(submission)}")
+        if code != 250:
+            raise ReinjectError(_shown(code, text))
+        accepted, refused = [], []
+        for recipient in submission.recipients:
+            address = _address(recipient.raw)
+            code, text = self._command(f"RCPT TO:<{address}>{self._words(recipient.parameters, ('NOTIFY', 'ORCPT'))}")
+            if code in (250, 251):
+                accepted.append(recipient)
+            else:
+                refused.append((recipient, _shown(code, text)))
+        return tuple(accepted), tuple(refused)
+
+    def _mail_parameters(self, submission: Submission) -> str:
+        names = {parameter.partition("=")[0].upper() for parameter in submission.parameters}
+        addresses = (submission.sender, *(recipient.raw for recipient in submission.recipients))
+        needs_utf8 = "SMTPUTF8" in names or not all(address.isascii() for address in addresses)
+        if needs_utf8 and not self.offers("smtputf8"):
+            raise ReinjectError("the listener does not offer SMTPUTF8, which this message needs")
+        text = self._words(submission.parameters, ("RET", "ENVID"))
+        if self.offers("8bitmime"):
+            text += "".join(f" {p}" for p in submission.parameters if p.upper() in ("BODY=8BITMIME", "BODY=7BIT"))
+        return text + (" SMTPUTF8" if needs_utf8 else "")
+
+    def _words(self, parameters: Iterable[str], names: Sequence[str]) -> str:
+        """The parameters of the DSN extension (RFC 3461) as they were given."""
+        if not self.offers("dsn"):
+            return ""
+        chosen = [p for p in parameters if p.partition("=")[0].upper() in names]
+        if any(_CONTROL.search(parameter) for parameter in chosen):
+            raise ReinjectError("an ESMTP parameter has a character that none may have")
+        return "".join(f" {parameter}" for parameter in chosen)
+
+    def _forward(self, client: Client, queue_id: str) -> None:
+        """XFORWARD, as far as it is offered; one that is refused is no reason to keep the mail."""
+        offered = self._client.esmtp_features.get("xforward", "").upper().split()
+        remote = client.ip not in ("", "127.0.0.1", "::1")
+        address = f"IPV6:{client.ip}" if ":" in client.ip and not client.ip.upper().startswith("IPV6:") else client.ip
+        values = {
+            "NAME": client.host_name if not client.host_name.startswith("[") else "",
+            "ADDR": address,
+            "PORT": str(client.port or ""),
+            "PROTO": "ESMTP",
+            "HELO": client.helo,
+            "IDENT": queue_id,
+            "SOURCE": "REMOTE" if remote else "LOCAL",
+        }
+        words = [f"{name}={_xtext(values[name])}" for name in offered if name in values]
+        if words:
+            self._command("XFORWARD " + " ".join(words))
+
+    def _command(self, line: str) -> tuple[int, bytes]:
+        self._client.send(line.encode("utf-8", "surrogateescape") + b"\r\n")
+        return self._client.getreply()
+
+
+def _address(raw: str) -> str:
+    """Without brackets and source route (RFC 5321 appendix C).  Raises ReinjectError where it could end a command."""
+    bare = raw.strip().removeprefix("<").removesuffix(">")
+    if bare.startswith("@"):
+        bare = bare.partition(":")[2]
+    if re.search(r"[\x00-\x1f\x7f]", bare) or (_CONTROL.search(bare) and not bare.startswith('"')):
+        raise ReinjectError("an address has a character that none may have")
+    return bare
+
+
+def _xtext(value: str) -> str:
+    """RFC 3461 section 4; [UNAVAILABLE] for what is not known or not fit."""
+    if not value or len(value) > 255 or not value.isascii():
+        return "[UNAVAILABLE]"
+    return "".join(c if "!" <= c <= "~" and c not in "+=" else f"+{ord(c):02X}" for c in value)
+
+
+def _stuffed(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """Leading dots doubled over the borders of blocks (RFC 5321 section 4.5.2), and a line end at the end."""
+    last = b"\r\n"
+    for block in blocks:
+        if not block:
+            continue
+        joined = (last + block).replace(b"\r\n.", b"\r\n..")
+        yield joined[len(last) :]
+        last = (last + block)[-2:]
+    if last != b"\r\n":
+        yield b"\r\n"
+
+
+def _shown(code: int, text: bytes) -> str:
+    return f"{code} {text.decode('utf-8', 'replace')}"[:300]

@@ -74,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     _explain(commands.add_parser("explain", help="tell every step and reason for one message; change nothing"))
     _lookup(commands.add_parser("lookup", help="find the keys of one address"))
     _record(commands.add_parser("record", help="print the DNS record that publishes a certificate or key"))
+    _journal(commands.add_parser("journal", help="tell for which messages copies are still owed"))
     _config(commands.add_parser("config", help="check, show or write a configuration"))
     return parser
 
@@ -123,6 +124,11 @@ def _record(parser: argparse.ArgumentParser) -> None:
     key.add_argument("--key", metavar="FILE", help="OpenPGP public key, armoured or binary: an OPENPGPKEY record")
     parser.add_argument("--usage", type=int, choices=range(4), default=3, help="SMIMEA certificate usage (3)")
     parser.add_argument("--generic", action="store_true", help="in the form of RFC 3597, for older name servers")
+
+
+def _journal(parser: argparse.ArgumentParser) -> None:
+    _with_config(parser)
+    parser.add_argument("--json", action="store_true", help="one JSON document")
 
 
 def _config(parser: argparse.ArgumentParser) -> None:

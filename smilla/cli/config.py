@@ -30,8 +30,11 @@ def _probe(settings: Config) -> int:
     """Tries what the filter will need, and says what fails and what to do about it."""
     log.silence()
     problems = [*_resolver_problems(settings), *_socket_problems(settings)]
-    for problem in _listener_problems(settings):
-        say("warning", f"{problem} (re-injection is not there yet, so nothing needs it)")
+    for severity, problem in _listener_problems(settings):
+        if severity == "error":
+            problems.append(problem)
+        else:
+            say(severity, problem)
     for problem in problems:
         say("error", problem)
     return EX_NO if problems else EX_OK
@@ -66,11 +69,10 @@ def _socket_problems(settings: Config) -> list[str]:
     return []
 
 
-def _listener_problems(settings: Config) -> list[str]:
+def _listener_problems(settings: Config) -> list[tuple[str, str]]:
     if settings.policy.mixed != "reinject":
         return []
-    problem = smtp.greeting_problem(settings.reinject.smtp, settings.dns.timeout_s)
-    if problem:
-        return [f"re-injection listener {settings.reinject.smtp}: {problem}"]
-    print(f"re-injection listener {settings.reinject.smtp}: answers")
-    return []
+    found = smtp.problems(settings.reinject.smtp, settings.dns.timeout_s)
+    if not any(severity == "error" for severity, _ in found):
+        print(f"re-injection listener {settings.reinject.smtp}: answers")
+    return [(severity, f"re-injection listener {settings.reinject.smtp}: {text}") for severity, text in found]

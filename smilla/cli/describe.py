@@ -1,4 +1,4 @@
-"""Look-ups and decisions in words for a person, and as plain values for ``--json``."""
+"""Look-ups in words for a person, and as plain values for ``--json``."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from smilla.cli import printable
-from smilla.model import Assessment, Decision, KeyLookup, KeyVerdict, Outcome, SMIMEACandidate, SourceFinding
-from smilla.reply import Reply
+from smilla.model import Assessment, KeyLookup, KeyVerdict, SMIMEACandidate, SourceFinding
 
-_VERDICTS = {
+VERDICTS = {
     KeyVerdict.USABLE: "a usable key",
     KeyVerdict.BOGUS: "cannot be told now, since nothing proves the answer",
     KeyVerdict.UNREACHABLE: "cannot be told now",
@@ -76,13 +75,13 @@ def _assessment_as_json(assessment: Assessment) -> dict[str, Any]:
 
 def lookup_in_words(lookup: KeyLookup) -> Iterator[str]:
     """The same for a person, line by line."""
-    yield f"{lookup.address}: {_VERDICTS[lookup.verdict]}"
+    yield f"{lookup.address}: {VERDICTS[lookup.verdict]}"
     for finding in lookup.findings:
         status = f"DNSSEC {finding.status.value}" if finding.status else "not from DNS"
         status += f" by {printable(finding.proven_by)}" if finding.proven_by else ""
         ttl = f", TTL {finding.ttl_s} s" if finding.ttl_s else ""
         yield f"  {finding.source}: {finding.where}"
-        yield f"    {status}{ttl}; {_VERDICTS[finding.verdict]}: {printable(finding.reason.text)}"
+        yield f"    {status}{ttl}; {VERDICTS[finding.verdict]}: {printable(finding.reason.text)}"
         for number, assessment in enumerate(finding.assessments, 1):
             yield from _assessment_in_words(number, assessment)
     yield f"  verdict: {lookup.verdict.value} ({printable(lookup.reason.text)})"
@@ -98,49 +97,3 @@ def _assessment_in_words(number: int, assessment: Assessment) -> Iterator[str]:
         yield f"      {name.replace('_', ' ')}: {printable(value)}"
     for reason in assessment.reasons:
         yield f"      {'+' if assessment.key else '-'} {printable(reason.text)}"
-
-
-def outcome_as_json(outcome: Outcome, reply: Reply) -> dict[str, Any]:
-    """Every step of one message."""
-    classification = outcome.classification
-    return {
-        "classification": {
-            "kind": classification.kind.value,
-            "reason": {"code": classification.reason.code, "text": classification.reason.text},
-        },
-        "direction": outcome.direction,
-        "recipients": [_decision_as_json(decision) for decision in outcome.decisions],
-        "copies": [
-            {"format": copy.form.value, "rcpt_to": [recipient.raw.strip("<>") for recipient in copy.recipients]}
-            for copy in outcome.copies
-        ],
-        "disposition": outcome.disposition.value,
-        "reply": reply.line,
-    }
-
-
-def _decision_as_json(decision: Decision) -> dict[str, Any]:
-    return {
-        "recipient": decision.recipient.raw.strip("<>"),
-        "action": decision.action.value,
-        "reason": {"code": decision.reason.code, "text": decision.reason.text},
-        "rule": decision.rule,
-        "lookup": lookup_as_json(decision.lookup) if decision.lookup else None,
-    }
-
-
-def outcome_in_words(outcome: Outcome, reply: Reply, observe: bool) -> Iterator[str]:
-    """The same for a person, line by line."""
-    classification = outcome.classification
-    yield f"message: {classification.kind.value} ({printable(classification.reason.text)})"
-    yield f"direction: {outcome.direction}"
-    for decision in outcome.decisions:
-        yield ""
-        if decision.lookup:
-            yield from lookup_in_words(decision.lookup)
-        yield f"{decision.recipient.shown}: {decision.action.value}, because: {printable(decision.reason.text)}"
-        yield f"  decided by {decision.rule}"
-    yield ""
-    for number, copy in enumerate(outcome.copies, 1):
-        yield f"copy {number}: {copy.form.value}, to {', '.join(recipient.shown for recipient in copy.recipients)}"
-    yield f"reply of the filter: {reply.line}" + (" (observe = true: nothing is changed)" if observe else "")

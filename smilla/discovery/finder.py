@@ -12,12 +12,18 @@ from smilla.address import EmailAddress
 from smilla.discovery import directory, openpgpkey, owner, smimea
 from smilla.errors import SmillaError
 from smilla.model import Candidate, DNSAnswer, DNSSECStatus, SourceAnswer
+from smilla.options import FORMATS_OF
 from smilla.ports import KeyFolder, PendingAnswer, Resolver, SourceQuestion
 
 _RECORDS: dict[str, tuple[int, Callable[[DNSAnswer], tuple[Candidate, ...]]]] = {
     "smimea": (owner.SMIMEA, smimea.candidates),
     "openpgpkey": (owner.OPENPGPKEY, openpgpkey.candidates),
 }
+
+
+def can_yield(source: str, formats: tuple[str, ...]) -> bool:
+    """May this source have a key of one of these formats?  () is any."""
+    return not formats or any(form in formats for form in FORMATS_OF[source])
 
 
 def begin(

@@ -1,7 +1,7 @@
-"""The whole way of a message, put together: Postfix, one smilla for each of its listeners, and the sink.
+"""The whole way of a message, put together: an MTA, one smilla for each of its listeners, and the sink.
 
 client -> smtpd "outbound" -> smilla (outbound) -> smtp    -> sink         (any name and settings)
-client -> smtpd "inbound"  -> smilla (inbound)  -> virtual -> Maildir
+client -> smtpd "inbound"  -> smilla (inbound)  -> virtual -> Maildir      (with Sendmail: the sink)
 client -> smtpd "plain"    -> no filter; smilla reinjects here
 """
 
@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Self
 
 from tests.lab.postfix import Listener, Postfix
-from tests.lab.processes import LOOPBACK
+from tests.lab.processes import LOOPBACK, free_port
+from tests.lab.sendmail import Sendmail
 from tests.lab.sink import Sink
 from tests.lab.smilla import Settings, Smilla
 
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
 
 class Chain:
-    """Starts with ``with`` or start().  ``filters`` gives the settings of each smilla by the name of its listener."""
+    """Starts with ``with`` or start().  ``filters`` gives the settings of each smilla by the name of its listener;
+    ``kind`` is postfix or sendmail; ``options`` are those of a listener, by its name."""
 
     def __init__(
         self,
@@ -30,8 +32,12 @@ class Chain:
         resolver: str,
         filters: Mapping[str, Settings],
         parameters: dict[str, str] | None = None,
+        *,
+        kind: str = "postfix",
+        options: Mapping[str, dict[str, str]] | None = None,
     ) -> None:
         self.folder = folder
+        self.kind = kind
         self.listeners = {name: Listener() for name in (*filters, "plain")}
         self.filters: dict[str, Smilla] = {}
         for name, settings in filters.items():
@@ -39,11 +45,22 @@ class Chain:
             smtp = {"smtp": f"{LOOPBACK}:{self.listeners['plain'].port}"}
             joined = {**settings, "reinject": {**smtp, **(reinject if isinstance(reinject, Mapping) else {})}}
             self.filters[name] = Smilla(folder / f"smilla-{name}", resolver, joined)
+            # Sendmail takes no socket below a folder that everybody may write to, such as /tmp.
+            self.filters[name].port = free_port() if kind == "sendmail" else 0
             self.listeners[name].milters = [self.filters[name].milter]
+        for name, values in {"plain": {"smtpd_authorized_xforward_hosts": f"{LOOPBACK}/32"}, **(options or {})}.items():
+            self.listeners[name].options.update(values)
         self._parameters = parameters
         self._stack = contextlib.ExitStack()
         self.sink: Sink
-        self.postfix: Postfix
+        self.mta: Postfix | Sendmail
+
+    @property
+    def postfix(self) -> Postfix:
+        """The MTA, where it is Postfix."""
+        if not isinstance(self.mta, Postfix):
+            raise TypeError("this MTA is not Postfix")
+        return self.mta
 
     def port(self, listener: str = "outbound") -> int:
         """The SMTP port of a listener."""
@@ -54,19 +71,23 @@ class Chain:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.folder.chmod(0o755)
         with contextlib.ExitStack() as stack:
-            received, postfix = self.folder / "sink", self.folder / "postfix"
+            received, place = self.folder / "sink", self.folder / self.kind
             received.mkdir(exist_ok=True)
-            postfix.mkdir(exist_ok=True)
+            place.mkdir(exist_ok=True)
             self.sink = stack.enter_context(Sink(received))
             for smilla in self.filters.values():
                 stack.enter_context(smilla)
-            self.postfix = Postfix(postfix, self.sink.port, list(self.listeners.values()), self._parameters)
-            stack.enter_context(self.postfix)
+            listeners = list(self.listeners.values())
+            if self.kind == "sendmail":
+                self.mta = Sendmail(place, self.sink.port, listeners)
+            else:
+                self.mta = Postfix(place, self.sink.port, listeners, self._parameters)
+            stack.enter_context(self.mta)
             self._stack = stack.pop_all()
         return self
 
     def stop(self) -> None:
-        """Ends all, Postfix first.  Safe to repeat."""
+        """Ends all, the MTA first.  Safe to repeat."""
         self._stack.close()
 
     def __enter__(self) -> Self:

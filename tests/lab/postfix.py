@@ -95,6 +95,13 @@ class Postfix:
         return path.read_text(errors="replace") if path.exists() else ""
 
     @property
+    def master(self) -> int:
+        """The process number of master, which is also that of the session of all daemons."""
+        if self._child is None:
+            raise RuntimeError("Postfix is not running")
+        return self._child.pid
+
+    @property
     def queue(self) -> Path:
         """The queue directory."""
         return self.folder / "queue"

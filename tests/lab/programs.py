@@ -62,3 +62,21 @@ def program_environment(path: Path) -> dict[str, str]:
         ]
         environment["LD_LIBRARY_PATH"] = os.pathsep.join(str(folder) for folder in libraries if folder.is_dir())
     return environment
+
+
+def sendmail_sources() -> Path:
+    """The folder of the m4 sources from which sendmail.cf is made.  Raises MissingProgramError."""
+    for root in (unpacked_folder(), Path("/")):
+        folder = root / "usr/share/sendmail/cf"
+        if (folder / "m4/cf.m4").exists():
+            return folder
+    raise MissingProgramError("sendmail-cf")
+
+
+def sendmail_daemon() -> Path:
+    """Sendmail itself, which is nobody else's ``sendmail`` command.  Raises MissingProgramError."""
+    for root in (unpacked_folder(), Path("/")):
+        for folder in ("usr/libexec/sendmail", "usr/lib/sm.bin"):
+            if (root / folder / "sendmail").exists():
+                return root / folder / "sendmail"
+    raise MissingProgramError("sendmail-bin")

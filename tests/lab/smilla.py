@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from tests.lab.processes import Child, wait_until
+from tests.lab.processes import LOOPBACK, Child, wait_until
 from tests.lab.programs import REPOSITORY
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ class Smilla:
         self.folder = folder
         self.socket = folder / "smilla.sock"
         self.config = folder / "smilla.toml"
+        self.port = 0
         self.user = unprivileged_user()
         self._text = text.replace("{folder}", str(folder)).replace("{resolver}", resolver) if text else ""
         self._settings = dict(settings or {})
@@ -57,8 +58,8 @@ class Smilla:
 
     @property
     def milter(self) -> str:
-        """The socket as Postfix's smtpd_milters has it."""
-        return f"unix:{self.socket}"
+        """The socket as Postfix's smtpd_milters has it; where ``port`` is set, as Sendmail's S= has it."""
+        return f"inet:{self.port}@{LOOPBACK}" if self.port else f"unix:{self.socket}"
 
     @property
     def child(self) -> Child:

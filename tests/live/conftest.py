@@ -10,6 +10,7 @@ import os
 import shutil
 import tempfile
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
@@ -31,12 +32,16 @@ _PROGRAMS = ("nsd", "unbound", "ldns-keygen", "ldns-signzone", "openssl", "gpg",
 @dataclass(frozen=True)
 class Keys:
     """alice has a certificate (RSA), erin one (P-256), bob an OpenPGP key, all in r.test; ``impostor`` is a forger's
-    certificate for alice."""
+    certificate for alice.  ``people`` are all who publish one in r.test, by name: anna, arthur and dora have RSA, emil
+    P-256, brit, ben and dirk OpenPGP; ``gina`` has a certificate and publishes dirk's kind beside it."""
 
     alice: SMIMEKey
     erin: SMIMEKey
     bob: OpenPGPKey
     impostor: SMIMEKey
+    people: dict[str, SMIMEKey | OpenPGPKey]
+    gina_openpgp: OpenPGPKey
+    expired: SMIMEKey
 
 
 class ChainFactory(Protocol):
@@ -76,12 +81,29 @@ def keys(folder: Path) -> Iterator[Keys]:
     other = folder / "impostor"
     place.mkdir()
     other.mkdir()
-    with make_openpgp_key(place, "bob@r.test") as bob:
+    with contextlib.ExitStack() as stack:
+        people: dict[str, SMIMEKey | OpenPGPKey] = {}
+        for name in ("alice", "anna", "arthur", "dora", "gina"):
+            people[name] = make_smime_key(place, f"{name}@r.test")
+        for name in ("erin", "emil"):
+            people[name] = make_smime_key(place, f"{name}@r.test", algorithm="p256")
+        for name in ("bob", "brit", "ben", "dirk"):
+            people[name] = stack.enter_context(make_openpgp_key(place, f"{name}@r.test"))
+        alice, erin, bob = people["alice"], people["erin"], people["bob"]
+        assert isinstance(alice, SMIMEKey)
+        assert isinstance(erin, SMIMEKey)
+        assert isinstance(bob, OpenPGPKey)
+        now = datetime.now(UTC)
         yield Keys(
-            alice=make_smime_key(place, "alice@r.test"),
-            erin=make_smime_key(place, "erin@r.test", algorithm="p256"),
+            alice=alice,
+            erin=erin,
             bob=bob,
             impostor=make_smime_key(other, "alice@r.test"),
+            people=people,
+            gina_openpgp=stack.enter_context(make_openpgp_key(place, "gina@r.test")),
+            expired=make_smime_key(
+                place, "expired@r.test", not_before=now - timedelta(days=9), not_after=now - timedelta(days=1)
+            ),
         )
 
 
@@ -93,6 +115,16 @@ def lab(folder: Path, keys: Keys) -> Iterator[DNSLab]:
         zone.add_smimea(f"alice@{zone.name}", keys.alice.raw_certificate)
         zone.add_smimea(f"erin@{zone.name}", keys.erin.raw_certificate)
         zone.add_openpgpkey(f"bob@{zone.name}", keys.bob.raw)
+    signed = dns.zones["r.test"]
+    for name, key in keys.people.items():
+        if name in ("alice", "erin", "bob"):
+            continue
+        if isinstance(key, OpenPGPKey):
+            signed.add_openpgpkey(f"{name}@r.test", key.raw)
+        else:
+            signed.add_smimea(f"{name}@r.test", key.raw_certificate)
+    signed.add_openpgpkey("gina@r.test", keys.gina_openpgp.raw)
+    signed.add_smimea("expired@r.test", keys.expired.raw_certificate)
     with dns:
         yield dns
 

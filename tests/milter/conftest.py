@@ -76,7 +76,7 @@ def keys(folder: Path) -> Keys:
 @pytest.fixture(scope="session")
 def shared(folder: Path, keys: Keys) -> Iterator[Smilla]:
     """One filter for all tests that change nothing about it; it must never meet an internal error."""
-    with Smilla(folder / "shared", NOBODY, directory_settings(keys)) as smilla:
+    with Smilla(folder / "shared", NOBODY, directory_settings(keys, smime={"separate": False})) as smilla:
         yield smilla
         smilla.stop()
         assert_without_canary(smilla.log.encode())

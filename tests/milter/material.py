@@ -76,12 +76,13 @@ def make_certificate_for_anybody() -> bytes:
 
 
 def directory_settings(keys: Keys, **more: Any) -> Settings:
-    """The usual settings of these tests: keys from the folder, and nothing goes out without one."""
+    """The usual settings of these tests: keys from the folder, and no re-injection, since there is no listener."""
     usual: dict[str, Any] = {
         "keys": {"sources": ["directory"], "directory": str(keys.directory)},
-        "policy": {"no_key": "plain"},
+        "policy": {"no_key": "plain", "mixed": "defer"},
     }
-    return {**usual, **more}
+    joined = {**usual, **more}
+    return {**joined, "policy": {"mixed": "defer", **joined["policy"]}}
 
 
 def assert_without_canary(octets: bytes) -> None:

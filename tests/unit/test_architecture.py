@@ -13,7 +13,7 @@ import smilla
 PACKAGE = Path(smilla.__file__).parent
 FILES = {path.relative_to(PACKAGE).as_posix(): ast.parse(path.read_text("utf-8")) for path in PACKAGE.rglob("*.py")}
 # The options are data, and each stands there once, with its help: splitting them would make two places of one.
-LONG_FILES = {"config.py": 560}
+LONG_FILES: dict[str, int] = {}
 STAGES = ("classify.py", "policy.py", "copies.py", "rewrap.py", "reply.py", "message.py", "address.py", "session.py")
 
 
@@ -91,7 +91,7 @@ def test_sockets_are_opened_by_adapters_only() -> None:
 
 def test_adapters_are_chosen_in_one_place() -> None:
     found = {name for name in importers("smilla.adapters") if not name.startswith("adapters/")}
-    assert found <= {"runtime.py", "daemon.py", "cli/config.py", "cli/milter.py"}
+    assert found <= {"runtime.py", "daemon.py", "cli/config.py", "cli/journal.py", "cli/milter.py"}
 
 
 def test_stages_import_no_adapter_and_no_command() -> None:

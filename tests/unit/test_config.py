@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smilla import config, config_text
-from smilla.config import SECTIONS, Config, Rule, load, options, parse
+from smilla.config import SECTIONS, Config, PolicyOptions, Rule, load, options, parse
 from smilla.errors import ConfigError
+from smilla.options import CONDITIONS, FAILURES
 
 
 def faults(text: str) -> list[str]:
@@ -118,6 +119,17 @@ def test_unknown_key_is_named_with_its_line_and_the_nearest_known_one(text: str,
         ("[[rule]]\nrecipient = 'example.org'", "recipient", "a pattern for addresses"),
         ("[[rule]]\nrecipient = '*@'", "recipient", "a pattern for addresses"),
         ("[[rule]]\nrecipient = '*@*bücher.example'", "recipient", "a pattern for addresses"),
+        ("[[rule]]\ndomain = ['a@example.org']", "domain", "domain names or patterns"),
+        ("[[rule]]\nclient = ['192.0.2']", "client", "networks such as"),
+        ("[[rule]]\ndirection = 'auto'", "direction", "one of outbound, inbound"),
+        ("[[rule]]\nuser = 1", "user", "a string"),
+        ("[[rule]]\nencrypt = 'always'\nuser = '*'", "encrypt", "one of require, never"),
+        ("[[rule]]\nformats = []\nuser = '*'", "formats", "distinct names out of smime, openpgp"),
+        ("[[rule]]\nformats = ['pgp']\nuser = '*'", "formats", "distinct names out of smime, openpgp"),
+        ("[[rule]]\nalso_to = ['nobody']\nuser = '*'", "also_to", "the word sender"),
+        ("[[rule]]\nalso_to = ['*@example.org']\nuser = '*'", "also_to", "the word sender"),
+        ("[[rule]]\nat_rcpt = 'yes'\nuser = '*'", "at_rcpt", "true or false"),
+        ("[policy]\nwish_header = 'X Encrypt'", "wish_header", "the name of a header field"),
         ("[reinject]\nsmtp = 'localhost'", "smtp", "HOST:PORT"),
         ("[reinject]\nspool = 'spool'", "spool", "an absolute path"),
         ("[log]\nlevel = 'loud'", "level", "one of debug"),
@@ -139,7 +151,10 @@ def test_wrong_value_is_named_with_its_line_and_what_it_must_be(text: str, key: 
         ("[[policy]]\nno_key = 'plain'", "policy must be a table"),
         ("[rule]\nrecipient = '*'", "rule must be an array of tables"),
         ("rule = [1]", "rule must be an array of tables"),
-        ("[[rule]]\nno_key = 'plain'", "rule 1 names neither recipient nor sender"),
+        (
+            "[[rule]]\nno_key = 'plain'",
+            "rule 1 names no condition (recipient, sender, domain, client, user, direction)",
+        ),
         ("mode = ", "is not TOML"),
         ("mode = 'auto'\nmode = 'auto'", "is not TOML"),
     ],
@@ -161,6 +176,19 @@ def test_wrong_structure_is_named(text: str, expected: str) -> None:
         ("[smime]\nca_file = '/nonexistent/ca.pem'", "no file"),
         ("[dns]\ndnssec = 'validate'\ntrust_anchor = '/nonexistent/root.key'", "no file"),
         ("[dns]\nnameservers = []", "nameservers is empty"),
+        ("[policy]\nwish_subject = ' '", "must be a word that can be seen"),
+        ('[policy]\nwish_subject = "[en\\tcrypt]"', "must be a word that can be seen"),
+        ("[policy]\none_fails = 'bounce'\nmixed = 'defer'", "needs mixed"),
+        ("[keys]\nsources = ['smimea']\n[[rule]]\nuser = '*'\nformats = ['openpgp']", "rule 1 has formats"),
+        ("[[rule]]\nuser = '*'\n[[rule]]\nuser = '*'\ndomain = []", "rule 2 has domain = []"),
+        ("[[rule]]\nuser = '*'\nalso_to = []", "rule 1 has also_to = []"),
+        ("[[rule]]\nuser = '*'\nencrypt = 'require'\nno_key = 'plain'", '"require", but no_key = "plain"'),
+        ("[[rule]]\nuser = '*'\nencrypt = 'require'\ninsecure = 'plain'", '"require", but insecure'),
+        ("[[rule]]\nuser = '*'\nencrypt = 'require'\nunusable_key = 'plain'", '"require", but unusable_key'),
+        ("[[rule]]\nuser = '*'\nencrypt = 'never'\nformats = ['smime']", "so formats would say nothing"),
+        ("[[rule]]\nuser = '*'\nencrypt = 'never'\nalso_to = ['sender']", "so also_to would"),
+        ("[[rule]]\nuser = '*'\nencrypt = 'never'\nat_rcpt = true", "so at_rcpt would"),
+        ("[[rule]]\nuser = '*'\nencrypt = 'never'\nbogus = 'hold'", "so bogus would"),
     ],
 )
 def test_options_that_do_not_fit_together_are_a_fault(text: str, expected: str) -> None:
@@ -225,6 +253,12 @@ def values_of(field: dataclasses.Field[Any], kind: type[Any]) -> st.SearchStrate
         return st.integers(low, high) if whole else st.floats(low, high)
     if isinstance(field.default, bool):
         return st.booleans()
+    if kind is Rule and isinstance(field.default, tuple):
+        return (
+            st.just(field.default)
+            if field.name != "domain"
+            else st.sampled_from([(), ("a.example", "*.bücher.example")])
+        )
     if kind is Rule:
         return st.sampled_from(["*", "<>", "*@example.org", '"a b"@*.bücher.example', "\x7f\t\\@x"])
     strategies = {"user": USERS, "socket_group": USERS, "probe": TEXTS, "trust_anchor": TEXTS}
@@ -232,7 +266,20 @@ def values_of(field: dataclasses.Field[Any], kind: type[Any]) -> st.SearchStrate
 
 
 def section_of(kind: type[Any]) -> st.SearchStrategy[Any]:
-    return st.builds(kind, **{name: values_of(field, kind) for name, field in options(kind).items()})
+    built = st.builds(kind, **{name: values_of(field, kind) for name, field in options(kind).items()})
+    return built.map(without_contradiction)
+
+
+def without_contradiction(section: Any) -> Any:
+    """The section less the keys that do not go together."""
+    if isinstance(section, PolicyOptions) and section.mixed != "reinject":
+        return dataclasses.replace(section, one_fails="whole")
+    if isinstance(section, Rule) and section.encrypt == "never":
+        return Rule(**{name: getattr(section, name) for name in (*CONDITIONS, "encrypt")})
+    if isinstance(section, Rule) and section.encrypt == "require":
+        plain: dict[str, Any] = {name: "" for name in FAILURES if getattr(section, name) == "plain"}
+        return dataclasses.replace(section, **plain)
+    return section
 
 
 @st.composite

@@ -115,6 +115,6 @@ def test_key_that_got_lost_never_becomes_plaintext() -> None:
 
 
 def test_every_action_is_known_here() -> None:
-    handled = {Action.ENCRYPT, Action.UNCHANGED, Action.PLAIN, Action.HOLD, Action.DEFER, Action.REFUSE}
+    handled = {Action.ENCRYPT, Action.UNCHANGED, Action.PLAIN, Action.HOLD, Action.DEFER, Action.REFUSE, Action.DONE}
     assert set(Action) == handled
     assert {form.value for form in Form} == {"smime", "openpgp", "plain", "unchanged"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
@@ -189,3 +190,56 @@ def test_directory_file_that_is_no_key_is_unusable_and_no_absence(raw: bytes, su
 def test_no_address_has_no_key() -> None:
     found = lookup.no_address("not an address")
     assert (found.verdict, found.key, found.reason.code) == (KeyVerdict.NO_KEY, None, "not_an_address")
+
+
+# --- formats -----------------------------------------------------------------------------------------------
+
+BOTH = {"pia@example.org.asc": raw_key("pia.pgp"), "pia@example.org.crt": (KEYS / "hugh.crt").read_bytes()}
+
+
+def look_up_for(resolver: TableResolver, formats: tuple[str, ...], *sources: str, files: Any = None) -> KeyLookup:
+    settings = Config(keys=KeysOptions(sources=sources or ("smimea", "openpgpkey")))
+    ports = make_ports(resolver, files, NOW)
+    pending = lookup.begin(parse(PIA), ports, settings, formats)
+    return lookup.finish(pending, pending.asked_at + 5, NOW, ports, formats)
+
+
+@pytest.mark.parametrize("sources", [*itertools.permutations(("smimea", "openpgpkey", "directory"))])
+def test_preferred_format_wins_whatever_the_order_of_the_sources(sources: tuple[str, ...]) -> None:
+    resolver = published(("secure", ()), ("secure", (raw_key("pia.pgp"),)))
+    for formats in (("openpgp", "smime"), ("smime", "openpgp"), ("openpgp",), ("smime",)):
+        found = look_up_for(resolver, formats, *sources, files=BOTH)
+        assert found.key is not None
+        assert found.key.format == formats[0]
+
+
+def test_next_format_serves_where_the_preferred_one_has_no_usable_key() -> None:
+    resolver = published(("secure", (smimea("expired.crt"),)), ("secure", (raw_key("pia.pgp"),)))
+    found = look_up_for(resolver, ("smime", "openpgp"))
+    assert (found.verdict, found.source) == (KeyVerdict.USABLE, "openpgpkey")
+    assert [finding.verdict for finding in found.findings] == [KeyVerdict.UNUSABLE_KEY, KeyVerdict.USABLE]
+
+
+def test_source_of_another_format_is_not_asked_and_its_key_not_used() -> None:
+    resolver = published(("bogus", ()), ("secure", (raw_key("pia.pgp"),)))
+    assert look_up_for(resolver, ("openpgp",)).verdict is KeyVerdict.USABLE
+    pending = lookup.begin(parse(PIA), make_ports(resolver, None, NOW), Config(), ("openpgp",))
+    assert [question.source for question in pending.questions] == ["openpgpkey"]
+    unwanted = published(("secure", ()), ("secure", (raw_key("pia.pgp"),)))
+    assert look_up_for(unwanted, ("smime",)).verdict is KeyVerdict.NO_KEY
+    settings, ports = Config(), make_ports(unwanted, None, NOW)
+    pending = lookup.begin(parse(PIA), ports, settings)
+    assert lookup.finish(pending, pending.asked_at + 5, NOW, ports, ("smime",)).verdict is KeyVerdict.NO_KEY
+
+
+@pytest.mark.parametrize("name", OPENPGP_TROUBLE)
+def test_trouble_of_the_only_format_allowed_keeps_its_verdict(name: str) -> None:
+    answer, verdict = OPENPGP_TROUBLE[name]
+    found = look_up_for(published(("secure", (smimea("hugh.crt"),)), answer), ("openpgp",))
+    assert (found.verdict, found.key) == (verdict, None)
+
+
+def test_file_that_cannot_be_read_stays_unreachable_and_no_source_is_no_key() -> None:
+    found = look_up_for(TableResolver(), ("openpgp",), "directory", files={"pia@example.org.crt": None})
+    assert found.verdict is KeyVerdict.UNREACHABLE
+    assert look_up_for(TableResolver(), ("openpgp",), "smimea").verdict is KeyVerdict.NO_KEY

@@ -62,7 +62,7 @@ def test_encrypter_that_fails_raises_before_a_block_leaves() -> None:
 
 
 def test_failing_classifier_or_clock_is_not_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise RuntimeError("broken")
 
     for target in ("classify.classify", "policy.decide", "copies.group", "lookup.finish"):
@@ -197,7 +197,7 @@ def test_key_of_another_format_in_a_copy_is_an_error(monkeypatch: pytest.MonkeyP
     mixed = (decision(HUGH, Action.ENCRYPT, certificate()), decision(PIA, Action.ENCRYPT, openpgp_key()))
     for form in (Form.SMIME, Form.OPENPGP):
         with monkeypatch.context() as patched:
-            patched.setattr("smilla.copies.group", lambda *_, form=form: [(form, mixed)])
+            patched.setattr("smilla.copies.group", lambda *_, form=form, **__: [(form, mixed)])
             outcome = processed(HUGH)
             assert outcome.copies[0].rewrite.body is not None
             with pytest.raises(EncryptionError):

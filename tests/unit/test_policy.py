@@ -6,11 +6,11 @@ import itertools
 
 import pytest
 
-from smilla import policy
+from smilla import policy, rules
 from smilla.config import Config, parse
 from smilla.errors import ConfigError
 from smilla.model import Action, Client, Decision, KeyVerdict, Reason
-from smilla.policy import INBOUND, OUTBOUND, Wish
+from smilla.policy import INBOUND, OUTBOUND, Circumstances, Wish
 from tests.unit.decisions import PLAIN, certificate, lookup, recipient
 
 FAILURES = [verdict for verdict in KeyVerdict if verdict is not KeyVerdict.USABLE]
@@ -36,8 +36,20 @@ DEFAULTS = {
 }
 
 
+CLIENT = Client("203.0.113.1")
+
+
 def wish(direction: str = OUTBOUND, *, wanted: bool = True) -> Wish:
     return Wish(wanted, direction, Reason("wanted", "wanted"))
+
+
+def decided(
+    verdict: KeyVerdict, text: str, to: str = "bob@example.org", client: Client = CLIENT, *, wished: bool = False
+) -> Decision:
+    """Both halves of the table, by a configuration: what is wanted, and then what happens."""
+    settings = parse(text)
+    wanted = policy.wanted(recipient(to), Circumstances("sam@sender.example", client), settings)
+    return policy.decide(recipient(to), wanted, lookup("bob@example.org", verdict), settings, wished=wished)
 
 
 def decide(
@@ -47,7 +59,9 @@ def decide(
     sender: str = "sam@sender.example",
     direction: str = OUTBOUND,
 ) -> Decision:
-    return policy.decide(recipient(to), sender, wish(direction), lookup("bob@example.org", verdict), settings)
+    number, rule = rules.first(settings.rule, rules.Case(recipient(to), sender, CLIENT, direction))
+    wanted = Wish(True, direction, Reason("wanted", "wanted"), number, rule)
+    return policy.decide(recipient(to), wanted, lookup("bob@example.org", verdict), settings)
 
 
 @pytest.mark.parametrize("direction", [OUTBOUND, INBOUND])
@@ -89,7 +103,7 @@ def test_usable_key_encrypts_whatever_policy_says() -> None:
     key = certificate()
     found = lookup("bob@example.org", KeyVerdict.USABLE, key)
     settings = parse('[[rule]]\nrecipient = "*"\nno_key = "refuse"\nunusable_key = "plain"\n')
-    decided = policy.decide(recipient("bob@example.org"), "", wish(), found, settings)
+    decided = policy.decide(recipient("bob@example.org"), wish(), found, settings)
     assert (decided.action, decided.key) == (Action.ENCRYPT, key)
 
 
@@ -100,11 +114,11 @@ def test_usable_verdict_without_a_key_is_an_error_and_no_plaintext() -> None:
 
 def test_wanted_without_a_lookup_is_an_error_and_no_plaintext() -> None:
     with pytest.raises(AssertionError):
-        policy.decide(recipient("bob@example.org"), "", wish(), None, Config())
+        policy.decide(recipient("bob@example.org"), wish(), None, Config())
 
 
 def test_unwanted_is_plain() -> None:
-    decided = policy.decide(recipient("bob@example.org"), "", wish(wanted=False), None, Config())
+    decided = policy.decide(recipient("bob@example.org"), wish(wanted=False), None, Config())
     assert (decided.action, decided.rule) == (Action.PLAIN, "mode")
 
 
@@ -210,7 +224,7 @@ OUTWARD = {name for name in CLIENTS if not name.startswith(("outside", "unknown"
 def test_auto_mode_tells_the_direction_by_client_and_recipient(name: str, to: str) -> None:
     towards = policy.direction(CLIENTS[name], AUTO)
     assert towards == (OUTBOUND if name in OUTWARD else INBOUND)
-    wanted = policy.wanted(recipient(to), towards, AUTO)
+    wanted = policy.wanted(recipient(to), Circumstances("", CLIENTS[name]), AUTO)
     if to is REMOTE:
         assert (wanted.wanted, wanted.direction) == (name in OUTWARD, towards)
     else:
@@ -237,10 +251,160 @@ def test_auto_mode_tells_the_direction_by_client_and_recipient(name: str, to: st
 def test_fixed_mode_asks_only_whether_the_recipient_is_local(text: str, to: str, wanted: bool, client: Client) -> None:
     settings = parse(text)
     assert policy.direction(client, settings) == settings.mode
-    assert policy.wanted(recipient(to), settings.mode, settings).wanted is wanted
+    assert policy.wanted(recipient(to), Circumstances("", client), settings).wanted is wanted
 
 
 def test_mail_from_here_to_here_is_inbound_and_deferred_where_its_key_is_unusable() -> None:
-    wanted = policy.wanted(recipient(LOCAL), OUTBOUND, AUTO)
-    decided = policy.decide(recipient(LOCAL), "", wanted, lookup(LOCAL, KeyVerdict.UNUSABLE_KEY), AUTO)
+    wanted = policy.wanted(recipient(LOCAL), Circumstances("", CLIENTS["authenticated"]), AUTO)
+    decided = policy.decide(recipient(LOCAL), wanted, lookup(LOCAL, KeyVerdict.UNUSABLE_KEY), AUTO)
     assert decided.action is Action.DEFER
+
+
+# --- conditions --------------------------------------------------------------------------------------------
+
+
+def matches(condition: str, to: str = "bob@example.org", client: Client = CLIENT, text: str = "") -> bool:
+    settings = parse(f'{text}\n[[rule]]\n{condition}\nno_key = "refuse"\n')
+    return policy.wanted(recipient(to), Circumstances("sam@sender.example", client), settings).rule is not None
+
+
+@pytest.mark.parametrize(
+    ("condition", "to", "expected"),
+    [
+        ('domain = ["example.org"]', "bob@example.org", True),
+        ('domain = ["a.example", "EXAMPLE.org"]', "bob@Example.ORG.", True),
+        ('domain = ["example.org"]', "bob@sub.example.org", False),
+        ('domain = ["*.example.org"]', "bob@sub.example.org", True),
+        ('domain = ["bücher.example"]', "bob@xn--bcher-kva.example", True),
+        ('domain = ["example.org"]', "not an address@EXAMPLE.org", True),
+        ('domain = ["example.org"]', "nobody", False),
+    ],
+)
+def test_domain_is_that_of_the_recipient(condition: str, to: str, *, expected: bool) -> None:
+    assert matches(condition, to) is expected
+
+
+@pytest.mark.parametrize(
+    ("networks", "ip", "expected"),
+    [
+        ('"203.0.113.0/24"', "203.0.113.1", True),
+        ('"192.0.2.0/24", "203.0.113.1"', "::ffff:203.0.113.1", True),
+        ('"203.0.113.0/24"', "IPv6:::ffff:203.0.113.1", True),
+        ('"::ffff:203.0.113.0/120"', "203.0.113.1", True),
+        ('"2001:db8::/32"', "IPv6:2001:db8::1", True),
+        ('"203.0.113.0/24"', "192.0.2.1", False),
+        ('"0.0.0.0/0"', "unknown", False),
+        ('"0.0.0.0/0"', "", False),
+    ],
+)
+def test_client_is_in_a_network_however_it_is_written(networks: str, ip: str, *, expected: bool) -> None:
+    assert matches(f"client = [{networks}]", client=Client(ip)) is expected
+
+
+@pytest.mark.parametrize(
+    ("pattern", "user", "expected"),
+    [("*", "sam", True), ("*", "", False), ("s?m", "sam", True), ("*@here", "sam@here", True), ("eve", "sam", False)],
+)
+def test_user_is_who_authenticated_and_never_nobody(pattern: str, user: str, *, expected: bool) -> None:
+    assert matches(f'user = "{pattern}"', client=Client("203.0.113.1", "", user)) is expected
+
+
+def test_direction_is_that_for_the_recipient() -> None:
+    text = 'mode = "auto"\nlocal_domains = ["here.example"]'
+    authenticated = CLIENTS["authenticated"]
+    for to, client, towards in [
+        (LOCAL, authenticated, INBOUND),
+        (REMOTE, authenticated, OUTBOUND),
+        (LOCAL, CLIENTS["outside"], INBOUND),
+    ]:
+        for asked in (INBOUND, OUTBOUND):
+            assert matches(f'direction = "{asked}"', to, client, text) is (asked == towards)
+
+
+def test_all_conditions_must_hold_and_the_table_names_the_first_that_does_not() -> None:
+    settings = parse(
+        '[[rule]]\ndomain = ["example.org"]\nuser = "*"\n'
+        '[[rule]]\nrecipient = "bob@*"\nclient = ["203.0.113.0/24"]\n'
+        '[[rule]]\nsender = "*"\n'
+    )
+    bob, circumstances = recipient("bob@example.org"), Circumstances("sam@sender.example", CLIENT)
+    wanted = policy.wanted(bob, circumstances, settings)
+    assert (wanted.number, wanted.rule) == (2, settings.rule[1])
+    assert policy.rule_table(bob, circumstances, settings) == ((1, False, "user = *"), (2, True, ""), (3, True, ""))
+    assert rules.in_words(settings.rule[1]) == "recipient = bob@*, client = 203.0.113.0/24"
+
+
+def test_what_a_rule_says_stands_in_the_wish() -> None:
+    settings = parse(
+        '[[rule]]\nrecipient = "bob@*"\nformats = ["openpgp", "smime"]\nalso_to = ["sender"]\nat_rcpt = true\n'
+    )
+    circumstances = Circumstances("", CLIENT)
+    bob = policy.wanted(recipient("bob@example.org"), circumstances, settings)
+    assert (bob.formats, bob.also_to, bob.at_rcpt) == (("openpgp", "smime"), ("sender",), True)
+    zoe = policy.wanted(recipient("zoe@example.org"), circumstances, settings)
+    assert (zoe.formats, zoe.also_to, zoe.at_rcpt, zoe.number) == ((), (), False, 0)
+
+
+# --- encrypt = never, require; the sender's wish -----------------------------------------------------------
+
+NEVER = '[[rule]]\nrecipient = "bob@*"\nencrypt = "never"\n'
+REQUIRE = '[[rule]]\nrecipient = "*"\nencrypt = "require"\n'
+
+
+def test_never_looks_for_nothing_and_sends_plain() -> None:
+    found = policy.wanted(recipient("bob@example.org"), Circumstances("", CLIENT), parse(NEVER))
+    assert (found.wanted, found.reason.code) == (False, "never")
+    done = decided(KeyVerdict.NO_KEY, NEVER)
+    assert (done.action, done.rule, done.reason.code) == (Action.PLAIN, "rule 1: encrypt", "never")
+
+
+def test_never_against_the_senders_wish_is_refused() -> None:
+    done = decided(KeyVerdict.NO_KEY, NEVER, wished=True)
+    assert (done.action, done.rule, done.reason.code) == (Action.REFUSE, "rule 1: encrypt", "wished")
+
+
+@pytest.mark.parametrize(
+    "mode",
+    [
+        "",
+        'local_domains = ["example.org"]',
+        'mode = "inbound"\nlocal_domains = ["here.example"]',
+        'mode = "auto"\nlocal_domains = ["here.example"]',
+    ],
+)
+@pytest.mark.parametrize("verdict", FAILURES)
+def test_require_wants_a_key_whatever_the_mode_and_never_lets_plaintext_pass(mode: str, verdict: KeyVerdict) -> None:
+    plain = '[policy]\nno_key = "plain"\ninsecure = "plain"\nunusable_key = "plain"\n'
+    done = decided(verdict, f"{mode}\n{plain}{REQUIRE}")
+    if verdict in (KeyVerdict.BOGUS, KeyVerdict.UNREACHABLE):
+        assert (done.action, done.rule) == (Action.DEFER, f"policy: {verdict.value}")
+    else:
+        assert (done.action, done.rule) == (Action.REFUSE, "rule 1: encrypt")
+
+
+def test_require_does_not_change_what_is_no_plaintext() -> None:
+    assert decided(KeyVerdict.NO_KEY, REQUIRE + 'no_key = "hold"\n').action is Action.HOLD
+
+
+@pytest.mark.parametrize("text", [NEVER, REQUIRE])
+def test_routed_address_is_refused_whatever_a_rule_says(text: str) -> None:
+    done = decided(KeyVerdict.NO_KEY, text, "bob%there.example@example.org")
+    assert (done.action, done.reason.code) == (Action.REFUSE, "routed_address")
+
+
+@pytest.mark.parametrize(("verdict", "action"), TABLE)
+def test_senders_wish_turns_plaintext_into_a_refusal_and_nothing_else(verdict: KeyVerdict, action: str) -> None:
+    for text in (
+        f'[policy]\n{verdict.value} = "{action}"\n',
+        f'[[rule]]\nsender = "*"\n{verdict.value} = "{action}"\n',
+    ):
+        done = decided(verdict, text, wished=True)
+        if action == "plain":
+            assert (done.action, done.rule) == (Action.REFUSE, "the sender's wish")
+        else:
+            assert done.action is Action(action)
+
+
+def test_senders_wish_does_not_reach_whom_mode_leaves_out() -> None:
+    done = decided(KeyVerdict.NO_KEY, 'local_domains = ["example.org"]', wished=True)
+    assert (done.action, done.rule) == (Action.PLAIN, "mode")

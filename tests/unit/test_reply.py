@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import smilla
 from smilla import reply
-from smilla.model import Disposition, Form
+from smilla.model import Action, Disposition, Form
 from smilla.reply import Reply, Verb
-from tests.unit.decisions import copy, outcome
+from tests.unit.decisions import copy, decision, outcome
 
 PACKAGE = Path(smilla.__file__).parent
 CODES = sorted(
@@ -54,13 +55,32 @@ def test_held_is_quarantined_with_its_copy() -> None:
     assert answer.line == "quarantine"
 
 
-@pytest.mark.parametrize(("mixed", "code"), [("reinject", "451"), ("defer", "451"), ("refuse", "550")])
+@pytest.mark.parametrize(("mixed", "code"), [("defer", "451"), ("refuse", "550")])
 @pytest.mark.parametrize("disposition", [Disposition.DELIVER, Disposition.HOLD])
 def test_several_copies_are_never_sent_as_one(mixed: str, code: str, disposition: Disposition) -> None:
     found = outcome(disposition, copy(Form.SMIME, "a@x.org"), copy(Form.PLAIN, "b@x.org"), culprits=("b@x.org",))
     answer = told(found, mixed)
-    assert (answer.code, answer.copy) == (code, None)
+    assert (answer.code, answer.copy, answer.further) == (code, None, ())
     assert "2 different forms" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("disposition", "verb"), [(Disposition.DELIVER, Verb.ACCEPT), (Disposition.HOLD, Verb.QUARANTINE)]
+)
+@pytest.mark.parametrize("kept", [0, 1])
+def test_one_copy_stays_and_the_others_are_reinjected(disposition: Disposition, verb: Verb, kept: int) -> None:
+    copies = copy(Form.SMIME, "a@x.org"), copy(Form.PLAIN, "b@x.org")
+    decisions = decision("a@x.org", Action.ENCRYPT), decision("b@x.org", Action.PLAIN)
+    found = replace(outcome(disposition, *copies, culprits=("b@x.org",)), kept=kept, decisions=decisions)
+    answer = told(found, "reinject")
+    assert (answer.verb, answer.copy, answer.further) == (verb, copies[kept], (copies[1 - kept],))
+    assert answer.removed == copies[1 - kept].recipients
+
+
+def test_where_no_copy_stays_the_original_is_discarded_and_all_are_reinjected() -> None:
+    copies = copy(Form.SMIME, "a@x.org"), copy(Form.PLAIN, "b@x.org")
+    answer = told(replace(outcome(Disposition.DELIVER, *copies), kept=-1), "reinject")
+    assert (answer.verb, answer.copy, answer.further, answer.removed) == (Verb.DISCARD, None, copies, ())
 
 
 @pytest.mark.parametrize("disposition", [Disposition.DELIVER, Disposition.HOLD])

@@ -6,6 +6,7 @@ import pytest
 
 from smilla import config, policy
 from smilla.model import Action, Client
+from smilla.policy import Circumstances
 from smilla.session import Session
 
 OUTBOUND = config.parse('local_domains = ["mta.test"]')
@@ -19,8 +20,9 @@ INBOUND = config.parse('mode = "inbound"\nlocal_domains = ["*.home.test", "home.
 @pytest.mark.parametrize("settings", [OUTBOUND, INBOUND])
 def test_address_that_routes_mail_on_is_refused_and_never_plain(address: str, settings: config.Config) -> None:
     recipient = Session(Client(), "a@x.test").recipient(f"<{address}>")
-    wish = policy.wanted(recipient, policy.direction(Client(), settings), settings)
-    decision = policy.decide(recipient, "a@x.test", wish, None, settings)
+    wish = policy.wanted(recipient, Circumstances("a@x.test", Client()), settings)
+    assert not wish.wanted
+    decision = policy.decide(recipient, wish, None, settings)
     assert (decision.action, decision.reason.code) == (Action.REFUSE, "routed_address")
 
 
@@ -33,12 +35,12 @@ def test_recipient_without_a_domain_is_looked_up_under_the_origin() -> None:
     recipient = Session(Client(), "", (), INBOUND.origin).recipient("<alice>")
     assert recipient.address is not None
     assert (recipient.address.local_part, recipient.address.domain) == ("alice", "home.test")
-    assert policy.wanted(recipient, "inbound", INBOUND).wanted
+    assert policy.wanted(recipient, Circumstances("", Client()), INBOUND).wanted
 
 
 @pytest.mark.parametrize("address", ["<alice>", "<alice@[127.0.0.1]>"])
 def test_recipient_without_a_known_domain_is_wanted_inbound(address: str) -> None:
-    assert policy.wanted(Session(Client(), "").recipient(address), "inbound", INBOUND).wanted
+    assert policy.wanted(Session(Client(), "").recipient(address), Circumstances("", Client()), INBOUND).wanted
 
 
 def test_origin_is_the_first_local_domain_that_is_no_pattern_or_the_option() -> None:
@@ -47,11 +49,12 @@ def test_origin_is_the_first_local_domain_that_is_no_pattern_or_the_option() -> 
     assert config.Config().origin == ""
 
 
-def test_rule_holds_for_a_recipient_without_a_domain_too() -> None:
+@pytest.mark.parametrize("condition", ['recipient = "*@home.test"', 'domain = ["home.test"]'])
+def test_rule_holds_for_a_recipient_without_a_domain_too(condition: str) -> None:
     settings = config.parse(
-        'mode = "inbound"\nlocal_domains = ["home.test"]\n[[rule]]\nrecipient = "*@home.test"\nno_key = "refuse"\n'
+        f'mode = "inbound"\nlocal_domains = ["home.test"]\n[[rule]]\n{condition}\nno_key = "refuse"\n'
     )
     for address in ("<alice@home.test>", "<alice>"):
         recipient = Session(Client(), "", (), settings.origin).recipient(address)
-        number, rule = policy.matching_rule(recipient, "", settings.rule)
-        assert (number, rule) == (1, settings.rule[0])
+        wish = policy.wanted(recipient, Circumstances("", Client()), settings)
+        assert (wish.number, wish.rule) == (1, settings.rule[0])

@@ -1,0 +1,144 @@
+"""The whole story of one message, in words for a person and as plain values for ``--json``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from smilla import policy, rules, wish
+from smilla.cli import describe, printable
+from smilla.cli.transaction import Transaction
+from smilla.model import Copy, Decision, KeyLookup
+from smilla.policy import Circumstances, Wish
+from smilla.reply import Reply
+
+_WAYS = {
+    "kept": "stays in the MTA's message",
+    "reinjected": "is handed to the MTA anew",
+    "not_sent": "is not sent, as the reply says",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """A message, what was made of it, and the reply of the filter, had it not been told to observe."""
+
+    done: Transaction
+    reply: Reply
+
+    @property
+    def wished(self) -> bool:
+        """Does the sender ask for encryption?  Only outbound mail may."""
+        config = self.done.config
+        return self.done.outcome.direction == policy.OUTBOUND and wish.found(self.done.session.message, config.policy)
+
+    def wish_for(self, decision: Decision) -> Wish:
+        """What the rules and the mode want for this recipient."""
+        return policy.wanted(decision.recipient, self._circumstances, self.done.config)
+
+    def rule_table(self, decision: Decision) -> tuple[rules.Checked, ...]:
+        """Every rule and whether it matches this recipient."""
+        return policy.rule_table(decision.recipient, self._circumstances, self.done.config)
+
+    @property
+    def _circumstances(self) -> Circumstances:
+        return Circumstances(self.done.session.sender, self.done.session.client)
+
+    def way(self, copy: Copy) -> str:
+        """What becomes of a copy: a key of _WAYS."""
+        if copy is self.reply.copy:
+            return "kept"
+        return "reinjected" if any(copy is other for other in self.reply.further) else "not_sent"
+
+
+def as_json(story: Story) -> dict[str, Any]:
+    """Every step of one message."""
+    outcome = story.done.outcome
+    classification = outcome.classification
+    return {
+        "classification": {
+            "kind": classification.kind.value,
+            "reason": {"code": classification.reason.code, "text": classification.reason.text},
+        },
+        "direction": outcome.direction,
+        "wished": story.wished,
+        "recipients": [_decision_as_json(story, decision) for decision in outcome.decisions],
+        "copies": [
+            {
+                "format": copy.form.value,
+                "rcpt_to": [recipient.raw.strip("<>") for recipient in copy.recipients],
+                "way": story.way(copy),
+            }
+            for copy in outcome.copies
+        ],
+        "bounced": [decision.recipient.raw.strip("<>") for decision in outcome.bounced],
+        "disposition": outcome.disposition.value,
+        "reply": story.reply.line,
+    }
+
+
+def _decision_as_json(story: Story, decision: Decision) -> dict[str, Any]:
+    found = story.wish_for(decision)
+    return {
+        "recipient": decision.recipient.raw.strip("<>"),
+        "direction": found.direction,
+        "action": decision.action.value,
+        "reason": {"code": decision.reason.code, "text": decision.reason.text},
+        "rule": decision.rule,
+        "matching_rule": found.number or None,
+        "rules": [checked._asdict() for checked in story.rule_table(decision)],
+        "lookup": describe.lookup_as_json(decision.lookup) if decision.lookup else None,
+        "readers": [describe.lookup_as_json(reader) for reader in decision.readers],
+    }
+
+
+def in_words(story: Story) -> Iterator[str]:
+    """The same for a person, line by line."""
+    outcome = story.done.outcome
+    classification = outcome.classification
+    yield f"message: {classification.kind.value} ({printable(classification.reason.text)})"
+    yield f"direction: {outcome.direction}"
+    if story.wished:
+        yield "the sender asks for encryption"
+    for decision in outcome.decisions:
+        yield ""
+        yield from _decision_in_words(story, decision)
+    yield ""
+    for number, copy in enumerate(outcome.copies, 1):
+        to = ", ".join(recipient.shown for recipient in copy.recipients)
+        yield f"copy {number}: {copy.form.value}, to {to}: {_WAYS[story.way(copy)]}"
+    for decision in outcome.bounced:
+        yield f"bounced to the sender: {decision.recipient.shown}"
+    observing = " (observe = true: nothing is changed)" if story.done.config.observe else ""
+    yield f"reply of the filter: {story.reply.line}{observing}"
+
+
+def _decision_in_words(story: Story, decision: Decision) -> Iterator[str]:
+    if decision.lookup:
+        yield from describe.lookup_in_words(decision.lookup)
+    yield f"{decision.recipient.shown}: {decision.action.value}, because: {printable(decision.reason.text)}"
+    yield f"  decided by {decision.rule}"
+    yield from _rules_in_words(story, decision)
+    for reader in decision.readers:
+        yield f"  {_reader_in_words(reader)}"
+
+
+def _rules_in_words(story: Story, decision: Decision) -> Iterator[str]:
+    found = story.wish_for(decision)
+    if found.rule is not None:
+        yield f"  matched by rule {found.number} ({printable(rules.in_words(found.rule))})"
+    elif story.done.config.rule:
+        yield "  matched by no rule"
+    for number, matched, failed in story.rule_table(decision):
+        if not matched:
+            yield f"    rule {number}: no, {printable(failed)}"
+        else:
+            yield f"    rule {number}: yes" + (
+                f", but rule {found.number} comes first" if number != found.number else ""
+            )
+
+
+def _reader_in_words(reader: KeyLookup) -> str:
+    name, reason = printable(str(reader.address)), printable(reader.reason.text)
+    return f"further reader {name}: {describe.VERDICTS[reader.verdict]} ({reason})"

@@ -1,0 +1,209 @@
+"""Further copies of a message: how each recipient gets exactly one.
+
+One copy stays in the message that the MTA holds.  The others go, before the MTA is answered, to a listener of the MTA
+without this filter; each is accepted or not when its final dot is answered.  The journal remembers, before anything
+leaves, to whom copies are owed, and then who was accepted.  Where anything fails the client is told 451 and tries
+again, and whoever has a copy already gets none.
+
+**How a retry is recognised.**  By the envelope sender, by the header fields that an author writes (Message-ID, Date,
+From, To, Subject … and those of MIME), and by the body; where there is no Message-ID, by the Received fields, too.  Not
+by what a hop adds on the way (trace, authentication results, spam scores), which may differ at each attempt.  A message
+that is not quite the same is another message: every copy is sent, so that some may come twice and none is lost.
+
+**What nobody can know.**  Where all ends between the final dot and the recorded reply, the MTA may have the copy or
+not.  It is sent again, logged (copy-unknown) and counted.  RFC 5321 section 4.1.1.4 has the same window in every hop.
+
+**Loops.**  A Received field counts the hop.  It has a random token that the journal knows while the copy is on its way:
+a copy that comes back to this filter is ours only then, so that nobody else can make one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import datetime
+from email.utils import format_datetime
+from typing import Self
+
+from smilla import dsn, log
+from smilla.copies import mailbox
+from smilla.errors import JournalBusy, JournalError, ReinjectError
+from smilla.model import Action, Copy, Decision, Message, Recipient
+from smilla.ports import Fingerprint, JournalEntry, MailerConnection, Ports, Submission
+from smilla.session import Session
+
+_AUTHOR_FIELDS = re.compile(
+    "message-id|date|from|sender|reply-to|to|cc|subject|in-reply-to|references|comments|keywords|mime-version"
+    "|resent-(message-id|date|from|sender|to|cc)|auto-submitted|list-id|content-.*"
+)
+_Dues = Mapping[Recipient, tuple[Recipient, ...]]
+_TOKEN = re.compile(rb"\(smilla\) with E?SMTP id ([0-9a-f]{32});")
+_UNSAFE = re.compile(r"[^A-Za-z0-9.:_\[\]-]")
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A copy that was not taken: for whom, and what the listener said."""
+
+    recipient: Recipient
+    detail: str
+
+
+def fingerprint(session: Session) -> Fingerprint:
+    """By what the message is known again."""
+    message = session.message
+    named = any(header.name == "message-id" for header in message.headers)
+    chosen = [h for h in message.headers if _AUTHOR_FIELDS.fullmatch(h.name) or (h.name == "received" and not named)]
+    head = hashlib.sha256(_with_length(session.sender.encode("utf-8", "surrogateescape")))
+    for header in chosen:
+        head.update(_with_length(header.name.encode("ascii", "replace")) + _with_length(header.raw_value.strip()))
+
+    def content() -> bytes:
+        whole = head.copy()
+        for block in message.body.blocks():
+            whole.update(block)
+        return whole.digest()
+
+    identified = named or any(header.name == "received" for header in message.headers)
+    return Fingerprint(head.digest(), content, identified)
+
+
+def _with_length(raw: bytes) -> bytes:
+    return len(raw).to_bytes(4, "big") + raw
+
+
+def own_token(message: Message) -> str:
+    """The token of a copy of ours, "" where there is none: it stands in the first Received fields."""
+    received = [header for header in message.headers[:40] if header.name == "received"]
+    found = (_TOKEN.search(header.raw_value) for header in received)
+    return next((match[1].decode("ascii") for match in found if match), "")
+
+
+class Attempt:
+    """One attempt at a message, as a context: while it is open nobody else handles the same message.
+
+    ``entry`` is what the journal knows of earlier attempts, None where there was none.  Entering raises JournalBusy
+    where another worker has the same message, and JournalError.
+    """
+
+    def __init__(self, session: Session, ports: Ports, alive: Callable[[], object]) -> None:
+        """``alive`` is called between copies, to tell the MTA that the filter is at work."""
+        self.entry: JournalEntry | None = None
+        self._session, self._ports, self._alive = session, ports, alive
+        self._stack = ExitStack()
+        self._token = secrets.token_hex(16)
+        self._refusals: list[Refusal] = []
+
+    def __enter__(self) -> Self:
+        journal = self._ports.journal
+        if journal is not None:
+            known = fingerprint(self._session)
+            if journal.known(known):
+                self.entry = self._stack.enter_context(journal.open(known))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def deliver(self, further: Sequence[Copy], bounced: Sequence[Decision]) -> tuple[Refusal, ...]:
+        """Hands the further copies over, and the notification about who is bounced; after the listener is lost, the
+        rest is owed.  Returns who is still owed a copy.  Raises JournalError before anything leaves, and where it
+        cannot be written what has left."""
+        if self._ports.journal is None or self._ports.mailer is None:
+            raise JournalError("there is no journal: [policy] mixed is not reinject")
+        if self.entry is None:
+            self.entry = self._stack.enter_context(self._ports.journal.open(fingerprint(self._session)))
+            if any(self.entry.is_accepted(mailbox(recipient)) for copy in further for recipient in copy.recipients):
+                raise JournalBusy("another worker has just handled the same message")
+        waiting: list[tuple[Submission, _Dues]]
+        waiting = [(self._submission(copy), {r: (r,) for r in copy.recipients}) for copy in further]
+        if bounced:
+            note = self._notification(bounced)
+            waiting.append((note, {note.recipients[0]: tuple(decision.recipient for decision in bounced)}))
+        try:
+            with self._ports.mailer.connect() as connection:
+                self._owe(self.entry, [r for _, dues in waiting for recipients in dues.values() for r in recipients])
+                while waiting:
+                    self._send(self.entry, connection, *waiting[0])
+                    del waiting[0]
+                    self._alive()
+        except ReinjectError as error:
+            left = (r for _, dues in waiting for recipients in dues.values() for r in recipients)
+            self._refusals += [Refusal(recipient, str(error)) for recipient in left]
+        for refusal in self._refusals:
+            log.copy_failed(self._session.queue_id, refusal.recipient.shown, refusal.detail)
+        return tuple(self._refusals)
+
+    def _owe(self, entry: JournalEntry, recipients: Sequence[Recipient]) -> None:
+        for recipient in recipients:
+            if entry.is_unknown(mailbox(recipient)):
+                log.copy_unknown(self._session.queue_id, recipient.shown)
+        entry.owe({mailbox(recipient) for recipient in recipients}, self._token, self._session.queue_id)
+
+    def _send(self, entry: JournalEntry, connection: MailerConnection, submission: Submission, dues: _Dues) -> None:
+        """One message; ``dues`` names, for each of its recipients, who have got what is owed once it is accepted."""
+
+        def due(recipients: Iterable[Recipient]) -> list[Recipient]:
+            return [served for recipient in recipients for served in dues[recipient]]
+
+        def names(recipients: Iterable[Recipient]) -> set[str]:
+            return {mailbox(recipient) for recipient in due(recipients)}
+
+        handover = connection.send(submission, lambda accepted: entry.committing(names(accepted)))
+        refused = dict(handover.refused)
+        if handover.unknown:
+            lost = due(recipient for recipient in submission.recipients if recipient not in refused)
+            self._refusals += [Refusal(r, "the connection ended before the final reply") for r in lost]
+        else:
+            entry.settle(names(handover.accepted), names(refused))
+        self._refusals += [Refusal(r, detail) for recipient, detail in refused.items() for r in dues[recipient]]
+        if handover.accepted:
+            log.copy_accepted(self._session.queue_id, len(due(handover.accepted)), handover.reply)
+
+    def _submission(self, copy: Copy) -> Submission:
+        envelope = self._session.envelope
+        return Submission(
+            sender=envelope.sender,
+            parameters=envelope.parameters,
+            recipients=copy.recipients,
+            octets=lambda: self._octets(copy),
+            client=self._session.client,
+            queue_id=self._session.queue_id,
+        )
+
+    def _octets(self, copy: Copy) -> Iterator[bytes]:
+        """The copy as it goes over the wire: a Received field, the header, the body."""
+        message, rewrite = self._session.message, copy.rewrite
+        gone = frozenset(rewrite.removed)
+        kept = [header.raw for index, header in enumerate(message.headers) if index not in gone]
+        added = [f"{name}: {value}\r\n".encode("ascii") for name, value in rewrite.added]
+        body = rewrite.body() if rewrite.body is not None else message.body.blocks()
+        yield b"".join([received(self._session, self._token, self._ports.clock.now()), *kept, *added, b"\r\n"])
+        yield from body
+
+    def _notification(self, bounced: Sequence[Decision]) -> Submission:
+        """A notification to the sender about who is bounced; accepted, it is what these recipients were owed."""
+        envelope, client = self._session.envelope, self._session.client
+        failures = [
+            dsn.Failure(d.recipient, "4.7.5" if d.action is Action.DEFER else "5.7.5", d.reason.text) for d in bounced
+        ]
+        raw = dsn.build(envelope, self._session.message, failures, client.mta or "localhost", self._ports.clock.now())
+        sender = Recipient(f"<{envelope.sender}>", None)
+        parameters = ("SMTPUTF8",) if not envelope.sender.isascii() else ()
+        return Submission("", parameters, (sender,), lambda: iter([raw]), client, self._session.queue_id)
+
+
+def received(session: Session, token: str, now: datetime) -> bytes:
+    """Our Received field (RFC 5321 section 4.4): from the client, as the MTA tells of it, by the MTA."""
+    client = session.client
+    helo, host, mta = (_UNSAFE.sub("?", name)[:255] for name in (client.helo, client.host_name, client.mta))
+    ip = f" [{_UNSAFE.sub('?', client.ip)}]" if client.ip else ""
+    line = (
+        f"Received: from {helo or host or 'localhost'} ({host or 'unknown'}{ip})\r\n"
+        f"\tby {mta or 'localhost'} (smilla) with ESMTP id {token};\r\n\t{format_datetime(now)}\r\n"
+    )
+    return line.encode("ascii")

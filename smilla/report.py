@@ -1,0 +1,91 @@
+"""What became of a message, told to the log: one line a recipient, one for the whole.
+
+While observing the lines are the same, and say what would be done.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from smilla import log, reply
+from smilla.model import Action, Decision, Disposition, Outcome, Reason
+from smilla.reinject import Refusal
+from smilla.session import Session
+
+_TROUBLE = ("bogus", "unreachable", "unusable_key")
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a message ended: ``answer`` is the reply (while observing the one held back), ``refusals`` tells of copies
+    that were not taken, ``elapsed_ms`` counts from MAIL FROM."""
+
+    outcome: Outcome
+    answer: reply.Reply
+    refusals: tuple[Refusal, ...]
+    observed: bool
+    elapsed_ms: int
+
+
+def message(session: Session, result: Result) -> None:
+    """The lines about a message that was decided."""
+    outcome, answer = result.outcome, result.answer
+    override = _override(answer, outcome)
+    owed = {refusal.recipient for refusal in result.refusals}
+    if outcome.classification.reason.code == "own_copy":
+        log.own_copy(session.queue_id)
+    for decision in outcome.decisions:
+        _trouble(session.queue_id, decision)
+        via = _via(outcome, decision)
+        became = decision.action, decision.reason
+        is_sent = result.refusals and via and decision.recipient not in owed
+        if override and decision.action not in (override[0], Action.DONE) and not is_sent:
+            became = override
+        log.recipient_decided(session.queue_id, decision, became, observed=result.observed, via=via)
+    code = override[1].code if override and not outcome.culprits else outcome.reason.code
+    told = ("accept", answer.line) if result.observed else (answer.line, "")
+    facts = log.Facts(session.sender, *told, code, session.message.body.size, result.elapsed_ms)
+    log.message_done(session.queue_id, outcome, facts)
+
+
+def refused_at_rcpt(queue_id: str, decision: Decision) -> None:
+    """The line about a recipient who was deferred or refused alone."""
+    _trouble(queue_id, decision)
+    log.recipient_decided(queue_id, decision, (decision.action, decision.reason), observed=False, via="rcpt")
+
+
+def undecided(session: Session, *, observed: bool, reason: str = "internal") -> None:
+    """The lines about a message that could not be decided, or that another worker has."""
+    recipients = [recipient.shown for recipient in session.envelope.recipients]
+    log.undecided(session.queue_id, recipients, observed=observed, reason=reason)
+
+
+def _trouble(queue_id: str, decision: Decision) -> None:
+    """Why a source gave no key, for whoever asks at three in the morning."""
+    for finding in decision.lookup.findings if decision.lookup else ():
+        if finding.verdict.value in _TROUBLE:
+            detail = f"{finding.verdict.value}: {finding.reason.text}"
+            log.lookup_trouble(queue_id, decision.recipient.shown, finding.where, detail)
+    for reader in decision.readers:
+        if reader.key is None:
+            log.reader_missing(queue_id, str(reader.address), reader.reason.text)
+
+
+def _via(outcome: Outcome, decision: Decision) -> str:
+    """On which way a recipient is served: "" with the MTA's message."""
+    if decision in outcome.bounced:
+        return "bounce"
+    further = [copy for index, copy in enumerate(outcome.copies) if index != outcome.kept]
+    return "reinject" if any(decision.recipient in copy.recipients for copy in further) else ""
+
+
+def _override(answer: reply.Reply, outcome: Outcome) -> tuple[Action, Reason] | None:
+    """What the message as a whole makes of recipients who alone would have fared better."""
+    action = {reply.Verb.TEMPFAIL: Action.DEFER, reply.Verb.REJECT: Action.REFUSE}.get(answer.verb)
+    if action is None:
+        return None
+    if outcome.culprits and outcome.disposition is not Disposition.HOLD:
+        return action, Reason("other_recipient", f"{outcome.culprits[0].shown} holds up the message")
+    if answer in (reply.HANDOVER, reply.TOO_LARGE):
+        return action, Reason("reinject", "a copy of the message could not be handed on")
+    return action, Reason("mixed", "the recipients need different forms of the message")

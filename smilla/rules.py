@@ -1,0 +1,145 @@
+"""Which [[rule]] holds for a recipient: the first of which all conditions hold, and why the others do not.  Pure.
+
+Whoever writes an address may quote it, route it or end it with a dot: none of that leads around a rule.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from smilla import address
+from smilla.config import Rule, domain_pattern
+from smilla.errors import AddressError
+from smilla.model import Client, Recipient
+from smilla.options import CONDITIONS
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What a rule is held against: a recipient, who sends to them from where, and the direction for them."""
+
+    recipient: Recipient
+    sender: str
+    client: Client
+    direction: str
+
+
+class Checked(NamedTuple):
+    """One rule (numbers begin at 1) held against one case; ``failed`` is the first condition that does not hold."""
+
+    number: int
+    matched: bool
+    failed: str = ""
+
+
+def first(rules: Iterable[Rule], case: Case) -> tuple[int, Rule | None]:
+    """The first rule that matches and its number, or (0, None)."""
+    for number, rule in enumerate(rules, 1):
+        if not _failed(rule, case):
+            return number, rule
+    return 0, None
+
+
+def table(rules: Iterable[Rule], case: Case) -> tuple[Checked, ...]:
+    """Every rule, whether or not one before it matches."""
+    checked = ((number, _failed(rule, case)) for number, rule in enumerate(rules, 1))
+    return tuple(Checked(number, not failed, failed) for number, failed in checked)
+
+
+def in_words(rule: Rule) -> str:
+    """The conditions that a rule names."""
+    return ", ".join(_condition(rule, name) for name in CONDITIONS if getattr(rule, name))
+
+
+def _condition(rule: Rule, name: str) -> str:
+    value = getattr(rule, name)
+    return f"{name} = {value if isinstance(value, str) else ' or '.join(value)}"
+
+
+def _failed(rule: Rule, case: Case) -> str:
+    """The first condition that does not hold, "" where all do."""
+    named = ((name, getattr(rule, name)) for name in CONDITIONS)
+    return next((_condition(rule, name) for name, value in named if value and not _HOLDS[name](value, case)), "")
+
+
+def domain_of(recipient: Recipient) -> str:
+    """The recipient's domain as ``is_in`` compares it, "" for none.  What is no address may have one all the same."""
+    if recipient.address is not None:
+        return recipient.address.domain
+    _, at, domain = recipient.raw.strip("<>").rpartition("@")
+    return domain_pattern(domain) if at else ""
+
+
+@lru_cache(maxsize=4096)
+def is_in(domain: str, patterns: tuple[str, ...]) -> bool:
+    """Does the domain (lower-case A-labels) match one of these names and shell patterns?"""
+    return any(fnmatchcase(domain, domain_pattern(pattern)) for pattern in patterns)
+
+
+@lru_cache(maxsize=4096)
+def is_within(ip: str, networks: tuple[str, ...]) -> bool:
+    """Is the client's address, as the MTA tells it, in one of these networks?"""
+    try:
+        client = ipaddress.ip_address(ip.removeprefix("IPv6:"))
+    except ValueError:
+        return False
+    mapped = getattr(client, "ipv4_mapped", None) or client
+    return any(mapped in _network(network) for network in networks)
+
+
+def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    """A network of IPv4-mapped addresses is one of IPv4, since that is what the client is compared as."""
+    network = ipaddress.ip_network(text, strict=False)
+    mapped = getattr(network.network_address, "ipv4_mapped", None)
+    return ipaddress.ip_network((mapped, network.prefixlen - 96)) if mapped and network.prefixlen >= 96 else network
+
+
+def _recipient_holds(pattern: str, case: Case) -> bool:
+    # The parsed address, since the MTA's domain is appended to a recipient without one.
+    recipient = case.recipient
+    return _matches(pattern, recipient.address.raw if recipient.address else recipient.raw.strip("<>"))
+
+
+def _user_holds(pattern: str, case: Case) -> bool:
+    user = unicodedata.normalize("NFC", case.client.authenticated_as)
+    return bool(user) and fnmatchcase(user, unicodedata.normalize("NFC", pattern))
+
+
+_HOLDS: dict[str, Callable[[Any, Case], bool]] = {
+    "recipient": _recipient_holds,
+    "sender": lambda pattern, case: _matches(pattern, case.sender),
+    "domain": lambda patterns, case: is_in(domain_of(case.recipient), patterns),
+    "client": lambda networks, case: is_within(case.client.ip, networks),
+    "user": _user_holds,
+    "direction": lambda direction, case: direction == case.direction,
+}
+
+
+def _matches(pattern: str, text: str) -> bool:
+    if pattern == "*":
+        return True
+    if pattern == "<>" or not text:
+        return pattern == "<>" and not text
+    folded = _folded(pattern)
+    return any(fnmatchcase(form, folded) for form in _forms(text))
+
+
+def _forms(text: str) -> Iterator[str]:
+    """An address as it was given, and without the quoting, source route or final dot that it may have."""
+    yield _folded(text)
+    try:
+        parsed = address.parse(text)
+    except AddressError:
+        return
+    yield f"{parsed.local_part}@{parsed.domain}"
+
+
+def _folded(text: str) -> str:
+    local, at, domain = text.rpartition("@")
+    return unicodedata.normalize("NFC", local) + at + domain_pattern(domain)

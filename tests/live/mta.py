@@ -1,0 +1,83 @@
+"""An MTA as the live tests see it: messages that are sent to it, marked, and found again behind it."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+from tests.lab.client import SMTPClient
+from tests.lab.processes import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tests.lab.chain import Chain
+    from tests.lab.client import Reply
+    from tests.lab.sink import ReceivedMail
+
+CANARY = b"the-canary-sings-at-dusk-1147"
+numbers = itertools.count(1)
+
+
+class Mta:
+    """The chain that all tests of this module share; each message is found by a header field of its own."""
+
+    def __init__(self, chain: Chain) -> None:
+        self.chain = chain
+
+    def send(
+        self, message: bytes, recipients: Sequence[str], *, sender: str = "sender@s.test", **options: Any
+    ) -> tuple[Reply, bytes]:
+        """Sends a message, marked; returns the last reply and the message as it was sent."""
+        mark = b"X-Mark: %d-\r\n" % next(numbers)
+        listener = options.pop("listener", "outbound")
+        with SMTPClient(self.chain.port(listener)) as client:
+            reply = client.send(sender, recipients, mark + message, **options)[-1]
+        sent = mark + message
+        return reply, sent if sent.endswith(b"\r\n") else sent + b"\r\n"
+
+    def arrived(self, sent: bytes) -> ReceivedMail:
+        """The message at the sink."""
+        mark = b"\r\n" + sent[: sent.index(b"\r\n")] + b"\r\n"
+        found: list[ReceivedMail] = []
+
+        def is_there() -> bool:
+            found[:] = [mail for mail in self.chain.sink.messages if mark in mail.raw]
+            return bool(found)
+
+        assert wait_until(is_there, 20), self.chain.mta.log[-3000:]
+        assert len(found) == 1
+        return found[0]
+
+    def delivered(self, sent: bytes) -> list[ReceivedMail]:
+        """All that came of a message, once nothing is queued any more."""
+        self.chain.mta.wait_until_empty()
+        mark = sent[: sent.index(b"\r\n")] + b"\r\n"
+        return [mail for mail in self.chain.sink.messages if mark in mail.raw]
+
+    def in_mailbox(self, name: str, sent: bytes) -> bytes:
+        """The message as it is in a mailbox of home.test, with CRLF line ends; Sendmail hands it to the sink."""
+        if self.chain.kind == "sendmail":
+            return self.arrived(sent).raw
+        mark = sent[: sent.index(b"\r\n")]
+        found: list[bytes] = []
+
+        def is_there() -> bool:
+            files = self.chain.postfix.maildir(name).glob("*")
+            found[:] = [raw for raw in (file.read_bytes() for file in files) if mark in raw]
+            return bool(found)
+
+        assert wait_until(is_there, 20), self.chain.mta.log[-3000:]
+        return found[0].replace(b"\n", b"\r\n")
+
+    def nothing_arrived(self, sent: bytes) -> None:
+        """Neither the sink nor the queue has it."""
+        mark = sent[: sent.index(b"\r\n")] + b"\r\n"
+        assert not [mail for mail in self.chain.sink.messages if mark in mail.raw]
+        assert not [path for path in self.chain.mta.queued() if mark.rstrip() in path.read_bytes()]
+
+
+def letter(*fields: bytes, body: bytes = CANARY + b"\r\n", to: bytes = b"alice@r.test") -> bytes:
+    """An ordinary message."""
+    head = (b"From: Sender <sender@s.test>", b"To: " + to, b"Subject: a letter", *fields)
+    return b"\r\n".join(head) + b"\r\n\r\n" + body

@@ -1,0 +1,72 @@
+"""smilla explain: which rule matched, why the others did not, who else reads, and where each copy goes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.unit.cli.conftest import CommandLine, Done
+
+HUGH, PIA, ZOE = "hugh@example.org", "pia@example.org", "zoe@example.org"
+RULES = (
+    '[policy]\nwish_subject = "[encrypt]"\n'
+    '[[rule]]\nuser = "*"\n'
+    '[[rule]]\nrecipient = "hugh@*"\nclient = ["192.0.2.0/24"]\nalso_to = ["old@example.org"]\n'
+    '[[rule]]\ndomain = ["example.org"]\n'
+)
+
+
+def explain(commands: CommandLine, *more: str, text: str = RULES, subject: str = "x") -> Done:
+    raw = f"From: sam@sender.example\nSubject: {subject}\n\nthe canary sings\n".encode()
+    return commands.run("explain", "--config", commands.config(text), "--from", "sam@sender.example", *more, stdin=raw)
+
+
+def test_rule_that_matched_and_the_table_of_all_are_told(commands: CommandLine) -> None:
+    text = explain(commands, "--to", HUGH, "--client-ip", "192.0.2.1").out.decode()
+    for expected in (
+        "matched by rule 2 (recipient = hugh@*, client = 192.0.2.0/24)",
+        "rule 1: no, user = *",
+        "rule 2: yes\n",
+        "rule 3: yes, but rule 2 comes first",
+        "further reader old@example.org: a key that cannot be used",
+    ):
+        assert expected in text
+    assert "matched by no rule" in explain(commands, "--to", "x@other.example").out.decode()
+    assert "rule" not in explain(commands, "--to", HUGH, text="").out.decode().replace("decided by", "")
+
+
+def test_json_has_all_of_it(commands: CommandLine) -> None:
+    done = explain(commands, "--to", HUGH, "--client-ip", "192.0.2.1", "--json")
+    found: Any = done.json["recipients"][0]
+    assert found["matching_rule"] == 2
+    assert found["rules"][0] == {"number": 1, "matched": False, "failed": "user = *"}
+    assert [reader["verdict"] for reader in found["readers"]] == ["unusable_key"]
+    assert (done.json["wished"], done.json["bounced"]) == (False, [])
+    user = explain(commands, "--to", HUGH, "--authenticated-as", "sam", "--json").json
+    assert user["recipients"][0]["matching_rule"] == 1
+
+
+def test_senders_wish_is_told(commands: CommandLine) -> None:
+    done = explain(commands, "--to", ZOE, subject="[encrypt] x")
+    assert b"the sender asks for encryption" in done.out
+    assert b"decided by the sender's wish" in done.out
+    assert done.code == 77
+    assert b"asks for encryption" not in explain(commands, "--to", ZOE).out
+
+
+def test_each_copy_is_kept_or_handed_over_anew(commands: CommandLine) -> None:
+    to = ("--to", HUGH, "--to", ZOE)
+    ways = {copy["format"]: copy["way"] for copy in explain(commands, *to, "--json").json["copies"]}
+    assert ways == {"smime": "reinjected", "plain": "kept"}
+    text = explain(commands, *to).out.decode()
+    assert "copy 1: smime, to hugh@example.org: is handed to the MTA anew" in text
+    assert "copy 2: plain, to zoe@example.org: stays in the MTA's message" in text
+    separate = explain(commands, *to, "--json", text='[policy]\nmixed = "defer"\n')
+    assert {copy["way"] for copy in separate.json["copies"]} == {"not_sent"}
+    assert separate.code == 75
+
+
+def test_who_is_bounced_is_told(commands: CommandLine) -> None:
+    to = ("--to", HUGH, "--to", "old@example.org")
+    text = '[policy]\none_fails = "bounce"\n'
+    assert explain(commands, *to, "--json", text=text).json["bounced"] == ["old@example.org"]
+    assert b"bounced to the sender: old@example.org" in explain(commands, *to, text=text).out

@@ -1,0 +1,74 @@
+"""smilla journal: what is owed, and the exit codes that scripts rely on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from smilla.adapters.journal import SQLiteJournal
+from smilla.ports import Fingerprint
+from tests.unit.cli.conftest import CommandLine
+
+ANN, BEN = "ann@example.org", "ben@example.org"
+
+
+def spool(commands: CommandLine) -> tuple[Path, SQLiteJournal]:
+    folder = commands.folder / "spool"
+    return commands.config(f'[reinject]\nspool = "{folder}"\n'), SQLiteJournal(str(folder), 1000)
+
+
+def message(name: bytes) -> Fingerprint:
+    return Fingerprint(name, lambda: name, True)
+
+
+def test_no_journal_owes_nothing_and_none_is_made(commands: CommandLine) -> None:
+    path, _ = spool(commands)
+    done = commands.run("journal", "--config", path, "--json")
+    assert (done.code, done.err) == (0, "")
+    assert done.json == {"unfinished": [], "remembered": 0, "unknown_windows": 0}
+    assert not (commands.folder / "spool").exists()
+
+
+def test_what_is_owed_exits_1_and_names_no_mailbox(commands: CommandLine) -> None:
+    path, journal = spool(commands)
+    with journal.open(message(b"one")) as entry:
+        entry.owe([ANN, BEN, "c@example.org"], "f" * 32, "Q1")
+        entry.committing([ANN, BEN])
+        entry.settle([ANN], ())
+    done = commands.run("journal", "--config", path, "--json")
+    found = done.json["unfinished"][0]
+    assert (done.code, found["queue_id"]) == (1, "Q1")
+    assert (found["owed"], found["committing"], found["accepted"]) == (1, 1, 1)
+    assert found["begun_at"].endswith("+00:00")
+    words = commands.run("journal", "--config", path)
+    assert (words.code, words.err) == (1, "")
+    assert b"1 owed, 1 of unknown acceptance, 1 accepted" in words.out
+    assert b"example" not in words.out
+    with journal.open(message(b"one")) as entry:
+        entry.owe([BEN], "f" * 32, "Q2")
+        entry.finish()
+    done = commands.run("journal", "--config", path, "--json")
+    assert done.code == 0
+    assert done.json == {"unfinished": [], "remembered": 1, "unknown_windows": 1}
+    journal.close()
+
+
+def test_only_unfinished_acceptance_exits_0(commands: CommandLine) -> None:
+    path, journal = spool(commands)
+    with journal.open(message(b"one")) as entry:
+        entry.owe([ANN], "f" * 32, "Q1")
+        entry.settle([ANN], ())
+    assert commands.run("journal", "--config", path).code == 0
+    with journal.open(message(b"two")) as entry:
+        entry.owe([ANN], "f" * 32, "Q2")
+        entry.committing([ANN])
+    assert commands.run("journal", "--config", path).code == 1
+    journal.close()
+
+
+def test_journal_that_cannot_be_read_exits_75(commands: CommandLine) -> None:
+    path, _ = spool(commands)
+    (commands.folder / "spool").mkdir()
+    (commands.folder / "spool" / "journal.sqlite3").write_bytes(b"rubbish" * 1000)
+    done = commands.run("journal", "--config", path)
+    assert (done.code, done.out) == (75, b"")
+    assert done.err.startswith("error: ") and "move journal.sqlite3*" in done.err
