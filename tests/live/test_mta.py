@@ -146,9 +146,10 @@ MESSAGES = {
 def test_odd_messages_are_encrypted_too(mta: Mta, keys: Keys, tmp_path: Path, message: bytes) -> None:
     reply, sent = mta.send(message, ["alice@r.test"])
     assert reply.code == 250, reply
+    arrived = mta.arrived(sent)
     if mta.chain.kind == "sendmail" and b"From:" not in message:  # which Sendmail adds
         sent = b"From: sender@s.test\r\n" + sent
-    check_encrypted(mta.arrived(sent), sent, keys.alice, tmp_path, inside(sent))
+    check_encrypted(arrived, sent, keys.alice, tmp_path, inside(sent))
 
 
 def test_a_malformed_header_line_begins_the_body(mta: Mta, keys: Keys, tmp_path: Path) -> None:
@@ -244,7 +245,7 @@ def test_a_slow_domain_delays_its_own_mail_only(mta: Mta) -> None:
     still_waiting = sum(thread.is_alive() for thread in slow)
     for thread in slow:
         thread.join(30)
-    assert longest_s < 1
+    assert longest_s < DNS_TIMEOUT_S - 0.5
     assert still_waiting > 0
     assert {reply.code for reply in replies} == {451}
     for message in sent:
