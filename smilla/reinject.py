@@ -120,7 +120,7 @@ class Attempt:
             if any(self.entry.is_accepted(mailbox(recipient)) for copy in further for recipient in copy.recipients):
                 raise JournalBusy("another worker has just handled the same message")
         waiting: list[tuple[Submission, _Dues]]
-        waiting = [(self._submission(copy), {r: (r,) for r in copy.recipients}) for copy in further]
+        waiting = [(self._submission(copy), _dues(copy.recipients)) for copy in further]
         if bounced:
             note = self._notification(bounced)
             waiting.append((note, {note.recipients[0]: tuple(decision.recipient for decision in bounced)}))
@@ -169,7 +169,7 @@ class Attempt:
         return Submission(
             sender=envelope.sender,
             parameters=envelope.parameters,
-            recipients=copy.recipients,
+            recipients=tuple(_dues(copy.recipients)),
             octets=lambda: self._octets(copy),
             client=self._session.client,
             queue_id=self._session.queue_id,
@@ -195,6 +195,14 @@ class Attempt:
         sender = Recipient(f"<{envelope.sender}>", None)
         parameters = ("SMTPUTF8",) if not envelope.sender.isascii() else ()
         return Submission("", parameters, (sender,), lambda: iter([raw]), client, self._session.queue_id)
+
+
+def _dues(recipients: Iterable[Recipient]) -> _Dues:
+    """One recipient for each mailbox, the first spelling of it, and all whom it stands for."""
+    found: dict[str, list[Recipient]] = {}
+    for recipient in recipients:
+        found.setdefault(mailbox(recipient), []).append(recipient)
+    return {spellings[0]: tuple(spellings) for spellings in found.values()}
 
 
 def received(session: Session, token: str, now: datetime) -> bytes:

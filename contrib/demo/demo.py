@@ -4,7 +4,7 @@
                            |
                            +-> unbound (validates) -> nsd (signed zones of its own)
 
-Six letters are sent.  Each is opened by its recipient's own program, and what is inside is compared with what was
+Seven letters are sent.  Each is opened by its recipient's own program, and what is inside is compared with what was
 sent.  Ends by itself, leaves no process and no file, and exits with 1 if anything was not as it says.  Needs root,
 for Postfix's master does; touches nothing outside its folder and the loopback interface.
 """
@@ -74,9 +74,9 @@ class Stage:
     forger_pgp: OpenPGPKey
 
     def send(self, recipient: str, letter: bytes, listener: str = "outbound") -> Reply:
-        """Sends a letter over SMTP; shows it and the last reply."""
+        """Sends a letter over SMTP (several recipients: separated by commas); shows it and the last reply."""
         with SMTPClient(self.chain.port(listener)) as client:
-            reply = client.send(SENDER, [recipient], letter)[-1]
+            reply = client.send(SENDER, recipient.split(", "), letter)[-1]
         self.terminal.line("sent", f"to {recipient}, through Postfix's {listener} listener")
         self.terminal.octets(letter, most=16)
         self.terminal.line("reply", str(reply))
@@ -234,6 +234,24 @@ def into_a_mailbox(stage: Stage) -> None:
     stage.open_and_compare(stage.carol, stored, letter)
 
 
+def to_both(stage: Stage) -> None:
+    alice, bob = stage.alice.address, stage.bob.address
+    stage.terminal.scene("To Alice and Bob at once: one needs S/MIME, the other PGP/MIME")
+    letter = write_letter(f"{alice}>, <{bob}", "To both of you", f"You two, listen.  {stage.canary}\r\n")
+    before = len(stage.chain.sink.messages)
+    reply = stage.send(f"{alice}, {bob}", letter)
+    for address in (alice, bob):
+        stage.show_log(address, reply)
+    mails = stage.chain.sink.wait_for(before + 2)[before:]
+    stage.chain.postfix.wait_until_empty()
+    got = [mail.rcpt_to for mail in mails]
+    once = sorted(got) == [(alice,), (bob,)] and len(stage.chain.sink.messages) == before + 2
+    stage.terminal.check("the wire", "two messages, one to Alice, one to Bob, and no third", holds=once)
+    for key in (stage.alice, stage.bob):
+        if once:
+            stage.open_and_compare(key, stage.chain.sink.file(before + 1 + got.index((key.address,))), letter)
+
+
 def search_everything(stage: Stage) -> None:
     stage.terminal.heading("After the last letter")
     stage.chain.postfix.wait_until_empty()
@@ -249,7 +267,7 @@ def search_everything(stage: Stage) -> None:
     stage.terminal.check(
         "control", "the search finds the words in a file that has them, also in base64", holds=all(sees)
     )
-    claim = f"the words of letters 1, 2, 4, 5 and 6 are in none of the {len(files)} files of this run"
+    claim = f"the words of letters 1, 2, 4, 5, 6 and 7 are in none of the {len(files)} files of this run"
     stage.terminal.check("searched", claim, holds=not found)
     stage.terminal.more("(Postfix's queue and log, smilla's folders and logs, the wire, the Maildir, DNS)")
     for path in found:
@@ -263,6 +281,7 @@ SCENES = (
     to_a_forged_zone,
     encrypted_already,
     into_a_mailbox,
+    to_both,
     search_everything,
 )
 
