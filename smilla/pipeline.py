@@ -104,7 +104,7 @@ def process(session: Session, ports: Ports, config: Config, entry: JournalEntry 
     wished = direction == policy.OUTBOUND and wish_of_sender.found(message, config.policy)
     if (problem := rewrap.problem(message)) is not None:
         decisions = tuple(policy.refused(recipient, problem) for recipient in envelope.recipients)
-    elif _is_own(message, ports):
+    elif _is_own(session, ports, config):
         classification = _OWN
         decisions = tuple(policy.already_encrypted(recipient, _OWN) for recipient in envelope.recipients)
     elif classification.kind is MessageKind.ENCRYPTED:
@@ -115,8 +115,9 @@ def process(session: Session, ports: Ports, config: Config, entry: JournalEntry 
     return _outcome(session, decisions, classification, ports, config)
 
 
-def _is_own(message: Message, ports: Ports) -> bool:
-    token = reinject.own_token(message)
+def _is_own(session: Session, ports: Ports, config: Config) -> bool:
+    """A copy comes back from this machine or a near one; who has got a copy knows its token, but is neither."""
+    token = reinject.own_token(session.message) if _is_ours(session.client, config) else ""
     return bool(token) and ports.journal is not None and ports.journal.is_own(token)
 
 

@@ -19,6 +19,7 @@ from smilla.model import Client, Recipient
 from smilla.ports import Handover, Submission
 
 _CONTROL = re.compile(r"[\x00-\x20\x7f]")
+_SMUGGLED = re.compile(rb"(?<!\r)\n\.")
 _EXTENSIONS = ("dsn", "8bitmime", "smtputf8", "xforward")
 
 
@@ -186,11 +187,17 @@ def _xtext(value: str) -> str:
 
 
 def _stuffed(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """Leading dots doubled over the borders of blocks (RFC 5321 section 4.5.2), and a line end at the end."""
+    """Leading dots doubled over the borders of blocks (RFC 5321 section 4.5.2), and a line end at the end.
+
+    A dot after a bare line feed is refused with ReinjectError: some servers take it for the end of the message, and
+    what follows for commands (SMTP smuggling), and others would not take the doubling away.
+    """
     last = b"\r\n"
     for block in blocks:
         if not block:
             continue
+        if _SMUGGLED.search(last + block, len(last) - 1):
+            raise ReinjectError("a line begins with a dot after a bare line feed, which no server reads safely")
         joined = (last + block).replace(b"\r\n.", b"\r\n..")
         yield joined[len(last) :]
         last = (last + block)[-2:]

@@ -446,6 +446,25 @@ def test_a_retry_after_the_listener_was_away_sends_each_copy_once(mta: Mta, judg
     smilla.wait_for_log("already-sent rcpt=alice@r.test")
 
 
+def test_a_copy_that_comes_back_to_the_filter_is_known_and_goes_no_further_round(mta: Mta, judge: Judge) -> None:
+    scenario = Scenario("loop", "alice bob", ("smime alice", "openpgp bob"))
+    message, envelope = compose(scenario)
+    mark = b"X-Mark: loop-\r\n"
+    smilla = mta.chain.filters["outbound"]
+    good = dict(smilla._settings)
+    back = f"127.0.0.1:{mta.chain.port('outbound')}"
+    smilla.write_config({**good, "reinject": {**good["reinject"], "smtp": back}})  # type: ignore[dict-item]
+    smilla.reload()
+    try:
+        with SMTPClient(mta.chain.port()) as client:
+            assert client.send("sender@s.test", envelope, mark + message)[-1].code == 250
+    finally:
+        smilla.write_config(good)
+        smilla.reload()
+    judge.check(mta.delivered(mark + message), mark + message, scenario)
+    smilla.wait_for_log("own-copy")
+
+
 def test_a_forged_token_of_ours_lets_nothing_past(mta: Mta, keys: Keys, tmp_path: Path) -> None:
     forged = b"Received: from x (x [192.0.2.1])\r\n\tby mta.test (smilla) with ESMTP id " + b"0" * 32
     forged += b";\r\n\tTue, 24 Nov 2026 10:00:00 +0000\r\n"

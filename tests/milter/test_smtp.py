@@ -47,6 +47,19 @@ def test_octets_arrive_as_they_are_however_they_are_cut(sink: Sink, size: int) -
     assert sink.messages[0].raw == RAW
 
 
+@pytest.mark.parametrize("blocks", [[b"a\n.\r\n"], [b"a\n", b".\r\nRSET\r\n"], [b"a", b"\n", b"."], [b"\r\n\n."]])
+def test_a_dot_after_a_bare_line_feed_is_never_sent(sink: Sink, blocks: list[bytes]) -> None:
+    with pytest.raises(ReinjectError, match="bare line feed"):
+        send(sink, submission(blocks=[b"Subject: x\r\n\r\n", *blocks]))
+    assert sink.messages == []
+
+
+def test_a_bare_line_feed_elsewhere_goes_as_it_is(sink: Sink) -> None:
+    raw = b"Subject: x\r\n\r\na\nb\r\n.\r\n"
+    send(sink, submission(blocks=[raw[:19], raw[19:]]))
+    assert sink.messages[0].raw == raw
+
+
 def test_a_missing_line_end_is_added_and_nothing_else(sink: Sink) -> None:
     send(sink, submission(blocks=[b"Subject: x\r\n\r\n", b"end"]))
     assert sink.messages[0].raw == b"Subject: x\r\n\r\nend\r\n"

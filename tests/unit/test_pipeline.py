@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import cast
 
 import pytest
 
@@ -12,6 +14,7 @@ from smilla import pipeline
 from smilla.config import parse
 from smilla.errors import EncryptionError, SmillaError
 from smilla.model import Action, Client, Copy, Disposition, DNSAnswer, Form, KeyVerdict, Outcome
+from smilla.ports import Journal
 from smilla.session import Session
 from tests.unit.decisions import certificate, decision, lookup, openpgp_key
 from tests.vectors.memory import TableResolver, make_ports, make_session, raw_key, smimea
@@ -228,3 +231,27 @@ def test_session_keeps_octets_as_they_come() -> None:
     ]
     assert message.headers[0].raw == b"Subject: \xff\r\n folded\r\n again\r\n"
     assert (b"".join(message.body.blocks()), message.body.size) == (b"a\r\nb\0", 5)
+
+
+class EveryTokenIsOurs:
+    """A journal that knows any token, and no message."""
+
+    def known(self, _: object) -> bool:
+        return False
+
+    def is_own(self, _: str) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("ip", "action"), [("127.0.0.1", Action.UNCHANGED), ("198.51.100.7", Action.ENCRYPT)])
+def test_a_copy_of_ours_comes_from_near_and_whoever_shows_its_token_from_afar_is_not_believed(
+    ip: str, action: Action
+) -> None:
+    ports = replace(make_ports(dns()), journal=cast("Journal", EveryTokenIsOurs()))
+    session = Session(Client(ip=ip), "<sam@s.test>")
+    session.recipient(f"<{HUGH}>")
+    token = b"0123456789abcdef" * 2
+    session.header(b"Received", b" from x (x)\n\tby y (smilla) with ESMTP id " + token + b";\n\tnow")
+    session.body_chunk(b"hi\r\n")
+    outcome = pipeline.process(session, ports, parse(""))
+    assert [decision.action for decision in outcome.decisions] == [action]
