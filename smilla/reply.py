@@ -114,10 +114,10 @@ def for_recipient(decision: Decision) -> Reply | None:
     return None
 
 
-def for_refusals(details: list[str], copies: int) -> Reply:
-    """The reply where copies were not taken; ``copies`` were to be made in all.  Too large for the listener, each of
-    them: that will not change."""
-    too_large = len(details) >= copies and all(detail.startswith("552") for detail in details)
+def for_refusals(details: list[str], owed: int) -> Reply:
+    """The reply where copies were not taken: what the listener said for each recipient, of ``owed`` in all.  Too large
+    for every one of them: that will not change.  Where somebody has got a copy, the client is never told 5yz."""
+    too_large = len(details) >= owed and all(detail.startswith("552") for detail in details)
     return TOO_LARGE if too_large else HANDOVER
 
 

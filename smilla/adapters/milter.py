@@ -216,7 +216,8 @@ class Connection(Milter.Base):
             report.undecided(session, observed=config.observe)
             raise
         if refusals:
-            live = answer = reply.for_refusals([refusal.detail for refusal in refusals], len(outcome.copies))
+            owed = sum(len(copy.recipients) for copy in answer.further)
+            live = answer = reply.for_refusals([refusal.detail for refusal in refusals], owed)
         if answer.code:
             self._say(answer)
         elapsed_ms = round((time.monotonic() - self._began_at) * 1000)

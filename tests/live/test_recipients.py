@@ -13,6 +13,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import uuid
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -203,7 +204,7 @@ def compose(scenario: Scenario) -> tuple[bytes, list[str]]:
     fields += [b"Cc: " + ", ".join(cc).encode()] if cc else []
     fields += [b"Subject: " + scenario.subject, b"Date: Tue, 24 Nov 2026 10:00:00 +0000", *scenario.fields]
     fields += [b"MIME-Version: 1.0", b"Content-Type: text/plain; charset=utf-8", b"Content-Transfer-Encoding: 8bit"]
-    head = b"\r\n".join([*fields, b"Message-ID: <%d@s.test>" % id(fields)])
+    head = b"\r\n".join([*fields, b"Message-ID: <%s@s.test>" % uuid.uuid4().hex.encode()])
     envelope = [address for address in [*to, *cc, *hidden] if "lists.test" not in address]
     return head + b"\r\n\r\nK\xc3\xa4se " + CANARY + b"\r\n.\r\n", scenario.extra.get("envelope", envelope)
 

@@ -126,3 +126,18 @@ def test_reply_is_one_short_line_of_printable_ascii_whoever_the_recipient_is(to:
 def test_constants_are_temporary() -> None:
     assert (reply.INTERNAL.verb, reply.STOPPING.verb) == (Verb.TEMPFAIL, Verb.TEMPFAIL)
     assert (reply.INTERNAL.code, reply.STOPPING.code) == ("451", "451")
+
+
+@pytest.mark.parametrize(
+    ("details", "owed", "answer"),
+    [
+        (["552 5.3.4 too large"] * 3, 3, reply.TOO_LARGE),
+        (["552 5.3.4 too large"] * 3, 4, reply.HANDOVER),
+        (["552 5.3.4 too large", "451 4.3.0 later"], 2, reply.HANDOVER),
+        (["550 5.1.1 nobody"], 1, reply.HANDOVER),
+    ],
+)
+def test_copies_that_were_not_taken_defer_unless_each_is_too_large(
+    details: list[str], owed: int, answer: Reply
+) -> None:
+    assert reply.for_refusals(details, owed) == answer
