@@ -1,9 +1,10 @@
 """Which recipients share a copy of the message.
 
-Recipients who see each other in To or Cc and have keys of one format share one ciphertext.  A recipient in the
-envelope and not in To or Cc (a blind copy, a list, an alias) shares a ciphertext with nobody, so that no recipient
-info and no key ID tells of them.  RSA and EC certificates are kept apart ([smime] separate).  What is not encrypted
-tells nothing, and is shared by all who get it; what is held is kept apart from what is sent.
+Recipients who see each other in To or Cc and have keys of one format share one ciphertext, where it is written in one
+style.  A recipient in the envelope and not in To or Cc (a blind copy, a list, an alias) shares a ciphertext with
+nobody, so that no recipient info and no key ID tells of them.  RSA and EC certificates are kept apart ([smime]
+separate).  What is not encrypted tells nothing, and is shared by all who get it; what is held is kept apart from what
+is sent.
 
 One copy stays in the message that the MTA holds, whose other recipients are removed.  Postfix and Sendmail say nothing
 where a recipient that a milter removes is not found: such a one would get that copy, too.  They compare spellings, so
@@ -19,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from smilla.address import in_header
 from smilla.errors import EncryptionError
 from smilla.model import Action, Decision, Form, Message, Recipient, X509Key
+from smilla.style import Style
 
 Group = tuple[Form, tuple[Decision, ...]]
 
@@ -45,12 +47,13 @@ def group(decisions: Iterable[Decision], message: Message, *, separate: bool = T
     readers = {mailbox(decision.recipient) for form, decision in decided if form in _ENCRYPTED}
     # Where only one recipient gets ciphertext there is nobody to hide them from.
     visible = visible_recipients(message) if len(readers) > 1 else None
-    groups: dict[tuple[Form, str, str], list[Decision]] = {}
+    groups: dict[tuple[Form, Style | None, str, str], list[Decision]] = {}
     for form, decision in decided:
         private = form in _ENCRYPTED and visible is not None and not _is_visible(decision.recipient, visible)
         alone = mailbox(decision.recipient) if private else ""
-        groups.setdefault((form, _kind(decision, separate), alone), []).append(decision)
-    return [(form, tuple(members)) for (form, _, _), members in groups.items()]
+        style = decision.style if form in _ENCRYPTED else None
+        groups.setdefault((form, style, _kind(decision, separate), alone), []).append(decision)
+    return [(form, tuple(members)) for (form, *_), members in groups.items()]
 
 
 def _kind(decision: Decision, separate: bool) -> str:

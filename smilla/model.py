@@ -9,6 +9,7 @@ from enum import Enum, StrEnum
 from typing import TYPE_CHECKING, Protocol
 
 from smilla.address import EmailAddress
+from smilla.style import Style
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
@@ -323,7 +324,7 @@ class Action(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Decision:
     """What happens for one recipient and why; ``rule`` names what in the configuration decided.  ``readers`` are
-    the look-ups of further readers (also_to)."""
+    the look-ups of further readers (also_to), ``style`` is how their copy is written."""
 
     recipient: Recipient
     action: Action
@@ -331,6 +332,7 @@ class Decision:
     rule: str = ""
     lookup: KeyLookup | None = None
     readers: tuple[KeyLookup, ...] = ()
+    style: Style = field(default_factory=Style)
 
     @property
     def key(self) -> X509Key | PGPKey | None:

@@ -46,6 +46,7 @@ from smilla.model import (
 from smilla.policy import Wish
 from smilla.ports import JournalEntry, Ports
 from smilla.session import Session
+from smilla.style import Style
 
 _DISPOSITIONS = (
     (Action.DEFER, Disposition.DEFER),
@@ -155,7 +156,7 @@ def _outcome(
         if disposition is Disposition.HOLD:
             odd = tuple(decision.recipient for decision in culprits)
             return replace(outcome, disposition=Disposition.DEFER, reason=_ODD_SPELLING, culprits=odd)
-    make = partial(_copy, session.message, ports, config)
+    make = partial(_copy, session.message, ports)
     made = tuple(_without_wish(make(*group), session.message, direction, config) for group in groups)
     return replace(outcome, copies=made, kept=kept)
 
@@ -238,12 +239,13 @@ def _disposition(decisions: tuple[Decision, ...]) -> tuple[Disposition, tuple[De
     return Disposition.DELIVER, ()
 
 
-def _copy(message: Message, ports: Ports, config: Config, form: Form, members: tuple[Decision, ...]) -> Copy:
+def _copy(message: Message, ports: Ports, form: Form, members: tuple[Decision, ...]) -> Copy:
     recipients = tuple(decision.recipient for decision in members)
     keys = _keys(members)
+    style = members[0].style
     if form is Form.SMIME:
-        authenticated = config.smime.cipher.endswith("-gcm")
-        rewrite = rewrap.smime(message, partial(_encrypt_cms, keys, config), authenticated=authenticated)
+        authenticated = style.cipher.endswith("-gcm")
+        rewrite = rewrap.smime(message, partial(_encrypt_cms, keys, style), authenticated=authenticated)
     elif form is Form.OPENPGP:
         rewrite = rewrap.openpgp(message, partial(_encrypt_pgp, keys, ports))
     else:
@@ -266,12 +268,11 @@ def _keys(members: tuple[Decision, ...]) -> tuple[X509Key | PGPKey, ...]:
 
 
 def _encrypt_cms(
-    keys: tuple[X509Key | PGPKey, ...], config: Config, content: Iterable[bytes], size: int
+    keys: tuple[X509Key | PGPKey, ...], style: Style, content: Iterable[bytes], size: int
 ) -> Iterator[bytes]:
     certificates = [key for key in keys if isinstance(key, X509Key)]
     _nobody_left_out(keys, certificates)
-    options = config.smime
-    return cms.encrypt(content, size, certificates, cipher=options.cipher, rsa_padding=options.rsa_padding)
+    return cms.encrypt(content, size, certificates, cipher=style.cipher, rsa_padding=style.rsa_padding)
 
 
 def _encrypt_pgp(

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from smilla import rules
 from smilla.config import Config, Rule
 from smilla.model import Action, Classification, Client, Decision, KeyLookup, KeyVerdict, Reason, Recipient
+from smilla.style import Style
 
 OUTBOUND, INBOUND = "outbound", "inbound"
 _ROUTED = Reason(
@@ -148,13 +149,18 @@ def decide(
     if lookup is None:
         raise AssertionError("encryption was wanted, but nothing was looked up")
     if lookup.verdict is KeyVerdict.USABLE and lookup.key is not None:
-        return Decision(recipient, Action.ENCRYPT, lookup.reason, "usable key", lookup)
+        return Decision(recipient, Action.ENCRYPT, lookup.reason, "usable key", lookup, style=style(config))
     action, decider = _action_for(lookup.verdict, wish, config)
     if action is Action.PLAIN and wish.encrypt == "require":
         action, decider = Action.REFUSE, f"rule {wish.number}: encrypt"
     elif action is Action.PLAIN and wished:
         action, decider = Action.REFUSE, "the sender's wish"
     return Decision(recipient, action, lookup.reason, decider, lookup)
+
+
+def style(config: Config) -> Style:
+    """How what is encrypted is written."""
+    return Style(cipher=config.smime.cipher, rsa_padding=config.smime.rsa_padding)
 
 
 def _unwanted(recipient: Recipient, wish: Wish, wished: bool) -> Decision:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from smilla.copies import group, visible_recipients
 from smilla.errors import EncryptionError
 from smilla.message import parse
 from smilla.model import Action, Decision, Form, KeyVerdict, Reason
+from smilla.style import Style
 from tests.unit.decisions import certificate, decision, lookup, openpgp_key, recipient
 
 CERTIFICATE, KEY = certificate(), openpgp_key()
@@ -35,6 +38,12 @@ def test_recipients_who_see_each_other_share_a_ciphertext() -> None:
 def test_each_format_has_its_own_copy() -> None:
     found = copies_of("To: a@x.org, b@x.org, c@x.org", *smime("a@x.org"), *openpgp("b@x.org"), *smime("c@x.org"))
     assert found == [("smime", ["a@x.org", "c@x.org"]), ("openpgp", ["b@x.org"])]
+
+
+def test_recipients_whose_copies_are_written_differently_share_none() -> None:
+    authenticated = [replace(one, style=Style(cipher="aes256-gcm")) for one in smime("b@x.org")]
+    found = copies_of("To: a@x.org, b@x.org, c@x.org", *smime("a@x.org"), *authenticated, *smime("c@x.org"))
+    assert found == [("smime", ["a@x.org", "c@x.org"]), ("smime", ["b@x.org"])]
 
 
 def test_blind_recipients_share_with_nobody_not_even_with_each_other() -> None:
