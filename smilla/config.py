@@ -178,6 +178,8 @@ class _Reader:
                 )
         if "directory" in config.keys.sources and not Path(config.keys.directory or "/nonexistent").is_dir():
             self._fault("directory", "keys", f'is "{config.keys.directory}", which is no folder, but is among sources')
+        if not Path(config.spool.folder).is_dir():
+            self._fault("folder", "spool", f'is "{config.spool.folder}", which is no folder')
         self._check_socket(config.milter)
         self._check_policy(config)
         if config.smime.ca_file and not Path(config.smime.ca_file).is_file():

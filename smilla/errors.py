@@ -66,6 +66,12 @@ class JournalBusy(JournalError):
     code = "journal_busy"
 
 
+class SpoolError(SmillaError):
+    """A large body cannot be put into the spool file, or not be read back: the mail is deferred."""
+
+    code = "spool"
+
+
 class ReinjectError(SmillaError):
     """The MTA's listener for further copies did not take one."""
 

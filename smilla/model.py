@@ -244,6 +244,13 @@ class Body(Protocol):
         """The octets from the beginning, in pieces of any length."""
 
 
+class GrowingBody(Body, Protocol):
+    """A body that still arrives."""
+
+    def append(self, block: bytes) -> None:
+        """Adds octets at the end."""
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """Header fields in order, and the body; lines end in CRLF."""

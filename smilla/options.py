@@ -274,6 +274,24 @@ class ReinjectOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class SpoolOptions:
+    """[spool]: where large bodies are kept while a message is handled."""
+
+    threshold_kib: int = _option(
+        256,
+        "Bodies up to this size, in KiB, are kept in memory; larger ones go to a file without a name, encrypted there "
+        "with a key that exists in memory only.",
+        minimum=0,
+        maximum=1_048_576,
+    )
+    folder: str = _option(
+        "/var/tmp",  # noqa: S108 - the file has no name, and is ciphertext
+        "Folder of these files. It needs room for the bodies that are under way at once.",
+        absolute=True,
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class LogOptions:
     """[log]: where the log goes."""
 
@@ -316,6 +334,7 @@ class Config:
     policy: PolicyOptions = PolicyOptions()
     rule: tuple[Rule, ...] = ()
     reinject: ReinjectOptions = ReinjectOptions()
+    spool: SpoolOptions = SpoolOptions()
     log: LogOptions = LogOptions()
 
     @property
@@ -334,6 +353,7 @@ SECTIONS: dict[str, type[Any]] = {
     "policy": PolicyOptions,
     "rule": Rule,
     "reinject": ReinjectOptions,
+    "spool": SpoolOptions,
     "log": LogOptions,
 }
 

@@ -10,15 +10,23 @@ from smilla import address
 from smilla.address import EmailAddress
 from smilla.errors import AddressError
 from smilla.message import MemoryBody
-from smilla.model import Client, Envelope, Header, Message, Recipient
+from smilla.model import Client, Envelope, GrowingBody, Header, Message, Recipient
 from smilla.ports import PendingLookup
 
 
 class Session:
     """Collects the envelope, the header fields and the body of one message, and keeps the look-ups that began."""
 
-    def __init__(self, client: Client, sender: str, parameters: tuple[str, ...] = (), origin: str = "") -> None:
-        """``origin`` is the domain that the MTA appends to a recipient without one."""
+    def __init__(
+        self,
+        client: Client,
+        sender: str,
+        parameters: tuple[str, ...] = (),
+        origin: str = "",
+        body: GrowingBody | None = None,
+    ) -> None:
+        """``origin`` is the domain that the MTA appends to a recipient without one; ``body`` is where the body is to
+        be kept, in memory where it is not given."""
         self.client = client
         self.queue_id = ""
         self.lookups: dict[tuple[EmailAddress, tuple[str, ...]], PendingLookup] = {}
@@ -27,7 +35,7 @@ class Session:
         self._origin = origin
         self._recipients: list[Recipient] = []
         self._headers: list[Header] = []
-        self._body = MemoryBody()
+        self._body = body or MemoryBody()
 
     def recipient(self, raw: str, parameters: tuple[str, ...] = ()) -> Recipient:
         """An accepted RCPT TO."""

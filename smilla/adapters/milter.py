@@ -19,6 +19,7 @@ import Milter
 import milter
 
 from smilla import log, pipeline, reinject, reply, report, rewrap
+from smilla.adapters.spool import SpooledBody
 from smilla.config import Config
 from smilla.errors import JournalBusy, SmillaError
 from smilla.model import Client, Header, Recipient, Rewrite
@@ -112,7 +113,9 @@ class Connection(Milter.Base):
         self._failed = self._lost_client
         self._began_at = time.monotonic()
         self._runtime = self.service.runtime
-        self._session = Session(self._client, sender, parameters, self._runtime.config.origin)
+        config = self._runtime.config
+        body = SpooledBody(config.spool.folder, config.spool.threshold_kib * 1024)
+        self._session = Session(self._client, sender, parameters, config.origin, body)
         with self._guarded("mail from"):
             self._session.client = replace(self._client, authenticated_as=self._macro("{auth_authen}"))
         return int(Milter.CONTINUE)

@@ -6,9 +6,10 @@ import argparse
 from pathlib import Path
 
 from smilla import config, config_text, log
-from smilla.adapters import listener, smtp
+from smilla.adapters import listener, smtp, spool
 from smilla.cli import EX_NO, EX_OK, say
 from smilla.config import Config
+from smilla.errors import SpoolError
 from smilla.runtime import make_ports, make_resolver
 
 
@@ -29,7 +30,7 @@ def run(options: argparse.Namespace) -> int:
 def _probe(settings: Config) -> int:
     """Tries what the filter will need, and says what fails and what to do about it."""
     log.silence()
-    problems = [*_resolver_problems(settings), *_socket_problems(settings)]
+    problems = [*_resolver_problems(settings), *_socket_problems(settings), *_spool_problems(settings)]
     for severity, problem in _listener_problems(settings):
         if severity == "error":
             problems.append(problem)
@@ -66,6 +67,15 @@ def _socket_problems(settings: Config) -> list[str]:
         if path.is_symlink() or (path.exists() and not path.is_socket()):
             return [f"socket {socket}: there is something else than a socket"]
     print(f"socket {socket}: nobody listens yet")
+    return []
+
+
+def _spool_problems(settings: Config) -> list[str]:
+    try:
+        spool.try_out(settings.spool.folder)
+    except SpoolError as error:
+        return [f"spool {error}"]
+    print(f"spool {settings.spool.folder}: can be written")
     return []
 
 

@@ -104,7 +104,7 @@ def test_a_connection_lost_after_any_step_holds_nothing_up(start: Starter, clien
     # Were a message still counted as in flight, SIGTERM would wait for it.
     began_at = time.monotonic()
     smilla.stop()
-    assert time.monotonic() - began_at < 3
+    assert time.monotonic() - began_at < 20  # of [milter] stop_timeout_s, which is 30
     assert smilla.child.returncode == 0
     assert "stopped in_flight=0" in smilla.log
 
