@@ -8,11 +8,12 @@ stay where they are, untouched.  A message without any Content-* field goes insi
 
 from __future__ import annotations
 
-import binascii
 import secrets
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
+
+from pybase64 import b64encode
 
 from smilla.model import Header, Message, Reason, Rewrite
 
@@ -134,12 +135,14 @@ def inner_size(message: Message) -> int:
 
 def base64_lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
     """Base64 in lines of 76 with CRLF (RFC 2045 section 6.8), block by block."""
-    held = bytearray()
+    held = b""
     for block in blocks:
-        held += block
-        while len(held) >= _BLOCK:
-            text = binascii.b2a_base64(held[:_BLOCK], newline=False)
-            del held[:_BLOCK]
-            yield b"\r\n".join(_CUT.unpack(text)) + b"\r\n"
-    text = binascii.b2a_base64(held, newline=False)
+        held = held + block if held else block
+        whole = len(held) - len(held) % _BLOCK
+        view = memoryview(held)
+        for start in range(0, whole, _BLOCK):
+            text = b64encode(view[start : start + _BLOCK])
+            yield b"\r\n".join((*_CUT.unpack(text), b""))
+        held = held[whole:]
+    text = b64encode(held)
     yield b"".join(text[start : start + 76] + b"\r\n" for start in range(0, len(text), 76))
