@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import logging.handlers
+import re
 import sys
 import time
 import traceback
@@ -21,6 +22,10 @@ from smilla.errors import SmillaError
 from smilla.model import Action, Decision, Outcome, Reason
 
 _logger = logging.getLogger("smilla")
+_BARE = re.compile(r"""[!#-&(-<>-\[\]-~]+""")  # no white space, quote, backslash or equals sign
+# A line names its event; the source line, thread and process of the caller would cost more than all the rest of it.
+logging._srcfile = None
+logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 _EVENTS = {
     Action.ENCRYPT: "encrypted",
     Action.UNCHANGED: "unchanged",
@@ -67,7 +72,7 @@ class _JSONFormatter(logging.Formatter):
 
 def _quoted(value: str) -> str:
     """Bare where nothing in it could be taken for something else, quoted with escapes otherwise."""
-    if value and all("!" <= c <= "~" and c not in "\"'\\=" for c in value):
+    if _BARE.fullmatch(value):
         return value
     return json.dumps(value)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum, StrEnum
+from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
 from smilla.address import EmailAddress
@@ -214,18 +215,22 @@ class KeyLookup:
 # --- the message -------------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=1024)
+def _folded_name(raw_name: bytes) -> str:
+    return raw_name.decode("ascii", "replace").rstrip(" \t").lower()
+
+
 @dataclass(frozen=True, slots=True)
 class Header:
     """One header field, octet for octet: ``raw_value`` is all after the colon, folding included (CRLF), without the
-    final line end."""
+    final line end.  ``name`` is the field name in lower case, for comparison."""
 
     raw_name: bytes
     raw_value: bytes
+    name: str = field(init=False, repr=False, compare=False)
 
-    @property
-    def name(self) -> str:
-        """The field name in lower case, for comparison."""
-        return self.raw_name.decode("ascii", "replace").rstrip(" \t").lower()
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", _folded_name(self.raw_name))
 
     @property
     def raw(self) -> bytes:

@@ -28,7 +28,6 @@ from smilla.errors import AddressError, EncryptionError
 from smilla.model import (
     Action,
     Classification,
-    Client,
     Copy,
     Decision,
     Disposition,
@@ -118,7 +117,7 @@ def process(session: Session, ports: Ports, config: Config, entry: JournalEntry 
 
 def _is_own(session: Session, ports: Ports, config: Config) -> bool:
     """A copy comes back from this machine or a near one; who has got a copy knows its token, but is neither."""
-    token = reinject.own_token(session.message) if _is_ours(session.client, config) else ""
+    token = reinject.own_token(session.message) if policy.is_ours(session.client, config) else ""
     return bool(token) and ports.journal is not None and ports.journal.is_own(token)
 
 
@@ -166,14 +165,9 @@ def _bounced(session: Session, decisions: tuple[Decision, ...], config: Config) 
     so that nobody is bombarded, and wants to be told."""
     failing = tuple(d for d in decisions if d.action in (Action.DEFER, Action.REFUSE))
     allowed = config.policy.one_fails == "bounce" and config.policy.mixed == "reinject" and session.sender
-    if not failing or not allowed or not _is_ours(session.client, config) or len(failing) == len(decisions):
+    if not failing or not allowed or not policy.is_ours(session.client, config) or len(failing) == len(decisions):
         return ()
     return failing if all(dsn.may_notify(decision.recipient) for decision in failing) else ()
-
-
-def _is_ours(client: Client, config: Config) -> bool:
-    """Authenticated, or in internal_networks."""
-    return policy.direction(client, replace(config, mode="auto")) == policy.OUTBOUND
 
 
 def _decided(session: Session, ports: Ports, config: Config, *, wished: bool) -> tuple[Decision, ...]:
@@ -255,7 +249,7 @@ def _copy(message: Message, ports: Ports, form: Form, members: tuple[Decision, .
 
 def _without_wish(copy: Copy, message: Message, direction: str, config: Config) -> Copy:
     """Outbound, what told of the sender's wish is not sent."""
-    if direction != policy.OUTBOUND:
+    if direction != policy.OUTBOUND or not wish_of_sender.is_configured(config.policy):
         return copy
     return replace(copy, rewrite=rewrap.combined(copy.rewrite, *wish_of_sender.without(message, config.policy)))
 

@@ -67,9 +67,14 @@ def direction(client: Client, config: Config) -> str:
     """The direction of a message as a whole."""
     if config.mode != "auto":
         return config.mode
+    return OUTBOUND if is_ours(client, config) else INBOUND
+
+
+def is_ours(client: Client, config: Config) -> bool:
+    """Is the client one of ours: authenticated, through a listener named ORIGINATING, or in internal_networks?"""
     if client.authenticated_as or client.daemon_name.upper() == "ORIGINATING":
-        return OUTBOUND
-    return OUTBOUND if rules.is_within(client.ip, config.internal_networks) else INBOUND
+        return True
+    return rules.is_within(client.ip, config.internal_networks)
 
 
 def wanted(recipient: Recipient, circumstances: Circumstances, config: Config) -> Wish:

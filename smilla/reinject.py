@@ -27,6 +27,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import format_datetime
+from functools import lru_cache
 from typing import Self
 
 from smilla import dsn, log
@@ -56,11 +57,13 @@ class Refusal:
 def fingerprint(session: Session) -> Fingerprint:
     """By what the message is known again."""
     message = session.message
-    named = any(header.name == "message-id" for header in message.headers)
-    chosen = [h for h in message.headers if _AUTHOR_FIELDS.fullmatch(h.name) or (h.name == "received" and not named)]
-    head = hashlib.sha256(_with_length(session.sender.encode("utf-8", "surrogateescape")))
-    for header in chosen:
-        head.update(_with_length(header.name.encode("ascii", "replace")) + _with_length(header.raw_value.strip()))
+    names = {header.name for header in message.headers}
+    named = "message-id" in names
+    parts = [session.sender.encode("utf-8", "surrogateescape")]
+    for header in message.headers:
+        if _is_of_author(header.name) or (header.name == "received" and not named):
+            parts += [header.name.encode("ascii", "replace"), header.raw_value.strip()]
+    head = hashlib.sha256(b"".join([octets for part in parts for octets in (len(part).to_bytes(4, "big"), part)]))
 
     def content() -> bytes:
         whole = head.copy()
@@ -68,12 +71,12 @@ def fingerprint(session: Session) -> Fingerprint:
             whole.update(block)
         return whole.digest()
 
-    identified = named or any(header.name == "received" for header in message.headers)
-    return Fingerprint(head.digest(), content, identified)
+    return Fingerprint(head.digest(), content, named or "received" in names)
 
 
-def _with_length(raw: bytes) -> bytes:
-    return len(raw).to_bytes(4, "big") + raw
+@lru_cache(maxsize=1024)
+def _is_of_author(name: str) -> bool:
+    return _AUTHOR_FIELDS.fullmatch(name) is not None
 
 
 def own_token(message: Message) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import secrets
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
 from itertools import chain
 
 from pybase64 import b64encode
@@ -24,7 +25,6 @@ _MOST_FIELDS = 500
 _LONGEST_FIELD = 60_000
 _LINES = 840
 _BLOCK = 57 * _LINES  # 57 octets make a line of 76 (RFC 2045 section 6.8)
-_CUT = struct.Struct("76s" * _LINES)
 
 
 def problem(message: Message) -> Reason | None:
@@ -141,8 +141,18 @@ def base64_lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
         whole = len(held) - len(held) % _BLOCK
         view = memoryview(held)
         for start in range(0, whole, _BLOCK):
-            text = b64encode(view[start : start + _BLOCK])
-            yield b"\r\n".join((*_CUT.unpack(text), b""))
+            yield _in_lines(b64encode(view[start : start + _BLOCK]))
         held = held[whole:]
-    text = b64encode(held)
-    yield b"".join(text[start : start + 76] + b"\r\n" for start in range(0, len(text), 76))
+    if held:
+        yield _in_lines(b64encode(held))
+
+
+def _in_lines(text: bytes) -> bytes:
+    lines = -(-len(text) // 76)
+    return b"\r\n".join((*_cut(lines, len(text)).unpack(text), b""))
+
+
+@lru_cache(maxsize=1024)
+def _cut(lines: int, octets: int) -> struct.Struct:
+    """Cuts so many octets into so many lines: much faster than slices."""
+    return struct.Struct("76s" * (lines - 1) + f"{octets - 76 * (lines - 1)}s")

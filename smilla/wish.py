@@ -30,9 +30,16 @@ _OCTETS_A_WORD = 39  # 52 characters of Base64 and 12 around them, after "Subjec
 _NO = ("no", "false", "0")
 
 
+def is_configured(options: PolicyOptions) -> bool:
+    """Is there any way of asking?"""
+    return bool(options.wish_header or options.wish_subject.strip())
+
+
 def found(message: Message, options: PolicyOptions) -> bool:
     """Does the sender ask for encryption?"""
-    return any(_is_said_in_subject(h, options) or _is_said_in_field(h, options) for h in message.headers)
+    return is_configured(options) and any(
+        _is_said_in_subject(h, options) or _is_said_in_field(h, options) for h in message.headers
+    )
 
 
 def without(message: Message, options: PolicyOptions) -> tuple[tuple[int, ...], tuple[tuple[str, str], ...]]:

@@ -117,7 +117,8 @@ class Connection(Milter.Base):
         body = SpooledBody(config.spool.folder, config.spool.threshold_kib * 1024)
         self._session = Session(self._client, sender, parameters, config.origin, body)
         with self._guarded("mail from"):
-            self._session.client = replace(self._client, authenticated_as=self._macro("{auth_authen}"))
+            if user := self._macro("{auth_authen}"):
+                self._session.client = replace(self._client, authenticated_as=user)
         return int(Milter.CONTINUE)
 
     def envrcpt(self, raw: str, *parameters: str) -> int:
