@@ -19,6 +19,7 @@ import Milter
 import milter
 
 from smilla import log, pipeline, reinject, reply, report, rewrap
+from smilla.adapters.acknowledge import Acknowledger, without_nagle
 from smilla.adapters.spool import SpooledBody
 from smilla.config import Config
 from smilla.errors import JournalBusy, SmillaError
@@ -53,6 +54,7 @@ class Service:
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
         self.draining = False
+        self.acknowledger = Acknowledger()
         self._lock = threading.Lock()
         self._in_flight = 0
 
@@ -87,6 +89,7 @@ class Connection(Milter.Base):
         self._to_finish: JournalEntry | None = None
         self._wanted = 0
         _serving.connection = self
+        self.service.acknowledger.opened()
 
     @Milter.noreply
     def connect(self, hostname: str, _family: int, address: Any) -> int:
@@ -259,6 +262,7 @@ class Connection(Milter.Base):
         log.internal_error(self._session.queue_id if self._session else "", "pymilter")
 
     def _guarded(self, where: str) -> _Guard:
+        self.service.acknowledger.wake()
         return _Guard(self, where)
 
     def _current(self) -> Session:
@@ -362,6 +366,7 @@ def listen(path_or_inet: str, timeout_s: int) -> None:
             negotiate=Milter.negotiate_callback,
         )
         milter.opensocket(True)
+        without_nagle()
     except milter.error as error:
         raise SmillaError(
             f"the socket {path_or_inet} cannot be opened ({error}): is the port taken, the address of another machine, "

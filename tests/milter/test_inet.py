@@ -1,0 +1,40 @@
+"""The filter over TCP."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.lab.processes import processes_in
+from tests.milter.material import directory_settings, plain_mail
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.milter.client import Clients, Mail
+    from tests.milter.conftest import Starter
+    from tests.milter.material import Keys
+
+
+def descriptors(folder: Path) -> int:
+    """What all processes of the filter have open."""
+    return sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid, *_ in map(str.split, processes_in(folder)))
+
+
+def test_connection_after_connection_over_tcp_leaves_nothing_open(
+    start: Starter, clients: Clients, keys: Keys, opened: Callable[[Mail, Mail, str], None]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    address = f"inet:{port}@127.0.0.1"
+    smilla = start(directory_settings(keys, milter={"socket": address, "workers": 1}))
+    counts = []
+    for _ in range(5):
+        for _ in range(20):
+            mail = plain_mail()
+            with clients.open(address) as client:
+                answer = client.send(mail, ["<alice@r.test>"])
+        opened(answer.applied(mail, postfix=True), mail, "alice")
+        counts.append(descriptors(smilla.folder))
+    assert max(counts[1:]) <= counts[0] + 3
