@@ -6,10 +6,12 @@ PYTEST = $(PYTHON) -m pytest
 AS_ROOT = $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 ROOT_ENV = env PYTHONDONTWRITEBYTECODE=1 $(if $(CI),CI=$(CI))
 
-.PHONY: help setup demo test check lint interop clean
+.PHONY: help setup demo bench profile test check lint interop clean
 
 help:
 	@echo 'make demo      real mail through Postfix, smilla, nsd and unbound, in a temporary folder (KEEP=1: keep it running)'
+	@echo 'make bench     speed and memory against what does nothing or the same (QUICK=1; ROWS=mta,alone; JSON=FILE)'
+	@echo 'make profile   what is left of the hot path'
 	@echo 'make test      set-up, every check, every test'
 	@echo 'make check     ruff, mypy, import-linter, mandoc'
 	@echo 'make lint      the same without the man pages'
@@ -24,6 +26,14 @@ demo: setup
 	@$(if $(AS_ROOT),echo "demo: through sudo: Postfix needs root")
 	@$(AS_ROOT) $(ROOT_ENV) $(PYTHON) contrib/demo/demo.py $(if $(KEEP),--keep)
 
+bench: setup
+	@$(if $(AS_ROOT),echo "bench: through sudo: Postfix needs root")
+	@$(AS_ROOT) $(ROOT_ENV) $(PYTHON) contrib/bench/bench.py $(if $(QUICK),--quick) $(if $(ROWS),--rows $(ROWS)) \
+		$(if $(JSON),--json $(JSON)) $(foreach peer,$(PEER),--peer $(peer))
+
+profile: setup
+	@$(PYTHON) contrib/bench/hotpath.py
+
 test: check
 	$(PYTEST) -m 'not live' -n 2 --dist loadfile tests
 	@$(if $(AS_ROOT),echo "test: the live tests go through sudo: Postfix needs root")
@@ -35,7 +45,7 @@ check: lint
 lint: setup
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
-	.venv/bin/mypy smilla tests contrib/demo
+	.venv/bin/mypy smilla tests contrib/demo contrib/bench
 	.venv/bin/lint-imports
 
 interop: setup

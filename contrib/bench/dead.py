@@ -1,0 +1,65 @@
+"""One domain in ten is dead (its questions are never answered): what becomes of the messages to the others.
+
+Two drivers run at once: four connections send to nine domains as fast as they can, and beside them every tenth message
+goes to the tenth domain, over up to 96 further connections (with the four, Postfix's usual limit of 100 processes).
+In turn the tenth domain is dead and alive; only the others' messages are counted.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import material
+from driver import Load, Options
+from stage import SMIME
+from table import AT_LEAST, Row, Target, medians, ratios
+
+if TYPE_CHECKING:
+    from stage import Filter, Stage
+
+_SECONDS, _WAITING, _ADDRESSES = 8, 96, 200
+_DEAD, _ALIVE = "dead.test", "alive.test"
+_RATE_LIMIT = 150.0
+
+
+def measure(stage: Stage) -> list[Row]:
+    """Messages a second to the nine domains."""
+    others = [[f"somebody@domain-{number}.test"] for number in range(9)]
+    tenth = {name: [[f"person-{number}@{name}"] for number in range(_ADDRESSES)] for name in (_DEAD, _ALIVE)}
+    for (address,) in [*others, *tenth[_ALIVE]]:
+        stage.stub.publish(address, certificate=material.certificate(address))
+    stage.stub.delay = lambda name: None if name.endswith(_DEAD) else 0.0
+    rates: dict[str, list[float]] = {_DEAD: [], _ALIVE: []}
+    late: list[int] = []
+    try:
+        with stage.smilla() as smilla:
+            alone = _others(stage, smilla, others, 2).go().result().rate
+            offered = min(alone / 10, _RATE_LIMIT)
+            for _ in stage.rounds(3):
+                for name, expect in ((_ALIVE, SMIME), (_DEAD, "tempfail")):
+                    good = _others(stage, smilla, others, _SECONDS)
+                    tenths = Load(
+                        smilla.address,
+                        stage.letter,
+                        tenth[name],
+                        expect,
+                        connections=_WAITING,
+                        seconds=_SECONDS,
+                        rate=offered,
+                        canary=stage.canary,
+                    )
+                    with good, tenths.wait_until_ready():
+                        tenths.go()
+                        rates[name].append(good.go().result().rate)
+                        late.append(tenths.result().messages)
+    finally:
+        stage.stub.delay = lambda name: 0.0
+    what = "one domain in ten dead: messages to the others"
+    details = {**medians(dead_per_second=rates[_DEAD], alive_per_second=rates[_ALIVE]), "sent_to_the_tenth": late}
+    target = Target(AT_LEAST, 0.95)
+    return [Row("dead", what, "the tenth domain alive", ratios(rates[_DEAD], rates[_ALIVE]), target, details=details)]
+
+
+def _others(stage: Stage, smilla: Filter, recipients: list[list[str]], seconds: float) -> Load:
+    options: Options = {"connections": 4, "warm": 20, "seconds": seconds, "canary": stage.canary}
+    return Load(smilla.address, stage.letter, recipients, SMIME, **options).wait_until_ready()

@@ -1,0 +1,48 @@
+"""The first message to a stranger, when every DNS answer comes 50 ms late, against one whose key is remembered.
+
+As with a real SMTP client, DATA, header and body follow the last RCPT 100 ms later (two round trips of 50 ms); what is
+timed is the end of the message, from the body (10 KB, one chunk) to the last reply.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import driver
+import material
+from stage import SMIME
+from table import AT_MOST, Row, Target, differences, medians
+
+if TYPE_CHECKING:
+    from stage import Stage
+
+_LATE_S, _PAUSE_MS, _MESSAGES = 0.05, 100, 20
+
+
+def measure(stage: Stage) -> list[Row]:
+    """Milliseconds: the median of each round's messages."""
+    first, again = [], []
+    messages = stage.amount(_MESSAGES)
+    options: driver.Options = {"messages": messages, "pause_ms": _PAUSE_MS, "canary": stage.canary}
+    stage.stub.delay = lambda name: _LATE_S
+    try:
+        with stage.smilla(workers=1) as smilla:
+            known = [[_publish(stage, "known.test")]]
+            driver.measure(smilla.address, stage.letter, known, SMIME, **options)
+            for number in stage.rounds(5):
+                strangers = [[_publish(stage, f"stranger-{number}-{each}.test")] for each in range(messages)]
+                first.append(driver.measure(smilla.address, stage.letter, strangers, SMIME, **options).end_ms.p50)
+                again.append(driver.measure(smilla.address, stage.letter, known, SMIME, **options).end_ms.p50)
+    finally:
+        stage.stub.delay = lambda name: 0.0
+    what = "first message to a stranger, DNS 50 ms late, RCPT 100 ms before DATA"
+    target = Target(AT_MOST, 10.0)
+    details = medians(stranger_ms=first, known_ms=again)
+    return [Row("stranger", what, "key remembered", differences(first, again), target, "ms more", details)]
+
+
+def _publish(stage: Stage, domain: str) -> str:
+    """Another address at another domain, with a certificate of its own."""
+    address = f"somebody@{domain}"
+    stage.stub.publish(address, certificate=material.certificate(address))
+    return address
