@@ -1,0 +1,69 @@
+"""The lines of contrib/ for an administrator's Postfix, put into a Postfix that is as strict as they come."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.lab.chain import Chain
+from tests.lab.client import SMTPClient
+from tests.lab.programs import REPOSITORY
+from tests.live.mta import CANARY, letter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.lab.dns import DNSLab
+
+pytestmark = pytest.mark.live
+
+# What main.cf says for users and strangers, and the listener for further copies must not be held up by.
+STRICT = {
+    "smtpd_helo_restrictions": "reject",
+    "smtpd_sender_restrictions": "reject",
+    "smtpd_recipient_restrictions": "reject",
+    "smtpd_data_restrictions": "reject",
+    "smtpd_end_of_data_restrictions": "reject",
+    "smtpd_tls_security_level": "encrypt",
+    "smtpd_delay_reject": "yes",
+}
+ARCHIVE = "archive@r.test"
+
+
+def example_options(port: str) -> dict[str, str]:
+    """The -o lines of one service in master.cf.example."""
+    text = (REPOSITORY / "contrib/postfix/master.cf.example").read_text()
+    service = re.search(rf"^\S*{port} inet .*\n((?: +-o .*\n)+)", text, re.MULTILINE)
+    assert service, f"master.cf.example has no service {port}"
+    return dict(line.split("-o ", 1)[1].split("=", 1) for line in service[1].splitlines())
+
+
+@pytest.fixture(scope="module")
+def chain(folder: Path, lab: DNSLab) -> Iterator[Chain]:
+    """Postfix with the listener of the example."""
+    place = Path(tempfile.mkdtemp(prefix="examples-", dir=folder))
+    place.chmod(0o755)
+    options = {"plain": example_options("10025"), "outbound": dict.fromkeys(STRICT, "")}
+    options["outbound"]["smtpd_tls_security_level"] = "none"
+    options["outbound"]["smtpd_delay_reject"] = "yes"
+    parameters = {**STRICT, "always_bcc": ARCHIVE}
+    try:
+        with Chain(place, lab.resolver, {"outbound": {}}, parameters, options=options) as running:
+            yield running
+    finally:
+        shutil.rmtree(place)
+
+
+def test_the_listener_of_the_example_takes_copies_whatever_main_cf_says(chain: Chain) -> None:
+    """And what always_bcc adds gets each of the copies, as the README says."""
+    message = letter(b"Message-ID: <examples@s.test>", to=b"alice@r.test, bob@r.test")
+    with SMTPClient(chain.port("outbound")) as client:
+        assert client.send("sender@s.test", ["alice@r.test", "bob@r.test"], message)[-1].code == 250
+    chain.mta.wait_until_empty()
+    found = sorted((mail.rcpt_to, CANARY in mail.raw, b"pkcs7-mime" in mail.raw) for mail in chain.sink.messages)
+    assert found == [(("alice@r.test", ARCHIVE), False, True), ((ARCHIVE, "bob@r.test"), False, False)]
