@@ -86,6 +86,7 @@ class Postfix:
         self.sink_port = sink_port
         self.listeners = list(listeners)
         self.parameters = parameters or {}
+        self.pickup_options: dict[str, str] = {}
         self._child: Child | None = None
 
     @property
@@ -234,7 +235,9 @@ class Postfix:
             **self.parameters,
         }
         (etc / "main.cf").write_text("".join(f"{name} = {value}\n" for name, value in settings.items()))
-        (etc / "master.cf").write_text(_SERVICES + "".join(_service(listener) for listener in self.listeners))
+        pickup = "".join(f"  -o {{ {name} = {value} }}\n" for name, value in self.pickup_options.items())
+        services = _SERVICES.replace("1 pickup\n", f"1 pickup\n{pickup}")
+        (etc / "master.cf").write_text(services + "".join(_service(listener) for listener in self.listeners))
         # Postfix waits up to two seconds for a file that somebody still seems to be editing.
         for path in etc.iterdir():
             os.utime(path, (0, path.stat().st_mtime - 60))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,11 @@ import pytest
 
 from tests.lab.chain import Chain
 from tests.lab.client import SMTPClient
-from tests.lab.programs import REPOSITORY
+from tests.lab.postfix import Listener, Postfix
+from tests.lab.processes import wait_until
+from tests.lab.programs import REPOSITORY, postfix_daemons, program_environment
+from tests.lab.sink import Sink
+from tests.lab.smilla import Smilla
 from tests.live.mta import CANARY, letter
 
 if TYPE_CHECKING:
@@ -35,10 +40,10 @@ STRICT = {
 ARCHIVE = "archive@r.test"
 
 
-def example_options(port: str) -> dict[str, str]:
+def example_options(port: str, kind: str = "inet") -> dict[str, str]:
     """The -o lines of one service in master.cf.example."""
     text = (REPOSITORY / "contrib/postfix/master.cf.example").read_text()
-    service = re.search(rf"^\S*{port} inet .*\n((?: +-o .*\n)+)", text, re.MULTILINE)
+    service = re.search(rf"^\S*{port} +{kind} .*\n((?: +-o .*\n)+)", text, re.MULTILINE)
     assert service, f"master.cf.example has no service {port}"
     return dict(line.split("-o ", 1)[1].split("=", 1) for line in service[1].splitlines())
 
@@ -67,3 +72,37 @@ def test_the_listener_of_the_example_takes_copies_whatever_main_cf_says(chain: C
     chain.mta.wait_until_empty()
     found = sorted((mail.rcpt_to, CANARY in mail.raw, b"pkcs7-mime" in mail.raw) for mail in chain.sink.messages)
     assert found == [(("alice@r.test", ARCHIVE), False, True), ((ARCHIVE, "bob@r.test"), False, False)]
+
+
+def test_mail_from_sendmail_1_is_filtered_as_in_the_example(folder: Path, lab: DNSLab) -> None:
+    """And what is deferred waits in the queue, not in the maildrop."""
+    with tempfile.TemporaryDirectory(prefix="sendmail1-", dir=folder) as name:
+        place = Path(name)
+        place.chmod(0o755)
+        (place / "postfix").mkdir()
+        listener = Listener(options=example_options("10024"))
+        with Sink() as sink, Smilla(place / "smilla", lab.resolver, {"policy": {"mixed": "defer"}}) as smilla:
+            listener.options["smtpd_milters"] = smilla.milter
+            exported = {"export_environment": "MAIL_CONFIG LD_LIBRARY_PATH"}  # to postdrop, where it is unpacked only
+            postfix = Postfix(place / "postfix", sink.port, [listener], STRICT | exported)
+            (way, port) = example_options("pickup", "unix")["content_filter"].rsplit(":", 1)
+            assert (way, port) == ("smtp:[127.0.0.1]", "10024")
+            postfix.pickup_options = {"content_filter": f"{way}:{listener.port}"}
+            with postfix:
+                for recipient in ("alice@r.test", "alice@bogus.test"):
+                    _sendmail(postfix, recipient)
+                (mail,) = sink.wait_for(1)
+                smilla.wait_for_log("deferred rcpt=alice@bogus.test")
+                assert wait_until(lambda: [path.parent.name for path in postfix.queued()] != [], 20)
+                assert wait_until(lambda: not list((postfix.queue / "maildrop").iterdir()), 20)
+                assert mail.rcpt_to == ("alice@r.test",)
+                assert CANARY not in mail.raw
+                assert len(sink.messages) == 1
+
+
+def _sendmail(postfix: Postfix, recipient: str) -> None:
+    program = postfix_daemons().parents[2] / "sbin/sendmail"
+    environment = program_environment(program) | {"MAIL_CONFIG": str(postfix.folder / "etc")}
+    argv = [program, "-f", "sender@s.test", recipient]
+    done = subprocess.run(argv, input=letter(to=recipient.encode()), env=environment, check=False, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode() + postfix.log[-2000:]
