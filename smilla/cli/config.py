@@ -125,6 +125,10 @@ def _listener_problems(settings: Config) -> list[tuple[str, str]]:
     if settings.policy.mixed != "reinject":
         return []
     found = smtp.problems(settings.reinject.smtp, settings.dns.timeout_s)
+    name = settings.reinject.smtp
     if not any(severity == "error" for severity, _ in found):
-        print(f"re-injection listener {settings.reinject.smtp}: answers")
-    return [(severity, f"re-injection listener {settings.reinject.smtp}: {text}") for severity, text in found]
+        print(f"re-injection listener {name}: answers")
+        return [(severity, f"re-injection listener {name}: {text}") for severity, text in found]
+    todo = 'add it to the MTA (contrib/postfix, contrib/sendmail), or set [policy] mixed to "defer" or "refuse"'
+    reasons = [text.removeprefix(f"{name}: ") for _, text in found]
+    return [("error", f"re-injection listener {name}: {reason}; {todo}") for reason in reasons]

@@ -103,6 +103,6 @@ def test_mail_from_sendmail_1_is_filtered_as_in_the_example(folder: Path, lab: D
 def _sendmail(postfix: Postfix, recipient: str) -> None:
     program = postfix_daemons().parents[2] / "sbin/sendmail"
     environment = program_environment(program) | {"MAIL_CONFIG": str(postfix.folder / "etc")}
-    argv = [program, "-f", "sender@s.test", recipient]
+    argv = [str(program), "-f", "sender@s.test", recipient]
     done = subprocess.run(argv, input=letter(to=recipient.encode()), env=environment, check=False, capture_output=True)
     assert done.returncode == 0, done.stderr.decode() + postfix.log[-2000:]

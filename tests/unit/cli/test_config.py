@@ -75,3 +75,14 @@ def test_probe_tells_of_the_journal(commands: CommandLine, monkeypatch: pytest.M
     spool.rename(commands.folder / "moved")
     spool.touch()
     assert f"error: journal {spool}: " in probe()[1]
+
+
+def test_probe_says_what_to_do_without_a_listener(commands: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("smilla.cli.config.listener.can_connect", lambda _: True)
+    monkeypatch.setattr("smilla.cli.config.smtp.problems", lambda name, _: [("error", f"{name}: refused")])
+    text = f'[keys]\nsources = ["directory"]\ndirectory = "/"\n[reinject]\nspool = "{commands.folder}/spool"\n'
+    done = commands.run("config", "check", "--probe", "--config", commands.config(text))
+    told = (
+        "error: re-injection listener 127.0.0.1:10025: refused; add it to the MTA (contrib/postfix, contrib/sendmail)"
+    )
+    assert done.err.startswith(told)
