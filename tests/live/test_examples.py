@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import subprocess
 import tempfile
@@ -13,9 +12,9 @@ import pytest
 
 from tests.lab.chain import Chain
 from tests.lab.client import SMTPClient
-from tests.lab.postfix import Listener, Postfix
+from tests.lab.postfix import Listener, Postfix, example_options
 from tests.lab.processes import wait_until
-from tests.lab.programs import REPOSITORY, postfix_daemons, program_environment
+from tests.lab.programs import postfix_daemons, program_environment
 from tests.lab.sink import Sink
 from tests.lab.smilla import Smilla
 from tests.live.mta import CANARY, letter
@@ -38,14 +37,7 @@ STRICT = {
     "smtpd_delay_reject": "yes",
 }
 ARCHIVE = "archive@r.test"
-
-
-def example_options(port: str, kind: str = "inet") -> dict[str, str]:
-    """The -o lines of one service in master.cf.example."""
-    text = (REPOSITORY / "contrib/postfix/master.cf.example").read_text()
-    service = re.search(rf"^\S*{port} +{kind} .*\n((?: +-o .*\n)+)", text, re.MULTILINE)
-    assert service, f"master.cf.example has no service {port}"
-    return dict(line.split("-o ", 1)[1].split("=", 1) for line in service[1].splitlines())
+EXAMPLE = "contrib/postfix/master.cf.example"
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +45,7 @@ def chain(folder: Path, lab: DNSLab) -> Iterator[Chain]:
     """Postfix with the listener of the example."""
     place = Path(tempfile.mkdtemp(prefix="examples-", dir=folder))
     place.chmod(0o755)
-    options = {"plain": example_options("10025"), "outbound": dict.fromkeys(STRICT, "")}
+    options = {"plain": example_options(EXAMPLE, "10025"), "outbound": dict.fromkeys(STRICT, "")}
     options["outbound"]["smtpd_tls_security_level"] = "none"
     options["outbound"]["smtpd_delay_reject"] = "yes"
     parameters = {**STRICT, "always_bcc": ARCHIVE}
@@ -80,12 +72,12 @@ def test_mail_from_sendmail_1_is_filtered_as_in_the_example(folder: Path, lab: D
         place = Path(name)
         place.chmod(0o755)
         (place / "postfix").mkdir()
-        listener = Listener(options=example_options("10024"))
+        listener = Listener(options=example_options(EXAMPLE, "10024"))
         with Sink() as sink, Smilla(place / "smilla", lab.resolver, {"policy": {"mixed": "defer"}}) as smilla:
             listener.options["smtpd_milters"] = smilla.milter
             exported = {"export_environment": "MAIL_CONFIG LD_LIBRARY_PATH"}  # to postdrop, where it is unpacked only
             postfix = Postfix(place / "postfix", sink.port, [listener], STRICT | exported)
-            (way, port) = example_options("pickup", "unix")["content_filter"].rsplit(":", 1)
+            (way, port) = example_options(EXAMPLE, "pickup", "unix")["content_filter"].rsplit(":", 1)
             assert (way, port) == ("smtp:[127.0.0.1]", "10024")
             postfix.pickup_options = {"content_filter": f"{way}:{listener.port}"}
             with postfix:
