@@ -108,8 +108,8 @@ def recipient_decided(
 
 
 def undecided(queue_id: str, recipients: Iterable[str], *, observed: bool, reason: str = "internal") -> None:
-    """An internal error ended the message before or while it was handed back, or another worker has the same one: it
-    is deferred for all of them."""
+    """The message is deferred for all of them: an internal error or the journal ended it before or while it was handed
+    back, or another worker has the same one."""
     observe = {"observe": "true"} if observed else {}
     for recipient in recipients:
         _event(logging.WARNING, "deferred", queue_id, rcpt=recipient, reason=reason, **observe)
@@ -167,6 +167,11 @@ def copy_unknown(queue_id: str, recipient: str) -> None:
     _event(logging.WARNING, "copy-unknown", queue_id, rcpt=recipient)
 
 
+def too_many(queue_id: str, recipient: str) -> None:
+    """A recipient past [reinject] max_copies, who was sent into another transaction by 452 at RCPT."""
+    _event(logging.INFO, "deferred", queue_id, rcpt=recipient, reason="too_many", rule="max_copies", via="rcpt")
+
+
 def own_copy(queue_id: str) -> None:
     """A copy of ours came back to the filter: the listener of [reinject] has this milter."""
     _event(logging.ERROR, "own-copy", queue_id, hint="set smtpd_milters= (empty) on the listener of [reinject] smtp")
@@ -177,9 +182,9 @@ def reader_missing(queue_id: str, reader: str, detail: str) -> None:
     _event(logging.WARNING, "reader-missing", queue_id, reader=reader, detail=detail)
 
 
-def journal_failed(detail: str) -> None:
-    """The journal cannot be used: messages whose recipients need different bytes are deferred."""
-    _event(logging.ERROR, "journal-failed", detail=detail)
+def journal_failed(detail: str, queue_id: str = "") -> None:
+    """The journal cannot be used: whom a copy is owed, and who has one, cannot be told."""
+    _event(logging.ERROR, "journal-failed", queue_id, detail=detail)
 
 
 def internal_error(queue_id: str, where: str) -> None:

@@ -36,8 +36,9 @@ def message(session: Session, result: Result) -> None:
         log.own_copy(session.queue_id)
     for decision in outcome.decisions:
         _trouble(session.queue_id, decision)
-        via = _via(outcome, decision)
-        became = decision.action, decision.reason
+        via = _via(outcome, decision, answer, result.refusals)
+        # Nobody tries again for who is bounced: whatever the policy said, to the log it is a refusal.
+        became = (Action.REFUSE if via == "bounce" else decision.action), decision.reason
         is_sent = result.refusals and via and decision.recipient not in owed
         if override and decision.action not in (override[0], Action.DONE) and not is_sent:
             became = override
@@ -71,8 +72,10 @@ def _trouble(queue_id: str, decision: Decision) -> None:
             log.reader_missing(queue_id, str(reader.address), reader.reason.text)
 
 
-def _via(outcome: Outcome, decision: Decision) -> str:
-    """On which way a recipient is served: "" with the MTA's message."""
+def _via(outcome: Outcome, decision: Decision, answer: reply.Reply, refusals: tuple[Refusal, ...]) -> str:
+    """On which way a recipient is served: "" with the MTA's message, and where nothing was to be handed on."""
+    if answer.code and not refusals:
+        return ""
     if decision in outcome.bounced:
         return "bounce"
     further = [copy for index, copy in enumerate(outcome.copies) if index != outcome.kept]

@@ -22,7 +22,7 @@ from smilla import log, pipeline, reinject, reply, report, rewrap
 from smilla.adapters.acknowledge import Acknowledger, without_nagle
 from smilla.adapters.spool import SpooledBody
 from smilla.config import Config
-from smilla.errors import JournalBusy, SmillaError
+from smilla.errors import JournalBusy, JournalError, SmillaError
 from smilla.model import Client, Header, Recipient, Rewrite
 from smilla.policy import Wish
 from smilla.ports import JournalEntry, Ports
@@ -142,6 +142,7 @@ class Connection(Milter.Base):
     def _at_rcpt(self, recipient: Recipient, wish: Wish) -> reply.Reply | None:
         config, session = self._runtime.config, self._current()
         if config.policy.mixed == "reinject" and self._wanted > config.reinject.max_copies:
+            log.too_many(self._queue_id(), recipient.shown)
             return reply.TOO_MANY
         if not wish.at_rcpt:
             return None
@@ -215,10 +216,8 @@ class Connection(Milter.Base):
                 if answer.further or answer.bounced:
                     refusals = attempt.deliver(answer.further, answer.bounced)
                 self._to_finish = None if refusals else attempt.entry
-        except JournalBusy:
-            self._say(reply.BUSY)
-            report.undecided(session, observed=config.observe, reason="busy")
-            return int(Milter.TEMPFAIL)
+        except JournalError as error:
+            return self._without_journal(session, error)
         except BaseException:
             report.undecided(session, observed=config.observe)
             raise
@@ -230,6 +229,15 @@ class Connection(Milter.Base):
         elapsed_ms = round((time.monotonic() - self._began_at) * 1000)
         report.message(session, report.Result(outcome, live, refusals, config.observe, elapsed_ms))
         return int(_VERBS[answer.verb])
+
+    def _without_journal(self, session: Session, error: JournalError) -> int:
+        """451: nobody can tell who is owed a copy of this message, or another worker is at it."""
+        is_busy = isinstance(error, JournalBusy)
+        self._say(reply.BUSY if is_busy else reply.JOURNAL)
+        if not is_busy:
+            log.journal_failed(str(error), session.queue_id)
+        report.undecided(session, observed=self._runtime.config.observe, reason="busy" if is_busy else "journal")
+        return int(Milter.TEMPFAIL)
 
     def _edit(self, answer: reply.Reply, headers: tuple[Header, ...]) -> None:
         """What becomes of the MTA's message."""
@@ -278,7 +286,7 @@ class Connection(Milter.Base):
             try:
                 entry.finish()
             except SmillaError as error:
-                log.journal_failed(str(error))
+                log.journal_failed(str(error), self._session.queue_id if self._session else "")
         if self._session is not None:
             self._session = None
             self.service.end()

@@ -134,6 +134,8 @@ def _journal(parser: argparse.ArgumentParser) -> None:
 def _config(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     check = _with_config(actions.add_parser("check", help="name every fault"))
-    check.add_argument("--probe", action="store_true", help="also try resolver, socket and re-injection listener")
+    check.add_argument(
+        "--probe", action="store_true", help="also try resolver, socket, journal and re-injection listener"
+    )
     _with_config(actions.add_parser("show", help="print the effective configuration"))
     actions.add_parser("sample", help="print a commented sample with every option")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import os
+from contextlib import closing
 from pathlib import Path
 
 from smilla import config, config_text, log
 from smilla.adapters import listener, smtp, spool
+from smilla.adapters.journal import SQLiteJournal
 from smilla.cli import EX_NO, EX_OK, say
 from smilla.config import Config
-from smilla.errors import SpoolError
+from smilla.errors import JournalError, SpoolError
 from smilla.runtime import make_ports, make_resolver
 
 
@@ -30,7 +33,8 @@ def run(options: argparse.Namespace) -> int:
 def _probe(settings: Config) -> int:
     """Tries what the filter will need, and says what fails and what to do about it."""
     log.silence()
-    problems = [*_resolver_problems(settings), *_socket_problems(settings), *_spool_problems(settings)]
+    problems = [*_resolver_problems(settings), *_socket_problems(settings)]
+    problems += [*_spool_problems(settings), *_journal_problems(settings)]
     for severity, problem in _listener_problems(settings):
         if severity == "error":
             problems.append(problem)
@@ -79,10 +83,52 @@ def _spool_problems(settings: Config) -> list[str]:
     return []
 
 
+def _journal_problems(settings: Config) -> list[str]:
+    """Can it be read, and may the filter's user write it?  Whoever runs the check may be somebody else."""
+    if settings.policy.mixed != "reinject":
+        return []
+    folder = Path(settings.reinject.spool)
+    try:
+        with closing(SQLiteJournal(settings.reinject.spool, settings.reinject.remember_s)) as journal:
+            unfinished = len(journal.summary().unfinished)
+        if not folder.is_dir():
+            print(f"journal {folder}: made at the start of the filter")
+            return []
+        problem = _owner_problem(folder, settings.milter.user)
+    except (JournalError, OSError) as error:
+        problem = str(error)
+    if problem:
+        return [f"journal {folder}: {problem}"]
+    print(f"journal {folder}: belongs to {_owner(folder)}, {unfinished} messages with copies owed")
+    return []
+
+
+def _owner_problem(folder: Path, user: str) -> str:
+    owner = _owner(folder)
+    if user and owner != user:
+        return f"belongs to {owner}, but [milter] user is {user}; chown -R {user} {folder}"
+    if others := [path.name for path in sorted(folder.iterdir()) if _owner(path) != owner]:
+        return f"{', '.join(others)} not of {owner}, whose the folder is; chown -R {owner} {folder}"
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return f"belongs to {owner}, and who runs this check cannot write there"
+    return ""
+
+
+def _owner(path: Path) -> str:
+    try:
+        return path.owner()
+    except KeyError:
+        return f"user {path.stat().st_uid}"
+
+
 def _listener_problems(settings: Config) -> list[tuple[str, str]]:
     if settings.policy.mixed != "reinject":
         return []
     found = smtp.problems(settings.reinject.smtp, settings.dns.timeout_s)
+    name = settings.reinject.smtp
     if not any(severity == "error" for severity, _ in found):
-        print(f"re-injection listener {settings.reinject.smtp}: answers")
-    return [(severity, f"re-injection listener {settings.reinject.smtp}: {text}") for severity, text in found]
+        print(f"re-injection listener {name}: answers")
+        return [(severity, f"re-injection listener {name}: {text}") for severity, text in found]
+    todo = 'add it to the MTA (contrib/postfix, contrib/sendmail), or set [policy] mixed to "defer" or "refuse"'
+    reasons = [text.removeprefix(f"{name}: ") for _, text in found]
+    return [("error", f"re-injection listener {name}: {reason}; {todo}") for reason in reasons]

@@ -19,8 +19,10 @@ _EXIT = {
 
 def run(options: argparse.Namespace) -> int:
     """Exits by the filter's reply: 0 accepted, 75 deferred or held, 77 refused (also where smilla only observes)."""
-    done = transaction.process(options)
+    done = transaction.process(options, over_smtp=True)
     answer = reply.for_outcome(done.outcome, done.config.policy.mixed, observe=False)
+    if len(done.turned_away) == len(options.recipients):
+        answer = done.turned_away[0].reply
     told = story.Story(done, answer)
     if options.json:
         print(json.dumps(story.as_json(told), indent=2, ensure_ascii=False))

@@ -11,12 +11,17 @@ from smilla.cli import describe, printable
 from smilla.cli.transaction import Transaction
 from smilla.model import Copy, Decision, KeyLookup
 from smilla.policy import Circumstances, Wish
-from smilla.reply import Reply
+from smilla.reply import Reply, Verb
 
 _WAYS = {
     "kept": "stays in the MTA's message",
     "reinjected": "is handed to the MTA anew",
     "not_sent": "is not sent, as the reply says",
+}
+_VERBS = {
+    Verb.ACCEPT: "accept",
+    Verb.QUARANTINE: "accept, and the MTA keeps its message in quarantine until somebody releases it",
+    Verb.DISCARD: "accept, and the MTA drops its own message, since nobody is left in it",
 }
 
 
@@ -26,6 +31,17 @@ class Story:
 
     done: Transaction
     reply: Reply
+
+    @property
+    def decisions(self) -> tuple[Decision, ...]:
+        """One a recipient, those first who are turned away at RCPT."""
+        early = tuple(away.decision for away in self.done.turned_away)
+        recipients = [decision.recipient for decision in early]
+        return early + tuple(d for d in self.done.outcome.decisions if d.recipient not in recipients)
+
+    def at_rcpt(self, decision: Decision) -> str:
+        """The reply by which this recipient is turned away alone, "" for who is not."""
+        return next((away.reply.line for away in self.done.turned_away if away.decision is decision), "")
 
     @property
     def wished(self) -> bool:
@@ -63,7 +79,7 @@ def as_json(story: Story) -> dict[str, Any]:
         },
         "direction": outcome.direction,
         "wished": story.wished,
-        "recipients": [_decision_as_json(story, decision) for decision in outcome.decisions],
+        "recipients": [_decision_as_json(story, decision) for decision in story.decisions],
         "copies": [
             {
                 "format": copy.form.value,
@@ -86,6 +102,7 @@ def _decision_as_json(story: Story, decision: Decision) -> dict[str, Any]:
         "action": decision.action.value,
         "reason": {"code": decision.reason.code, "text": decision.reason.text},
         "rule": decision.rule,
+        "at_rcpt": story.at_rcpt(decision) or None,
         "matching_rule": found.number or None,
         "rules": [checked._asdict() for checked in story.rule_table(decision)],
         "lookup": describe.lookup_as_json(decision.lookup) if decision.lookup else None,
@@ -101,17 +118,19 @@ def in_words(story: Story) -> Iterator[str]:
     yield f"direction: {outcome.direction}"
     if story.wished:
         yield "the sender asks for encryption"
-    for decision in outcome.decisions:
+    for decision in story.decisions:
         yield ""
         yield from _decision_in_words(story, decision)
     yield ""
     for number, copy in enumerate(outcome.copies, 1):
         to = ", ".join(recipient.shown for recipient in copy.recipients)
-        yield f"copy {number}: {copy.form.value}, to {to}: {_WAYS[story.way(copy)]}"
+        held = " (in quarantine)" if copy is story.reply.copy and story.reply.verb is Verb.QUARANTINE else ""
+        yield f"copy {number}: {copy.form.value}, to {to}: {_WAYS[story.way(copy)]}{held}"
     for decision in outcome.bounced:
         yield f"bounced to the sender: {decision.recipient.shown}"
     observing = " (observe = true: nothing is changed)" if story.done.config.observe else ""
-    yield f"reply of the filter: {story.reply.line}{observing}"
+    answer = story.reply.line if story.reply.code else _VERBS[story.reply.verb]
+    yield f"reply of the filter: {answer}{observing}"
 
 
 def _decision_in_words(story: Story, decision: Decision) -> Iterator[str]:
@@ -119,6 +138,8 @@ def _decision_in_words(story: Story, decision: Decision) -> Iterator[str]:
         yield from describe.lookup_in_words(decision.lookup)
     yield f"{decision.recipient.shown}: {decision.action.value}, because: {printable(decision.reason.text)}"
     yield f"  decided by {decision.rule}"
+    if at_rcpt := story.at_rcpt(decision):
+        yield f"  turned away alone, at RCPT: {at_rcpt}"
     yield from _rules_in_words(story, decision)
     for reader in decision.readers:
         yield f"  {_reader_in_words(reader)}"

@@ -18,10 +18,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from tests.lab.processes import LOOPBACK, Child, free_port, wait_until
-from tests.lab.programs import postfix_daemons, program_environment
+from tests.lab.programs import REPOSITORY, postfix_daemons, program_environment
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -72,7 +72,8 @@ class Postfix:
 
     Mail for the MAILBOXES at ``home.test`` goes into a Maildir each; everything else goes, without a look-up, to
     ``sink_port``.
-    ``parameters`` are further lines of main.cf.
+    ``parameters`` are further lines of main.cf; set before the start, ``transports`` are further services that send by
+    SMTP, by name, and like ``pickup_options`` have options of main.cf.
     """
 
     def __init__(
@@ -86,6 +87,8 @@ class Postfix:
         self.sink_port = sink_port
         self.listeners = list(listeners)
         self.parameters = parameters or {}
+        self.pickup_options: dict[str, str] = {}
+        self.transports: dict[str, dict[str, str]] = {}
         self._child: Child | None = None
 
     @property
@@ -234,7 +237,9 @@ class Postfix:
             **self.parameters,
         }
         (etc / "main.cf").write_text("".join(f"{name} = {value}\n" for name, value in settings.items()))
-        (etc / "master.cf").write_text(_SERVICES + "".join(_service(listener) for listener in self.listeners))
+        services = _SERVICES.replace("1 pickup\n", f"1 pickup\n{_options(self.pickup_options)}")
+        services += "".join(f"{name} unix - - n - - smtp\n{_options(o)}" for name, o in self.transports.items())
+        (etc / "master.cf").write_text(services + "".join(_service(listener) for listener in self.listeners))
         # Postfix waits up to two seconds for a file that somebody still seems to be editing.
         for path in etc.iterdir():
             os.utime(path, (0, path.stat().st_mtime - 60))
@@ -242,8 +247,22 @@ class Postfix:
 
 def _service(listener: Listener) -> str:
     options = {"smtpd_milters": ",".join(listener.milters), **listener.options}
-    words = "".join(f"  -o {{ {name} = {value} }}\n" for name, value in options.items())
-    return f"{LOOPBACK}:{listener.port} inet n - n - - smtpd\n{words}"
+    return f"{LOOPBACK}:{listener.port} inet n - n - - smtpd\n{_options(options)}"
+
+
+def _options(options: Mapping[str, str]) -> str:
+    """As lines of master.cf."""
+    return "".join(f"  -o {{ {name} = {value} }}\n" for name, value in options.items())
+
+
+def example_options(example: str, name: str, kind: str = "inet") -> dict[str, str]:
+    """The -o lines of one service (by its name or port) in a master.cf.example of this repository."""
+    text = (REPOSITORY / example).read_text()
+    service = re.search(rf"^\S*{name} +{kind} .*\n((?: +-o .*\n)+)", text, re.MULTILINE)
+    if service is None:
+        raise ValueError(f"{example} has no service {name}")
+    found = (line.split("-o ", 1)[1].partition("=") for line in service[1].splitlines())
+    return {option: value for option, _, value in found}
 
 
 def queue_id(reply: str) -> str | None:

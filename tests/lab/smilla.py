@@ -62,6 +62,11 @@ class Smilla:
         return f"inet:{self.port}@{LOOPBACK}" if self.port else f"unix:{self.socket}"
 
     @property
+    def settings(self) -> Settings:
+        """What was given, without what is filled in."""
+        return self._settings
+
+    @property
     def child(self) -> Child:
         """The process: its number, its log, its exit code after stop."""
         return self._child

@@ -81,3 +81,11 @@ def test_mandoc_finds_nothing(page: str) -> None:
         pytest.skip("mandoc is not installed")
     done = subprocess.run(["mandoc", "-T", "lint", ROOT / "man" / page], capture_output=True, text=True, check=False)
     assert done.stdout == ""
+
+
+def test_haproxy_is_more_patient_than_smilla() -> None:
+    """Else it would cut an upload that smilla still waits for."""
+    example = (ROOT / "contrib/haproxy/haproxy.cfg.example").read_text("utf-8")
+    found = dict(re.findall(r"^ +timeout (client|server|tunnel) +(\d+)s$", example, re.MULTILINE))
+    assert len(found) == 3
+    assert all(int(seconds) > Config().milter.timeout_s for seconds in found.values())

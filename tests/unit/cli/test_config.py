@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from smilla.config import Config, parse
 from tests.unit.cli.conftest import CommandLine
 
@@ -44,3 +46,43 @@ def test_show_prints_what_is_in_force(commands: CommandLine) -> None:
 def test_show_of_a_faulty_file_is_78_and_prints_nothing(commands: CommandLine) -> None:
     done = commands.run("config", "show", "--config", commands.config("mode = 1"))
     assert (done.code, done.out) == (78, b"")
+
+
+def test_probe_tells_of_the_journal(commands: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = commands.folder / "spool"
+    text = f'[milter]\nsocket = "unix:{commands.folder}/s"\n[keys]\nsources = ["directory"]\ndirectory = "/"\n'
+    path = commands.config(f'{text}[reinject]\nsmtp = "127.0.0.1:1"\nspool = "{spool}"\n')
+
+    monkeypatch.setattr("smilla.cli.config.listener.can_connect", lambda _: True)
+    monkeypatch.setattr("smilla.cli.config.smtp.problems", lambda *_: [("error", "refused")])
+
+    def probe() -> tuple[str, str]:
+        done = commands.run("config", "check", "--probe", "--config", path)
+        assert done.code == 1
+        return done.out.decode(), done.err
+
+    assert f"journal {spool}: made at the start" in probe()[0]
+    spool.mkdir(0o700)
+    assert f"journal {spool}: belongs to {spool.owner()}, 0 messages" in probe()[0]
+    (spool / "journal.sqlite3").write_bytes(b"this is no database, whatever its name says\n" * 20)
+    assert f"error: journal {spool}: {spool}/journal.sqlite3: file is not a database; stop smilla" in probe()[1]
+    (spool / "journal.sqlite3").unlink()
+    monkeypatch.setattr("smilla.cli.config._owner", lambda found: "x" if found == spool else "root")
+    (spool / "lock").touch()
+    assert f"journal {spool}: lock not of x, whose the folder is; chown -R x {spool}" in probe()[1]
+    path.write_text(path.read_text().replace("[milter]\n", '[milter]\nuser = "nobody"\n'))
+    assert f"belongs to x, but [milter] user is nobody; chown -R nobody {spool}" in probe()[1]
+    spool.rename(commands.folder / "moved")
+    spool.touch()
+    assert f"error: journal {spool}: " in probe()[1]
+
+
+def test_probe_says_what_to_do_without_a_listener(commands: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("smilla.cli.config.listener.can_connect", lambda _: True)
+    monkeypatch.setattr("smilla.cli.config.smtp.problems", lambda name, _: [("error", f"{name}: refused")])
+    text = f'[keys]\nsources = ["directory"]\ndirectory = "/"\n[reinject]\nspool = "{commands.folder}/spool"\n'
+    done = commands.run("config", "check", "--probe", "--config", commands.config(text))
+    told = (
+        "error: re-injection listener 127.0.0.1:10025: refused; add it to the MTA (contrib/postfix, contrib/sendmail)"
+    )
+    assert done.err.startswith(told)

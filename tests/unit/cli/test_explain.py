@@ -70,3 +70,35 @@ def test_who_is_bounced_is_told(commands: CommandLine) -> None:
     text = '[policy]\none_fails = "bounce"\n'
     assert explain(commands, *to, "--json", text=text).json["bounced"] == ["old@example.org"]
     assert b"bounced to the sender: old@example.org" in explain(commands, *to, text=text).out
+
+
+def test_who_is_turned_away_at_rcpt_is_told_and_does_not_hold_up_the_others(commands: CommandLine) -> None:
+    text = '[[rule]]\nrecipient = "forged@*"\nat_rcpt = true\n'
+    to = ("--to", HUGH, "--to", "forged@example.org")
+    done = explain(commands, *to, text=text)
+    told = "turned away alone, at RCPT: 451 4.7.5 <forged@example.org>: the answer about a published key fails"
+    assert told in done.out.decode()
+    assert done.out.decode().endswith("reply of the filter: accept\n")
+    assert done.code == 0
+    found = explain(commands, *to, "--json", text=text).json
+    replies = {recipient["recipient"]: recipient["at_rcpt"] for recipient in found["recipients"]}
+    assert replies[HUGH] is None
+    assert replies["forged@example.org"].startswith("451 4.7.5 ")
+    alone = explain(commands, "--to", "forged@example.org", text=text)
+    assert (alone.code, alone.out.decode().count("forged@example.org: defer")) == (75, 1)
+    assert explain(commands, *to, text="").code == 75
+
+
+def test_who_comes_past_the_bound_is_told(commands: CommandLine) -> None:
+    done = explain(commands, "--to", HUGH, "--to", PIA, text="[reinject]\nmax_copies = 1\n")
+    assert f"{PIA}: defer, because: past [reinject] max_copies = 1" in done.out.decode()
+    assert "turned away alone, at RCPT: 452 4.5.3" in done.out.decode()
+    assert done.code == 0
+
+
+def test_replies_that_smtp_does_not_show_are_put_in_words(commands: CommandLine) -> None:
+    held = explain(commands, "--to", HUGH, "--to", ZOE, text='[policy]\nno_key = "hold"\n')
+    assert "to zoe@example.org: stays in the MTA's message (in quarantine)" in held.out.decode()
+    assert "to hugh@example.org: is handed to the MTA anew\n" in held.out.decode()
+    assert "reply of the filter: accept, and the MTA keeps its message in quarantine" in held.out.decode()
+    assert held.code == 75

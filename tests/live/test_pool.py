@@ -1,0 +1,293 @@
+"""Several smillas behind HAProxy, with the lines of contrib/haproxy, while one of them is killed under load.
+
+clients -> smtpd -> HAProxy -> own smilla, which re-injects            the MTA's own smilla first
+                       +-TLS-> HAProxy -> spare smilla, mixed = defer
+
+clients -> smtpd -> queue -> smtp, one recipient at a time -> smtpd -> HAProxy -TLS-> two smillas, mixed = defer
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import re
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from collections import Counter
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.lab.client import SMTPClient
+from tests.lab.haproxy import HAProxy, make_certificates
+from tests.lab.postfix import Listener, Postfix, example_options
+from tests.lab.processes import LOOPBACK, free_port, session_members, wait_until
+from tests.lab.sink import Sink
+from tests.lab.smilla import Settings, Smilla
+from tests.live.mta import CANARY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.lab.dns import DNSLab
+    from tests.live.conftest import Keys
+
+pytestmark = pytest.mark.live
+
+SENDERS = 6
+EXAMPLE = "contrib/haproxy/master.cf.example"
+# Who is written to: hidden recipients after the bar.
+SINGLE = ("alice", "alice anna arthur", "bob", "erin")
+MIXED = ("alice bob", "alice|dora", "bob alice n1")
+_numbers = itertools.count(1)
+
+
+class Letter:
+    """A message to people at r.test; all but n1 have keys."""
+
+    def __init__(self, people: str) -> None:
+        shown, _, hidden = people.partition("|")
+        self.recipients = [f"{name}@r.test" for name in (*shown.split(), *hidden.split())]
+        self.mixed = people in MIXED
+        self.mark = b"X-Mark: pool-%d-\r\n" % next(_numbers)
+        to = ", ".join(f"{name}@r.test" for name in shown.split()).encode()
+        head = self.mark + b"From: sender@s.test\r\nTo: " + to + b"\r\nSubject: a letter\r\n"
+        self.raw = head + b"Message-ID: <%d@s.test>\r\n\r\n" % time.monotonic_ns() + CANARY + b"\r\n"
+        self.attempts = 0
+
+    def send(self, port: int) -> str:
+        """One attempt: the last reply, "" where the connection was lost."""
+        self.attempts += 1
+        with contextlib.suppress(OSError, EOFError), SMTPClient(port) as client:
+            return str(client.send("sender@s.test", self.recipients, self.raw)[-1])
+        return ""
+
+
+class Load:
+    """Clients side by side, each of which sends its letters again and again until they are accepted."""
+
+    def __init__(self, port: int, kinds: tuple[str, ...], each: int) -> None:
+        self.letters = [
+            [Letter(kind) for kind in itertools.islice(itertools.cycle(kinds), each)] for _ in range(SENDERS)
+        ]
+        self.accepted: list[Letter] = []
+        self.refused: list[str] = []
+        self._port = port
+        self._threads = [threading.Thread(target=self._run, args=(letters,)) for letters in self.letters]
+        for thread in self._threads:
+            thread.start()
+
+    def _run(self, letters: list[Letter]) -> None:
+        """As an MTA: what is deferred waits, and the others are sent meanwhile."""
+        waiting, until = list(letters), time.monotonic() + 120
+        while waiting and time.monotonic() < until:
+            for letter in list(waiting):
+                reply = letter.send(self._port)
+                if reply[:1] not in ("", "2", "4"):
+                    self.refused.append(reply)
+                if reply.startswith("250 "):
+                    waiting.remove(letter)
+                    self.accepted.append(letter)
+            time.sleep(0.02)
+
+    def wait_for(self, count: int) -> None:
+        """Until this many letters were accepted; raises TimeoutError."""
+        if not wait_until(lambda: len(self.accepted) >= count, 60):
+            raise TimeoutError(f"{len(self.accepted)} of {count} letters were accepted")
+
+    def finish(self) -> list[Letter]:
+        """All letters, once all were accepted."""
+        for thread in self._threads:
+            thread.join()
+        letters = [letter for own in self.letters for letter in own]
+        assert self.refused == []
+        assert len(self.accepted) == len(letters)
+        return letters
+
+
+class Site:
+    """The machines of one site; all end together."""
+
+    def __init__(self, folder: Path, resolver: str) -> None:
+        self.folder = folder
+        self.sink = Sink()
+        self._resolver = resolver
+        self._stack = ExitStack()
+        self._stack.callback(self.sink.close)
+        make_certificates(folder / "certificates")
+
+    def smilla(self, name: str, settings: Settings) -> Smilla:
+        """Starts a smilla on a port of its own."""
+        smilla = Smilla(self.folder / name, self._resolver, settings)
+        smilla.port = free_port()
+        return self._stack.enter_context(smilla)
+
+    def haproxy(self, name: str, ports: dict[str, int]) -> HAProxy:
+        """Starts a machine's HAProxy."""
+        return self._stack.enter_context(HAProxy(self.folder / name, ports, self.folder / "certificates"))
+
+    def postfix(self, *listeners: Listener, parameters: dict[str, str] | None = None) -> Postfix:
+        """A Postfix, not started yet."""
+        (self.folder / "postfix").mkdir()
+        return Postfix(self.folder / "postfix", self.sink.port, listeners, parameters)
+
+    def start(self, postfix: Postfix) -> None:
+        """Starts it."""
+        self._stack.enter_context(postfix)
+
+    def close(self) -> None:
+        """Ends all, the MTA first."""
+        self._stack.close()
+
+
+def kill(smilla: Smilla) -> None:
+    """The whole instance at once, as when its machine loses power."""
+    for pid in session_members(smilla.child.pid):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    smilla.stop()
+
+
+def delivered(site: Site, letter: Letter) -> Counter[str]:
+    """How many copies each recipient of a letter got, none of them readable but where there is no key."""
+    found = [mail for mail in site.sink.messages if letter.mark in mail.raw]
+    readable = {address for mail in found if CANARY in mail.raw for address in mail.rcpt_to}
+    assert readable <= {"n1@r.test"}
+    return Counter(address for mail in found for address in mail.rcpt_to)
+
+
+@pytest.fixture
+def site(folder: Path, lab: DNSLab, keys: Keys) -> Iterator[Site]:
+    place = Path(tempfile.mkdtemp(prefix="pool-", dir=folder))
+    place.chmod(0o755)
+    found = Site(place, lab.resolver)
+    try:
+        yield found
+    finally:
+        found.close()
+        shutil.rmtree(place)
+
+
+def test_the_example_has_no_fault(site: Site) -> None:
+    haproxy = HAProxy(site.folder / "check", {}, site.folder / "certificates").write()
+    assert haproxy.check() == ""
+    haproxy.config.write_text(haproxy.config.read_text().replace("option tcp-check", "option tcp-chekc"))
+    assert "tcp-chekc" in haproxy.check()
+
+
+@dataclass
+class OwnFirst:
+    """A Postfix with its own smilla, and a neighbour with a spare one."""
+
+    own: Smilla
+    spare: Smilla
+    haproxy: HAProxy
+    postfix: Postfix
+
+    @property
+    def port(self) -> int:
+        """Where clients send to."""
+        return self.postfix.listeners[0].port
+
+    @property
+    def plain(self) -> int:
+        """Where further copies go."""
+        return self.postfix.listeners[1].port
+
+    def wait_for_own(self, *, up: bool) -> None:
+        """Until HAProxy knows that the MTA's own smilla runs, or does not."""
+        self.haproxy.wait_for("smilla-own-first", "own", up=up)
+
+
+@pytest.fixture
+def own_first(site: Site) -> OwnFirst:
+    plain = Listener(options={"smtpd_authorized_xforward_hosts": f"{LOOPBACK}/32"})
+    own = site.smilla("own", {"policy": {"mixed": "reinject"}, "reinject": {"smtp": f"{LOOPBACK}:{plain.port}"}})
+    spare = site.smilla("spare", {"policy": {"mixed": "defer"}})
+    neighbour = site.haproxy("mx2", {"127.0.0.1:8896": spare.port})
+    haproxy = site.haproxy("mx1", {"127.0.0.1:8895": own.port, "192.0.2.2:8897": neighbour.bind})
+    haproxy.wait_for("smilla-own-first", "mx3", up=False)
+    postfix = site.postfix(Listener([f"unix:{haproxy.folder}/haproxy.sock"]), plain)
+    site.start(postfix)
+    return OwnFirst(own, spare, haproxy, postfix)
+
+
+def test_while_its_own_smilla_is_dead_a_spare_one_serves_and_nothing_is_lost_or_repeated(
+    site: Site, own_first: OwnFirst
+) -> None:
+    own, spare = own_first.own, own_first.spare
+    load = Load(own_first.port, SINGLE + MIXED, 28)
+    load.wait_for(20)
+    assert "encrypted rcpt=" not in spare.log
+    kill(own)
+    own_first.wait_for_own(up=False)
+    load.wait_for(len(load.accepted) + 30)
+    spare.wait_for_log("deferred rcpt=.* reason=mixed")
+    own.start()
+    letters = load.finish()
+    own_first.postfix.wait_until_empty(60)
+    assert max(letter.attempts for letter in letters) > 1
+    repeated = 0
+    for letter in letters:
+        found = delivered(site, letter)
+        assert set(found) == set(letter.recipients)
+        assert letter.mixed or set(found.values()) == {1}
+        repeated += found.total() - len(letter.recipients)
+    assert repeated <= own.log.count(" copy-unknown ")
+
+
+def test_a_retry_at_a_spare_smilla_repeats_no_copy_that_was_accepted(site: Site, own_first: OwnFirst) -> None:
+    own, letter = own_first.own, Letter("alice bob|dora")
+
+    def reinject_to(port: int) -> None:
+        own.write_config({**own.settings, "reinject": {"smtp": f"{LOOPBACK}:{port}"}})
+
+    reinject_to(site.sink.port)
+    own.reload()
+    site.sink.answer = lambda line: b"451 4.3.0 not now" if b"<dora@r.test>" in line else None
+    assert letter.send(own_first.port).startswith("451 4.3.0 Not all copies")
+    assert delivered(site, letter) == {"bob@r.test": 1}
+    kill(own)
+    own_first.wait_for_own(up=False)
+    assert letter.send(own_first.port).startswith("451 4.3.0 The recipients need 3 different forms")
+    own_first.spare.wait_for_log("deferred rcpt=bob@r.test .*reason=mixed")
+    site.sink.answer = lambda line: None
+    reinject_to(own_first.plain)
+    own.start()
+    own_first.wait_for_own(up=True)
+    assert letter.send(own_first.port).startswith("250 ")
+    own_first.postfix.wait_until_empty()
+    assert delivered(site, letter) == Counter(letter.recipients)
+
+
+def test_a_pool_that_loses_a_smilla_under_load_loses_and_repeats_nothing(site: Site) -> None:
+    """Which of the two serves an attempt is left to HAProxy: neither knows, nor need know, of the other."""
+    smillas = [site.smilla(f"smilla-{name}", {"policy": {"mixed": "defer"}}) for name in ("crypt1", "crypt2")]
+    entries = [site.haproxy(f"crypt{n}", {"127.0.0.1:8896": smilla.port}).bind for n, smilla in enumerate(smillas, 1)]
+    haproxy = site.haproxy("mx1", {"192.0.2.11:8897": entries[0], "192.0.2.12:8897": entries[1]})
+    options = example_options(EXAMPLE, "10024")
+    del options["smtpd_milters"]
+    filtered = Listener([f"unix:{haproxy.folder}/pool.sock"], options)
+    front = Listener(options={"content_filter": f"smilla:[{LOOPBACK}]:{filtered.port}"})
+    postfix = site.postfix(front, filtered, parameters={"smilla_destination_recipient_limit": "1"})
+    postfix.transports = {"smilla": example_options(EXAMPLE, "smilla", "unix")}
+    site.start(postfix)
+    load = Load(front.port, SINGLE + MIXED, 21)
+    for smilla in smillas:
+        smilla.wait_for_log("encrypted rcpt=")
+    kill(smillas[0])
+    letters = load.finish()
+    postfix.wait_until_empty(120)
+    for letter in letters:
+        assert letter.attempts == 1
+        assert delivered(site, letter) == Counter(letter.recipients)
+    assert re.search(r"postfix/\w*smtp\[\d+\]: .* status=deferred .* 451 4", postfix.log)
+    assert f"[{LOOPBACK}]:{filtered.port}, conn_use=" not in postfix.log  # a session that lost its smilla is not kept
+    assert not any(" reason=mixed" in smilla.log for smilla in smillas)
