@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 import logging
 import logging.handlers
+import os
 import re
 import sys
 import time
 import traceback
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,11 +23,9 @@ from typing import Any
 from smilla.errors import SmillaError
 from smilla.model import Action, Decision, Outcome, Reason
 
-_logger = logging.getLogger("smilla")
 _BARE = re.compile(r"""[!#-&(-<>-\[\]-~]+""")  # no white space, quote, backslash or equals sign
-# A line names its event; the source line, thread and process of the caller would cost more than all the rest of it.
-logging._srcfile = None
-logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+_DEBUG, _INFO, _WARNING, _ERROR = logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR
+_LEVELS = {"debug": _DEBUG, "info": _INFO, "warning": _WARNING, "error": _ERROR}
 _EVENTS = {
     Action.ENCRYPT: "encrypted",
     Action.UNCHANGED: "unchanged",
@@ -37,37 +37,48 @@ _EVENTS = {
 }
 
 
+class _Output:
+    """Where lines go, and in which form.  Python's logging would cost more than all else that a message needs; it is
+    used for what it does well, the syslog protocol."""
+
+    def __init__(self, level: int, as_json: bool, syslog: logging.handlers.SysLogHandler | None) -> None:
+        self.level = level
+        self._as_json = as_json
+        self._syslog = syslog
+
+    def write(self, level: int, event: str, queue_id: str, fields: dict[str, Any]) -> None:
+        """One line, by one write, so that those of several workers do not mix.  A log that cannot be written is no
+        reason to hold up mail."""
+        line = _json_line(level, event, queue_id, fields) if self._as_json else _text_line(event, queue_id, fields)
+        if self._syslog is not None:
+            self._syslog.handle(logging.LogRecord("smilla", level, "", 0, line, None, None))
+            return
+        with suppress(OSError):
+            os.write(2, line.encode("ascii", "backslashreplace") + b"\n")
+
+
+_output: _Output | None = _Output(_INFO, as_json=False, syslog=None)
+
+
 def configure(level: str, log_format: str, target: str) -> None:
     """Sets up the log for this process ([log] in smilla.toml(5)); called again at a reload."""
-    handler: logging.Handler
+    global _output  # noqa: PLW0603 - the one place that all events go through
+    syslog = None
     if target == "syslog":
-        handler = logging.handlers.SysLogHandler("/dev/log", logging.handlers.SysLogHandler.LOG_MAIL)
-        handler.ident = "smilla: "
-    else:
-        handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_JSONFormatter() if log_format == "json" else _TextFormatter())
-    _logger.handlers[:] = [handler]
-    _logger.propagate = False
-    _logger.setLevel(level.upper())
+        syslog = logging.handlers.SysLogHandler("/dev/log", logging.handlers.SysLogHandler.LOG_MAIL)
+        syslog.ident = "smilla: "
+    _output = _Output(_LEVELS[level], log_format == "json", syslog)
 
 
-class _TextFormatter(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        fields: dict[str, Any] = getattr(record, "fields", {})
-        head = f"{getattr(record, 'queue_id', '') or '-'} {record.getMessage()}"
-        return " ".join([head, *(f"{key}={_quoted(str(value))}" for key, value in fields.items() if value != "")])
+def _text_line(event: str, queue_id: str, fields: dict[str, Any]) -> str:
+    told = [f"{key}={_quoted(str(value))}" for key, value in fields.items() if value != ""]
+    return " ".join([queue_id or "-", event, *told])
 
 
-class _JSONFormatter(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        line = {
-            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created)),
-            "level": record.levelname.lower(),
-            "queue_id": getattr(record, "queue_id", ""),
-            "event": record.getMessage(),
-            **getattr(record, "fields", {}),
-        }
-        return json.dumps(line)
+def _json_line(level: int, event: str, queue_id: str, fields: dict[str, Any]) -> str:
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    name = next(name for name, number in _LEVELS.items() if number == level)
+    return json.dumps({"time": now, "level": name, "queue_id": queue_id, "event": event, **fields})
 
 
 def _quoted(value: str) -> str:
@@ -77,9 +88,9 @@ def _quoted(value: str) -> str:
     return json.dumps(value)
 
 
-def _event(event_level: int, event: str, queue_id: str = "", **fields: Any) -> None:
-    if _logger.isEnabledFor(event_level):
-        _logger.log(event_level, event, extra={"queue_id": queue_id, "fields": fields})
+def _event(level: int, event: str, queue_id: str = "", **fields: Any) -> None:
+    if _output is not None and level >= _output.level:
+        _output.write(level, event, queue_id, fields)
 
 
 def recipient_decided(
@@ -91,7 +102,7 @@ def recipient_decided(
     empty for who stays with the MTA's message, else reinject, bounce or rcpt.
     """
     lookup, key, (action, reason) = decision.lookup, decision.key, became
-    level = logging.WARNING if action in (Action.DEFER, Action.REFUSE, Action.HOLD) else logging.INFO
+    level = _WARNING if action in (Action.DEFER, Action.REFUSE, Action.HOLD) else _INFO
     _event(
         level,
         _EVENTS[action],
@@ -112,7 +123,7 @@ def undecided(queue_id: str, recipients: Iterable[str], *, observed: bool, reaso
     back, or another worker has the same one."""
     observe = {"observe": "true"} if observed else {}
     for recipient in recipients:
-        _event(logging.WARNING, "deferred", queue_id, rcpt=recipient, reason=reason, **observe)
+        _event(_WARNING, "deferred", queue_id, rcpt=recipient, reason=reason, **observe)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +141,7 @@ class Facts:
 def message_done(queue_id: str, outcome: Outcome, facts: Facts) -> None:
     """The message as a whole: how it was handed back and how long that took."""
     _event(
-        logging.INFO,
+        _INFO,
         "message",
         queue_id,
         **{"from": facts.sender or "<>"},
@@ -148,43 +159,43 @@ def message_done(queue_id: str, outcome: Outcome, facts: Facts) -> None:
 
 def lookup_trouble(queue_id: str, recipient: str, where: str, detail: str) -> None:
     """A source was bogus or unreachable, or had keys that may not be used."""
-    _event(logging.WARNING, "lookup", queue_id, rcpt=recipient, where=where, detail=detail)
+    _event(_WARNING, "lookup", queue_id, rcpt=recipient, where=where, detail=detail)
 
 
 def copy_accepted(queue_id: str, rcpts: int, listener_reply: str) -> None:
     """The listener accepted a further copy."""
-    _event(logging.DEBUG, "copy-accepted", queue_id, rcpts=rcpts, reply=listener_reply)
+    _event(_DEBUG, "copy-accepted", queue_id, rcpts=rcpts, reply=listener_reply)
 
 
 def copy_failed(queue_id: str, recipient: str, detail: str) -> None:
     """The listener did not take a copy for this recipient; the message is deferred, and what is owed is remembered."""
-    _event(logging.ERROR, "copy-failed", queue_id, rcpt=recipient, detail=detail)
+    _event(_ERROR, "copy-failed", queue_id, rcpt=recipient, detail=detail)
 
 
 def copy_unknown(queue_id: str, recipient: str) -> None:
     """An earlier attempt ended between the final dot and the reply, so that nobody knows whether the MTA has this copy:
     it is sent again, and may come twice."""
-    _event(logging.WARNING, "copy-unknown", queue_id, rcpt=recipient)
+    _event(_WARNING, "copy-unknown", queue_id, rcpt=recipient)
 
 
 def too_many(queue_id: str, recipient: str) -> None:
     """A recipient past [reinject] max_copies, who was sent into another transaction by 452 at RCPT."""
-    _event(logging.INFO, "deferred", queue_id, rcpt=recipient, reason="too_many", rule="max_copies", via="rcpt")
+    _event(_INFO, "deferred", queue_id, rcpt=recipient, reason="too_many", rule="max_copies", via="rcpt")
 
 
 def own_copy(queue_id: str) -> None:
     """A copy of ours came back to the filter: the listener of [reinject] has this milter."""
-    _event(logging.ERROR, "own-copy", queue_id, hint="set smtpd_milters= (empty) on the listener of [reinject] smtp")
+    _event(_ERROR, "own-copy", queue_id, hint="set smtpd_milters= (empty) on the listener of [reinject] smtp")
 
 
 def reader_missing(queue_id: str, reader: str, detail: str) -> None:
     """A further reader (also_to) has no usable key of the form that is sent, and cannot read this copy."""
-    _event(logging.WARNING, "reader-missing", queue_id, reader=reader, detail=detail)
+    _event(_WARNING, "reader-missing", queue_id, reader=reader, detail=detail)
 
 
 def journal_failed(detail: str, queue_id: str = "") -> None:
     """The journal cannot be used: whom a copy is owed, and who has one, cannot be told."""
-    _event(logging.ERROR, "journal-failed", queue_id, detail=detail)
+    _event(_ERROR, "journal-failed", queue_id, detail=detail)
 
 
 def internal_error(queue_id: str, where: str) -> None:
@@ -194,55 +205,55 @@ def internal_error(queue_id: str, where: str) -> None:
     quoted = str(error) if isinstance(error, (SmillaError, OSError)) else ""
     frames = [f"{Path(f.filename).name}:{f.lineno}:{f.name}" for f in traceback.extract_tb(trace)]
     name = kind.__name__ if kind else ""
-    _event(logging.ERROR, "internal-error", queue_id, where=where, error=name, detail=quoted, at=" ".join(frames))
+    _event(_ERROR, "internal-error", queue_id, where=where, error=name, detail=quoted, at=" ".join(frames))
 
 
 def started(socket: str, workers: int, version: str) -> None:
     """The socket is open and the workers run."""
-    _event(logging.INFO, "started", socket=socket, workers=workers, version=version)
+    _event(_INFO, "started", socket=socket, workers=workers, version=version)
 
 
 def stopping(signal_name: str) -> None:
     """A signal asked smilla to stop; messages in flight may finish."""
-    _event(logging.INFO, "stopping", signal=signal_name)
+    _event(_INFO, "stopping", signal=signal_name)
 
 
 def stopped(in_flight: int) -> None:
     """All workers are gone; ``in_flight`` messages were cut off (the MTA keeps them)."""
-    _event(logging.INFO, "stopped", in_flight=in_flight)
+    _event(_INFO, "stopped", in_flight=in_flight)
 
 
 def reloaded() -> None:
     """The new configuration is in force for messages that begin from now on."""
-    _event(logging.INFO, "reloaded")
+    _event(_INFO, "reloaded")
 
 
 def reload_failed(fault: str) -> None:
     """The new configuration has a fault; the old one stays in force."""
-    _event(logging.ERROR, "reload-failed", fault=fault)
+    _event(_ERROR, "reload-failed", fault=fault)
 
 
 def restart_needed(option: str) -> None:
     """An option was changed that a reload cannot change."""
-    _event(logging.WARNING, "restart-needed", option=option)
+    _event(_WARNING, "restart-needed", option=option)
 
 
 def worker_died(pid: int, status: str, wait_s: float) -> None:
     """A worker ended by itself and is replaced after ``wait_s`` seconds."""
-    _event(logging.ERROR, "worker-died", pid=pid, status=status, wait_s=wait_s)
+    _event(_ERROR, "worker-died", pid=pid, status=status, wait_s=wait_s)
 
 
 def runs_as_root() -> None:
     """smilla keeps root's rights because [milter] user is empty."""
-    _event(logging.WARNING, "runs-as-root", hint="set [milter] user")
+    _event(_WARNING, "runs-as-root", hint="set [milter] user")
 
 
 def resolver_not_validating(nameserver: str, probe: str, detail: str) -> None:
     """The probe got an answer without AD: nothing that this resolver says is believed."""
-    _event(logging.ERROR, "resolver-not-validating", nameserver=nameserver, probe=probe, detail=detail)
+    _event(_ERROR, "resolver-not-validating", nameserver=nameserver, probe=probe, detail=detail)
 
 
 def silence() -> None:
     """No log at all: a command tells on stdout and stderr what there is to tell."""
-    _logger.handlers[:] = [logging.NullHandler()]
-    _logger.propagate = False
+    global _output  # noqa: PLW0603
+    _output = None

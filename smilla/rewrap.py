@@ -96,16 +96,30 @@ def combined(rewrite: Rewrite, removed: tuple[int, ...], added: tuple[tuple[str,
     return Rewrite(gone, (*added, *rewrite.added), rewrite.body)
 
 
-def numbered(headers: Sequence[Header], removed: Iterable[int]) -> Iterator[tuple[str, int]]:
-    """Each removed field as libmilter names it: its name and its number among the fields of that name, from 1;
-    the last first."""
+def edits(headers: Sequence[Header], rewrite: Rewrite) -> Iterator[tuple[str, int, str]]:
+    """The header edits as libmilter names them: a field's name, its number among the fields of that name, from 1, and
+    its new value, "" where it goes; number 0 where it comes.
+
+    A field that goes and comes is changed where it stands, which is one edit less.  The others are deleted from the
+    last to the first, since Postfix renumbers them at once and Sendmail does not.
+    """
     counts: dict[str, int] = {}
-    gone, found = frozenset(removed), []
+    gone = frozenset(rewrite.removed)
+    deleted: list[tuple[str, int]] = []
     for position, header in enumerate(headers):
         counts[header.name] = counts.get(header.name, 0) + 1
         if position in gone:
-            found.append((header.raw_name.decode("ascii"), counts[header.name]))
-    return reversed(found)
+            deleted.append((header.raw_name.decode("ascii"), counts[header.name]))
+    come = []
+    for name, value in rewrite.added:
+        places = [place for place in deleted if place[0].lower() == name.lower()]
+        if places:
+            deleted.remove(places[0])
+            yield name, places[0][1], value
+        else:
+            come.append((name, 0, value))
+    yield from ((name, number, "") for name, number in reversed(deleted))
+    yield from come
 
 
 def _blind(message: Message) -> tuple[int, ...]:
