@@ -79,16 +79,16 @@ def stays(groups: Sequence[Group]) -> int:
 def removable(removed: Iterable[Recipient], recipients: Sequence[Recipient]) -> bool:
     """Is it certain that the MTA finds every one of these recipients, as they were given, and nobody else with them?
 
-    Not with a source route, without brackets (sendmail(1)), with a final dot, or beside another spelling of the same
-    mailbox, which the MTA may have merged.
+    Not with a source route or blanks, without brackets (sendmail(1)), with a final dot, or beside another spelling of
+    the same mailbox, which the MTA may have merged.
     """
     return all(_is_plain(recipient) and not _has_double(recipient, recipients) for recipient in removed)
 
 
 def _is_plain(recipient: Recipient) -> bool:
-    raw = recipient.raw
-    bracketed = raw.startswith("<") and raw.endswith(">") and not raw.startswith("<@")
-    return bracketed and recipient.address is not None and not raw.endswith(".>")
+    raw, bare = recipient.raw, recipient.raw[1:-1]
+    bracketed = raw.startswith("<") and raw.endswith(">") and not bare.startswith("@") and bare == bare.strip()
+    return bracketed and recipient.address is not None and not bare.endswith(".")
 
 
 def _has_double(recipient: Recipient, recipients: Sequence[Recipient]) -> bool:

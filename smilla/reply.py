@@ -66,6 +66,7 @@ _TEXTS = {
     "not_yet_valid": "the published key is not valid yet",
     "other_address": "the published key is for another address",
     "routed_address": "the address routes mail on, so nobody can tell whose key to use; write the recipient's own one",
+    "unclear_address": "the address is not written as RFC 5321 says, and the mail server may read it as another one",
     "too_many_fields": "the message has too many Content fields",
     "field_too_long": "the message has a Content field that is too long",
     "wished": "the sender asked for encryption, which is not possible",

@@ -171,7 +171,7 @@ class Connection:
 
 def _address(raw: str) -> str:
     """Without brackets and source route (RFC 5321 appendix C).  Raises ReinjectError where it could end a command."""
-    bare = raw.strip().removeprefix("<").removesuffix(">")
+    bare = raw.strip().removeprefix("<").removesuffix(">").strip(" ")
     if bare.startswith("@"):
         bare = bare.partition(":")[2]
     if re.search(r"[\x00-\x1f\x7f]", bare) or (_CONTROL.search(bare) and not bare.startswith('"')):

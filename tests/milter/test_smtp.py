@@ -198,3 +198,8 @@ def test_what_the_listener_lacks_is_told(sink: Sink) -> None:
     found = problems(f"127.0.0.1:{sink.port}", 5)
     assert [severity for severity, _ in found] == ["warning"] * 3
     assert problems(f"127.0.0.1:{free_port()}", 5)[0][0] == "error"
+
+
+def test_blanks_within_the_brackets_are_no_part_of_an_address(sink: Sink) -> None:
+    send(sink, submission(Recipient("< bob@r.test >", None)))
+    assert sink.messages[0].rcpt_to == ("bob@r.test",)
