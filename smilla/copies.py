@@ -115,5 +115,10 @@ def mailbox(recipient: Recipient) -> str:
     return f"{address.local_part}@{address.domain}" if address else recipient.raw
 
 
+def notice(recipient: Recipient) -> str:
+    """The journal's name for the notification about a recipient; no mailbox has a NUL in it."""
+    return f"\0{mailbox(recipient)}"
+
+
 def _is_visible(recipient: Recipient, visible: frozenset[str]) -> bool:
     return recipient.address is not None and recipient.address.folded in visible

@@ -88,7 +88,8 @@ class Fingerprint:
 
 
 class JournalEntry(Protocol):
-    """What the journal knows of one message; nobody else has it open.  A recipient is named by their mailbox.
+    """What the journal knows of one message; nobody else has it open.  A recipient is named by their mailbox, the
+    notification about one who is bounced by copies.notice.
 
     ``accepted``: their copy was accepted by the MTA, by ``is_accepted``.  Every method that changes something returns
     only once that is on the disk, and raises JournalError where it cannot.

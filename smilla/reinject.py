@@ -31,7 +31,7 @@ from functools import lru_cache
 from typing import Self
 
 from smilla import dsn, log
-from smilla.copies import mailbox
+from smilla.copies import mailbox, notice
 from smilla.errors import JournalBusy, JournalError, ReinjectError
 from smilla.model import Action, Copy, Decision, Message, Recipient
 from smilla.ports import Fingerprint, JournalEntry, MailerConnection, Ports, Submission
@@ -86,6 +86,24 @@ def own_token(message: Message) -> str:
     return next((match[1].decode("ascii") for match in found if match), "")
 
 
+@dataclass(frozen=True, slots=True)
+class _Parcel:
+    """One message for the listener; ``dues`` names, for each of its recipients, who have got what is owed once it is
+    accepted, and ``name`` is what the journal calls that."""
+
+    submission: Submission
+    dues: _Dues
+    name: Callable[[Recipient], str]
+
+    def due(self, recipients: Iterable[Recipient]) -> list[Recipient]:
+        """Whom these recipients of the submission stand for."""
+        return [served for recipient in recipients for served in self.dues[recipient]]
+
+    def names(self, recipients: Iterable[Recipient]) -> set[str]:
+        """The same, as the journal names what they are owed."""
+        return {self.name(recipient) for recipient in self.due(recipients)}
+
+
 class Attempt:
     """One attempt at a message, as a context: while it is open nobody else handles the same message.
 
@@ -120,52 +138,47 @@ class Attempt:
             raise JournalError("there is no journal: [policy] mixed is not reinject")
         if self.entry is None:
             self.entry = self._stack.enter_context(self._ports.journal.open(fingerprint(self._session)))
-            if any(self.entry.is_accepted(mailbox(recipient)) for copy in further for recipient in copy.recipients):
+            everybody = self._session.envelope.recipients
+            if any(self.entry.is_accepted(name(recipient)) for recipient in everybody for name in (mailbox, notice)):
                 raise JournalBusy("another worker has just handled the same message")
-        waiting: list[tuple[Submission, _Dues]]
-        waiting = [(self._submission(copy), _dues(copy.recipients)) for copy in further]
+        waiting = [_Parcel(self._submission(copy), _dues(copy.recipients), mailbox) for copy in further]
         if bounced:
             note = self._notification(bounced)
-            waiting.append((note, {note.recipients[0]: tuple(decision.recipient for decision in bounced)}))
+            about = {note.recipients[0]: tuple(decision.recipient for decision in bounced)}
+            waiting.append(_Parcel(note, about, notice))
         try:
             with self._ports.mailer.connect() as connection:
-                self._owe(self.entry, [r for _, dues in waiting for recipients in dues.values() for r in recipients])
+                self._owe(self.entry, waiting)
                 while waiting:
-                    self._send(self.entry, connection, *waiting[0])
+                    self._send(self.entry, connection, waiting[0])
                     del waiting[0]
                     self._alive()
         except ReinjectError as error:
-            left = (r for _, dues in waiting for recipients in dues.values() for r in recipients)
+            left = (recipient for parcel in waiting for recipient in parcel.due(parcel.dues))
             self._refusals += [Refusal(recipient, str(error)) for recipient in left]
         for refusal in self._refusals:
             log.copy_failed(self._session.queue_id, refusal.recipient.shown, refusal.detail)
         return tuple(self._refusals)
 
-    def _owe(self, entry: JournalEntry, recipients: Sequence[Recipient]) -> None:
-        for recipient in recipients:
-            if entry.is_unknown(mailbox(recipient)):
-                log.copy_unknown(self._session.queue_id, recipient.shown)
-        entry.owe({mailbox(recipient) for recipient in recipients}, self._token, self._session.queue_id)
+    def _owe(self, entry: JournalEntry, parcels: Sequence[_Parcel]) -> None:
+        for parcel in parcels:
+            for recipient in parcel.due(parcel.dues):
+                if entry.is_unknown(parcel.name(recipient)):
+                    log.copy_unknown(self._session.queue_id, recipient.shown)
+        owed = {name for parcel in parcels for name in parcel.names(parcel.dues)}
+        entry.owe(owed, self._token, self._session.queue_id)
 
-    def _send(self, entry: JournalEntry, connection: MailerConnection, submission: Submission, dues: _Dues) -> None:
-        """One message; ``dues`` names, for each of its recipients, who have got what is owed once it is accepted."""
-
-        def due(recipients: Iterable[Recipient]) -> list[Recipient]:
-            return [served for recipient in recipients for served in dues[recipient]]
-
-        def names(recipients: Iterable[Recipient]) -> set[str]:
-            return {mailbox(recipient) for recipient in due(recipients)}
-
-        handover = connection.send(submission, lambda accepted: entry.committing(names(accepted)))
+    def _send(self, entry: JournalEntry, connection: MailerConnection, parcel: _Parcel) -> None:
+        handover = connection.send(parcel.submission, lambda accepted: entry.committing(parcel.names(accepted)))
         refused = dict(handover.refused)
         if handover.unknown:
-            lost = due(recipient for recipient in submission.recipients if recipient not in refused)
+            lost = parcel.due(recipient for recipient in parcel.dues if recipient not in refused)
             self._refusals += [Refusal(r, "the connection ended before the final reply") for r in lost]
         else:
-            entry.settle(names(handover.accepted), names(refused))
-        self._refusals += [Refusal(r, detail) for recipient, detail in refused.items() for r in dues[recipient]]
+            entry.settle(parcel.names(handover.accepted), parcel.names(refused))
+        self._refusals += [Refusal(r, detail) for recipient, detail in refused.items() for r in parcel.dues[recipient]]
         if handover.accepted:
-            log.copy_accepted(self._session.queue_id, len(due(handover.accepted)), handover.reply)
+            log.copy_accepted(self._session.queue_id, len(parcel.due(handover.accepted)), handover.reply)
 
     def _submission(self, copy: Copy) -> Submission:
         envelope = self._session.envelope

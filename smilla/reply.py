@@ -117,8 +117,9 @@ def for_recipient(decision: Decision) -> Reply | None:
 
 
 def for_refusals(details: list[str], owed: int) -> Reply:
-    """The reply where copies were not taken: what the listener said for each recipient, of ``owed`` in all.  Too large
-    for every one of them: that will not change.  Where somebody has got a copy, the client is never told 5yz."""
+    """The reply where copies were not taken: what the listener said for each recipient, of ``owed`` in all, those
+    served at earlier attempts among them.  Too large for every one of them: that will not change.  Where somebody has
+    got a copy, the client is never told 5yz."""
     too_large = len(details) >= owed and all(detail.startswith("552") for detail in details)
     return TOO_LARGE if too_large else HANDOVER
 

@@ -112,8 +112,10 @@ class SQLiteJournal:
             with told(self._spool):
                 self._expire(identity)
                 rows = database.read("SELECT recipient, state FROM copies WHERE message = ?", lambda _: (identity,))
+                tokens = database.read("SELECT token FROM messages WHERE id = ?", lambda _: (identity,))
             entry = SQLiteJournalEntry(self._spool, database, self._clock, key, identity, quick, fingerprint.identified)
             entry.states.update(rows)
+            entry.token = tokens[0][0] or "" if tokens else ""
             try:
                 yield entry
             finally:
@@ -159,7 +161,8 @@ class SQLiteJournal:
 
 @dataclass(slots=True)
 class SQLiteJournalEntry:
-    """One message's entry; ``states`` is what is on the disk, by the digest of the mailbox."""
+    """One message's entry; ``states`` is what is on the disk, by the digest of the mailbox, ``token`` that of the last
+    attempt, until there is one of ours."""
 
     _spool: Path
     _database: Database
@@ -168,7 +171,8 @@ class SQLiteJournalEntry:
     _identity: bytes
     _quick: bytes
     _identified: bool
-    _token: str = ""
+    token: str = ""
+    has_begun: bool = False
     states: dict[bytes, str] = field(default_factory=dict)
     is_open: bool = True
 
@@ -201,12 +205,12 @@ class SQLiteJournalEntry:
         with told(self._spool):
             self._database.change(work)
         self.states.update(states)
-        self._token = _text(token)
+        self.token, self.has_begun = _text(token), True
 
     def committing(self, mailboxes: Iterable[str]) -> None:
         """Writes that the final dot of a copy for these is sent next."""
         self._check_open()
-        if not self._token:
+        if not self.has_begun:
             raise JournalError(f"{self._spool}: nothing is owed yet for this message")
         self._set({self._name(mailbox): _COMMITTING for mailbox in mailboxes}, last=False)
 
@@ -221,7 +225,7 @@ class SQLiteJournalEntry:
 
         After closing it does so only while no other attempt has begun, which then finishes itself.
         """
-        now, token = self._clock(), None if self.is_open else self._token
+        now, token = self._clock(), None if self.is_open else self.token
 
         def work(cursor: sqlite3.Cursor) -> None:
             mine = "id = ? AND (? IS NULL OR token = ?)"
@@ -235,7 +239,7 @@ class SQLiteJournalEntry:
             self._database.change(work, last=True)
         if not self._identified:
             self.states.clear()
-        self._token = ""
+        self.token, self.has_begun = "", False
 
     def _set(self, states: dict[bytes, str], last: bool) -> None:
         rows = [(self._identity, name, state, self._clock()) for name, state in states.items()]
