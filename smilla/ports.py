@@ -158,10 +158,16 @@ class Handover:
 class MailerConnection(Protocol):
     """A connection to the listener."""
 
-    def send(self, submission: Submission, before_dot: Callable[[Sequence[Recipient]], None]) -> Handover:
+    def send(
+        self,
+        submission: Submission,
+        before_dot: Callable[[Sequence[Recipient]], None],
+        waiting: Callable[[], object] = lambda: None,
+    ) -> Handover:
         """Hands one message over; calls ``before_dot`` with the recipients that RCPT accepted when all but the final
-        dot is sent.  Where ``octets`` or ``before_dot`` raise, the connection is cut, so that nothing is accepted, and
-        the exception goes on.  Raises ReinjectError where it fails before the final dot."""
+        dot is sent, and ``waiting``, which must not raise, now and then until that is answered.  Where ``octets`` or
+        ``before_dot`` raise, the connection is cut, so that nothing is accepted, and the exception goes on.  Raises
+        ReinjectError where it fails before the final dot."""
 
 
 class Mailer(Protocol):

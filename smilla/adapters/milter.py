@@ -11,6 +11,7 @@ import re
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
@@ -210,13 +211,13 @@ class Connection(Milter.Base):
         ports = replace(ports, journal=None, mailer=None) if config.observe else ports
         refusals: tuple[reinject.Refusal, ...] = ()
         try:
-            with reinject.Attempt(session, ports, self.progress) as attempt:
+            with reinject.Attempt(session, ports, self._alive) as attempt:
                 outcome = pipeline.process(session, ports, config, attempt.entry)
                 live = reply.for_outcome(outcome, config.policy.mixed, observe=False)
                 answer = reply.Reply(reply.Verb.ACCEPT) if config.observe else live
                 self._edit(answer, session.message.headers)
                 if answer.further or answer.bounced:
-                    refusals = attempt.deliver(answer.further, answer.bounced)
+                    refusals = attempt.deliver(answer.further, answer.bounced, reply.why)
         except JournalError as error:
             return self._without_journal(session, error)
         except BaseException:
@@ -242,6 +243,11 @@ class Connection(Milter.Base):
             log.journal_failed(str(error), session.queue_id)
         report.undecided(session, observed=self._runtime.config.observe, reason="busy" if is_busy else "journal")
         return int(Milter.TEMPFAIL)
+
+    def _alive(self) -> None:
+        """The MTA goes on waiting.  Where it is gone, what is under way is finished and remembered all the same."""
+        with suppress(milter.error):
+            self.progress()
 
     def _edit(self, answer: reply.Reply, headers: tuple[Header, ...]) -> None:
         """What becomes of the MTA's message."""

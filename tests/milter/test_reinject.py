@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -146,3 +147,40 @@ def test_sendmail_1_is_never_refused_at_rcpt(lab: Callable[..., Lab]) -> None:
         client.mail("sender@s.test")
         answers = [client.rcpt(recipient.strip("<>")) for recipient in (ALICE, BOB, ERIN, ZOE)]
         assert [answer.verdict for answer in answers] == ["continue"] * 4
+
+
+def test_a_notification_tells_why_and_nothing_of_the_configuration(lab: Callable[..., Lab], keys: Keys) -> None:
+    sources = {"sources": ["directory", "smimea"], "directory": str(keys.directory)}
+    here = lab(policy={"one_fails": "bounce"}, keys=sources)
+    assert here.send(NAMED, [ALICE, ZOE]).verdict == "accept"
+    (notification,) = here.sink.messages
+    assert b"<zoe@r.test>" not in notification.raw
+    assert b"zoe@r.test: the name servers that would know of a published key do not answer" in notification.raw
+    assert b"127.0.0.1" not in notification.raw, "where the resolver is"
+
+
+def test_the_same_message_in_two_transactions_at_once_is_no_reason_to_send_either_later(
+    lab: Callable[..., Lab],
+) -> None:
+    here = lab()
+    held, go = threading.Event(), threading.Event()
+
+    def answer(line: bytes) -> bytes | None:
+        if line == b"." and not held.is_set():
+            held.set()
+            go.wait(20)
+        return None
+
+    here.sink.answer = answer
+    answers: list[str] = []
+    first = threading.Thread(target=lambda: answers.append(here.send(NAMED, [ALICE, BOB]).verdict))
+    first.start()
+    assert held.wait(20)
+    second = threading.Thread(target=lambda: answers.append(here.send(NAMED, [ALICE, ERIN]).verdict))
+    second.start()
+    second.join(0.5)
+    go.set()
+    first.join()
+    second.join()
+    assert answers == ["accept", "accept"]
+    assert here.copies == Counter(["bob@r.test", "erin@r.test"])
