@@ -117,9 +117,11 @@ def process(session: Session, ports: Ports, config: Config, entry: JournalEntry 
 
 
 def _is_own(session: Session, ports: Ports, config: Config) -> bool:
-    """A copy comes back from this machine or a near one; who has got a copy knows its token, but is neither."""
+    """A copy comes back from this machine or a near one, to those whom it is for; who has got a copy knows its token,
+    but is not near, and where they are, it serves for nobody else."""
     token = reinject.own_token(session.message) if policy.is_ours(session.client, config) else ""
-    return bool(token) and ports.journal is not None and ports.journal.is_own(token)
+    mailboxes = {copies.mailbox(recipient) for recipient in session.envelope.recipients}
+    return bool(token) and ports.journal is not None and ports.journal.is_own(token, mailboxes)
 
 
 def _done_before(decisions: tuple[Decision, ...], entry: JournalEntry) -> tuple[Decision, ...]:

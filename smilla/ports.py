@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -127,8 +127,9 @@ class Journal(Protocol):
         """The entry, made where there is none, for this process alone until closed.  An entry in which nothing is owed
         or accepted leaves nothing behind.  Raises JournalBusy where somebody else has it open, JournalError."""
 
-    def is_own(self, token: str) -> bool:
-        """Is this the token of a copy that is on its way now?"""
+    def is_own(self, token: str, mailboxes: Collection[str]) -> bool:
+        """Is this the token of a copy that is on its way now, and are these all among those to whom copies of that
+        message are owed?"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -89,12 +89,18 @@ class SQLiteJournal:
             query = "SELECT 1 FROM messages WHERE quick = ? LIMIT 1"
             return bool(self._database.read(query, lambda key: (_digest(key, b"quick", fingerprint.quick),)))
 
-    def is_own(self, token: str) -> bool:
-        """Has an unfinished message, tried within the last hour, this token?  Raises JournalError."""
-        since = self._clock() - _OWN_S
-        query = "SELECT 1 FROM messages WHERE token = ? AND finished_at IS NULL AND tried_at > ?"
+    def is_own(self, token: str, mailboxes: Collection[str]) -> bool:
+        """Has an unfinished message, tried within the last hour, this token and all these recipients?  Raises
+        JournalError."""
+        since, database = self._clock() - _OWN_S, self._database
+        query = (
+            "SELECT m.id, c.recipient FROM messages m JOIN copies c ON c.message = m.id"
+            " WHERE m.token = ? AND m.finished_at IS NULL AND m.tried_at > ?"
+        )
         with told(self._spool):
-            return bool(token) and bool(self._database.read(query, lambda _: (_text(token), since)))
+            rows = database.read(query, lambda _: (_text(token), since)) if token else []
+        owed = {recipient for _, recipient in rows}
+        return bool(rows) and all(_recipient(database.key, rows[0][0], mailbox) in owed for mailbox in mailboxes)
 
     @contextmanager
     def open(self, fingerprint: Fingerprint) -> Iterator[SQLiteJournalEntry]:
@@ -248,8 +254,7 @@ class SQLiteJournalEntry:
         self.states.update(states)
 
     def _name(self, mailbox: str) -> bytes:
-        """A digest of its own in each message, so that the file does not tell who gets mail often."""
-        return _digest(self._key, b"recipient", self._identity + mailbox.encode("utf-8", "surrogatepass"))
+        return _recipient(self._key, self._identity, mailbox)
 
     def _check_open(self) -> None:
         if not self.is_open:
@@ -258,6 +263,11 @@ class SQLiteJournalEntry:
 
 def _digest(key: bytes, kind: bytes, raw: bytes) -> bytes:
     return blake2b(raw, key=key, person=kind, digest_size=32).digest()
+
+
+def _recipient(key: bytes, identity: bytes, mailbox: str) -> bytes:
+    """A digest of its own in each message, so that the file does not tell who gets mail often."""
+    return _digest(key, b"recipient", identity + mailbox.encode("utf-8", "surrogatepass"))
 
 
 def _text(raw: str) -> str:

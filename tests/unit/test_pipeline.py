@@ -239,7 +239,7 @@ class EveryTokenIsOurs:
     def known(self, _: object) -> bool:
         return False
 
-    def is_own(self, _: str) -> bool:
+    def is_own(self, *_: object) -> bool:
         return True
 
 
