@@ -79,16 +79,16 @@ def stays(groups: Sequence[Group]) -> int:
 def removable(removed: Iterable[Recipient], recipients: Sequence[Recipient]) -> bool:
     """Is it certain that the MTA finds every one of these recipients, as they were given, and nobody else with them?
 
-    Not with a source route, without brackets (sendmail(1)), with a final dot, or beside another spelling of the same
-    mailbox, which the MTA may have merged.
+    Not with a source route or blanks, without brackets (sendmail(1)), with a final dot, or beside another spelling of
+    the same mailbox, which the MTA may have merged.
     """
     return all(_is_plain(recipient) and not _has_double(recipient, recipients) for recipient in removed)
 
 
 def _is_plain(recipient: Recipient) -> bool:
-    raw = recipient.raw
-    bracketed = raw.startswith("<") and raw.endswith(">") and not raw.startswith("<@")
-    return bracketed and recipient.address is not None and not raw.endswith(".>")
+    raw, bare = recipient.raw, recipient.raw[1:-1]
+    bracketed = raw.startswith("<") and raw.endswith(">") and not bare.startswith("@") and bare == bare.strip()
+    return bracketed and recipient.address is not None and not bare.endswith(".")
 
 
 def _has_double(recipient: Recipient, recipients: Sequence[Recipient]) -> bool:
@@ -113,6 +113,11 @@ def mailbox(recipient: Recipient) -> str:
     section 2.4)."""
     address = recipient.address
     return f"{address.local_part}@{address.domain}" if address else recipient.raw
+
+
+def notice(recipient: Recipient) -> str:
+    """The journal's name for the notification about a recipient; no mailbox has a NUL in it."""
+    return f"\0{mailbox(recipient)}"
 
 
 def _is_visible(recipient: Recipient, visible: frozenset[str]) -> bool:

@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import pwd
+import select
 import signal
 import threading
 import time
@@ -32,13 +33,31 @@ _GRACE_S = 0.2  # between the last answer of a draining worker and its end, so t
 _HEALTHY_S = 60.0
 _PROBE_EVERY_S = 240.0  # more often than a proof lasts, so that no message has to wait for one
 _LONGEST_WAIT_S = 30.0
+_TAKE_OVER_S = 5.0
 
 
 @dataclass(slots=True)
 class _Worker:
     pid: int
     control: int  # the writing end of its pipe
+    taken: int  # the reading end of the other, on which it says that a configuration is in force
     started_at: float
+
+    @property
+    def ends(self) -> tuple[int, int]:
+        """The parent's ends of both pipes."""
+        return self.control, self.taken
+
+    def wait_until_taken(self, deadline: float) -> None:
+        """Returns once the worker has said so, is gone, or the time is over."""
+        poll = select.poll()
+        poll.register(self.taken, select.POLLIN)
+        poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
+
+    def forget_taken(self) -> None:
+        """What the worker said of earlier configurations."""
+        with contextlib.suppress(BlockingIOError):
+            os.read(self.taken, 4096)
 
 
 class Daemon:
@@ -96,14 +115,16 @@ class Daemon:
 
     def _fork(self) -> None:
         reading, writing = os.pipe()
+        taken, taking = os.pipe()
+        os.set_blocking(taken, False)
         pid = os.fork()
         if pid == 0:
-            os.close(writing)
-            for other in self._workers.values():
-                os.close(other.control)
-            _work(self._runtime, reading)
+            for mine in (writing, taken, *(end for other in self._workers.values() for end in other.ends)):
+                os.close(mine)
+            _work(self._runtime, reading, taking)
         os.close(reading)
-        self._workers[pid] = _Worker(pid, writing, time.monotonic())
+        os.close(taking)
+        self._workers[pid] = _Worker(pid, writing, taken, time.monotonic())
 
     def _watch(self) -> str:
         """Waits for signals; returns the name of the one that ends smilla."""
@@ -127,7 +148,8 @@ class Daemon:
             if not done:
                 continue
             worker = self._workers.pop(pid)
-            os.close(worker.control)
+            for end in worker.ends:
+                os.close(end)
             if replace:
                 lived = time.monotonic() - worker.started_at
                 self._failures = 1 if lived > _HEALTHY_S else self._failures + 1
@@ -151,9 +173,18 @@ class Daemon:
                     log.restart_needed(f"[milter] {option}")
             self._config, self._runtime = fresh, runtime
             log.configure(fresh.log.level, fresh.log.format, fresh.log.target)
-            self._tell({"reload": text})
+            self._hand_over(text)
             log.reloaded()
         systemd.notify("READY=1")
+
+    def _hand_over(self, text: str) -> None:
+        """The configuration to every worker; returns once it is in force in all of them that are well."""
+        for worker in self._workers.values():
+            worker.forget_taken()
+        self._tell({"reload": text})
+        deadline = time.monotonic() + _TAKE_OVER_S
+        for worker in self._workers.values():
+            worker.wait_until_taken(deadline)
 
     def _tell(self, message: dict[str, str]) -> None:
         line = json.dumps(message).encode("ascii") + b"\n"
@@ -205,7 +236,7 @@ def _drop_rights(user: str) -> None:
         raise SmillaError(f"[milter] user {user}: {error}") from error
 
 
-def _work(runtime: milter.Runtime, control: int) -> NoReturn:
+def _work(runtime: milter.Runtime, control: int, taking: int) -> NoReturn:
     """A worker, from the fork to its end.  The parent alone reacts to signals and tells it through the pipe, so that
     a signal to the whole group (Ctrl-C, a service manager) cuts nothing off."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -214,7 +245,7 @@ def _work(runtime: milter.Runtime, control: int) -> NoReturn:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     try:
         service = milter.Service(runtime)
-        threading.Thread(target=_obey, args=(service, control), name="control", daemon=True).start()
+        threading.Thread(target=_obey, args=(service, control, taking), name="control", daemon=True).start()
         threading.Thread(target=_probe, args=(service,), name="probe", daemon=True).start()
         milter.serve(service)
     except BaseException:
@@ -232,13 +263,15 @@ def _probe(service: milter.Service) -> NoReturn:
         time.sleep(_PROBE_EVERY_S)
 
 
-def _obey(service: milter.Service, control: int) -> None:
+def _obey(service: milter.Service, control: int, taking: int) -> None:
     """Does what the parent says, line by line; the end of the pipe means that the parent is gone."""
     with os.fdopen(control, "rb") as pipe:
         for line in pipe:
             message = json.loads(line)
             if "reload" in message:
                 _take_over(service, message["reload"])
+                with contextlib.suppress(OSError):
+                    os.write(taking, b".")
             elif "stop" in message:
                 _drain(service, float(message["stop"]))
     _drain(service, float(service.runtime.config.milter.stop_timeout_s))

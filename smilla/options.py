@@ -270,7 +270,12 @@ class ReinjectOptions:
         minimum=60,
         maximum=31536000,
     )
-    timeout_s: int = _option(60, "Seconds to wait for each reply of the listener.", minimum=1, maximum=300)
+    timeout_s: int = _option(
+        60,
+        "Seconds to wait for each reply of the listener, save that to the end of a message, which may take 300.",
+        minimum=1,
+        maximum=300,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,7 @@ _DISPOSITIONS = (
     (Action.HOLD, Disposition.HOLD),
 )
 _OWN = Classification(MessageKind.PLAIN, Reason("own_copy", "a copy of ours, which came back to the filter"))
-_DONE = Reason("already_sent", "a copy was accepted at an earlier attempt of the client")
+_DONE = Reason("already_sent", "a copy, or the notification, was accepted at an earlier attempt of the client")
 _ODD_SPELLING = Reason("odd_spelling", "the MTA could not tell this recipient apart, so the others cannot be split off")
 
 
@@ -111,20 +111,33 @@ def process(session: Session, ports: Ports, config: Config, entry: JournalEntry 
         decisions = tuple(policy.already_encrypted(recipient, classification) for recipient in envelope.recipients)
     else:
         decisions = _decided(session, ports, config, wished=wished)
-    decisions = tuple(_done_before(decision, entry) for decision in decisions)
+    if entry is not None:
+        decisions = _done_before(decisions, entry)
     return _outcome(session, decisions, classification, ports, config)
 
 
 def _is_own(session: Session, ports: Ports, config: Config) -> bool:
-    """A copy comes back from this machine or a near one; who has got a copy knows its token, but is neither."""
+    """A copy comes back from this machine or a near one, to those whom it is for; who has got a copy knows its token,
+    but is not near, and where they are, it serves for nobody else."""
     token = reinject.own_token(session.message) if policy.is_ours(session.client, config) else ""
-    return bool(token) and ports.journal is not None and ports.journal.is_own(token)
+    mailboxes = {copies.mailbox(recipient) for recipient in session.envelope.recipients}
+    return bool(token) and ports.journal is not None and ports.journal.is_own(token, mailboxes)
 
 
-def _done_before(decision: Decision, entry: JournalEntry | None) -> Decision:
-    if entry is None or not entry.is_accepted(copies.mailbox(decision.recipient)):
-        return decision
-    return replace(decision, action=Action.DONE, reason=_DONE)
+def _done_before(decisions: tuple[Decision, ...], entry: JournalEntry) -> tuple[Decision, ...]:
+    """Whoever has a copy gets none; who fails and of whom the sender has been told is not told of again.
+
+    Unless those are all that this message is for: then it is no second attempt but was sent to them once more, and what
+    is said of them now is said anew.
+    """
+    served = {d.recipient for d in decisions if entry.is_accepted(copies.mailbox(d.recipient))}
+    told = {d.recipient for d in decisions if _fails(d) and entry.is_accepted(copies.notice(d.recipient))}
+    done = served | told if any(d.recipient not in told for d in decisions) else served
+    return tuple(replace(d, action=Action.DONE, reason=_DONE) if d.recipient in done else d for d in decisions)
+
+
+def _fails(decision: Decision) -> bool:
+    return decision.action in (Action.DEFER, Action.REFUSE)
 
 
 def _outcome(
@@ -163,7 +176,7 @@ def _outcome(
 def _bounced(session: Session, decisions: tuple[Decision, ...], config: Config) -> tuple[Decision, ...]:
     """Those who fail alone and are told to the sender, where policy and protocol allow it: the sender is one of ours,
     so that nobody is bombarded, and wants to be told."""
-    failing = tuple(d for d in decisions if d.action in (Action.DEFER, Action.REFUSE))
+    failing = tuple(filter(_fails, decisions))
     allowed = config.policy.one_fails == "bounce" and config.policy.mixed == "reinject" and session.sender
     if not failing or not allowed or not policy.is_ours(session.client, config) or len(failing) == len(decisions):
         return ()

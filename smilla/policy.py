@@ -10,6 +10,7 @@ which formats, for which further readers, and what a failure does.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from smilla import rules
@@ -21,6 +22,10 @@ OUTBOUND, INBOUND = "outbound", "inbound"
 _ROUTED = Reason(
     "routed_address", "the local part routes the mail on (%, ! or @ within it), so its recipient is not known here"
 )
+_UNCLEAR = Reason("unclear_address", "it is not written as RFC 5321 says, and the MTA may read it as another address")
+_QUOTED_STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_ODD = re.compile(r'[\x00-\x20\x7f()<>,;:\\"]|\.\.|@\.')
+_HOST_LITERAL = re.compile(r"\[(?!\d+(?:\.\d+){3}\]|[a-z0-9-]+:)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +86,8 @@ def wanted(recipient: Recipient, circumstances: Circumstances, config: Config) -
     """Is a key to be looked up for this recipient?  Known at RCPT, before anything of the message has come."""
     case = _case(recipient, circumstances, config)
     number, rule = rules.first(config.rule, case)
-    if hides_destination(recipient):
-        return Wish(False, case.direction, _ROUTED, number, rule)
+    if (unknown := _unknown_destination(recipient)) is not None:
+        return Wish(False, case.direction, unknown, number, rule)
     if rule is not None and rule.encrypt == "never":
         return Wish(False, case.direction, Reason("never", f"rule {number} says never"), number, rule)
     if rule is not None and rule.encrypt == "require":
@@ -132,6 +137,23 @@ def hides_destination(recipient: Recipient) -> bool:
     return any(sign in local_part for sign in "@%!")
 
 
+def is_unclear(recipient: Recipient) -> bool:
+    """``(x)bob@r.test``, ``b\\ob@r.test``, ``bob @r.test``, ``bob@[r.test]``: no address of RFC 5321 section 4.1.2, but
+    MTAs that are liberal in what they accept deliver to bob@r.test, whom nobody asked about."""
+    if recipient.address is not None:
+        return _HOST_LITERAL.match(recipient.address.domain) is not None
+    text = recipient.raw.strip().removeprefix("<").removesuffix(">")
+    quoted = _QUOTED_STRING.match(text)
+    return _ODD.search(text, quoted.end() if quoted else 0) is not None
+
+
+def _unknown_destination(recipient: Recipient) -> Reason | None:
+    """Why nobody can tell here where the MTA delivers to; None where that is clear."""
+    if hides_destination(recipient):
+        return _ROUTED
+    return _UNCLEAR if is_unclear(recipient) else None
+
+
 def already_encrypted(recipient: Recipient, classification: Classification) -> Decision:
     """What is encrypted already is left alone, whoever it is for."""
     return Decision(recipient, Action.UNCHANGED, classification.reason, "already encrypted")
@@ -147,8 +169,8 @@ def decide(
 ) -> Decision:
     """What happens for one recipient.  ``lookup`` is None only where nothing was wanted; ``wished`` says that the
     sender asked for encryption in the message itself."""
-    if hides_destination(recipient):
-        return Decision(recipient, Action.REFUSE, _ROUTED, "routed address")
+    if (unknown := _unknown_destination(recipient)) is not None:
+        return Decision(recipient, Action.REFUSE, unknown, unknown.code.replace("_", " "))
     if not wish.wanted:
         return _unwanted(recipient, wish, wished)
     if lookup is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -88,7 +88,8 @@ class Fingerprint:
 
 
 class JournalEntry(Protocol):
-    """What the journal knows of one message; nobody else has it open.  A recipient is named by their mailbox.
+    """What the journal knows of one message; nobody else has it open.  A recipient is named by their mailbox, the
+    notification about one who is bounced by copies.notice.
 
     ``accepted``: their copy was accepted by the MTA, by ``is_accepted``.  Every method that changes something returns
     only once that is on the disk, and raises JournalError where it cannot.
@@ -126,8 +127,9 @@ class Journal(Protocol):
         """The entry, made where there is none, for this process alone until closed.  An entry in which nothing is owed
         or accepted leaves nothing behind.  Raises JournalBusy where somebody else has it open, JournalError."""
 
-    def is_own(self, token: str) -> bool:
-        """Is this the token of a copy that is on its way now?"""
+    def is_own(self, token: str, mailboxes: Collection[str]) -> bool:
+        """Is this the token of a copy that is on its way now, and are these all among those to whom copies of that
+        message are owed?"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,10 +159,16 @@ class Handover:
 class MailerConnection(Protocol):
     """A connection to the listener."""
 
-    def send(self, submission: Submission, before_dot: Callable[[Sequence[Recipient]], None]) -> Handover:
+    def send(
+        self,
+        submission: Submission,
+        before_dot: Callable[[Sequence[Recipient]], None],
+        waiting: Callable[[], object] = lambda: None,
+    ) -> Handover:
         """Hands one message over; calls ``before_dot`` with the recipients that RCPT accepted when all but the final
-        dot is sent.  Where ``octets`` or ``before_dot`` raise, the connection is cut, so that nothing is accepted, and
-        the exception goes on.  Raises ReinjectError where it fails before the final dot."""
+        dot is sent, and ``waiting``, which must not raise, now and then until that is answered.  Where ``octets`` or
+        ``before_dot`` raise, the connection is cut, so that nothing is accepted, and the exception goes on.  Raises
+        ReinjectError where it fails before the final dot."""
 
 
 class Mailer(Protocol):

@@ -22,19 +22,20 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import format_datetime
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Self
 
 from smilla import dsn, log
-from smilla.copies import mailbox
+from smilla.copies import mailbox, notice
 from smilla.errors import JournalBusy, JournalError, ReinjectError
 from smilla.model import Action, Copy, Decision, Message, Recipient
-from smilla.ports import Fingerprint, JournalEntry, MailerConnection, Ports, Submission
+from smilla.ports import Fingerprint, Journal, JournalEntry, MailerConnection, Ports, Submission
 from smilla.session import Session
 
 _AUTHOR_FIELDS = re.compile(
@@ -43,6 +44,8 @@ _AUTHOR_FIELDS = re.compile(
 )
 _Dues = Mapping[Recipient, tuple[Recipient, ...]]
 _TOKEN = re.compile(rb"\(smilla\) with E?SMTP id ([0-9a-f]{32});")
+_BUSY_S = 30.0  # how long another worker may take over the same message, to others of its recipients say
+_ASK_EVERY_S = 0.1
 _UNSAFE = re.compile(r"[^A-Za-z0-9.:_\[\]-]")
 
 
@@ -65,6 +68,7 @@ def fingerprint(session: Session) -> Fingerprint:
             parts += [header.name.encode("ascii", "replace"), header.raw_value.strip()]
     head = hashlib.sha256(b"".join([octets for part in parts for octets in (len(part).to_bytes(4, "big"), part)]))
 
+    @cache
     def content() -> bytes:
         whole = head.copy()
         for block in message.body.blocks():
@@ -86,15 +90,34 @@ def own_token(message: Message) -> str:
     return next((match[1].decode("ascii") for match in found if match), "")
 
 
+@dataclass(frozen=True, slots=True)
+class _Parcel:
+    """One message for the listener; ``dues`` names, for each of its recipients, who have got what is owed once it is
+    accepted, and ``name`` is what the journal calls that."""
+
+    submission: Submission
+    dues: _Dues
+    name: Callable[[Recipient], str]
+
+    def due(self, recipients: Iterable[Recipient]) -> list[Recipient]:
+        """Whom these recipients of the submission stand for."""
+        return [served for recipient in recipients for served in self.dues[recipient]]
+
+    def names(self, recipients: Iterable[Recipient]) -> set[str]:
+        """The same, as the journal names what they are owed."""
+        return {self.name(recipient) for recipient in self.due(recipients)}
+
+
 class Attempt:
     """One attempt at a message, as a context: while it is open nobody else handles the same message.
 
-    ``entry`` is what the journal knows of earlier attempts, None where there was none.  Entering raises JournalBusy
-    where another worker has the same message, and JournalError.
+    ``entry`` is what the journal knows of earlier attempts, None where there was none.  Entering waits where another
+    worker has the same message, since an MTA may send one to many recipients in several transactions at once, and
+    raises JournalBusy where that takes long, and JournalError.
     """
 
     def __init__(self, session: Session, ports: Ports, alive: Callable[[], object]) -> None:
-        """``alive`` is called between copies, to tell the MTA that the filter is at work."""
+        """``alive`` is called between copies and while waiting, to tell the MTA that the filter is at work."""
         self.entry: JournalEntry | None = None
         self._session, self._ports, self._alive = session, ports, alive
         self._stack = ExitStack()
@@ -106,66 +129,76 @@ class Attempt:
         if journal is not None:
             known = fingerprint(self._session)
             if journal.known(known):
-                self.entry = self._stack.enter_context(journal.open(known))
+                self.entry = self._opened(journal, known)
         return self
+
+    def _opened(self, journal: Journal, known: Fingerprint) -> JournalEntry:
+        until = time.monotonic() + _BUSY_S
+        while True:
+            try:
+                return self._stack.enter_context(journal.open(known))
+            except JournalBusy:
+                if time.monotonic() >= until:
+                    raise
+            self._alive()
+            time.sleep(_ASK_EVERY_S)
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def deliver(self, further: Sequence[Copy], bounced: Sequence[Decision]) -> tuple[Refusal, ...]:
-        """Hands the further copies over, and the notification about who is bounced; after the listener is lost, the
-        rest is owed.  Returns who is still owed a copy.  Raises JournalError before anything leaves, and where it
-        cannot be written what has left."""
+    def deliver(
+        self, further: Sequence[Copy], bounced: Sequence[Decision], why: Callable[[Decision], str]
+    ) -> tuple[Refusal, ...]:
+        """Hands the further copies over, and the notification about who is bounced, ``why`` in public words; after the
+        listener is lost, the rest is owed.  Returns who is still owed a copy.  Raises JournalError before anything
+        leaves, and where it cannot be written what has left."""
         if self._ports.journal is None or self._ports.mailer is None:
             raise JournalError("there is no journal: [policy] mixed is not reinject")
         if self.entry is None:
-            self.entry = self._stack.enter_context(self._ports.journal.open(fingerprint(self._session)))
-            if any(self.entry.is_accepted(mailbox(recipient)) for copy in further for recipient in copy.recipients):
+            self.entry = self._opened(self._ports.journal, fingerprint(self._session))
+            everybody = self._session.envelope.recipients
+            if any(self.entry.is_accepted(name(recipient)) for recipient in everybody for name in (mailbox, notice)):
                 raise JournalBusy("another worker has just handled the same message")
-        waiting: list[tuple[Submission, _Dues]]
-        waiting = [(self._submission(copy), _dues(copy.recipients)) for copy in further]
+        waiting = [_Parcel(self._submission(copy), _dues(copy.recipients), mailbox) for copy in further]
         if bounced:
-            note = self._notification(bounced)
-            waiting.append((note, {note.recipients[0]: tuple(decision.recipient for decision in bounced)}))
+            note = self._notification(bounced, why)
+            about = {note.recipients[0]: tuple(decision.recipient for decision in bounced)}
+            waiting.append(_Parcel(note, about, notice))
         try:
             with self._ports.mailer.connect() as connection:
-                self._owe(self.entry, [r for _, dues in waiting for recipients in dues.values() for r in recipients])
+                self._owe(self.entry, waiting)
                 while waiting:
-                    self._send(self.entry, connection, *waiting[0])
+                    self._send(self.entry, connection, waiting[0])
                     del waiting[0]
                     self._alive()
         except ReinjectError as error:
-            left = (r for _, dues in waiting for recipients in dues.values() for r in recipients)
+            left = (recipient for parcel in waiting for recipient in parcel.due(parcel.dues))
             self._refusals += [Refusal(recipient, str(error)) for recipient in left]
         for refusal in self._refusals:
             log.copy_failed(self._session.queue_id, refusal.recipient.shown, refusal.detail)
         return tuple(self._refusals)
 
-    def _owe(self, entry: JournalEntry, recipients: Sequence[Recipient]) -> None:
-        for recipient in recipients:
-            if entry.is_unknown(mailbox(recipient)):
-                log.copy_unknown(self._session.queue_id, recipient.shown)
-        entry.owe({mailbox(recipient) for recipient in recipients}, self._token, self._session.queue_id)
+    def _owe(self, entry: JournalEntry, parcels: Sequence[_Parcel]) -> None:
+        for parcel in parcels:
+            for recipient in parcel.due(parcel.dues):
+                if entry.is_unknown(parcel.name(recipient)):
+                    log.copy_unknown(self._session.queue_id, recipient.shown)
+        owed = {name for parcel in parcels for name in parcel.names(parcel.dues)}
+        entry.owe(owed, self._token, self._session.queue_id)
 
-    def _send(self, entry: JournalEntry, connection: MailerConnection, submission: Submission, dues: _Dues) -> None:
-        """One message; ``dues`` names, for each of its recipients, who have got what is owed once it is accepted."""
-
-        def due(recipients: Iterable[Recipient]) -> list[Recipient]:
-            return [served for recipient in recipients for served in dues[recipient]]
-
-        def names(recipients: Iterable[Recipient]) -> set[str]:
-            return {mailbox(recipient) for recipient in due(recipients)}
-
-        handover = connection.send(submission, lambda accepted: entry.committing(names(accepted)))
+    def _send(self, entry: JournalEntry, connection: MailerConnection, parcel: _Parcel) -> None:
+        handover = connection.send(
+            parcel.submission, lambda accepted: entry.committing(parcel.names(accepted)), self._alive
+        )
         refused = dict(handover.refused)
         if handover.unknown:
-            lost = due(recipient for recipient in submission.recipients if recipient not in refused)
+            lost = parcel.due(recipient for recipient in parcel.dues if recipient not in refused)
             self._refusals += [Refusal(r, "the connection ended before the final reply") for r in lost]
         else:
-            entry.settle(names(handover.accepted), names(refused))
-        self._refusals += [Refusal(r, detail) for recipient, detail in refused.items() for r in dues[recipient]]
+            entry.settle(parcel.names(handover.accepted), parcel.names(refused))
+        self._refusals += [Refusal(r, detail) for recipient, detail in refused.items() for r in parcel.dues[recipient]]
         if handover.accepted:
-            log.copy_accepted(self._session.queue_id, len(due(handover.accepted)), handover.reply)
+            log.copy_accepted(self._session.queue_id, len(parcel.due(handover.accepted)), handover.reply)
 
     def _submission(self, copy: Copy) -> Submission:
         envelope = self._session.envelope
@@ -188,12 +221,10 @@ class Attempt:
         yield b"".join([received(self._session, self._token, self._ports.clock.now()), *kept, *added, b"\r\n"])
         yield from body
 
-    def _notification(self, bounced: Sequence[Decision]) -> Submission:
+    def _notification(self, bounced: Sequence[Decision], why: Callable[[Decision], str]) -> Submission:
         """A notification to the sender about who is bounced; accepted, it is what these recipients were owed."""
         envelope, client = self._session.envelope, self._session.client
-        failures = [
-            dsn.Failure(d.recipient, "4.7.5" if d.action is Action.DEFER else "5.7.5", d.reason.text) for d in bounced
-        ]
+        failures = [dsn.Failure(d.recipient, "4.7.5" if d.action is Action.DEFER else "5.7.5", why(d)) for d in bounced]
         raw = dsn.build(envelope, self._session.message, failures, client.mta or "localhost", self._ports.clock.now())
         sender = Recipient(f"<{envelope.sender}>", None)
         parameters = ("SMTPUTF8",) if not envelope.sender.isascii() else ()

@@ -66,6 +66,7 @@ _TEXTS = {
     "not_yet_valid": "the published key is not valid yet",
     "other_address": "the published key is for another address",
     "routed_address": "the address routes mail on, so nobody can tell whose key to use; write the recipient's own one",
+    "unclear_address": "the address is not written as RFC 5321 says, and the mail server may read it as another one",
     "too_many_fields": "the message has too many Content fields",
     "field_too_long": "the message has a Content field that is too long",
     "wished": "the sender asked for encryption, which is not possible",
@@ -116,8 +117,9 @@ def for_recipient(decision: Decision) -> Reply | None:
 
 
 def for_refusals(details: list[str], owed: int) -> Reply:
-    """The reply where copies were not taken: what the listener said for each recipient, of ``owed`` in all.  Too large
-    for every one of them: that will not change.  Where somebody has got a copy, the client is never told 5yz."""
+    """The reply where copies were not taken: what the listener said for each recipient, of ``owed`` in all, those
+    served at earlier attempts among them.  Too large for every one of them: that will not change.  Where somebody has
+    got a copy, the client is never told 5yz."""
     too_large = len(details) >= owed and all(detail.startswith("552") for detail in details)
     return TOO_LARGE if too_large else HANDOVER
 

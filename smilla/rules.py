@@ -6,6 +6,7 @@ Whoever writes an address may quote it, route it or end it with a dot: none of t
 from __future__ import annotations
 
 import ipaddress
+import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ from smilla.config import Rule, domain_pattern
 from smilla.errors import AddressError
 from smilla.model import Client, Recipient
 from smilla.options import CONDITIONS
+
+_COMMENT = re.compile(r"\([^()]*\)")
+_NOISE = re.compile(r'[\s\\"<>,;]')
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,13 +135,23 @@ def _matches(pattern: str, text: str) -> bool:
 
 
 def _forms(text: str) -> Iterator[str]:
-    """An address as it was given, and without the quoting, source route or final dot that it may have."""
+    """An address as it was given, and without the quoting, source route or final dot that it may have; of what is no
+    address, what an MTA that is liberal may make of it."""
     yield _folded(text)
     try:
         parsed = address.parse(text)
     except AddressError:
+        yield _folded(_NOISE.sub("", _without_comments(text)))
         return
     yield f"{parsed.local_part}@{parsed.domain}"
+
+
+def _without_comments(text: str) -> str:
+    """Innermost comments go first (RFC 5322 section 3.2.2); the MTA has bounded the length."""
+    found = 1
+    while found:
+        text, found = _COMMENT.subn("", text)
+    return text
 
 
 def _folded(text: str) -> str:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -89,12 +89,18 @@ class SQLiteJournal:
             query = "SELECT 1 FROM messages WHERE quick = ? LIMIT 1"
             return bool(self._database.read(query, lambda key: (_digest(key, b"quick", fingerprint.quick),)))
 
-    def is_own(self, token: str) -> bool:
-        """Has an unfinished message, tried within the last hour, this token?  Raises JournalError."""
-        since = self._clock() - _OWN_S
-        query = "SELECT 1 FROM messages WHERE token = ? AND finished_at IS NULL AND tried_at > ?"
+    def is_own(self, token: str, mailboxes: Collection[str]) -> bool:
+        """Has an unfinished message, tried within the last hour, this token and all these recipients?  Raises
+        JournalError."""
+        since, database = self._clock() - _OWN_S, self._database
+        query = (
+            "SELECT m.id, c.recipient FROM messages m JOIN copies c ON c.message = m.id"
+            " WHERE m.token = ? AND m.finished_at IS NULL AND m.tried_at > ?"
+        )
         with told(self._spool):
-            return bool(token) and bool(self._database.read(query, lambda _: (_text(token), since)))
+            rows = database.read(query, lambda _: (_text(token), since)) if token else []
+        owed = {recipient for _, recipient in rows}
+        return bool(rows) and all(_recipient(database.key, rows[0][0], mailbox) in owed for mailbox in mailboxes)
 
     @contextmanager
     def open(self, fingerprint: Fingerprint) -> Iterator[SQLiteJournalEntry]:
@@ -112,8 +118,10 @@ class SQLiteJournal:
             with told(self._spool):
                 self._expire(identity)
                 rows = database.read("SELECT recipient, state FROM copies WHERE message = ?", lambda _: (identity,))
+                tokens = database.read("SELECT token FROM messages WHERE id = ?", lambda _: (identity,))
             entry = SQLiteJournalEntry(self._spool, database, self._clock, key, identity, quick, fingerprint.identified)
             entry.states.update(rows)
+            entry.token = tokens[0][0] or "" if tokens else ""
             try:
                 yield entry
             finally:
@@ -159,7 +167,8 @@ class SQLiteJournal:
 
 @dataclass(slots=True)
 class SQLiteJournalEntry:
-    """One message's entry; ``states`` is what is on the disk, by the digest of the mailbox."""
+    """One message's entry; ``states`` is what is on the disk, by the digest of the mailbox, ``token`` that of the last
+    attempt, until there is one of ours."""
 
     _spool: Path
     _database: Database
@@ -168,7 +177,8 @@ class SQLiteJournalEntry:
     _identity: bytes
     _quick: bytes
     _identified: bool
-    _token: str = ""
+    token: str = ""
+    has_begun: bool = False
     states: dict[bytes, str] = field(default_factory=dict)
     is_open: bool = True
 
@@ -201,12 +211,12 @@ class SQLiteJournalEntry:
         with told(self._spool):
             self._database.change(work)
         self.states.update(states)
-        self._token = _text(token)
+        self.token, self.has_begun = _text(token), True
 
     def committing(self, mailboxes: Iterable[str]) -> None:
         """Writes that the final dot of a copy for these is sent next."""
         self._check_open()
-        if not self._token:
+        if not self.has_begun:
             raise JournalError(f"{self._spool}: nothing is owed yet for this message")
         self._set({self._name(mailbox): _COMMITTING for mailbox in mailboxes}, last=False)
 
@@ -221,7 +231,7 @@ class SQLiteJournalEntry:
 
         After closing it does so only while no other attempt has begun, which then finishes itself.
         """
-        now, token = self._clock(), None if self.is_open else self._token
+        now, token = self._clock(), None if self.is_open else self.token
 
         def work(cursor: sqlite3.Cursor) -> None:
             mine = "id = ? AND (? IS NULL OR token = ?)"
@@ -235,7 +245,7 @@ class SQLiteJournalEntry:
             self._database.change(work, last=True)
         if not self._identified:
             self.states.clear()
-        self._token = ""
+        self.token, self.has_begun = "", False
 
     def _set(self, states: dict[bytes, str], last: bool) -> None:
         rows = [(self._identity, name, state, self._clock()) for name, state in states.items()]
@@ -244,8 +254,7 @@ class SQLiteJournalEntry:
         self.states.update(states)
 
     def _name(self, mailbox: str) -> bytes:
-        """A digest of its own in each message, so that the file does not tell who gets mail often."""
-        return _digest(self._key, b"recipient", self._identity + mailbox.encode("utf-8", "surrogatepass"))
+        return _recipient(self._key, self._identity, mailbox)
 
     def _check_open(self) -> None:
         if not self.is_open:
@@ -254,6 +263,11 @@ class SQLiteJournalEntry:
 
 def _digest(key: bytes, kind: bytes, raw: bytes) -> bytes:
     return blake2b(raw, key=key, person=kind, digest_size=32).digest()
+
+
+def _recipient(key: bytes, identity: bytes, mailbox: str) -> bytes:
+    """A digest of its own in each message, so that the file does not tell who gets mail often."""
+    return _digest(key, b"recipient", identity + mailbox.encode("utf-8", "surrogatepass"))
 
 
 def _text(raw: str) -> str:

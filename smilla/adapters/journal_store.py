@@ -36,21 +36,22 @@ _SCHEMA = (
 
 
 class Database:
-    """This process's connection, for all its threads.  Raises sqlite3.Error and OSError."""
+    """This process's connection, for all its threads; ``key``, that of the digests, is known once something was read or
+    made.  Raises sqlite3.Error and OSError."""
 
     def __init__(self, spool: Path) -> None:
         self._spool = spool
         self._path = spool / "journal.sqlite3"
         self._mutex = threading.Lock()
         self._connection: sqlite3.Connection | None = None
-        self._key = b""
+        self.key = b""
         self._file = (0, 0)
 
     def read(self, query: str, values: Callable[[bytes], tuple[object, ...]] = lambda _: ()) -> list[tuple[Any, ...]]:
         """The rows; ``values`` gets the key of the digests.  None where there is no journal; none is made."""
         with self._mutex:
             connection = self._existing()
-            return connection.execute(query, values(self._key)).fetchall() if connection else []
+            return connection.execute(query, values(self.key)).fetchall() if connection else []
 
     def change(self, work: Callable[[sqlite3.Cursor], object], last: bool = False) -> None:
         """One transaction, on the disk at return.  Where it is the ``last`` word on something that has happened, a full
@@ -77,7 +78,7 @@ class Database:
                         self._make()
                 finally:
                     os.close(descriptor)
-            return self._key
+            return self.key
 
     def close(self) -> None:
         """Closes the connection; the next use opens another."""
@@ -106,7 +107,7 @@ class Database:
             if version == 0:  # being made, or its making was cut off
                 connection.close()
                 return
-            ((self._key,),) = connection.execute("SELECT value FROM meta WHERE name = 'secret'").fetchall()
+            ((self.key,),) = connection.execute("SELECT value FROM meta WHERE name = 'secret'").fetchall()
         except BaseException:
             connection.close()
             raise

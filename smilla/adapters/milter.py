@@ -11,6 +11,7 @@ import re
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
@@ -23,7 +24,7 @@ from smilla.adapters.acknowledge import Acknowledger, without_nagle
 from smilla.adapters.spool import SpooledBody
 from smilla.config import Config
 from smilla.errors import JournalBusy, JournalError, SmillaError
-from smilla.model import Client, Header, Recipient, Rewrite
+from smilla.model import Action, Client, Header, Recipient, Rewrite
 from smilla.policy import Wish
 from smilla.ports import JournalEntry, Ports
 from smilla.session import Session
@@ -126,14 +127,16 @@ class Connection(Milter.Base):
         return _CONTINUE
 
     def envrcpt(self, raw: str, *parameters: str) -> int:
-        """RCPT TO: the search for this recipient's key begins.  Two things are answered here, over SMTP only, which
-        gives addresses in brackets: too many recipients, and one that fails where a rule asks for it."""
+        """RCPT TO: the search for this recipient's key begins.  Two things are answered here, over SMTP only: too many
+        recipients, and one that fails where a rule asks for it."""
         with self._guarded("rcpt"):
             session, runtime = self._current(), self._runtime
             recipient = session.recipient(raw, parameters)
             wish = pipeline.begin_lookup(session, recipient, runtime.ports, runtime.config)
             self._wanted += wish.wanted
-            if not runtime.config.observe and raw.startswith("<") and (answer := self._at_rcpt(recipient, wish)):
+            # cleanup, for sendmail(1), tells of port 0; whoever leaves the brackets out has a port all the same.
+            over_smtp = raw.startswith("<") or session.client.port
+            if not runtime.config.observe and over_smtp and (answer := self._at_rcpt(recipient, wish)):
                 session.withdraw(recipient)
                 self._wanted -= wish.wanted
                 self._say(answer)
@@ -211,22 +214,24 @@ class Connection(Milter.Base):
         ports = replace(ports, journal=None, mailer=None) if config.observe else ports
         refusals: tuple[reinject.Refusal, ...] = ()
         try:
-            with reinject.Attempt(session, ports, self.progress) as attempt:
+            with reinject.Attempt(session, ports, self._alive) as attempt:
                 outcome = pipeline.process(session, ports, config, attempt.entry)
                 live = reply.for_outcome(outcome, config.policy.mixed, observe=False)
                 answer = reply.Reply(reply.Verb.ACCEPT) if config.observe else live
                 self._edit(answer, session.message.headers)
                 if answer.further or answer.bounced:
-                    refusals = attempt.deliver(answer.further, answer.bounced)
-                self._to_finish = None if refusals else attempt.entry
+                    refusals = attempt.deliver(answer.further, answer.bounced, reply.why)
         except JournalError as error:
             return self._without_journal(session, error)
         except BaseException:
             report.undecided(session, observed=config.observe)
             raise
         if refusals:
-            owed = sum(len(copy.recipients) for copy in answer.further)
+            served = sum(decision.action is Action.DONE for decision in outcome.decisions)
+            owed = served + sum(len(copy.recipients) for copy in answer.further)
             live = answer = reply.for_refusals([refusal.detail for refusal in refusals], owed)
+        if answer.verb is not reply.Verb.TEMPFAIL:
+            self._to_finish = attempt.entry
         if answer.code:
             self._say(answer)
         elapsed_ms = round((time.monotonic() - self._began_at) * 1000)
@@ -241,6 +246,11 @@ class Connection(Milter.Base):
             log.journal_failed(str(error), session.queue_id)
         report.undecided(session, observed=self._runtime.config.observe, reason="busy" if is_busy else "journal")
         return int(Milter.TEMPFAIL)
+
+    def _alive(self) -> None:
+        """The MTA goes on waiting.  Where it is gone, what is under way is finished and remembered all the same."""
+        with suppress(milter.error):
+            self.progress()
 
     def _edit(self, answer: reply.Reply, headers: tuple[Header, ...]) -> None:
         """What becomes of the MTA's message."""

@@ -9,8 +9,10 @@ since Postfix forgets it after each transaction; never by XCLIENT, by which the 
 from __future__ import annotations
 
 import re
+import select
 import smtplib
 import socket
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
@@ -20,6 +22,8 @@ from smilla.ports import Handover, Submission
 
 _CONTROL = re.compile(r"[\x00-\x20\x7f]")
 _SMUGGLED = re.compile(rb"(?<!\r)\n\.")
+_FINAL_REPLY_S = 300.0
+_WAITING_EVERY_S = 10
 _EXTENSIONS = ("dsn", "8bitmime", "smtputf8", "xforward")
 
 
@@ -34,7 +38,7 @@ def problems(listener: str, timeout_s: float) -> list[tuple[str, str]]:
 
 
 class Listener:
-    """Connections to HOST:PORT; every reply may take ``timeout_s``."""
+    """Connections to HOST:PORT; every reply may take ``timeout_s``, that to the final dot five minutes."""
 
     def __init__(self, address: str, timeout_s: float) -> None:
         host, _, port = address.rpartition(":")
@@ -43,7 +47,8 @@ class Listener:
     @contextmanager
     def connect(self) -> Iterator[Connection]:
         """Raises ReinjectError."""
-        client = smtplib.SMTP(timeout=self._timeout_s)
+        # Named, since smtplib would ask the name servers for a better name, for as long as these like.
+        client = smtplib.SMTP(local_hostname=_own_name(), timeout=self._timeout_s)
         try:
             code, text = client.connect(self._host, self._port)
             if code == 220:
@@ -76,7 +81,12 @@ class Connection:
         """Was the extension in the answer to EHLO?"""
         return bool(self._client.has_extn(extension))
 
-    def send(self, submission: Submission, before_dot: Callable[[Sequence[Recipient]], None]) -> Handover:
+    def send(
+        self,
+        submission: Submission,
+        before_dot: Callable[[Sequence[Recipient]], None],
+        waiting: Callable[[], object] = lambda: None,
+    ) -> Handover:
         """See ports.MailerConnection."""
         self.idle = False
         try:
@@ -90,6 +100,8 @@ class Connection:
                 raise ReinjectError(_shown(code, text))
             for block in _stuffed(submission.octets()):
                 self._client.send(block)
+            if self._has_said_more():
+                raise ReinjectError("the listener has ended the connection or answered what it was not asked")
             before_dot(accepted)
         except (OSError, smtplib.SMTPException) as error:
             self._client.close()
@@ -99,6 +111,7 @@ class Connection:
             raise
         try:
             self._client.send(b".\r\n")
+            self._await_final_reply(waiting)
             code, text = self._client.getreply()
         except (OSError, smtplib.SMTPException):
             self._client.close()
@@ -110,6 +123,34 @@ class Connection:
         if 200 <= code < 300:
             return Handover(accepted, refused, reply=_shown(code, text))
         return Handover((), refused + tuple((recipient, _shown(code, text)) for recipient in accepted))
+
+    def _has_said_more(self) -> bool:
+        """Is there anything to read before the final dot?  Nothing should be: what came too early (a 421, say) would be
+        taken for the answer to the dot."""
+        sock, file = self._client.sock, self._client.file
+        if sock is None or file is None or self._is_readable(0):
+            return True
+        sock.settimeout(0)
+        try:
+            return bool(file.peek(1))  # type: ignore[attr-defined, unused-ignore]
+        finally:
+            sock.settimeout(self._client.timeout)
+
+    def _is_readable(self, wait_s: int) -> bool:
+        """Is something to be read, or the end?"""
+        poll = select.poll()
+        if self._client.sock is not None:
+            poll.register(self._client.sock, select.POLLIN)
+        return self._client.sock is None or bool(poll.poll(wait_s * 1000))
+
+    def _await_final_reply(self, waiting: Callable[[], object]) -> None:
+        """Returns once there is something to read.  Raises TimeoutError.  Who gives up early sends a second copy: RFC
+        1047, and RFC 5321 section 4.5.3.2.6, which has ten minutes; the MTA's own client waits as long for us."""
+        until = time.monotonic() + _FINAL_REPLY_S
+        while not self._is_readable(_WAITING_EVERY_S):
+            if time.monotonic() > until:
+                raise TimeoutError("no reply to the final dot")
+            waiting()
 
     def _envelope(self, submission: Submission) -> tuple[tuple[Recipient, ...], tuple[tuple[Recipient, str], ...]]:
         self._forward(submission.client, submission.queue_id)
@@ -169,9 +210,15 @@ class Connection:
         return self._client.getreply()
 
 
+def _own_name() -> str:
+    """For EHLO: the machine's name where that has a domain."""
+    name = socket.gethostname()
+    return name if re.fullmatch(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+", name) else "localhost"
+
+
 def _address(raw: str) -> str:
     """Without brackets and source route (RFC 5321 appendix C).  Raises ReinjectError where it could end a command."""
-    bare = raw.strip().removeprefix("<").removesuffix(">")
+    bare = raw.strip().removeprefix("<").removesuffix(">").strip(" ")
     if bare.startswith("@"):
         bare = bare.partition(":")[2]
     if re.search(r"[\x00-\x1f\x7f]", bare) or (_CONTROL.search(bare) and not bare.startswith('"')):

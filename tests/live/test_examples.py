@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.lab.dns import DNSLab
+    from tests.lab.smilla import Settings, Value
 
 pytestmark = pytest.mark.live
 
@@ -92,9 +93,35 @@ def test_mail_from_sendmail_1_is_filtered_as_in_the_example(folder: Path, lab: D
                 assert len(sink.messages) == 1
 
 
-def _sendmail(postfix: Postfix, recipient: str) -> None:
+def test_mail_from_sendmail_1_is_never_turned_away_at_rcpt(folder: Path, lab: DNSLab) -> None:
+    """Where somebody sets non_smtpd_milters all the same: the bound and at_rcpt are for SMTP clients only."""
+    with tempfile.TemporaryDirectory(prefix="non-smtpd-", dir=folder) as name:
+        place = Path(name)
+        place.chmod(0o755)
+        (place / "postfix").mkdir()
+        with Sink() as sink:
+            listener = Listener()
+            rule: dict[str, Value] = {"domain": ["r.test"], "at_rcpt": True, "no_key": "refuse"}
+            settings: Settings = {
+                "reinject": {"max_copies": 1, "smtp": f"127.0.0.1:{listener.port}"},
+                "rule": [rule],
+            }
+            with Smilla(place / "smilla", lab.resolver, settings) as smilla:
+                exported = {"export_environment": "MAIL_CONFIG LD_LIBRARY_PATH", "non_smtpd_milters": smilla.milter}
+                with Postfix(place / "postfix", sink.port, [listener], exported) as postfix:
+                    _sendmail(postfix, "alice@r.test", "bob@r.test")
+                    found = sink.wait_for(2)
+                    assert sorted(mail.rcpt_to for mail in found) == [("alice@r.test",), ("bob@r.test",)]
+                    assert not any(CANARY in mail.raw for mail in found)
+                    _sendmail(postfix, "n1@r.test")
+                    assert "via=rcpt" not in smilla.wait_for_log("refused rcpt=n1@r.test")
+
+
+def _sendmail(postfix: Postfix, *recipients: str) -> None:
     program = postfix_daemons().parents[2] / "sbin/sendmail"
     environment = program_environment(program) | {"MAIL_CONFIG": str(postfix.folder / "etc")}
-    argv = [str(program), "-f", "sender@s.test", recipient]
-    done = subprocess.run(argv, input=letter(to=recipient.encode()), env=environment, check=False, capture_output=True)
+    argv = [str(program), "-f", "sender@s.test", *recipients]
+    done = subprocess.run(
+        argv, input=letter(to=", ".join(recipients).encode()), env=environment, check=False, capture_output=True
+    )
     assert done.returncode == 0, done.stderr.decode() + postfix.log[-2000:]

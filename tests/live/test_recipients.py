@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 import uuid
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -346,6 +346,13 @@ def test_a_message_to_twenty_of_all_kinds_arrives_as_the_documentation_says(mta:
     log = mta.chain.filters["bounce"].log
     (line,) = [line for line in log.splitlines() if " message " in line and "rcpts=20" in line]
     assert "copies=6 reply=accept" in line
+
+
+def test_the_same_message_reaches_nobody_by_default_as_the_documentation_says(mta: Mta, judge: Judge) -> None:
+    message, envelope = compose(TWENTY)
+    reply, sent = mta.send(message, envelope)
+    assert str(reply).startswith("451 4.7.5 <alice@bogus.test>"), reply
+    judge.check(mta.delivered(sent), sent, replace(TWENTY, copies=()))
 
 
 def test_what_is_encrypted_already_goes_to_all_as_it_is(mta: Mta, keys: Keys) -> None:

@@ -205,7 +205,6 @@ def test_a_reload_reaches_every_worker_and_those_that_replace_them(
     smilla = start(settings)
     smilla.write_config(directory_settings(keys, policy={"no_key": "plain"}, milter={"workers": 3}))
     smilla.reload()
-    time.sleep(0.2)
     victims = workers_of(smilla)
     assert len(victims) == 3
     for round_ in range(2):
@@ -215,6 +214,23 @@ def test_a_reload_reaches_every_worker_and_those_that_replace_them(
             for pid in victims:
                 os.kill(pid, signal.SIGKILL)
             assert wait_until(lambda: len(workers_of(smilla) - victims) == 3, 10)
+
+
+def test_a_reload_is_over_once_every_worker_has_taken_the_configuration(
+    start: Starter, clients: Clients, keys: Keys
+) -> None:
+    smilla = start(directory_settings(keys, policy={"no_key": "refuse"}, milter={"workers": 2}))
+    smilla.write_config(directory_settings(keys, policy={"no_key": "plain"}, milter={"workers": 2}))
+    slow = min(workers_of(smilla))
+    os.kill(slow, signal.SIGSTOP)
+    reload = threading.Thread(target=smilla.reload)
+    reload.start()
+    reload.join(0.5)
+    assert reload.is_alive()
+    os.kill(slow, signal.SIGCONT)
+    reload.join()
+    verdicts = {clients.open(smilla.milter).send(plain_mail(), ["<x@r.test>"]).verdict for _ in range(24)}
+    assert verdicts == {"accept"}
 
 
 def test_what_a_reload_cannot_change_is_said(start: Starter, keys: Keys) -> None:

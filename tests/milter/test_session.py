@@ -203,7 +203,7 @@ def test_every_form_of_envelope_finds_the_key(
     check(client.content(mail), mail, "alice", opened)
 
 
-@pytest.mark.parametrize("recipient", ["<k\udce4se@r.test>", "<nobody>", "<>", "<x y@r.test>"])
+@pytest.mark.parametrize("recipient", ["<k\udce4se@r.test>", "<nobody>", "<>", "<x@r-.test>"])
 def test_a_recipient_that_is_no_address_is_judged_as_one_without_a_key(
     client: MilterClient, shared: Smilla, recipient: str
 ) -> None:
@@ -219,6 +219,15 @@ def test_a_recipient_that_the_mta_would_route_on_is_refused(
     answer = client.send(plain_mail(), [recipient], queue_id="ROUTED")
     assert (answer.verdict, answer.edits) == ("reject", ())
     assert "reason=routed_address" in shared.log_lines_of("ROUTED")[-2]
+
+
+@pytest.mark.parametrize("recipient", ["<x y@r.test>", "<(x)alice@r.test>", "<alice @r.test>", "<alice@[r.test]>"])
+def test_a_recipient_that_the_mta_may_read_as_another_is_refused(
+    client: MilterClient, shared: Smilla, recipient: str
+) -> None:
+    answer = client.send(plain_mail(), [recipient], queue_id="UNCLEAR")
+    assert (answer.verdict, answer.edits) == ("reject", ())
+    assert "reason=unclear_address" in shared.log_lines_of("UNCLEAR")[-2]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -117,6 +119,17 @@ def test_a_listener_that_dies_after_the_final_dot_leaves_it_unknown(sink: Sink) 
     assert send(sink, submission()) == Handover((), (), unknown=True)
 
 
+@pytest.mark.parametrize("early", [b"250 2.0.0 queued", b"421 4.4.2 timeout"])
+@pytest.mark.parametrize("verb", [b"MAIL", b"RCPT", b"DATA"])
+def test_a_reply_that_comes_too_early_is_never_taken_for_that_to_the_final_dot(
+    sink: Sink, verb: bytes, early: bytes
+) -> None:
+    sink.answer = refusing((verb, (b"354 go ahead" if verb == b"DATA" else b"250 2.0.0 OK") + b"\r\n" + early))
+    with suppress(ReinjectError):
+        assert send(sink, submission(), lambda _: pytest.fail("no dot")).accepted == ()
+    assert sink.messages == []
+
+
 @pytest.mark.parametrize("verb", [b"MAIL", b"DATA"])
 def test_a_refused_command_ends_the_attempt(sink: Sink, verb: bytes) -> None:
     sink.answer = refusing((verb, b"451 4.3.0 later"))
@@ -198,3 +211,30 @@ def test_what_the_listener_lacks_is_told(sink: Sink) -> None:
     found = problems(f"127.0.0.1:{sink.port}", 5)
     assert [severity for severity, _ in found] == ["warning"] * 3
     assert problems(f"127.0.0.1:{free_port()}", 5)[0][0] == "error"
+
+
+def test_blanks_within_the_brackets_are_no_part_of_an_address(sink: Sink) -> None:
+    send(sink, submission(Recipient("< bob@r.test >", None)))
+    assert sink.messages[0].rcpt_to == ("bob@r.test",)
+
+
+def test_the_reply_to_the_final_dot_may_take_its_time(sink: Sink) -> None:
+    waited: list[int] = []
+
+    def slow(line: bytes) -> None:
+        if line == b".":
+            time.sleep(1.5)
+
+    sink.answer = slow
+    with listener(sink, timeout_s=0.5).connect() as connection:
+        found = connection.send(submission(), lambda _: None, lambda: waited.append(1))
+    assert (found.accepted, found.unknown) == ((ALICE,), False)
+
+
+def test_no_name_server_is_asked_for_our_own_name(sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked(*_: object) -> str:
+        raise AssertionError("the machine's own name was looked up, which may take as long as the name servers like")
+
+    monkeypatch.setattr("socket.getfqdn", asked)
+    monkeypatch.setattr("socket.gethostbyaddr", asked)
+    assert send(sink, submission()).accepted == (ALICE,)

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from smilla.copies import group, visible_recipients
+from smilla.copies import group, removable, visible_recipients
 from smilla.errors import EncryptionError
 from smilla.message import parse
-from smilla.model import Action, Decision, Form, KeyVerdict, Reason
+from smilla.model import Action, Client, Decision, Form, KeyVerdict, Reason
+from smilla.session import Session
 from smilla.style import Style
 from tests.unit.decisions import certificate, decision, lookup, openpgp_key, recipient
 
@@ -127,3 +128,22 @@ def test_every_action_is_known_here() -> None:
     handled = {Action.ENCRYPT, Action.UNCHANGED, Action.PLAIN, Action.HOLD, Action.DEFER, Action.REFUSE, Action.DONE}
     assert set(Action) == handled
     assert {form.value for form in Form} == {"smime", "openpgp", "plain", "unchanged"}
+
+
+@pytest.mark.parametrize(
+    ("raw", "certain"),
+    [
+        ("<b@x.org>", True),
+        ('<"b"@x.org>', True),
+        ("b@x.org", False),
+        ("< b@x.org>", False),
+        ("<b@x.org >", False),
+        ("<b@x.org.>", False),
+        ("<@y.org:b@x.org>", False),
+        ("<(c)b@x.org>", False),
+    ],
+)
+def test_only_who_is_spelled_plainly_is_removed_by_the_mta(raw: str, certain: bool) -> None:
+    session = Session(Client(), "")
+    removed = session.recipient(raw)
+    assert removable([removed], [session.recipient("<a@x.org>"), removed]) is certain

@@ -115,8 +115,8 @@ def test_deferred_comes_before_refused_and_that_before_held() -> None:
 
 
 def test_recipient_that_is_no_address_follows_no_key() -> None:
-    assert processed("no address").copies[0].form is Form.PLAIN
-    outcome = processed("no address", text='[policy]\nno_key = "refuse"\n')
+    assert processed("nobody").copies[0].form is Form.PLAIN
+    outcome = processed("nobody", text='[policy]\nno_key = "refuse"\n')
     assert (outcome.disposition, outcome.reason.code) == (Disposition.REFUSE, "not_an_address")
 
 
@@ -239,7 +239,7 @@ class EveryTokenIsOurs:
     def known(self, _: object) -> bool:
         return False
 
-    def is_own(self, _: str) -> bool:
+    def is_own(self, *_: object) -> bool:
         return True
 
 

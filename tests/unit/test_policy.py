@@ -241,7 +241,7 @@ def test_auto_mode_tells_the_direction_by_client_and_recipient(name: str, to: st
         ('mode = "outbound"\nlocal_domains = ["here.example"]', REMOTE, True),
         ('mode = "outbound"\nlocal_domains = ["here.example"]', "bob@nothere.example", True),
         ('mode = "outbound"\nlocal_domains = ["here.example"]', "bob@sub.here.example", True),
-        ('mode = "outbound"\nlocal_domains = ["here.example"]', "no address", True),
+        ('mode = "outbound"\nlocal_domains = ["here.example"]', "nobody", True),
         ('mode = "inbound"\nlocal_domains = ["HERE.example"]', LOCAL, True),
         ('mode = "inbound"\nlocal_domains = ["here.example"]', REMOTE, False),
         ('mode = "inbound"\nlocal_domains = ["*.here.example"]', LOCAL, False),

@@ -26,6 +26,43 @@ def test_address_that_routes_mail_on_is_refused_and_never_plain(address: str, se
     assert (decision.action, decision.reason.code) == (Action.REFUSE, "routed_address")
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "<(x)bob@r.test>", "<bob@(x)r.test>", "<bob(x)@r.test>", r"<b\ob@r.test>", "<bob @r.test>", "<bob@ r.test>",
+        "<bob@r. test>", "<bob\t@r.test>", "<bob@r.test;>", "<bob@r.test,>", "<x:bob@r.test;>", "<<bob@r.test>>",
+        "<x <bob@r.test>>", "<bob@r.test>x", '<"bob" @r.test>', '<bob@"r.test">', '<"bob"(c)@r.test>', "<bob@r.test..>",
+        "<bob@[r.test]>", "(x)bob@r.test", "<x y>",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("settings", [OUTBOUND, INBOUND])
+def test_address_that_the_mta_may_read_as_another_is_refused_and_never_plain(
+    address: str, settings: config.Config
+) -> None:
+    recipient = Session(Client(), "a@x.test").recipient(address)
+    wish = policy.wanted(recipient, Circumstances("a@x.test", Client()), settings)
+    assert not wish.wanted
+    decision = policy.decide(recipient, wish, None, settings)
+    assert (decision.action, decision.reason.code) == (Action.REFUSE, "unclear_address")
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["<>", "<bob>", '<"john smith">', "<k\udce4se@r.test>", "<bob@[192.0.2.1]>", "<bob@[IPv6:::1]>", "< a@r.test >"],
+)
+def test_odd_but_clear_address_is_not_taken_for_another(address: str) -> None:
+    assert not policy.is_unclear(Session(Client(), "").recipient(address))
+
+
+@pytest.mark.parametrize(
+    "sender", ["(x)boss@s.test", "((x)y)boss@s.test", r"b\oss@s.test", "boss @s.test", "boss@(x)S.test"]
+)
+def test_rule_for_a_sender_holds_however_the_sender_spells_it(sender: str) -> None:
+    settings = config.parse('[[rule]]\nsender = "boss@s.test"\nno_key = "refuse"\n')
+    recipient = Session(Client(), sender).recipient("<alice@r.test>")
+    assert policy.wanted(recipient, Circumstances(sender, Client()), settings).number == 1
+
+
 @pytest.mark.parametrize("address", ["bob@r.test", "bob+tag@r.test", '"john smith"@r.test', "prvs=1=a@r.test"])
 def test_ordinary_address_is_not_taken_for_one_that_routes(address: str) -> None:
     assert not policy.hides_destination(Session(Client(), "").recipient(f"<{address}>"))

@@ -34,7 +34,7 @@ def test_it_is_a_journal(journal: SQLiteJournal) -> None:
 
 def test_asking_makes_no_file(journal: SQLiteJournal, tmp_path: Path) -> None:
     assert not journal.known(message())
-    assert not journal.is_own(TOKEN)
+    assert not journal.is_own(TOKEN, [ANN])
     assert journal.summary() == Summary()
     assert list(tmp_path.iterdir()) == []
 
@@ -93,7 +93,7 @@ def test_committing_needs_owe_and_an_open_entry(journal: SQLiteJournal) -> None:
 def test_finished_message_is_remembered_and_its_token_is_wiped(journal: SQLiteJournal) -> None:
     deliver(journal, message(), ANN)
     assert journal.summary() == Summary((), 1, 0)
-    assert not journal.is_own(TOKEN)
+    assert not journal.is_own(TOKEN, [ANN])
     with journal.open(message()) as entry:
         assert entry.is_accepted(ANN)
         entry.owe([ANN, BEN], "f" * 32, "Q2")
@@ -107,7 +107,7 @@ def test_finish_after_closing_touches_no_later_attempt(journal: SQLiteJournal) -
     with journal.open(message()) as second:
         second.owe([ANN], "f" * 32, "Q2")
         first.finish()
-        assert journal.is_own("f" * 32)
+        assert journal.is_own("f" * 32, [ANN])
     second.finish()
     assert journal.summary() == Summary((), 1, 0)
 
@@ -121,15 +121,22 @@ def test_message_without_a_name_is_forgotten(journal: SQLiteJournal) -> None:
 def test_token_is_own_for_an_hour_after_each_attempt(journal: SQLiteJournal, clock: Clock) -> None:
     with journal.open(message()) as entry:
         entry.owe([ANN], TOKEN, "Q1")
-        assert journal.is_own(TOKEN) and not journal.is_own("") and not journal.is_own("\udcff\0")
+        assert journal.is_own(TOKEN, [ANN]) and not journal.is_own("", [ANN]) and not journal.is_own("\udcff\0", [ANN])
     clock.now += 3599
-    assert journal.is_own(TOKEN)
+    assert journal.is_own(TOKEN, [ANN])
     clock.now += 1
-    assert not journal.is_own(TOKEN)
+    assert not journal.is_own(TOKEN, [ANN])
     with journal.open(message()) as entry:
         entry.owe([ANN], "f" * 32, "Q2")
-    assert journal.is_own("f" * 32) and not journal.is_own(TOKEN)
+    assert journal.is_own("f" * 32, [ANN]) and not journal.is_own(TOKEN, [ANN])
     assert journal.summary().unfinished[0].begun_at == clock.now - 3600
+
+
+def test_token_is_own_for_those_only_whom_the_message_is_for(journal: SQLiteJournal) -> None:
+    with journal.open(message()) as entry:
+        entry.owe([ANN, BEN], TOKEN, "Q1")
+    assert journal.is_own(TOKEN, [ANN, BEN]) and journal.is_own(TOKEN, [BEN])
+    assert not journal.is_own(TOKEN, [ANN, "somebody@else.example"])
 
 
 def test_expiry_at_most_once_a_minute(journal: SQLiteJournal, clock: Clock) -> None:
