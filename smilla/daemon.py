@@ -23,6 +23,7 @@ from typing import NoReturn
 from smilla import __version__, config, log
 from smilla.adapters import milter, systemd
 from smilla.adapters.listener import UnixPath
+from smilla.adapters.service import Runtime, Service
 from smilla.config import Config
 from smilla.errors import ConfigError, EngineMissing, SmillaError
 from smilla.runtime import make_ports
@@ -66,7 +67,7 @@ class Daemon:
     def __init__(self, path: Path, settings: Config) -> None:
         self._path = path
         self._config = settings
-        self._runtime = milter.Runtime(settings, make_ports(settings))
+        self._runtime = Runtime(settings, make_ports(settings))
         self._workers: dict[int, _Worker] = {}
         self._socket: UnixPath | None = None
         self._failures = 0
@@ -163,7 +164,7 @@ class Daemon:
         try:
             text = self._path.read_text("utf-8")
             fresh = config.parse(text, str(self._path))
-            runtime = milter.Runtime(fresh, make_ports(fresh))
+            runtime = Runtime(fresh, make_ports(fresh))
         except (OSError, UnicodeDecodeError, ConfigError, EngineMissing) as error:
             for fault in error.faults if isinstance(error, ConfigError) else [str(error)]:
                 log.reload_failed(fault)
@@ -236,7 +237,7 @@ def _drop_rights(user: str) -> None:
         raise SmillaError(f"[milter] user {user}: {error}") from error
 
 
-def _work(runtime: milter.Runtime, control: int, taking: int) -> NoReturn:
+def _work(runtime: Runtime, control: int, taking: int) -> NoReturn:
     """A worker, from the fork to its end.  The parent alone reacts to signals and tells it through the pipe, so that
     a signal to the whole group (Ctrl-C, a service manager) cuts nothing off."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -244,7 +245,7 @@ def _work(runtime: milter.Runtime, control: int, taking: int) -> NoReturn:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     try:
-        service = milter.Service(runtime)
+        service = Service(runtime)
         threading.Thread(target=_obey, args=(service, control, taking), name="control", daemon=True).start()
         threading.Thread(target=_probe, args=(service,), name="probe", daemon=True).start()
         milter.serve(service)
@@ -253,7 +254,7 @@ def _work(runtime: milter.Runtime, control: int, taking: int) -> NoReturn:
     os._exit(1)
 
 
-def _probe(service: milter.Service) -> NoReturn:
+def _probe(service: Service) -> NoReturn:
     """At the start and every few minutes: does the resolver still prove that it validates?  Mail does not wait for
     this; where it does not, what comes without the AD bit is not believed, and the resolver's adapter logs it."""
     while True:
@@ -263,7 +264,7 @@ def _probe(service: milter.Service) -> NoReturn:
         time.sleep(_PROBE_EVERY_S)
 
 
-def _obey(service: milter.Service, control: int, taking: int) -> None:
+def _obey(service: Service, control: int, taking: int) -> None:
     """Does what the parent says, line by line; the end of the pipe means that the parent is gone."""
     with os.fdopen(control, "rb") as pipe:
         for line in pipe:
@@ -277,17 +278,17 @@ def _obey(service: milter.Service, control: int, taking: int) -> None:
     _drain(service, float(service.runtime.config.milter.stop_timeout_s))
 
 
-def _take_over(service: milter.Service, text: str) -> None:
+def _take_over(service: Service, text: str) -> None:
     """Puts a configuration in force that the parent has checked."""
     try:
         fresh = config.parse(text)
-        service.runtime = milter.Runtime(fresh, make_ports(fresh))
+        service.runtime = Runtime(fresh, make_ports(fresh))
         log.configure(fresh.log.level, fresh.log.format, fresh.log.target)
     except Exception as error:  # whatever it is, this thread must live on to obey the next word
         log.reload_failed(str(error) if isinstance(error, (SmillaError, OSError)) else type(error).__name__)
 
 
-def _drain(service: milter.Service, timeout_s: float) -> NoReturn:
+def _drain(service: Service, timeout_s: float) -> NoReturn:
     """Begins nothing new, waits for what is in flight, and ends the process."""
     service.draining = True
     deadline = time.monotonic() + timeout_s

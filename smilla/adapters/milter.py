@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
@@ -20,13 +20,13 @@ import Milter
 import milter
 
 from smilla import log, pipeline, reinject, reply, report, rewrap
-from smilla.adapters.acknowledge import Acknowledger, without_nagle
+from smilla.adapters.acknowledge import without_nagle
+from smilla.adapters.service import Service
 from smilla.adapters.spool import SpooledBody
-from smilla.config import Config
 from smilla.errors import JournalBusy, JournalError, SmillaError
 from smilla.model import Action, Client, Header, Recipient, Rewrite
 from smilla.policy import Wish
-from smilla.ports import JournalEntry, Ports
+from smilla.ports import JournalEntry
 from smilla.session import Session
 
 _VERBS = {
@@ -40,40 +40,6 @@ _ACTIONS = Milter.ADDHDRS | Milter.CHGHDRS | Milter.MODBODY | Milter.QUARANTINE 
 _LINE_LIMIT = 900
 _CONTINUE = int(Milter.CONTINUE)
 _serving = threading.local()  # .connection: the one that this thread of libmilter serves
-
-
-@dataclass(frozen=True, slots=True)
-class Runtime:
-    """One configuration and what was made from it; a reload puts another one in its place."""
-
-    config: Config
-    ports: Ports
-
-
-class Service:
-    """What all connections of one worker share."""
-
-    def __init__(self, runtime: Runtime) -> None:
-        self.runtime = runtime
-        self.draining = False
-        self.acknowledger = Acknowledger()
-        self._lock = threading.Lock()
-        self._in_flight = 0
-
-    def begin(self) -> None:
-        """A message's envelope has begun."""
-        with self._lock:
-            self._in_flight += 1
-
-    def end(self) -> None:
-        """A message was answered or aborted."""
-        with self._lock:
-            self._in_flight -= 1
-
-    @property
-    def in_flight(self) -> int:
-        """Messages whose envelope has begun and that are not answered yet."""
-        return self._in_flight
 
 
 class Connection(Milter.Base):
