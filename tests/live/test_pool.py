@@ -29,6 +29,7 @@ from tests.lab.client import SMTPClient
 from tests.lab.haproxy import HAProxy, make_certificates
 from tests.lab.postfix import Listener, Postfix, example_options
 from tests.lab.processes import LOOPBACK, free_port, session_members, wait_until
+from tests.lab.programs import REPOSITORY
 from tests.lab.sink import Sink
 from tests.lab.smilla import Settings, Smilla
 from tests.live.mta import CANARY
@@ -269,6 +270,7 @@ def test_a_retry_at_a_spare_smilla_repeats_no_copy_that_was_accepted(site: Site,
 
 def test_a_pool_that_loses_a_smilla_under_load_loses_and_repeats_nothing(site: Site) -> None:
     """Which of the two serves an attempt is left to HAProxy: neither knows, nor need know, of the other."""
+    refused = Letter("expired alice")
     smillas = [site.smilla(f"smilla-{name}", {"policy": {"mixed": "defer"}}) for name in ("crypt1", "crypt2")]
     entries = [site.haproxy(f"crypt{n}", {"127.0.0.1:8896": smilla.port}).bind for n, smilla in enumerate(smillas, 1)]
     haproxy = site.haproxy("mx1", {"192.0.2.11:8897": entries[0], "192.0.2.12:8897": entries[1]})
@@ -276,9 +278,12 @@ def test_a_pool_that_loses_a_smilla_under_load_loses_and_repeats_nothing(site: S
     del options["smtpd_milters"]
     filtered = Listener([f"unix:{haproxy.folder}/pool.sock"], options)
     front = Listener(options={"content_filter": f"smilla:[{LOOPBACK}]:{filtered.port}"})
-    postfix = site.postfix(front, filtered, parameters={"smilla_destination_recipient_limit": "1"})
+    lines = re.findall(r"^#     (\w+) = (\w+)$", (REPOSITORY / EXAMPLE).read_text(), re.MULTILINE)
+    assert len(lines) == 2
+    postfix = site.postfix(front, filtered, parameters=dict(lines))
     postfix.transports = {"smilla": example_options(EXAMPLE, "smilla", "unix")}
     site.start(postfix)
+    assert refused.send(front.port).startswith("250 ")
     load = Load(front.port, SINGLE + MIXED, 21)
     for smilla in smillas:
         smilla.wait_for_log("encrypted rcpt=")
@@ -288,6 +293,7 @@ def test_a_pool_that_loses_a_smilla_under_load_loses_and_repeats_nothing(site: S
     for letter in letters:
         assert letter.attempts == 1
         assert delivered(site, letter) == Counter(letter.recipients)
+    assert delivered(site, refused) == {"alice@r.test": 1, "sender@s.test": 1}  # the latter is a bounce
     assert re.search(r"postfix/\w*smtp\[\d+\]: .* status=deferred .* 451 4", postfix.log)
     assert f"[{LOOPBACK}]:{filtered.port}, conn_use=" not in postfix.log  # a session that lost its smilla is not kept
     assert not any(" reason=mixed" in smilla.log for smilla in smillas)
