@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import pwd
+import select
 import signal
 import threading
 import time
@@ -30,6 +31,7 @@ _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
 _FIXED_OPTIONS = ("socket", "workers", "timeout_s", "user", "socket_group", "socket_mode")
 _GRACE_S = 0.2  # between the last answer of a draining worker and its end, so that libmilter can send it
 _HEALTHY_S = 60.0
+_TAKE_OVER_S = 5.0
 _PROBE_EVERY_S = 240.0  # more often than a proof lasts, so that no message has to wait for one
 _LONGEST_WAIT_S = 30.0
 
@@ -37,7 +39,8 @@ _LONGEST_WAIT_S = 30.0
 @dataclass(slots=True)
 class _Worker:
     pid: int
-    control: int  # the writing end of its pipe
+    control: int  # the writing end of the pipe that it obeys
+    answers: int  # the reading end of the pipe by which it says that a configuration is in force
     started_at: float
 
 
@@ -51,6 +54,7 @@ class Daemon:
         self._workers: dict[int, _Worker] = {}
         self._socket: UnixPath | None = None
         self._failures = 0
+        self._reloads = 0
         self._respawn_at: list[float] = []
 
     def run(self) -> int:
@@ -95,15 +99,19 @@ class Daemon:
             log.journal_failed(str(error))
 
     def _fork(self) -> None:
-        reading, writing = os.pipe()
+        reading, control = os.pipe()
+        answers, writing = os.pipe()
         pid = os.fork()
         if pid == 0:
-            os.close(writing)
+            os.close(control)
+            os.close(answers)
             for other in self._workers.values():
                 os.close(other.control)
-            _work(self._runtime, reading)
+                os.close(other.answers)
+            _work(self._runtime, reading, writing)
         os.close(reading)
-        self._workers[pid] = _Worker(pid, writing, time.monotonic())
+        os.close(writing)
+        self._workers[pid] = _Worker(pid, control, answers, time.monotonic())
 
     def _watch(self) -> str:
         """Waits for signals; returns the name of the one that ends smilla."""
@@ -128,6 +136,7 @@ class Daemon:
                 continue
             worker = self._workers.pop(pid)
             os.close(worker.control)
+            os.close(worker.answers)
             if replace:
                 lived = time.monotonic() - worker.started_at
                 self._failures = 1 if lived > _HEALTHY_S else self._failures + 1
@@ -151,9 +160,22 @@ class Daemon:
                     log.restart_needed(f"[milter] {option}")
             self._config, self._runtime = fresh, runtime
             log.configure(fresh.log.level, fresh.log.format, fresh.log.target)
-            self._tell({"reload": text})
+            self._reloads += 1
+            self._tell({"reload": text, "number": str(self._reloads)})
+            self._await_answers()
             log.reloaded()
         systemd.notify("READY=1")
+
+    def _await_answers(self) -> None:
+        """Until every worker has said that the configuration is in force, or is gone, or for a while."""
+        deadline = time.monotonic() + _TAKE_OVER_S
+        for worker in self._workers.values():
+            said = b""
+            while not said.endswith(b"%d\n" % self._reloads):
+                ready, _, _ = select.select([worker.answers], [], [], max(0.0, deadline - time.monotonic()))
+                if not ready or not (octets := os.read(worker.answers, 4096)):
+                    break
+                said += octets
 
     def _tell(self, message: dict[str, str]) -> None:
         line = json.dumps(message).encode("ascii") + b"\n"
@@ -205,7 +227,7 @@ def _drop_rights(user: str) -> None:
         raise SmillaError(f"[milter] user {user}: {error}") from error
 
 
-def _work(runtime: milter.Runtime, control: int) -> NoReturn:
+def _work(runtime: milter.Runtime, control: int, answers: int) -> NoReturn:
     """A worker, from the fork to its end.  The parent alone reacts to signals and tells it through the pipe, so that
     a signal to the whole group (Ctrl-C, a service manager) cuts nothing off."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -214,7 +236,7 @@ def _work(runtime: milter.Runtime, control: int) -> NoReturn:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     try:
         service = milter.Service(runtime)
-        threading.Thread(target=_obey, args=(service, control), name="control", daemon=True).start()
+        threading.Thread(target=_obey, args=(service, control, answers), name="control", daemon=True).start()
         threading.Thread(target=_probe, args=(service,), name="probe", daemon=True).start()
         milter.serve(service)
     except BaseException:
@@ -232,13 +254,15 @@ def _probe(service: milter.Service) -> NoReturn:
         time.sleep(_PROBE_EVERY_S)
 
 
-def _obey(service: milter.Service, control: int) -> None:
+def _obey(service: milter.Service, control: int, answers: int) -> None:
     """Does what the parent says, line by line; the end of the pipe means that the parent is gone."""
     with os.fdopen(control, "rb") as pipe:
         for line in pipe:
             message = json.loads(line)
             if "reload" in message:
                 _take_over(service, message["reload"])
+                with contextlib.suppress(OSError):
+                    os.write(answers, message["number"].encode("ascii") + b"\n")
             elif "stop" in message:
                 _drain(service, float(message["stop"]))
     _drain(service, float(service.runtime.config.milter.stop_timeout_s))
