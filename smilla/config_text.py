@@ -13,8 +13,12 @@ from typing import Any
 from smilla import policy
 from smilla.config import SECTIONS, Config, Rule, options
 
+_RULES = (
+    "For each recipient, the first rule of which all conditions hold (recipient, sender, domain, client, user, "
+    "direction) is the only one: what it does not name comes from [policy], never from a later rule. "
+    "smilla explain shows the table."
+)
 _RULE_EXAMPLE = """\
-# The first rule that matches a recipient overrides the [policy] keys that it names.
 #[[rule]]
 #recipient = "*@example.org"
 #no_key = "refuse"
@@ -27,13 +31,14 @@ def sample() -> str:
     lines += _section_lines(Config, Config(), commented=True)
     for name, kind in SECTIONS.items():
         if kind is Rule:
-            lines += ["", f"# {kind.__doc__}", *_rule_lines()]
+            lines += ["", *_rule_lines()]
         else:
             lines += ["", f"# {kind.__doc__}", f"[{name}]", *_section_lines(kind, kind(), commented=True)]
     return "\n".join(lines) + "\n"
 
 
 def _rule_lines() -> Iterator[str]:
+    yield from textwrap.wrap(f"[[rule]]: {_RULES}", 100, initial_indent="# ", subsequent_indent="# ")
     yield from _RULE_EXAMPLE.splitlines()
     yield "#"
     for name, field in options(Rule).items():
@@ -87,13 +92,18 @@ def manual() -> str:
     lines: list[str] = []
     for name, kind in [("", Config), *SECTIONS.items()]:
         title = "Top level" if not name else f"Table {name}" + (", any number of times" if kind is Rule else "")
-        lines += [f".Ss {title}", ".Bl -tag -width Ds"]
+        lines += [f".Ss {title}", *(_sentences(_RULES) if kind is Rule else ()), ".Bl -tag -width Ds"]
         for option, field in options(kind).items():
             lines += [f".It Cm {option} Li = {_mdoc(_toml(field.default))}"]
-            for sentence in re.split(r"(?<=[.:;]) +(?=[A-Z])", _help(field)):
-                lines += [_mdoc(line) for line in textwrap.wrap(sentence, 76, break_on_hyphens=False)]
+            lines += _sentences(_help(field))
         lines += [".El"]
     return "\n".join(lines) + "\n"
+
+
+def _sentences(text: str) -> Iterator[str]:
+    """Each on a line of its own, as mdoc(7) has it."""
+    for sentence in re.split(r"(?<=[.:;]) +(?=[A-Z])", text):
+        yield from (_mdoc(line) for line in textwrap.wrap(sentence, 76, break_on_hyphens=False))
 
 
 def _mdoc(text: str) -> str:

@@ -14,11 +14,12 @@ import grp
 import os
 import pwd
 import re
+import subprocess
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from tests.lab.processes import LOOPBACK, Child, free_port, wait_until
-from tests.lab.programs import REPOSITORY, postfix_daemons, program_environment
+from tests.lab.programs import REPOSITORY, find_program, postfix_daemons, program_environment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -133,6 +134,12 @@ class Postfix:
         """Waits until no mail is queued; raises TimeoutError."""
         if not wait_until(lambda: not self.queued(), timeout_s):
             raise TimeoutError(f"still queued after {timeout_s:g} s: {self.queued()}")
+
+    def release(self, queue_id: str) -> None:
+        """Takes a message out of quarantine, as smilla(8) says."""
+        program = find_program("postsuper")
+        argv = [str(program), "-c", str(self.folder / "etc"), "-H", queue_id]
+        subprocess.run(argv, env=program_environment(program), check=True, capture_output=True)
 
     def start(self) -> Self:
         """Writes the configuration, makes the folders and starts master.  Raises ChildError or MissingProgramError."""

@@ -97,7 +97,7 @@ class Child:
         """Whether the process was started and has not ended."""
         return self._process is not None and self._process.poll() is None
 
-    def start(self, ready: Callable[[], bool] | None = None, timeout_s: float = 20) -> Self:
+    def start(self, ready: Callable[[], bool] | None = None, timeout_s: float = 60) -> Self:
         """Starts the program and waits until ``ready`` holds.  Raises ChildError, with the process ended."""
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(

@@ -83,6 +83,12 @@ class Sendmail:
         if not wait_until(lambda: not self.queued(), timeout_s):
             raise TimeoutError(f"still queued after {timeout_s:g} s: {self.queued()}")
 
+    def release(self, queue_id: str) -> None:
+        """Takes a message out of quarantine, as smilla(8) says."""
+        program = sendmail_daemon()
+        argv = [str(program), "-C", str(self.folder / "sendmail.cf"), "-qQ", "-Q", f"-qI{queue_id}"]
+        subprocess.run(argv, env=self._environment(), check=True, capture_output=True)
+
     def start(self) -> Self:
         """Writes the configuration, makes the folders and starts the daemon.  Raises ChildError or
         MissingProgramError."""
@@ -98,8 +104,9 @@ class Sendmail:
             "-X",
             self.folder / "dialogue",
         ]
-        environment = program_environment(program) | {"LD_PRELOAD": str(self._gethostname())}
-        self._child = Child("sendmail", argv, self.folder / "sendmail.log", environment=environment, folder=self.folder)
+        self._gethostname()
+        log, environment = self.folder / "sendmail.log", self._environment()
+        self._child = Child("sendmail", argv, log, environment=environment, folder=self.folder)
         ports = [listener.port for listener in self.listeners if not listener.milters] or [self.listeners[0].port]
         try:
             self._child.start(ready=lambda: all(port_answers(port) for port in ports))
@@ -122,11 +129,13 @@ class Sendmail:
     ) -> None:
         self.stop()
 
-    def _gethostname(self) -> Path:
+    def _environment(self) -> dict[str, str]:
+        return program_environment(sendmail_daemon()) | {"LD_PRELOAD": str(self.folder / "gethostname.so")}
+
+    def _gethostname(self) -> None:
         source, library = self.folder / "gethostname.c", self.folder / "gethostname.so"
         source.write_text(_GETHOSTNAME)
         subprocess.run(["gcc", "-shared", "-fPIC", "-o", library, source], check=True, capture_output=True)
-        return library
 
     def _configure(self) -> None:
         sources = sendmail_sources()

@@ -81,7 +81,7 @@ class Smilla:
         """smilla's log lines about one queue ID."""
         return [line for line in self.log.splitlines() if re.search(rf"\b{re.escape(queue_id)}\b", line)]
 
-    def wait_for_log(self, pattern: str, timeout_s: float = 10) -> str:
+    def wait_for_log(self, pattern: str, timeout_s: float = 30) -> str:
         """Waits until a log line matches the pattern and returns it; raises TimeoutError."""
         if not wait_until(lambda: re.search(pattern, self.log) is not None, timeout_s):
             raise TimeoutError(f"no {pattern!r} in smilla's log:\n{self._child.log_tail()}")
@@ -92,7 +92,7 @@ class Smilla:
         self._settings = dict(settings) if settings is not None else self._settings
         self.config.write_text(self._text or to_toml(self._filled_in()))
 
-    def start(self, timeout_s: float = 20) -> Self:
+    def start(self, timeout_s: float = 60) -> Self:
         """Starts the filter and waits until it says READY=1."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.folder.chmod(0o755)
@@ -108,7 +108,7 @@ class Smilla:
             raise
         return self
 
-    def reload(self, timeout_s: float = 10) -> None:
+    def reload(self, timeout_s: float = 60) -> None:
         """SIGHUP, and waits until smilla says READY=1 again, whether it took the new configuration or not."""
         self._child.signal(signal.SIGHUP)
         if not wait_until(self._said_ready, timeout_s):

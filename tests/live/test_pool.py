@@ -17,7 +17,7 @@ import signal
 import tempfile
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,7 @@ from tests.lab.client import SMTPClient
 from tests.lab.haproxy import HAProxy, make_certificates
 from tests.lab.postfix import Listener, Postfix, example_options
 from tests.lab.processes import LOOPBACK, free_port, session_members, wait_until
+from tests.lab.programs import REPOSITORY
 from tests.lab.sink import Sink
 from tests.lab.smilla import Settings, Smilla
 from tests.live.mta import CANARY
@@ -44,8 +45,8 @@ pytestmark = pytest.mark.live
 SENDERS = 6
 EXAMPLE = "contrib/haproxy/master.cf.example"
 # Who is written to: hidden recipients after the bar.
-SINGLE = ("alice", "alice anna arthur", "bob", "erin")
 MIXED = ("alice bob", "alice|dora", "bob alice n1")
+KINDS = ("alice", "alice bob", "alice anna arthur", "alice|dora", "bob", "bob alice n1", "erin")
 _numbers = itertools.count(1)
 
 
@@ -71,45 +72,58 @@ class Letter:
 
 
 class Load:
-    """Clients side by side, each of which sends its letters again and again until they are accepted."""
+    """Clients side by side, until they are told to end.  As an MTA does, each tries again what was deferred while it
+    sends the next letters, and goes on to the last."""
 
-    def __init__(self, port: int, kinds: tuple[str, ...], each: int) -> None:
-        self.letters = [
-            [Letter(kind) for kind in itertools.islice(itertools.cycle(kinds), each)] for _ in range(SENDERS)
-        ]
+    def __init__(self, port: int) -> None:
+        self.letters: list[Letter] = []
         self.accepted: list[Letter] = []
-        self.refused: list[str] = []
+        self._refused: list[str] = []
         self._port = port
-        self._threads = [threading.Thread(target=self._run, args=(letters,)) for letters in self.letters]
+        self._ending = threading.Event()
+        self._threads = [threading.Thread(target=self._run) for _ in range(SENDERS)]
         for thread in self._threads:
             thread.start()
 
-    def _run(self, letters: list[Letter]) -> None:
-        """As an MTA: what is deferred waits, and the others are sent meanwhile."""
-        waiting, until = list(letters), time.monotonic() + 120
+    def _run(self) -> None:
+        waiting: deque[Letter] = deque()
+        for kind in itertools.cycle(KINDS):
+            if self._ending.is_set():
+                break
+            letter = Letter(kind)
+            self.letters.append(letter)
+            waiting.appendleft(letter)
+            for _ in range(min(2, len(waiting))):
+                self._attempt(waiting)
+            time.sleep(0.02)
+        until = time.monotonic() + 120
         while waiting and time.monotonic() < until:
-            for letter in list(waiting):
-                reply = letter.send(self._port)
-                if reply[:1] not in ("", "2", "4"):
-                    self.refused.append(reply)
-                if reply.startswith("250 "):
-                    waiting.remove(letter)
-                    self.accepted.append(letter)
+            self._attempt(waiting)
             time.sleep(0.02)
 
-    def wait_for(self, count: int) -> None:
-        """Until this many letters were accepted; raises TimeoutError."""
-        if not wait_until(lambda: len(self.accepted) >= count, 60):
-            raise TimeoutError(f"{len(self.accepted)} of {count} letters were accepted")
+    def _attempt(self, waiting: deque[Letter]) -> None:
+        letter = waiting.popleft()
+        reply = letter.send(self._port)
+        if reply.startswith("250 "):
+            self.accepted.append(letter)
+            return
+        waiting.append(letter)
+        if reply[:1] not in ("", "4"):
+            self._refused.append(reply)
 
-    def finish(self) -> list[Letter]:
-        """All letters, once all were accepted."""
+    def wait_for_more(self, count: int) -> None:
+        """Until this many more letters were accepted; raises TimeoutError."""
+        enough = len(self.accepted) + count
+        if not wait_until(lambda: len(self.accepted) >= enough, 60):
+            raise TimeoutError(f"{len(self.accepted)} letters were accepted, {enough} were expected")
+
+    def end(self) -> None:
+        """All letters are accepted, and no more are written."""
+        self._ending.set()
         for thread in self._threads:
             thread.join()
-        letters = [letter for own in self.letters for letter in own]
-        assert self.refused == []
-        assert len(self.accepted) == len(letters)
-        return letters
+        assert self._refused == []
+        assert len(self.accepted) == len(self.letters)
 
 
 class Site:
@@ -223,19 +237,20 @@ def test_while_its_own_smilla_is_dead_a_spare_one_serves_and_nothing_is_lost_or_
     site: Site, own_first: OwnFirst
 ) -> None:
     own, spare = own_first.own, own_first.spare
-    load = Load(own_first.port, SINGLE + MIXED, 28)
-    load.wait_for(20)
+    load = Load(own_first.port)
+    load.wait_for_more(20)
     assert "encrypted rcpt=" not in spare.log
     kill(own)
     own_first.wait_for_own(up=False)
-    load.wait_for(len(load.accepted) + 30)
-    spare.wait_for_log("deferred rcpt=.* reason=mixed")
+    load.wait_for_more(30)
+    spare.wait_for_log("deferred rcpt=.* reason=mixed", 30)
     own.start()
-    letters = load.finish()
-    own_first.postfix.wait_until_empty(60)
-    assert max(letter.attempts for letter in letters) > 1
+    load.wait_for_more(10)
+    load.end()
+    own_first.postfix.wait_until_empty(120)
+    assert max(letter.attempts for letter in load.letters) > 1
     repeated = 0
-    for letter in letters:
+    for letter in load.letters:
         found = delivered(site, letter)
         assert set(found) == set(letter.recipients)
         assert letter.mixed or set(found.values()) == {1}
@@ -269,6 +284,7 @@ def test_a_retry_at_a_spare_smilla_repeats_no_copy_that_was_accepted(site: Site,
 
 def test_a_pool_that_loses_a_smilla_under_load_loses_and_repeats_nothing(site: Site) -> None:
     """Which of the two serves an attempt is left to HAProxy: neither knows, nor need know, of the other."""
+    refused = Letter("expired alice")
     smillas = [site.smilla(f"smilla-{name}", {"policy": {"mixed": "defer"}}) for name in ("crypt1", "crypt2")]
     entries = [site.haproxy(f"crypt{n}", {"127.0.0.1:8896": smilla.port}).bind for n, smilla in enumerate(smillas, 1)]
     haproxy = site.haproxy("mx1", {"192.0.2.11:8897": entries[0], "192.0.2.12:8897": entries[1]})
@@ -276,18 +292,24 @@ def test_a_pool_that_loses_a_smilla_under_load_loses_and_repeats_nothing(site: S
     del options["smtpd_milters"]
     filtered = Listener([f"unix:{haproxy.folder}/pool.sock"], options)
     front = Listener(options={"content_filter": f"smilla:[{LOOPBACK}]:{filtered.port}"})
-    postfix = site.postfix(front, filtered, parameters={"smilla_destination_recipient_limit": "1"})
+    lines = re.findall(r"^#     (\w+) = (\w+)$", (REPOSITORY / EXAMPLE).read_text(), re.MULTILINE)
+    assert len(lines) == 2
+    postfix = site.postfix(front, filtered, parameters=dict(lines))
     postfix.transports = {"smilla": example_options(EXAMPLE, "smilla", "unix")}
     site.start(postfix)
-    load = Load(front.port, SINGLE + MIXED, 21)
+    assert refused.send(front.port).startswith("250 ")
+    load = Load(front.port)
     for smilla in smillas:
-        smilla.wait_for_log("encrypted rcpt=")
+        smilla.wait_for_log("encrypted rcpt=", 30)
     kill(smillas[0])
-    letters = load.finish()
+    haproxy.wait_for("smilla-pool", "crypt1", up=False)
+    load.wait_for_more(20)
+    load.end()
     postfix.wait_until_empty(120)
-    for letter in letters:
+    for letter in load.letters:
         assert letter.attempts == 1
         assert delivered(site, letter) == Counter(letter.recipients)
+    assert delivered(site, refused) == {"alice@r.test": 1, "sender@s.test": 1}  # the latter is a bounce
     assert re.search(r"postfix/\w*smtp\[\d+\]: .* status=deferred .* 451 4", postfix.log)
     assert f"[{LOOPBACK}]:{filtered.port}, conn_use=" not in postfix.log  # a session that lost its smilla is not kept
     assert not any(" reason=mixed" in smilla.log for smilla in smillas)

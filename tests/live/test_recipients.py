@@ -365,7 +365,7 @@ def test_what_is_encrypted_already_goes_to_all_as_it_is(mta: Mta, keys: Keys) ->
     assert all(mail.raw.endswith(sent) for mail in found)
 
 
-def test_who_is_held_stays_in_quarantine_and_the_others_get_theirs(mta: Mta, judge: Judge) -> None:
+def test_who_is_held_stays_in_quarantine_until_released_and_the_others_get_theirs(mta: Mta, judge: Judge) -> None:
     scenario = Scenario("hold", "alice n1", ("smime alice",), listener="hold")
     message, envelope = compose(scenario)
     reply, sent = mta.send(message, envelope, listener="hold")
@@ -374,8 +374,12 @@ def test_who_is_held_stays_in_quarantine_and_the_others_get_theirs(mta: Mta, jud
     judge.check([mail for mail in mta.chain.sink.messages if sent.split(b"\r\n")[0] in mail.raw], sent, scenario)
     held = [path for path in mta.chain.mta.queued() if CANARY in path.read_bytes()]
     assert len(held) == 1
-    for path in mta.chain.mta.queued():
-        path.unlink()
+    before = len(mta.chain.sink.messages)
+    mta.chain.mta.release(held[0].name.removeprefix("df"))
+    (released,) = mta.chain.sink.wait_for(before + 1)[before:]
+    assert released.rcpt_to == ("n1@r.test",)
+    assert CANARY in released.raw
+    mta.chain.mta.wait_until_empty()
 
 
 def test_dsn_parameters_and_8bitmime_reach_every_copy(mta: Mta) -> None:

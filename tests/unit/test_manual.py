@@ -70,6 +70,14 @@ def test_every_option_stands_in_the_manual_and_in_the_sample() -> None:
             assert kind is Rule or re.search(rf"^{name} = ", config_text.sample(), re.MULTILINE)
 
 
+def test_the_examples_of_the_manual_are_configurations(tmp_path: Path) -> None:
+    page = (ROOT / "man" / "smilla.toml.5").read_text("utf-8")
+    examples = re.findall(r"^\.Bd -literal -offset indent\n(.*?)^\.Ed$", page, re.MULTILINE | re.DOTALL)
+    assert len(examples) == 3
+    for example in examples:
+        config.parse(example.replace("/etc/smilla/keys", str(tmp_path)))
+
+
 def test_the_sample_is_the_defaults() -> None:
     assert config.parse(config_text.sample()) == Config()
     assert tomllib.loads(config_text.sample())["policy"]["no_key"] == "plain"
