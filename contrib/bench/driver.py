@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,7 @@ def compiled(name: str) -> Path:
     program = CACHE / f"{name}-{hashlib.sha256(source.read_bytes()).hexdigest()[:12]}"
     if not program.exists():
         CACHE.mkdir(parents=True, exist_ok=True)
-        made = program.with_suffix(".new")
+        made = program.with_suffix(f".{os.getpid()}")
         subprocess.run([*_COMPILER, "-o", made, source], check=True, capture_output=True)
         made.rename(program)
     return program
