@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.lab.client import SMTPClient
+from tests.lab.processes import Child, free_port, port_answers
 from tests.lab.programs import REPOSITORY
 from tests.milter.client import CHUNK, LEADING_SPACE, NR_BODY, NR_HEADER
 from tests.milter.material import CANARY
@@ -146,6 +148,24 @@ def test_the_driver_speaks_as_an_mta_does(driver: Any, tmp_path: Path, letter: P
     each = "DMDRDTLLLDNBBDE"
     assert "".join(scripted.seen).removesuffix("Q") == f"ODCDH{each}A{each}A"
     scripted.close()
+
+
+def test_the_sink_counts_what_arrived_in_which_form(driver: Any, tmp_path: Path) -> None:
+    port = free_port()
+    head = b"Subject: a letter\r\nContent-Type: %s\r\n\r\n"
+    with (
+        Child("sink", [driver.compiled("sink"), str(port), CANARY.decode()], tmp_path / "log").start(
+            ready=lambda: port_answers(port)
+        ),
+        SMTPClient(port) as client,
+    ):
+        for kind, body in (
+            (b"application/pkcs7-mime", b"MIIF"),
+            (b"multipart/encrypted", b"--x"),
+            (b"text/plain", b"multipart/encrypted " + CANARY),
+        ):
+            assert client.send("a@s.test", ["b@r.test"], head % kind + body)[-1].code == 250
+        assert client.command("XCOUNT").text == "3 1 1 1"
 
 
 def test_the_driver_tells_smillas_formats_apart(driver: Any, shared: Smilla, letter: Path) -> None:
