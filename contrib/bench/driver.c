@@ -11,7 +11,7 @@
  * connections=1 messages=1 (in all) or seconds=S; rate=R starts R messages a second, or fewer where no connection
  * is free; pause_ms=P between the
  * last RCPT and DATA; warm=W messages a connection before the clock runs; per_connection=K messages, then a new one
- * (0: all); go=1 writes "ready" after the warm-up and waits for a line; canary=TEXT stands in the message.
+ * (0: all); go=1 writes "connected" before the warm-up and "ready" after it, and waits for a line each time; canary=TEXT stands in the message.
  *
  * As Postfix does, SMFIP_NR_*, SMFIP_NO*, SMFIP_SKIP and SMFIP_HDR_LEADSPC are honoured, all that is not answered is
  * sent together with what is, each message is followed by ABORT, each connection by QUIT.  A wrong answer is counted
@@ -64,7 +64,7 @@ static char **recipients;
 static long line_count;
 
 static atomic_long next_message, next_line;
-static pthread_barrier_t warmed, started;
+static pthread_barrier_t gate; /* of all threads, main included */
 static double began;
 
 struct connection {
@@ -370,10 +370,12 @@ static void message(struct connection *c, int counted) {
 static void *run(void *argument) {
     struct connection *c = argument;
     greet(c);
+    pthread_barrier_wait(&gate);
+    pthread_barrier_wait(&gate);
     for (int i = 0; i < opt.warm; i++) message(c, 0);
     flush(c);
-    pthread_barrier_wait(&warmed);
-    pthread_barrier_wait(&started);
+    pthread_barrier_wait(&gate);
+    pthread_barrier_wait(&gate);
     for (long done = 1;; done++) {
         long number = next_message++;
         if (opt.seconds ? now() - began >= opt.seconds : number >= opt.messages) break;
@@ -507,6 +509,15 @@ static void set(const char *word) {
     fail("unknown: %s", word);
 }
 
+/* Says where it is, and waits for a line. */
+static void wait_for_word(const char *where) {
+    if (!opt.go) return;
+    printf("%s\n", where);
+    fflush(stdout);
+    while (getchar() != '\n')
+        if (feof(stdin)) exit(1);
+}
+
 int main(int argc, char **argv) {
     if (argc < 5) fail("driver ADDRESS MESSAGE RECIPIENTS EXPECT [name=value ...]");
     opt.address = argv[1];
@@ -516,23 +527,20 @@ int main(int argc, char **argv) {
     if (!EXPECTATIONS[opt.expect]) fail("unknown expectation %s", argv[4]);
     for (int i = 5; i < argc; i++) set(argv[i]);
     struct connection *all = calloc(opt.connections, sizeof *all);
-    pthread_barrier_init(&warmed, NULL, opt.connections + 1);
-    pthread_barrier_init(&started, NULL, opt.connections + 1);
+    pthread_barrier_init(&gate, NULL, opt.connections + 1);
     pthread_attr_t small;
     pthread_attr_init(&small);
     pthread_attr_setstacksize(&small, 1 << 18);
     for (int i = 0; i < opt.connections; i++)
         if (pthread_create(&all[i].thread, &small, run, &all[i])) fail("no thread");
-    pthread_barrier_wait(&warmed);
-    if (opt.go) {
-        printf("ready\n");
-        fflush(stdout);
-        while (getchar() != '\n' && !feof(stdin)) {
-        }
-    }
+    pthread_barrier_wait(&gate);
+    wait_for_word("connected");
+    pthread_barrier_wait(&gate);
+    pthread_barrier_wait(&gate);
+    wait_for_word("ready");
     double before = cpu();
     began = now();
-    pthread_barrier_wait(&started);
+    pthread_barrier_wait(&gate);
     for (int i = 0; i < opt.connections; i++) pthread_join(all[i].thread, NULL);
     report(all, now() - began, cpu() - before);
     return 0;

@@ -68,7 +68,7 @@ class Run:
 
 
 class Load:
-    """A driver that runs: after the warm-up it is ready, then it waits until it is told to go."""
+    """A driver that runs: connected, then (after the warm-up) ready, then going, each when it is told to."""
 
     def __init__(
         self, address: str, message: Path, recipients: Sequence[Sequence[str]], expect: str, **options: float | str
@@ -79,6 +79,7 @@ class Load:
         CACHE.mkdir(parents=True, exist_ok=True)
         if not lines.exists():
             lines.write_text(text)
+        self._is_connected = False
         words = [f"{name}={value}" for name, value in options.items()]
         command = [compiled("driver"), address, message, lines, expect, "go=1", *words]
         self._process = subprocess.Popen(
@@ -89,11 +90,17 @@ class Load:
             text=True,
         )
 
+    def wait_until_connected(self) -> Self:
+        """Waits until every connection is there.  Raises WrongAnswerError."""
+        if not self._is_connected:
+            self._wait_for("connected")
+            self._is_connected = True
+        return self
+
     def wait_until_ready(self) -> Self:
         """Waits for the end of the warm-up.  Raises WrongAnswerError."""
-        assert self._process.stdout is not None
-        if self._process.stdout.readline() != "ready\n":
-            raise WrongAnswerError(self._process.communicate()[1].strip())
+        self.wait_until_connected().go()
+        self._wait_for("ready")
         return self
 
     def go(self) -> Self:
@@ -102,6 +109,11 @@ class Load:
         self._process.stdin.write("\n")
         self._process.stdin.flush()
         return self
+
+    def _wait_for(self, word: str) -> None:
+        assert self._process.stdout is not None
+        if self._process.stdout.readline() != f"{word}\n":
+            raise WrongAnswerError(self._process.communicate()[1].strip())
 
     def result(self) -> Run:
         """Waits for the end.  Raises WrongAnswerError where one answer was not the expected one."""

@@ -130,11 +130,11 @@ class Stage:
         for last in range(_UNEVEN_TRIES + 1):
             before = _settled_sockets(to.workers)
             with Load(to.address, self.letter, recipients, expect, canary=self.canary, **options) as load:
-                load.wait_until_ready()
+                load.wait_until_connected()
                 after = _sockets(to.workers)
                 shares = [after[pid] - before[pid] for pid in to.workers]
                 if max(shares) - min(shares) <= 1 or last == _UNEVEN_TRIES:
-                    yield load
+                    yield load.wait_until_ready()
                     return
 
 
