@@ -54,7 +54,7 @@ def measure(stage: Stage) -> list[Row]:
                         late.append(tenths.result().messages)
     finally:
         stage.stub.delay = lambda name: 0.0
-    what = "one domain in ten dead: messages to the others"
+    what = "one domain in ten dead, the others' mail"
     details = {**medians(dead_per_second=rates[_DEAD], alive_per_second=rates[_ALIVE]), "sent_to_the_tenth": late}
     target = Target(AT_LEAST, 0.95)
     return [Row("dead", what, "the tenth domain alive", ratios(rates[_DEAD], rates[_ALIVE]), target, details=details)]

@@ -185,13 +185,13 @@ def measure_inet(stage: Stage) -> list[Row]:
         for name in stage.turns(5, listeners):
             accepted_s, _ = sender.send(listeners[name].port, SMIME, messages, senders=1)
             times[name].append(accepted_s * 1000 / messages)
-    what = "one sender, Postfix + smilla over inet on loopback"
+    what = "Postfix + smilla over inet, one sender"
     details = {f"{name}_ms": figure for name, figure in medians(**times).items()}
     return [
         Row(
             "inet",
             what,
-            "over the UNIX socket",
+            "over a UNIX socket",
             ratios(times["inet"], times["unix"]),
             Target(AT_MOST, 3.0),
             "",
