@@ -42,7 +42,7 @@ class _Side:
 def measure(stage: Stage) -> list[Row]:
     """Messages a second."""
     sides = {name: _Side() for name in (*FORMATS, "noop", "echo")}
-    options: Options = {"connections": _CONNECTIONS, "warm": _WARM, "messages": stage.amount(4000)}
+    options: Options = {"connections": _CONNECTIONS, "warm": _WARM, "messages": stage.amount(3000)}
     with stage.smilla() as smilla, stage.noop() as noop:
         steps = stage.load(noop, "unchanged").steps
         with stage.echo(steps, 15000) as echo:

@@ -16,7 +16,7 @@ from table import AT_MOST, Row, Target, differences, medians
 if TYPE_CHECKING:
     from stage import Stage
 
-_LATE_S, _PAUSE_MS, _MESSAGES = 0.05, 100, 16
+_LATE_S, _PAUSE_MS, _MESSAGES = 0.05, 100, 12
 
 
 def measure(stage: Stage) -> list[Row]:
