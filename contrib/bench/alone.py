@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from stage import FORMATS, SMIME
+from stage import FORMATS, SMIME, addressed
 from table import AT_LEAST, Row, Target, medians, ratios
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class _Side:
 
     def add(self, stage: Stage, of: Filter, expect: str, options: Options) -> None:
         """One round; the filter's processor time, warm-up left out, does not depend on who else is busy here."""
-        with stage.spread_evenly(of, expect, **options) as load:
+        with stage.spread_evenly(of, addressed(expect), expect, **options) as load:
             before = of.cpu_s()
             run = load.go().result()
         self.rates.append(run.rate)

@@ -7,6 +7,7 @@ In turn the tenth domain is dead, alive, and not written to at all; only the oth
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 import material
@@ -34,7 +35,8 @@ def measure(stage: Stage) -> list[Row]:
     sent: list[int] = []
     try:
         with stage.smilla() as smilla:
-            alone = _others(stage, smilla, others, 2).go().result().rate
+            with _others(stage, smilla, others, 2) as good:
+                alone = good.go().result().rate
             offered = min(alone / 10, _RATE_LIMIT)
             for name in stage.turns(3, rates):
                 with _others(stage, smilla, others, _SECONDS) as good:
@@ -65,6 +67,8 @@ def measure(stage: Stage) -> list[Row]:
     ]
 
 
-def _others(stage: Stage, smilla: Filter, recipients: list[list[str]], seconds: float) -> Load:
-    options: Options = {"connections": 4, "warm": 20, "seconds": seconds, "canary": stage.canary}
-    return Load(smilla.address, stage.letter, recipients, SMIME, **options).wait_until_ready()
+def _others(
+    stage: Stage, smilla: Filter, recipients: list[list[str]], seconds: float
+) -> contextlib.AbstractContextManager[Load]:
+    options: Options = {"connections": 4, "warm": 20, "seconds": seconds}
+    return stage.spread_evenly(smilla, recipients, SMIME, **options)

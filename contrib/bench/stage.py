@@ -117,16 +117,16 @@ class Stage:
             yield Filter(f"unix:{path}", (child.pid,), child)
 
     def load(self, of: Filter, expect: str, **options: float | str) -> Run:
-        """A run with 10 KB letters to the recipient whose key has that format; a filter that changes nothing gets the
-        same letters."""
-        with self.spread_evenly(of, expect, **options) as load:
+        """A run with 10 KB letters to the recipient whose key has that format."""
+        with self.spread_evenly(of, addressed(expect), expect, **options) as load:
             return load.go().result()
 
     @contextlib.contextmanager
-    def spread_evenly(self, to: Filter, expect: str, **options: float | str) -> Iterator[Load]:
+    def spread_evenly(
+        self, to: Filter, recipients: Sequence[Sequence[str]], expect: str, **options: float | str
+    ) -> Iterator[Load]:
         """A driver whose connections are spread evenly over the workers: which of them takes a connection is chance,
         and four connections at one of two workers would measure that chance."""
-        recipients = [[RECIPIENTS.get(expect, RECIPIENTS[SMIME])]]
         for last in range(_UNEVEN_TRIES + 1):
             before = _settled_sockets(to.workers)
             with Load(to.address, self.letter, recipients, expect, canary=self.canary, **options) as load:
@@ -136,6 +136,11 @@ class Stage:
                 if max(shares) - min(shares) <= 1 or last == _UNEVEN_TRIES:
                     yield load.wait_until_ready()
                     return
+
+
+def addressed(expect: str) -> list[list[str]]:
+    """The one recipient whose key has that format; a filter that changes nothing gets the same letters."""
+    return [[RECIPIENTS.get(expect, RECIPIENTS[SMIME])]]
 
 
 def cpu_of_session(session: int) -> float:
