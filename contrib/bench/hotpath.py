@@ -1,6 +1,6 @@
 """What is left of the hot path: one letter after the other through smilla's own callbacks, in this process, profiled.
 
-    hotpath.py [--messages N] [--lines N]
+    hotpath.py [--messages N] [--lines N] [--recipients N]
 
 The callbacks are those that libmilter would call, with everything behind them down to the log (to /dev/null); only
 libmilter and the socket are left out.  Keys come from DNS, remembered after the first letter.
@@ -24,7 +24,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import Milter
 from driver import WrongAnswerError
-from stage import FORMATS, RECIPIENTS, Stage
+from recipients import publish
+from stage import FORMATS, RECIPIENTS, SMIME, Stage
 from stub import Stub
 
 from smilla import config, log
@@ -70,6 +71,7 @@ def main() -> int:
     words = argparse.ArgumentParser(description="a profile of smilla's hot path")
     words.add_argument("--messages", type=int, default=500)
     words.add_argument("--lines", type=int, default=30)
+    words.add_argument("--recipients", type=int, default=1, help="more than one share an S/MIME message")
     options = words.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="smilla-profile-"))
     try:
@@ -77,15 +79,18 @@ def main() -> int:
             with contextlib.redirect_stderr(nowhere):
                 log.configure("info", "text", "stderr")
             stage = Stage(folder, stub)
-            for name in FORMATS:
-                print(_profile(stage, name, options))
+            if options.recipients > 1:
+                print(_profile(stage, SMIME, publish(stage, options.recipients), options))
+            else:
+                for name in FORMATS:
+                    print(_profile(stage, name, [RECIPIENTS[name]], options))
     finally:
         shutil.rmtree(folder)
     return 0
 
 
-def _profile(stage: Stage, name: str, options: argparse.Namespace) -> str:
-    context, send = _sender(stage, name)
+def _profile(stage: Stage, name: str, recipients: list[str], options: argparse.Namespace) -> str:
+    context, send = _sender(stage, recipients)
     for _ in range(20):
         send()
     began = time.process_time()
@@ -104,21 +109,22 @@ def _profile(stage: Stage, name: str, options: argparse.Namespace) -> str:
     return f"=== {name}: {each_ms:.3f} ms of CPU a letter of 10 KB, without the profiler\n{text.getvalue()}"
 
 
-def _sender(stage: Stage, name: str) -> tuple[Context, Callable[[], object]]:
+def _sender(stage: Stage, recipients: list[str]) -> tuple[Context, Callable[[], object]]:
     """Sends a letter through a connection, as libmilter would."""
+    raw = stage.letter.read_bytes().replace(b"@RCPT@", ",\r\n ".join(recipients).encode())
     settings = config.parse(
         to_toml({"dns": {"nameservers": [stage.stub.address]}, "reinject": {"spool": str(stage.place("spool"))}})
     )
     Connection.service = Service(Runtime(settings, make_ports(settings)))
-    connection, context, mail = Connection(), Context(), Mail.of(stage.letter.read_bytes())
+    connection, context, mail = Connection(), Context(), Mail.of(raw)
     connection._ctx = context
     connection._actions, connection._protocol = _ACTIONS, Milter.P_HDR_LEADSPC
     connection.connect("client.test", 2, ("192.0.2.7", 4711))
-    recipient = f"<{RECIPIENTS[name]}>".encode()
 
     def send() -> None:
         connection.envfrom_bytes(b"<sender@s.test>")
-        connection.envrcpt_bytes(recipient)
+        for address in recipients:
+            connection.envrcpt_bytes(f"<{address}>".encode())
         for field in mail.fields:
             connection.header_bytes(field.name.decode("ascii"), field.value)
         connection.body(mail.body)
