@@ -11,7 +11,7 @@ ROOT_ENV = env PYTHONDONTWRITEBYTECODE=1 $(if $(CI),CI=$(CI))
 help:
 	@echo 'make demo      real mail through Postfix, smilla, nsd and unbound, in a temporary folder (KEEP=1: keep it running)'
 	@echo 'make bench     speed and memory against what does nothing or the same (QUICK=1; ROWS=mta,alone; JSON=FILE)'
-	@echo 'make profile   what is left of the hot path'
+	@echo 'make profile   where the time of one letter goes, in smilla'
 	@echo 'make test      set-up, every check, every test'
 	@echo 'make check     ruff, mypy, import-linter, mandoc'
 	@echo 'make lint      the same without the man pages'

@@ -1,6 +1,6 @@
 """The benchmark: every figure is a ratio (or a difference) of two things measured in turn, in the same run.
 
-    bench.py [--quick] [--rows JOB,JOB] [--json FILE] [--peer NAME=COMMAND]
+    bench.py [--quick] [--rows JOB,JOB] [--json FILE] [--peer NAME=FOLDER]
 
 Prints one table, and writes the same as JSON with all rounds.  Needs what ``make setup`` makes, gcc, and root for the
 rows behind Postfix.  Ends with 1 where a row could not be measured; a target that is not reached is no failure, since
@@ -13,10 +13,12 @@ import argparse
 import contextlib
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
 import traceback
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +29,7 @@ import dead
 import large
 import memory
 import mta
+import peers
 import recipients
 import start
 import stranger
@@ -60,10 +63,14 @@ def main() -> int:
     words.add_argument("--quick", action="store_true", help="fewer messages and two rounds: a look, not a measurement")
     words.add_argument("--rows", default="", metavar="JOB,JOB", help=f"only these of {', '.join(JOBS)}")
     words.add_argument("--json", type=Path, default=REPOSITORY / ".cache" / "bench.json", metavar="FILE")
+    words.add_argument("--peer", action="append", default=[], type=_peer, metavar="NAME=FOLDER", help="see peers.py")
     options = words.parse_args()
-    wanted = options.rows.split(",") if options.rows else list(JOBS)
-    if unknown := set(wanted) - set(JOBS):
-        words.error(f"no such job: {', '.join(sorted(unknown))}; there are {', '.join(JOBS)}")
+    jobs = JOBS | {name: partial(peers.measure, name=name, folder=folder) for name, folder in options.peer}
+    wanted = options.rows.split(",") if options.rows else list(jobs)
+    if unknown := set(wanted) - set(jobs):
+        words.error(f"no such job: {', '.join(sorted(unknown))}; there are {', '.join(jobs)}")
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: sys.exit(1))  # so that every server is ended
     began, rows, failures = machine(), list[Row](), dict[str, str]()
     with _folder() as folder, Stub() as stub:
         stage = Stage(folder, stub, quick=options.quick)
@@ -71,7 +78,7 @@ def main() -> int:
             _say(f"{name} …")
             started_at = time.monotonic()
             try:
-                rows += JOBS[name](stage)
+                rows += jobs[name](stage)
             except Exception as error:  # the other rows shall be measured nevertheless
                 failures[name] = f"{type(error).__name__}: {error}"
                 if not isinstance(error, WrongAnswerError):
@@ -85,6 +92,13 @@ def main() -> int:
     write_json(options.json, rows, failures, began)
     print(f"written: {options.json}")
     return 1 if failures else 0
+
+
+def _peer(text: str) -> tuple[str, Path]:
+    name, _, folder = text.partition("=")
+    if not Path(folder, "bench-start").is_file():
+        raise argparse.ArgumentTypeError(f"not NAME=FOLDER with FOLDER/bench-start: {text}")
+    return name, Path(folder).resolve()
 
 
 def _say(text: str) -> None:

@@ -11,7 +11,7 @@
  * connections=1 messages=1 (in all) or seconds=S; rate=R starts R messages a second, or fewer where no connection
  * is free; pause_ms=P between the
  * last RCPT and DATA; warm=W messages a connection before the clock runs; per_connection=K messages, then a new one
- * (0: all); go=1 writes "ready" after the warm-up and waits for a line; canary=TEXT stands in the message.
+ * (0: all); go=1 writes "connected" before the warm-up and "ready" after it, and waits for a line each time; canary=TEXT stands in the message.
  *
  * As Postfix does, SMFIP_NR_*, SMFIP_NO*, SMFIP_SKIP and SMFIP_HDR_LEADSPC are honoured, all that is not answered is
  * sent together with what is, each message is followed by ABORT, each connection by QUIT.  A wrong answer is counted
@@ -64,7 +64,7 @@ static char **recipients;
 static long line_count;
 
 static atomic_long next_message, next_line;
-static pthread_barrier_t warmed, started;
+static pthread_barrier_t gate; /* of all threads, main included */
 static double began;
 
 struct connection {
@@ -73,6 +73,8 @@ struct connection {
     uint32_t steps;
     char out[OUT], in[IN];
     size_t out_size, in_at, in_end;
+    const char *reply; /* the data of the last answer to a step, within `in` */
+    size_t reply_size;
     double *end_ms, *whole_ms;
     long count, room, wrong;
     uint64_t replaced;
@@ -172,14 +174,14 @@ static void wrong(struct connection *c, const char *format, ...) {
 
 /* One command with its macros.  Returns 'c' where nothing is answered or the step is left out. */
 static char step(struct connection *c, char command, const void *data, size_t size, const char *macros,
-                 size_t macros_size, const char **reply, size_t *reply_size) {
+                 size_t macros_size) {
     for (size_t i = 0; i < sizeof STEPS / sizeof *STEPS; i++) {
         if (STEPS[i].command != command) continue;
         if (c->steps & STEPS[i].skip) return 'c';
         if (macros) packet(c, 'D', macros, macros_size);
         packet(c, command, data, size);
         if (c->steps & STEPS[i].no_reply) return 'c';
-        return answer(c, reply, reply_size);
+        return answer(c, &c->reply, &c->reply_size);
     }
     fail("no such step: %c", command);
     return 0;
@@ -210,17 +212,15 @@ static void dial(struct connection *c) {
 #define MACROS(name, text) static const char name[] = text
 MACROS(CONNECT_MACROS, "Cj\0mta.test\0{daemon_name}\0mta.test\0v\0Postfix\0");
 MACROS(MAIL_MACROS, "M{mail_addr}\0sender@s.test\0{mail_host}\0s.test\0{mail_mailer}\0smtp\0");
-#define STEP(c, command, data, size, macros) step(c, command, data, size, macros, sizeof macros - 1, &reply, &size_)
+#define STEP(c, command, data, size, macros) step(c, command, data, size, macros, sizeof macros - 1)
 
 static void greet(struct connection *c) {
-    const char *reply;
-    size_t size_;
     uint32_t offer[3] = {htonl(6), htonl(0x1ff), htonl(0x1fffff)}, steps;
     static const char client[] = "client.test\0" "4\x9c\x40" "192.0.2.7";
     dial(c);
     packet(c, 'O', offer, sizeof offer);
-    if (answer(c, &reply, &size_) != 'O' || size_ < 12) fail("the negotiation was refused");
-    memcpy(&steps, reply + 8, 4);
+    if (answer(c, &c->reply, &c->reply_size) != 'O' || c->reply_size < 12) fail("the negotiation was refused");
+    memcpy(&steps, c->reply + 8, 4);
     c->steps = ntohl(steps);
     if (STEP(c, 'C', client, sizeof client, CONNECT_MACROS) != 'c') fail("the connection was refused");
     if (STEP(c, 'H', "client.test", 12, "H") != 'c') fail("HELO was refused");
@@ -235,8 +235,6 @@ static void leave(struct connection *c) {
 /* --- one message */
 
 static char envelope(struct connection *c, char *line, char *listed, size_t room) {
-    const char *reply;
-    size_t size_;
     char verdict = STEP(c, 'M', "<sender@s.test>", 16, MAIL_MACROS), data[400], macros[400];
     char *rest = line, *address;
     size_t listed_size = 0;
@@ -245,7 +243,7 @@ static char envelope(struct connection *c, char *line, char *listed, size_t room
         int data_size = snprintf(data, sizeof data, "<%s>", address) + 1;
         int macros_size = snprintf(macros, sizeof macros, "R{rcpt_addr}%c%s%c{rcpt_mailer}%csmtp", 0, address, 0, 0) + 1;
         listed_size += snprintf(listed + listed_size, room - listed_size, "%s%s", listed_size ? ",\n " : "", address);
-        verdict = step(c, 'R', data, data_size, macros, macros_size, &reply, &size_);
+        verdict = step(c, 'R', data, data_size, macros, macros_size);
     }
     if (verdict == 'c' && opt.pause_ms > 0) {
         flush(c);
@@ -256,8 +254,6 @@ static char envelope(struct connection *c, char *line, char *listed, size_t room
 }
 
 static char header(struct connection *c, const char *listed) {
-    const char *reply;
-    size_t size_;
     char verdict = 'c';
     for (int i = 0; i < field_count && verdict == 'c'; i++) {
         const char *value = fields[i].listed ? listed : fields[i].value;
@@ -269,7 +265,7 @@ static char header(struct connection *c, const char *listed) {
         if (space) *end++ = ' ';
         end = mempcpy(end, value, value_size);
         *end++ = 0;
-        verdict = step(c, 'L', data, end - data, NULL, 0, &reply, &size_);
+        verdict = step(c, 'L', data, end - data, NULL, 0);
         free(data);
     }
     return verdict == 'c' ? STEP(c, 'N', "", 0, "Ni\0004ABCDEF\0") : verdict;
@@ -297,12 +293,18 @@ static char verdict_of(struct connection *c, struct seen *seen) {
         if (command != 'b') continue;
         seen->replaced += size;
         if (!canary_size) continue;
-        size_t lead = size < canary_size ? size : canary_size;
+        /* What ends in this block, then what stands in it whole; its end is kept for the next. */
+        size_t keep = canary_size - 1, lead = size < keep ? size : keep;
         memcpy(tail + tail_size, data, lead);
-        seen->canary |= memmem(tail, tail_size + lead, opt.canary, canary_size) != NULL;
+        tail_size += lead;
+        seen->canary |= memmem(tail, tail_size, opt.canary, canary_size) != NULL;
         seen->canary |= memmem(data, size, opt.canary, canary_size) != NULL;
-        tail_size = size < canary_size - 1 ? size : canary_size - 1;
-        memcpy(tail, data + size - tail_size, tail_size);
+        if (size >= keep) {
+            memcpy(tail, data + size - keep, tail_size = keep);
+        } else if (tail_size > keep) {
+            memmove(tail, tail + tail_size - keep, keep);
+            tail_size = keep;
+        }
     }
 }
 
@@ -327,8 +329,6 @@ static void check(struct connection *c, char verdict, const struct seen *seen) {
 }
 
 static void message(struct connection *c, int counted) {
-    const char *reply;
-    size_t size_;
     char *line = strdup(recipients[next_line++ % line_count]), *listed = malloc(4 * strlen(line) + 8);
     struct seen seen = {0};
     double whole = now(), last = whole;
@@ -340,7 +340,7 @@ static void message(struct connection *c, int counted) {
             flush(c);
             last = now();
         }
-        verdict = step(c, 'B', body + at, size, NULL, 0, &reply, &size_);
+        verdict = step(c, 'B', body + at, size, NULL, 0);
     }
     if (verdict == 'c' || verdict == 's') {
         static const char macros[] = "Ei\0004ABCDEF\0";
@@ -348,8 +348,8 @@ static void message(struct connection *c, int counted) {
         packet(c, 'E', NULL, 0);
         verdict = verdict_of(c, &seen);
     } else if (verdict == 'y') {
-        verdict = *reply == '4' ? 't' : 'r';
-        snprintf(seen.text, sizeof seen.text, "before the end: %.*s", (int)size_, reply);
+        verdict = *c->reply == '4' ? 't' : 'r';
+        snprintf(seen.text, sizeof seen.text, "before the end: %.*s", (int)c->reply_size, c->reply);
     }
     double end = now();
     check(c, verdict, &seen);
@@ -370,10 +370,12 @@ static void message(struct connection *c, int counted) {
 static void *run(void *argument) {
     struct connection *c = argument;
     greet(c);
+    pthread_barrier_wait(&gate);
+    pthread_barrier_wait(&gate);
     for (int i = 0; i < opt.warm; i++) message(c, 0);
     flush(c);
-    pthread_barrier_wait(&warmed);
-    pthread_barrier_wait(&started);
+    pthread_barrier_wait(&gate);
+    pthread_barrier_wait(&gate);
     for (long done = 1;; done++) {
         long number = next_message++;
         if (opt.seconds ? now() - began >= opt.seconds : number >= opt.messages) break;
@@ -507,6 +509,15 @@ static void set(const char *word) {
     fail("unknown: %s", word);
 }
 
+/* Says where it is, and waits for a line. */
+static void wait_for_word(const char *where) {
+    if (!opt.go) return;
+    printf("%s\n", where);
+    fflush(stdout);
+    while (getchar() != '\n')
+        if (feof(stdin)) exit(1);
+}
+
 int main(int argc, char **argv) {
     if (argc < 5) fail("driver ADDRESS MESSAGE RECIPIENTS EXPECT [name=value ...]");
     opt.address = argv[1];
@@ -516,23 +527,20 @@ int main(int argc, char **argv) {
     if (!EXPECTATIONS[opt.expect]) fail("unknown expectation %s", argv[4]);
     for (int i = 5; i < argc; i++) set(argv[i]);
     struct connection *all = calloc(opt.connections, sizeof *all);
-    pthread_barrier_init(&warmed, NULL, opt.connections + 1);
-    pthread_barrier_init(&started, NULL, opt.connections + 1);
+    pthread_barrier_init(&gate, NULL, opt.connections + 1);
     pthread_attr_t small;
     pthread_attr_init(&small);
     pthread_attr_setstacksize(&small, 1 << 18);
     for (int i = 0; i < opt.connections; i++)
         if (pthread_create(&all[i].thread, &small, run, &all[i])) fail("no thread");
-    pthread_barrier_wait(&warmed);
-    if (opt.go) {
-        printf("ready\n");
-        fflush(stdout);
-        while (getchar() != '\n' && !feof(stdin)) {
-        }
-    }
+    pthread_barrier_wait(&gate);
+    wait_for_word("connected");
+    pthread_barrier_wait(&gate);
+    pthread_barrier_wait(&gate);
+    wait_for_word("ready");
     double before = cpu();
     began = now();
-    pthread_barrier_wait(&started);
+    pthread_barrier_wait(&gate);
     for (int i = 0; i < opt.connections; i++) pthread_join(all[i].thread, NULL);
     report(all, now() - began, cpu() - before);
     return 0;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,7 @@ def compiled(name: str) -> Path:
     program = CACHE / f"{name}-{hashlib.sha256(source.read_bytes()).hexdigest()[:12]}"
     if not program.exists():
         CACHE.mkdir(parents=True, exist_ok=True)
-        made = program.with_suffix(".new")
+        made = program.with_suffix(f".{os.getpid()}")
         subprocess.run([*_COMPILER, "-o", made, source], check=True, capture_output=True)
         made.rename(program)
     return program
@@ -67,7 +68,7 @@ class Run:
 
 
 class Load:
-    """A driver that runs: after the warm-up it is ready, then it waits until it is told to go."""
+    """A driver that runs: connected, then (after the warm-up) ready, then going, each when it is told to."""
 
     def __init__(
         self, address: str, message: Path, recipients: Sequence[Sequence[str]], expect: str, **options: float | str
@@ -78,6 +79,7 @@ class Load:
         CACHE.mkdir(parents=True, exist_ok=True)
         if not lines.exists():
             lines.write_text(text)
+        self._is_connected = False
         words = [f"{name}={value}" for name, value in options.items()]
         command = [compiled("driver"), address, message, lines, expect, "go=1", *words]
         self._process = subprocess.Popen(
@@ -88,11 +90,17 @@ class Load:
             text=True,
         )
 
+    def wait_until_connected(self) -> Self:
+        """Waits until every connection is there.  Raises WrongAnswerError."""
+        if not self._is_connected:
+            self._wait_for("connected")
+            self._is_connected = True
+        return self
+
     def wait_until_ready(self) -> Self:
         """Waits for the end of the warm-up.  Raises WrongAnswerError."""
-        assert self._process.stdout is not None
-        if self._process.stdout.readline() != "ready\n":
-            raise WrongAnswerError(self._process.communicate()[1].strip())
+        self.wait_until_connected().go()
+        self._wait_for("ready")
         return self
 
     def go(self) -> Self:
@@ -101,6 +109,11 @@ class Load:
         self._process.stdin.write("\n")
         self._process.stdin.flush()
         return self
+
+    def _wait_for(self, word: str) -> None:
+        assert self._process.stdout is not None
+        if self._process.stdout.readline() != f"{word}\n":
+            raise WrongAnswerError(self._process.communicate()[1].strip())
 
     def result(self) -> Run:
         """Waits for the end.  Raises WrongAnswerError where one answer was not the expected one."""

@@ -79,12 +79,12 @@ def _rows(sides: dict[str, list[float]], engine: str) -> list[Row]:
         Row(
             "large-openpgp",
             what,
-            f"{engine}, the engine used for it, alone",
+            f"{engine}, the engine used for it",
             ratios(sides[OPENPGP], sides[engine]),
             Target(AT_MOST, 1.5),
             details=details,
         ),
-        Row("large-other", what, f"{other} alone", ratios(sides[OPENPGP], sides[other]), details=details),
+        Row("large-other", what, f"{other}, not used for it", ratios(sides[OPENPGP], sides[other]), details=details),
     ]
 
 

@@ -93,8 +93,8 @@ class _Burden:
 
 
 _BURDENS = (
-    _Burden("memory", "one message of 100 MB, peak RSS with children", 1, 100, 1, 48.0, 3),
-    _Burden("memory-ten", "ten messages of 25 MB at once, 2 workers together", 2, 25, 10, 200.0, 2),
+    _Burden("memory", "one message of 100 MB, peak RSS", 1, 100, 1, 48.0, 3),
+    _Burden("memory-ten", "ten of 25 MB at once, 2 workers, peak RSS", 2, 25, 10, 200.0, 2),
 )
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from driver import WrongAnswerError, compiled
-from stage import FORMATS, OPENPGP, RECIPIENTS, SMIME
+from stage import FORMATS, OPENPGP, RECIPIENTS, SMIME, cpu_of_session
 from table import AT_LEAST, AT_MOST, Row, Target, medians, ratios
 
 from tests.lab.postfix import Listener, Postfix
@@ -125,23 +125,26 @@ class Sender:
 def measure(stage: Stage) -> list[Row]:
     """Messages a second, ten senders in parallel."""
     rates: dict[str, list[float]] = {name: [] for name in (*FORMATS, "noop", "none", "direct")}
-    accepted: dict[str, list[float]] = {name: [] for name in rates}
+    costs: dict[str, list[float]] = {name: [] for name in (*FORMATS, "noop", "none")}
     messages = stage.amount(_MESSAGES)
     with contextlib.ExitStack() as stack:
         smilla, noop = stack.enter_context(stage.smilla()), stack.enter_context(stage.noop())
         sink = stack.enter_context(FastSink(stage))
         listeners = {"smilla": Listener([smilla.address]), "noop": Listener([noop.address]), "none": Listener()}
-        stack.enter_context(Postfix(stage.place("postfix"), sink.port, list(listeners.values()), _PARAMETERS))
+        place = stage.place("postfix")
+        postfix = stack.enter_context(Postfix(place, sink.port, list(listeners.values()), _PARAMETERS))
         sender = Sender(stage, sink)
         ports = {name: listeners.get(name, listeners["smilla"]).port for name in rates} | {"direct": sink.port}
         for name, port in ports.items():
             sender.send(port, name, 100)
-        for _ in stage.rounds(5):
-            for name, port in ports.items():
-                accepted_s, arrived_s = sender.send(port, name, messages)
-                rates[name].append(messages / arrived_s)
-                accepted[name].append(messages / accepted_s)
-    details = {"arrived_per_second": medians(**rates), "accepted_per_second": medians(**accepted)}
+        for name in stage.turns(5, ports):
+            before = cpu_of_session(postfix.master) + smilla.cpu_s() + noop.cpu_s()
+            _, arrived_s = sender.send(ports[name], name, messages)
+            after = cpu_of_session(postfix.master) + smilla.cpu_s() + noop.cpu_s()
+            rates[name].append(messages / arrived_s)
+            if name in costs:
+                costs[name].append((after - before) * 1000 / messages)
+    details = {"per_second": medians(**rates), "cpu_ms": medians(**costs)}
     what, against = "Postfix + smilla, 10 KB, 10 senders", "Postfix + no-op pymilter"
     rows = [
         Row(
@@ -153,6 +156,10 @@ def measure(stage: Stage) -> list[Row]:
             "",
             details,
         )
+        for name in FORMATS
+    ]
+    rows += [
+        Row(f"mta-{name}-cpu", "the same by processor time", against, ratios(costs["noop"], costs[name]))
         for name in FORMATS
     ]
     rows.append(Row("mta-none", "Postfix without a milter", against, ratios(rates["none"], rates["noop"])))
@@ -175,17 +182,16 @@ def measure_inet(stage: Stage) -> list[Row]:
         sender = Sender(stage, sink)
         for listener in listeners.values():
             sender.send(listener.port, SMIME, 20, senders=2)
-        for _ in stage.rounds(5):
-            for name, listener in listeners.items():
-                accepted_s, _ = sender.send(listener.port, SMIME, messages, senders=1)
-                times[name].append(accepted_s * 1000 / messages)
-    what = "one sender, Postfix + smilla over inet on loopback"
+        for name in stage.turns(5, listeners):
+            accepted_s, _ = sender.send(listeners[name].port, SMIME, messages, senders=1)
+            times[name].append(accepted_s * 1000 / messages)
+    what = "Postfix + smilla over inet, one sender"
     details = {f"{name}_ms": figure for name, figure in medians(**times).items()}
     return [
         Row(
             "inet",
             what,
-            "over the UNIX socket",
+            "over a UNIX socket",
             ratios(times["inet"], times["unix"]),
             Target(AT_MOST, 3.0),
             "",

@@ -19,7 +19,7 @@ from tests.lab.processes import Child, session_members
 from tests.lab.smilla import Settings, Smilla
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 SMIME, OPENPGP = "smime", "openpgp"
 FORMATS = (SMIME, OPENPGP)
@@ -35,6 +35,10 @@ class Filter:
     address: str
     workers: tuple[int, ...]
     child: Child
+
+    def cpu_s(self) -> float:
+        """The processor time that it has used."""
+        return cpu_of_session(self.child.pid)
 
 
 class Stage:
@@ -55,6 +59,14 @@ class Stage:
     def rounds(self, usual: int) -> range:
         """How often the two things that are compared take turns."""
         return range(min(usual, 2) if self.quick else usual)
+
+    def turns(self, usual: int, names: Iterable[str]) -> Iterator[str]:
+        """The names, once a round, another one first each time: what one leaves behind shall not burden always the
+        same other."""
+        order = list(names)
+        for number in self.rounds(usual):
+            first = number % len(order)
+            yield from order[first:] + order[:first]
 
     def amount(self, usual: int) -> int:
         """Messages in a round."""
@@ -105,10 +117,8 @@ class Stage:
             yield Filter(f"unix:{path}", (child.pid,), child)
 
     def load(self, of: Filter, expect: str, **options: float | str) -> Run:
-        """A run with 10 KB letters to the recipient whose key has that format; a filter that changes nothing gets the
-        same letters."""
-        recipient = RECIPIENTS.get(expect, RECIPIENTS[SMIME])
-        with self.spread_evenly(of, [[recipient]], expect, **options) as load:
+        """A run with 10 KB letters to the recipient whose key has that format."""
+        with self.spread_evenly(of, addressed(expect), expect, **options) as load:
             return load.go().result()
 
     @contextlib.contextmanager
@@ -120,12 +130,28 @@ class Stage:
         for last in range(_UNEVEN_TRIES + 1):
             before = _settled_sockets(to.workers)
             with Load(to.address, self.letter, recipients, expect, canary=self.canary, **options) as load:
-                load.wait_until_ready()
+                load.wait_until_connected()
                 after = _sockets(to.workers)
                 shares = [after[pid] - before[pid] for pid in to.workers]
                 if max(shares) - min(shares) <= 1 or last == _UNEVEN_TRIES:
-                    yield load
+                    yield load.wait_until_ready()
                     return
+
+
+def addressed(expect: str) -> list[list[str]]:
+    """The one recipient whose key has that format; a filter that changes nothing gets the same letters."""
+    return [[RECIPIENTS.get(expect, RECIPIENTS[SMIME])]]
+
+
+def cpu_of_session(session: int) -> float:
+    """Seconds of processor time, user and system, that the processes of a session have used, those that ended and were
+    waited for included (proc(5), stat)."""
+    ticks = 0
+    for pid in session_members(session):
+        with contextlib.suppress(OSError):
+            fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+            ticks += sum(map(int, fields[11:15]))
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _answers(path: Path) -> bool:

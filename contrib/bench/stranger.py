@@ -10,39 +10,46 @@ from typing import TYPE_CHECKING
 
 import driver
 import material
-from stage import SMIME
+from stage import FORMATS, SMIME
 from table import AT_MOST, Row, Target, differences, medians
 
 if TYPE_CHECKING:
     from stage import Stage
 
-_LATE_S, _PAUSE_MS, _MESSAGES = 0.05, 100, 20
+_LATE_S, _PAUSE_MS, _MESSAGES = 0.05, 100, 12
 
 
 def measure(stage: Stage) -> list[Row]:
     """Milliseconds: the median of each round's messages."""
+    stage.stub.delay = lambda name: _LATE_S
+    try:
+        return [_row(stage, name) for name in FORMATS]
+    finally:
+        stage.stub.delay = lambda name: 0.0
+
+
+def _row(stage: Stage, name: str) -> Row:
     first, again = [], []
     messages = stage.amount(_MESSAGES)
     options: driver.Options = {"messages": messages, "pause_ms": _PAUSE_MS, "canary": stage.canary}
-    stage.stub.delay = lambda name: _LATE_S
-    try:
-        with stage.smilla(workers=1) as smilla:
-            known = [[_publish(stage, "known.test")]]
-            driver.measure(smilla.address, stage.letter, known, SMIME, **options)
-            for number in stage.rounds(5):
-                strangers = [[_publish(stage, f"stranger-{number}-{each}.test")] for each in range(messages)]
-                first.append(driver.measure(smilla.address, stage.letter, strangers, SMIME, **options).end_ms.p50)
-                again.append(driver.measure(smilla.address, stage.letter, known, SMIME, **options).end_ms.p50)
-    finally:
-        stage.stub.delay = lambda name: 0.0
-    what = "first message to a stranger, DNS 50 ms late, RCPT 100 ms before DATA"
+    with stage.smilla(workers=1) as smilla:
+        known = [[_publish(stage, name, "known.test")]]
+        driver.measure(smilla.address, stage.letter, known, name, **options)
+        for number in stage.rounds(5):
+            strangers = [[_publish(stage, name, f"stranger-{number}-{each}.test")] for each in range(messages)]
+            first.append(driver.measure(smilla.address, stage.letter, strangers, name, **options).end_ms.p50)
+            again.append(driver.measure(smilla.address, stage.letter, known, name, **options).end_ms.p50)
+    what = "first message to a stranger, DNS 50 ms late"
     target = Target(AT_MOST, 10.0)
     details = medians(stranger_ms=first, known_ms=again)
-    return [Row("stranger", what, "key remembered", differences(first, again), target, "ms more", details)]
+    return Row(f"stranger-{name}", what, "the key remembered", differences(first, again), target, "ms more", details)
 
 
-def _publish(stage: Stage, domain: str) -> str:
-    """Another address at another domain, with a certificate of its own."""
-    address = f"somebody@{domain}"
-    stage.stub.publish(address, certificate=material.certificate(address))
+def _publish(stage: Stage, name: str, domain: str) -> str:
+    """Another address at another domain, with a certificate or key of its own."""
+    address = f"{name}@{domain}"
+    if name == SMIME:
+        stage.stub.publish(address, certificate=material.certificate(address))
+    else:
+        stage.stub.publish(address, key=material.openpgp_key(address))
     return address
