@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from smilla.errors import SmillaError
-from smilla.model import Action, Decision, Outcome, Reason
+from smilla.model import Action, Decision, HeaderProtection, Outcome, Reason
 
 _logger = logging.getLogger("smilla")
 _BARE = re.compile(r"""[!#-&(-<>-\[\]-~]+""")  # no white space, quote, backslash or equals sign
@@ -175,6 +175,14 @@ def own_copy(queue_id: str) -> None:
 def reader_missing(queue_id: str, reader: str, detail: str) -> None:
     """A further reader (also_to) has no usable key of the form that is sent, and cannot read this copy."""
     _event(logging.WARNING, "reader-missing", queue_id, reader=reader, detail=detail)
+
+
+def headers_bare(queue_id: str, rcpt: str, protection: HeaderProtection, *, observed: bool) -> None:
+    """The header fields of a copy could not be protected as was asked for; where the Subject should have been hidden,
+    it is not."""
+    reason, observe = protection.problem.code if protection.problem else "", {"observe": "true"} if observed else {}
+    level = logging.WARNING if protection.asked == "hide" else logging.INFO
+    _event(level, "headers-bare", queue_id, rcpt=rcpt, protect=protection.asked, reason=reason, **observe)
 
 
 def journal_failed(detail: str) -> None:
