@@ -312,6 +312,7 @@ def test_no_content_type_is_text_plain() -> None:
         (b" text/plain (never closed", "malformed_content_type"),
         (b" text/plain; charset", "malformed_content_type"),
         (b" text/plain; a=b; a=c", "malformed_content_type"),
+        (b" text/plain; a=b;;", "malformed_content_type"),
         (b" text/plain\\", "malformed_content_type"),
         (b' multipart/signed; boundary=x; protocol="application/pgp-signature"; hp="clear"', "signed"),
         (b" application/pkcs7-mime; smime-type=signed-data", "signed"),
