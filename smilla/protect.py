@@ -1,28 +1,31 @@
 """Header protection (RFC 9788): which header fields are copied inside what is encrypted, and what stays outside.
 
-``copy`` is the RFC's policy hcp_no_confidentiality, ``hide`` its hcp_baseline (section 3.2.1): Subject is "[...]"
-outside, Comments and Keywords are gone, and so is Thread-Topic, in which Outlook repeats the Subject.  Pure: fields in,
-fields out; no octet of the body is looked at.
+``copy`` is the RFC's policy hcp_no_confidentiality (section 3.2.3), ``hide`` its hcp_baseline (section 3.2.1): Subject
+is "[...]" outside, Comments and Keywords are gone; and one field more, as section 3.4.1 allows: Thread-Topic, in which
+Outlook repeats the Subject.  Pure: fields in, fields out; no octet of the body is looked at.
 
-What the RFC leaves open, or asks for and does not get:
+What the RFC leaves open, or recommends and does not get:
 
-- **Encrypt-only.**  The RFC is written for programs that sign, and leaves gateways that only encrypt out of scope
-  (section 1.8.2).  ``hp="cipher"`` is the one value that it has for what is encrypted (section 2.1.1).  Nothing here
-  proves who wrote the fields; a reader that follows the RFC trusts them no more than the body.
+- **Encrypted-only** messages are out of its scope (section 1.8.2).  ``hp="cipher"`` is what it demands where header
+  fields are protected and there is encryption (section 2.1.1), though its table speaks of a signature, too.  Readers go
+  by the layers that they find, not by the parameter (section 10.2): without a signature a hidden field is to them
+  "encrypted-only", any other "unprotected" (section 4.3.1).
 - **Signed messages are left alone.**  Their Cryptographic Payload is what is signed (RFC 9787 sections 4.2 and 4.3),
-  and only there does a reader look for hp: fields in it would break the signature, fields beside it are not believed.
-  A wrapper around it would hide the signature (an Errant Cryptographic Layer, RFC 9787 section 4.5).  So an inner
-  ``hp="clear"`` stays what it is, and the Subject stays outside.
-- **No Legacy Display Element** (section 5.2.2): it is text within the body, and no octet of a body is changed.  A part
-  of its own before the body would be none, since the RFC's readers look for one in the main body part only, and it
-  would take the place of a root such as multipart/report.  Who hides the Subject from a reader that knows no header
-  protection hides it for good; a rule can name those for whom it is hidden.
-- **protected-headers="v1"**, the parameter of the scheme before the RFC, is written too: Thunderbird needs it.
-- **HP-Outer is 7-bit**, as unstructured text is in RFC 5322.  Where the field has raw 8-bit octets, HP-Outer has them
-  in encoded words (RFC 2047); a reader that compares octets takes the field for one that was changed outside, which
-  is the safe side.
-- **Bcc** never goes inside (section 11.4 leaves it open).  Nor do trace and signature fields, which are written about
-  the message by those who pass it on, and HP-Outer, which nobody may bring from outside (section 2.2).
+  and hp must be ignored anywhere else (section 4.1): fields in it would break the signature, fields beside it are not
+  believed.  A wrapper around it would hide the signature (an Errant Cryptographic Layer, RFC 9787 section 4.5).  So an
+  inner ``hp="clear"`` stays what it is, which tells a reader that somebody on the way encrypted (section 10.2), and the
+  Subject stays outside.
+- **No Legacy Display Element** (sections 5.2.2 and 5.2.3; legacy is false in section 5.2.1): it is text within the
+  body, and no octet of a body is changed.  A part of its own before the body would be none, since it may only stand in
+  the Main Body Part (section 5.2.4), and it would take the place of a root such as multipart/report.  Who hides the
+  Subject from a reader that knows no header protection hides it for good; a rule can name for whom it is hidden.
+- **protected-headers="v1"**, the parameter of an older scheme (appendix F.3), is written too: Thunderbird needs it.
+- **HP-Outer is 7-bit** (the ABNF of section 2.2.1).  Where the field has raw 8-bit octets, HP-Outer has them in encoded
+  words (RFC 2047); a reader that compares octets takes the field for one that was changed outside, and a reply hides
+  it: the safe side.
+- **Bcc** never goes inside, "the most privacy-preserving option" of section 11.4.  Nor do trace and signature fields,
+  which are written about the message by those who pass it on (section 7), and HP-Outer, which has a meaning nowhere
+  but inside (section 2.2).
 """
 
 from __future__ import annotations
@@ -151,11 +154,11 @@ def _hiding(edits: Edits, hidden: Sequence[_Carried]) -> Edits:
 
 
 def _recorded(header: Header) -> Header:
-    """HP-Outer (section 2.2): a field that stands outside, name and value."""
+    """HP-Outer (section 2.2.1): a field that stands outside, its name, a colon, a space and its value."""
     value = header.raw_value
     if not value.isascii():
         value = b" " + _encoded(b"".join(value.split(b"\r\n")).strip())
-    elif value[:1].strip():
+    elif not value.startswith(b" "):
         value = b" " + value
     line = b" " + header.raw_name + b":" + value
     first = line.partition(b"\r\n")[0]

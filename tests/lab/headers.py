@@ -21,6 +21,20 @@ def body_of(raw: bytes) -> bytes:
     return raw.partition(b"\r\n\r\n")[2]
 
 
+def confidential(opened: bytes) -> set[str]:
+    """The names of the fields that a reader takes for "encrypted-only": sections 4.2.1 and 4.3.1, word for word."""
+    protected: list[tuple[str, str]] = []
+    outer: list[tuple[str, str]] = []
+    for name, value in email.message_from_bytes(opened, policy=email.policy.compat32).items():
+        plain = " ".join(str(value).split())
+        if name.lower() == "hp-outer":
+            inner_name, _, inner_value = plain.partition(":")
+            outer.append((inner_name.lower(), inner_value.lstrip()))
+        elif name.lower() != "mime-version" and not name.lower().startswith("content-"):
+            protected.append((name.lower(), plain))
+    return {name for name, value in protected if (name, value) not in outer}
+
+
 def check_inside(opened: bytes, sent: bytes, *, hide: bool) -> None:
     """What was decrypted: each field of the author as it was sent, a record of each that stands outside, the parameters
     that say so, and the body, octet for octet."""
@@ -35,6 +49,7 @@ def check_inside(opened: bytes, sent: bytes, *, hide: bool) -> None:
     record = sorted(f"{name}: {value}" for name, value in authored if not hide or name not in HIDDEN)
     record += ["Subject: [...]"] if hide else []
     assert sorted(value for _, value in fields_of(opened, "HP-Outer")) == sorted(record)
+    assert confidential(opened) == ({name.lower() for name in HIDDEN} if hide else set())
     assert fields_of(opened, "Bcc", "Received", "X-Smilla", "MIME-Version", "Return-Path") == []
 
 

@@ -232,6 +232,34 @@ def test_encoded_words_are_lossless_and_short(raw: bytes) -> None:
             part.decode("utf-8")
 
 
+_ABNF = re.compile(  # RFC 9788 section 2.2.1, FWS as in RFC 5322 section 3.2.2
+    rb"HP-Outer:(?:(?:[ \t]*\r\n)?[ \t]+)?[!-9;-~]+: (?:(?:(?:[ \t]*\r\n)?[ \t]+)?[!-~])*[ \t]*\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        b"Subject: a  b ",
+        b"Subject:x",
+        b"Subject:\tx",
+        b"Subject:\n x",
+        b"Subject:",
+        b"Subject: ",
+        b"Subject : x",
+        b"To: " + b"b@x.org," * 200,
+        "Subject: größe\n und".encode(),
+        b"Subject: \xff",
+    ],
+)
+def test_record_follows_the_grammar(field: bytes) -> None:
+    for how in ("copy", "hide"):
+        inside = plan(message(b"X: y\n" + field), how).inside
+        records = [header.raw for header in inside if header.name == "hp-outer"]
+        assert len(records) == 2
+        assert all(_ABNF.fullmatch(record) for record in records)
+
+
 def test_value_without_a_space_and_a_long_line_are_recorded_within_the_limits() -> None:
     inside = plan(message(b"Subject:x\nTo: " + b"b@x.org," * 123 + b"b@x"), "copy").inside
     assert b"HP-Outer: Subject: x\r\n" in b"".join(f.raw for f in inside)
@@ -243,7 +271,9 @@ def test_value_without_a_space_and_a_long_line_are_recorded_within_the_limits() 
 def test_blank_lines_in_the_folding_do_not_end_the_inner_header() -> None:
     found = Message((Header(b"Subject", b" one\r\n \t\r\n two\r\n "), Header(b"To", b"\r\n b@x.org")), message().body)
     inside = plan(found, "copy").inside
-    assert lines(inside).startswith(b"Subject: one\n two\nTo:\n b@x.org\nHP-Outer: Subject: one\n two\n")
+    assert lines(inside).startswith(
+        b"Subject: one\n two\nTo:\n b@x.org\nHP-Outer: Subject: one\n two\nHP-Outer: To: \n b@x.org\n"
+    )
 
 
 @pytest.mark.parametrize("value", [b" a\rb", b" a\0b", b" a\r\nInjected: yes", b" a\nb"])
