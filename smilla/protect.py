@@ -34,6 +34,7 @@ import binascii
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from smilla.formats import mime
 from smilla.model import Header, HeaderProtection, Message, Reason
@@ -113,17 +114,20 @@ def shown(headers: Sequence[Header]) -> tuple[Header, ...]:
 
 
 def _carried(message: Message, edits: Edits, *, hide: bool) -> list[_Carried]:
-    removed, added = frozenset(edits[0]), edits[1]
-    fields: list[tuple[Header, int | None]]
-    fields = [(_copied(header), index) for index, header in enumerate(message.headers) if index not in removed]
-    fields += [(Header(name.encode("ascii"), b" " + value.encode("ascii")), None) for name, value in added]
-    return [_Carried(h, i, hide and h.name in _OUTSIDE) for h, i in fields if not _NOT_CARRIED.fullmatch(h.name)]
+    removed = frozenset(edits[0])
+    kept = ((header, index) for index, header in enumerate(message.headers) if index not in removed)
+    come = ((Header(name.encode("ascii"), b" " + value.encode("ascii")), None) for name, value in edits[1])
+    fields = ((header, index) for header, index in chain(kept, come) if not _NOT_CARRIED.fullmatch(header.name))
+    return [_Carried(_copied(header), index, hide and header.name in _OUTSIDE) for header, index in fields]
 
 
 def _copied(header: Header) -> Header:
     """The field for a header of its own: lines of white space and spaces before the colon, which some readers take for
     the end of a header, are left out."""
-    return Header(header.raw_name.rstrip(b" \t"), _BLANK_LINES.sub(b"", header.raw_value))
+    name, value = header.raw_name.rstrip(b" \t"), header.raw_value
+    if b"\r\n" in value:
+        value = _BLANK_LINES.sub(b"", value)
+    return header if (name, value) == (header.raw_name, header.raw_value) else Header(name, value)
 
 
 def _names(headers: Sequence[Header]) -> tuple[str, ...]:

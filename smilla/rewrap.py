@@ -98,6 +98,8 @@ def _rewrite(message: Message, added: tuple[tuple[str, str], ...], body: Callabl
 
 def combined(rewrite: Rewrite, removed: tuple[int, ...], added: tuple[tuple[str, str], ...]) -> Rewrite:
     """The rewrite with further fields that go and come."""
+    if not removed and not added:
+        return rewrite
     gone = tuple(sorted({*rewrite.removed, *removed}))
     return Rewrite(gone, (*added, *rewrite.added), rewrite.body)
 
