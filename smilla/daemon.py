@@ -71,7 +71,6 @@ class Daemon:
         self._workers: dict[int, _Worker] = {}
         self._socket: UnixPath | None = None
         self._failures = 0
-        self._reloads = 0
         self._respawn_at: list[float] = []
 
     def run(self) -> int:

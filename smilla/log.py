@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from smilla.errors import SmillaError
-from smilla.model import Action, Decision, Outcome, Reason
+from smilla.model import Action, Decision, HeaderProtection, Outcome, Reason
 
 _BARE = re.compile(r"""[!#-&(-<>-\[\]-~]+""")  # no white space, quote, backslash or equals sign
 _DEBUG, _INFO, _WARNING, _ERROR = logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR
@@ -191,6 +191,14 @@ def own_copy(queue_id: str) -> None:
 def reader_missing(queue_id: str, reader: str, detail: str) -> None:
     """A further reader (also_to) has no usable key of the form that is sent, and cannot read this copy."""
     _event(_WARNING, "reader-missing", queue_id, reader=reader, detail=detail)
+
+
+def headers_bare(queue_id: str, rcpt: str, protection: HeaderProtection, *, observed: bool) -> None:
+    """The header fields of a copy could not be protected as was asked for; where the Subject should have been hidden,
+    it is not."""
+    reason, observe = protection.problem.code if protection.problem else "", {"observe": "true"} if observed else {}
+    level = _WARNING if protection.asked == "hide" else _INFO
+    _event(level, "headers-bare", queue_id, rcpt=rcpt, protect=protection.asked, reason=reason, **observe)
 
 
 def journal_failed(detail: str, queue_id: str = "") -> None:

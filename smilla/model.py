@@ -375,12 +375,25 @@ class Rewrite:
 
 
 @dataclass(frozen=True, slots=True)
+class HeaderProtection:
+    """What was asked for a copy's header fields (off, copy or hide), the names of those that stand inside it and of
+    those hidden outside, and why none does where that was asked for."""
+
+    asked: str = "off"
+    inside: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
+    problem: Reason | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Copy:
-    """A message to be delivered: to whom, in which form, and how it differs from what came in."""
+    """A message to be delivered: to whom, in which form, how it differs from what came in, and how its header fields
+    are protected."""
 
     form: Form
     recipients: tuple[Recipient, ...]
     rewrite: Rewrite
+    protection: HeaderProtection = HeaderProtection()
 
 
 class Disposition(Enum):

@@ -13,6 +13,7 @@ from typing import Any
 DEFAULT_PATH = "/etc/smilla/smilla.toml"
 _FAILURE_ACTIONS = ("plain", "defer", "refuse", "hold")
 _NEVER_PLAIN = ("defer", "refuse", "hold")
+_PROTECTIONS = ("off", "copy", "hide")
 SOURCES = ("smimea", "openpgpkey", "directory")
 FORMATS_OF = {"smimea": ("smime",), "openpgpkey": ("openpgp",), "directory": ("smime", "openpgp")}
 FAILURES = ("no_key", "insecure", "bogus", "unreachable", "unusable_key")
@@ -147,6 +148,22 @@ class OpenPGPOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class HeadersOptions:
+    """[headers]: header fields inside what is encrypted (RFC 9788)."""
+
+    protect: str = _option(
+        "off",
+        "off: header fields stay outside only. copy: they are copied inside, too, all but Bcc and what is written on "
+        "the way (trace and signature fields), so that a reader shows them as they were sent. hide: the same, and "
+        "outside the Subject is [...], and Comments, Keywords and Thread-Topic are gone; From, To, Cc, Date and what "
+        "threads are made of stay. A reader that knows no header protection never shows a hidden Subject: Thunderbird "
+        "shows it in OpenPGP mail, not in S/MIME. Signed messages are left as they are, with the Subject outside. Off, "
+        "so that a server can sort, search and filter mail at rest by its Subject. See HEADER PROTECTION in smilla(8).",
+        choices=_PROTECTIONS,
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class PolicyOptions:
     """[policy]: what each failure does."""
 
@@ -238,6 +255,7 @@ class Rule:
     bogus: str = _option("", "As in [policy].", choices=("", *_NEVER_PLAIN))
     unreachable: str = _option("", "As in [policy].", choices=("", *_NEVER_PLAIN))
     unusable_key: str = _option("", "As in [policy].", choices=("", *_FAILURE_ACTIONS))
+    protect_headers: str = _option("", "As [headers] protect.", choices=("", *_PROTECTIONS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,6 +354,7 @@ class Config:
     keys: KeysOptions = KeysOptions()
     smime: SMIMEOptions = SMIMEOptions()
     openpgp: OpenPGPOptions = OpenPGPOptions()
+    headers: HeadersOptions = HeadersOptions()
     policy: PolicyOptions = PolicyOptions()
     rule: tuple[Rule, ...] = ()
     reinject: ReinjectOptions = ReinjectOptions()
@@ -355,6 +374,7 @@ SECTIONS: dict[str, type[Any]] = {
     "keys": KeysOptions,
     "smime": SMIMEOptions,
     "openpgp": OpenPGPOptions,
+    "headers": HeadersOptions,
     "policy": PolicyOptions,
     "rule": Rule,
     "reinject": ReinjectOptions,

@@ -5,6 +5,7 @@
     lookup       which keys do they publish, and may these be used?  (begun at RCPT, finished here)
     policy       so what happens for each recipient?
     copies       who shares a copy with whom?
+    protect      which header fields go inside it, and what stays of them outside?
     encrypt      each copy, to its recipients' keys
     rewrap       as a MIME message
 
@@ -19,7 +20,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
-from smilla import classify, copies, dsn, lookup, policy, reinject, rewrap
+from smilla import classify, copies, dsn, lookup, policy, protect, reinject, rewrap
 from smilla import wish as wish_of_sender
 from smilla.address import EmailAddress, parse
 from smilla.config import Config
@@ -44,6 +45,7 @@ from smilla.model import (
 )
 from smilla.policy import Wish
 from smilla.ports import JournalEntry, Ports
+from smilla.protect import Edits
 from smilla.session import Session
 from smilla.style import Style
 
@@ -168,8 +170,8 @@ def _outcome(
         if disposition is Disposition.HOLD:
             odd = tuple(decision.recipient for decision in culprits)
             return replace(outcome, disposition=Disposition.DEFER, reason=_ODD_SPELLING, culprits=odd)
-    make = partial(_copy, session.message, ports)
-    made = tuple(_without_wish(make(*group), session.message, direction, config) for group in groups)
+    edits = _without_wish(session.message, direction, config)
+    made = tuple(_copy(session.message, edits, ports, form, members) for form, members in groups)
     return replace(outcome, copies=made, kept=kept)
 
 
@@ -246,25 +248,27 @@ def _disposition(decisions: tuple[Decision, ...]) -> tuple[Disposition, tuple[De
     return Disposition.DELIVER, ()
 
 
-def _copy(message: Message, ports: Ports, form: Form, members: tuple[Decision, ...]) -> Copy:
+def _copy(message: Message, edits: Edits, ports: Ports, form: Form, members: tuple[Decision, ...]) -> Copy:
     recipients = tuple(decision.recipient for decision in members)
     keys = _keys(members)
     style = members[0].style
+    if form not in (Form.SMIME, Form.OPENPGP):
+        return Copy(form, recipients, rewrap.combined(rewrap.unchanged(message), *edits))
+    plan = protect.plan(message, rewrap.content_fields(message), style.protect_headers, edits)
     if form is Form.SMIME:
         authenticated = style.cipher.endswith("-gcm")
-        rewrite = rewrap.smime(message, partial(_encrypt_cms, keys, style), authenticated=authenticated)
-    elif form is Form.OPENPGP:
-        rewrite = rewrap.openpgp(message, partial(_encrypt_pgp, keys, ports))
+        encrypt = partial(_encrypt_cms, keys, style)
+        rewrite = rewrap.smime(message, encrypt, plan.inside, authenticated=authenticated)
     else:
-        rewrite = rewrap.unchanged(message)
-    return Copy(form, recipients, rewrite)
+        rewrite = rewrap.openpgp(message, partial(_encrypt_pgp, keys, ports), plan.inside)
+    return Copy(form, recipients, rewrap.combined(rewrite, plan.removed, plan.added), plan.protection)
 
 
-def _without_wish(copy: Copy, message: Message, direction: str, config: Config) -> Copy:
+def _without_wish(message: Message, direction: str, config: Config) -> Edits:
     """Outbound, what told of the sender's wish is not sent."""
     if direction != policy.OUTBOUND or not wish_of_sender.is_configured(config.policy):
-        return copy
-    return replace(copy, rewrite=rewrap.combined(copy.rewrite, *wish_of_sender.without(message, config.policy)))
+        return (), ()
+    return wish_of_sender.without(message, config.policy)
 
 
 def _keys(members: tuple[Decision, ...]) -> tuple[X509Key | PGPKey, ...]:

@@ -175,19 +175,24 @@ def decide(
         return _unwanted(recipient, wish, wished)
     if lookup is None:
         raise AssertionError("encryption was wanted, but nothing was looked up")
+    how = style(config, wish.rule)
     if lookup.verdict is KeyVerdict.USABLE and lookup.key is not None:
-        return Decision(recipient, Action.ENCRYPT, lookup.reason, "usable key", lookup, style=style(config))
+        return Decision(recipient, Action.ENCRYPT, lookup.reason, "usable key", lookup, style=how)
     action, decider = _action_for(lookup.verdict, wish, config)
     if action is Action.PLAIN and wish.encrypt == "require":
         action, decider = Action.REFUSE, f"rule {wish.number}: encrypt"
     elif action is Action.PLAIN and wished:
         action, decider = Action.REFUSE, "the sender's wish"
-    return Decision(recipient, action, lookup.reason, decider, lookup)
+    return Decision(recipient, action, lookup.reason, decider, lookup, style=how)
 
 
-def style(config: Config) -> Style:
-    """How what is encrypted is written."""
-    return Style(cipher=config.smime.cipher, rsa_padding=config.smime.rsa_padding)
+def style(config: Config, rule: Rule | None) -> Style:
+    """How what is encrypted is written; also what would have been, where there is no key for it."""
+    return Style(
+        cipher=config.smime.cipher,
+        rsa_padding=config.smime.rsa_padding,
+        protect_headers=(rule.protect_headers if rule else "") or config.headers.protect,
+    )
 
 
 def _unwanted(recipient: Recipient, wish: Wish, wished: bool) -> Decision:

@@ -31,7 +31,7 @@ from email.utils import format_datetime
 from functools import cache, lru_cache
 from typing import Self
 
-from smilla import dsn, log
+from smilla import dsn, log, protect
 from smilla.copies import mailbox, notice
 from smilla.errors import JournalBusy, JournalError, ReinjectError
 from smilla.model import Action, Copy, Decision, Message, Recipient
@@ -225,7 +225,10 @@ class Attempt:
         """A notification to the sender about who is bounced; accepted, it is what these recipients were owed."""
         envelope, client = self._session.envelope, self._session.client
         failures = [dsn.Failure(d.recipient, "4.7.5" if d.action is Action.DEFER else "5.7.5", why(d)) for d in bounced]
-        raw = dsn.build(envelope, self._session.message, failures, client.mta or "localhost", self._ports.clock.now())
+        message = self._session.message
+        if any(decision.style.protect_headers == "hide" for decision in bounced):
+            message = Message(protect.shown(message.headers), message.body)
+        raw = dsn.build(envelope, message, failures, client.mta or "localhost", self._ports.clock.now())
         sender = Recipient(f"<{envelope.sender}>", None)
         parameters = ("SMTPUTF8",) if not envelope.sender.isascii() else ()
         return Submission("", parameters, (sender,), lambda: iter([raw]), client, self._session.queue_id)

@@ -44,6 +44,8 @@ def message(session: Session, result: Result) -> None:
             became = override
         log.recipient_decided(session.queue_id, decision, became, observed=result.observed, via=via)
     code = override[1].code if override and not outcome.culprits else outcome.reason.code
+    if not override:
+        _unprotected(session.queue_id, outcome, observed=result.observed)
     told = ("accept", answer.line) if result.observed else (answer.line, "")
     facts = log.Facts(session.sender, *told, code, session.message.body.size, result.elapsed_ms)
     log.message_done(session.queue_id, outcome, facts)
@@ -70,6 +72,13 @@ def _trouble(queue_id: str, decision: Decision) -> None:
     for reader in decision.readers:
         if reader.key is None:
             log.reader_missing(queue_id, str(reader.address), reader.reason.text)
+
+
+def _unprotected(queue_id: str, outcome: Outcome, *, observed: bool) -> None:
+    """The copies whose header fields could not be protected."""
+    for copy in outcome.copies:
+        for recipient in copy.recipients if copy.protection.problem else ():
+            log.headers_bare(queue_id, recipient.shown, copy.protection, observed=observed)
 
 
 def _via(outcome: Outcome, decision: Decision, answer: reply.Reply, refusals: tuple[Refusal, ...]) -> str:

@@ -48,8 +48,11 @@ def unchanged(message: Message) -> Rewrite:
     return Rewrite(removed=_marks(message))
 
 
-def smime(message: Message, encrypt: Encrypt, *, authenticated: bool = False) -> Rewrite:
-    """application/pkcs7-mime (RFC 8551 sections 3.3 and 3.4); ``encrypt`` makes the DER from the inner octets."""
+def smime(
+    message: Message, encrypt: Encrypt, inside: Sequence[Header] | None = None, *, authenticated: bool = False
+) -> Rewrite:
+    """application/pkcs7-mime (RFC 8551 sections 3.3 and 3.4); ``encrypt`` makes the DER from the inner octets.
+    ``inside`` is their header, where that is not the content fields alone."""
     kind = "authEnveloped-data" if authenticated else "enveloped-data"
     added = (
         ("Content-Type", f"application/pkcs7-mime; smime-type={kind}; name=smime.p7m"),
@@ -57,11 +60,13 @@ def smime(message: Message, encrypt: Encrypt, *, authenticated: bool = False) ->
         ("Content-Disposition", "attachment; filename=smime.p7m"),
         (MARK, "encrypted; format=smime"),
     )
-    return _rewrite(message, added, lambda: base64_lines(encrypt(inner_octets(message), inner_size(message))))
+    head = inner_head(inside or content_fields(message))
+    return _rewrite(message, added, lambda: base64_lines(encrypt(*_inner(head, message))))
 
 
-def openpgp(message: Message, encrypt: Encrypt) -> Rewrite:
-    """multipart/encrypted (RFC 3156 section 4); ``encrypt`` makes the armour from the inner octets."""
+def openpgp(message: Message, encrypt: Encrypt, inside: Sequence[Header] | None = None) -> Rewrite:
+    """multipart/encrypted (RFC 3156 section 4); ``encrypt`` makes the armour from the inner octets.  ``inside`` is
+    their header, where that is not the content fields alone."""
     boundary = f"smilla-{secrets.token_hex(16)}"
     added = (
         ("Content-Type", f'multipart/encrypted; protocol="application/pgp-encrypted";\r\n boundary="{boundary}"'),
@@ -73,10 +78,11 @@ def openpgp(message: Message, encrypt: Encrypt) -> Rewrite:
         f'Content-Disposition: inline; filename="encrypted.asc"\r\n\r\n'
     ).encode("ascii")
     tail = f"\r\n--{boundary}--\r\n".encode("ascii")
+    inner = inner_head(inside or content_fields(message))
 
     def body() -> Iterator[bytes]:
         # The engine begins before anything leaves: where it fails, nothing of the message has been touched.
-        armour = encrypt(inner_octets(message), inner_size(message))
+        armour = encrypt(*_inner(inner, message))
         first = next(armour, b"")
         return chain([head, first], armour, [tail])
 
@@ -92,6 +98,8 @@ def _rewrite(message: Message, added: tuple[tuple[str, str], ...], body: Callabl
 
 def combined(rewrite: Rewrite, removed: tuple[int, ...], added: tuple[tuple[str, str], ...]) -> Rewrite:
     """The rewrite with further fields that go and come."""
+    if not removed and not added:
+        return rewrite
     gone = tuple(sorted({*rewrite.removed, *removed}))
     return Rewrite(gone, (*added, *rewrite.added), rewrite.body)
 
@@ -131,20 +139,20 @@ def _marks(message: Message) -> tuple[int, ...]:
     return tuple(index for index, header in enumerate(message.headers) if header.name == MARK.lower())
 
 
-def inner_head(message: Message) -> bytes:
+def content_fields(message: Message) -> tuple[Header, ...]:
+    """The fields that move inside, or what RFC 2045 section 5.2 takes for granted where there is none."""
+    fields = tuple(header for header in message.headers if header.name.startswith("content-"))
+    return fields or (Header(b"Content-Type", b" text/plain"),)
+
+
+def inner_head(inside: Iterable[Header]) -> bytes:
     """The header of what is encrypted, up to and including its empty line."""
-    fields = [header.raw for header in message.headers if header.name.startswith("content-")]
-    return b"".join(fields or [b"Content-Type: text/plain\r\n"]) + b"\r\n"
+    return b"".join(header.raw for header in inside) + b"\r\n"
 
 
-def inner_octets(message: Message) -> Iterator[bytes]:
-    """What is encrypted, in blocks."""
-    return chain([inner_head(message)], message.body.blocks())
-
-
-def inner_size(message: Message) -> int:
-    """The length of what is encrypted, in octets."""
-    return len(inner_head(message)) + message.body.size
+def _inner(head: bytes, message: Message) -> tuple[Iterator[bytes], int]:
+    """What is encrypted, in blocks, and its length in octets."""
+    return chain([head], message.body.blocks()), len(head) + message.body.size
 
 
 def base64_lines(blocks: Iterable[bytes]) -> Iterator[bytes]:

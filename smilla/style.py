@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """Recipients whose styles differ share no ciphertext.  Each field has the name and meaning of its option."""
+    """Recipients whose styles differ share no ciphertext.  Each field has the name and meaning of its option
+    (protect_headers that of [headers] protect)."""
 
     cipher: str = "aes256-cbc"
     rsa_padding: str = "pkcs1"
+    protect_headers: str = "off"

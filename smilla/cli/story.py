@@ -85,6 +85,7 @@ def as_json(story: Story) -> dict[str, Any]:
                 "format": copy.form.value,
                 "rcpt_to": [recipient.raw.strip("<>") for recipient in copy.recipients],
                 "way": story.way(copy),
+                "headers": _protection_as_json(copy),
             }
             for copy in outcome.copies
         ],
@@ -92,6 +93,12 @@ def as_json(story: Story) -> dict[str, Any]:
         "disposition": outcome.disposition.value,
         "reply": story.reply.line,
     }
+
+
+def _protection_as_json(copy: Copy) -> dict[str, Any]:
+    found = copy.protection
+    problem = {"code": found.problem.code, "text": found.problem.text} if found.problem else None
+    return {"protect": found.asked, "inside": found.inside, "hidden": found.hidden, "problem": problem}
 
 
 def _decision_as_json(story: Story, decision: Decision) -> dict[str, Any]:
@@ -126,11 +133,21 @@ def in_words(story: Story) -> Iterator[str]:
         to = ", ".join(recipient.shown for recipient in copy.recipients)
         held = " (in quarantine)" if copy is story.reply.copy and story.reply.verb is Verb.QUARANTINE else ""
         yield f"copy {number}: {copy.form.value}, to {to}: {_WAYS[story.way(copy)]}{held}"
+        yield from _protection_in_words(copy)
     for decision in outcome.bounced:
         yield f"bounced to the sender: {decision.recipient.shown}"
     observing = " (observe = true: nothing is changed)" if story.done.config.observe else ""
     answer = story.reply.line if story.reply.code else _VERBS[story.reply.verb]
     yield f"reply of the filter: {answer}{observing}"
+
+
+def _protection_in_words(copy: Copy) -> Iterator[str]:
+    found = copy.protection
+    if found.problem:
+        yield f"  header fields are not protected, though {found.asked} asks for it: {found.problem.text}"
+    elif found.asked != "off":
+        yield f"  header fields inside, too: {printable(', '.join(found.inside))}"
+        yield f"  hidden outside: {printable(', '.join(found.hidden)) or 'none'}"
 
 
 def _decision_in_words(story: Story, decision: Decision) -> Iterator[str]:

@@ -26,6 +26,7 @@ from tests.milter.material import CANARY, directory_settings, edits_of, plain_ma
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from tests.lab.smilla import Smilla
     from tests.milter.client import Answer, Clients, MilterClient
@@ -366,6 +367,37 @@ def test_the_login_of_one_message_does_not_count_for_the_next(auto: MilterAddres
     client.mail("<a@s.test>", macros={"{auth_authen}": ""})
     client.rcpt("<alice@r.test>")
     assert edits_of(client.content(plain_mail())) == ""
+
+
+@pytest.fixture(scope="module")
+def hiding(start_once: Starter, keys: Keys) -> MilterAddress:
+    """A filter that hides the Subject."""
+    return start_once(directory_settings(keys, headers={"protect": "hide"})).milter
+
+
+@pytest.mark.parametrize("offer", OFFERS)
+def test_hidden_fields_are_taken_out_and_put_in_under_either_way_of_counting(
+    hiding: MilterAddress, clients: Clients, keys: Keys, tmp_path: Path, offer: Offer
+) -> None:
+    mail = plain_mail(b"Comments: one", b"X-A: b", b"comments:two", b"SUBJECT: secret\r\n too", b"X-C:  d", *MIME)
+    answer = clients.open(hiding, offer).send(mail, ["<alice@r.test>"])
+    for result in (answer.applied(mail, postfix=True), answer.applied(mail, postfix=False)):
+        authored = [field for field in result.fields if not field.name.lower().startswith((b"content-", b"x-smilla"))]
+        assert [(field.name, field.value.strip()) for field in authored] == [
+            (b"From", b"sender@s.test"),
+            (b"To", b"alice@r.test"),
+            (b"X-A", b"b"),
+            (b"X-C", b"d"),
+            (b"Subject", b"[...]"),
+            (b"SUBJECT", b"[...]"),
+            (b"MIME-Version", b"1.0"),
+        ]
+        assert all(field.value.startswith(b" ") for field in authored)
+        file = tmp_path / "message.eml"
+        file.write_bytes(result.raw)
+        opened = keys.alice.open(file)
+        assert b"\r\nSUBJECT: secret\r\n too\r\n" in opened
+        assert opened.endswith(b"\r\n\r\n" + mail.body)
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ A folder ``NNN-name`` holds
     vector.toml     why; sender, recipients, now; config; [[dns]] and [directory]; [expect]
     inside.mime     what each encrypted copy must hold, octet for octet
     outside.header  the header fields that an encrypted copy keeps, octet for octet
+                    (where copies differ, expect.copy names other files as inside and outside)
     unchanged.eml   what a copy in the clear must be, where that is not message.eml itself
 
 The message goes through ``smilla.pipeline.process`` with ports in memory; what comes out is opened by OpenSSL and by
@@ -145,7 +146,8 @@ def _check_clear(vector: Vector, copy: Copy) -> None:
 def _check_encrypted(vector: Vector, copy: Copy, wanted: dict[str, Any]) -> None:
     headers = vector.parsed.message.headers
     kept = b"".join(h.raw for index, h in enumerate(headers) if index not in copy.rewrite.removed)
-    assert kept == vector.octets("outside.header")
+    assert kept == vector.octets(wanted.get("outside", "outside.header"))
+    _check_protection(copy, wanted)
     assert copy.rewrite.body is not None
     body = b"".join(copy.rewrite.body())
     _check_lines(body)
@@ -161,8 +163,17 @@ def _check_encrypted(vector: Vector, copy: Copy, wanted: dict[str, Any]) -> None
     count, payload = _cms(message) if copy.form is Form.SMIME else _armour(message)
     assert count == len(wanted["opens_with"])
     for key in wanted["opens_with"]:
-        assert opener(payload, key) == vector.octets("inside.mime")
+        assert opener(payload, key) == vector.octets(wanted.get("inside", "inside.mime"))
     assert wanted.get("smime_type", "") in str(message["Content-Type"])
+
+
+def _check_protection(copy: Copy, wanted: dict[str, Any]) -> None:
+    """The fields that come in place of hidden ones, and why none could be protected."""
+    ours = re.compile("content-.*|mime-version|x-smilla", re.IGNORECASE)
+    come = [f"{name}: {value}" for name, value in copy.rewrite.added if not ours.fullmatch(name)]
+    assert come == wanted.get("added", [])
+    problem = copy.protection.problem
+    assert (problem.code if problem else "") == wanted.get("problem", "")
 
 
 def _check_lines(body: bytes) -> None:

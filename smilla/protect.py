@@ -1,0 +1,222 @@
+"""Header protection (RFC 9788): which header fields are copied inside what is encrypted, and what stays outside.
+
+``copy`` is the RFC's policy hcp_no_confidentiality (section 3.2.3), ``hide`` its hcp_baseline (section 3.2.1): Subject
+is "[...]" outside, Comments and Keywords are gone; and one field more, as section 3.4.1 allows: Thread-Topic, in which
+Outlook repeats the Subject.  Pure: fields in, fields out; no octet of the body is looked at.
+
+What the RFC leaves open, or recommends and does not get:
+
+- **Encrypted-only** messages are out of its scope (section 1.8.2).  ``hp="cipher"`` is what it demands where header
+  fields are protected and there is encryption (section 2.1.1), though its table speaks of a signature, too.  Readers go
+  by the layers that they find, not by the parameter (section 10.2): without a signature a hidden field is to them
+  "encrypted-only", any other "unprotected" (section 4.3.1).
+- **Signed messages are left alone.**  Their Cryptographic Payload is what is signed (RFC 9787 sections 4.2 and 4.3),
+  and hp must be ignored anywhere else (section 4.1): fields in it would break the signature, fields beside it are not
+  believed.  A wrapper around it would hide the signature (an Errant Cryptographic Layer, RFC 9787 section 4.5).  So an
+  inner ``hp="clear"`` stays what it is, which tells a reader that somebody on the way encrypted (section 10.2), and the
+  Subject stays outside.
+- **No Legacy Display Element** (sections 5.2.2 and 5.2.3; legacy is false in section 5.2.1): it is text within the
+  body, and no octet of a body is changed.  A part of its own before the body would be none, since it may only stand in
+  the Main Body Part (section 5.2.4), and it would take the place of a root such as multipart/report.  Who hides the
+  Subject from a reader that knows no header protection hides it for good; a rule can name for whom it is hidden.
+- **protected-headers="v1"**, the parameter of an older scheme (appendix F.3), is written too: Thunderbird needs it.
+- **HP-Outer is 7-bit** (the ABNF of section 2.2.1).  Where the field has raw 8-bit octets, HP-Outer has them in encoded
+  words (RFC 2047); a reader that compares octets takes the field for one that was changed outside, and a reply hides
+  it: the safe side.
+- **Bcc** never goes inside, "the most privacy-preserving option" of section 11.4.  Nor do trace and signature fields,
+  which are written about the message by those who pass it on (section 7), and HP-Outer, which has a meaning nowhere
+  but inside (section 2.2).
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+from smilla.formats import mime
+from smilla.model import Header, HeaderProtection, Message, Reason
+
+Edits = tuple[tuple[int, ...], tuple[tuple[str, str], ...]]  # indexes that go, fields that come
+
+_NOT_CARRIED = re.compile(
+    "mime-version|content-.*|bcc|resent-bcc|x-smilla|hp-outer"
+    "|received|x-received|received-spf|return-path|delivered-to|x-original-to|authentication-results|arc-.*"
+    "|dkim-signature|x-google-dkim-signature|domainkey-signature"
+)
+_OUTSIDE: dict[str, tuple[str, ...]] = {"subject": ("[...]",), "comments": (), "keywords": (), "thread-topic": ()}
+_LAYERS = ("multipart/signed", "multipart/encrypted", "application/pkcs7-mime", "application/x-pkcs7-mime")
+_PARAMETERS = {"hp": "cipher", "protected-headers": "v1"}
+_TAKEN = (*_PARAMETERS, "hp-legacy-display")
+_WRITTEN = b'protected-headers="v1"; hp="cipher"'
+
+_PROPER = re.compile(rb"[^\r\n\0]*(?:\r\n[ \t]+[^\r\n\0 \t][^\r\n\0]*)*")
+_BLANK_LINES = re.compile(rb"(?:\r\n[ \t]+)+(?=\r\n|\Z)")
+_LONGEST_FIELD = 60_000  # the milter protocol cuts what is longer
+_MOST_HIDDEN = 100  # each makes Postfix read its queue file once more
+_LONGEST_LINE = 998
+_OCTETS_A_WORD = 39
+_CHARACTERS = re.compile(rb"[\0-\x7f\xc0-\xff]?[\x80-\xbf]*", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """``inside`` is the header of what is encrypted; ``removed`` (indexes) and ``added`` are the edits outside."""
+
+    removed: tuple[int, ...]
+    added: tuple[tuple[str, str], ...]
+    inside: tuple[Header, ...]
+    protection: HeaderProtection
+
+
+@dataclass(frozen=True, slots=True)
+class _Carried:
+    """A field that is copied inside; ``index`` is its place in the message, None for one that comes with the edits."""
+
+    header: Header
+    index: int | None
+    hidden: bool
+
+    @property
+    def outside(self) -> list[Header]:
+        """What stands outside in its place: the same, another value, or nothing."""
+        if not self.hidden:
+            return [self.header]
+        return [Header(self.header.raw_name, b" " + value.encode("ascii")) for value in _OUTSIDE[self.header.name]]
+
+
+def plan(message: Message, content: tuple[Header, ...], protect_headers: str, edits: Edits = ((), ())) -> Plan:
+    """What goes inside and what changes outside, for ``protect_headers`` off, copy or hide.
+
+    ``content`` are the fields that are moved inside anyway, ``edits`` what is changed outside already: inside stand the
+    fields of the message as it would have been sent.  Where fields cannot be protected nothing but ``edits`` is done,
+    and the reason is told.
+    """
+    if protect_headers == "off":
+        return Plan(*edits, content, HeaderProtection())
+    carried = _carried(message, edits, hide=protect_headers == "hide")
+    marked = _marked(content)
+    problem = marked if isinstance(marked, Reason) else _problem(carried)
+    if isinstance(marked, Reason) or problem:
+        return Plan(*edits, content, HeaderProtection(protect_headers, problem=problem))
+    inside = [field.header for field in carried]
+    record = [_recorded(header) for field in carried for header in field.outside]
+    hidden = [field for field in carried if field.hidden]
+    protection = HeaderProtection(protect_headers, _names(inside), _names([field.header for field in hidden]))
+    return Plan(*_hiding(edits, hidden), (*inside, *record, *marked), protection)
+
+
+def shown(headers: Sequence[Header]) -> tuple[Header, ...]:
+    """A header as it may be shown to others where hide holds."""
+    return tuple(h for header in headers for h in _Carried(header, None, header.name in _OUTSIDE).outside)
+
+
+def _carried(message: Message, edits: Edits, *, hide: bool) -> list[_Carried]:
+    removed = frozenset(edits[0])
+    kept = ((header, index) for index, header in enumerate(message.headers) if index not in removed)
+    come = ((Header(name.encode("ascii"), b" " + value.encode("ascii")), None) for name, value in edits[1])
+    fields = ((header, index) for header, index in chain(kept, come) if not _NOT_CARRIED.fullmatch(header.name))
+    return [_Carried(_copied(header), index, hide and header.name in _OUTSIDE) for header, index in fields]
+
+
+def _copied(header: Header) -> Header:
+    """The field for a header of its own: lines of white space and spaces before the colon, which some readers take for
+    the end of a header, are left out."""
+    name, value = header.raw_name.rstrip(b" \t"), header.raw_value
+    if b"\r\n" in value:
+        value = _BLANK_LINES.sub(b"", value)
+    return header if (name, value) == (header.raw_name, header.raw_value) else Header(name, value)
+
+
+def _names(headers: Sequence[Header]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(header.raw_name.decode("ascii", "replace") for header in headers))
+
+
+def _problem(carried: Sequence[_Carried]) -> Reason | None:
+    if any(len(field.header.raw_value) > _LONGEST_FIELD for field in carried):
+        return Reason("field_too_long", f"a header field of more than {_LONGEST_FIELD} octets cannot be copied")
+    if not all(_PROPER.fullmatch(field.header.raw_value) for field in carried):
+        return Reason("malformed_field", "a header field with a bare CR or a NUL cannot be copied")
+    if (count := sum(field.hidden for field in carried)) > _MOST_HIDDEN:
+        return Reason("too_many_fields", f"{count} header fields to be hidden; at most {_MOST_HIDDEN} are")
+    return None
+
+
+def _hiding(edits: Edits, hidden: Sequence[_Carried]) -> Edits:
+    """The edits outside with those that hide.  What was to be added and is hidden is not added."""
+    if not hidden:
+        return edits
+    removed = {*edits[0], *(field.index for field in hidden if field.index is not None)}
+    kept = [(name, value) for name, value in edits[1] if name.lower() not in _OUTSIDE]
+    instead = [(h.raw_name.decode("ascii"), h.raw_value.decode("ascii").strip()) for f in hidden for h in f.outside]
+    return tuple(sorted(removed)), (*kept, *instead)
+
+
+# --- HP-Outer ----------------------------------------------------------------------------------------------
+
+
+def _recorded(header: Header) -> Header:
+    """HP-Outer (section 2.2.1): a field that stands outside, its name, a colon, a space and its value."""
+    value = header.raw_value
+    if not value.isascii():
+        value = b" " + _encoded(b"".join(value.split(b"\r\n")).strip())
+    elif not value.startswith(b" "):
+        value = b" " + value
+    line = b" " + header.raw_name + b":" + value
+    first = line.partition(b"\r\n")[0]
+    return Header(b"HP-Outer", b"\r\n" + line if len(b"HP-Outer:" + first) > _LONGEST_LINE else line)
+
+
+def _encoded(raw: bytes) -> bytes:
+    """Encoded words in Base64, one a line, each a whole number of characters; octets that are no UTF-8 are
+    unknown-8bit (RFC 1428)."""
+    try:
+        raw.decode("utf-8")
+        charset = b"utf-8"
+    except UnicodeDecodeError:
+        charset = b"unknown-8bit"
+    words = [b""]
+    for character in _CHARACTERS.findall(raw):
+        for start in range(0, len(character), _OCTETS_A_WORD):
+            piece = character[start : start + _OCTETS_A_WORD]
+            if len(words[-1]) + len(piece) > _OCTETS_A_WORD:
+                words.append(b"")
+            words[-1] += piece
+    texts = (binascii.b2a_base64(word, newline=False) for word in words)
+    return b"\r\n ".join(b"=?" + charset + b"?b?" + text + b"?=" for text in texts)
+
+
+# --- the Content-Type --------------------------------------------------------------------------------------
+
+
+def _marked(content: tuple[Header, ...]) -> tuple[Header, ...] | Reason:
+    """The content fields with the parameters that say that header fields stand beside them, or why that cannot be."""
+    places = [index for index, header in enumerate(content) if header.name == "content-type"]
+    if len(places) > 1:
+        return Reason("ambiguous", "there are two Content-Type fields")
+    if not places:  # RFC 2045 section 5.2
+        return (Header(b"Content-Type", b" text/plain; " + _WRITTEN), *content)
+    extended = _extended(content[places[0]])
+    if isinstance(extended, Reason):
+        return extended
+    return (*content[: places[0]], extended, *content[places[0] + 1 :])
+
+
+def _extended(header: Header) -> Header | Reason:
+    """The Content-Type with parameters at its end and all before them octet for octet; a reason where a reader would
+    not find them there, or would find anything else changed."""
+    kind = mime.content_type(header.raw_value)
+    if kind is None:
+        return Reason("malformed_content_type", "the Content-Type field is malformed")
+    if kind.media_type in _LAYERS:
+        return Reason("signed", f"header fields beside {kind.media_type} would not be believed")
+    if any(name in kind.parameters for name in _TAKEN):
+        return Reason("protected_already", "the Content-Type speaks of header protection already")
+    wanted = mime.ContentType(kind.media_type, {**kind.parameters, **_PARAMETERS})
+    for separator in (b";", b""):  # none where the value ends in one
+        value = header.raw_value + separator + b"\r\n " + _WRITTEN
+        if _PROPER.fullmatch(value) and mime.content_type(value) == wanted:
+            return Header(header.raw_name, value)
+    return Reason("malformed_content_type", "nothing can be added to the Content-Type field")
