@@ -45,7 +45,7 @@ from smilla.model import (
 from smilla.policy import Wish
 from smilla.ports import JournalEntry, Ports
 from smilla.session import Session
-from smilla.style import Style
+from smilla.style import Style, is_authenticated
 
 _DISPOSITIONS = (
     (Action.DEFER, Disposition.DEFER),
@@ -238,8 +238,8 @@ def _copy(message: Message, ports: Ports, form: Form, members: tuple[Decision, .
     keys = _keys(members)
     style = members[0].style
     if form is Form.SMIME:
-        authenticated = style.cipher.endswith("-gcm")
-        rewrite = rewrap.smime(message, partial(_encrypt_cms, keys, style), authenticated=authenticated)
+        encrypt = partial(_encrypt_cms, keys, style)
+        rewrite = rewrap.smime(message, encrypt, authenticated=is_authenticated(style.cipher))
     elif form is Form.OPENPGP:
         rewrite = rewrap.openpgp(message, partial(_encrypt_pgp, keys, ports))
     else:
@@ -266,7 +266,8 @@ def _encrypt_cms(
 ) -> Iterator[bytes]:
     certificates = [key for key in keys if isinstance(key, X509Key)]
     _nobody_left_out(keys, certificates)
-    return cms.encrypt(content, size, certificates, cipher=style.cipher, rsa_padding=style.rsa_padding)
+    chosen = {"cipher": style.cipher, "rsa_padding": style.rsa_padding, "ecdh_kdf": style.ecdh_kdf}
+    return cms.encrypt(content, size, certificates, **chosen)
 
 
 def _encrypt_pgp(

@@ -14,8 +14,19 @@ from dataclasses import dataclass
 
 from smilla import rules
 from smilla.config import Config, Rule
-from smilla.model import Action, Classification, Client, Decision, KeyLookup, KeyVerdict, Reason, Recipient
-from smilla.style import Style
+from smilla.model import (
+    Action,
+    Classification,
+    Client,
+    Decision,
+    KeyLookup,
+    KeyVerdict,
+    PGPKey,
+    Reason,
+    Recipient,
+    X509Key,
+)
+from smilla.style import Style, cipher_for
 
 OUTBOUND, INBOUND = "outbound", "inbound"
 _ROUTED = Reason(
@@ -154,7 +165,8 @@ def decide(
     if lookup is None:
         raise AssertionError("encryption was wanted, but nothing was looked up")
     if lookup.verdict is KeyVerdict.USABLE and lookup.key is not None:
-        return Decision(recipient, Action.ENCRYPT, lookup.reason, "usable key", lookup, style=style(config))
+        style, _ = styled(lookup.key, wish, config)
+        return Decision(recipient, Action.ENCRYPT, lookup.reason, "usable key", lookup, style=style)
     action, decider = _action_for(lookup.verdict, wish, config)
     if action is Action.PLAIN and wish.encrypt == "require":
         action, decider = Action.REFUSE, f"rule {wish.number}: encrypt"
@@ -163,9 +175,25 @@ def decide(
     return Decision(recipient, action, lookup.reason, decider, lookup)
 
 
-def style(config: Config) -> Style:
-    """How what is encrypted is written."""
-    return Style(cipher=config.smime.cipher, rsa_padding=config.smime.rsa_padding)
+def styled(key: X509Key | PGPKey, wish: Wish | None, config: Config) -> tuple[Style, str]:
+    """How what is encrypted to this key is written, and why with this content cipher.  A rule overrides [smime], and
+    what the certificate announces; None stands for no rule."""
+    if not isinstance(key, X509Key):
+        return Style(), ""
+    rule, number = (wish.rule, wish.number) if wish else (None, 0)
+    padding = (rule and rule.rsa_padding) or config.smime.rsa_padding
+    kdf = (rule and rule.ecdh_kdf) or config.smime.ecdh_kdf
+    if rule and rule.cipher:
+        return Style(rule.cipher, padding, kdf), f"rule {number}: cipher"
+    configured = config.smime.cipher
+    cipher = cipher_for(configured, key.ciphers)
+    if cipher != configured:
+        reason = f"the certificate announces {', '.join(key.ciphers)}, not {configured} of smime.cipher"
+    elif key.ciphers and configured not in key.ciphers:
+        reason = f"smime.cipher, though the certificate announces {', '.join(key.ciphers)} only"
+    else:
+        reason = "smime.cipher"
+    return Style(cipher, padding, kdf), reason
 
 
 def _unwanted(recipient: Recipient, wish: Wish, wished: bool) -> Decision:
