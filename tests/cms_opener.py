@@ -130,11 +130,20 @@ def opened(written: bytes, certificate: bytes, private: PrivateKeyTypes) -> byte
     return opened_with(written, content_encryption_key(mine, private))
 
 
+def cipher(written: bytes) -> str:
+    """The content cipher by asn1crypto's name."""
+    name: str = _encrypted_content(loaded(written))["content_encryption_algorithm"]["algorithm"].native
+    return name
+
+
+def _encrypted_content(content: Any) -> Any:
+    return content["auth_encrypted_content_info" if "mac" in content._field_map else "encrypted_content_info"]
+
+
 def opened_with(written: bytes, cek: bytes) -> bytes:
     """Opened with the content-encryption key."""
     content = loaded(written)
-    name = "auth_encrypted_content_info" if "mac" in content._field_map else "encrypted_content_info"
-    encrypted = content[name]
+    encrypted = _encrypted_content(content)
     algorithm = encrypted["content_encryption_algorithm"]
     mode, length = _CIPHERS[algorithm["algorithm"].dotted]
     ciphertext = encrypted["encrypted_content"].native or b""
