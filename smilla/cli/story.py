@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -114,10 +113,10 @@ def _decision_as_json(story: Story, decision: Decision) -> dict[str, Any]:
 
 def _style_as_json(story: Story, decision: Decision) -> dict[str, str] | None:
     """How S/MIME is written to this recipient; None where it is not."""
-    if not isinstance(decision.key, X509Key):
+    if decision.key is None:
         return None
     _, why = policy.styled(decision.key, story.wish_for(decision), story.done.config)
-    return {**dataclasses.asdict(decision.style), "reason": why}
+    return describe.style_as_json(decision.key, decision.style, why)
 
 
 def in_words(story: Story) -> Iterator[str]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache, singledispatch
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
@@ -197,26 +197,32 @@ def _hkdf(digest: hashes.HashAlgorithm, wrap: Wrap, secret: bytes, info: bytes) 
 
 _ORI_KEM = der.oid("1.2.840.113549.1.9.16.13.3")
 _KEM_KDF = der.sequence(der.oid("1.2.840.113549.1.9.16.3.28"))  # HKDF with SHA-256 (RFC 8619)
-# What every implementation of ML-KEM-768 and -1024 has (RFC 9936 section 2.1), also for a content key of 128 bits.
-_KEM_WRAP = AES256_WRAP
-_KEM_OTHER_INFO = der.sequence(_KEM_WRAP.algorithm, der.integer(_KEM_WRAP.octets))  # RFC 9629 section 5
 
 
-def _ml_kem(number: int) -> Callable[[mlkem.MLKEM768PublicKey | mlkem.MLKEM1024PublicKey, X509Key, _Task], bytes]:
+class _Encapsulating(Protocol):
+    """A public key of ML-KEM."""
+
+    def encapsulate(self) -> tuple[bytes, bytes]:
+        """A shared secret, and the ciphertext that brings it to the holder of the private key."""
+
+
+def _ml_kem(number: int, wrap: Wrap) -> Callable[[_Encapsulating, X509Key, _Task], bytes]:
+    """The writer for one parameter set, by its number below the arc of the KEMs."""
     algorithm = der.sequence(der.oid(f"2.16.840.1.101.3.4.4.{number}"))
+    other_info = der.sequence(wrap.algorithm, der.integer(wrap.octets))  # CMSORIforKEMOtherInfo (RFC 9629 section 5)
 
-    def encapsulate(public_key: mlkem.MLKEM768PublicKey | mlkem.MLKEM1024PublicKey, key: X509Key, task: _Task) -> bytes:
+    def encapsulate(public_key: _Encapsulating, key: X509Key, task: _Task) -> bytes:
         """KEMRecipientInfo (RFC 9629 section 3)."""
         secret, ciphertext = public_key.encapsulate()
-        kek = _hkdf(hashes.SHA256(), _KEM_WRAP, secret, _KEM_OTHER_INFO)
+        kek = _hkdf(hashes.SHA256(), wrap, secret, other_info)
         info = der.sequence(
             der.integer(0),
             key.raw_issuer_and_serial,
             algorithm,
             der.octet_string(ciphertext),
             _KEM_KDF,
-            der.integer(_KEM_WRAP.octets),
-            _KEM_WRAP.algorithm,
+            der.integer(wrap.octets),
+            wrap.algorithm,
             der.octet_string(aes_key_wrap(kek, task.cek)),
         )
         return der.context(4, _ORI_KEM, info)
@@ -225,5 +231,6 @@ def _ml_kem(number: int) -> Callable[[mlkem.MLKEM768PublicKey | mlkem.MLKEM1024P
 
 
 if mlkem is not None:
-    _recipient_info.register(mlkem.MLKEM768PublicKey, _ml_kem(2))
-    _recipient_info.register(mlkem.MLKEM1024PublicKey, _ml_kem(3))
+    # The wrap that every implementation has (RFC 9936 section 2.1), also for a content key of 128 bits.
+    _recipient_info.register(mlkem.MLKEM768PublicKey, _ml_kem(2, AES256_WRAP))
+    _recipient_info.register(mlkem.MLKEM1024PublicKey, _ml_kem(3, AES256_WRAP))

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import os
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from smilla.address import parse
 from smilla.encrypt import cms, cms_recipients
@@ -18,6 +18,7 @@ from smilla.errors import EncryptionError
 from smilla.formats import der, oaep
 from smilla.formats.cms import is_enveloped
 from smilla.model import Candidate, Format, X509Key
+from smilla.style import Style
 from smilla.validity.x509 import assess
 from tests import cms_opener
 from tests.certificates import NOW, make_certificate, with_key_algorithm
@@ -134,14 +135,32 @@ def test_each_message_has_an_ephemeral_key_of_its_own() -> None:
 # --- ML-KEM ------------------------------------------------------------------------------------------------
 
 
-def test_kem_other_info_and_key_encryption_key_are_those_of_rfc_9936() -> None:
-    """Appendix C: ML-KEM-512 with AES-128 key wrap; the key derivation is the same for the others."""
-    shared_secret = bytes.fromhex("7DF12D412AE299A24FDE6D7C3BB8E3194C80AD3C733DCF2775E09FE8BEDB86D8")
-    other_info = der.sequence(cms_recipients.AES128_WRAP.algorithm, der.integer(16))
-    assert other_info.hex().upper() == "3010300B0609608648016503040105020110"
-    kek = HKDF(hashes.SHA256(), 16, None, other_info).derive(shared_secret)
-    assert kek.hex().upper() == "CF453A3E2BAE0A78701B8206C185A008"
-    assert cms_recipients._hkdf(hashes.SHA256(), cms_recipients.AES128_WRAP, shared_secret, other_info) == kek
+RFC_9936_SECRET = bytes.fromhex("7DF12D412AE299A24FDE6D7C3BB8E3194C80AD3C733DCF2775E09FE8BEDB86D8")
+RFC_9936_CEK = bytes.fromhex("C5153005588269A0A59F3C01943FDD56")
+
+
+@dataclass(frozen=True)
+class Encapsulated:
+    """A public key of ML-KEM whose encapsulation is known."""
+
+    ciphertext: bytes
+
+    def encapsulate(self) -> tuple[bytes, bytes]:
+        return RFC_9936_SECRET, self.ciphertext
+
+
+def test_example_of_rfc_9936_is_written_octet_for_octet() -> None:
+    """ML-KEM-512 with AES-128 key wrap, which is the same code with other numbers."""
+    lines = (Path(__file__).parent / "data" / "rfc9936-c1.pem").read_text("ascii").splitlines()
+    message = base64.b64decode("".join(lines[1:-1]))
+    (theirs,) = recipient_infos(message)
+    named = replace(recipient().key, raw_issuer_and_serial=theirs["rid"].dump())
+    task = cms_recipients._Task(RFC_9936_CEK, cms_recipients.AES128_WRAP, Style())
+    write = cms_recipients._ml_kem(1, cms_recipients.AES128_WRAP)
+    ours = write(Encapsulated(theirs["kemct"].native), named, task)
+    assert len(ours) == 888
+    assert message[32 : 32 + 888] == ours
+    assert cms_opener.opened_with(message, RFC_9936_CEK) == b"Hello, world!"
 
 
 @pytest.mark.parametrize("cipher", CIPHERS)
