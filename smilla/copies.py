@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -81,6 +82,7 @@ def _mechanism(key: X509Key, style: Style) -> str:
     return "xdh" if isinstance(key.public_key, (X25519PublicKey, X448PublicKey)) else "kem"
 
 
+@lru_cache(maxsize=64)
 def _that_matters(style: Style, kind: str) -> Style:
     """The style without what says nothing to keys of this kind, so that it keeps none of them apart."""
     kinds, unset = kind.split("+"), Style()
