@@ -1,6 +1,6 @@
 """Opens what the CMS encrypter writes, by the RFCs and with cryptography's primitives: the tests' own reader.
 
-It shares no line with the encrypter: asn1crypto parses, and what it does not know (RFC 5084, RFC 5753, RFC 9629) is
+It shares nothing with the encrypter: asn1crypto parses, and what it does not know (RFC 5084, RFC 5753, RFC 9629) is
 defined here.  Other people's programs read the same messages in tests/interop; for X25519, X448 and ML-KEM there is
 no such program in Debian 12.
 """
@@ -134,6 +134,15 @@ def cipher(written: bytes) -> str:
     """The content cipher by asn1crypto's name."""
     name: str = _encrypted_content(loaded(written))["content_encryption_algorithm"]["algorithm"].native
     return name
+
+
+def schemes(written: bytes) -> set[str]:
+    """The object identifiers of what brings the content-encryption key to each recipient."""
+    found = set()
+    for info in recipient_infos(written):
+        name = "kem" if "kem" in info._field_map else "key_encryption_algorithm"
+        found.add(KEMAlgorithm.load(info[name].dump())["algorithm"].native)
+    return found
 
 
 def _encrypted_content(content: Any) -> Any:

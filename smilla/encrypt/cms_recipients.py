@@ -107,7 +107,8 @@ def _key_transport(public_key: rsa.RSAPublicKey, key: X509Key, task: _Task) -> b
     chosen = key.oaep or PADDINGS[task.style.rsa_padding]
     encrypted = public_key.encrypt(task.cek, _scheme(chosen) if chosen else _PKCS1)
     algorithm = chosen.raw_algorithm if chosen else _RSA_PKCS1
-    return _transport_head(key.raw_issuer_and_serial, algorithm, len(encrypted)) + encrypted
+    head = _remembered_head if len(key.raw_issuer_and_serial) <= _USUAL_NAME else _transport_head
+    return head(key.raw_issuer_and_serial, algorithm, len(encrypted)) + encrypted
 
 
 @lru_cache(maxsize=64)
@@ -116,11 +117,14 @@ def _scheme(chosen: OAEP) -> padding.OAEP:
     return padding.OAEP(mask, _HASHES[chosen.digest], chosen.label or None)
 
 
-@lru_cache(maxsize=2048)
 def _transport_head(raw_issuer_and_serial: bytes, algorithm: bytes, octets: int) -> bytes:
     """All before the encrypted key, the same in every message; version 0 goes with issuerAndSerialNumber."""
     head = der.integer(0) + raw_issuer_and_serial + algorithm + der.header(der.OCTET_STRING, octets)
     return der.header(der.SEQUENCE, len(head) + octets) + head
+
+
+_USUAL_NAME = 1024  # octets; a stranger's certificate may have an issuer of 60 KB, which is not worth remembering
+_remembered_head = lru_cache(maxsize=2048)(_transport_head)
 
 
 # --- key agreement -----------------------------------------------------------------------------------------

@@ -166,6 +166,7 @@ def _check_encrypted(vector: Vector, copy: Copy, wanted: dict[str, Any]) -> None
     for key in wanted["opens_with"]:
         assert opener(payload, key) == vector.octets("inside.mime")
     assert wanted.get("cipher") in (None, copy.form is Form.SMIME and cms_opener.cipher(payload))
+    assert "scheme" not in wanted or cms_opener.schemes(payload) == {wanted["scheme"]}
     assert wanted.get("smime_type", "") in str(message["Content-Type"])
 
 
