@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
 from smilla.address import EmailAddress
-from smilla.style import Style
+from smilla.style import OAEP, Style
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
@@ -121,17 +121,6 @@ class UsableKey:
 
     __slots__ = ()
     format: Format
-
-
-@dataclass(frozen=True, slots=True)
-class OAEP:
-    """RSAES-OAEP with its parameters (RFC 4055 section 4.1): the hashes as sha1 … sha512, and ``raw_algorithm``, the
-    AlgorithmIdentifier that says so."""
-
-    digest: str
-    mask_digest: str
-    raw_algorithm: bytes
-    label: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

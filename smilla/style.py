@@ -15,6 +15,17 @@ class Style:
     ecdh_kdf: str = "sha1"
 
 
+@dataclass(frozen=True, slots=True)
+class OAEP:
+    """RSAES-OAEP with its parameters (RFC 4055 section 4.1): the hashes as sha1 … sha512, and ``raw_algorithm``, the
+    AlgorithmIdentifier that says so."""
+
+    digest: str
+    mask_digest: str
+    raw_algorithm: bytes
+    label: bytes = b""
+
+
 def is_authenticated(cipher: str) -> bool:
     """Whether it makes AuthEnvelopedData (RFC 5083), which older clients do not read."""
     return cipher.endswith("-gcm")

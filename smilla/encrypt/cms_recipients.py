@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from smilla.errors import EncryptionError
 from smilla.formats import der, oaep
-from smilla.model import OAEP, X509Key
+from smilla.model import X509Key
 
 try:
     from cryptography.hazmat.primitives.asymmetric import mlkem
@@ -35,7 +35,7 @@ except ImportError:  # older than the algorithm; then no such key passes the gat
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from smilla.style import Style
+    from smilla.style import OAEP, Style
 
 
 @dataclass(frozen=True, slots=True)
