@@ -26,6 +26,7 @@ from smilla.options import (
     FORMATS_OF,
     SECTIONS,
     SOURCES,
+    STYLE,
     Config,
     DNSOptions,
     KeysOptions,
@@ -222,10 +223,20 @@ def _rule_problems(rule: Rule, table: dict[str, Any]) -> Iterator[str]:
         for name in FAILURES:
             if getattr(rule, name) == "plain":
                 yield f'has encrypt = "require", but {name} = "plain"'
+    yield from _idle_keys(rule)
+
+
+def _idle_keys(rule: Rule) -> Iterator[str]:
+    """The keys that another one makes meaningless."""
+    idle: dict[str, tuple[str, ...]] = {}
+    if rule.formats == ("openpgp",):
+        idle['formats = ["openpgp"]'] = STYLE
     if rule.encrypt == "never":
-        for name in ("formats", "also_to", "at_rcpt", *FAILURES):
+        idle['encrypt = "never"'] = ("formats", "also_to", *STYLE, "at_rcpt", *FAILURES)
+    for cause, names in idle.items():
+        for name in names:
             if getattr(rule, name):
-                yield f'has encrypt = "never", so {name} would say nothing: leave it out'
+                yield f"has {cause}, so {name} would say nothing: leave it out"
 
 
 def _path_limit() -> int:

@@ -2,9 +2,9 @@
 
 Recipients who see each other in To or Cc and have keys of one format share one ciphertext, where it is written in one
 style.  A recipient in the envelope and not in To or Cc (a blind copy, a list, an alias) shares a ciphertext with
-nobody, so that no recipient info and no key ID tells of them.  RSA and EC certificates are kept apart ([smime]
-separate).  What is not encrypted tells nothing, and is shared by all who get it; what is held is kept apart from what
-is sent.
+nobody, so that no recipient info and no key ID tells of them.  Certificates that need different mechanisms are kept
+apart ([smime] separate): an older program may open no message that has a recipient info which it does not know.  What
+is not encrypted tells nothing, and is shared by all who get it; what is held is kept apart from what is sent.
 
 One copy stays in the message that the MTA holds, whose other recipients are removed.  Postfix and Sendmail say nothing
 where a recipient that a milter removes is not found: such a one would get that copy, too.  They compare spellings, so
@@ -14,8 +14,13 @@ only plain spellings are removed; where there is another one, no copy stays, and
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import lru_cache
 
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.asymmetric.x448 import X448PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 
 from smilla.address import in_header
 from smilla.errors import EncryptionError
@@ -51,18 +56,42 @@ def group(decisions: Iterable[Decision], message: Message, *, separate: bool = T
     for form, decision in decided:
         private = form in _ENCRYPTED and visible is not None and not _is_visible(decision.recipient, visible)
         alone = mailbox(decision.recipient) if private else ""
-        style = decision.style if form in _ENCRYPTED else None
-        groups.setdefault((form, style, _kind(decision, separate), alone), []).append(decision)
+        kind, style = _kind(decision, separate), None
+        if form in _ENCRYPTED:
+            style = _that_matters(decision.style, kind) if separate else decision.style
+        groups.setdefault((form, style, kind, alone), []).append(decision)
     return [(form, tuple(members)) for (form, *_), members in groups.items()]
 
 
 def _kind(decision: Decision, separate: bool) -> str:
-    """What keeps recipients of one form apart: older NSS fails a whole message that is for an EC recipient, too."""
+    """What keeps recipients of one form apart: the mechanisms of their keys, and of their further readers' keys."""
     if decision.action is Action.HOLD:
         return "held"
-    if separate and isinstance(decision.key, X509Key):
-        return "rsa" if isinstance(decision.key.public_key, RSAPublicKey) else "ec"
-    return ""
+    if not separate or not isinstance(decision.key, X509Key):
+        return ""
+    keys = (decision.key, *(reader.key for reader in decision.readers))
+    return "+".join(sorted({_mechanism(key, decision.style) for key in keys if isinstance(key, X509Key)}))
+
+
+def _mechanism(key: X509Key, style: Style) -> str:
+    """How the content-encryption key reaches the holder of this key."""
+    if isinstance(key.public_key, RSAPublicKey):
+        return "oaep" if key.oaep or style.rsa_padding != "pkcs1" else "rsa"
+    if isinstance(key.public_key, EllipticCurvePublicKey):
+        return "ec"
+    return "xdh" if isinstance(key.public_key, (X25519PublicKey, X448PublicKey)) else "kem"
+
+
+@lru_cache(maxsize=64)
+def _that_matters(style: Style, kind: str) -> Style:
+    """The style without what says nothing to keys of this kind, so that it keeps none of them apart."""
+    kinds, unset = kind.split("+"), Style()
+    has_rsa, has_ec = "rsa" in kinds or "oaep" in kinds, "ec" in kinds
+    return replace(
+        style,
+        rsa_padding=style.rsa_padding if has_rsa else unset.rsa_padding,
+        ecdh_kdf=style.ecdh_kdf if has_ec else unset.ecdh_kdf,
+    )
 
 
 def stays(groups: Sequence[Group]) -> int:

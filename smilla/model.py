@@ -10,11 +10,18 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
 from smilla.address import EmailAddress
-from smilla.style import Style
+from smilla.style import OAEP, Style
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+    from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PublicKey, MLKEM1024PublicKey
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+    from cryptography.hazmat.primitives.asymmetric.x448 import X448PublicKey
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
+
+    EncryptionPublicKey = (
+        RSAPublicKey | EllipticCurvePublicKey | X25519PublicKey | X448PublicKey | MLKEM768PublicKey | MLKEM1024PublicKey
+    )
 
 
 class Format(StrEnum):
@@ -119,7 +126,11 @@ class UsableKey:
 @dataclass(frozen=True, slots=True)
 class X509Key(UsableKey):
     """A certificate that may be encrypted to; ``issued_at`` is its notBefore, ``raw_issuer_and_serial`` the DER of
-    IssuerAndSerialNumber (RFC 5652 section 10.2.4), its issuer octet for octet as in the certificate."""
+    IssuerAndSerialNumber (RFC 5652 section 10.2.4), its issuer octet for octet as in the certificate.
+
+    ``oaep`` is the only padding that an id-RSAES-OAEP key may be used with; ``ciphers`` are those of [smime] cipher
+    that the certificate announces, in its order (RFC 4262).
+    """
 
     raw: bytes
     fingerprint: str
@@ -127,8 +138,10 @@ class X509Key(UsableKey):
     strength: int
     expires_at: datetime
     raw_issuer_and_serial: bytes
-    public_key: RSAPublicKey | EllipticCurvePublicKey
+    public_key: EncryptionPublicKey
     issued_at: datetime | None = None
+    oaep: OAEP | None = None
+    ciphers: tuple[str, ...] = ()
     format: Format = field(default=Format.SMIME, init=False)
 
 

@@ -17,6 +17,10 @@ _PROTECTIONS = ("off", "copy", "hide")
 SOURCES = ("smimea", "openpgpkey", "directory")
 FORMATS_OF = {"smimea": ("smime",), "openpgpkey": ("openpgp",), "directory": ("smime", "openpgp")}
 FAILURES = ("no_key", "insecure", "bogus", "unreachable", "unusable_key")
+STYLE = ("cipher", "rsa_padding", "ecdh_kdf")
+_CIPHERS = ("aes256-cbc", "aes128-cbc", "aes256-gcm", "aes128-gcm")
+_RSA_PADDINGS = ("pkcs1", "oaep-sha256")
+_ECDH_KDFS = ("sha1", "sha256")
 CONDITIONS = ("recipient", "sender", "domain", "client", "user", "direction")
 
 
@@ -107,18 +111,28 @@ class SMIMEOptions:
 
     cipher: str = _option(
         "aes256-cbc",
-        "Content encryption. aes256-gcm (AuthEnvelopedData) opens in few clients.",
-        choices=("aes256-cbc", "aes128-cbc", "aes256-gcm"),
+        "Content encryption; -gcm is AuthEnvelopedData, which few clients open. A certificate that announces its "
+        "ciphers (smimeCapabilities) and not this one gets the first of these that it does announce, save that no "
+        "list turns -cbc into -gcm.",
+        choices=_CIPHERS,
     )
     rsa_padding: str = _option(
         "pkcs1",
-        "Key transport to RSA certificates. oaep-sha256 does not open in GnuPG and older NSS.",
-        choices=("pkcs1", "oaep-sha256"),
+        "Key transport to RSA certificates. oaep-sha256 does not open in GnuPG and older NSS. A certificate for OAEP "
+        "only (id-RSAES-OAEP) is used with its own parameters.",
+        choices=_RSA_PADDINGS,
+    )
+    ecdh_kdf: str = _option(
+        "sha1",
+        "Key derivation for EC certificates (NIST and Brainpool curves): sha1 (dhSinglePass-stdDH-sha1kdf-scheme) "
+        "opens most widely, sha256 is asked for by some profiles. X25519, X448 and ML-KEM have an HKDF of their own.",
+        choices=_ECDH_KDFS,
     )
     separate: bool = _option(
         True,
-        "Recipients with RSA certificates and recipients with EC certificates never share a message: NSS before 3.100 "
-        "(Thunderbird until 2024) opens no message that is for an EC recipient too.",
+        "Recipients whose certificates need different mechanisms (RSA with PKCS #1, RSA with OAEP, EC, X25519 and "
+        "X448, ML-KEM) never share a message: NSS before 3.100 (Thunderbird until 2024) opens no message that is for "
+        "an EC or OAEP recipient too. Recipients with different ciphers never do.",
     )
     ca_file: str = _option(
         "",
@@ -242,9 +256,17 @@ class Rule:
         (),
         "Further readers: addresses whose usable keys are always among those that the message is encrypted to, sender "
         "for the envelope sender's. They can read it; they get no copy. Where such a key is bogus or unreachable the "
-        "message is deferred, where there is none it goes without.",
+        "message is deferred, where there is none it goes without. Recipients may be unable to open a message that is "
+        "for an EC key too (see separate in [smime]): an RSA certificate is best here.",
         check="reader",
     )
+    cipher: str = _option(
+        "",
+        "As in [smime], and whatever the certificate announces.",
+        choices=("", *_CIPHERS),
+    )
+    rsa_padding: str = _option("", "As in [smime].", choices=("", *_RSA_PADDINGS))
+    ecdh_kdf: str = _option("", "As in [smime].", choices=("", *_ECDH_KDFS))
     at_rcpt: bool = _option(
         False,
         "Defer or refuse this recipient alone, at RCPT, where its key fails; a message that is encrypted already is "

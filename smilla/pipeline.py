@@ -47,7 +47,7 @@ from smilla.policy import Wish
 from smilla.ports import JournalEntry, Ports
 from smilla.protect import Edits
 from smilla.session import Session
-from smilla.style import Style
+from smilla.style import Style, is_authenticated
 
 _DISPOSITIONS = (
     (Action.DEFER, Disposition.DEFER),
@@ -256,9 +256,8 @@ def _copy(message: Message, edits: Edits, ports: Ports, form: Form, members: tup
         return Copy(form, recipients, rewrap.combined(rewrap.unchanged(message), *edits))
     plan = protect.plan(message, rewrap.content_fields(message), style.protect_headers, edits)
     if form is Form.SMIME:
-        authenticated = style.cipher.endswith("-gcm")
         encrypt = partial(_encrypt_cms, keys, style)
-        rewrite = rewrap.smime(message, encrypt, plan.inside, authenticated=authenticated)
+        rewrite = rewrap.smime(message, encrypt, plan.inside, authenticated=is_authenticated(style.cipher))
     else:
         rewrite = rewrap.openpgp(message, partial(_encrypt_pgp, keys, ports), plan.inside)
     return Copy(form, recipients, rewrap.combined(rewrite, plan.removed, plan.added), plan.protection)
@@ -283,7 +282,8 @@ def _encrypt_cms(
 ) -> Iterator[bytes]:
     certificates = [key for key in keys if isinstance(key, X509Key)]
     _nobody_left_out(keys, certificates)
-    return cms.encrypt(content, size, certificates, cipher=style.cipher, rsa_padding=style.rsa_padding)
+    chosen = {"cipher": style.cipher, "rsa_padding": style.rsa_padding, "ecdh_kdf": style.ecdh_kdf}
+    return cms.encrypt(content, size, certificates, **chosen)
 
 
 def _encrypt_pgp(

@@ -15,8 +15,19 @@ from dataclasses import dataclass
 
 from smilla import rules
 from smilla.config import Config, Rule
-from smilla.model import Action, Classification, Client, Decision, KeyLookup, KeyVerdict, Reason, Recipient
-from smilla.style import Style
+from smilla.model import (
+    Action,
+    Classification,
+    Client,
+    Decision,
+    KeyLookup,
+    KeyVerdict,
+    PGPKey,
+    Reason,
+    Recipient,
+    X509Key,
+)
+from smilla.style import Style, cipher_for
 
 OUTBOUND, INBOUND = "outbound", "inbound"
 _ROUTED = Reason(
@@ -175,8 +186,9 @@ def decide(
         return _unwanted(recipient, wish, wished)
     if lookup is None:
         raise AssertionError("encryption was wanted, but nothing was looked up")
-    how = style(config, wish.rule)
+    how, _ = styled(None, wish, config)
     if lookup.verdict is KeyVerdict.USABLE and lookup.key is not None:
+        how, _ = styled(lookup.key, wish, config)
         return Decision(recipient, Action.ENCRYPT, lookup.reason, "usable key", lookup, style=how)
     action, decider = _action_for(lookup.verdict, wish, config)
     if action is Action.PLAIN and wish.encrypt == "require":
@@ -186,13 +198,27 @@ def decide(
     return Decision(recipient, action, lookup.reason, decider, lookup, style=how)
 
 
-def style(config: Config, rule: Rule | None) -> Style:
-    """How what is encrypted is written; also what would have been, where there is no key for it."""
-    return Style(
-        cipher=config.smime.cipher,
-        rsa_padding=config.smime.rsa_padding,
-        protect_headers=(rule.protect_headers if rule else "") or config.headers.protect,
-    )
+def styled(key: X509Key | PGPKey | None, wish: Wish | None, config: Config) -> tuple[Style, str]:
+    """How what is encrypted to this key is written, and why with this content cipher; without a key, what would hold
+    whatever it were.  A rule overrides [smime] and [headers], and what the certificate announces; None stands for no
+    rule."""
+    rule, number = (wish.rule, wish.number) if wish else (None, 0)
+    protect = (rule.protect_headers if rule else "") or config.headers.protect
+    if not isinstance(key, X509Key):
+        return Style(protect_headers=protect), ""
+    padding = (rule and rule.rsa_padding) or config.smime.rsa_padding
+    kdf = (rule and rule.ecdh_kdf) or config.smime.ecdh_kdf
+    if rule and rule.cipher:
+        return Style(rule.cipher, padding, kdf, protect), f"rule {number}: cipher"
+    configured = config.smime.cipher
+    cipher = cipher_for(configured, key.ciphers)
+    if cipher != configured:
+        reason = f"the certificate announces {', '.join(key.ciphers)}, not {configured} of smime.cipher"
+    elif key.ciphers and configured not in key.ciphers:
+        reason = f"smime.cipher, though the certificate announces {', '.join(key.ciphers)} only"
+    else:
+        reason = "smime.cipher"
+    return Style(cipher, padding, kdf, protect), reason
 
 
 def _unwanted(recipient: Recipient, wish: Wish, wished: bool) -> Decision:

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa, x25519
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, mlkem, padding, rsa, x448, x25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
+from smilla.formats import der
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from cryptography.hazmat.primitives.asymmetric.types import (
         CertificateIssuerPrivateKeyTypes,
@@ -32,6 +34,20 @@ _CURVES: dict[str, type[ec.EllipticCurve]] = {
     "bp512": ec.BrainpoolP512R1,
     "k256": ec.SECP256K1,
 }
+_GENERATORS: dict[str, Callable[[], PrivateKeyTypes]] = {
+    "ed25519": ed25519.Ed25519PrivateKey.generate,
+    "ed448": ed448.Ed448PrivateKey.generate,
+    "x25519": x25519.X25519PrivateKey.generate,
+    "x448": x448.X448PrivateKey.generate,
+    "mlkem768": mlkem.MLKEM768PrivateKey.generate,
+    "mlkem1024": mlkem.MLKEM1024PrivateKey.generate,
+}
+_UNABLE_TO_SIGN = (
+    x25519.X25519PrivateKey,
+    x448.X448PrivateKey,
+    mlkem.MLKEM768PrivateKey,
+    mlkem.MLKEM1024PrivateKey,
+)
 _KEY_USAGES = (
     "digital_signature",
     "content_commitment",
@@ -47,17 +63,15 @@ _KEY_USAGES = (
 
 @cache
 def make_key(kind: str, number: int = 0) -> PrivateKeyTypes:
-    """A private key: rsaBITS, p256, p384, p521, bp256, bp384, bp512, k256, ed25519, ed448, x25519 or dsa; another
-    for each ``number``."""
+    """A private key: rsaBITS, p256, p384, p521, bp256, bp384, bp512, k256, ed25519, ed448, x25519, x448, mlkem768,
+    mlkem1024 or dsa; another for each ``number``."""
     if kind.startswith("rsa"):
         return rsa.generate_private_key(public_exponent=65537, key_size=int(kind[3:]))
     if kind in _CURVES:
         return ec.generate_private_key(_CURVES[kind]())
     if kind == "dsa":
         return dsa.generate_private_key(2048)
-    if kind == "ed25519":
-        return ed25519.Ed25519PrivateKey.generate()
-    return ed448.Ed448PrivateKey.generate() if kind == "ed448" else x25519.X25519PrivateKey.generate()
+    return _GENERATORS[kind]()
 
 
 def key_usage(*names: str) -> x509.KeyUsage:
@@ -127,11 +141,29 @@ def _public(key: PrivateKeyTypes) -> CertificatePublicKeyTypes:
 
 
 def _signed(builder: x509.CertificateBuilder, signer: PrivateKeyTypes) -> bytes:
-    if isinstance(signer, x25519.X25519PrivateKey):  # cannot sign: somebody else's signature stands there
+    if isinstance(signer, _UNABLE_TO_SIGN):  # somebody else's signature stands there
         signer = make_key("p256")
     unhashed = isinstance(signer, (ed25519.Ed25519PrivateKey, ed448.Ed448PrivateKey))
     able: CertificateIssuerPrivateKeyTypes = signer  # type: ignore[assignment]
     return builder.sign(able, None if unhashed else hashes.SHA256()).public_bytes(Encoding.DER)
+
+
+def with_key_algorithm(der_certificate: bytes, algorithm: bytes, signer: PrivateKeyTypes) -> bytes:
+    """The certificate with another AlgorithmIdentifier in its SubjectPublicKeyInfo, signed anew by an RSA key."""
+    assert isinstance(signer, rsa.RSAPrivateKey)
+    tbs, signature_algorithm, _ = der.read(der_certificate).children()
+    fields = [field.whole for field in tbs.children()]
+    _, public_key = der.read(fields[6]).children()
+    fields[6] = der.sequence(algorithm, public_key.whole)
+    signed = der.sequence(*fields)
+    signature = signer.sign(signed, padding.PKCS1v15(), hashes.SHA256())
+    return der.sequence(signed, signature_algorithm.whole, der.bit_string(signature))
+
+
+def capabilities(*oids: str, critical: bool = False) -> tuple[x509.ExtensionType, bool]:
+    """The smimeCapabilities extension (RFC 4262) with these object identifiers."""
+    value = der.sequence(*(der.sequence(der.oid(oid)) for oid in oids))
+    return x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.840.113549.1.9.15"), value), critical
 
 
 def association_data(der: bytes, selector: int, matching_type: int) -> bytes:
@@ -153,8 +185,8 @@ def make_crl(
     for each certificate, revoked two days ago."""
     builder = x509.CertificateRevocationListBuilder().issuer_name(_subject(issuer[1]))
     builder = builder.last_update(issued_at).next_update(expires_at)
-    for der, reason in (revoked or {}).items():
-        serial = x509.load_der_x509_certificate(der).serial_number
+    for raw, reason in (revoked or {}).items():
+        serial = x509.load_der_x509_certificate(raw).serial_number
         entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(NOW - timedelta(days=2))
         entry = entry.add_extension(x509.CRLReason(reason), critical=False) if reason else entry
         builder = builder.add_revoked_certificate(entry.build())

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
 from smilla.cli import printable
-from smilla.model import Assessment, KeyLookup, KeyVerdict, SMIMEACandidate, SourceFinding
+from smilla.model import Assessment, KeyLookup, KeyVerdict, PGPKey, SMIMEACandidate, SourceFinding, X509Key
+from smilla.style import Style
 
 VERDICTS = {
     KeyVerdict.USABLE: "a usable key",
@@ -71,6 +73,22 @@ def _assessment_as_json(assessment: Assessment) -> dict[str, Any]:
         "facts": dict(assessment.facts),
         "reasons": [{"code": reason.code, "text": reason.text} for reason in assessment.reasons],
     }
+
+
+def style_as_json(key: X509Key | PGPKey, style: Style, why: str) -> dict[str, str] | None:
+    """How S/MIME is written to this key, None for OpenPGP."""
+    return {**dataclasses.asdict(style), "reason": why} if isinstance(key, X509Key) else None
+
+
+def style_in_words(key: X509Key, style: Style) -> str:
+    """The content cipher, and what brings its key to the recipient."""
+    if key.oaep:
+        return f"{style.cipher} and OAEP as the certificate demands"
+    if key.algorithm.startswith("RSA"):
+        return f"{style.cipher} and RSA {style.rsa_padding}"
+    if key.algorithm.startswith("EC "):
+        return f"{style.cipher} and ECDH by {style.ecdh_kdf}"
+    return f"{style.cipher} and {key.algorithm}"
 
 
 def lookup_in_words(lookup: KeyLookup) -> Iterator[str]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from smilla import address, config, log, lookup
+from smilla import address, config, log, lookup, policy
 from smilla.cli import EX_NO, EX_OK, EX_TEMPFAIL, UsageError, describe
+from smilla.config import Config
 from smilla.errors import AddressError
-from smilla.model import KeyVerdict
+from smilla.model import KeyLookup, KeyVerdict, X509Key
 from smilla.runtime import make_ports
 
 _EXIT = {KeyVerdict.USABLE: EX_OK, KeyVerdict.BOGUS: EX_TEMPFAIL, KeyVerdict.UNREACHABLE: EX_TEMPFAIL}
@@ -27,7 +30,20 @@ def run(options: argparse.Namespace) -> int:
     pending = lookup.begin(asked, ports, settings)
     found = lookup.finish(pending, pending.asked_at + settings.dns.timeout_s, ports.clock.now(), ports)
     if options.json:
-        print(json.dumps(describe.lookup_as_json(found), indent=2, ensure_ascii=False))
+        print(json.dumps(_as_json(found, settings), indent=2, ensure_ascii=False))
     else:
-        print("\n".join(describe.lookup_in_words(found)))
+        print("\n".join(_in_words(found, settings)))
     return _EXIT.get(found.verdict, EX_NO)
+
+
+def _as_json(found: KeyLookup, settings: Config) -> dict[str, Any]:
+    """With how S/MIME would be written, rules left out, since nobody knows the sender here."""
+    style = describe.style_as_json(found.key, *policy.styled(found.key, None, settings)) if found.key else None
+    return {**describe.lookup_as_json(found), "style": style}
+
+
+def _in_words(found: KeyLookup, settings: Config) -> Iterator[str]:
+    yield from describe.lookup_in_words(found)
+    if isinstance(found.key, X509Key):
+        style, why = policy.styled(found.key, None, settings)
+        yield f"  written with {describe.style_in_words(found.key, style)}, where no rule says otherwise; {why}"

@@ -9,7 +9,7 @@ from typing import Any
 from smilla import policy, rules, wish
 from smilla.cli import describe, printable
 from smilla.cli.transaction import Transaction
-from smilla.model import Copy, Decision, KeyLookup
+from smilla.model import Copy, Decision, KeyLookup, X509Key
 from smilla.policy import Circumstances, Wish
 from smilla.reply import Reply, Verb
 
@@ -110,11 +110,20 @@ def _decision_as_json(story: Story, decision: Decision) -> dict[str, Any]:
         "reason": {"code": decision.reason.code, "text": decision.reason.text},
         "rule": decision.rule,
         "at_rcpt": story.at_rcpt(decision) or None,
+        "style": _style_as_json(story, decision),
         "matching_rule": found.number or None,
         "rules": [checked._asdict() for checked in story.rule_table(decision)],
         "lookup": describe.lookup_as_json(decision.lookup) if decision.lookup else None,
         "readers": [describe.lookup_as_json(reader) for reader in decision.readers],
     }
+
+
+def _style_as_json(story: Story, decision: Decision) -> dict[str, str] | None:
+    """How S/MIME is written to this recipient; None where it is not."""
+    if decision.key is None:
+        return None
+    _, why = policy.styled(decision.key, story.wish_for(decision), story.done.config)
+    return describe.style_as_json(decision.key, decision.style, why)
 
 
 def in_words(story: Story) -> Iterator[str]:
@@ -157,6 +166,9 @@ def _decision_in_words(story: Story, decision: Decision) -> Iterator[str]:
     yield f"  decided by {decision.rule}"
     if at_rcpt := story.at_rcpt(decision):
         yield f"  turned away alone, at RCPT: {at_rcpt}"
+    if isinstance(decision.key, X509Key):
+        _, why = policy.styled(decision.key, story.wish_for(decision), story.done.config)
+        yield f"  written with {describe.style_in_words(decision.key, decision.style)}; {why}"
     yield from _rules_in_words(story, decision)
     for reader in decision.readers:
         yield f"  {_reader_in_words(reader)}"

@@ -11,20 +11,17 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cryptography.exceptions import InternalError, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, padding
 from cryptography.hazmat.primitives.ciphers import AEADEncryptionContext, Cipher, CipherContext, algorithms, modes
-from cryptography.hazmat.primitives.kdf.x963kdf import X963KDF
-from cryptography.hazmat.primitives.keywrap import aes_key_wrap
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from smilla.encrypt.cms_recipients import AES128_WRAP, AES256_WRAP, Wrap, recipient_infos
 from smilla.errors import EncryptionError
 from smilla.formats import der
-from smilla.model import X509Key
+from smilla.style import Style
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from smilla.model import X509Key
 
 _BLOCK = 64 * 1024
 _ICV_OCTETS = 16
@@ -32,18 +29,6 @@ _ICV_OCTETS = 16
 _ENVELOPED_DATA = der.oid("1.2.840.113549.1.7.3")
 _AUTH_ENVELOPED_DATA = der.oid("1.2.840.113549.1.9.16.1.23")
 _DATA = der.oid("1.2.840.113549.1.7.1")
-_SHA256 = der.sequence(der.oid("2.16.840.1.101.3.4.2.1"), der.null())
-
-_RSA_PKCS1 = der.sequence(der.oid("1.2.840.113549.1.1.1"), der.null())
-_RSA_OAEP = der.sequence(  # RFC 4055 section 4.1; the label is the default, empty
-    der.oid("1.2.840.113549.1.1.7"),
-    der.sequence(
-        der.context(0, _SHA256),
-        der.context(1, der.sequence(der.oid("1.2.840.113549.1.1.8"), _SHA256)),
-    ),
-)
-_EC_PUBLIC_KEY = der.sequence(der.oid("1.2.840.10045.2.1"))  # the curve is the recipient's (RFC 5753 section 3.1.1)
-_STD_DH_SHA1_KDF = der.oid("1.3.133.16.840.63.0.2")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,47 +36,49 @@ class _Suite:
     """A content cipher and the key wrap of the same strength (RFC 5753 section 8)."""
 
     algorithm: bytes
-    wrap: bytes
+    wrap: Wrap
     key_octets: int
     iv_octets: int
     authenticated: bool = False
 
 
-_AES128_WRAP = der.sequence(der.oid("2.16.840.1.101.3.4.1.5"))
-_AES256_WRAP = der.sequence(der.oid("2.16.840.1.101.3.4.1.45"))
-_SUITES = {
-    "aes256-cbc": _Suite(der.oid("2.16.840.1.101.3.4.1.42"), _AES256_WRAP, 32, 16),
-    "aes128-cbc": _Suite(der.oid("2.16.840.1.101.3.4.1.2"), _AES128_WRAP, 16, 16),
-    "aes256-gcm": _Suite(der.oid("2.16.840.1.101.3.4.1.46"), _AES256_WRAP, 32, 12, authenticated=True),
-}
-_PADDINGS = {
-    "pkcs1": (_RSA_PKCS1, padding.PKCS1v15()),
-    "oaep-sha256": (_RSA_OAEP, padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), None)),
+_SUITES = {  # RFC 3565 section 4.1, RFC 5084 section 3.2
+    "aes256-cbc": _Suite(der.oid("2.16.840.1.101.3.4.1.42"), AES256_WRAP, 32, 16),
+    "aes128-cbc": _Suite(der.oid("2.16.840.1.101.3.4.1.2"), AES128_WRAP, 16, 16),
+    "aes256-gcm": _Suite(der.oid("2.16.840.1.101.3.4.1.46"), AES256_WRAP, 32, 12, authenticated=True),
+    "aes128-gcm": _Suite(der.oid("2.16.840.1.101.3.4.1.6"), AES128_WRAP, 16, 12, authenticated=True),
 }
 
 
-def encrypt(
+def encrypt(  # noqa: PLR0913  # three choices, each with a default
     content: Iterable[bytes],
     size: int,
     keys: Sequence[X509Key],
     *,
     cipher: str = "aes256-cbc",
     rsa_padding: str = "pkcs1",
+    ecdh_kdf: str = "sha1",
 ) -> Iterator[bytes]:
     """A ContentInfo in DER that each of ``keys`` opens, in blocks.
 
-    ``content`` comes in pieces of any length, ``size`` octets in all.  Raises EncryptionError: at once for the
-    keys, and before the last block where the content is longer or shorter than ``size``.
+    ``content`` comes in pieces of any length, ``size`` octets in all.  The three choices have the names and values of
+    their options in [smime]; what a key has no use for, or forces otherwise, is passed over.  Raises EncryptionError:
+    at once for the keys, and before the last block where the content is longer or shorter than ``size``.
     """
-    envelope = _envelope(size, keys, cipher, rsa_padding)
+    envelope = _envelope(size, keys, Style(cipher, rsa_padding, ecdh_kdf))
     return _write(envelope, _exactly(content, size))
 
 
 def encrypted_size(
-    size: int, keys: Sequence[X509Key], *, cipher: str = "aes256-cbc", rsa_padding: str = "pkcs1"
+    size: int,
+    keys: Sequence[X509Key],
+    *,
+    cipher: str = "aes256-cbc",
+    rsa_padding: str = "pkcs1",
+    ecdh_kdf: str = "sha1",
 ) -> int:
     """How many octets ``encrypt`` makes of ``size`` octets; raises EncryptionError as it does."""
-    envelope = _envelope(size, keys, cipher, rsa_padding)
+    envelope = _envelope(size, keys, Style(cipher, rsa_padding, ecdh_kdf))
     return len(envelope.head) + envelope.ciphertext_octets + envelope.tail_octets
 
 
@@ -109,14 +96,14 @@ class _Envelope:
     tail_octets: int
 
 
-def _envelope(size: int, keys: Sequence[X509Key], cipher: str, rsa_padding: str) -> _Envelope:
-    suite = _SUITES.get(cipher)
-    if suite is None or rsa_padding not in _PADDINGS:
-        raise EncryptionError(f"no such cipher or padding: {cipher!r}, {rsa_padding!r}")
+def _envelope(size: int, keys: Sequence[X509Key], style: Style) -> _Envelope:
+    suite = _SUITES.get(style.cipher)
+    if suite is None:
+        raise EncryptionError(f"no such cipher: {style.cipher!r}")
     if size < 0:
         raise EncryptionError("content of negative size")
     cek, iv = os.urandom(suite.key_octets), os.urandom(suite.iv_octets)
-    version, recipients = _recipient_infos(keys, cek, suite, rsa_padding)
+    version, recipients = recipient_infos(keys, cek, suite.wrap, style)
     if suite.authenticated:
         return _auth_enveloped_data(size, recipients, suite, cek, iv)
     return _enveloped_data(size, der.integer(version) + recipients, suite, cek, iv)
@@ -153,58 +140,6 @@ def _head(content_type: bytes, start: bytes, algorithm: bytes, ciphertext: int, 
         head = prefix + head
         head = der.header(tag, len(head) + ciphertext + after) + head
     return head
-
-
-# --- recipients --------------------------------------------------------------------------------------------
-
-
-def _recipient_infos(keys: Sequence[X509Key], cek: bytes, suite: _Suite, rsa_padding: str) -> tuple[int, bytes]:
-    """The version of EnvelopedData and its RecipientInfos; a certificate named twice has one."""
-    if not keys:
-        raise EncryptionError("no key to encrypt to")
-    infos = {}
-    version = 0
-    for key in keys:
-        if not isinstance(key, X509Key):
-            raise EncryptionError(f"a {type(key).__name__} is no certificate that passed the gate")
-        try:
-            if isinstance(key.public_key, ec.EllipticCurvePublicKey):
-                version = 2
-                infos[key.fingerprint] = _key_agreement(key, key.public_key, cek, suite)
-            else:
-                algorithm, scheme = _PADDINGS[rsa_padding]
-                encrypted = key.public_key.encrypt(cek, scheme)
-                infos[key.fingerprint] = _key_transport(key, algorithm, encrypted)
-        except (ValueError, UnsupportedAlgorithm, InternalError) as error:
-            raise EncryptionError(f"cannot encrypt to the certificate {key.fingerprint}: {error}") from error
-    return version, der.set_of(*infos.values())
-
-
-def _key_transport(key: X509Key, algorithm: bytes, encrypted: bytes) -> bytes:
-    """KeyTransRecipientInfo (RFC 5652 section 6.2.1); version 0 goes with issuerAndSerialNumber."""
-    return der.sequence(der.integer(0), key.raw_issuer_and_serial, algorithm, der.octet_string(encrypted))
-
-
-def _key_agreement(key: X509Key, public_key: ec.EllipticCurvePublicKey, cek: bytes, suite: _Suite) -> bytes:
-    """KeyAgreeRecipientInfo, ephemeral-static ECDH without ukm (RFC 5753 section 3.1)."""
-    ephemeral = ec.generate_private_key(public_key.curve)
-    kek = _key_encryption_key(ephemeral.exchange(ec.ECDH(), public_key), suite)
-    point = ephemeral.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
-    return der.context(
-        1,
-        der.integer(3),
-        der.context(0, der.context(1, _EC_PUBLIC_KEY, der.bit_string(point))),
-        der.sequence(_STD_DH_SHA1_KDF, suite.wrap),
-        der.sequence(der.sequence(key.raw_issuer_and_serial, der.octet_string(aes_key_wrap(kek, cek)))),
-    )
-
-
-def _key_encryption_key(shared_secret: bytes, suite: _Suite) -> bytes:
-    """The X9.63 KDF over ECC-CMS-SharedInfo (RFC 5753 section 7.2)."""
-    bits = (suite.key_octets * 8).to_bytes(4, "big")
-    shared_info = der.sequence(suite.wrap, der.context(2, der.octet_string(bits)))
-    # SHA-1 as a KDF is what clients read; collisions, which it does not resist, are no help against a KDF.
-    return X963KDF(hashes.SHA1(), suite.key_octets, shared_info).derive(shared_secret)  # noqa: S303
 
 
 # --- the content -------------------------------------------------------------------------------------------

@@ -18,33 +18,19 @@ from typing import TYPE_CHECKING, TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import NameOID
 
 from smilla.errors import ParseError
 from smilla.formats import der
+from smilla.validity import capabilities, public_key
 from smilla.validity.memory import Memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from datetime import datetime
 
-RSA = "1.2.840.113549.1.1.1"
-SIGNATURE_ALGORITHMS = {
-    "1.2.840.113549.1.1.10": "RSASSA-PSS",
-    "1.2.840.10040.4.1": "DSA",
-    "1.3.101.112": "Ed25519",
-    "1.3.101.113": "Ed448",
-}
-CURVES = {
-    "secp256r1": "EC P-256",
-    "secp384r1": "EC P-384",
-    "secp521r1": "EC P-521",
-    "brainpoolP256r1": "EC brainpoolP256r1",
-    "brainpoolP384r1": "EC brainpoolP384r1",
-    "brainpoolP512r1": "EC brainpoolP512r1",
-}
+    from smilla.style import OAEP
 
 _MAX_OCTETS = 64 * 1024
 _MAX_PEM_OCTETS = 16 * _MAX_OCTETS  # a file may hold a chain, and the certificates written out as text
@@ -70,7 +56,8 @@ _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
 class Certificate:
     """All that the checks look at, read once, so that no check meets a parser's exception.
 
-    ``raw_issuer_and_serial`` and ``raw_public_key`` (SubjectPublicKeyInfo) are octet for octet as in ``raw``.
+    ``raw_issuer_and_serial`` and ``raw_public_key`` (SubjectPublicKeyInfo) are octet for octet as in ``raw``; ``oaep``
+    is the padding that the key is tied to, ``ciphers`` are those of ours that the certificate announces.
     """
 
     parsed: x509.Certificate
@@ -82,6 +69,8 @@ class Certificate:
     extensions: tuple[x509.Extension[x509.ExtensionType], ...]
     public_key: object
     algorithm_oid: str
+    oaep: OAEP | None
+    ciphers: tuple[str, ...]
     addresses: tuple[str, ...]
 
     def extension(self, kind: type[_Extension]) -> _Extension | None:
@@ -190,27 +179,35 @@ def _fields(
     not_before, not_after = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     facts["not_before"], facts["not_after"] = in_words(not_before), in_words(not_after)
     oid = certificate.public_key_algorithm_oid.dotted_string
-    public_key = _public_key(certificate)
-    facts["algorithm"] = _algorithm_name(public_key, oid)
+    key, oaep = _public_key(certificate, octets[1])
+    facts["algorithm"] = public_key.name(key, oid, oaep)
     named = tuple(islice(_named_addresses(certificate), _MAX_NAMED))
     facts["addresses"] = shown(", ".join(named))
     extensions = tuple(certificate.extensions)
-    return Certificate(certificate, raw, *octets, not_before, not_after, extensions, public_key, oid, named)
+    announced = capabilities.announced(extensions)
+    if announced:
+        facts["smime_capabilities"] = shown(", ".join(announced))
+    return Certificate(
+        parsed=certificate,
+        raw=raw,
+        raw_issuer_and_serial=octets[0],
+        raw_public_key=octets[1],
+        not_before=not_before,
+        not_after=not_after,
+        extensions=extensions,
+        public_key=key,
+        algorithm_oid=oid,
+        oaep=oaep,
+        ciphers=capabilities.ciphers(announced),
+        addresses=named,
+    )
 
 
-def _public_key(certificate: x509.Certificate) -> object:
+def _public_key(certificate: x509.Certificate, raw: bytes) -> tuple[object, OAEP | None]:
     try:
-        return certificate.public_key()
-    except UNREADABLE:  # an algorithm or curve that cryptography does not know, or a point that is on none
-        return None
-
-
-def _algorithm_name(public_key: object, oid: str) -> str:
-    if isinstance(public_key, rsa.RSAPublicKey) and oid == RSA:
-        return f"RSA-{public_key.key_size}"
-    if isinstance(public_key, ec.EllipticCurvePublicKey):
-        return CURVES.get(public_key.curve.name, f"EC {public_key.curve.name}")
-    return SIGNATURE_ALGORITHMS.get(oid, oid)
+        return public_key.load(certificate, raw)
+    except (ParseError, *UNREADABLE):
+        return None, None
 
 
 def _named_addresses(certificate: x509.Certificate) -> Iterator[str]:

@@ -15,10 +15,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-
 from smilla.model import Assessment, Reason, SMIMEACandidate, X509Key
 from smilla.validity.certificate import Reading, read
+from smilla.validity.public_key import is_for_encryption
 from smilla.validity.smimea import RecordSet, holds_certificate, unknown
 from smilla.validity.x509_checks import Findings, check, check_period
 from smilla.validity.x509_paths import Paths, TrustStore, load_trust_store
@@ -152,7 +151,7 @@ def _check_path(certificate: Certificate, usage: int, paths: Paths, findings: Fi
 
 
 def _usable(certificate: Certificate, strength: int, facts: dict[str, str]) -> X509Key | None:
-    if not isinstance(certificate.public_key, (rsa.RSAPublicKey, ec.EllipticCurvePublicKey)):
+    if not is_for_encryption(certificate.public_key):
         return None
     return X509Key(
         raw=certificate.raw,
@@ -163,4 +162,6 @@ def _usable(certificate: Certificate, strength: int, facts: dict[str, str]) -> X
         raw_issuer_and_serial=certificate.raw_issuer_and_serial,
         public_key=certificate.public_key,
         issued_at=certificate.not_before,
+        oaep=certificate.oaep,
+        ciphers=certificate.ciphers,
     )

@@ -15,8 +15,11 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from smilla import address as addresses
 from smilla.errors import AddressError
+from smilla.formats.oaep import RSAES_OAEP
 from smilla.model import Reason
-from smilla.validity.certificate import RSA, SIGNATURE_ALGORITHMS, in_words
+from smilla.validity import capabilities
+from smilla.validity.certificate import in_words
+from smilla.validity.public_key import RSA, SIGNATURE_ALGORITHMS
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -35,6 +38,12 @@ _EC_STRENGTH = {
     "brainpoolP256r1": 128,
     "brainpoolP384r1": 192,
     "brainpoolP512r1": 256,
+}
+_STRENGTH = {  # by algorithm: X25519, X448 (RFC 7748 section 7), ML-KEM-768 and -1024 (FIPS 203 section 8)
+    "1.3.101.110": 128,
+    "1.3.101.111": 224,
+    "2.16.840.1.101.3.4.4.2": 192,
+    "2.16.840.1.101.3.4.4.3": 256,
 }
 _RSA_STRENGTH = ((15360, 256), (7680, 192), (4096, 140), (3072, 128), (0, 112))  # NIST SP 800-57 part 1, table 2
 
@@ -96,14 +105,17 @@ def _check_algorithm(certificate: Certificate, findings: Findings) -> int:
     oid, key = certificate.algorithm_oid, certificate.public_key
     if oid in SIGNATURE_ALGORITHMS or oid.startswith(_OTHER_SIGNATURES):
         findings.not_meant("signing_only", f"a key for {findings.facts['algorithm']} can sign only")
-    elif isinstance(key, rsa.RSAPublicKey) and oid == RSA:
+    elif isinstance(key, rsa.RSAPublicKey) and oid in (RSA, RSAES_OAEP):
         return _check_rsa(key, findings)
     elif isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name in _EC_STRENGTH:
         return _EC_STRENGTH[key.curve.name]
     elif isinstance(key, ec.EllipticCurvePublicKey):
         findings.against("unsupported_curve", f"the curve {key.curve.name} is not supported")
+    elif key is not None and oid in _STRENGTH:
+        return _STRENGTH[oid]
     else:
-        findings.against("unsupported_key", f"the public key (algorithm {oid}) is malformed or not supported")
+        algorithm = findings.facts["algorithm"]
+        findings.against("unsupported_key", f"the public key (algorithm {algorithm}) is malformed or not supported")
     return 0
 
 
@@ -150,8 +162,9 @@ def _check_extended_key_usage(certificate: Certificate, findings: Findings) -> N
 def _check_critical_extensions(certificate: Certificate, findings: Findings) -> None:
     """RFC 5280 section 4.2: a critical extension that is not understood forbids the certificate."""
     for extension in certificate.extensions:
-        if extension.critical and not isinstance(extension.value, _KNOWN_EXTENSIONS):
-            oid = extension.oid.dotted_string
+        oid = extension.oid.dotted_string
+        understood = isinstance(extension.value, _KNOWN_EXTENSIONS) or oid == capabilities.OID
+        if extension.critical and not understood:
             findings.against("critical_extension", f"the critical extension {oid} is not supported")
 
 

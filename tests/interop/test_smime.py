@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -22,10 +22,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from smilla.address import parse
 from smilla.encrypt import cms
+from smilla.formats import der
 from smilla.formats.cms import EnvelopedCheck, is_enveloped
+from smilla.formats.oaep import RSAES_OAEP
 from smilla.model import Candidate, Format, X509Key
 from smilla.validity.x509 import assess
-from tests.certificates import make_certificate, to_pem
+from tests.certificates import make_certificate, to_pem, with_key_algorithm
 from tests.programs import require
 
 if TYPE_CHECKING:
@@ -59,15 +61,19 @@ def recipient(kind: str, number: int = 0) -> Recipient:
         not_after=now + timedelta(days=1),
         extensions=[(x509.SubjectKeyIdentifier(f"{kind} {number}".encode()), False)],
     )
+    return passed(private, raw)
+
+
+def passed(private: PrivateKeyTypes, raw: bytes) -> Recipient:
     candidate = Candidate("directory", "x", Format.SMIME, raw)
-    key = assess(candidate, parse("hugh@example.org"), now, require_address=False).key
+    key = assess(candidate, parse("hugh@example.org"), datetime.now(UTC), require_address=False).key
     assert isinstance(key, X509Key)
     return Recipient(private, raw, key)
 
 
-def encrypted(body: bytes, *to: Recipient, cipher: str = "aes256-cbc", rsa_padding: str = "pkcs1") -> bytes:
+def encrypted(body: bytes, *to: Recipient, **choices: str) -> bytes:
     pieces = (body[i : i + 40_000] for i in range(0, len(body), 40_000))
-    return b"".join(cms.encrypt(pieces, len(body), [one.key for one in to], cipher=cipher, rsa_padding=rsa_padding))
+    return b"".join(cms.encrypt(pieces, len(body), [one.key for one in to], **choices))
 
 
 def run(*command: str | Path) -> None:
@@ -105,9 +111,10 @@ def test_openssl_opens_brainpool(kind: str, size: int, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("size", [0, 1, 16, 100_000])
-def test_openssl_opens_aes_gcm(kind: str, size: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("cipher", ["aes256-gcm", "aes128-gcm"])
+def test_openssl_opens_aes_gcm(kind: str, size: int, cipher: str, tmp_path: Path) -> None:
     body = os.urandom(size)
-    written = encrypted(body, recipient(kind), cipher="aes256-gcm")
+    written = encrypted(body, recipient(kind), cipher=cipher)
     assert opened_by_openssl(written, recipient(kind), tmp_path) == body
 
 
@@ -124,6 +131,29 @@ def test_openssl_opens_oaep(cipher: str, tmp_path: Path) -> None:
     assert opened_by_openssl(written, recipient("rsa2048"), tmp_path) == body
 
 
+@pytest.mark.parametrize("kind", ["p256", "p384", "p521", "bp256", "bp384", "bp512"])
+@pytest.mark.parametrize("cipher", ["aes256-cbc", "aes128-gcm"])
+def test_openssl_opens_the_sha256_kdf(kind: str, cipher: str, tmp_path: Path) -> None:
+    body = os.urandom(1000)
+    written = encrypted(body, recipient(kind), cipher=cipher, ecdh_kdf="sha256")
+    assert opened_by_openssl(written, recipient(kind), tmp_path) == body
+
+
+_SHA384 = der.sequence(der.oid("2.16.840.1.101.3.4.2.2"), der.null())
+_SHA384_TWICE = der.sequence(
+    der.context(0, _SHA384), der.context(1, der.sequence(der.oid("1.2.840.113549.1.1.8"), _SHA384))
+)
+
+
+@pytest.mark.parametrize("parameters", [(), (der.sequence(),), (_SHA384_TWICE,)], ids=["absent", "sha1", "sha384"])
+def test_openssl_opens_what_is_for_a_certificate_for_oaep_only(parameters: tuple[bytes, ...], tmp_path: Path) -> None:
+    private, raw = recipient("rsa2048").private, recipient("rsa2048").raw
+    raw = with_key_algorithm(raw, der.sequence(der.oid(RSAES_OAEP), *parameters), private)
+    to = passed(private, raw)
+    body = os.urandom(1000)
+    assert opened_by_openssl(encrypted(body, to), to, tmp_path) == body
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_openssl_opens_one_message_with_the_key_of_each_recipient(kind: str, tmp_path: Path) -> None:
     body = os.urandom(1000)
@@ -131,10 +161,14 @@ def test_openssl_opens_one_message_with_the_key_of_each_recipient(kind: str, tmp
     assert opened_by_openssl(written, recipient(kind), tmp_path) == body
 
 
-def test_openssl_does_not_open_with_a_strangers_key(tmp_path: Path) -> None:
-    written = encrypted(b"canary", recipient("p256"))
-    with pytest.raises(AssertionError):
-        opened_by_openssl(written, recipient("p256", 1), tmp_path)
+@pytest.mark.parametrize("kind", ["rsa2048", "p256", "bp384"])
+@pytest.mark.parametrize("cipher", ["aes256-cbc", "aes128-gcm"])
+def test_openssl_does_not_open_with_a_strangers_key(kind: str, cipher: str, tmp_path: Path) -> None:
+    """By the name in the certificate and, where a stranger's has the same name, by the key."""
+    written = encrypted(b"canary", recipient(kind), cipher=cipher)
+    for stranger in (recipient(kind, 1), replace(recipient(kind), private=recipient(kind, 1).private)):
+        with pytest.raises(AssertionError):
+            assert opened_by_openssl(written, stranger, tmp_path) == b"canary"
 
 
 @pytest.mark.parametrize("stream", [(), ("-stream",)])

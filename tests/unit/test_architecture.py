@@ -13,7 +13,7 @@ import smilla
 PACKAGE = Path(smilla.__file__).parent
 FILES = {path.relative_to(PACKAGE).as_posix(): ast.parse(path.read_text("utf-8")) for path in PACKAGE.rglob("*.py")}
 # The options are data, and each stands there once, with its help: splitting them would make two places of one.
-LONG_FILES: dict[str, int] = {"model.py": 430}  # the values that all speak, in one place
+LONG_FILES: dict[str, int] = {"model.py": 460, "options.py": 460}  # the values and the options, each in one place
 STAGES = (
     "classify.py",
     "policy.py",

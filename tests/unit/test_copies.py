@@ -6,15 +6,20 @@ from dataclasses import replace
 
 import pytest
 
+from smilla.address import parse as parse_address
 from smilla.copies import group, removable, visible_recipients
 from smilla.errors import EncryptionError
+from smilla.formats import oaep
 from smilla.message import parse
-from smilla.model import Action, Client, Decision, Form, KeyVerdict, Reason
+from smilla.model import Action, Candidate, Client, Decision, Form, Format, KeyVerdict, Reason, X509Key
 from smilla.session import Session
 from smilla.style import Style
+from smilla.validity import x509
+from tests.certificates import NOW, make_certificate
 from tests.unit.decisions import certificate, decision, lookup, openpgp_key, recipient
 
 CERTIFICATE, KEY = certificate(), openpgp_key()
+ADDRESS = parse_address("a@x.org")
 
 
 def copies_of(header: str, *decisions: Decision) -> list[tuple[str, list[str]]]:
@@ -45,6 +50,64 @@ def test_recipients_whose_copies_are_written_differently_share_none() -> None:
     authenticated = [replace(one, style=Style(cipher="aes256-gcm")) for one in smime("b@x.org")]
     found = copies_of("To: a@x.org, b@x.org, c@x.org", *smime("a@x.org"), *authenticated, *smime("c@x.org"))
     assert found == [("smime", ["a@x.org", "c@x.org"]), ("smime", ["b@x.org"])]
+
+
+def of_kind(kind: str, *names: str, **choices: str) -> list[Decision]:
+    """Decisions with a certificate of that kind; ``oaep`` is one for OAEP only."""
+    _, raw = make_certificate("rsa2048" if kind == "oaep" else kind)
+    key = x509.assess(Candidate("directory", "", Format.SMIME, raw), ADDRESS, NOW, require_address=False).key
+    assert isinstance(key, X509Key)
+    key = replace(key, oaep=oaep.SHA256) if kind == "oaep" else key
+    return [replace(decision(name, Action.ENCRYPT, key), style=Style(**choices)) for name in names]
+
+
+def groups_of(*decisions: Decision, separate: bool = True) -> list[list[str]]:
+    message = parse(b"To: a@x.org, b@x.org, c@x.org, d@x.org, e@x.org, f@x.org\r\n\r\n").message
+    return [[d.recipient.shown[0] for d in members] for _, members in group(decisions, message, separate=separate)]
+
+
+def test_each_mechanism_has_a_copy_of_its_own() -> None:
+    everybody = [
+        *of_kind("rsa2048", "a@x.org"),
+        *of_kind("oaep", "b@x.org"),
+        *of_kind("p256", "c@x.org"),
+        *of_kind("x25519", "d@x.org"),
+        *of_kind("x448", "e@x.org"),
+        *of_kind("mlkem768", "f@x.org"),
+    ]
+    assert groups_of(*everybody) == [["a"], ["b"], ["c"], ["d", "e"], ["f"]]
+    assert groups_of(*everybody, separate=False) == [["a", "b", "c", "d", "e", "f"]]
+
+
+@pytest.mark.parametrize("separate", [True, False])
+def test_cbc_and_gcm_and_two_paddings_never_share_a_copy(separate: bool) -> None:
+    ciphers = ("aes256-cbc", "aes128-cbc", "aes256-gcm", "aes128-gcm")
+    each = [one for n, c in zip("abcd", ciphers, strict=True) for one in of_kind("rsa2048", f"{n}@x.org", cipher=c)]
+    assert groups_of(*each, separate=separate) == [["a"], ["b"], ["c"], ["d"]]
+    padded = [*of_kind("rsa2048", "a@x.org"), *of_kind("rsa2048", "b@x.org", rsa_padding="oaep-sha256")]
+    assert groups_of(*padded, separate=separate) == [["a"], ["b"]]
+
+
+def test_what_says_nothing_to_a_key_keeps_nobody_apart() -> None:
+    rsa = [*of_kind("rsa2048", "a@x.org"), *of_kind("rsa2048", "b@x.org", ecdh_kdf="sha256")]
+    ec = [*of_kind("p256", "c@x.org"), *of_kind("p256", "d@x.org", rsa_padding="oaep-sha256")]
+    others = [
+        *of_kind("x25519", "e@x.org"),
+        *of_kind("x25519", "f@x.org", rsa_padding="oaep-sha256", ecdh_kdf="sha256"),
+    ]
+    assert groups_of(*rsa, *ec, *others) == [["a", "b"], ["c", "d"], ["e", "f"]]
+    assert groups_of(*of_kind("p256", "a@x.org"), *of_kind("p384", "b@x.org", ecdh_kdf="sha256")) == [["a"], ["b"]]
+
+
+def test_further_reader_of_another_mechanism_is_in_no_copy_of_those_who_have_none() -> None:
+    (reader,) = of_kind("p256", "archive@x.org")
+    assert reader.lookup is not None
+    alone, other, read = of_kind("rsa2048", "a@x.org", "b@x.org", "c@x.org")
+    assert groups_of(alone, other, replace(read, readers=(reader.lookup,))) == [["a", "b"], ["c"]]
+    with_readers = [replace(one, readers=(reader.lookup,)) for one in (alone, other)]
+    different = replace(with_readers[1], style=Style(ecdh_kdf="sha256"))
+    assert groups_of(*with_readers) == [["a", "b"]]
+    assert groups_of(with_readers[0], different) == [["a"], ["b"]]
 
 
 def test_blind_recipients_share_with_nobody_not_even_with_each_other() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
@@ -11,7 +12,8 @@ from smilla.config import Config, parse
 from smilla.errors import ConfigError
 from smilla.model import Action, Client, Decision, KeyVerdict, Reason
 from smilla.policy import INBOUND, OUTBOUND, Circumstances, Wish
-from tests.unit.decisions import PLAIN, certificate, lookup, recipient
+from smilla.style import Style
+from tests.unit.decisions import PLAIN, certificate, lookup, openpgp_key, recipient
 
 FAILURES = [verdict for verdict in KeyVerdict if verdict is not KeyVerdict.USABLE]
 ACTIONS = {
@@ -408,3 +410,49 @@ def test_senders_wish_turns_plaintext_into_a_refusal_and_nothing_else(verdict: K
 def test_senders_wish_does_not_reach_whom_mode_leaves_out() -> None:
     done = decided(KeyVerdict.NO_KEY, 'local_domains = ["example.org"]', wished=True)
     assert (done.action, done.rule) == (Action.PLAIN, "mode")
+
+
+# --- how S/MIME is written ---------------------------------------------------------------------------------
+
+SMIME = '[smime]\ncipher = "aes256-gcm"\nrsa_padding = "oaep-sha256"\necdh_kdf = "sha256"\n'
+CBC_128, GCM_256 = "aes128-cbc", "aes256-gcm"
+
+
+def styled(text: str, *announced: str, to: str = "bob@example.org") -> tuple[Style, str]:
+    settings = parse(text)
+    wanted = policy.wanted(recipient(to), Circumstances("sam@sender.example", CLIENT), settings)
+    return policy.styled(replace(certificate(), ciphers=announced), wanted, settings)
+
+
+def test_style_is_that_of_smime_and_of_a_rule_for_what_it_names() -> None:
+    assert styled("") == (Style(), "smime.cipher")
+    assert styled(SMIME) == (Style(GCM_256, "oaep-sha256", "sha256"), "smime.cipher")
+    rule = '[[rule]]\nrecipient = "bob@*"\n'
+    assert styled(SMIME + rule + 'ecdh_kdf = "sha1"\n')[0] == Style(GCM_256, "oaep-sha256", "sha1")
+    assert styled(SMIME + rule + 'rsa_padding = "pkcs1"\n')[0] == Style(GCM_256, "pkcs1", "sha256")
+    chosen = styled(SMIME + rule + f'cipher = "{CBC_128}"\n')
+    assert chosen == (Style(CBC_128, "oaep-sha256", "sha256"), "rule 1: cipher")
+    assert styled(SMIME + rule + f'cipher = "{CBC_128}"\n', to="eve@example.org")[0].cipher == GCM_256
+
+
+def test_what_the_certificate_announces_decides_where_no_rule_does_and_is_told() -> None:
+    style, why = styled("", CBC_128)
+    assert style == Style(CBC_128)
+    assert why == "the certificate announces aes128-cbc, not aes256-cbc of smime.cipher"
+    assert styled("", CBC_128, "aes256-cbc") == (Style(), "smime.cipher")
+    assert styled("", GCM_256) == (Style(), f"smime.cipher, though the certificate announces {GCM_256} only")
+    rule = '[[rule]]\nrecipient = "*"\ncipher = "aes256-cbc"\n'
+    assert styled(rule, CBC_128) == (Style(), "rule 1: cipher")
+
+
+def test_decision_has_the_style() -> None:
+    settings = parse(SMIME)
+    found = lookup("bob@example.org", KeyVerdict.USABLE, certificate())
+    decided = policy.decide(recipient("bob@example.org"), wish(), found, settings)
+    assert decided.style == Style(GCM_256, "oaep-sha256", "sha256")
+
+
+def test_style_of_openpgp_is_none_of_smime() -> None:
+    """So that no option of S/MIME keeps OpenPGP recipients apart."""
+    settings = parse(SMIME)
+    assert policy.styled(openpgp_key(), wish(), settings) == (Style(), "")

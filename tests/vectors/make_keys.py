@@ -1,4 +1,5 @@
-"""Makes the keys of the vectors, once: `python -m tests.vectors.make_keys`.  For tests only; they protect nothing.
+"""Makes the keys of the vectors, once: `python -m tests.vectors.make_keys` (or only some certificates, by name).  For
+tests only; they protect nothing.
 
 What is made is checked in, so that a vector is the same octets on every machine; the dates are such that only a
 vector's own clock (2026 unless it says otherwise) decides what is valid.  NAME.crt is a certificate and NAME.key its
@@ -10,16 +11,21 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.asymmetric import ec, mlkem, rsa, x25519
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 from cryptography.x509.oid import NameOID
+
+from smilla.formats import der
+from tests.certificates import capabilities, with_key_algorithm
 
 KEYS = Path(__file__).parent / "keys"
 FROM, UNTIL = datetime(2020, 1, 1, tzinfo=UTC), datetime(2040, 1, 1, tzinfo=UTC)
@@ -27,7 +33,7 @@ _USAGES = (
     *("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement"),
     *("key_cert_sign", "crl_sign", "encipher_only", "decipher_only"),
 )
-PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
+PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | x25519.X25519PrivateKey | mlkem.MLKEM768PrivateKey
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,19 @@ class Kind:
     usages: tuple[str, ...] = ("key_encipherment",)
     is_ca: bool = False
     issuer: str = ""
+    algorithm: bytes = b""  # of the SubjectPublicKeyInfo, in place of the usual one
+    capabilities: tuple[str, ...] = ()
 
+
+_AES128_CBC, _AES256_GCM, _TRIPLE_DES = "2.16.840.1.101.3.4.1.2", "2.16.840.1.101.3.4.1.46", "1.2.840.113549.3.7"
+_SHA384 = der.sequence(der.oid("2.16.840.1.101.3.4.2.2"), der.null())
+_OAEP_SHA384 = der.sequence(
+    der.oid("1.2.840.113549.1.1.7"),
+    der.sequence(
+        der.context(0, _SHA384),
+        der.context(1, der.sequence(der.oid("1.2.840.113549.1.1.8"), _SHA384)),
+    ),
+)
 
 # One RSA key serves all certificates that nothing is ever encrypted to.
 CERTIFICATES = {
@@ -59,29 +77,51 @@ CERTIFICATES = {
     "weak": Kind(("hugh@example.org",), "rsa1024"),
     "ca": Kind((), "p256 ca", usages=("key_cert_sign",), is_ca=True),
     "issued": Kind(("hugh@example.org",), "rsa2048 hugh", issuer="ca"),
+    "xena": Kind(("xena@example.org",), "x25519 xena", usages=("key_agreement",)),
+    "kim": Kind(("kim@example.org",), "mlkem768 kim"),
+    "oaep": Kind(("hugh@example.org",), "rsa2048 hugh", algorithm=_OAEP_SHA384),
+    "pss": Kind(("hugh@example.org",), "rsa2048 hugh", algorithm=der.sequence(der.oid("1.2.840.113549.1.1.10"))),
+    "aes128": Kind(("hugh@example.org",), "rsa2048 hugh", capabilities=(_AES128_CBC, _TRIPLE_DES)),
+    "gcm-only": Kind(("hugh@example.org",), "rsa2048 hugh", capabilities=(_AES256_GCM,)),
 }
-_WITH_PRIVATE_KEY = ("hugh", "dana", "eve")
+_WITH_PRIVATE_KEY = ("hugh", "dana", "eve", "xena", "kim")
 
 
-def main() -> None:
-    """Writes all of them."""
+def main(*names: str) -> None:
+    """Writes all of them, or only the certificates named, to private keys that are there already."""
     KEYS.mkdir(exist_ok=True)
     private: dict[str, PrivateKey] = {}
-    for name, kind in CERTIFICATES.items():
+    for name in names and _WITH_PRIVATE_KEY:
+        if (KEYS / f"{name}.key").exists():
+            private[CERTIFICATES[name].key] = cast("PrivateKey", load_pem_private_key(_read(f"{name}.key"), None))
+    for name in names or CERTIFICATES:
+        kind = CERTIFICATES[name]
         key = private.setdefault(kind.key, _private_key(kind.key.split()[0]))
         signer = private[CERTIFICATES[kind.issuer].key] if kind.issuer else key
         certificate = _certificate(name, kind, key, signer)
+        if kind.algorithm:
+            raw = with_key_algorithm(certificate.public_bytes(Encoding.DER), kind.algorithm, signer)
+            certificate = x509.load_der_x509_certificate(raw)
         (KEYS / f"{name}.crt").write_bytes(certificate.public_bytes(Encoding.PEM))
         if name in _WITH_PRIVATE_KEY:
             raw = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
             (KEYS / f"{name}.key").write_bytes(raw)
-    with tempfile.TemporaryDirectory() as folder:
-        _openpgp_keys(_GnuPG(Path(folder)))
+    if not names:
+        with tempfile.TemporaryDirectory() as folder:
+            _openpgp_keys(_GnuPG(Path(folder)))
+
+
+def _read(name: str) -> bytes:
+    return (KEYS / name).read_bytes()
 
 
 def _private_key(kind: str) -> PrivateKey:
     if kind == "p256":
         return ec.generate_private_key(ec.SECP256R1())
+    if kind == "x25519":
+        return x25519.X25519PrivateKey.generate()
+    if kind == "mlkem768":
+        return mlkem.MLKEM768PrivateKey.generate()
     return rsa.generate_private_key(65537, int(kind.removeprefix("rsa")))
 
 
@@ -99,6 +139,10 @@ def _certificate(name: str, kind: Kind, key: PrivateKey, signer: PrivateKey) -> 
         builder = builder.add_extension(usage, critical=True)
     if kind.is_ca:
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    if kind.capabilities:
+        builder = builder.add_extension(*capabilities(*kind.capabilities))
+    if not isinstance(signer, (rsa.RSAPrivateKey, ec.EllipticCurvePrivateKey)):  # it cannot sign: anybody does
+        signer = ec.generate_private_key(ec.SECP256R1())
     public = signer.public_key()
     authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(public)
     builder = builder.add_extension(authority, critical=False)
@@ -172,4 +216,4 @@ def _openpgp_keys(gpg: _GnuPG) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

@@ -28,6 +28,7 @@ from typing import Any
 import pysequoia
 import pytest
 from asn1crypto import cms
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from smilla import config, pipeline, reply
 from smilla.formats import openpgp
@@ -35,11 +36,13 @@ from smilla.formats.armour import dearmour
 from smilla.message import ParsedMessage, parse
 from smilla.model import Client, Copy, Form, Outcome
 from smilla.session import Session
+from tests import cms_opener
 from tests.vectors.memory import KEYS, TableResolver, make_ports, raw_key
 
 FOLDERS = sorted(path.parent for path in Path(__file__).parent.glob("[0-9]*/vector.toml"))
 CANARY = b"Kanarienvogel"
 ENCRYPTED = (Form.SMIME, Form.OPENPGP)
+_NOT_FOR_OPENSSL = ("xena", "kim")
 
 
 @dataclass(frozen=True)
@@ -164,6 +167,8 @@ def _check_encrypted(vector: Vector, copy: Copy, wanted: dict[str, Any]) -> None
     assert count == len(wanted["opens_with"])
     for key in wanted["opens_with"]:
         assert opener(payload, key) == vector.octets(wanted.get("inside", "inside.mime"))
+    assert wanted.get("cipher") in (None, copy.form is Form.SMIME and cms_opener.cipher(payload))
+    assert "scheme" not in wanted or cms_opener.schemes(payload) == {wanted["scheme"]}
     assert wanted.get("smime_type", "") in str(message["Content-Type"])
 
 
@@ -194,9 +199,12 @@ def _cms(message: email.message.EmailMessage) -> tuple[int, bytes]:
 
 
 def _open_cms(der: bytes, key: str) -> bytes:
+    """By OpenSSL; what OpenSSL 3.0 does not read, by the tests' own reader."""
     certificate, private = KEYS / f"{key}.crt", KEYS / f"{key}.key"
     if not private.exists():  # one more certificate for the same key
         private = KEYS / "hugh.key"
+    if key in _NOT_FOR_OPENSSL:
+        return cms_opener.opened(der, raw_key(certificate.name), load_pem_private_key(private.read_bytes(), None))
     command = ["openssl", "cms", "-decrypt", "-binary", "-inform", "DER", "-recip", str(certificate)]
     return subprocess.run([*command, "-inkey", str(private)], input=der, capture_output=True, check=True).stdout
 

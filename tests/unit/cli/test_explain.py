@@ -45,6 +45,24 @@ def test_json_has_all_of_it(commands: CommandLine) -> None:
     assert user["recipients"][0]["matching_rule"] == 1
 
 
+def test_how_smime_is_written_and_why_is_told(commands: CommandLine) -> None:
+    text = RULES + 'cipher = "aes128-gcm"\n[smime]\nrsa_padding = "oaep-sha256"\n'
+    assert (
+        "written with aes128-gcm and RSA oaep-sha256; rule 3: cipher"
+        in explain(commands, "--to", HUGH, text=text).out.decode()
+    )
+    done = explain(commands, "--to", HUGH, "--to", PIA, "--to", ZOE, "--json", text=text)
+    style = {
+        "cipher": "aes128-gcm",
+        "rsa_padding": "oaep-sha256",
+        "ecdh_kdf": "sha1",
+        "protect_headers": "off",
+        "reason": "rule 3: cipher",
+    }
+    assert [one["style"] for one in done.json["recipients"]] == [style, None, None]
+    assert "aes256-cbc and RSA pkcs1; smime.cipher" in explain(commands, "--to", HUGH, text="").out.decode()
+
+
 def test_senders_wish_is_told(commands: CommandLine) -> None:
     done = explain(commands, "--to", ZOE, subject="[encrypt] x")
     assert b"the sender asks for encryption" in done.out

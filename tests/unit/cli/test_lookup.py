@@ -52,6 +52,36 @@ def test_json_tells_every_candidate_with_its_reasons(commands: CommandLine) -> N
     assert all(c["reasons"] for c in candidates if not c["usable"])
 
 
+def test_how_smime_would_be_written_and_what_the_certificate_announces_is_told(commands: CommandLine) -> None:
+    commands.resolver.publish("hugh@example.org", "smimea", "secure", smimea("aes128.crt"))
+    text = look_up(commands, "hugh@example.org").out.decode()
+    assert "smime capabilities: aes128-cbc, des-ede3-cbc" in text
+    assert "written with aes128-cbc and RSA pkcs1, where no rule says otherwise" in text
+    assert "announces aes128-cbc, not aes256-cbc of smime.cipher" in text
+    style = look_up(commands, "hugh@example.org", "--json").json["style"]
+    assert (style["cipher"], style["rsa_padding"], style["ecdh_kdf"]) == ("aes128-cbc", "pkcs1", "sha1")
+    assert look_up(commands, "pia@example.org", "--json").json["style"] is None
+    assert look_up(commands, "zoe@example.org", "--json").json["style"] is None
+    assert "written with" not in look_up(commands, "pia@example.org").out.decode()
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("eve.crt", "aes256-cbc and ECDH by sha1"),
+        ("xena.crt", "aes256-cbc and X25519"),
+        ("kim.crt", "aes256-cbc and ML-KEM-768"),
+        ("oaep.crt", "aes256-cbc and OAEP as the certificate demands"),
+    ],
+)
+def test_mechanism_is_told(commands: CommandLine, name: str, words: str) -> None:
+    address = {"oaep": "hugh"}.get(name[:-4], name[:-4]) + "@example.org"
+    commands.resolver.publish(address, "smimea", "secure", smimea(name))
+    assert (
+        f"written with {words}, where no rule says otherwise; smime.cipher\n" in look_up(commands, address).out.decode()
+    )
+
+
 def test_words_name_source_status_and_reason(commands: CommandLine) -> None:
     text = look_up(commands, "old@example.org").out.decode()
     for expected in (

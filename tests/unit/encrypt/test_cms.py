@@ -9,17 +9,10 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from asn1crypto import algos, core
-from asn1crypto import cms as oracle
 from asn1crypto import x509 as oracle_x509
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, padding
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicNumbers
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from cryptography.hazmat.primitives.kdf.x963kdf import X963KDF
-from cryptography.hazmat.primitives.keywrap import aes_key_unwrap
-from cryptography.hazmat.primitives.padding import PKCS7
+from cryptography.hazmat.primitives.ciphers import algorithms
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -30,7 +23,9 @@ from smilla.errors import EncryptionError
 from smilla.formats.cms import is_enveloped
 from smilla.model import Candidate, Format, PGPKey, X509Key
 from smilla.validity.x509 import assess
+from tests import cms_opener
 from tests.certificates import NOW, make_certificate
+from tests.cms_opener import content_encryption_key, loaded, recipient_infos
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -66,80 +61,14 @@ def encrypt(body: bytes, *to: Recipient, cipher: str = "aes256-cbc", rsa_padding
     return written
 
 
-def loaded(written: bytes) -> Any:
-    """The EnvelopedData or AuthEnvelopedData, parsed wholly; encoded anew it has the same octets, so it is DER."""
-    info = oracle.ContentInfo.load(written, strict=True)
-    assert info.native
-    assert info.dump(force=True) == written
-    return info["content"]
-
-
-def the_recipient_infos(written: bytes) -> list[Any]:
-    return [choice.chosen for choice in loaded(written)["recipient_infos"]]
-
-
 def opened_by_cryptography(written: bytes, to: Recipient) -> bytes:
     assert isinstance(to.private, RSAPrivateKey)
     certificate = x509.load_der_x509_certificate(to.raw)
     return pkcs7.pkcs7_decrypt_der(written, certificate, to.private, [])
 
 
-def content_encryption_key(info: Any, private: PrivateKeyTypes) -> bytes:
-    """Undoes one RecipientInfo as RFC 5652 and RFC 5753 say, with cryptography's primitives."""
-    if isinstance(private, RSAPrivateKey):
-        oaep = padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), None)
-        is_oaep = info["key_encryption_algorithm"]["algorithm"].native == "rsaes_oaep"
-        return private.decrypt(info["encrypted_key"].native, oaep if is_oaep else padding.PKCS1v15())
-    assert isinstance(private, ec.EllipticCurvePrivateKey)
-    wrap = info["key_encryption_algorithm"]["parameters"].parsed
-    length = 32 if wrap[0].native == "2.16.840.1.101.3.4.1.45" else 16
-    supp_pub_info = b"\xa2\x06\x04\x04" + (length * 8).to_bytes(4, "big")
-    shared_info = b"\x30" + bytes((len(wrap.dump() + supp_pub_info),)) + wrap.dump() + supp_pub_info
-    point = info["originator"].chosen["public_key"].native
-    secret = private.exchange(ec.ECDH(), ec.EllipticCurvePublicKey.from_encoded_point(private.curve, point))
-    kek = X963KDF(hashes.SHA1(), length, shared_info).derive(secret)
-    return aes_key_unwrap(kek, info["recipient_encrypted_keys"][0]["encrypted_key"].native)
-
-
 def opened(written: bytes, to: Recipient) -> bytes:
-    """Opened with the one RecipientInfo that names the certificate."""
-    content = loaded(written)
-    serial = oracle_x509.Certificate.load(to.raw).serial_number
-    infos = [choice.chosen for choice in content["recipient_infos"]]
-    (mine,) = (info for info in infos if serial_number(info) == serial)
-    cek = content_encryption_key(mine, to.private)
-    if "mac" in content._field_map:
-        return _opened_gcm(content, cek)
-    encrypted = content["encrypted_content_info"]
-    iv = encrypted["content_encryption_algorithm"]["parameters"].native
-    decryptor = Cipher(algorithms.AES(cek), modes.CBC(iv)).decryptor()
-    padded = decryptor.update(encrypted["encrypted_content"].native) + decryptor.finalize()
-    unpadder = PKCS7(128).unpadder()
-    return unpadder.update(padded) + unpadder.finalize()
-
-
-def _opened_gcm(content: Any, cek: bytes) -> bytes:
-    encrypted = content["auth_encrypted_content_info"]
-    nonce, length = encrypted["content_encryption_algorithm"]["parameters"].native.values()
-    assert length == 16
-    mode = modes.GCM(nonce, content["mac"].native)
-    decryptor = Cipher(algorithms.AES(cek), mode).decryptor()
-    return decryptor.update(encrypted["encrypted_content"].native or b"") + decryptor.finalize()
-
-
-def serial_number(info: Any) -> int:
-    rid = info["rid"] if "rid" in info._field_map else info["recipient_encrypted_keys"][0]["rid"]
-    serial: int = rid.chosen["serial_number"].native
-    return serial
-
-
-class GCMParameters(core.Sequence):  # type: ignore[misc]  # asn1crypto has no types
-    """RFC 5084 section 3.2, which asn1crypto does not know."""
-
-    _fields = [("nonce", core.OctetString), ("icv_length", core.Integer, {"default": 12})]  # noqa: RUF012
-
-
-algos.EncryptionAlgorithm._oid_specs["aes256_gcm"] = GCMParameters
+    return cms_opener.opened(written, to.raw, to.private)
 
 
 # --- opened ------------------------------------------------------------------------------------------------
@@ -153,7 +82,7 @@ def test_rsa_recipient_opens_every_octet_with_cryptography(size: int, cipher: st
 
 
 @pytest.mark.parametrize("kind", ["rsa2048", *CURVES])
-@pytest.mark.parametrize("cipher", ["aes256-cbc", "aes128-cbc", "aes256-gcm"])
+@pytest.mark.parametrize("cipher", ["aes256-cbc", "aes128-cbc", "aes256-gcm", "aes128-gcm"])
 @pytest.mark.parametrize("size", [0, 16, 70_000])
 def test_each_kind_of_key_and_cipher_opens_by_the_rfcs(kind: str, cipher: str, size: int) -> None:
     body = os.urandom(size)
@@ -188,7 +117,7 @@ def test_one_large_piece_gives_the_whole() -> None:
 
 
 def test_the_classifier_takes_it_for_encrypted() -> None:
-    for cipher in ("aes256-cbc", "aes128-cbc", "aes256-gcm"):
+    for cipher in ("aes256-cbc", "aes128-cbc", "aes256-gcm", "aes128-gcm"):
         written = encrypt(BODY, recipient(), recipient("p256"), cipher=cipher)
         assert is_enveloped([written]).encrypted
 
@@ -227,13 +156,13 @@ def test_enveloped_data_is_of_version_0_for_rsa_and_2_with_key_agreement() -> No
 
 
 def test_key_transport_names_rsa_encryption_with_null_parameters() -> None:
-    (info,) = the_recipient_infos(encrypt(BODY, recipient()))
+    (info,) = recipient_infos(encrypt(BODY, recipient()))
     assert info["version"].native == "v0"
     assert info["key_encryption_algorithm"].dump().hex() == "300d06092a864886f70d0101010500"
 
 
 def test_oaep_states_sha256_for_digest_and_mask_generation() -> None:
-    (info,) = the_recipient_infos(encrypt(BODY, recipient(), rsa_padding="oaep-sha256"))
+    (info,) = recipient_infos(encrypt(BODY, recipient(), rsa_padding="oaep-sha256"))
     algorithm = info["key_encryption_algorithm"]
     assert algorithm["algorithm"].native == "rsaes_oaep"
     parameters = algorithm["parameters"]
@@ -247,7 +176,7 @@ def test_oaep_states_sha256_for_digest_and_mask_generation() -> None:
     [("aes256-cbc", "2.16.840.1.101.3.4.1.45"), ("aes128-cbc", "2.16.840.1.101.3.4.1.5")],
 )
 def test_key_agreement_has_an_ephemeral_key_sha1_kdf_and_no_ukm(cipher: str, wrap: str) -> None:
-    (info,) = the_recipient_infos(encrypt(BODY, recipient("p256"), cipher=cipher))
+    (info,) = recipient_infos(encrypt(BODY, recipient("p256"), cipher=cipher))
     assert info["version"].native == "v3"
     assert info["originator"].name == "originator_key"
     assert info["ukm"].native is None
@@ -256,12 +185,15 @@ def test_key_agreement_has_an_ephemeral_key_sha1_kdf_and_no_ukm(cipher: str, wra
     assert algorithm["parameters"].parsed[0].native == wrap
 
 
-def test_authenveloped_data_states_an_icv_of_16_octets() -> None:
-    content = loaded(encrypt(BODY, recipient("p256"), cipher="aes256-gcm"))
+@pytest.mark.parametrize(
+    ("cipher", "oid"), [("aes256-gcm", "2.16.840.1.101.3.4.1.46"), ("aes128-gcm", "2.16.840.1.101.3.4.1.6")]
+)
+def test_authenveloped_data_states_an_icv_of_16_octets(cipher: str, oid: str) -> None:
+    content = loaded(encrypt(BODY, recipient("p256"), cipher=cipher))
     assert content["version"].native == "v0"
     assert len(content["mac"].native) == 16
     algorithm = content["auth_encrypted_content_info"]["content_encryption_algorithm"]
-    assert algorithm["algorithm"].dotted == "2.16.840.1.101.3.4.1.46"
+    assert algorithm["algorithm"].dotted == oid
     assert algorithm["parameters"]["icv_length"].native == 16
 
 
@@ -273,12 +205,12 @@ def test_recipient_infos_are_in_der_order() -> None:
 
 
 def test_a_certificate_named_twice_has_one_recipient_info() -> None:
-    assert len(the_recipient_infos(encrypt(BODY, recipient(), recipient(), recipient("p256")))) == 2
+    assert len(recipient_infos(encrypt(BODY, recipient(), recipient(), recipient("p256")))) == 2
 
 
 def test_issuer_and_serial_are_those_of_the_certificate_octet_for_octet() -> None:
     tbs = oracle_x509.Certificate.load(recipient().raw)["tbs_certificate"]
-    (info,) = the_recipient_infos(encrypt(BODY, recipient()))
+    (info,) = recipient_infos(encrypt(BODY, recipient()))
     chosen = info["rid"].chosen
     assert (chosen["issuer"].dump(), chosen["serial_number"].dump()) == (
         tbs["issuer"].dump(),
@@ -288,14 +220,14 @@ def test_issuer_and_serial_are_those_of_the_certificate_octet_for_octet() -> Non
 
 def test_every_message_has_a_key_and_iv_of_its_own() -> None:
     first, second = (encrypt(BODY, recipient()) for _ in range(2))
-    keys = {content_encryption_key(the_recipient_infos(w)[0], recipient().private) for w in (first, second)}
+    keys = {content_encryption_key(recipient_infos(w)[0], recipient().private) for w in (first, second)}
     ivs = {
         loaded(w)["encrypted_content_info"]["content_encryption_algorithm"]["parameters"].native
         for w in (first, second)
     }
     points = {
         info["originator"].chosen["public_key"].native
-        for info in the_recipient_infos(encrypt(BODY, recipient("p256"), recipient("p256", 1)))
+        for info in recipient_infos(encrypt(BODY, recipient("p256"), recipient("p256", 1)))
     }
     assert (len(keys), len(ivs), len(points)) == (2, 2, 2)
     assert {len(key) for key in keys} == {32}
@@ -330,6 +262,12 @@ def test_an_unknown_cipher_or_padding_is_an_error_at_once(cipher: str, rsa_paddi
         cms.encrypt([BODY], len(BODY), [recipient().key], cipher=cipher, rsa_padding=rsa_padding)
 
 
+@pytest.mark.parametrize("kdf", ["", "sha384", "md5"])
+def test_an_unknown_kdf_is_an_error_at_once(kdf: str) -> None:
+    with pytest.raises(EncryptionError, match="no such"):
+        cms.encrypt([BODY], len(BODY), [recipient().key], ecdh_kdf=kdf)
+
+
 @pytest.mark.parametrize("size", [0, 1, 16, 64 * 1024, 200_000])
 @pytest.mark.parametrize("off", [-1, 1, 16])
 def test_content_of_another_length_raises_before_the_last_block(size: int, off: int) -> None:
@@ -360,7 +298,7 @@ def test_a_failing_source_fails_the_message() -> None:
 
 
 def test_no_octet_of_the_content_is_in_what_is_written() -> None:
-    for cipher in ("aes256-cbc", "aes128-cbc", "aes256-gcm"):
+    for cipher in ("aes256-cbc", "aes128-cbc", "aes256-gcm", "aes128-gcm"):
         assert b"canary" not in encrypt(BODY, recipient(), cipher=cipher)
 
 

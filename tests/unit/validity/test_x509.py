@@ -384,9 +384,52 @@ def test_key_that_can_sign_only_was_never_meant_for_encryption(kind: str, name: 
     assert found.facts["algorithm"] == name
 
 
-def test_x25519_is_meant_for_encryption_and_not_supported() -> None:
-    _, raw = make_certificate("x25519", email=EMAIL)
-    assert one_reason(from_dns(raw)) == ("unsupported_key", True)
+@pytest.mark.parametrize(
+    ("kind", "name", "strength"),
+    [
+        ("x25519", "X25519", 128),
+        ("x448", "X448", 224),
+        ("mlkem768", "ML-KEM-768", 192),
+        ("mlkem1024", "ML-KEM-1024", 256),
+    ],
+)
+def test_key_of_another_mechanism_is_usable(kind: str, name: str, strength: int) -> None:
+    _, raw = make_certificate(kind, email=EMAIL)
+    found = from_dns(raw)
+    assert codes(found) == []
+    assert isinstance(found.key, X509Key)
+    assert (found.key.algorithm, found.key.strength, found.facts["algorithm"]) == (name, strength, name)
+
+
+@pytest.mark.parametrize(
+    ("kind", "usage", "reasons"),
+    [
+        ("x25519", "key_agreement", []),
+        ("x25519", "key_encipherment", ["key_usage"]),
+        ("x448", "digital_signature", ["signing_only"]),
+        ("mlkem768", "key_encipherment", []),
+        ("mlkem768", "key_agreement", ["key_usage"]),
+    ],
+)
+def test_key_usage_is_that_of_the_mechanism(kind: str, usage: str, reasons: list[str]) -> None:
+    _, raw = make_certificate(kind, email=EMAIL, usages=(usage,))
+    assert codes(from_dns(raw)) == reasons
+
+
+@pytest.mark.parametrize(
+    ("oid", "key"),
+    [
+        ("1.3.101.110", bytes(32)),  # a point of order 4
+        ("1.3.101.110", b"\1" + bytes(31)),
+        ("1.3.101.110", b"short"),
+        ("1.3.101.111", bytes(56)),
+        ("2.16.840.1.101.3.4.4.1", bytes(800)),  # ML-KEM-512, which cryptography does not have
+        ("2.16.840.1.101.3.4.4.2", b"\xff" * 1184),  # coefficients that are not reduced
+        ("2.16.840.1.101.3.4.4.3", bytes(7)),
+    ],
+)
+def test_key_that_could_be_read_by_others_or_by_nobody_is_unusable(oid: str, key: bytes) -> None:
+    assert one_reason(from_dns(with_public_key(der.sequence(der.oid(oid)), key))) == ("unsupported_key", True)
 
 
 def patched(raw: bytes, old: bytes, new: bytes) -> bytes:

@@ -1,0 +1,91 @@
+"""The public key of a certificate: what cryptography makes of its SubjectPublicKeyInfo, and what it leaves out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeGuard
+
+from cryptography.hazmat.primitives.asymmetric import ec, rsa, x448, x25519
+from cryptography.hazmat.primitives.serialization import load_der_public_key
+
+from smilla.errors import ParseError
+from smilla.formats import der, oaep
+from smilla.formats.oaep import RSAES_OAEP
+
+try:
+    from cryptography.hazmat.primitives.asymmetric import mlkem
+except ImportError:  # older than the algorithm: such a key is one that is not supported
+    mlkem = None  # type: ignore[assignment]
+
+if TYPE_CHECKING:
+    from cryptography import x509
+
+    from smilla.model import EncryptionPublicKey
+    from smilla.style import OAEP
+
+RSA = "1.2.840.113549.1.1.1"
+SIGNATURE_ALGORITHMS = {
+    "1.2.840.113549.1.1.10": "RSASSA-PSS",
+    "1.2.840.10040.4.1": "DSA",
+    "1.3.101.112": "Ed25519",
+    "1.3.101.113": "Ed448",
+}
+_NAMES = {
+    **SIGNATURE_ALGORITHMS,
+    "1.3.101.110": "X25519",
+    "1.3.101.111": "X448",
+    "2.16.840.1.101.3.4.4.1": "ML-KEM-512",
+    "2.16.840.1.101.3.4.4.2": "ML-KEM-768",
+    "2.16.840.1.101.3.4.4.3": "ML-KEM-1024",
+}
+_CURVES = {
+    "secp256r1": "EC P-256",
+    "secp384r1": "EC P-384",
+    "secp521r1": "EC P-521",
+    "brainpoolP256r1": "EC brainpoolP256r1",
+    "brainpoolP384r1": "EC brainpoolP384r1",
+    "brainpoolP512r1": "EC brainpoolP512r1",
+}
+_ENCAPSULATION_KEYS = () if mlkem is None else (mlkem.MLKEM768PublicKey, mlkem.MLKEM1024PublicKey)
+_ENCRYPTION_KEYS = (
+    *(rsa.RSAPublicKey, ec.EllipticCurvePublicKey, x25519.X25519PublicKey, x448.X448PublicKey),
+    *_ENCAPSULATION_KEYS,
+)
+
+
+def is_for_encryption(key: object) -> TypeGuard[EncryptionPublicKey]:
+    """Whether it is of a kind that the encrypter takes."""
+    return isinstance(key, _ENCRYPTION_KEYS)
+
+
+def load(certificate: x509.Certificate, raw: bytes) -> tuple[object, OAEP | None]:
+    """The key in a SubjectPublicKeyInfo (``raw``), and the padding that it is tied to.  Raises ParseError and what
+    cryptography raises: for an algorithm or curve that it does not know, for a point that is on none."""
+    if certificate.public_key_algorithm_oid.dotted_string == RSAES_OAEP:
+        return _load_oaep(raw)
+    key = certificate.public_key()
+    # A point of small order, which cryptography notices only here; whoever sent it could read the message.
+    if isinstance(key, x25519.X25519PublicKey):
+        x25519.X25519PrivateKey.generate().exchange(key)
+    if isinstance(key, x448.X448PublicKey):
+        x448.X448PrivateKey.generate().exchange(key)
+    return key, None
+
+
+def _load_oaep(raw: bytes) -> tuple[object, OAEP]:
+    """An RSA key that is for RSAES-OAEP only (RFC 4055 section 4); cryptography takes it as an RSA key for anything."""
+    parts = list(der.read(raw).children())
+    if len(parts) != 2:
+        raise ParseError("the SubjectPublicKeyInfo is malformed")
+    demanded = oaep.read(parts[0])
+    return load_der_public_key(der.sequence(der.sequence(der.oid(RSA), der.null()), parts[1].whole)), demanded
+
+
+def name(key: object, oid: str, demanded: OAEP | None) -> str:
+    """The algorithm as a person names it; the object identifier where it has no name here."""
+    if isinstance(key, rsa.RSAPublicKey) and demanded is not None:
+        return f"RSA-{key.key_size} for OAEP with {demanded.digest} and MGF1 with {demanded.mask_digest}"
+    if isinstance(key, rsa.RSAPublicKey) and oid == RSA:
+        return f"RSA-{key.key_size}"
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        return _CURVES.get(key.curve.name, f"EC {key.curve.name}")
+    return _NAMES.get(oid, oid)
