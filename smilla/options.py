@@ -141,7 +141,9 @@ class OpenPGPOptions:
 
     engine: str = _option(
         "auto",
-        "sequoia: in process, through pysequoia; gnupg: the gpg program; auto: the first that is there.",
+        "sequoia: in process, through pysequoia; gnupg: the gpg program; auto: Sequoia for a letter, gpg for a message "
+        "of more than 1 MiB and for keys that Sequoia does not know, as far as they are there. Sequoia holds a message "
+        "whole in memory, five times over.",
         choices=("auto", "sequoia", "gnupg"),
     )
 

@@ -274,7 +274,7 @@ def _encrypt_pgp(
 ) -> Iterator[bytes]:
     certificates = [key for key in keys if isinstance(key, PGPKey)]
     _nobody_left_out(keys, certificates)
-    return pgp.encrypt(content, certificates, ports.openpgp)
+    return pgp.encrypt(content, size, certificates, ports.openpgp)
 
 
 def _nobody_left_out(wanted: Sized, found: Sized) -> None:

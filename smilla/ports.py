@@ -68,10 +68,10 @@ class OpenPGPEngine(Protocol):
 
     name: str
 
-    def encrypt(self, content: Iterable[bytes], keys: Sequence[PGPKey]) -> Iterator[bytes]:
-        """One armoured OpenPGP message (SEIPDv1, and SEIPDv2 where every key
-        is of version 6; binary literal data, uncompressed) for all ``keys``,
-        as octets with CRLF line ends, in blocks.  Raises EncryptionError."""
+    def encrypt(self, content: Iterable[bytes], size: int, keys: Sequence[PGPKey]) -> Iterator[bytes]:
+        """One OpenPGP message (SEIPDv1, and SEIPDv2 where every key is of version 6; binary literal data, uncompressed)
+        for all ``keys``, as binary packets, in blocks, none before the engine has ended well.  ``content`` has ``size``
+        octets.  Raises EncryptionError."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,13 +4,13 @@ Promises: nothing touches a file; the plaintext is held once, the ciphertext onc
 and holds the GIL while it works (0.2 ms for a letter, 0.1 s for 25 MB).
 
 pysequoia writes SEIPDv1 unless every key announces SEIPDv2 in its features (RFC 9580 section 5.2.3.32), and gives no
-way to choose; version 4 keys come bound so that they announce SEIPDv1 only, and only version 6 keys get SEIPDv2.  It
-leaves out the CRC24 of the armour, which every reader tried so far does without.  Its wheels lack the Brainpool
-curves.
+way to choose; version 4 keys come bound so that they announce SEIPDv1 only, and only version 6 keys get SEIPDv2.  Its
+wheels lack the Brainpool curves.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import pysequoia
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from smilla.model import PGPKey
 
-_PIECE = 64 * 1024
+_PIECE = 128 * 1024
+_REMEMBERED = 1000  # certificates that each worker keeps as pysequoia has read them, which takes it 50 µs
 
 
 class SequoiaEngine:
@@ -35,19 +36,31 @@ class SequoiaEngine:
     @staticmethod
     def supports(key: PGPKey) -> bool:
         """Whether this engine can encrypt to such a key; it must also be able to verify it."""
-        keys = [parse_key(p) for p in packets(key.raw_for_engine) if p.tag in (PUBLIC_KEY, PUBLIC_SUBKEY)]
-        return not any(found.curve.startswith("brainpool") for found in keys)
+        return _knows_curves(key.raw_for_engine)
 
-    def encrypt(self, content: Iterable[bytes], keys: Sequence[PGPKey]) -> Iterator[bytes]:
-        """One armoured message for all ``keys``, CRLF, in blocks.  Raises EncryptionError."""
+    def encrypt(self, content: Iterable[bytes], size: int, keys: Sequence[PGPKey]) -> Iterator[bytes]:
+        """One message for all ``keys``, binary, in blocks.  Raises EncryptionError."""
         message = _encrypt(b"".join(content), keys)
-        return (message[at : at + _PIECE].replace(b"\n", b"\r\n") for at in range(0, len(message), _PIECE))
+        if len(message) <= _PIECE:
+            return iter((message,))
+        return (message[at : at + _PIECE] for at in range(0, len(message), _PIECE))
+
+
+@lru_cache(_REMEMBERED)
+def _knows_curves(raw: bytes) -> bool:
+    keys = [parse_key(packet) for packet in packets(raw) if packet.tag in (PUBLIC_KEY, PUBLIC_SUBKEY)]
+    return not any(found.curve.startswith("brainpool") for found in keys)
+
+
+@lru_cache(_REMEMBERED)
+def _certificate(raw: bytes) -> pysequoia.Cert:
+    return pysequoia.Cert.from_bytes(raw)
 
 
 def _encrypt(plaintext: bytes, keys: Sequence[PGPKey]) -> bytes:
     try:
-        recipients = [pysequoia.Cert.from_bytes(key.raw_for_engine) for key in keys]
-        return bytes(pysequoia.encrypt(plaintext, recipients))
+        recipients = [_certificate(key.raw_for_engine) for key in keys]
+        return bytes(pysequoia.encrypt(plaintext, recipients, armor=False))
     except Exception as error:
         # The text goes on with a stack trace of Rust and Python, which helps nobody.
         raise EncryptionError(f"Sequoia: {str(error).partition(chr(10))[0]}") from None

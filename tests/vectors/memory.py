@@ -86,7 +86,7 @@ class NoEngine:
 
     name = "none"
 
-    def encrypt(self, content: Iterable[bytes], keys: Sequence[PGPKey]) -> Iterator[bytes]:
+    def encrypt(self, content: Iterable[bytes], size: int, keys: Sequence[PGPKey]) -> Iterator[bytes]:
         raise EncryptionError("the engine is broken")
 
 

@@ -32,7 +32,7 @@ def test_missing_folder_is_named(tmp_path: Path) -> None:
 
 
 def test_openpgp_engine_is_needed_only_where_a_source_has_openpgp_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(_: str) -> None:
+    def missing(*_: str) -> None:
         raise EngineMissing("none is installed")
 
     monkeypatch.setattr(openpgp, "engine", missing)
