@@ -241,7 +241,7 @@ def _copy(message: Message, ports: Ports, form: Form, members: tuple[Decision, .
         authenticated = style.cipher.endswith("-gcm")
         rewrite = rewrap.smime(message, partial(_encrypt_cms, keys, style), authenticated=authenticated)
     elif form is Form.OPENPGP:
-        rewrite = rewrap.openpgp(message, partial(_encrypt_pgp, keys, ports))
+        rewrite = rewrap.openpgp(message, partial(_encrypt_pgp, keys, style, ports))
     else:
         rewrite = rewrap.unchanged(message)
     return Copy(form, recipients, rewrite)
@@ -270,11 +270,11 @@ def _encrypt_cms(
 
 
 def _encrypt_pgp(
-    keys: tuple[X509Key | PGPKey, ...], ports: Ports, content: Iterable[bytes], size: int
+    keys: tuple[X509Key | PGPKey, ...], style: Style, ports: Ports, content: Iterable[bytes], size: int
 ) -> Iterator[bytes]:
     certificates = [key for key in keys if isinstance(key, PGPKey)]
     _nobody_left_out(keys, certificates)
-    return pgp.encrypt(content, size, certificates, ports.openpgp)
+    return pgp.encrypt(content, size, certificates, ports.openpgp, style)
 
 
 def _nobody_left_out(wanted: Sized, found: Sized) -> None:

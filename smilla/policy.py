@@ -154,7 +154,7 @@ def decide(
     if lookup is None:
         raise AssertionError("encryption was wanted, but nothing was looked up")
     if lookup.verdict is KeyVerdict.USABLE and lookup.key is not None:
-        return Decision(recipient, Action.ENCRYPT, lookup.reason, "usable key", lookup, style=style(config))
+        return Decision(recipient, Action.ENCRYPT, lookup.reason, "usable key", lookup, style=style(config, wish.rule))
     action, decider = _action_for(lookup.verdict, wish, config)
     if action is Action.PLAIN and wish.encrypt == "require":
         action, decider = Action.REFUSE, f"rule {wish.number}: encrypt"
@@ -163,9 +163,14 @@ def decide(
     return Decision(recipient, action, lookup.reason, decider, lookup)
 
 
-def style(config: Config) -> Style:
+def style(config: Config, rule: Rule | None) -> Style:
     """How what is encrypted is written."""
-    return Style(cipher=config.smime.cipher, rsa_padding=config.smime.rsa_padding)
+    return Style(
+        cipher=config.smime.cipher,
+        rsa_padding=config.smime.rsa_padding,
+        seipd2=config.openpgp.seipd2,
+        hidden_recipients=config.openpgp.hidden_recipients or (rule is not None and rule.hidden_recipients),
+    )
 
 
 def _unwanted(recipient: Recipient, wish: Wish, wished: bool) -> Decision:

@@ -40,7 +40,8 @@ def _make_engine(config: Config) -> OpenPGPEngine:
     """None has to be installed where no source has OpenPGP keys."""
     if config.keys.sources == ("smimea",):
         return openpgp.NoEngine()
-    return openpgp.engine(config.openpgp.engine, config.spool.folder)
+    hides = config.openpgp.hidden_recipients or any(rule.hidden_recipients for rule in config.rule)
+    return openpgp.engine(config.openpgp.engine, config.spool.folder, hides=hides)
 
 
 def make_resolver(config: Config) -> LoopbackResolver | ValidatingResolver:

@@ -11,3 +11,5 @@ class Style:
 
     cipher: str = "aes256-cbc"
     rsa_padding: str = "pkcs1"
+    seipd2: str = "announced"
+    hidden_recipients: bool = False

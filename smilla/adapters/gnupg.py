@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from smilla.model import PGPKey
+    from smilla.style import Style
 
 _MIN_VERSION = (2, 2)
 _PIPE = 256 * 1024
@@ -78,31 +79,34 @@ class GnuPGEngine:
         self._gpg.gnupghome = _NO_HOME
 
     @staticmethod
-    def supports(key: PGPKey) -> bool:
+    def supports(key: PGPKey, style: Style) -> bool:
         """Whether this engine can encrypt to such a key: no version of gpg takes what came with RFC 9580."""
         return _knows(key.raw_for_engine)
 
-    def encrypt(self, content: Iterable[bytes], size: int, keys: Sequence[PGPKey]) -> Iterator[bytes]:
-        """One message for all ``keys``, binary, in blocks, whatever its ``size``.  Raises EncryptionError."""
+    def encrypt(self, content: Iterable[bytes], size: int, keys: Sequence[PGPKey], style: Style) -> Iterator[bytes]:
+        """One message for all ``keys``, binary SEIPDv1, in blocks, whatever its ``size``.  Raises EncryptionError."""
+        option = "--hidden-recipient-file" if style.hidden_recipients else "--recipient-file"
         try:
-            with self._written(content, keys) as output:
+            with self._written(content, keys, option) as output:
                 while block := output.read(_BLOCK):
                     yield block
         except OSError as error:
             raise EncryptionError(f"gpg: {error}") from error
 
-    def _written(self, content: Iterable[bytes], keys: Sequence[PGPKey]) -> IO[bytes]:
+    def _written(self, content: Iterable[bytes], keys: Sequence[PGPKey], option: str) -> IO[bytes]:
         """The ciphertext, whole, in a file without a name."""
         with ExitStack() as for_keys, ExitStack() as for_output:
             output = for_output.enter_context(_unnamed(self._folder))
             files = [for_keys.enter_context(_in_memory(key.raw_for_engine)) for key in keys]
-            self._run(content, files, output)
+            arguments = [argument for file in files for argument in (option, f"/dev/fd/{file.fileno()}")]
+            self._run(content, arguments, files, output)
             output.seek(0)
             for_output.pop_all()
         return output
 
-    def _run(self, content: Iterable[bytes], key_files: list[IO[bytes]], output: IO[bytes]) -> None:
-        arguments = [argument for file in key_files for argument in ("--recipient-file", f"/dev/fd/{file.fileno()}")]
+    def _run(
+        self, content: Iterable[bytes], arguments: list[str], key_files: list[IO[bytes]], output: IO[bytes]
+    ) -> None:
         gpg = copy.copy(self._gpg)
         gpg.output, gpg.inherited = output, [file.fileno() for file in key_files]
         result = gpg.result_map["crypt"](gpg)

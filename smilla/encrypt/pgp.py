@@ -22,6 +22,7 @@ from smilla.formats.base64_lines import base64_lines
 from smilla.formats.crc24 import CRC24_INIT, crc24
 from smilla.formats.openpgp_output import OutputReader
 from smilla.model import PGPKey
+from smilla.style import Style
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -29,10 +30,13 @@ if TYPE_CHECKING:
     from smilla.ports import OpenPGPEngine
 
 _BEGIN = f"-----BEGIN {MESSAGE}-----\r\n\r\n".encode()
+_PLAIN_STYLE = Style()
 _END = f"-----END {MESSAGE}-----\r\n".encode()
 
 
-def encrypt(content: Iterable[bytes], size: int, keys: Sequence[PGPKey], engine: OpenPGPEngine) -> Iterator[bytes]:
+def encrypt(
+    content: Iterable[bytes], size: int, keys: Sequence[PGPKey], engine: OpenPGPEngine, style: Style = _PLAIN_STYLE
+) -> Iterator[bytes]:
     """The blocks of one message for all ``keys``; ``size`` is the content's length in octets.
 
     Raises TypeError for what is not a PGPKey, EncryptionError for no key at all, for an engine that fails, for content
@@ -44,7 +48,7 @@ def encrypt(content: Iterable[bytes], size: int, keys: Sequence[PGPKey], engine:
             raise TypeError(f"{type(key).__name__} is not a key that passed the gate for OpenPGP")
     if not keys:
         raise EncryptionError("there is no key to encrypt to")
-    return _armoured(engine, _Content(content, size), tuple(keys))
+    return _armoured(engine, _Content(content, size), tuple(keys), style)
 
 
 class _Content:
@@ -64,10 +68,11 @@ class _Content:
         self.is_whole = True
 
 
-def _armoured(engine: OpenPGPEngine, content: _Content, keys: tuple[PGPKey, ...]) -> Iterator[bytes]:
-    blocks = engine.encrypt(content, content.size, keys)
+def _armoured(engine: OpenPGPEngine, content: _Content, keys: tuple[PGPKey, ...], style: Style) -> Iterator[bytes]:
+    blocks = engine.encrypt(content, content.size, keys, style)
     reader = OutputReader()
-    head = _proven_head(engine.name, reader, blocks, len(keys))
+    head = _proven_head(engine.name, reader, blocks)
+    _check_readers(engine.name, reader, keys, style)
     crc = CRC24_INIT
 
     def checked() -> Iterator[bytes]:
@@ -85,7 +90,7 @@ def _armoured(engine: OpenPGPEngine, content: _Content, keys: tuple[PGPKey, ...]
     yield held + footer + _END
 
 
-def _proven_head(name: str, reader: OutputReader, blocks: Iterator[bytes], recipients: int) -> bytes:
+def _proven_head(name: str, reader: OutputReader, blocks: Iterator[bytes]) -> bytes:
     """All up to the block in which the encrypted data begins."""
     held = []
     try:
@@ -98,9 +103,19 @@ def _proven_head(name: str, reader: OutputReader, blocks: Iterator[bytes], recip
         raise EncryptionError(f"the engine {name} did not write an encrypted message: {error}") from error
     if not reader.begun:
         raise EncryptionError(f"the engine {name} did not write an encrypted message")
-    if reader.recipients < recipients:
-        raise EncryptionError(f"the engine {name} encrypted to {reader.recipients} of {recipients} keys")
     return b"".join(held)
+
+
+def _check_readers(name: str, reader: OutputReader, keys: tuple[PGPKey, ...], style: Style) -> None:
+    """Can everybody read it, and is nobody named who is to be hidden?"""
+    if reader.recipients < len(keys):
+        raise EncryptionError(f"the engine {name} encrypted to {reader.recipients} of {len(keys)} keys")
+    if reader.anonymous != (reader.recipients if style.hidden_recipients else 0):
+        raise EncryptionError(f"the engine {name} hid {reader.anonymous} of {reader.recipients} recipients")
+    announced = style.seipd2 == "announced"
+    fit = (key.version == 6 or (announced and key.raw_bound_seipd2) for key in keys)
+    if reader.version == 2 and not all(fit):
+        raise EncryptionError(f"the engine {name} wrote SEIPDv2, which not every recipient reads")
 
 
 def _checked(name: str, reader: OutputReader, blocks: Iterator[bytes], content: _Content) -> Iterator[bytes]:

@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,8 +22,10 @@ from smilla.encrypt import pgp
 from smilla.errors import EncryptionError, EngineMissing
 from smilla.formats.armour import dearmour
 from smilla.formats.openpgp import encrypted_message, packets
+from smilla.formats.openpgp_output import OutputReader
 from smilla.model import Candidate, Format, PGPKey
 from smilla.ports import OpenPGPEngine
+from smilla.style import Style
 from smilla.validity.pgp import assess
 from tests.programs import require
 
@@ -187,22 +189,110 @@ def test_version_6_message_opens_in_sequoia(suite: str) -> None:
         assert pysequoia.decrypt(message, tsk.decryptor()).bytes == LETTER
 
 
-@pytest.mark.parametrize("name", ["sequoia", "gnupg", "auto"])
-def test_version_4_key_gets_version_1_of_the_container_whatever_it_announces(name: str, owners: Owners) -> None:
-    """pysequoia's own version 4 keys announce SEIPDv2, which no gpg and no rnp reads."""
-    tsk = pysequoia.Tsk.generate(user_id="alice@example.org", profile=pysequoia.Profile.RFC4880)
-    announces = gated(bytes(tsk.extract_certificate()), "alice@example.org")
-    for keys in ([announces], [announces, owners.by_name["rsa2048"].key]):
-        written = b"".join(pgp.encrypt([LETTER], len(LETTER), keys, engines.engine(name)))
-        found = [(p.tag, p.body[0]) for p in packets(dearmour(written).data)]
-        assert found == [*[(1, 3) for _ in keys], (18, 1)]
+def made(address: str, profile: pysequoia.Profile) -> tuple[PGPKey, pysequoia.Tsk]:
+    """A key of pysequoia, which announces SEIPDv2 whatever its version."""
+    tsk = pysequoia.Tsk.generate(user_id=address, profile=profile)
+    return gated(bytes(tsk.extract_certificate()), address), tsk
 
 
-def test_version_6_key_gets_version_2_of_the_container() -> None:
-    tsk = pysequoia.Tsk.generate(user_id="alice@example.org", profile=pysequoia.Profile.RFC9580)
-    announces = gated(bytes(tsk.extract_certificate()), "alice@example.org")
-    written = b"".join(pgp.encrypt([LETTER], len(LETTER), [announces], engines.engine("sequoia")))
-    assert [(p.tag, p.body[0]) for p in packets(dearmour(written).data)] == [(1, 6), (18, 2)]
+def written_as(engine: str, *keys: PGPKey, content: bytes = LETTER, **style: object) -> list[tuple[int, int]]:
+    """The packets of a message, and their versions."""
+    chosen = replace(Style(), **style)  # type: ignore[arg-type]
+    blocks = pgp.encrypt([content], len(content), keys, engines.engine(engine), chosen)
+    return [(p.tag, p.body[0]) for p in packets(dearmour(b"".join(blocks)).data)]
+
+
+V1, V2 = [(1, 3), (18, 1)], [(1, 6), (18, 2)]
+
+
+@pytest.mark.parametrize("engine", ["sequoia", "auto"])
+def test_version_2_of_the_container_is_for_those_who_announce_it(engine: str, owners: Owners) -> None:
+    announces, _ = made("alice@example.org", pysequoia.Profile.RFC4880)
+    version_6, _ = made("six@example.org", pysequoia.Profile.RFC9580)
+    silent = owners.by_name["rsa2048"].key
+    assert written_as(engine, announces) == V2
+    assert written_as(engine, version_6) == V2
+    assert written_as(engine, announces, version_6) == [V2[0], *V2]
+    assert written_as(engine, silent) == V1
+    assert written_as(engine, announces, silent) == [V1[0], *V1]
+    assert written_as(engine, silent, version_6) == [V1[0], *V1]
+
+
+@pytest.mark.parametrize("engine", ["sequoia", "auto"])
+def test_version_2_of_the_container_can_be_kept_for_version_6_keys(engine: str) -> None:
+    announces, _ = made("alice@example.org", pysequoia.Profile.RFC4880)
+    version_6, _ = made("six@example.org", pysequoia.Profile.RFC9580)
+    assert written_as(engine, announces, seipd2="v6") == V1
+    assert written_as(engine, version_6, seipd2="v6") == V2
+    assert written_as(engine, announces, version_6, seipd2="v6") == [V1[0], *V1]
+
+
+@pytest.mark.parametrize("seipd2", ["announced", "v6"])
+def test_gpg_writes_version_1_of_the_container_whatever_is_announced(seipd2: str) -> None:
+    announces, _ = made("alice@example.org", pysequoia.Profile.RFC4880)
+    assert written_as("gnupg", announces, seipd2=seipd2) == V1
+
+
+@pytest.mark.parametrize("size", [10, 2_000_000])
+@pytest.mark.parametrize("engine", ["sequoia", "auto"])
+def test_every_mixture_of_versions_opens_for_each(engine: str, size: int, owners: Owners, tmp_path: Path) -> None:
+    require(*READERS)
+    content = os.urandom(size)
+    (four, four_secret), (six, six_secret) = (
+        made("four@example.org", pysequoia.Profile.RFC4880),
+        made("six@example.org", pysequoia.Profile.RFC9580),
+    )
+    silent = owners.by_name["cv25519"]
+    for keys in ([four], [six], [four, six], [silent.key, six], [six, four, silent.key]):
+        message = b"".join(pgp.encrypt([content], size, keys, engines.engine(engine)))
+        assert encrypted_message([message]).encrypted
+        for key, secret in ((four, four_secret), (six, six_secret)):
+            assert key not in keys or pysequoia.decrypt(message, secret.decryptor()).bytes == content
+        for reader in READERS if silent.key in keys else ():
+            assert opened(reader, owners.home, silent, message, tmp_path) == content
+
+
+# --- hidden recipients
+
+HIDDEN = Style(hidden_recipients=True)
+
+
+@pytest.mark.parametrize("size", [10, 2_000_000])
+@pytest.mark.parametrize("engine", ["gnupg", "auto"])
+def test_hidden_recipients_are_named_nowhere_and_open(engine: str, size: int, owners: Owners, tmp_path: Path) -> None:
+    require("gpg", "sq")
+    content = os.urandom(size)
+    several = [owners.by_name[name] for name in ("rsa2048", "cv25519", "nistp384")]
+    keys = [owner.key for owner in several]
+    message = b"".join(pgp.encrypt([content], size, keys, engines.engine(engine), HIDDEN))
+    reader = OutputReader()
+    reader.feed(dearmour(message).data)
+    assert (reader.recipients, reader.anonymous, reader.version) == (3, 3, 1)
+    for owner in several:
+        for program in ("gpg", "sq"):
+            assert opened(program, owners.home, owner, message, tmp_path) == content
+
+
+@pytest.mark.parametrize("reader", ["gpg", "sq", "sqop"])
+@pytest.mark.parametrize("algorithm", ["rsa2048", "cv25519", "nistp384"])
+def test_hidden_recipient_alone_opens(algorithm: str, reader: str, owners: Owners, tmp_path: Path) -> None:
+    """Debian 12's sqop opens a message for several only where the first session key is for the reader's algorithm."""
+    require(reader)
+    owner = owners.by_name[algorithm]
+    message = b"".join(pgp.encrypt([LETTER], len(LETTER), [owner.key], engines.engine("auto"), HIDDEN))
+    assert opened(reader, owners.home, owner, message, tmp_path) == LETTER
+
+
+def test_hidden_recipients_without_gpg_fail_and_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    key, _ = made("alice@example.org", pysequoia.Profile.RFC4880)
+    six, _ = made("six@example.org", pysequoia.Profile.RFC9580)
+    for engine, keys in (("sequoia", [key]), ("auto", [six]), ("auto", [key, six])):
+        with pytest.raises(EncryptionError, match="gpg"):
+            list(pgp.encrypt([LETTER], len(LETTER), keys, engines.engine(engine), HIDDEN))
+    monkeypatch.setenv("PATH", "/nonexistent")
+    engines.engine("auto")
+    with pytest.raises(EngineMissing, match=r"openpgp\.hidden_recipients needs gpg"):
+        engines.engine("auto", hides=True)
 
 
 # --- gpg and what it leaves behind

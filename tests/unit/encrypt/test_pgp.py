@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import cast
 
@@ -20,6 +21,7 @@ from smilla.errors import EncryptionError
 from smilla.formats.armour import dearmour
 from smilla.formats.openpgp import encrypted_message
 from smilla.model import Candidate, Format, PGPKey
+from smilla.style import Style
 from smilla.validity.pgp import assess
 from tests.openpgp_maker import armoured, mpi, packet
 
@@ -38,7 +40,7 @@ ALICE, ALICE_SECRET = made_key()
 BOB, BOB_SECRET = made_key("bob@example.org")
 CAROL, _ = made_key("carol@example.org")
 
-PKESK = packet(1, b"\x03" + bytes(8) + b"\x12" + mpi(b"\x40" + bytes(range(1, 33))) + b"\x30" + bytes(48))
+PKESK = packet(1, b"\x03" + bytes(range(8)) + b"\x12" + mpi(b"\x40" + bytes(range(1, 33))) + b"\x30" + bytes(48))
 PKESK6 = packet(1, b"\x06\x15\x04" + bytes(20) + b"\x12" + mpi(b"\x40" + bytes(range(1, 33))) + b"\x30" + bytes(48))
 NOISE = b"".join(hashlib.sha256(bytes([i])).digest() for i in range(32))
 SEIPD = packet(18, b"\x01" + NOISE)
@@ -76,7 +78,7 @@ class FakeEngine:
         self.blocks = blocks
         self.reads = reads
 
-    def encrypt(self, content: Iterable[bytes], size: int, keys: Sequence[PGPKey]) -> Iterator[bytes]:
+    def encrypt(self, content: Iterable[bytes], size: int, keys: Sequence[PGPKey], style: Style) -> Iterator[bytes]:
         if self.reads:
             assert sum(map(len, content)) == size
         for block in self.blocks:
@@ -85,8 +87,8 @@ class FakeEngine:
             yield block
 
 
-def taken(engine: FakeEngine, *keys: PGPKey) -> list[bytes]:
-    return list(pgp.encrypt([CANARY], len(CANARY), keys or (ALICE,), engine))
+def taken(engine: FakeEngine, *keys: PGPKey, style: Style = Style()) -> list[bytes]:  # noqa: B008 - it is frozen
+    return list(pgp.encrypt([CANARY], len(CANARY), keys or (ALICE,), engine, style))
 
 
 def test_content_opens_octet_for_octet_for_every_key() -> None:
@@ -106,19 +108,24 @@ def test_output_is_ascii_with_crlf_in_blocks() -> None:
     assert max(map(len, raw.split(b"\r\n"))) <= 76
 
 
+@pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize("size", range(47_600, 47_780, 11))
-def test_armour_is_well_formed_at_every_size(size: int) -> None:
-    """Around the 47,880 octets of which one block of lines is made."""
-    raw = b"".join(pgp.encrypt([bytes(size)], size, [ALICE], SequoiaEngine()))
+def test_armour_is_well_formed_at_every_size(size: int, version: int) -> None:
+    """Around the 47,880 octets of which one block of lines is made; with a CRC24 where RFC 9580 section 6.1 lets one
+    stand, since gpg 2.2 needs it."""
+    style = Style(seipd2="announced" if version == 2 else "v6")
+    raw = b"".join(pgp.encrypt([bytes(size)], size, [ALICE], SequoiaEngine(), style))
     assert encrypted_message([raw]).encrypted
     assert pysequoia.decrypt(raw, ALICE_SECRET.decryptor()).bytes == bytes(size)
     assert raw.startswith(b"-----BEGIN PGP MESSAGE-----\r\n\r\n")
     assert raw.endswith(b"\r\n-----END PGP MESSAGE-----\r\n")
     assert b":" not in raw
-    *lines, last, check_sum, _, nothing = raw.split(b"\r\n")[2:]
+    lines = raw.split(b"\r\n")[2:-2]
+    if version == 1:
+        assert len(lines[-1]) == 5
+        assert lines.pop().startswith(b"=")
+    assert 0 < len(lines.pop()) <= 76
     assert set(map(len, lines)) == {76}
-    assert 0 < len(last) <= 76
-    assert (check_sum[:1], len(check_sum), nothing) == (b"=", 5, b"")
 
 
 def test_what_is_no_key_is_refused_at_once() -> None:
@@ -150,12 +157,33 @@ def test_engine_that_forgets_a_key_is_caught() -> None:
         taken(FakeEngine(PKESK + SEIPD), ALICE, BOB)
 
 
+def test_engine_that_names_who_shall_be_hidden_is_caught() -> None:
+    hidden = packet(1, b"\x03" + bytes(8) + PKESK[-85:])
+    hidden6 = packet(1, b"\x06\x00" + PKESK6[-85:])
+    style = Style(hidden_recipients=True)
+    assert taken(FakeEngine(hidden + SEIPD), style=style)
+    assert taken(FakeEngine(hidden6 + SEIPD2), style=style)
+    for output, keys in ((PKESK + SEIPD, [ALICE]), (hidden + PKESK + SEIPD, [ALICE, BOB]), (PKESK6 + SEIPD2, [ALICE])):
+        with pytest.raises(EncryptionError, match="hid"):
+            taken(FakeEngine(output), *keys, style=style)
+    with pytest.raises(EncryptionError, match="hid"):
+        taken(FakeEngine(hidden + SEIPD))
+
+
+def test_version_2_of_the_container_for_somebody_who_cannot_read_it_is_caught() -> None:
+    silent = replace(BOB, raw_bound_seipd2=b"")
+    for keys, style in (([ALICE, silent], Style()), ([ALICE, BOB], Style(seipd2="v6"))):
+        with pytest.raises(EncryptionError, match="not every recipient reads"):
+            taken(FakeEngine(PKESK6 * 2 + SEIPD2), *keys, style=style)
+    assert taken(FakeEngine(PKESK6 * 2 + SEIPD2), ALICE, BOB)
+
+
 @pytest.mark.parametrize("endless", [PKESK, packet(10, b"PGP"), b""])
 def test_engine_that_never_comes_to_the_point_is_stopped(endless: bytes) -> None:
     asked_for = 0
 
     class EndlessEngine(FakeEngine):
-        def encrypt(self, content: Iterable[bytes], size: int, keys: Sequence[PGPKey]) -> Iterator[bytes]:
+        def encrypt(self, content: Iterable[bytes], size: int, keys: Sequence[PGPKey], style: Style) -> Iterator[bytes]:
             nonlocal asked_for
             for turn in range(1000):
                 asked_for = turn
@@ -241,12 +269,12 @@ class Named(SequoiaEngine):
     def __init__(self, name: str, *known: PGPKey) -> None:
         self.name, self.known, self.asked = name, known, 0
 
-    def supports(self, key: PGPKey) -> bool:  # type: ignore[override]
+    def supports(self, key: PGPKey, style: Style) -> bool:  # type: ignore[override]
         return key in self.known
 
-    def encrypt(self, content: Iterable[bytes], size: int, keys: Sequence[PGPKey]) -> Iterator[bytes]:
+    def encrypt(self, content: Iterable[bytes], size: int, keys: Sequence[PGPKey], style: Style) -> Iterator[bytes]:
         self.asked += 1
-        return super().encrypt(content, size, keys)
+        return super().encrypt(content, size, keys, style)
 
 
 @pytest.mark.parametrize(
