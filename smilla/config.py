@@ -183,6 +183,7 @@ class _Reader:
             self._fault("folder", "spool", f'is "{config.spool.folder}", which is no folder')
         self._check_socket(config.milter)
         self._check_policy(config)
+        self._check_openpgp(config)
         if config.smime.ca_file and not Path(config.smime.ca_file).is_file():
             self._fault("ca_file", "smime", f'is "{config.smime.ca_file}", which is no file')
         if config.smime.crl_file and not Path(config.smime.crl_file).is_file():
@@ -198,6 +199,16 @@ class _Reader:
             if rule.formats and not any(form in FORMATS_OF[s] for s in config.keys.sources for form in rule.formats):
                 problem = f"has formats = {list(rule.formats)}, which none of [keys] sources has"
                 self.faults.append(f"{self._name}: rule {number} {problem}")
+
+    def _check_openpgp(self, config: Config) -> None:
+        if config.openpgp.engine != "sequoia":
+            return
+        problem = 'needs gpg, which engine = "sequoia" leaves out; write engine = "auto" or "gnupg"'
+        if config.openpgp.hidden_recipients:
+            self._fault("hidden_recipients", "openpgp", problem)
+        for number, rule in enumerate(config.rule, 1):
+            if rule.hidden_recipients:
+                self.faults.append(f"{self._name}: rule {number} has hidden_recipients, which {problem}")
 
     def _check_socket(self, options: MilterOptions) -> None:
         """What only this machine knows: users, groups, and how long a path may be."""
@@ -232,7 +243,7 @@ def _idle_keys(rule: Rule) -> Iterator[str]:
     if rule.formats == ("openpgp",):
         idle['formats = ["openpgp"]'] = STYLE
     if rule.encrypt == "never":
-        idle['encrypt = "never"'] = ("formats", "also_to", *STYLE, "at_rcpt", *FAILURES)
+        idle['encrypt = "never"'] = ("formats", "also_to", *STYLE, "hidden_recipients", "at_rcpt", *FAILURES)
     for cause, names in idle.items():
         for name in names:
             if getattr(rule, name):

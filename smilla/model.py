@@ -152,7 +152,8 @@ class PGPKey(UsableKey):
     ``raw`` is binary and cut down to what passed: the primary key, the user IDs and encryption subkeys that hold
     today, and their valid self-signatures; an engine that takes "every encryption subkey" takes the right ones.
     ``raw_bound`` is the same encryption key as the engines get it, where that is something else than ``raw`` (see
-    formats/openpgp_binding.py).
+    formats/openpgp_binding.py), and ``raw_bound_seipd2`` the same once more where it announces SEIPDv2 (RFC 9580
+    section 5.2.3.32).
     """
 
     raw: bytes
@@ -162,6 +163,7 @@ class PGPKey(UsableKey):
     expires_at: datetime | None
     version: int
     raw_bound: bytes = b""
+    raw_bound_seipd2: bytes = b""
     issued_at: datetime | None = None
     format: Format = field(default=Format.OPENPGP, init=False)
 
@@ -169,6 +171,11 @@ class PGPKey(UsableKey):
     def raw_for_engine(self) -> bytes:
         """The certificate to hand to an OpenPGP engine."""
         return self.raw_bound or self.raw
+
+    @property
+    def raw_for_seipd2(self) -> bytes:
+        """The same for an engine that may write SEIPDv2 where every certificate announces it."""
+        return self.raw_bound_seipd2 or self.raw_for_engine
 
 
 @dataclass(frozen=True, slots=True)

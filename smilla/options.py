@@ -156,8 +156,24 @@ class OpenPGPOptions:
 
     engine: str = _option(
         "auto",
-        "sequoia: in process, through pysequoia; gnupg: the gpg program; auto: the first that is there.",
+        "sequoia: in process, through pysequoia; gnupg: the gpg program; auto: Sequoia for a letter, gpg for a message "
+        "of more than 1 MiB and for keys that Sequoia does not know, as far as they are there. Sequoia holds a message "
+        "whole in memory, five times over.",
         choices=("auto", "sequoia", "gnupg"),
+    )
+    seipd2: str = _option(
+        "announced",
+        "Who gets version 2 of the encrypted data (SEIPDv2, with AEAD), which gpg and RNP do not read. announced: a "
+        "message of which every key announces it (RFC 9580 section 5.2.3.32), as Sequoia does it. v6: a message of "
+        "which every key is of version 6, so that a version 4 key opens its mail in whatever program it was taken to. "
+        "All others get version 1. gpg writes version 1 only, so a large message (see engine) is of version 1, save "
+        "where a key is of version 6.",
+        choices=("announced", "v6"),
+    )
+    hidden_recipients: bool = _option(
+        False,
+        "Name no recipient in the message: instead of key IDs there are zeros, and a reader tries each of its keys. "
+        "gpg is needed; a message to a key that it does not know (version 6) is deferred. RNP opens no such message.",
     )
 
 
@@ -267,6 +283,7 @@ class Rule:
     )
     rsa_padding: str = _option("", "As in [smime].", choices=("", *_RSA_PADDINGS))
     ecdh_kdf: str = _option("", "As in [smime].", choices=("", *_ECDH_KDFS))
+    hidden_recipients: bool = _option(False, "As in [openpgp]; true where either of the two is.")
     at_rcpt: bool = _option(
         False,
         "Defer or refuse this recipient alone, at RCPT, where its key fails; a message that is encrypted already is "

@@ -259,7 +259,7 @@ def _copy(message: Message, edits: Edits, ports: Ports, form: Form, members: tup
         encrypt = partial(_encrypt_cms, keys, style)
         rewrite = rewrap.smime(message, encrypt, plan.inside, authenticated=is_authenticated(style.cipher))
     else:
-        rewrite = rewrap.openpgp(message, partial(_encrypt_pgp, keys, ports), plan.inside)
+        rewrite = rewrap.openpgp(message, partial(_encrypt_pgp, keys, style, ports), plan.inside)
     return Copy(form, recipients, rewrap.combined(rewrite, plan.removed, plan.added), plan.protection)
 
 
@@ -287,11 +287,11 @@ def _encrypt_cms(
 
 
 def _encrypt_pgp(
-    keys: tuple[X509Key | PGPKey, ...], ports: Ports, content: Iterable[bytes], size: int
+    keys: tuple[X509Key | PGPKey, ...], style: Style, ports: Ports, content: Iterable[bytes], size: int
 ) -> Iterator[bytes]:
     certificates = [key for key in keys if isinstance(key, PGPKey)]
     _nobody_left_out(keys, certificates)
-    return pgp.encrypt(content, certificates, ports.openpgp)
+    return pgp.encrypt(content, size, certificates, ports.openpgp, style)
 
 
 def _nobody_left_out(wanted: Sized, found: Sized) -> None:

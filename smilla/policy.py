@@ -205,7 +205,8 @@ def styled(key: X509Key | PGPKey | None, wish: Wish | None, config: Config) -> t
     rule, number = (wish.rule, wish.number) if wish else (None, 0)
     protect = (rule.protect_headers if rule else "") or config.headers.protect
     if not isinstance(key, X509Key):
-        return Style(protect_headers=protect), ""
+        hidden = config.openpgp.hidden_recipients or bool(rule and rule.hidden_recipients)
+        return Style(protect_headers=protect, seipd2=config.openpgp.seipd2, hidden_recipients=hidden), ""
     padding = (rule and rule.rsa_padding) or config.smime.rsa_padding
     kdf = (rule and rule.ecdh_kdf) or config.smime.ecdh_kdf
     if rule and rule.cipher:

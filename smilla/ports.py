@@ -10,6 +10,7 @@ from typing import Protocol
 
 from smilla.address import EmailAddress
 from smilla.model import Client, DNSAnswer, PGPKey, Recipient, SourceAnswer
+from smilla.style import Style
 
 
 class Clock(Protocol):
@@ -68,10 +69,11 @@ class OpenPGPEngine(Protocol):
 
     name: str
 
-    def encrypt(self, content: Iterable[bytes], keys: Sequence[PGPKey]) -> Iterator[bytes]:
-        """One armoured OpenPGP message (SEIPDv1, and SEIPDv2 where every key
-        is of version 6; binary literal data, uncompressed) for all ``keys``,
-        as octets with CRLF line ends, in blocks.  Raises EncryptionError."""
+    def encrypt(self, content: Iterable[bytes], size: int, keys: Sequence[PGPKey], style: Style) -> Iterator[bytes]:
+        """One OpenPGP message for all ``keys``, as binary packets, in blocks, none before the engine has ended well:
+        binary literal data, uncompressed, in SEIPDv1, or in SEIPDv2 where the engine can and ``style.seipd2`` and every
+        key allow it.  ``content`` has ``size`` octets.  Raises EncryptionError, also where the engine cannot do what
+        the style asks for."""
 
 
 @dataclass(frozen=True, slots=True)

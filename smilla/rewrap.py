@@ -9,13 +9,10 @@ stay where they are, untouched.  A message without any Content-* field goes insi
 from __future__ import annotations
 
 import secrets
-import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import lru_cache
 from itertools import chain
 
-from pybase64 import b64encode
-
+from smilla.formats.base64_lines import base64_lines
 from smilla.model import Header, Message, Reason, Rewrite
 
 MARK = "X-Smilla"
@@ -23,8 +20,6 @@ Encrypt = Callable[[Iterable[bytes], int], Iterator[bytes]]
 
 _MOST_FIELDS = 500
 _LONGEST_FIELD = 60_000
-_LINES = 840
-_BLOCK = 57 * _LINES  # 57 octets make a line of 76 (RFC 2045 section 6.8)
 
 
 def problem(message: Message) -> Reason | None:
@@ -153,28 +148,3 @@ def inner_head(inside: Iterable[Header]) -> bytes:
 def _inner(head: bytes, message: Message) -> tuple[Iterator[bytes], int]:
     """What is encrypted, in blocks, and its length in octets."""
     return chain([head], message.body.blocks()), len(head) + message.body.size
-
-
-def base64_lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """Base64 in lines of 76 with CRLF (RFC 2045 section 6.8), block by block."""
-    held = b""
-    for block in blocks:
-        held = held + block if held else block
-        whole = len(held) - len(held) % _BLOCK
-        view = memoryview(held)
-        for start in range(0, whole, _BLOCK):
-            yield _in_lines(b64encode(view[start : start + _BLOCK]))
-        held = held[whole:]
-    if held:
-        yield _in_lines(b64encode(held))
-
-
-def _in_lines(text: bytes) -> bytes:
-    lines = -(-len(text) // 76)
-    return b"\r\n".join((*_cut(lines, len(text)).unpack(text), b""))
-
-
-@lru_cache(maxsize=1024)
-def _cut(lines: int, octets: int) -> struct.Struct:
-    """Cuts so many octets into so many lines: much faster than slices."""
-    return struct.Struct("76s" * (lines - 1) + f"{octets - 76 * (lines - 1)}s")

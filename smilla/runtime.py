@@ -15,7 +15,7 @@ from smilla.adapters.smtp import Listener
 from smilla.config import Config
 from smilla.discovery.cache import CachingResolver
 from smilla.errors import ConfigError, EngineMissing, ParseError, SmillaError
-from smilla.ports import Ports
+from smilla.ports import OpenPGPEngine, Ports
 from smilla.validity import x509
 
 
@@ -27,13 +27,21 @@ def make_ports(config: Config) -> Ports:
         clock=SystemClock(),
         resolver=CachingResolver(resolver, config.dns),
         folder=KeyDirectory(config.keys.directory),
-        openpgp=openpgp.NoEngine() if config.keys.sources == ("smimea",) else openpgp.engine(config.openpgp.engine),
+        openpgp=_make_engine(config),
         probe=resolver.probe,
         journal=SQLiteJournal(config.reinject.spool, config.reinject.remember_s) if reinjects else None,
         mailer=Listener(config.reinject.smtp, config.reinject.timeout_s) if reinjects else None,
         raw_trust_store=_read("ca_file", config.smime.ca_file, x509.load_trust_store),
         raw_crls=_read("crl_file", config.smime.crl_file, x509.RevocationLists.load),
     )
+
+
+def _make_engine(config: Config) -> OpenPGPEngine:
+    """None has to be installed where no source has OpenPGP keys."""
+    if config.keys.sources == ("smimea",):
+        return openpgp.NoEngine()
+    hides = config.openpgp.hidden_recipients or any(rule.hidden_recipients for rule in config.rule)
+    return openpgp.engine(config.openpgp.engine, config.spool.folder, hides=hides)
 
 
 def make_resolver(config: Config) -> LoopbackResolver | ValidatingResolver:

@@ -15,6 +15,8 @@ class Style:
     rsa_padding: str = "pkcs1"
     ecdh_kdf: str = "sha1"
     protect_headers: str = "off"
+    seipd2: str = "announced"
+    hidden_recipients: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, p
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from smilla.formats.armour import crc24
+from smilla.formats.crc24 import crc24
 
 HASHES = {
     1: ("md5", hashes.MD5()),

@@ -13,20 +13,26 @@ if TYPE_CHECKING:
     from smilla.adapters.sequoia import SequoiaEngine
     from smilla.model import PGPKey
     from smilla.ports import OpenPGPEngine
+    from smilla.style import Style
 
 ENGINES = ("auto", "sequoia", "gnupg")
+# Past so many octets gpg is asked.  Sequoia would hold the GIL, and so all other messages of the worker, for 5 ms and
+# more, and some five times the message in memory; gpg costs 5 ms to start, and is the faster from 2 MiB on.
+THRESHOLD = 1024 * 1024
 
 
-def engine(name: str) -> OpenPGPEngine:
-    """The engine of that name; "auto" is Sequoia where it is installed, with gpg beside it for keys that only gpg can
-    encrypt to, or else gpg.  Raises EngineMissing, which says what to install."""
+def engine(name: str, folder: str = "", *, hides: bool = False) -> OpenPGPEngine:
+    """The engine of that name; "auto" is Sequoia where it is installed, with gpg beside it for large messages and for
+    keys that only gpg can encrypt to, or else gpg.  ``folder`` is where ciphertext may be put down while gpg works, ""
+    for the system's temporary one.  ``hides``: it must be able to hide recipients.  Raises EngineMissing, which says
+    what to install."""
     if name == "sequoia":
         return _sequoia()
     if name == "gnupg":
-        return _gnupg()
+        return _gnupg(folder)
     if name != "auto":
         raise EngineMissing(f"there is no OpenPGP engine {name!r}; there are {', '.join(ENGINES)}")
-    return _auto()
+    return _auto(folder, hides=hides)
 
 
 class NoEngine:
@@ -34,7 +40,7 @@ class NoEngine:
 
     name = "none"
 
-    def encrypt(self, content: Iterable[bytes], keys: Sequence[PGPKey]) -> Iterator[bytes]:
+    def encrypt(self, content: Iterable[bytes], size: int, keys: Sequence[PGPKey], style: Style) -> Iterator[bytes]:
         """Raises EncryptionError."""
         raise EncryptionError("no OpenPGP engine was asked for, since no source has OpenPGP keys")
 
@@ -47,39 +53,44 @@ def _sequoia() -> SequoiaEngine:
     return SequoiaEngine()
 
 
-def _gnupg() -> GnuPGEngine:
+def _gnupg(folder: str) -> GnuPGEngine:
     try:
         from smilla.adapters.gnupg import GnuPGEngine  # noqa: PLC0415 - it need not be installed
     except ImportError as error:
         raise EngineMissing(f"python-gnupg cannot be imported ({error}); pip install python-gnupg") from error
-    return GnuPGEngine()
+    return GnuPGEngine(folder=folder)
 
 
-def _auto() -> OpenPGPEngine:
+def _auto(folder: str, *, hides: bool) -> OpenPGPEngine:
     try:
         sequoia = _sequoia()
     except EngineMissing as no_sequoia:
         try:
-            return _gnupg()
+            return _gnupg(folder)
         except EngineMissing as no_gnupg:
             raise EngineMissing(f"no OpenPGP engine: {no_sequoia}; {no_gnupg}") from no_gnupg
     try:
-        return _Either(sequoia, _gnupg())
-    except EngineMissing:
+        return Either(sequoia, _gnupg(folder))
+    except EngineMissing as no_gnupg:
+        if hides:
+            raise EngineMissing(f"openpgp.hidden_recipients needs gpg: {no_gnupg}") from no_gnupg
         return sequoia
 
 
-class _Either:
-    """Sequoia, except for messages with a key that only gpg can encrypt to."""
+class Either:
+    """Sequoia for a letter; gpg, which holds nothing in memory, for a message of more than ``threshold`` octets; and
+    whichever can for keys that the other cannot encrypt to."""
 
     name = "auto"
 
-    def __init__(self, sequoia: SequoiaEngine, gnupg: GnuPGEngine) -> None:
-        self._engines = (sequoia, gnupg)
+    def __init__(self, sequoia: SequoiaEngine, gnupg: GnuPGEngine, threshold: int = THRESHOLD) -> None:
+        self._small, self._large, self._threshold = sequoia, gnupg, threshold
 
-    def encrypt(self, content: Iterable[bytes], keys: Sequence[PGPKey]) -> Iterator[bytes]:
+    def encrypt(self, content: Iterable[bytes], size: int, keys: Sequence[PGPKey], style: Style) -> Iterator[bytes]:
         """By the first engine that can encrypt to all ``keys``.  Raises EncryptionError."""
-        for candidate in self._engines:
-            if all(candidate.supports(key) for key in keys):
-                return candidate.encrypt(content, keys)
-        raise EncryptionError("no OpenPGP engine can encrypt to all of these keys at once")
+        small, large = (self._small, self._large), (self._large, self._small)
+        for candidate in small if size <= self._threshold else large:
+            if all(candidate.supports(key, style) for key in keys):
+                return candidate.encrypt(content, size, keys, style)
+        hidden = ", with hidden recipients, which gpg alone can do" if style.hidden_recipients else ""
+        raise EncryptionError(f"no OpenPGP engine can encrypt to all of these keys at once{hidden}")

@@ -3,14 +3,14 @@
 Promises: nothing touches a file; the plaintext is held once, the ciphertext once.  pysequoia needs the content whole
 and holds the GIL while it works (0.2 ms for a letter, 0.1 s for 25 MB).
 
-pysequoia writes SEIPDv1 unless every key announces SEIPDv2 in its features (RFC 9580 section 5.2.3.32), and gives no
-way to choose; version 4 keys come bound so that they announce SEIPDv1 only, and only version 6 keys get SEIPDv2.  It
-leaves out the CRC24 of the armour, which every reader tried so far does without.  Its wheels lack the Brainpool
-curves.
+pysequoia writes SEIPDv2 (AES-256 with OCB) where every key announces it in its features (RFC 9580 section 5.2.3.32),
+else SEIPDv1, to version 6 keys also, and gives no way to choose; so it is handed certificates that announce what they
+shall (see formats/openpgp_binding.py).  It has no hidden recipients, and its wheels lack the Brainpool curves.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import pysequoia
@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from smilla.model import PGPKey
+    from smilla.style import Style
 
-_PIECE = 64 * 1024
+_PIECE = 128 * 1024
+_REMEMBERED = 1000  # certificates that each worker keeps as pysequoia has read them, which takes it 50 µs
 
 
 class SequoiaEngine:
@@ -33,21 +35,37 @@ class SequoiaEngine:
     name = "sequoia"
 
     @staticmethod
-    def supports(key: PGPKey) -> bool:
-        """Whether this engine can encrypt to such a key; it must also be able to verify it."""
-        keys = [parse_key(p) for p in packets(key.raw_for_engine) if p.tag in (PUBLIC_KEY, PUBLIC_SUBKEY)]
-        return not any(found.curve.startswith("brainpool") for found in keys)
+    def supports(key: PGPKey, style: Style) -> bool:
+        """Whether this engine can encrypt to such a key in such a way; it must also be able to verify it."""
+        return not style.hidden_recipients and _knows_curves(key.raw_for_engine)
 
-    def encrypt(self, content: Iterable[bytes], keys: Sequence[PGPKey]) -> Iterator[bytes]:
-        """One armoured message for all ``keys``, CRLF, in blocks.  Raises EncryptionError."""
-        message = _encrypt(b"".join(content), keys)
-        return (message[at : at + _PIECE].replace(b"\n", b"\r\n") for at in range(0, len(message), _PIECE))
+    def encrypt(self, content: Iterable[bytes], size: int, keys: Sequence[PGPKey], style: Style) -> Iterator[bytes]:
+        """One message for all ``keys``, binary, in blocks.  Raises EncryptionError."""
+        if style.hidden_recipients:
+            raise EncryptionError("Sequoia has no hidden recipients: openpgp.hidden_recipients needs gpg")
+        announced = style.seipd2 == "announced"
+        raw_keys = [key.raw_for_seipd2 if announced else key.raw_for_engine for key in keys]
+        message = _encrypt(b"".join(content), raw_keys)
+        if len(message) <= _PIECE:
+            return iter((message,))
+        return (message[at : at + _PIECE] for at in range(0, len(message), _PIECE))
 
 
-def _encrypt(plaintext: bytes, keys: Sequence[PGPKey]) -> bytes:
+@lru_cache(_REMEMBERED)
+def _knows_curves(raw: bytes) -> bool:
+    keys = [parse_key(packet) for packet in packets(raw) if packet.tag in (PUBLIC_KEY, PUBLIC_SUBKEY)]
+    return not any(found.curve.startswith("brainpool") for found in keys)
+
+
+@lru_cache(_REMEMBERED)
+def _certificate(raw: bytes) -> pysequoia.Cert:
+    return pysequoia.Cert.from_bytes(raw)
+
+
+def _encrypt(plaintext: bytes, raw_keys: Sequence[bytes]) -> bytes:
     try:
-        recipients = [pysequoia.Cert.from_bytes(key.raw_for_engine) for key in keys]
-        return bytes(pysequoia.encrypt(plaintext, recipients))
+        recipients = [_certificate(raw) for raw in raw_keys]
+        return bytes(pysequoia.encrypt(plaintext, recipients, armor=False))
     except Exception as error:
         # The text goes on with a stack trace of Rust and Python, which helps nobody.
         raise EncryptionError(f"Sequoia: {str(error).partition(chr(10))[0]}") from None

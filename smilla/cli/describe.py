@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
 from smilla.cli import printable
-from smilla.model import Assessment, KeyLookup, KeyVerdict, PGPKey, SMIMEACandidate, SourceFinding, X509Key
+from smilla.model import Assessment, Format, KeyLookup, KeyVerdict, PGPKey, SMIMEACandidate, SourceFinding, X509Key
 from smilla.style import Style
 
 VERDICTS = {
@@ -75,9 +74,15 @@ def _assessment_as_json(assessment: Assessment) -> dict[str, Any]:
     }
 
 
-def style_as_json(key: X509Key | PGPKey, style: Style, why: str) -> dict[str, str] | None:
-    """How S/MIME is written to this key, None for OpenPGP."""
-    return {**dataclasses.asdict(style), "reason": why} if isinstance(key, X509Key) else None
+_STYLE_OF = {
+    Format.SMIME: ("cipher", "rsa_padding", "ecdh_kdf", "protect_headers"),
+    Format.OPENPGP: ("seipd2", "hidden_recipients", "protect_headers"),
+}
+
+
+def style_as_json(key: X509Key | PGPKey, style: Style, why: str) -> dict[str, Any]:
+    """How what is encrypted to this key is written, and for S/MIME why with this cipher."""
+    return {name: getattr(style, name) for name in _STYLE_OF[key.format]} | ({"reason": why} if why else {})
 
 
 def style_in_words(key: X509Key, style: Style) -> str:

@@ -118,7 +118,7 @@ def _decision_as_json(story: Story, decision: Decision) -> dict[str, Any]:
     }
 
 
-def _style_as_json(story: Story, decision: Decision) -> dict[str, str] | None:
+def _style_as_json(story: Story, decision: Decision) -> dict[str, Any] | None:
     """How S/MIME is written to this recipient; None where it is not."""
     if decision.key is None:
         return None

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from smilla.errors import ParseError
+from smilla.formats.crc24 import CRC24_INIT, crc24
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -163,52 +164,3 @@ def _base64(letters: bytes) -> bytes:
         return binascii.a2b_base64(letters, strict_mode=True) if letters else b""
     except binascii.Error as error:
         raise ParseError(f"armour is not base64 ({error})") from error
-
-
-# --- CRC24 (RFC 9580 section 6.1.1) ------------------------------------------------------------------------
-
-CRC24_INIT = 0xB704CE
-_POLYNOMIAL = 0x1864CFB
-# x^782 + x^195 + x^94 + 1 is a multiple of the CRC's polynomial, and so (squaring, over GF(2)) is each
-# x^(782*k) + x^(195*k) + x^(94*k) + 1 with k a power of two.  So a long message is folded in half with three shifts
-# of whole integers, again and again, which is fifty times as fast as a table and an octet at a time.
-_FOLD, _TERM_B, _TERM_C = 782, 195, 94
-
-
-def _table() -> tuple[int, ...]:
-    table = []
-    for octet in range(256):
-        value = octet << 16
-        for _ in range(8):
-            value <<= 1
-            if value >> 24:
-                value ^= _POLYNOMIAL
-        table.append(value)
-    return tuple(table)
-
-
-_TABLE = _table()
-
-
-def crc24(data: bytes, crc: int = CRC24_INIT) -> int:
-    """The CRC24 of ``data`` after octets whose CRC24 was ``crc``."""
-    if len(data) > _FOLD // 8:
-        start = int.from_bytes(data, "big") ^ (crc << (8 * len(data) - 24))
-        folded = _fold(start)
-        data, crc = folded.to_bytes(_FOLD // 8 + 1, "big"), 0
-    for octet in data:
-        crc = ((crc << 8) & 0xFFFFFF) ^ _TABLE[(crc >> 16) ^ octet]
-    return crc
-
-
-def _fold(value: int) -> int:
-    """An integer of at most 782 bits that leaves the same remainder as ``value``."""
-    power = 1 << max(0, (value.bit_length() // _FOLD).bit_length() - 1)
-    while power:
-        while (bits := value.bit_length()) > _FOLD * power:
-            high = value >> (_FOLD * power)
-            value ^= (high << (_FOLD * power)) ^ high ^ (high << (_TERM_B * power)) ^ (high << (_TERM_C * power))
-            if bits <= value.bit_length():
-                raise AssertionError("folding did not shorten")
-        power >>= 1
-    return value

@@ -41,7 +41,7 @@ def packets(raw: bytes) -> Iterator[Packet]:
     """
     at = 0
     while at < len(raw):
-        header = _header(raw[at : at + 6])
+        header = read_header(raw[at : at + 6])
         if header is None:
             raise ParseError("a packet header is cut off")
         if header.length is None or header.partial:
@@ -54,7 +54,7 @@ def packets(raw: bytes) -> Iterator[Packet]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Header:
+class PacketHeader:
     """``length`` of the body, or of its first part where ``partial``; None where it runs to the end."""
 
     tag: int
@@ -63,36 +63,36 @@ class _Header:
     partial: bool = False
 
 
-def _header(raw: bytes) -> _Header | None:
+def read_header(raw: bytes) -> PacketHeader | None:
     """The header at the start of ``raw`` (RFC 9580 section 4.2), None where more octets are needed."""
     if not raw:
         return None
     if not raw[0] & 0x80:
         raise ParseError("octets that are no OpenPGP packet")
     if raw[0] & 0x40:
-        length = _new_length(raw[1:])
-        return length and _Header(raw[0] & 0x3F, 1 + length.size, length.length, length.partial)
+        length = read_length(raw[1:])
+        return length and PacketHeader(raw[0] & 0x3F, 1 + length.size, length.length, length.partial)
     tag, size = raw[0] >> 2 & 0x0F, (1, 2, 4, 0)[raw[0] & 3]
     if not tag:
         raise ParseError("a packet with the reserved tag 0")
     if not size:
-        return _Header(tag, 1, None)
+        return PacketHeader(tag, 1, None)
     if len(raw) <= size:
         return None
-    return _Header(tag, 1 + size, int.from_bytes(raw[1 : 1 + size], "big"))
+    return PacketHeader(tag, 1 + size, int.from_bytes(raw[1 : 1 + size], "big"))
 
 
-def _new_length(raw: bytes) -> _Header | None:
+def read_length(raw: bytes) -> PacketHeader | None:
     """A body length of one, two or five octets, or a partial one (RFC 9580 section 4.2.1); the tag is left 0."""
     if not raw:
         return None
     if raw[0] < 192:
-        return _Header(0, 1, raw[0])
+        return PacketHeader(0, 1, raw[0])
     if 224 <= raw[0] < 255:
-        return _Header(0, 1, 1 << (raw[0] & 0x1F), partial=True)
+        return PacketHeader(0, 1, 1 << (raw[0] & 0x1F), partial=True)
     if raw[0] == 255:
-        return _Header(0, 5, int.from_bytes(raw[1:5], "big")) if len(raw) >= 5 else None
-    return _Header(0, 2, ((raw[0] - 192) << 8) + raw[1] + 192) if len(raw) >= 2 else None
+        return PacketHeader(0, 5, int.from_bytes(raw[1:5], "big")) if len(raw) >= 5 else None
+    return PacketHeader(0, 2, ((raw[0] - 192) << 8) + raw[1] + 192) if len(raw) >= 2 else None
 
 
 # --- is this one encrypted message? ------------------------------------------------------------------------
@@ -158,7 +158,7 @@ class EncryptedMessageReader:
         self._pending = b""
         self._at = 0
         self._step: Callable[[], bool] = self._begin
-        self._header = _Header(0, 0, 0)
+        self._header = PacketHeader(0, 0, 0)
         self._left: int | None = 0
         self._start = b""
         self._octets = 0
@@ -188,7 +188,7 @@ class EncryptedMessageReader:
     # Each step takes what it can from ``_pending``, beginning at ``_at``, and tells whether to go on.
 
     def _begin(self) -> bool:
-        header = _header(self._pending[self._at : self._at + 6])
+        header = read_header(self._pending[self._at : self._at + 6])
         if header is None:
             return False
         self._packets += 1
@@ -226,7 +226,7 @@ class EncryptedMessageReader:
         self._at += len(taken)
         return taken
 
-    def _open_container(self, header: _Header) -> None:
+    def _open_container(self, header: PacketHeader) -> None:
         if not self.recipients + self._passphrases:
             raise ParseError("encrypted data without an encrypted session key")
         self._left = header.length
@@ -247,7 +247,7 @@ class EncryptedMessageReader:
     def _look_at_start(self, taken: bytes) -> None:
         self._start += taken[:64]
         if len(self._start) >= 4:
-            _check_container(self._header.tag, self._start)
+            check_container(self._header.tag, self._start)
             self.container = self._header.tag
 
     def _close_part(self) -> bool:
@@ -258,7 +258,7 @@ class EncryptedMessageReader:
         return True
 
     def _next_part(self) -> bool:
-        length = _new_length(self._pending[self._at : self._at + 5])
+        length = read_length(self._pending[self._at : self._at + 5])
         if length is None:
             return False
         self._parts += 1
@@ -266,13 +266,13 @@ class EncryptedMessageReader:
         if self._parts > 1000 and self._octets < 64 * self._parts:
             raise ParseError("encrypted data in very small parts")
         self._at += length.size
-        self._header = _Header(self._header.tag, 0, 0, length.partial)
+        self._header = PacketHeader(self._header.tag, 0, 0, length.partial)
         self._left = length.length
         self._step = self._inside
         return True
 
     def _close_container(self) -> None:
-        if self._octets < _LEAST[self._header.tag] or not self.container:
+        if self._octets < LEAST_OCTETS[self._header.tag] or not self.container:
             raise ParseError("too little encrypted data to be a message")
         self._ciphertext.finish()
         self._step = self._end
@@ -285,11 +285,11 @@ class EncryptedMessageReader:
 
 # SED: the CFB prefix of an 8-octet block cipher and a literal packet; SEIPD: version and 22 octets of modification
 # detection more; AEAD: four octets of header, nonce, a tag for the chunk and one for all.
-_LEAST = {SED: 18, SEIPD: 41, AEAD: 52}
+LEAST_OCTETS = {SED: 18, SEIPD: 41, AEAD: 52}
 _CIPHERS = (1, 2, 3, 4, 7, 8, 9, 10, 11, 12, 13)
 
 
-def _check_container(tag: int, start: bytes) -> None:
+def check_container(tag: int, start: bytes) -> None:
     """RFC 9580 section 5.13; for tag 20 the draft that GnuPG implements."""
     version, cipher, aead, chunk = start[:4]
     known = cipher in _CIPHERS and aead in (1, 2, 3)
@@ -303,7 +303,7 @@ def _check_container(tag: int, start: bytes) -> None:
 _READABLE_SIZE = 256
 
 
-def _check_pkesk(body: bytes) -> None:
+def check_pkesk(body: bytes) -> None:
     """A public-key encrypted session key (RFC 9580 section 5.1) whose fields fill it exactly."""
     if body[:1] == b"\x03":
         head = 9
@@ -364,7 +364,7 @@ def _check_padding(body: bytes) -> None:
 
 
 _SMALL: dict[int, Callable[[bytes], None]] = {
-    PKESK: _check_pkesk,
+    PKESK: check_pkesk,
     SKESK: _check_skesk,
     MARKER: _check_marker,
     PADDING: _check_padding,

@@ -2,10 +2,11 @@
 
 The gate has judged the recipient's certificate; the engine shall encrypt to the one key that passed and have no
 opinion of its own.  Handed the original, each has one: Sequoia writes SEIPDv2, which no gpg and no rnp reads, to
-version 4 keys that announce it; gpg 2.4 writes its own OCB packets to those that announce them; gpg refuses keys
-without a user ID or with signatures by hashes that it does not know; and both read the clock again.  So the key is
-bound, octet for octet (its fingerprint and key ID are those of its own packet alone, RFC 9580 section 5.5.4), by a
-signature that announces SEIPDv1 and AES only.
+version 4 keys that announce it, and cannot be told otherwise; gpg 2.4 writes its own OCB packets, which are in no RFC
+and which Sequoia and PGPainless do not read, to those that announce them; gpg refuses keys without a user ID or with
+signatures by hashes that it does not know; and both read the clock again.  So the key is bound, octet for octet (its
+fingerprint and key ID are those of its own packet alone, RFC 9580 section 5.5.4), by a signature that announces SEIPDv1
+and AES only, or SEIPDv2 too where that is asked for.
 
 The signing key is no secret and proves nothing: it is the same in every smilla, and its certificates are never sent.
 """
@@ -25,7 +26,7 @@ _USER_ID = b"smilla"
 _SHA256 = 8
 _CERTIFICATION, _SUBKEY_BINDING = 0x13, 0x18
 _MAY_CERTIFY, _MAY_ENCRYPT = b"\x01", b"\x0c"
-_AES_256_192_128, _UNCOMPRESSED, _SEIPD_V1 = b"\x09\x08\x07", b"\x00", b"\x01"
+_AES_256_192_128, _UNCOMPRESSED, _SEIPD_V1, _SEIPD_V1_AND_V2 = b"\x09\x08\x07", b"\x00", b"\x01", b"\x09"
 _CREATED, _FLAGS, _CIPHERS, _COMPRESSION, _FEATURES, _ISSUER, _ISSUER_FINGERPRINT = 2, 27, 11, 22, 30, 16, 33
 
 
@@ -34,12 +35,14 @@ def _signer() -> Ed25519PrivateKey:
     return Ed25519PrivateKey.from_private_bytes(hashlib.sha256(b"smilla: binds keys for its own engines").digest())
 
 
-def bound_certificate(key: Key) -> bytes:
-    """A version 4 certificate whose one encryption subkey is ``key`` (version 4, primary key or subkey)."""
+def bound_certificate(key: Key, *, seipd2: bool = False) -> bytes:
+    """A version 4 certificate whose one encryption subkey is ``key`` (version 4, primary key or subkey), and which
+    announces SEIPDv2 where that is asked for."""
+    features = _SEIPD_V1_AND_V2 if seipd2 else _SEIPD_V1
     created = key.created.to_bytes(4)
     point = b"\x40" + _signer().public_key().public_bytes_raw()
     primary = b"\x04" + created + bytes([EDDSA, len(_ED25519_OID)]) + _ED25519_OID + _mpi(point)
-    preferences = _sub(_CIPHERS, _AES_256_192_128) + _sub(_COMPRESSION, _UNCOMPRESSED) + _sub(_FEATURES, _SEIPD_V1)
+    preferences = _sub(_CIPHERS, _AES_256_192_128) + _sub(_COMPRESSION, _UNCOMPRESSED) + _sub(_FEATURES, features)
     user_id = b"\xb4" + len(_USER_ID).to_bytes(4) + _USER_ID
     certification = _signature(_CERTIFICATION, primary, user_id, created, _sub(_FLAGS, _MAY_CERTIFY) + preferences)
     subkey = key.packet.body

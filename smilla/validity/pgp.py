@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from smilla.formats.openpgp_keys import Key, Signature
 
 _MAX_USER_ID = 2048  # gpg refuses longer ones
+_FEATURES, _SEIPD_V2 = 30, 0x08
 _FOR_ENCRYPTION = 0x04 | 0x08  # communications or storage (RFC 9580 section 5.2.3.29): nobody keeps them apart
 
 
@@ -268,6 +269,8 @@ class _Case:
         until = f"until {day(expires)}" if expires else "without an end"
         self._facts |= {"subkey": chosen.key.fingerprint, "expires": day(expires) if expires else "never"}
         self._facts["encryption_algorithm"] = chosen.key.algorithm_name
+        announces_seipd2 = self._announces_seipd2()
+        self._facts |= {"announces": "SEIPDv2"} if announces_seipd2 else {}
         key = PGPKey(
             raw=self._cut_down(chosen),
             fingerprint=self._primary.fingerprint,
@@ -276,10 +279,18 @@ class _Case:
             expires_at=datetime.fromtimestamp(expires, UTC) if expires else None,
             version=self._primary.version,
             raw_bound=bound_certificate(chosen.key) if self._primary.version == 4 else b"",
+            raw_bound_seipd2=bound_certificate(chosen.key, seipd2=True) if announces_seipd2 else b"",
         )
         what = f"{key.algorithm} key {chosen.key.key_id}"
         reason = Reason("usable", f"the {what} is signed by {key.fingerprint} for encryption and holds {until}")
         return Assessment(self._candidate, key, (reason,), facts=self._facts)
+
+    def _announces_seipd2(self) -> bool:
+        """The word of a version 4 key (RFC 9580 section 5.2.3.32): of its newest self-signature, else of the direct
+        one.  What a version 6 key says stands in its own certificate, which the engine reads."""
+        signatures = (self._self_signature, self._direct.binding)
+        features = next((f for s in signatures if s and (f := s.value(_FEATURES)) is not None), b"")
+        return self._primary.version == 4 and bool(features) and bool(features[0] & _SEIPD_V2)
 
     def _cut_down(self, chosen: _Encrypter) -> bytes:
         """The packets that hold, octet for octet as they came.

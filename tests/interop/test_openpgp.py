@@ -7,9 +7,8 @@ import os
 import subprocess
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,8 +22,10 @@ from smilla.encrypt import pgp
 from smilla.errors import EncryptionError, EngineMissing
 from smilla.formats.armour import dearmour
 from smilla.formats.openpgp import encrypted_message, packets
+from smilla.formats.openpgp_output import OutputReader
 from smilla.model import Candidate, Format, PGPKey
 from smilla.ports import OpenPGPEngine
+from smilla.style import Style
 from smilla.validity.pgp import assess
 from tests.programs import require
 
@@ -124,7 +125,7 @@ def opened(reader: str, home: Path, owner: Owner, message: bytes, tmp_path: Path
 
 def written(engine: OpenPGPEngine, content: bytes, *owners_: Owner) -> bytes:
     blocks = [content[at : at + 65536] for at in range(0, len(content), 65536)]
-    return b"".join(pgp.encrypt(blocks, [owner.key for owner in owners_], engine))
+    return b"".join(pgp.encrypt(blocks, len(content), [owner.key for owner in owners_], engine))
 
 
 def without_impossible_ones() -> Iterator[tuple[str, str, str]]:
@@ -164,7 +165,7 @@ def test_message_for_several_opens_for_each(engine: str, reader: str, owners: Ow
 
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("size", [0, 5_000_000])
+@pytest.mark.parametrize("size", [0, 1, 2, 3, 5_000_000, 5_000_001, 5_000_002])
 def test_empty_and_large_binary_content_opens(
     engine: str, reader: str, size: int, owners: Owners, tmp_path: Path
 ) -> None:
@@ -183,27 +184,115 @@ def test_version_6_message_opens_in_sequoia(suite: str) -> None:
     )
     key = gated(bytes(tsk.extract_certificate()), address)
     for engine in ("sequoia", "auto"):
-        message = b"".join(pgp.encrypt([LETTER], [key], engines.engine(engine)))
+        message = b"".join(pgp.encrypt([LETTER], len(LETTER), [key], engines.engine(engine)))
         assert encrypted_message([message]).encrypted
         assert pysequoia.decrypt(message, tsk.decryptor()).bytes == LETTER
 
 
-@pytest.mark.parametrize("name", ["sequoia", "gnupg", "auto"])
-def test_version_4_key_gets_version_1_of_the_container_whatever_it_announces(name: str, owners: Owners) -> None:
-    """pysequoia's own version 4 keys announce SEIPDv2, which no gpg and no rnp reads."""
-    tsk = pysequoia.Tsk.generate(user_id="alice@example.org", profile=pysequoia.Profile.RFC4880)
-    announces = gated(bytes(tsk.extract_certificate()), "alice@example.org")
-    for keys in ([announces], [announces, owners.by_name["rsa2048"].key]):
-        written = b"".join(pgp.encrypt([LETTER], keys, engines.engine(name)))
-        found = [(p.tag, p.body[0]) for p in packets(dearmour(written).data)]
-        assert found == [*[(1, 3) for _ in keys], (18, 1)]
+def made(address: str, profile: pysequoia.Profile) -> tuple[PGPKey, pysequoia.Tsk]:
+    """A key of pysequoia, which announces SEIPDv2 whatever its version."""
+    tsk = pysequoia.Tsk.generate(user_id=address, profile=profile)
+    return gated(bytes(tsk.extract_certificate()), address), tsk
 
 
-def test_version_6_key_gets_version_2_of_the_container() -> None:
-    tsk = pysequoia.Tsk.generate(user_id="alice@example.org", profile=pysequoia.Profile.RFC9580)
-    announces = gated(bytes(tsk.extract_certificate()), "alice@example.org")
-    written = b"".join(pgp.encrypt([LETTER], [announces], engines.engine("sequoia")))
-    assert [(p.tag, p.body[0]) for p in packets(dearmour(written).data)] == [(1, 6), (18, 2)]
+def written_as(engine: str, *keys: PGPKey, content: bytes = LETTER, **style: object) -> list[tuple[int, int]]:
+    """The packets of a message, and their versions."""
+    chosen = replace(Style(), **style)  # type: ignore[arg-type]
+    blocks = pgp.encrypt([content], len(content), keys, engines.engine(engine), chosen)
+    return [(p.tag, p.body[0]) for p in packets(dearmour(b"".join(blocks)).data)]
+
+
+V1, V2 = [(1, 3), (18, 1)], [(1, 6), (18, 2)]
+
+
+@pytest.mark.parametrize("engine", ["sequoia", "auto"])
+def test_version_2_of_the_container_is_for_those_who_announce_it(engine: str, owners: Owners) -> None:
+    announces, _ = made("alice@example.org", pysequoia.Profile.RFC4880)
+    version_6, _ = made("six@example.org", pysequoia.Profile.RFC9580)
+    silent = owners.by_name["rsa2048"].key
+    assert written_as(engine, announces) == V2
+    assert written_as(engine, version_6) == V2
+    assert written_as(engine, announces, version_6) == [V2[0], *V2]
+    assert written_as(engine, silent) == V1
+    assert written_as(engine, announces, silent) == [V1[0], *V1]
+    assert written_as(engine, silent, version_6) == [V1[0], *V1]
+
+
+@pytest.mark.parametrize("engine", ["sequoia", "auto"])
+def test_version_2_of_the_container_can_be_kept_for_version_6_keys(engine: str) -> None:
+    announces, _ = made("alice@example.org", pysequoia.Profile.RFC4880)
+    version_6, _ = made("six@example.org", pysequoia.Profile.RFC9580)
+    assert written_as(engine, announces, seipd2="v6") == V1
+    assert written_as(engine, version_6, seipd2="v6") == V2
+    assert written_as(engine, announces, version_6, seipd2="v6") == [V1[0], *V1]
+
+
+@pytest.mark.parametrize("seipd2", ["announced", "v6"])
+def test_gpg_writes_version_1_of_the_container_whatever_is_announced(seipd2: str) -> None:
+    announces, _ = made("alice@example.org", pysequoia.Profile.RFC4880)
+    assert written_as("gnupg", announces, seipd2=seipd2) == V1
+
+
+@pytest.mark.parametrize("size", [10, 2_000_000])
+@pytest.mark.parametrize("engine", ["sequoia", "auto"])
+def test_every_mixture_of_versions_opens_for_each(engine: str, size: int, owners: Owners, tmp_path: Path) -> None:
+    require(*READERS)
+    content = os.urandom(size)
+    (four, four_secret), (six, six_secret) = (
+        made("four@example.org", pysequoia.Profile.RFC4880),
+        made("six@example.org", pysequoia.Profile.RFC9580),
+    )
+    silent = owners.by_name["cv25519"]
+    for keys in ([four], [six], [four, six], [silent.key, six], [six, four, silent.key]):
+        message = b"".join(pgp.encrypt([content], size, keys, engines.engine(engine)))
+        assert encrypted_message([message]).encrypted
+        for key, secret in ((four, four_secret), (six, six_secret)):
+            assert key not in keys or pysequoia.decrypt(message, secret.decryptor()).bytes == content
+        for reader in READERS if silent.key in keys else ():
+            assert opened(reader, owners.home, silent, message, tmp_path) == content
+
+
+# --- hidden recipients
+
+HIDDEN = Style(hidden_recipients=True)
+
+
+@pytest.mark.parametrize("size", [10, 2_000_000])
+@pytest.mark.parametrize("engine", ["gnupg", "auto"])
+def test_hidden_recipients_are_named_nowhere_and_open(engine: str, size: int, owners: Owners, tmp_path: Path) -> None:
+    require("gpg", "sq")
+    content = os.urandom(size)
+    several = [owners.by_name[name] for name in ("rsa2048", "cv25519", "nistp384")]
+    keys = [owner.key for owner in several]
+    message = b"".join(pgp.encrypt([content], size, keys, engines.engine(engine), HIDDEN))
+    reader = OutputReader()
+    reader.feed(dearmour(message).data)
+    assert (reader.recipients, reader.anonymous, reader.version) == (3, 3, 1)
+    for owner in several:
+        for program in ("gpg", "sq"):
+            assert opened(program, owners.home, owner, message, tmp_path) == content
+
+
+@pytest.mark.parametrize("reader", ["gpg", "sq", "sqop"])
+@pytest.mark.parametrize("algorithm", ["rsa2048", "cv25519", "nistp384"])
+def test_hidden_recipient_alone_opens(algorithm: str, reader: str, owners: Owners, tmp_path: Path) -> None:
+    """Debian 12's sqop opens a message for several only where the first session key is for the reader's algorithm."""
+    require(reader)
+    owner = owners.by_name[algorithm]
+    message = b"".join(pgp.encrypt([LETTER], len(LETTER), [owner.key], engines.engine("auto"), HIDDEN))
+    assert opened(reader, owners.home, owner, message, tmp_path) == LETTER
+
+
+def test_hidden_recipients_without_gpg_fail_and_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    key, _ = made("alice@example.org", pysequoia.Profile.RFC4880)
+    six, _ = made("six@example.org", pysequoia.Profile.RFC9580)
+    for engine, keys in (("sequoia", [key]), ("auto", [six]), ("auto", [key, six])):
+        with pytest.raises(EncryptionError, match="gpg"):
+            list(pgp.encrypt([LETTER], len(LETTER), keys, engines.engine(engine), HIDDEN))
+    monkeypatch.setenv("PATH", "/nonexistent")
+    engines.engine("auto")
+    with pytest.raises(EngineMissing, match=r"openpgp\.hidden_recipients needs gpg"):
+        engines.engine("auto", hides=True)
 
 
 # --- gpg and what it leaves behind
@@ -244,22 +333,24 @@ def test_gpg_leaves_no_agent_no_keyring_and_no_file(owners: Owners, scratch: Pat
 def test_plaintext_stands_in_no_file_and_no_argument_while_gpg_runs(owners: Owners, scratch: Path) -> None:
     canary = b"the canary sings"
     lines: list[str] = []
-    names: list[str] = []
+    open_files: set[str] = set()
 
     def content() -> Iterator[bytes]:
         yield canary * 100_000
-        lines.extend(running(str(scratch)))
-        for path in scratch.rglob("*"):
-            names.append(path.name)
-            assert path.is_dir() or canary not in path.read_bytes()
-            assert path.is_file() or path.stat().st_mode & 0o777 == 0o700
-        yield canary
+        lines.extend(line for line in running("--recipient-file") if "/nonexistent" in line)
+        for link in Path("/proc/self/fd").iterdir():
+            if link.exists() and str(scratch) in (target := str(link.readlink())):
+                open_files.add(target)
+                assert canary not in link.read_bytes()
+        assert list(scratch.iterdir()) == []
+        yield canary * 100_000
 
-    assert b"".join(pgp.encrypt(content(), [owners.by_name["rsa2048"].key], GnuPGEngine()))
+    owner = owners.by_name["rsa2048"]
+    assert b"".join(pgp.encrypt(content(), 2 * 1_600_000, [owner.key], GnuPGEngine(folder=str(scratch))))
     assert lines
     assert not any("canary" in line for line in lines)
-    assert sorted(names)[0] == "0.pgp"
-    assert len(names) == 2
+    assert len(open_files) == 1
+    assert all("(deleted)" in target for target in open_files)
 
 
 def test_many_threads_at_once_encrypt_with_one_engine(owners: Owners, tmp_path: Path) -> None:
@@ -282,31 +373,63 @@ def test_many_threads_at_once_encrypt_with_one_engine(owners: Owners, tmp_path: 
         assert opened("gpg", owners.home, owner, message, tmp_path) == content
 
 
-def test_gpg_that_takes_too_long_is_killed_and_nothing_comes_out(owners: Owners, scratch: Path) -> None:
-    engine = GnuPGEngine(timeout_s=0.3)
-    release = threading.Event()
+def fake_gpg(folder: Path, does: str) -> str:
+    """A program that is gpg until it is to encrypt, and then does something else."""
+    program = folder / "gpg"
+    program.write_text(f'#!/bin/sh\ncase "$*" in *--encrypt*) {does};; *) exec gpg "$@";; esac\n')
+    program.chmod(0o755)
+    return str(program)
 
-    def content() -> Iterator[bytes]:
-        yield LETTER
-        release.wait(10)
 
-    started = time.monotonic()
+def test_gpg_that_takes_too_long_is_killed_and_nothing_comes_out(owners: Owners, scratch: Path, tmp_path: Path) -> None:
+    engine = GnuPGEngine(fake_gpg(tmp_path, "exec sleep 4711"), timeout_s=0.3)
     with pytest.raises(EncryptionError, match=r"did not end within 0\.3 s"):
-        list(pgp.encrypt(content(), [owners.by_name["rsa2048"].key], engine))
-    assert time.monotonic() - started < 3
-    release.set()
-    assert running(str(scratch)) == []
+        written(engine, LETTER * 100_000, owners.by_name["rsa2048"])
+    assert running("sleep\0004711") == []
     assert list(scratch.iterdir()) == []
 
 
-def test_content_that_breaks_off_is_never_sent_cut_short(owners: Owners) -> None:
+@pytest.mark.parametrize(
+    ("does", "why"),
+    [
+        ("exit 0", "without a word|write an encrypted message"),
+        ("cat; exit 0", "without a word|write an encrypted message"),
+        ('cat; echo "[GNUPG:] END_ENCRYPTION" >&2; exit 0', "did not write an encrypted message"),
+        ('gpg "$@"; exit 2', "gpg failed"),
+        ('gpg "$@"; kill -9 $$', "gpg failed"),
+        ('gpg "$@" | head -c 500000; exit 0', "whole message|gpg failed"),
+        ('head -c 500000 | gpg "$@"; exit 0', "gpg failed|read all|whole message"),
+        ("head -c 100000 /dev/zero >&2; exit 1", "gpg failed"),
+        ("yes | head -c 1000000 >&2; exit 1", "gpg failed"),
+    ],
+)
+def test_nothing_of_a_gpg_that_fails_leaves(does: str, why: str, owners: Owners, scratch: Path, tmp_path: Path) -> None:
+    engine = GnuPGEngine(fake_gpg(tmp_path, does))
+    left: list[bytes] = []
+    content = b"the canary sings" * 100_000
+    with pytest.raises(EncryptionError, match=why):
+        left.extend(pgp.encrypt([content], len(content), [owners.by_name["rsa2048"].key], engine))
+    assert b"canary" not in b"".join(left)
+    assert not b"".join(left).endswith(b"-----END PGP MESSAGE-----\r\n")
+    assert list(scratch.iterdir()) == []
+
+
+def test_folder_for_ciphertext_that_is_full_or_missing_is_an_error(owners: Owners, tmp_path: Path) -> None:
+    engine = GnuPGEngine(folder=str(tmp_path / "missing"))
+    with pytest.raises(EncryptionError, match="missing"):
+        written(engine, LETTER, owners.by_name["rsa2048"])
+
+
+@pytest.mark.parametrize("repeat", [1, 10_000])
+def test_content_that_breaks_off_is_never_sent_cut_short(repeat: int, owners: Owners) -> None:
     def content() -> Iterator[bytes]:
-        yield LETTER * 10_000
+        yield LETTER * repeat
         raise OSError("the spool is gone")
 
     engine = GnuPGEngine()
     with pytest.raises(EncryptionError, match="the spool is gone"):
-        list(pgp.encrypt(content(), [owners.by_name["rsa2048"].key], engine))
+        list(pgp.encrypt(content(), 2 * repeat * len(LETTER), [owners.by_name["rsa2048"].key], engine))
+    assert [line for line in running("--recipient-file") if "/nonexistent" in line] == []
 
 
 def test_key_that_gpg_refuses_gives_its_words_and_no_message() -> None:
@@ -314,7 +437,7 @@ def test_key_that_gpg_refuses_gives_its_words_and_no_message() -> None:
     engine = GnuPGEngine()
     broken = PGPKey(b"\xc6\x01\x04", "F", "RSA 2048", 112, None, 4)
     with pytest.raises(EncryptionError, match="gpg failed: gpg: "):
-        list(pgp.encrypt([LETTER * 100_000], [broken], engine))
+        list(pgp.encrypt([LETTER * 100_000], len(LETTER) * 100_000, [broken], engine))
 
 
 def test_engine_made_before_a_fork_works_after_it(owners: Owners, scratch: Path) -> None:
@@ -351,8 +474,8 @@ def test_engine_that_is_not_installed_is_named_with_what_to_install() -> None:
 def test_auto_takes_gpg_for_what_sequoia_cannot_do_and_says_when_neither_can(owners: Owners) -> None:
     engine = engines.engine("auto")
     brainpool = owners.by_name["brainpoolP256r1"].key
-    assert encrypted_message(pgp.encrypt([LETTER], [brainpool], engine)).encrypted
+    assert encrypted_message(pgp.encrypt([LETTER], len(LETTER), [brainpool], engine)).encrypted
     tsk = pysequoia.Tsk.generate(user_id="alice@example.org", profile=pysequoia.Profile.RFC9580)
     version_6 = gated(bytes(tsk.extract_certificate()), "alice@example.org")
     with pytest.raises(EncryptionError, match="at once"):
-        list(pgp.encrypt([LETTER], [brainpool, version_6], engine))
+        list(pgp.encrypt([LETTER], len(LETTER), [brainpool, version_6], engine))

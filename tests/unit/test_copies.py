@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -52,7 +53,7 @@ def test_recipients_whose_copies_are_written_differently_share_none() -> None:
     assert found == [("smime", ["a@x.org", "c@x.org"]), ("smime", ["b@x.org"])]
 
 
-def of_kind(kind: str, *names: str, **choices: str) -> list[Decision]:
+def of_kind(kind: str, *names: str, **choices: Any) -> list[Decision]:
     """Decisions with a certificate of that kind; ``oaep`` is one for OAEP only."""
     _, raw = make_certificate("rsa2048" if kind == "oaep" else kind)
     key = x509.assess(Candidate("directory", "", Format.SMIME, raw), ADDRESS, NOW, require_address=False).key

@@ -109,6 +109,24 @@ def test_usable_key_encrypts_whatever_policy_says() -> None:
     assert (decided.action, decided.key) == (Action.ENCRYPT, key)
 
 
+@pytest.mark.parametrize(
+    ("text", "hidden", "seipd2"),
+    [
+        ("", False, "announced"),
+        ("[openpgp]\nhidden_recipients = true\nseipd2 = 'v6'", True, "v6"),
+        ("[[rule]]\nrecipient = 'bob@*'\nhidden_recipients = true", True, "announced"),
+        ("[[rule]]\nrecipient = 'eve@*'\nhidden_recipients = true", False, "announced"),
+        ("[openpgp]\nhidden_recipients = true\n[[rule]]\nrecipient = 'bob@*'\nno_key = 'hold'", True, "announced"),
+    ],
+)
+def test_options_and_rule_say_how_openpgp_is_written(text: str, hidden: bool, seipd2: str) -> None:
+    settings, bob = parse(text), recipient("bob@example.org")
+    wanted = policy.wanted(bob, Circumstances("sam@sender.example", CLIENT), settings)
+    found = lookup("bob@example.org", KeyVerdict.USABLE, openpgp_key())
+    style = policy.decide(bob, wanted, found, settings).style
+    assert (style.hidden_recipients, style.seipd2) == (hidden, seipd2)
+
+
 def test_usable_verdict_without_a_key_is_an_error_and_no_plaintext() -> None:
     with pytest.raises((AttributeError, ValueError)):
         decide(KeyVerdict.USABLE, Config())

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from smilla import rewrap
 from smilla.errors import EncryptionError
+from smilla.formats.base64_lines import base64_lines
 from smilla.message import parse
 from smilla.model import Message, Rewrite
 
@@ -154,17 +155,17 @@ def test_base64_is_the_same_whatever_the_blocks(head: bytes, repeat: int, cuts: 
     content = head + bytes(range(256)) * (200 * repeat)
     places = sorted({0, len(content), *(cut for cut in cuts if cut < len(content))})
     blocks = [content[start:end] for start, end in pairwise(places)] or [content]
-    assert b"".join(rewrap.base64_lines(blocks)) == base64.encodebytes(content).replace(b"\n", b"\r\n")
+    assert b"".join(base64_lines(blocks)) == base64.encodebytes(content).replace(b"\n", b"\r\n")
 
 
 @pytest.mark.parametrize("size", [0, 1, 56, 57, 58, 57 * 840 - 1, 57 * 840, 57 * 840 + 1])
 def test_base64_at_the_edges_of_lines_and_blocks(size: int) -> None:
     content = b"x" * size
-    assert b"".join(rewrap.base64_lines([content])) == base64.encodebytes(content).replace(b"\n", b"\r\n")
+    assert b"".join(base64_lines([content])) == base64.encodebytes(content).replace(b"\n", b"\r\n")
 
 
 def test_base64_takes_linear_time() -> None:
     started = time.process_time()
-    for block in rewrap.base64_lines([bytes(25_000_000)]):
+    for block in base64_lines([bytes(25_000_000)]):
         assert re.fullmatch(rb"[A-Za-z0-9+/=\r\n]*", block[:200])
     assert time.process_time() - started < 3

@@ -18,6 +18,7 @@ from smilla.message import parse
 from smilla.model import Client, DNSAnswer, DNSSECStatus, PGPKey
 from smilla.ports import Ports
 from smilla.session import Session
+from smilla.style import Style
 
 KEYS = Path(__file__).parent / "keys"
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
@@ -86,7 +87,7 @@ class NoEngine:
 
     name = "none"
 
-    def encrypt(self, content: Iterable[bytes], keys: Sequence[PGPKey]) -> Iterator[bytes]:
+    def encrypt(self, content: Iterable[bytes], size: int, keys: Sequence[PGPKey], style: Style) -> Iterator[bytes]:
         raise EncryptionError("the engine is broken")
 
 

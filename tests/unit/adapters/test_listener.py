@@ -32,7 +32,7 @@ def test_missing_folder_is_named(tmp_path: Path) -> None:
 
 
 def test_openpgp_engine_is_needed_only_where_a_source_has_openpgp_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(_: str) -> None:
+    def missing(*_: str, hides: bool) -> None:
         raise EngineMissing("none is installed")
 
     monkeypatch.setattr(openpgp, "engine", missing)
@@ -40,3 +40,25 @@ def test_openpgp_engine_is_needed_only_where_a_source_has_openpgp_keys(monkeypat
     for sources in ('"smimea", "openpgpkey"', '"openpgpkey"'):
         with pytest.raises(EngineMissing):
             runtime.make_ports(config.parse(f"[keys]\nsources = [{sources}]\n"))
+
+
+@pytest.mark.parametrize(
+    ("text", "hides"),
+    [
+        ("", False),
+        ("[openpgp]\nhidden_recipients = true\n", True),
+        ("[[rule]]\nuser = '*'\nhidden_recipients = true", True),
+    ],
+)
+def test_engine_is_asked_for_hidden_recipients_where_anything_wants_them(
+    text: str, hides: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[tuple[str, str, bool]] = []
+
+    def engine(name: str, folder: str, *, hides: bool) -> openpgp.NoEngine:
+        asked.append((name, folder, hides))
+        return openpgp.NoEngine()
+
+    monkeypatch.setattr(openpgp, "engine", engine)
+    runtime.make_ports(config.parse(f"{text}\n[spool]\nfolder = '{tmp_path}'\n"))
+    assert asked == [("auto", str(tmp_path), hides)]

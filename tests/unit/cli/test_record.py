@@ -10,7 +10,7 @@ import dns.rdataclass
 import dns.rdatatype
 import pytest
 
-from smilla.formats.armour import crc24
+from smilla.formats.crc24 import crc24
 from tests.unit.cli.conftest import CommandLine, Done
 from tests.vectors.memory import KEYS, raw_key
 

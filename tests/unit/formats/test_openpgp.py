@@ -387,17 +387,3 @@ def test_armour_is_recognized_behind_white_space() -> None:
     assert armour.is_armoured(b"\r\n-----BEGIN PGP MESSAGE-----")
     assert not armour.is_armoured(GOOD)
     assert not armour.is_armoured(b"see -----BEGIN PGP MESSAGE-----")
-
-
-def test_crc24_has_the_known_check_value() -> None:
-    assert armour.crc24(b"123456789") == 0x21CF02  # the catalogue's CRC-24/OPENPGP
-    assert armour.crc24(b"") == 0xB704CE
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.binary(max_size=600), st.binary(max_size=300))
-def test_crc24_of_a_long_message_is_that_of_its_pieces(one: bytes, two: bytes) -> None:
-    slow = armour.CRC24_INIT
-    for octet in one + two:
-        slow = armour.crc24(bytes([octet]), slow)
-    assert armour.crc24(two, armour.crc24(one)) == armour.crc24(one + two) == slow

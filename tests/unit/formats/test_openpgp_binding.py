@@ -45,6 +45,15 @@ def test_bound_certificate_announces_version_1_of_the_container_only(published: 
     assert announced == [b"\x01", None]
 
 
+def test_bound_certificate_announces_version_2_where_the_key_did(published: bytes) -> None:
+    key = passed(published)
+    announced = [parse_signature(p).value(_FEATURES) for p in packets(key.raw_for_seipd2) if p.tag == SIGNATURE]
+    assert announced == [b"\x09", None]
+    silent = passed(key.raw_bound)
+    assert silent.raw_bound_seipd2 == b""
+    assert silent.raw_for_seipd2 == silent.raw_for_engine
+
+
 def test_signatures_of_a_bound_certificate_pass_our_own_gate(published: bytes) -> None:
     again = passed(passed(published).raw_bound)
     assert again.algorithm == "ECDH cv25519"

@@ -652,9 +652,9 @@ def test_control_characters_of_a_stranger_do_not_reach_the_facts() -> None:
 def test_a_certificate_full_of_addresses_is_judged_soon() -> None:
     names = [mailbox("ü" * 30 + f"{n}@bücher.example") for n in range(500)] + [mailbox("ü@" + "ü" * 3000)]
     _, raw = make_certificate("p256", other_names=names)
-    started = time.monotonic()
+    started = time.process_time()
     assert codes(from_dns(raw)) == ["other_address"]
-    assert time.monotonic() - started < 1
+    assert time.process_time() - started < 1
 
 
 @given(st.binary(max_size=300), st.integers(0, 4), st.integers(0, 2), st.integers(0, 3))
