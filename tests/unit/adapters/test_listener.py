@@ -8,7 +8,7 @@ import pytest
 
 from smilla import config, runtime
 from smilla.adapters import openpgp
-from smilla.adapters.listener import UnixPath
+from smilla.adapters.listener import UnixPath, is_local
 from smilla.errors import EngineMissing, SmillaError
 
 
@@ -40,3 +40,15 @@ def test_openpgp_engine_is_needed_only_where_a_source_has_openpgp_keys(monkeypat
     for sources in ('"smimea", "openpgpkey"', '"openpgpkey"'):
         with pytest.raises(EngineMissing):
             runtime.make_ports(config.parse(f"[keys]\nsources = [{sources}]\n"))
+
+
+@pytest.mark.parametrize(
+    ("socket", "local"),
+    [
+        ("unix:/run/s", True), ("local:/run/s", True), ("inet:8895@127.0.0.1", True), ("inet6:8895@[::1]", True),
+        ("inet:8895@localhost", True), ("inet:8895", False), ("inet:8895@0.0.0.0", False), ("inet6:8895@::", False),
+        ("inet:8895@192.0.2.1", False), ("inet:8895@mx1.example.org", False),
+    ],
+)  # fmt: skip
+def test_a_socket_that_other_machines_reach_is_known(socket: str, local: bool) -> None:
+    assert is_local(socket) is local
