@@ -15,6 +15,11 @@ from smilla.config import Config
 from smilla.errors import JournalError, SpoolError
 from smilla.runtime import make_ports, make_resolver
 
+_OPEN = (
+    "mail comes to it in plaintext, and who reaches it can send in anybody's name through [reinject] smtp; listen on "
+    "loopback, with TLS in front (contrib/haproxy)"
+)
+
 
 def run(options: argparse.Namespace) -> int:
     """Exit 0 in order, 1 where a probe fails, 78 for a faulty configuration."""
@@ -27,6 +32,8 @@ def run(options: argparse.Namespace) -> int:
         return EX_OK
     make_ports(settings)
     print(f"{options.config}: no fault")
+    if not listener.is_local(settings.milter.socket):
+        say("warning", f"[milter] socket {settings.milter.socket} is open to other machines: {_OPEN}")
     return _probe(settings) if options.probe else EX_OK
 
 

@@ -51,7 +51,8 @@ class ChainFactory(Protocol):
         """The running chain; it ends with the test."""
 
 
-def _cannot(reason: str) -> NoReturn:
+def cannot(reason: str) -> NoReturn:
+    """Skips the test, or fails it where nothing may be skipped."""
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)
@@ -65,7 +66,7 @@ def folder() -> Iterator[Path]:
         for program in _PROGRAMS:
             find_program(program)
     except MissingProgramError as error:
-        _cannot(str(error))
+        cannot(str(error))
     path = Path(tempfile.mkdtemp(prefix="smilla-live-"))
     path.chmod(0o755)
     try:
@@ -133,7 +134,7 @@ def lab(folder: Path, keys: Keys) -> Iterator[DNSLab]:
 def chain(folder: Path, lab: DNSLab) -> Iterator[ChainFactory]:
     """A factory for Postfix with smilla; what it made ends with the test."""
     if os.geteuid() != 0:
-        _cannot("Postfix's master needs root: run 'make test'")
+        cannot("Postfix's master needs root: run 'make test'")
     with contextlib.ExitStack() as stack:
 
         def make(settings: Settings | None = None, **filters: Settings) -> Chain:

@@ -29,9 +29,10 @@ from tests.lab.client import SMTPClient
 from tests.lab.haproxy import HAProxy, make_certificates
 from tests.lab.postfix import Listener, Postfix, example_options
 from tests.lab.processes import LOOPBACK, free_port, session_members, wait_until
-from tests.lab.programs import REPOSITORY
+from tests.lab.programs import REPOSITORY, MissingProgramError, find_program
 from tests.lab.sink import Sink
 from tests.lab.smilla import Settings, Smilla
+from tests.live.conftest import cannot
 from tests.live.mta import CANARY
 
 if TYPE_CHECKING:
@@ -179,6 +180,10 @@ def delivered(site: Site, letter: Letter) -> Counter[str]:
 
 @pytest.fixture
 def site(folder: Path, lab: DNSLab, keys: Keys) -> Iterator[Site]:
+    try:
+        find_program("haproxy")
+    except MissingProgramError as error:
+        cannot(str(error))
     place = Path(tempfile.mkdtemp(prefix="pool-", dir=folder))
     place.chmod(0o755)
     found = Site(place, lab.resolver)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.lab.programs import MissingProgramError, find_program
-from tests.live.conftest import _cannot
+from tests.live.conftest import cannot
 from tests.live.dnssec import cases_aliases, cases_keys, cases_proofs, cases_servers
 from tests.live.dnssec.bench import Bench
 
@@ -28,7 +28,7 @@ def bench() -> Iterator[Bench]:
         for program in ("nsd", "unbound", "ldns-signzone"):
             find_program(program)
     except MissingProgramError as error:
-        _cannot(str(error))
+        cannot(str(error))
     with tempfile.TemporaryDirectory(prefix="smilla-dnssec-") as name:
         made = Bench(Path(name))
         for case in CASES:

@@ -8,7 +8,7 @@ import pytest
 
 from smilla import config, runtime
 from smilla.adapters import openpgp
-from smilla.adapters.listener import UnixPath
+from smilla.adapters.listener import UnixPath, is_local
 from smilla.errors import EngineMissing, SmillaError
 
 
@@ -62,3 +62,15 @@ def test_engine_is_asked_for_hidden_recipients_where_anything_wants_them(
     monkeypatch.setattr(openpgp, "engine", engine)
     runtime.make_ports(config.parse(f"{text}\n[spool]\nfolder = '{tmp_path}'\n"))
     assert asked == [("auto", str(tmp_path), hides)]
+
+
+@pytest.mark.parametrize(
+    ("socket", "local"),
+    [
+        ("unix:/run/s", True), ("local:/run/s", True), ("inet:8895@127.0.0.1", True), ("inet6:8895@[::1]", True),
+        ("inet:8895@localhost", True), ("inet:8895", False), ("inet:8895@0.0.0.0", False), ("inet6:8895@::", False),
+        ("inet:8895@192.0.2.1", False), ("inet:8895@mx1.example.org", False),
+    ],
+)  # fmt: skip
+def test_a_socket_that_other_machines_reach_is_known(socket: str, local: bool) -> None:
+    assert is_local(socket) is local

@@ -86,3 +86,11 @@ def test_probe_says_what_to_do_without_a_listener(commands: CommandLine, monkeyp
         "error: re-injection listener 127.0.0.1:10025: refused; add it to the MTA (contrib/postfix, contrib/sendmail)"
     )
     assert done.err.startswith(told)
+
+
+def test_check_warns_of_a_socket_that_other_machines_reach(commands: CommandLine) -> None:
+    done = commands.run("config", "check", "--config", commands.config('[milter]\nsocket = "inet:8895@192.0.2.1"\n'))
+    assert done.code == 0
+    assert done.err.startswith("warning: [milter] socket inet:8895@192.0.2.1 is open to other machines: mail comes")
+    near = commands.run("config", "check", "--config", commands.config('[milter]\nsocket = "inet:8895@127.0.0.1"\n'))
+    assert near.err == ""
