@@ -220,7 +220,7 @@ def test_a_zone_without_a_server_defers_within_the_time(mta: Mta, zone: str) -> 
     began_at = time.monotonic()
     reply, sent = mta.send(letter(), [f"alice@{zone}"])
     assert str(reply).startswith(f"451 4.7.5 <alice@{zone}>: the name servers")
-    assert time.monotonic() - began_at < DNS_TIMEOUT_S + 1.5
+    assert time.monotonic() - began_at < DNS_TIMEOUT_S + 5
     mta.nothing_arrived(sent)
 
 

@@ -82,7 +82,7 @@ def test_an_idle_filter_stops_at_once_with_connections_open(start: Starter, clie
     smilla.child.signal(signal.SIGTERM)
     seconds = ended_within(smilla, 5)
     assert seconds is not None
-    assert seconds < 1
+    assert seconds < 3  # libmilter itself would take up to five
     smilla.stop()
     assert smilla.child.returncode == 0
 
@@ -377,7 +377,7 @@ def test_inet_sockets_work_and_are_free_again_after_the_stop(
         smilla.child.signal(signal.SIGTERM)
         seconds = ended_within(smilla, 5)
         assert seconds is not None
-        assert seconds < 1
+        assert seconds < 3  # libmilter itself would take up to five
 
 
 # --- the service manager

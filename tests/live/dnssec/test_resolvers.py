@@ -130,7 +130,7 @@ def test_hundreds_of_questions_about_a_silent_domain_hold_up_no_other(ten: Bench
     for domain in GOOD:
         answer = resolver.ask(smimea_owner(f"burst-{way}@{domain}"), SMIMEA).result(time.monotonic() + 3)
         assert answer.status is DNSSECStatus.SECURE, answer
-    assert time.monotonic() - began_at < 1
+    assert time.monotonic() - began_at < 3
     assert {question.result(time.monotonic()).status for question in asked} == {DNSSECStatus.UNREACHABLE}
 
 
@@ -160,12 +160,12 @@ def test_questions_of_one_domain_are_under_way_in_small_numbers(ten: Bench) -> N
 REFUSED = servers.says(dns.rcode.REFUSED)
 SERVFAIL = servers.says(dns.rcode.SERVFAIL)
 FIRST = {
-    "refuses": (REFUSED, 0.5),
-    "fails": (SERVFAIL, 0.5),
-    "sends garbage": (servers.garbage, 0.5),
-    "answers other questions": (servers.other_question, 0.5),
-    "truncates": (servers.truncated, 0.5),
-    "is silent": (servers.silent, 2.5),
+    "refuses": (REFUSED, 2),
+    "fails": (SERVFAIL, 2),
+    "sends garbage": (servers.garbage, 2),
+    "answers other questions": (servers.other_question, 2),
+    "truncates": (servers.truncated, 2),
+    "is silent": (servers.silent, 4.5),
 }
 
 
