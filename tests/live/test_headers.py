@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.live
 
-_USUAL: dict[str, Any] = {"policy": {"mixed": "reinject", "one_fails": "bounce"}, "dns": {"timeout_s": 2}}
+_USUAL: dict[str, Any] = {"policy": {"mixed": "reinject", "one_fails": "bounce"}, "dns": {"timeout_s": 20}}
 _FILTERS: dict[str, Any] = {
     "copy": _USUAL | {"headers": {"protect": "copy"}},
     "hide": _USUAL | {"headers": {"protect": "hide"}},

@@ -386,10 +386,10 @@ def test_hidden_fields_are_taken_out_and_put_in_under_either_way_of_counting(
         assert [(field.name, field.value.strip()) for field in authored] == [
             (b"From", b"sender@s.test"),
             (b"To", b"alice@r.test"),
-            (b"X-A", b"b"),
-            (b"X-C", b"d"),
             (b"Subject", b"[...]"),
+            (b"X-A", b"b"),
             (b"SUBJECT", b"[...]"),
+            (b"X-C", b"d"),
             (b"MIME-Version", b"1.0"),
         ]
         assert all(field.value.startswith(b" ") for field in authored)
