@@ -116,7 +116,8 @@ class Connection(Milter.Base):
             return reply.TOO_MANY
         if not wish.at_rcpt:
             return None
-        decision = pipeline.decide_at_rcpt(session, recipient, wish, self._runtime.ports, config)
+        with self.service.crew:
+            decision = pipeline.decide_at_rcpt(session, recipient, wish, self._runtime.ports, config)
         answer = reply.for_recipient(decision)
         if answer is not None:
             report.refused_at_rcpt(self._queue_id(), decision)
@@ -150,7 +151,8 @@ class Connection(Milter.Base):
             if self._failed:
                 report.undecided(session, observed=self._runtime.config.observe)
             else:
-                verdict = self._finish(session)
+                with self.service.crew:
+                    verdict = self._finish(session)
         if self._failed:
             verdict = self._answer_failure()
         if self._session is not None:

@@ -6,6 +6,7 @@ import threading
 from dataclasses import dataclass
 
 from smilla.adapters.acknowledge import Acknowledger
+from smilla.adapters.crew import Crew
 from smilla.config import Config
 from smilla.ports import Ports
 
@@ -25,6 +26,7 @@ class Service:
         self.runtime = runtime
         self.draining = False
         self.acknowledger = Acknowledger()
+        self.crew = Crew(runtime.config.milter.socket)
         self._lock = threading.Lock()
         self._in_flight = 0
 
