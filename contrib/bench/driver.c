@@ -118,9 +118,11 @@ static char verdict_of(struct connection *c, struct seen *seen) {
         if (command == 'y') return *data == '4' ? 't' : 'r';
         if (strchr("acdrt", command)) return command;
         seen->edits++;
-        if ((command == 'h' && size > 13 && !strncasecmp(data, "Content-Type", 13)) ) {
-            seen->smime |= strcasestr(data + 13, "application/pkcs7-mime") != NULL;
-            seen->openpgp |= strcasestr(data + 13, "multipart/encrypted") != NULL;
+        /* A field added (h), inserted (i) or changed (m), the latter two with an index before the name. */
+        size_t index = command == 'h' ? 0 : 4;
+        if (strchr("him", command) && size > index + 13 && !strncasecmp(data + index, "Content-Type", 13)) {
+            seen->smime |= strcasestr(data + index + 13, "application/pkcs7-mime") != NULL;
+            seen->openpgp |= strcasestr(data + index + 13, "multipart/encrypted") != NULL;
         }
         if (command != 'b') continue;
         seen->replaced += size;
