@@ -30,7 +30,8 @@ class WrongAnswerError(Exception):
 def compiled(name: str) -> Path:
     """The program made from NAME.c beside this file.  Raises CalledProcessError where the compiler fails."""
     source = HERE / f"{name}.c"
-    program = CACHE / f"{name}-{hashlib.sha256(source.read_bytes()).hexdigest()[:12]}"
+    read = b"".join(path.read_bytes() for path in (source, *sorted(HERE.glob("*.h"))))
+    program = CACHE / f"{name}-{hashlib.sha256(read).hexdigest()[:12]}"
     if not program.exists():
         CACHE.mkdir(parents=True, exist_ok=True)
         made = program.with_suffix(f".{os.getpid()}")

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -79,6 +80,7 @@ int main(int argc, char **argv) {
     answer_size = put(answer, 'b', body, octets);
     answer_size += put(answer + answer_size, 'h', type, sizeof type);
     answer_size += put(answer + answer_size, 'a', "", 0);
+    umask(0); /* the MTA is another user */
     if (bind(listener, (struct sockaddr *)&here, sizeof here) || listen(listener, 128)) return 1;
     for (;;) {
         pthread_t thread;

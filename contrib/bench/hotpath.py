@@ -29,7 +29,8 @@ from stage import FORMATS, RECIPIENTS, SMIME, Stage
 from stub import Stub
 
 from smilla import config, log
-from smilla.adapters.milter import Connection, Runtime, Service
+from smilla.adapters.milter import Connection
+from smilla.adapters.service import Runtime, Service
 from smilla.runtime import make_ports
 from tests.lab.smilla import to_toml
 from tests.milter.client import Mail

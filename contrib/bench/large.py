@@ -25,9 +25,8 @@ if TYPE_CHECKING:
     from stage import Stage
 
 _OCTETS = 25 << 20
-_BLOCK = 64 * 1024
-_LINES = 48 * 1024  # octets that make whole lines of base64
-_CUT = struct.Struct("64s" * (_LINES // 48))
+_BLOCK = 48 * 1024  # octets that make whole lines of base64
+_CUT = struct.Struct("64s" * (_BLOCK // 48))
 # What smilla gives to gpg, as far as it bears on the speed (smilla/adapters/gnupg.py).
 _GPG = (
     *("--no-options", "--batch", "--no-tty", "--quiet", "--yes", "--no-keyring", "--no-autostart", "--lock-never"),
@@ -97,20 +96,12 @@ def _timed(work: Callable[[], object]) -> float:
 def _encrypt_in_blocks(raw: bytes) -> int:
     """The raw cost of S/MIME: every octet encrypted, in base64, in lines that end with CRLF."""
     encryptor = Cipher(algorithms.AES256(os.urandom(32)), modes.CBC(os.urandom(16))).encryptor()
-    encrypted, made = bytearray(), 0
-    block = bytearray(_BLOCK + 16)
-    for at in range(0, len(raw) - len(raw) % 16, _BLOCK):
-        piece = raw[at : at + _BLOCK]
-        size = encryptor.update_into(piece, block)
-        encrypted += memoryview(block)[:size]
-        while len(encrypted) >= _LINES:
-            made += len(_lines(bytes(encrypted[:_LINES])))
-            del encrypted[:_LINES]
-    return made + len(binascii.b2a_base64(encrypted))
-
-
-def _lines(octets: bytes) -> bytes:
-    return b"\r\n".join(_CUT.unpack(binascii.b2a_base64(octets, newline=False)))
+    encrypted, view, made = bytearray(_BLOCK + 16), memoryview(raw), 0
+    for at in range(0, len(raw), _BLOCK):
+        size = encryptor.update_into(view[at : at + _BLOCK], encrypted)
+        text = binascii.b2a_base64(memoryview(encrypted)[:size], newline=False)
+        made += len(b"\r\n".join(_CUT.unpack(text)) if size == _BLOCK else text)
+    return made
 
 
 def _gpg(raw: bytes, home: Path) -> None:

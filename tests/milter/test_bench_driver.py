@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 BODY = CANARY + b"\r\n" + b"words " * 500 + b"\r\n"
 SMIME = ("h", b"Content-Type\0 application/pkcs7-mime; smime-type=enveloped-data\0")
 OPENPGP = ("h", b"Content-Type\0 multipart/encrypted; protocol=application/pgp-encrypted\0")
+CHANGED = ("m", b"\0\0\0\1Content-Type\0 application/pkcs7-mime; smime-type=enveloped-data\0")
+DELETED = ("m", b"\0\0\0\1Content-Type\0\0")
 CIPHERTEXT = ("b", b"MIIF" * 1000)
 ACCEPT, GO_ON, LATER, NEVER = ("a", b""), ("c", b""), ("t", b""), ("y", b"550 5.7.5 no\0")
 
@@ -92,6 +94,8 @@ def measure(driver: Any, address: str, letter: Path, expect: str, to: str = "ali
         ("smime", (CIPHERTEXT, OPENPGP, ACCEPT), "Content-Type"),
         ("openpgp", (CIPHERTEXT, SMIME, ACCEPT), "Content-Type"),
         ("smime", (CIPHERTEXT, ACCEPT), "Content-Type"),
+        ("smime", (CIPHERTEXT, DELETED, ACCEPT), "Content-Type"),
+        ("openpgp", (CIPHERTEXT, CHANGED, ACCEPT), "Content-Type"),
         ("encrypted", (ACCEPT,), "not replaced"),
         ("smime", (SMIME, GO_ON), "not replaced"),
         ("smime", (("b", b"MIIF"), SMIME, ACCEPT), "the new body has 4 octets"),
@@ -118,6 +122,7 @@ def test_the_driver_notices_a_wrong_answer(
     ("expect", "packets"),
     [
         ("smime", (CIPHERTEXT, SMIME, ACCEPT)),
+        ("smime", (CIPHERTEXT, CHANGED, ACCEPT)),
         ("openpgp", (OPENPGP, CIPHERTEXT, GO_ON)),
         ("encrypted", (("p", b""), CIPHERTEXT, ACCEPT)),
         ("unchanged", (ACCEPT,)),
