@@ -18,7 +18,7 @@ from smilla.adapters.openpgp import Either
 from smilla.adapters.sequoia import SequoiaEngine
 from smilla.address import parse
 from smilla.encrypt import pgp
-from smilla.errors import EncryptionError
+from smilla.errors import EncryptionError, EngineMissing
 from smilla.formats.armour import dearmour
 from smilla.formats.openpgp import encrypted_message
 from smilla.model import Candidate, Format, PGPKey
@@ -251,6 +251,16 @@ def test_key_that_sequoia_cannot_read_is_an_encryption_error_without_a_stack_tra
         list(pgp.encrypt([CANARY], len(CANARY), [broken], SequoiaEngine()))
     assert "\n" not in str(caught.value)
     assert "backtrace" not in str(caught.value).lower()
+
+
+def test_sequoia_that_is_too_old_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    def encrypt(data: bytes, recipients: object) -> bytes:
+        """As in 2024."""
+        return data
+
+    monkeypatch.setattr(pysequoia, "encrypt", encrypt)
+    with pytest.raises(EngineMissing, match="too old"):
+        SequoiaEngine()
 
 
 def test_threads_share_what_sequoia_remembers_of_a_key() -> None:
