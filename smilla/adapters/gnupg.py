@@ -19,6 +19,7 @@ import copy
 import io
 import logging
 import os
+import shutil
 import tempfile
 import threading
 from contextlib import ExitStack, suppress
@@ -71,7 +72,8 @@ class GnuPGEngine:
         self._timeout_s = timeout_s
         self._folder = folder or None
         try:
-            self._gpg = _Program(program, options=["--no-options"])
+            # The path is looked for once: until it runs gpg, a child counts as another worker where memory is added up.
+            self._gpg = _Program(shutil.which(program) or program, options=["--no-options"])
         except (OSError, ValueError) as error:
             raise EngineMissing(f"gpg cannot be run ({error}); install GnuPG 2.2 or later (Debian: gpg)") from error
         if (self._gpg.version or (0,)) < _MIN_VERSION:

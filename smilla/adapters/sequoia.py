@@ -10,12 +10,13 @@ shall (see formats/openpgp_binding.py).  It has no hidden recipients, and its wh
 
 from __future__ import annotations
 
+import inspect
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import pysequoia
 
-from smilla.errors import EncryptionError
+from smilla.errors import EncryptionError, EngineMissing
 from smilla.formats.openpgp import PUBLIC_KEY, PUBLIC_SUBKEY, packets
 from smilla.formats.openpgp_keys import parse_key
 
@@ -30,9 +31,13 @@ _REMEMBERED = 1000  # certificates that each worker keeps as pysequoia has read 
 
 
 class SequoiaEngine:
-    """smilla.ports.OpenPGPEngine by pysequoia."""
+    """smilla.ports.OpenPGPEngine by pysequoia.  Raises EngineMissing where it is too old."""
 
     name = "sequoia"
+
+    def __init__(self) -> None:
+        if "armor" not in inspect.signature(pysequoia.encrypt).parameters:
+            raise EngineMissing("pysequoia is too old; pip install 'pysequoia>=0.1.35'")
 
     @staticmethod
     def supports(key: PGPKey, style: Style) -> bool:

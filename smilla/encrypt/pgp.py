@@ -107,9 +107,11 @@ def _proven_head(name: str, reader: OutputReader, blocks: Iterator[bytes]) -> by
 
 
 def _check_readers(name: str, reader: OutputReader, keys: tuple[PGPKey, ...], style: Style) -> None:
-    """Can everybody read it, and is nobody named who is to be hidden?"""
-    if reader.recipients < len(keys):
-        raise EncryptionError(f"the engine {name} encrypted to {reader.recipients} of {len(keys)} keys")
+    """Can everybody read it, and nobody else, and is nobody named who is to be hidden?"""
+    # A version 6 certificate comes as it is, and its primary key may be for encryption, too.
+    most = len(keys) + sum(key.version == 6 for key in keys)
+    if not len(keys) <= reader.recipients <= most:
+        raise EncryptionError(f"the engine {name} encrypted to {reader.recipients} keys instead of {len(keys)}")
     if reader.anonymous != (reader.recipients if style.hidden_recipients else 0):
         raise EncryptionError(f"the engine {name} hid {reader.anonymous} of {reader.recipients} recipients")
     announced = style.seipd2 == "announced"

@@ -14,6 +14,7 @@ from smilla.formats.openpgp import PUBLIC_SUBKEY, Packet
 
 RSA, RSA_ENCRYPT, RSA_SIGN, ELGAMAL, DSA, ECDH, ECDSA, EDDSA = 1, 2, 3, 16, 17, 18, 19, 22
 X25519, X448, ED25519, ED448 = 25, 26, 27, 28
+MLDSA65_ED25519, MLDSA87_ED448, MLKEM768_X25519, MLKEM1024_X448 = 30, 31, 35, 36  # draft-ietf-openpgp-pqc
 
 _NAMES = {
     RSA: "RSA",
@@ -29,13 +30,11 @@ _NAMES = {
     X448: "X448",
     ED25519: "Ed25519",
     ED448: "Ed448",
+    MLDSA65_ED25519: "ML-DSA-65+Ed25519",
+    MLDSA87_ED448: "ML-DSA-87+Ed448",
+    MLKEM768_X25519: "ML-KEM-768+X25519",
+    MLKEM1024_X448: "ML-KEM-1024+X448",
 }
-_POST_QUANTUM = {
-    30: "ML-DSA-65+Ed25519",
-    31: "ML-DSA-87+Ed448",
-    35: "ML-KEM-768+X25519",
-    36: "ML-KEM-1024+X448",
-}  # known by name only
 # RFC 9580 section 9.2: object identifiers as they stand in a key, without tag and length.
 CURVES = {
     bytes.fromhex("2b06010401da470f01"): "ed25519",
@@ -49,7 +48,16 @@ CURVES = {
     bytes.fromhex("2b8104000a"): "secp256k1",
 }
 _NUMBERS = {RSA: 2, RSA_ENCRYPT: 2, RSA_SIGN: 2, ELGAMAL: 3, 20: 3, DSA: 4}
-_OCTETS = {X25519: 32, X448: 56, ED25519: 32, ED448: 57}
+_OCTETS = {
+    X25519: 32,
+    X448: 56,
+    ED25519: 32,
+    ED448: 57,
+    MLDSA65_ED25519: 32 + 1952,
+    MLDSA87_ED448: 57 + 2592,
+    MLKEM768_X25519: 32 + 1184,
+    MLKEM1024_X448: 56 + 1568,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +105,7 @@ class Key:
     @property
     def algorithm_name(self) -> str:
         """For people: "RSA 3072", "ECDH nistp256", "X25519"."""
-        name = {**_NAMES, **_POST_QUANTUM}.get(self.algorithm, f"algorithm {self.algorithm}")
+        name = _NAMES.get(self.algorithm, f"algorithm {self.algorithm}")
         detail = str(self.numbers[0].bit_length()) if self.numbers else self.curve
         return f"{name} {detail}".rstrip()
 

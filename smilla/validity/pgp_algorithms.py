@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cryptography.exceptions import UnsupportedAlgorithm
+
 from smilla.formats import openpgp_keys as pgp
 from smilla.model import Reason
 from smilla.validity.pgp_signatures import CURVES, elliptic_point
@@ -24,7 +26,7 @@ _STRENGTHS = {
 }
 _RSA_STRENGTHS = ((2048, 112), (3072, 128), (7680, 192), (15360, 256))  # NIST SP 800-57 part 1, table 2
 _SIGNING_ONLY = (pgp.RSA_SIGN, pgp.DSA, pgp.ECDSA, pgp.EDDSA, pgp.ED25519, pgp.ED448, 30, 31, 32, 33, 34)
-_SIGNERS = (pgp.RSA, pgp.RSA_SIGN, pgp.DSA, pgp.ECDSA, pgp.EDDSA, pgp.ED25519, pgp.ED448)
+_SIGNERS = (pgp.RSA, pgp.RSA_SIGN, pgp.DSA, pgp.ECDSA, pgp.EDDSA, pgp.ED25519, pgp.ED448, 30, 31)
 _ELGAMAL = (pgp.ELGAMAL, 20)
 
 
@@ -53,6 +55,8 @@ def encryption_fault(key: Key, what: str) -> Reason | None:
         return _ecdh_fault(key, what)
     if key.algorithm in (pgp.X25519, pgp.X448):
         return None if any(key.point) else Reason("malformed", f"{what} is no point of its curve")
+    if key.algorithm in (pgp.MLKEM768_X25519, pgp.MLKEM1024_X448) and key.version == 6:
+        return None if _is_kem_key(key) else Reason("malformed", f"{what} is no {key.algorithm_name} key")
     return Reason("unsupported_algorithm", f"{what} is {key.algorithm_name}, which is not known here")
 
 
@@ -84,10 +88,25 @@ def _is_point(key: Key) -> bool:
     return True
 
 
+def _is_kem_key(key: Key) -> bool:
+    """A point of the curve, and numbers that ML-KEM allows (FIPS 203 section 7.2), where that can be told."""
+    size = 32 if key.algorithm == pgp.MLKEM768_X25519 else 56
+    try:
+        from cryptography.hazmat.primitives.asymmetric import mlkem  # noqa: PLC0415 - younger releases have it
+    except ImportError:
+        return any(key.point[:size])
+    kind = mlkem.MLKEM768PublicKey if size == 32 else mlkem.MLKEM1024PublicKey
+    try:
+        kind.from_public_bytes(key.point[size:])
+    except (ValueError, UnsupportedAlgorithm):
+        return False
+    return any(key.point[:size])
+
+
 def strength(key: Key) -> int:
     """Bits of security, comparable across algorithms, S/MIME's included."""
-    if key.algorithm == pgp.X448:
-        return 224
+    if key.algorithm in (pgp.X448, pgp.MLKEM768_X25519, pgp.MLKEM1024_X448):
+        return {pgp.X448: 224, pgp.MLKEM768_X25519: 192}.get(key.algorithm, 256)
     if key.algorithm in (pgp.RSA, pgp.RSA_ENCRYPT):
         return rsa_strength(key.numbers[0].bit_length())
     return _STRENGTHS.get(key.curve, 128)

@@ -118,6 +118,8 @@ def _by_algorithm(signature: Signature, signer: Key, digest: bytes, algorithm: h
         ed25519.Ed25519PublicKey.from_public_bytes(signer.point).verify(fields, digest)
     elif kind == pgp.ED448:
         ed448.Ed448PublicKey.from_public_bytes(signer.point).verify(fields, digest)
+    elif kind in (pgp.MLDSA65_ED25519, pgp.MLDSA87_ED448) and signer.version == 6:
+        _verify_composite(signer, fields, digest)
     else:
         raise NotImplementedError
     return Verdict.VALID
@@ -130,6 +132,21 @@ def _verify_rsa(signer: Key, fields: bytes, digest: bytes, algorithm: hashes.Has
     (number,) = pgp.parse_numbers(fields, 1)
     signed = number.to_bytes((n.bit_length() + 7) // 8, "big")
     rsa.RSAPublicNumbers(e, n).public_key().verify(signed, digest, padding.PKCS1v15(), Prehashed(algorithm))
+
+
+def _verify_composite(signer: Key, fields: bytes, digest: bytes) -> None:
+    """A signature of ML-DSA and one of EdDSA, which both must be right (draft-ietf-openpgp-pqc section 5)."""
+    try:
+        from cryptography.hazmat.primitives.asymmetric import mldsa  # noqa: PLC0415 - younger releases have it
+    except ImportError as error:
+        raise UnsupportedAlgorithm("this release of cryptography has no ML-DSA") from error
+    point = signer.point
+    if signer.algorithm == pgp.MLDSA65_ED25519:
+        ed25519.Ed25519PublicKey.from_public_bytes(point[:32]).verify(fields[:64], digest)
+        mldsa.MLDSA65PublicKey.from_public_bytes(point[32:]).verify(fields[64:], digest)
+    else:
+        ed448.Ed448PublicKey.from_public_bytes(point[:57]).verify(fields[:114], digest)
+        mldsa.MLDSA87PublicKey.from_public_bytes(point[57:]).verify(fields[114:], digest)
 
 
 def _prefixed(point: bytes) -> bytes:

@@ -122,7 +122,8 @@ def readers(folder: Path) -> dict[str, Reader]:
 def encrypted(message: bytes, address: str, folder: Path, tmp_path: Path) -> Path:
     """The ciphertext inside what the command prints: DER or armour."""
     settings = tmp_path / "smilla.toml"
-    settings.write_text(f'[keys]\nsources = ["directory"]\ndirectory = "{folder}/keys"\n')
+    # pysequoia's keys announce SEIPDv2, which none of these readers knows.
+    settings.write_text(f'[keys]\nsources = ["directory"]\ndirectory = "{folder}/keys"\n[openpgp]\nseipd2 = "v6"\n')
     command = [sys.executable, "-m", "smilla", "encrypt", "--config", str(settings), "--require"]
     command += ["--from", "a@x.test", "--to", address]
     done = subprocess.run(command, input=message, capture_output=True, timeout=60, check=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -17,7 +18,7 @@ from smilla.adapters.openpgp import Either
 from smilla.adapters.sequoia import SequoiaEngine
 from smilla.address import parse
 from smilla.encrypt import pgp
-from smilla.errors import EncryptionError
+from smilla.errors import EncryptionError, EngineMissing
 from smilla.formats.armour import dearmour
 from smilla.formats.openpgp import encrypted_message
 from smilla.model import Candidate, Format, PGPKey
@@ -142,7 +143,7 @@ def test_engine_that_does_well_is_passed_through() -> None:
             assert dearmour(b"".join(taken(FakeEngine(*blocks), *keys))).data == raw
 
 
-@pytest.mark.parametrize("output", NO_MESSAGE)
+@pytest.mark.parametrize("output", NO_MESSAGE, ids=map(str, itertools.count()))
 def test_output_that_is_not_an_encrypted_message_never_leaves(output: bytes) -> None:
     for blocks in ([output], [output[i : i + 1] for i in range(len(output))]):
         left = []
@@ -153,8 +154,14 @@ def test_output_that_is_not_an_encrypted_message_never_leaves(output: bytes) -> 
 
 
 def test_engine_that_forgets_a_key_is_caught() -> None:
-    with pytest.raises(EncryptionError, match="1 of 2"):
+    with pytest.raises(EncryptionError, match="1 keys instead of 2"):
         taken(FakeEngine(PKESK + SEIPD), ALICE, BOB)
+
+
+def test_engine_that_adds_a_reader_is_caught() -> None:
+    """As encrypt-to in somebody's gpg.conf would."""
+    with pytest.raises(EncryptionError, match="2 keys instead of 1"):
+        taken(FakeEngine(PKESK * 2 + SEIPD))
 
 
 def test_engine_that_names_who_shall_be_hidden_is_caught() -> None:
@@ -178,7 +185,7 @@ def test_version_2_of_the_container_for_somebody_who_cannot_read_it_is_caught() 
     assert taken(FakeEngine(PKESK6 * 2 + SEIPD2), ALICE, BOB)
 
 
-@pytest.mark.parametrize("endless", [PKESK, packet(10, b"PGP"), b""])
+@pytest.mark.parametrize("endless", [PKESK, packet(10, b"PGP"), b""], ids=["session keys", "markers", "nothing"])
 def test_engine_that_never_comes_to_the_point_is_stopped(endless: bytes) -> None:
     asked_for = 0
 
@@ -244,6 +251,16 @@ def test_key_that_sequoia_cannot_read_is_an_encryption_error_without_a_stack_tra
         list(pgp.encrypt([CANARY], len(CANARY), [broken], SequoiaEngine()))
     assert "\n" not in str(caught.value)
     assert "backtrace" not in str(caught.value).lower()
+
+
+def test_sequoia_that_is_too_old_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    def encrypt(data: bytes, recipients: object) -> bytes:
+        """As in 2024."""
+        return data
+
+    monkeypatch.setattr(pysequoia, "encrypt", encrypt)
+    with pytest.raises(EngineMissing, match="too old"):
+        SequoiaEngine()
 
 
 def test_threads_share_what_sequoia_remembers_of_a_key() -> None:
