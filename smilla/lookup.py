@@ -10,8 +10,8 @@ the sources.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from functools import lru_cache
 
 from smilla.address import EmailAddress
@@ -31,6 +31,7 @@ from smilla.model import (
 )
 from smilla.ports import PendingLookup, Ports
 from smilla.validity import pgp, x509
+from smilla.validity.memory import Memory
 
 _PRECEDENCE = (
     KeyVerdict.BOGUS,
@@ -59,7 +60,7 @@ def finish(
     """Waits for the answers, until ``deadline`` (monotonic seconds) at most, and judges them as of ``now``."""
     findings = []
     for answer in _answers(pending, deadline, formats):
-        finding, key = _judge(answer, pending.address, now, ports, _others(answer, pending, deadline))
+        finding, key = _judged(answer, pending.address, now, ports, _others(answer, pending, deadline))
         findings.append(finding)
         if key is not None:
             return _looked_up(pending.address, finding, key, findings)
@@ -108,10 +109,44 @@ def _looked_up(
     return KeyLookup(address, deciding.verdict, deciding.reason, key, deciding.source, deciding.status, tuple(findings))
 
 
+def _judged(
+    answer: SourceAnswer, address: EmailAddress, now: datetime, ports: Ports, others: Sequence[bytes]
+) -> tuple[SourceFinding, X509Key | PGPKey | None]:
+    """One source's verdict, and its key where it has a usable one.
+
+    A key is remembered for a minute, and never past its end, where nothing but itself and the answer speaks for it: a
+    message to a hundred is judged a hundred times.
+    """
+    if ports.raw_trust_store or ports.raw_crls or others or answer.status is not DNSSECStatus.SECURE:
+        return _judge(answer, address, now, ports, others)
+    known = _usable.recall((answer, address))
+    if known is not None and known.holds(now):
+        return known.finding, known.key
+    finding, key = _judge(answer, address, now, ports, others)
+    if key is not None:
+        _usable.remember((answer, address), _Known(finding, key, now), sum(len(c.raw) for c in answer.candidates))
+    return finding, key
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    finding: SourceFinding
+    key: X509Key | PGPKey
+    judged_at: datetime
+
+    def holds(self, now: datetime) -> bool:
+        """Is it still as it was?"""
+        ended = self.key.expires_at is not None and self.key.expires_at <= now
+        return timedelta() <= now - self.judged_at < _JUDGED_FOR and not ended
+
+
+_JUDGED_FOR = timedelta(minutes=1)
+_usable: Memory[tuple[SourceAnswer, EmailAddress], _Known] = Memory(4096, 16 << 20)
+
+
 def _judge(
     answer: SourceAnswer, address: EmailAddress, now: datetime, ports: Ports, others: Sequence[bytes]
 ) -> tuple[SourceFinding, X509Key | PGPKey | None]:
-    """One source's verdict, and its key where it has a usable one."""
     if answer.status in _UNPROVEN:
         verdict = _UNPROVEN[answer.status]
         return _finding(answer, verdict, Reason(answer.status.value, answer.detail or answer.status.value)), None

@@ -122,8 +122,9 @@ def _is_own(session: Session, ports: Ports, config: Config) -> bool:
     """A copy comes back from this machine or a near one, to those whom it is for; who has got a copy knows its token,
     but is not near, and where they are, it serves for nobody else."""
     token = reinject.own_token(session.message) if policy.is_ours(session.client, config) else ""
-    mailboxes = {copies.mailbox(recipient) for recipient in session.envelope.recipients}
-    return bool(token) and ports.journal is not None and ports.journal.is_own(token, mailboxes)
+    if not token or ports.journal is None:
+        return False
+    return ports.journal.is_own(token, {copies.mailbox(recipient) for recipient in session.envelope.recipients})
 
 
 def _done_before(decisions: tuple[Decision, ...], entry: JournalEntry) -> tuple[Decision, ...]:

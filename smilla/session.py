@@ -36,6 +36,8 @@ class Session:
         self._recipients: list[Recipient] = []
         self._headers: list[Header] = []
         self._body = body or MemoryBody()
+        self._envelope: Envelope | None = None
+        self._message: Message | None = None
 
     def recipient(self, raw: str, parameters: tuple[str, ...] = ()) -> Recipient:
         """An accepted RCPT TO."""
@@ -46,15 +48,20 @@ class Session:
             parsed = None
         recipient = Recipient(raw.strip(), parsed, parameters)
         self._recipients.append(recipient)
+        self._envelope = None
         return recipient
 
     def withdraw(self, recipient: Recipient) -> None:
         """This recipient was refused after all."""
         self._recipients.remove(recipient)
+        self._envelope = None
 
     def header(self, raw_name: bytes, raw_value: bytes) -> None:
         """A header field; folding may come with LF or CRLF, as the MTA has it."""
-        self._headers.append(Header(raw_name, raw_value.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")))
+        if b"\n" in raw_value:
+            raw_value = raw_value.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+        self._headers.append(Header(raw_name, raw_value))
+        self._message = None
 
     def body_chunk(self, block: bytes) -> None:
         """The next octets of the body."""
@@ -63,9 +70,13 @@ class Session:
     @property
     def envelope(self) -> Envelope:
         """What was said so far."""
-        return Envelope(self.sender, tuple(self._recipients), self._parameters)
+        if self._envelope is None:
+            self._envelope = Envelope(self.sender, tuple(self._recipients), self._parameters)
+        return self._envelope
 
     @property
     def message(self) -> Message:
         """Header and body so far."""
-        return Message(tuple(self._headers), self._body)
+        if self._message is None:
+            self._message = Message(tuple(self._headers), self._body)
+        return self._message

@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from smilla.config import DNSOptions
 from smilla.model import DNSAnswer, DNSSECStatus
@@ -30,7 +30,7 @@ class CachingResolver:
         self._resolver = resolver
         self._options = options
         self._lock = threading.Lock()
-        self._entries: OrderedDict[_Question, tuple[DNSAnswer, float]] = OrderedDict()
+        self._entries: OrderedDict[_Question, _Entry] = OrderedDict()
         self._octets = 0
         self._pending: OrderedDict[_Question, _Shared] = OrderedDict()  # the oldest first
 
@@ -59,17 +59,18 @@ class CachingResolver:
         entry = self._entries.get(question)
         if entry is None:
             return None
-        answer, until = entry
-        left_s = until - time.monotonic()
+        left_s = entry.until - time.monotonic()
         if left_s <= 0:
             self._forget(question)
             return None
         self._entries.move_to_end(question)
-        return replace(answer, ttl_s=min(answer.ttl_s, round(left_s)))
+        if (ttl_s := round(left_s)) < entry.answer.ttl_s:
+            # The same answer for a second, so that what follows from it is known again.
+            entry.answer = replace(entry.answer, ttl_s=ttl_s)
+        return entry.answer
 
     def _forget(self, question: _Question) -> None:
-        answer, _ = self._entries.pop(question)
-        self._octets -= _size(answer)
+        self._octets -= _size(self._entries.pop(question).answer)
 
     def keep(self, shared: _Shared, answer: DNSAnswer) -> None:
         """Remembers an answer that has come, as long as its status allows.
@@ -91,10 +92,18 @@ class CachingResolver:
                 return
             if before is not None:
                 self._forget(question)
-            self._entries[question] = (answer, until)
+            self._entries[question] = _Entry(answer, until)
             self._octets += _size(answer)
             while len(self._entries) > options.cache_entries or self._octets > options.cache_mib << 20:
                 self._forget(next(iter(self._entries)))
+
+
+@dataclass(slots=True)
+class _Entry:
+    """An answer, whose ``ttl_s`` shrinks as time goes by, and when it ends (monotonic seconds)."""
+
+    answer: DNSAnswer
+    until: float
 
 
 class _Known:

@@ -7,6 +7,7 @@ nothing for what a network, a name server or a file can do.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 from smilla.address import EmailAddress
 from smilla.discovery import directory, openpgpkey, owner, smimea
@@ -19,6 +20,9 @@ _RECORDS: dict[str, tuple[int, Callable[[DNSAnswer], tuple[Candidate, ...]]]] = 
     "smimea": (owner.SMIMEA, smimea.candidates),
     "openpgpkey": (owner.OPENPGPKEY, openpgpkey.candidates),
 }
+
+
+_KNOWN = (DNSSECStatus.SECURE, DNSSECStatus.INSECURE)
 
 
 def can_yield(source: str, formats: tuple[str, ...]) -> bool:
@@ -69,10 +73,14 @@ def _first_with_records(
     """The exact local part's answer, or the lower-case one's where the exact one is proven to have no record."""
     for number, question in enumerate(pending, 1):
         answer = question.result(deadline)
-        known = answer.status in (DNSSECStatus.SECURE, DNSSECStatus.INSECURE)
-        empty = known and not answer.raw_rdata and not answer.malformed
+        empty = answer.status in _KNOWN and not answer.raw_rdata and not answer.malformed
         if not empty or number == len(pending):
             break
-    found = reader(answer) if known else ()
+    return _read(source, reader, answer)
+
+
+@lru_cache(maxsize=512)
+def _read(source: str, reader: Callable[[DNSAnswer], tuple[Candidate, ...]], answer: DNSAnswer) -> SourceAnswer:
+    found = reader(answer) if answer.status in _KNOWN else ()
     facts = (answer.malformed, answer.ttl_s, answer.detail, answer.proven_by)
     return SourceAnswer(source, answer.owner, answer.status, found, *facts)

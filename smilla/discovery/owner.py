@@ -9,6 +9,7 @@ and find keys of people who publish both forms; what we do: exactly the RFC, wit
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 
 SMIMEA, OPENPGPKEY = 53, 61
 _LABELS = {SMIMEA: "_smimecert", OPENPGPKEY: "_openpgpkey"}
@@ -19,6 +20,7 @@ _LONGEST = 254 - len(f"{'0' * 56}._openpgpkey..")  # RFC 1035 section 2.3.4: 255
 _SPECIAL_USE = ("localhost", "local", "invalid", "onion", "home.arpa", "internal")
 
 
+@lru_cache(maxsize=4096)
 def owner_name(local_part: str, domain: str, rdtype: int) -> str:
     """The absolute owner name; ``local_part`` is unquoted and in NFC, ``domain`` in A-labels."""
     digest = hashlib.sha256(local_part.encode("utf-8")).digest()[:28]

@@ -307,8 +307,11 @@ def test_whatever_happens_nothing_is_kept_too_long_and_the_sums_are_right(
             question = cached.ask(owner, 53)
             if read:
                 question.result(LATER)
-            assert all(until - clock.now < 20.001 for _, until in cached._entries.values())
-            assert cached._octets == sum(cache._size(kept) for kept, _ in cached._entries.values()) <= 1 << 20
+            assert all(
+                until - clock.now < 20.001
+                for _, until in ((entry.answer, entry.until) for entry in cached._entries.values())
+            )
+            assert cached._octets == sum(cache._size(entry.answer) for entry in cached._entries.values()) <= 1 << 20
             assert len(cached._entries) <= 3
             clock.now += passed_s
 
@@ -327,5 +330,5 @@ def test_many_threads_at_once_lose_no_count() -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(work, range(8)))
     assert len(cached._entries) <= 50
-    assert cached._octets == sum(cache._size(kept) for kept, _ in cached._entries.values())
+    assert cached._octets == sum(cache._size(entry.answer) for entry in cached._entries.values())
     assert not cached._pending
