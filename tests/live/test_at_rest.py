@@ -23,6 +23,7 @@ from tests.lab.processes import LOOPBACK, wait_until
 from tests.lab.programs import find_program
 from tests.live.at_rest import Mailboxes, mailboxes
 from tests.live.mta import CANARY, letter
+from tests.programs import require_servers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,6 +55,7 @@ VERDICT = (
 @pytest.fixture(scope="module")
 def boxes(folder: Path, lab: DNSLab, keys: Keys) -> Iterator[Mailboxes]:
     """Mailboxes with two listeners: for what comes from outside, and for what users here send."""
+    require_servers("dovecot")
     filters: dict[str, dict[str, Any]] = {
         "inbound": {"mode": "inbound"},
         "auto": {"mode": "auto", "keys": {"sources": ["directory", "smimea", "openpgpkey"]}},
