@@ -59,6 +59,7 @@ def program_environment(path: Path) -> dict[str, str]:
             unpacked / "usr/lib/postfix",
             *unpacked.glob("usr/lib/*-linux-gnu*"),
             *unpacked.glob("lib/*-linux-gnu*"),
+            unpacked / "usr/lib",
         ]
         environment["LD_LIBRARY_PATH"] = os.pathsep.join(str(folder) for folder in libraries if folder.is_dir())
     return environment

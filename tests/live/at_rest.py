@@ -18,7 +18,7 @@ from tests.lab.keys import OpenPGPKey
 from tests.live.mta import numbers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from tests.lab.client import Reply
     from tests.lab.keys import SMIMEKey
@@ -53,9 +53,11 @@ def mailboxes(
     rules: str = "",
     filters: Mapping[str, Mapping[str, Any]] | None = None,
     bounces: str = "",
+    order: Callable[[str, Sequence[str]], Sequence[str]] = lambda _, milters: milters,
 ) -> Iterator[Mailboxes]:
     """Postfix, smilla with ``keys`` by address, and Dovecot with ``rules``, below a folder.  Where ``filters`` does
-    not say otherwise there is one, "inbound".  ``bounces`` names the one that also sees what Postfix itself sends."""
+    not say otherwise there is one, "inbound".  ``bounces`` names the one that also sees what Postfix itself sends.
+    ``order`` gives the milters of a listener, from its name and those that it would have."""
     place = Path(tempfile.mkdtemp(prefix="at-rest-", dir=folder))
     home = place / "keys"
     home.mkdir()
@@ -74,6 +76,8 @@ def mailboxes(
     with Dovecot(place / "dovecot", rules) as dovecot:
         parameters = {"virtual_transport": dovecot.transport, "recipient_delimiter": "+"}
         chain = Chain(place / "chain", resolver, wanted, parameters)
+        for name, listener in chain.listeners.items():
+            listener.milters = order(name, listener.milters)
         if bounces:
             parameters |= {
                 "internal_mail_filter_classes": "bounce",
