@@ -15,7 +15,7 @@ import pwd
 from typing import TYPE_CHECKING, Self
 
 from tests.lab.processes import LOOPBACK, Child, free_port, port_answers, wait_until
-from tests.lab.programs import MissingProgramError, find_program, program_environment, unpacked_folder
+from tests.lab.programs import MissingProgramError, as_nobody, find_program, program_environment, unpacked_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -190,11 +190,3 @@ class Dovecot:
                 password=PASSWORD,
             )
         )
-
-
-def as_nobody() -> list[str]:
-    """The words that run a command as nobody, where the laboratory runs as root."""
-    if os.geteuid() != 0:
-        return []
-    account = pwd.getpwnam("nobody")
-    return ["setpriv", f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups"]

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Self
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from tests.lab.dovecot import as_nobody
 from tests.lab.processes import LOOPBACK, Child
-from tests.lab.programs import find_program, program_environment
+from tests.lab.programs import as_nobody, find_program, program_environment
 
 if TYPE_CHECKING:
     from pathlib import Path
