@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.lab.dovecot import PASSWORD
-from tests.lab.keys import OpenPGPKey, SMIMEKey, encrypt_openpgp, make_openpgp_key, make_smime_key
+from tests.lab.keys import OpenPGPKey, SMIMEKey, make_openpgp_key, make_smime_key
 from tests.lab.marionette import MarionetteError
 from tests.lab.processes import ChildError
 from tests.lab.programs import REPOSITORY
@@ -40,7 +40,7 @@ TEXT = "Grüße: the eagle lands at dusk."
 class Expected:
     """What a person shall see of one message; ``text`` is a part of the message, or of what stands in its place."""
 
-    subject: str
+    subjects: tuple[str, ...]
     technology: str
     encrypted: str
     status: int
@@ -48,29 +48,33 @@ class Expected:
 
     def fits(self, shown: Shown) -> bool:
         """Whether all of it stands on the screen."""
-        state = (self.subject, self.technology, self.encrypted, self.status)
         return (
-            (shown.subject, shown.technology, shown.encrypted, shown.status) == state
+            (shown.technology, shown.encrypted, shown.status) == (self.technology, self.encrypted, self.status)
+            and shown.subject in self.subjects
             and self.text in f"{shown.text}\n{shown.notice}"
             and (TEXT in shown.text) is (self.text == TEXT)
         )
 
 
-# By name, which is the part of the address behind the plus sign.
+# By name, which is the part of the address behind the plus sign; the hidden ones have their Subject inside only.
 MESSAGES = {
-    "smime-rsa": Expected("To smime-rsa", "S/MIME", "ok", 0),
-    "smime-p256": Expected("To smime-p256", "S/MIME", "ok", 0),
-    "openpgp": Expected("To openpgp", "OpenPGP", "ok", -1),
-    "hidden-subject": Expected("The subject that nobody else sees", "OpenPGP", "ok", -1),
-    "plain": Expected("To plain", "", "", -1),
-    "wrong-smime": Expected("To wrong-smime", "S/MIME", "notok", 1, "Thunderbird cannot decrypt this message"),
-    "wrong-openpgp": Expected("To wrong-openpgp", "OpenPGP", "notok", -1, "The secret key that is required to decrypt"),
+    "smime-rsa": Expected(("About smime-rsa",), "S/MIME", "ok", 0),
+    "smime-p256": Expected(("About smime-p256",), "S/MIME", "ok", 0),
+    "openpgp": Expected(("About openpgp",), "OpenPGP", "ok", -1),
+    "hidden-openpgp": Expected(("About hidden-openpgp",), "OpenPGP", "ok", -1),
+    # Thunderbird 153 does not look for it in S/MIME, and may learn to.
+    "hidden-smime": Expected(("[...]", "About hidden-smime"), "S/MIME", "ok", 0),
+    "plain": Expected(("About plain",), "", "", -1),
+    "wrong-smime": Expected(("About wrong-smime",), "S/MIME", "notok", 1, "Thunderbird cannot decrypt this message"),
+    "wrong-openpgp": Expected(
+        ("About wrong-openpgp",), "OpenPGP", "notok", -1, "The secret key that is required to decrypt"
+    ),
 }
 
 
 def letter(name: str) -> bytes:
     """The message to one of the person's addresses, with a text, the same in HTML, and a small attachment."""
-    head = f"From: Sender <sender@s.test>\r\nTo: reader+{name}@home.test\r\nSubject: To {name}\r\n"
+    head = f"From: Sender <sender@s.test>\r\nTo: reader+{name}@home.test\r\nSubject: About {name}\r\n"
     return (
         f"{head}Message-ID: <{name}@s.test>\r\nDate: Thu, 26 Nov 2026 08:00:00 +0000\r\nMIME-Version: 1.0\r\n"
         'Content-Type: multipart/mixed; boundary="=_outer"\r\n\r\n'
@@ -82,30 +86,6 @@ def letter(name: str) -> bytes:
         "--=_inner--\r\n--=_outer\r\nContent-Type: text/plain; name=figures.txt\r\n"
         "Content-Disposition: attachment; filename=figures.txt\r\n\r\n1 2 3\r\n--=_outer--\r\n"
     ).encode()
-
-
-def hidden_subject(key: OpenPGPKey) -> bytes:
-    """A message whose Subject is inside (RFC 9788), encrypted by the sender and not by smilla.
-
-    To be replaced by a letter that smilla itself encrypts with [headers] protect = "hide", as soon as there is such an
-    option.
-    """
-    subject = MESSAGES["hidden-subject"].subject.encode()
-    inner = (
-        b'Content-Type: text/plain; charset=utf-8;\r\n\tprotected-headers="v1"; hp="cipher"\r\n'
-        b"Content-Transfer-Encoding: 8bit\r\nFrom: Sender <sender@s.test>\r\nSubject: " + subject + b"\r\n"
-        b"Message-ID: <hidden-subject@s.test>\r\nHP-Outer: From: Sender <sender@s.test>\r\nHP-Outer: Subject: [...]\r\n"
-        b"HP-Outer: Message-ID: <hidden-subject@s.test>\r\n\r\n" + TEXT.encode() + b"\r\n"
-    )
-    return (
-        b"From: Sender <sender@s.test>\r\nTo: reader+hidden-subject@home.test\r\nSubject: [...]\r\n"
-        b"Message-ID: <hidden-subject@s.test>\r\nMIME-Version: 1.0\r\n"
-        b'Content-Type: multipart/encrypted; protocol="application/pgp-encrypted";\r\n\tboundary="=_encrypted"\r\n\r\n'
-        b"--=_encrypted\r\nContent-Type: application/pgp-encrypted\r\n\r\nVersion: 1\r\n\r\n"
-        b"--=_encrypted\r\nContent-Type: application/octet-stream\r\n\r\n"
-        + encrypt_openpgp(key, inner).replace(b"\n", b"\r\n")
-        + b"\r\n--=_encrypted--\r\n"
-    )
 
 
 @pytest.fixture(scope="module")
@@ -124,16 +104,28 @@ def seen(folder: Path, lab: DNSLab) -> Iterator[dict[str, Shown]]:
             name: stack.enter_context(make_openpgp_key(place, f"reader+{name}@home.test"))
             for name in ("openpgp", "wrong-openpgp")
         }
-        keys: dict[str, SMIMEKey | OpenPGPKey] = {**certificates, **openpgp}
+        keys: dict[str, SMIMEKey | OpenPGPKey] = {
+            **certificates,
+            **openpgp,
+            "hidden-openpgp": openpgp["openpgp"],
+            "hidden-smime": certificates["smime-rsa"],
+        }
+        hidden = {"recipient": "reader+hidden-*@home.test", "protect_headers": "hide"}
         boxes = stack.enter_context(
-            mailboxes(folder, lab.resolver, {f"reader+{name}@home.test": key for name, key in keys.items()})
+            mailboxes(
+                folder,
+                lab.resolver,
+                {f"reader+{name}@home.test": key for name, key in keys.items()},
+                filters={"inbound": {"mode": "inbound", "rule": [hidden]}},
+            )
         )
         for name in MESSAGES:
-            message = hidden_subject(openpgp["openpgp"]) if name == "hidden-subject" else letter(name)
-            reply, sent = boxes.send(message, [f"reader+{name}@home.test"])
+            reply, sent = boxes.send(letter(name), [f"reader+{name}@home.test"])
             assert reply.code == 250, reply
-            assert (TEXT.encode() in boxes.read("reader", sent)) is (name == "plain")
-        own = [key for name, key in keys.items() if not name.startswith("wrong")]
+            arrived = boxes.read("reader", sent)
+            assert (TEXT.encode() in arrived) is (name == "plain")
+            assert (b"About " in arrived) is not name.startswith("hidden")
+        own: list[SMIMEKey | OpenPGPKey] = [certificates["smime-rsa"], certificates["smime-p256"], openpgp["openpgp"]]
         try:
             yield look(place / "first", boxes, own)
         except (ChildError, MarionetteError, OSError) as error:
