@@ -74,6 +74,7 @@ _PREFERENCES: dict[str, bool | int | str] = {
     "mail.server.server1.check_new_mail": False,
     "mail.server.server1.login_at_startup": False,
     "mail.server.server1.use_idle": False,
+    "mail.server.server1.using_subscription": False,
 }
 
 _READY = """
