@@ -77,6 +77,20 @@ _PREFERENCES: dict[str, bool | int | str] = {
     "mail.server.server1.using_subscription": False,
 }
 
+# The system's fonts may be none; those that came with the unpacked program are not where it looks for them.
+_FONTS = """\
+<?xml version="1.0"?>
+<!DOCTYPE fontconfig SYSTEM "urn:fontconfig:fonts.dtd">
+<fontconfig>
+  <dir>{}</dir>
+  <dir>{}</dir>
+  <cachedir>{}/fonts</cachedir>
+  <alias><family>sans-serif</family><prefer><family>DejaVu Sans</family></prefer></alias>
+  <alias><family>serif</family><prefer><family>DejaVu Serif</family></prefer></alias>
+  <alias><family>monospace</family><prefer><family>DejaVu Sans Mono</family></prefer></alias>
+</fontconfig>
+"""
+
 _READY = """
     const window = Services.wm.getMostRecentWindow("mail:3pane");
     const pane = window?.document.getElementById("tabmail")?.currentAbout3Pane;
@@ -198,6 +212,8 @@ class Thunderbird:
         profile = self.folder / "profile"
         profile.mkdir(parents=True)
         (self.folder / "home").mkdir()
+        fonts = (Path("/usr/share/fonts"), unpacked_folder() / "usr/share/fonts")
+        (self.folder / "fonts.conf").write_text(_FONTS.format(*fonts, self.folder))
         self._write_preferences(profile)
         self._import_certificates(profile)
         options = ["--headless", "-no-remote", "-profile", str(profile), "-marionette", "-remote-allow-system-access"]
@@ -308,6 +324,7 @@ class Thunderbird:
         return {
             **environment,
             "HOME": str(self.folder / "home"),
+            "FONTCONFIG_FILE": str(self.folder / "fonts.conf"),
             "MOZ_DISABLE_NONLOCAL_CONNECTIONS": "1",
             "MOZ_CRASHREPORTER_DISABLE": "1",
             "TZ": "UTC",
