@@ -26,10 +26,12 @@ if TYPE_CHECKING:
 
 @dataclass
 class Mailboxes:
-    """The chain, and Dovecot behind it; each message is found by a header field of its own."""
+    """The chain, Dovecot behind it, and the folder of the users' public keys.  Each message is found by a header field
+    of its own."""
 
     chain: Chain
     dovecot: Dovecot
+    directory: Path
 
     def send(
         self, message: bytes, recipients: Sequence[str], *, sender: str = "sender@s.test", listener: str = "inbound"
@@ -84,4 +86,4 @@ def mailboxes(
                 "non_smtpd_milters": chain.filters[bounces].milter,
             }
         with chain:
-            yield Mailboxes(chain, dovecot)
+            yield Mailboxes(chain, dovecot, home)

@@ -7,6 +7,7 @@ alice (RSA) and erin (P-256) have certificates, bob an OpenPGP key; carol has no
 
 from __future__ import annotations
 
+import contextlib
 import email
 import email.policy
 import imaplib
@@ -60,14 +61,14 @@ def boxes(folder: Path, lab: DNSLab, keys: Keys) -> Iterator[Mailboxes]:
         "inbound": {"mode": "inbound"},
         "auto": {"mode": "auto", "keys": {"sources": ["directory", "smimea", "openpgpkey"]}},
     }
-    own = {f"{name}@home.test": keys.people[name] for name in PEOPLE}
+    own = {f"{name}@home.test": keys.people[name] for name in PEOPLE} | {"dave@home.test": keys.expired}
     with mailboxes(folder, lab.resolver, own, rules=RULES, filters=filters, bounces="inbound") as running:
         yield running
         for smilla in running.chain.filters.values():
             assert CANARY not in smilla.log.encode()
             assert "internal-error" not in smilla.log
         # Nor in an index or a cache of Dovecot's.
-        files = [path for name in PEOPLE for path in (running.dovecot.folder / "mail" / name).rglob("*")]
+        files = [path for name in (*PEOPLE, "dave") for path in (running.dovecot.folder / "mail" / name).rglob("*")]
         assert files
         assert not [path for path in files if path.is_file() and CANARY in path.read_bytes()]
 
@@ -267,24 +268,45 @@ def test_reports_and_invitations_are_whole_once_opened(
     assert [part.get_content_type() for part in parsed(inner).walk()] == report.types
 
 
+@contextlib.contextmanager
+def refusing(boxes: Mailboxes) -> Iterator[None]:
+    """Within it, the next server refuses nobody@r.test, who publishes no key; so Postfix has to notify the sender."""
+    boxes.chain.sink.answer = lambda line: b"550 5.1.1 gone" if line.startswith(b"RCPT TO:<nobody@r.test>") else None
+    try:
+        yield
+    finally:
+        boxes.chain.sink.answer = lambda line: None
+
+
+RETURN = b"Subject: Undelivered Mail Returned to Sender"
+
+
 def test_what_comes_back_to_a_user_here_is_encrypted_with_what_it_returns(
     boxes: Mailboxes, keys: Keys, tmp_path: Path
 ) -> None:
-    """Postfix's own notification, of a message that went out as it was: nobody@r.test publishes no key."""
-    boxes.chain.sink.answer = lambda line: b"550 5.1.1 gone" if line.startswith(b"RCPT TO:<nobody@r.test>") else None
-    try:
-        message = letter(b"X-Back: yes", b"Message-ID: <back@home.test>")
-        reply, _ = boxes.send(message, ["nobody@r.test"], sender="erin@home.test", listener="auto")
+    with refusing(boxes):
+        reply, _ = boxes.send(letter(), ["nobody@r.test"], sender="erin@home.test", listener="auto")
         assert reply.code == 250, reply
-        arrived = boxes.dovecot.wait_for("erin", b"Subject: Undelivered Mail Returned to Sender")
-    finally:
-        boxes.chain.sink.answer = lambda line: None
+        arrived = boxes.dovecot.wait_for("erin", RETURN)
+    assert header_fields(arrived, "Return-Path") == [b"Return-Path: <>"]
     inner = opened(arrived, keys.erin, tmp_path)
-    report = parsed(inner)
-    assert report.get_content_type() == "multipart/report"
+    assert parsed(inner).get_content_type() == "multipart/report"
     assert b"550 5.1.1 gone" in inner
     assert CANARY in inner
-    assert header_fields(arrived, "Return-Path") == [b"Return-Path: <>"]
+
+
+def test_what_comes_back_waits_while_the_key_has_expired(boxes: Mailboxes, keys: Keys, tmp_path: Path) -> None:
+    with refusing(boxes):
+        reply, _ = boxes.send(letter(), ["nobody@r.test"], sender="dave@home.test", listener="auto")
+        assert reply.code == 250, reply
+        boxes.chain.filters["inbound"].wait_for_log("deferred rcpt=dave@home.test .*reason=expired", 60)
+        assert boxes.dovecot.messages("dave") == []
+        assert boxes.chain.mta.queued()
+        renewed = boxes.directory / "dave@home.test.renewed"
+        renewed.write_bytes(keys.alice.certificate_file.read_bytes())
+        renewed.rename(boxes.directory / "dave@home.test.crt")
+        arrived = boxes.dovecot.wait_for("dave", RETURN)
+    assert CANARY in opened(arrived, keys.alice, tmp_path)
 
 
 def encrypted_by_the_sender(keys: Keys) -> dict[str, tuple[str, bytes]]:
