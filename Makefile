@@ -6,7 +6,7 @@ PYTEST = $(PYTHON) -m pytest
 AS_ROOT = $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 ROOT_ENV = env PYTHONDONTWRITEBYTECODE=1 $(if $(CI),CI=$(CI))
 
-.PHONY: help setup demo bench profile test check lint interop clean
+.PHONY: help setup demo bench profile test check lint interop pictures clean
 
 help:
 	@echo 'make demo      real mail through Postfix, smilla, nsd and unbound, in a temporary folder (KEEP=1: keep it running)'
@@ -16,6 +16,7 @@ help:
 	@echo 'make check     ruff, mypy, import-linter, mandoc'
 	@echo 'make lint      the same without the man pages'
 	@echo 'make interop   only the tests with other programs: openssl, gpg, gpgsm, NSS, rnp, sq'
+	@echo 'make pictures  what Thunderbird shows of encrypted mail, as pictures in .cache/pictures'
 	@echo 'make setup     only what the others need'
 	@echo 'make clean     removes all that was made here'
 
@@ -50,6 +51,10 @@ lint: setup
 
 interop: setup
 	$(PYTEST) -m interop -n 2 --dist loadfile tests
+
+pictures: setup
+	$(AS_ROOT) $(ROOT_ENV) $(PYTEST) -m live -p no:cacheprovider tests/live/test_thunderbird.py
+	@ls .cache/pictures/*.png
 
 clean:
 	rm -rf .venv .cache build ./*.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

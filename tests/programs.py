@@ -4,14 +4,32 @@ from __future__ import annotations
 
 import os
 import shutil
+from typing import NoReturn
 
 import pytest
+
+from tests.lab.programs import MissingProgramError, find_program
 
 
 def require(*names: str) -> None:
     """Skips the test where a program is missing; in continuous integration nothing may be skipped unnoticed."""
     missing = [name for name in names if shutil.which(name) is None]
-    if missing and os.environ.get("CI"):
-        pytest.fail(f"not installed: {', '.join(missing)}")
     if missing:
-        pytest.skip(f"not installed: {', '.join(missing)}")
+        _cannot(f"not installed: {', '.join(missing)}")
+
+
+def require_servers(*names: str) -> None:
+    """The same for what the laboratory runs beside Postfix, unpacked by contrib/setup or installed; and for root."""
+    try:
+        for name in names:
+            find_program(name)
+    except MissingProgramError as error:
+        _cannot(str(error))
+    if os.geteuid() != 0:
+        _cannot("Postfix's master needs root: run 'make test'")
+
+
+def _cannot(reason: str) -> NoReturn:
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)

@@ -119,6 +119,11 @@ class OpenPGPKey:
         part.write_bytes(encrypted_part(message.read_bytes()))
         return _run(self.command(part))
 
+    def armoured_secret_key(self) -> str:
+        """The secret key, without a passphrase, as another program imports it."""
+        unlocked = ["--pinentry-mode", "loopback", "--passphrase", ""]
+        return _run([*_gpg(self.home), *unlocked, "--armor", "--export-secret-keys", self.address]).decode()
+
     def close(self) -> None:
         """Ends the agent that gpg started for this home.  Safe to repeat."""
         gpgconf = find_program("gpgconf")

@@ -16,6 +16,13 @@ def inside(message: bytes) -> bytes:
     return b"".join(moved or [b"Content-Type: text/plain\r\n"]) + b"\r\n" + body
 
 
+def rejoined(arrived: bytes, inner: bytes) -> bytes:
+    """The message as its reader has it after decryption: the header that stayed outside, and what was inside, with its
+    MIME fields."""
+    fields = _FIELD.findall(arrived.partition(b"\r\n\r\n")[0] + b"\r\n")
+    return b"".join(field for field in fields if not field.lower().startswith((b"content-", b"x-smilla:"))) + inner
+
+
 def header_fields(message: bytes, *names: str) -> list[bytes]:
     """The header fields of these names, in order, folding included, without the final line end."""
     wanted = {name.lower().encode() for name in names}

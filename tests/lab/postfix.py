@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 LOCAL_DOMAIN = "home.test"
-MAILBOXES = ("alice", "bob", "carol", "dave", "postmaster")
+MAILBOXES = ("alice", "bob", "carol", "dave", "erin", "reader", "postmaster")
 _QUEUES = ("active", "bounce", "corrupt", "defer", "deferred", "flush", "hold", "incoming", "private", "saved", "trace")
 _OWNERS = ("postfix", "uucp")
 _GROUPS = ("postdrop", "operator", "staff")
@@ -47,6 +47,7 @@ proxymap  unix  - - n -     - proxymap
 proxywrite unix - - n -     1 proxymap
 smtp      unix  - - n -     - smtp
 relay     unix  - - n -     - smtp
+lmtp      unix  - - n -     - lmtp
 showq     unix  n - n -     - showq
 error     unix  - - n -     - error
 retry     unix  - - n -     - error

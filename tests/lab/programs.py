@@ -7,7 +7,9 @@ Nothing is installed for the laboratory: contrib/setup unpacks nsd, unbound and 
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
+import stat
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -59,9 +61,25 @@ def program_environment(path: Path) -> dict[str, str]:
             unpacked / "usr/lib/postfix",
             *unpacked.glob("usr/lib/*-linux-gnu*"),
             *unpacked.glob("lib/*-linux-gnu*"),
+            unpacked / "usr/lib",
         ]
         environment["LD_LIBRARY_PATH"] = os.pathsep.join(str(folder) for folder in libraries if folder.is_dir())
     return environment
+
+
+def as_nobody() -> list[str]:
+    """The words that run a command as nobody, where the laboratory runs as root; with the right to read what only root
+    can, where the unpacked programs lie in such a place."""
+    if os.geteuid() != 0:
+        return []
+    account = pwd.getpwnam("nobody")
+    words = ["setpriv", f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups"]
+    folder = unpacked_folder()
+    if all(place.stat().st_mode & stat.S_IXOTH for place in (folder, *folder.parents) if place.exists()):
+        return words
+    # Without the last word, access(2) would not count the right.
+    right = "caps=+dac_read_search"
+    return [*words, f"--inh-{right}", f"--ambient-{right}", "--securebits=+no_setuid_fixup"]
 
 
 def sendmail_sources() -> Path:

@@ -1,0 +1,192 @@
+"""A Dovecot of its own in a folder: LMTP in, a Maildir for each user, Sieve on the way, IMAP out.
+
+    Postfix -> LMTP (UNIX socket) -> Sieve -> mail/USER/Maildir -> IMAP (loopback port)
+
+It runs as an unprivileged user from the start, so that nothing of it needs a user or a folder of the system's.  Every
+user exists, with the same password; a rule file in Sieve, the same for all, sorts the mail.
+"""
+
+from __future__ import annotations
+
+import grp
+import imaplib
+import os
+import pwd
+from typing import TYPE_CHECKING, Self
+
+from tests.lab.processes import LOOPBACK, Child, free_port, port_answers, wait_until
+from tests.lab.programs import MissingProgramError, as_nobody, find_program, program_environment, unpacked_folder
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+PASSWORD = "not-secret"
+_LIBRARY = "libdovecot.so.0"
+_BUILT_IN = b"/usr/lib/dovecot/modules\0"
+
+_CONFIGURATION = """\
+base_dir = {folder}/run
+state_dir = {folder}/state
+libexec_dir = {library}
+mail_plugin_dir = {library}/modules
+log_path = {folder}/dovecot.log
+import_environment = $import_environment LD_LIBRARY_PATH
+default_internal_user = {user}
+default_internal_group = {group}
+default_login_user = {user}
+listen = {host}
+protocols = imap lmtp
+ssl = no
+disable_plaintext_auth = no
+auth_username_format = %Ln
+mail_location = maildir:~/Maildir
+passdb {{
+  driver = static
+  args = password={password}
+}}
+userdb {{
+  driver = static
+  args = uid={user} gid={group} home={folder}/mail/%n allow_all_users=yes
+}}
+service anvil {{
+  chroot =
+}}
+service imap-login {{
+  chroot =
+  inet_listener imap {{
+    port = {port}
+  }}
+  inet_listener imaps {{
+    port = 0
+  }}
+}}
+service lmtp {{
+  unix_listener {folder}/lmtp {{
+    mode = 0666
+  }}
+}}
+protocol lmtp {{
+  mail_plugins = sieve
+}}
+plugin {{
+  sieve_before = {folder}/sieve
+}}
+"""
+
+
+class Dovecot:
+    """Starts with ``with`` or start().  ``rules`` is a Sieve script (RFC 5228) for all users."""
+
+    def __init__(self, folder: Path, rules: str = "") -> None:
+        self.folder = folder
+        self.port = free_port()
+        self._rules = rules
+        self._child: Child | None = None
+
+    @property
+    def transport(self) -> str:
+        """Where Postfix delivers to, as its virtual_transport has it."""
+        return f"lmtp:unix:{self.folder}/lmtp"
+
+    @property
+    def log(self) -> str:
+        """All that Dovecot logged."""
+        path = self.folder / "dovecot.log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def start(self) -> Self:
+        """Raises MissingProgramError or ChildError."""
+        program = find_program("dovecot")
+        library = program.parents[1] / "lib/dovecot"
+        find_program(str(library / "lmtp"))
+        find_program(str(library / "imap"))
+        self._write(library)
+        environment = program_environment(program)
+        if library.is_relative_to(unpacked_folder()):
+            own = (self._patched(library), library, library / "modules/old-stats")
+            environment["LD_LIBRARY_PATH"] = os.pathsep.join([*map(str, own), environment["LD_LIBRARY_PATH"]])
+        # dovecot itself would look for doveconf in /usr/bin.
+        started = [str(program), "-F", "-c", str(self.folder / "dovecot.conf")]
+        reader = [str(find_program("doveconf")), "-f", "service=master", "-c", str(self.folder / "dovecot.conf")]
+        command = [*as_nobody(), *reader, "-e", *started]
+        self._child = Child("dovecot", command, self.folder / "start.log", environment=environment)
+        self._child.start(ready=lambda: port_answers(self.port) and (self.folder / "lmtp").exists())
+        return self
+
+    def stop(self) -> None:
+        """Ends it.  Safe to repeat."""
+        if self._child is not None:
+            self._child.stop()
+            self._child = None
+
+    def messages(self, user: str, mailbox: str = "INBOX") -> list[bytes]:
+        """Every message of a mailbox as IMAP gives it, oldest first; none where there is no such mailbox."""
+        with imaplib.IMAP4(LOOPBACK, self.port, timeout=60) as imap:
+            imap.login(user, PASSWORD)
+            if imap.select(f'"{mailbox}"', readonly=True)[0] != "OK":
+                return []
+            _, numbers = imap.search(None, "ALL")
+            found = []
+            for number in numbers[0].split():
+                _, answer = imap.fetch(number.decode(), "(BODY.PEEK[])")
+                found += [part[1] for part in answer if isinstance(part, tuple)]
+            return found
+
+    def wait_for(self, user: str, mark: bytes, mailbox: str = "INBOX", timeout_s: float = 60) -> bytes:
+        """The message of a mailbox that has ``mark`` in it, once it is there; raises TimeoutError."""
+        found: list[bytes] = []
+
+        def is_there() -> bool:
+            found[:] = [raw for raw in self.messages(user, mailbox) if mark in raw]
+            return bool(found)
+
+        if not wait_until(is_there, timeout_s, step_s=0.1):
+            raise TimeoutError(f"no {mark!r} in {mailbox} of {user} after {timeout_s:g} s:\n{self.log[-3000:]}")
+        if len(found) > 1:
+            raise AssertionError(f"{len(found)} messages with {mark!r} in {mailbox} of {user}")
+        return found[0]
+
+    def files(self, user: str) -> list[Path]:
+        """The files of all messages of a user."""
+        home = self.folder / "mail" / user / "Maildir"
+        return [path for path in home.rglob("*") if path.parent.name in ("new", "cur") and path.is_file()]
+
+    def __enter__(self) -> Self:
+        return self if self._child else self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _patched(self, library: Path) -> Path:
+        """A copy of Dovecot's library that looks for its modules below the working folder (base_dir): the folder that
+        is built in, which no setting changes, is not there where the package is only unpacked."""
+        (self.folder / "run/modules").symlink_to(library / "modules")
+        patched = self.folder / "lib"
+        patched.mkdir()
+        raw = (library / _LIBRARY).read_bytes()
+        if raw.count(_BUILT_IN) != 1:
+            raise MissingProgramError("a dovecot whose folder of modules is known")
+        (patched / _LIBRARY).write_bytes(raw.replace(_BUILT_IN, b"modules".ljust(len(_BUILT_IN), b"\0")))
+        return patched
+
+    def _write(self, library: Path) -> None:
+        account = pwd.getpwnam("nobody") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
+        for name in ("", "run", "state", "mail", "sieve"):
+            path = self.folder / name
+            path.mkdir(mode=0o755, parents=True, exist_ok=True)
+            os.chown(path, account.pw_uid, account.pw_gid)
+        (self.folder / "sieve/rules.sieve").write_text(self._rules)
+        (self.folder / "dovecot.conf").write_text(
+            _CONFIGURATION.format(
+                folder=self.folder,
+                library=library,
+                host=LOOPBACK,
+                port=self.port,
+                user=account.pw_name,
+                group=grp.getgrgid(account.pw_gid).gr_name,
+                password=PASSWORD,
+            )
+        )
