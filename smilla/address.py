@@ -12,6 +12,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import idna
 
@@ -56,6 +57,7 @@ class EmailAddress:
         return self.raw
 
 
+@lru_cache(maxsize=4096)
 @lru_cache(maxsize=4096)
 def parse(text: str) -> EmailAddress:
     """``local@domain``, with or without angle brackets, as in an envelope (RFC 5321 section 4.1.2).
@@ -127,8 +129,7 @@ _TOKEN = re.compile(
 _COMMENT_PART = re.compile(r"\\.|[()]", re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
-class _Token:
+class _Token(NamedTuple):
     kind: str
     text: str
 

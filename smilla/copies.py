@@ -13,7 +13,7 @@ only plain spellings are removed; where there is another one, no copy stays, and
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
@@ -111,7 +111,10 @@ def removable(removed: Iterable[Recipient], recipients: Sequence[Recipient]) -> 
     Not with a source route or blanks, without brackets (sendmail(1)), with a final dot, or beside another spelling of
     the same mailbox, which the MTA may have merged.
     """
-    return all(_is_plain(recipient) and not _has_double(recipient, recipients) for recipient in removed)
+    spellings: dict[str, set[str]] = {}
+    for recipient in recipients:
+        spellings.setdefault(recipient.address.folded if recipient.address else "", set()).add(recipient.raw)
+    return all(_is_plain(recipient) and not _has_double(recipient, spellings) for recipient in removed)
 
 
 def _is_plain(recipient: Recipient) -> bool:
@@ -120,9 +123,11 @@ def _is_plain(recipient: Recipient) -> bool:
     return bracketed and recipient.address is not None and not bare.endswith(".")
 
 
-def _has_double(recipient: Recipient, recipients: Sequence[Recipient]) -> bool:
+def _has_double(recipient: Recipient, spellings: Mapping[str, set[str]]) -> bool:
+    """Is there another spelling, or something without an address, which may be anybody?  ``spellings`` are all
+    recipients as they were given, by their folded address, "" for none."""
     folded = recipient.address.folded if recipient.address else ""
-    return any(r.raw != recipient.raw and (r.address is None or r.address.folded == folded) for r in recipients)
+    return any(raw != recipient.raw for raw in spellings[folded] | spellings.get("", set()))
 
 
 def _form(decision: Decision) -> Form:

@@ -11,11 +11,13 @@ import logging
 import logging.handlers
 import os
 import re
+import select
 import sys
+import threading
 import time
 import traceback
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,8 +55,40 @@ class _Output:
         if self._syslog is not None:
             self._syslog.handle(logging.LogRecord("smilla", level, "", 0, line, None, None))
             return
+        raw = line.encode("ascii", "backslashreplace") + b"\n"
+        held: list[bytes] | None = getattr(_held, "lines", None)
+        if held is None:
+            _written(raw)
+        else:
+            held.append(raw)
+
+
+_held = threading.local()
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """The lines about one message: as few writes as keep those of several workers apart (a pipe takes PIPE_BUF octets
+    at once)."""
+    lines: list[bytes] = []
+    _held.lines = lines
+    try:
+        yield
+    finally:
+        _held.lines = None
+        block = b""
+        for line in lines:
+            if len(block) + len(line) > select.PIPE_BUF:
+                _written(block)
+                block = b""
+            block += line
+        _written(block)
+
+
+def _written(raw: bytes) -> None:
+    if raw:
         with suppress(OSError):
-            os.write(2, line.encode("ascii", "backslashreplace") + b"\n")
+            os.write(2, raw)
 
 
 _output: _Output | None = _Output(_INFO, as_json=False, syslog=None)

@@ -10,7 +10,7 @@ the sources.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import lru_cache
 
@@ -31,8 +31,9 @@ from smilla.model import (
 )
 from smilla.ports import PendingLookup, Ports
 from smilla.validity import pgp, x509
-from smilla.validity.memory import Memory
 
+_JUDGED_FOR = timedelta(minutes=1)
+_MOST_SPELLINGS = 8
 _PRECEDENCE = (
     KeyVerdict.BOGUS,
     KeyVerdict.UNREACHABLE,
@@ -58,12 +59,19 @@ def finish(
     pending: PendingLookup, deadline: float, now: datetime, ports: Ports, formats: tuple[str, ...] = ()
 ) -> KeyLookup:
     """Waits for the answers, until ``deadline`` (monotonic seconds) at most, and judges them as of ``now``."""
-    findings = []
+    findings: list[SourceFinding] = []
+    alone = not (ports.raw_trust_store or ports.raw_crls)
     for answer in _answers(pending, deadline, formats):
-        finding, key = _judged(answer, pending.address, now, ports, _others(answer, pending, deadline))
+        if alone and not findings and (known := _known(answer, pending.address, now)) is not None:
+            return known
+        others = _others(answer, pending, deadline)
+        finding, key = _judge(answer, pending.address, now, ports, others)
         findings.append(finding)
         if key is not None:
-            return _looked_up(pending.address, finding, key, findings)
+            found = _looked_up(pending.address, finding, key, findings)
+            if alone and not others:
+                _remember(answer, found, now)
+            return found
     if not findings:
         reason = Reason("no_key", f"no source of [keys] sources has keys for {' or '.join(formats)}")
         return KeyLookup(pending.address, KeyVerdict.NO_KEY, reason, None, "", None)
@@ -109,39 +117,22 @@ def _looked_up(
     return KeyLookup(address, deciding.verdict, deciding.reason, key, deciding.source, deciding.status, tuple(findings))
 
 
-def _judged(
-    answer: SourceAnswer, address: EmailAddress, now: datetime, ports: Ports, others: Sequence[bytes]
-) -> tuple[SourceFinding, X509Key | PGPKey | None]:
-    """One source's verdict, and its key where it has a usable one.
-
-    A key is remembered for a minute, and never past its end, where nothing but itself and the answer speaks for it: a
-    message to a hundred is judged a hundred times.
-    """
-    if ports.raw_trust_store or ports.raw_crls or others or answer.status is not DNSSECStatus.SECURE:
-        return _judge(answer, address, now, ports, others)
-    known = _usable.recall((answer, address))
-    if known is not None and known.holds(now):
-        return known.finding, known.key
-    finding, key = _judge(answer, address, now, ports, others)
-    if key is not None:
-        _usable.remember((answer, address), _Known(finding, key, now), sum(len(c.raw) for c in answer.candidates))
-    return finding, key
+def _known(answer: SourceAnswer, address: EmailAddress, now: datetime) -> KeyLookup | None:
+    """What was found out from this very answer within the last minute, if it was a usable key that has not ended: a
+    message to a hundred would be judged a hundred times else."""
+    known: tuple[KeyLookup, datetime] | None = answer.told_by.memory.get(address) if answer.told_by else None
+    if known is None:
+        return None
+    found, judged_at = known
+    has_ended = found.key is None or (found.key.expires_at is not None and found.key.expires_at <= now)
+    return None if has_ended or not timedelta() <= now - judged_at < _JUDGED_FOR else found
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
-    finding: SourceFinding
-    key: X509Key | PGPKey
-    judged_at: datetime
-
-    def holds(self, now: datetime) -> bool:
-        """Is it still as it was?"""
-        ended = self.key.expires_at is not None and self.key.expires_at <= now
-        return timedelta() <= now - self.judged_at < _JUDGED_FOR and not ended
-
-
-_JUDGED_FOR = timedelta(minutes=1)
-_usable: Memory[tuple[SourceAnswer, EmailAddress], _Known] = Memory(4096, 16 << 20)
+def _remember(answer: SourceAnswer, found: KeyLookup, now: datetime) -> None:
+    """Only where nothing but the answer speaks for the key, and for a few spellings of one address."""
+    told_by = answer.told_by
+    if told_by is not None and len(found.findings) == 1 and len(told_by.memory) < _MOST_SPELLINGS:
+        told_by.memory[found.address] = (found, now)
 
 
 def _judge(

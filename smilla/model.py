@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum, StrEnum
 from functools import lru_cache
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from smilla.address import EmailAddress
 from smilla.style import OAEP, Style
@@ -50,7 +50,7 @@ class DNSAnswer:
 
     ``raw_rdata`` holds the RDATA of each record of the asked type, in wire form, CNAMEs followed.
     ``proven_by`` says in words what the status rests on.  ``malformed`` counts records that could not be read.
-    ``ttl_s`` bounds how long the answer may be kept.
+    ``ttl_s`` bounds how long the answer may be kept.  ``memory`` is for what follows from it, as long as it is kept.
     """
 
     owner: str
@@ -61,6 +61,7 @@ class DNSAnswer:
     ttl_s: int = 0
     detail: str = ""
     proven_by: str = ""
+    memory: dict[object, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
 # --- candidates and what becomes of them -------------------------------------------------------------------
@@ -93,7 +94,8 @@ class SMIMEACandidate(Candidate):
 @dataclass(frozen=True, slots=True)
 class SourceAnswer:
     """What a source says: where it was asked, the DNSSEC status (None outside DNS), the candidates, and in
-    ``detail`` why there is none.  ``malformed`` counts records that could not be read at all."""
+    ``detail`` why there is none.  ``malformed`` counts records that could not be read at all.  ``told_by`` is the
+    answer of DNS that all this was read from."""
 
     source: str
     where: str
@@ -103,6 +105,7 @@ class SourceAnswer:
     ttl_s: int = 0
     detail: str = ""
     proven_by: str = ""
+    told_by: DNSAnswer | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,6 +55,7 @@ _DISPOSITIONS = (
     (Action.HOLD, Disposition.HOLD),
 )
 _OWN = Classification(MessageKind.PLAIN, Reason("own_copy", "a copy of ours, which came back to the filter"))
+_OK = Reason("ok", "")
 _DONE = Reason("already_sent", "a copy, or the notification, was accepted at an earlier attempt of the client")
 _ODD_SPELLING = Reason("odd_spelling", "the MTA could not tell this recipient apart, so the others cannot be split off")
 
@@ -148,32 +149,25 @@ def _outcome(
 ) -> Outcome:
     direction = policy.direction(session.client, config)
     bounced = _bounced(session, decisions, config)
-    left = tuple(decision for decision in decisions if decision not in bounced)
+    left = tuple(decision for decision in decisions if decision not in bounced) if bounced else decisions
     disposition, culprits = _disposition(left)
-    outcome = Outcome(
-        disposition,
-        decisions,
-        classification,
-        direction,
-        reason=culprits[0].reason if culprits else Reason("ok", ""),
-        culprits=tuple(decision.recipient for decision in culprits),
-        bounced=bounced,
-    )
+    reason = culprits[0].reason if culprits else _OK
+    held_up = tuple(decision.recipient for decision in culprits)
+    told = partial(Outcome, decisions=decisions, classification=classification, direction=direction, bounced=bounced)
     if disposition in (Disposition.DEFER, Disposition.REFUSE):
-        return outcome
+        return told(disposition, reason=reason, culprits=held_up)
     served = tuple(decision for decision in left if decision.action is not Action.DONE)
     groups = copies.group(served, session.message, separate=config.smime.separate)
     kept = copies.stays(groups)
-    staying = [decision.recipient for decision in groups[kept][1]] if groups else []
-    removed = [recipient for recipient in session.envelope.recipients if recipient not in staying]
+    staying = {decision.recipient.raw for decision in groups[kept][1]} if groups else set()
+    removed = [recipient for recipient in session.envelope.recipients if recipient.raw not in staying]
     if config.policy.mixed == "reinject" and not copies.removable(removed, session.envelope.recipients):
         kept = -1
         if disposition is Disposition.HOLD:
-            odd = tuple(decision.recipient for decision in culprits)
-            return replace(outcome, disposition=Disposition.DEFER, reason=_ODD_SPELLING, culprits=odd)
+            return told(Disposition.DEFER, reason=_ODD_SPELLING, culprits=held_up)
     edits = _without_wish(session.message, direction, config)
     made = tuple(_copy(session.message, edits, ports, form, members) for form, members in groups)
-    return replace(outcome, copies=made, kept=kept)
+    return told(disposition, reason=reason, culprits=held_up, copies=made, kept=kept)
 
 
 def _bounced(session: Session, decisions: tuple[Decision, ...], config: Config) -> tuple[Decision, ...]:

@@ -102,7 +102,8 @@ def _handed_over(outcome: Outcome) -> Reply:
     if outcome.disposition is Disposition.HOLD:
         verb, text = Verb.QUARANTINE, _about(outcome)
     further = tuple(other for other in outcome.copies if other is not copy)
-    gone = {d.recipient.raw: d.recipient for d in outcome.decisions if d.recipient not in copy.recipients}
+    staying = {recipient.raw for recipient in copy.recipients}
+    gone = {d.recipient.raw: d.recipient for d in outcome.decisions if d.recipient.raw not in staying}
     return Reply(verb, text=text, copy=copy, further=further, removed=tuple(gone.values()), bounced=bounced)
 
 

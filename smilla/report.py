@@ -32,11 +32,12 @@ def message(session: Session, result: Result) -> None:
     outcome, answer = result.outcome, result.answer
     override = _override(answer, outcome)
     owed = {refusal.recipient for refusal in result.refusals}
+    ways = _ways(outcome, answer, result.refusals)
     if outcome.classification.reason.code == "own_copy":
         log.own_copy(session.queue_id)
     for decision in outcome.decisions:
         _trouble(session.queue_id, decision)
-        via = _via(outcome, decision, answer, result.refusals)
+        via = ways.get(decision.recipient.raw, "")
         # Nobody tries again for who is bounced: whatever the policy said, to the log it is a refusal.
         became = (Action.REFUSE if via == "bounce" else decision.action), decision.reason
         is_sent = result.refusals and via and decision.recipient not in owed
@@ -81,14 +82,14 @@ def _unprotected(queue_id: str, outcome: Outcome, *, observed: bool) -> None:
             log.headers_bare(queue_id, recipient.shown, copy.protection, observed=observed)
 
 
-def _via(outcome: Outcome, decision: Decision, answer: reply.Reply, refusals: tuple[Refusal, ...]) -> str:
-    """On which way a recipient is served: "" with the MTA's message, and where nothing was to be handed on."""
+def _ways(outcome: Outcome, answer: reply.Reply, refusals: tuple[Refusal, ...]) -> dict[str, str]:
+    """On which way recipients are served that are not with the MTA's message; empty where nothing was to be handed
+    on."""
     if answer.code and not refusals:
-        return ""
-    if decision in outcome.bounced:
-        return "bounce"
-    further = [copy for index, copy in enumerate(outcome.copies) if index != outcome.kept]
-    return "reinject" if any(decision.recipient in copy.recipients for copy in further) else ""
+        return {}
+    further = (copy for index, copy in enumerate(outcome.copies) if index != outcome.kept)
+    ways = {recipient.raw: "reinject" for copy in further for recipient in copy.recipients}
+    return ways | {decision.recipient.raw: "bounce" for decision in outcome.bounced}
 
 
 def _override(answer: reply.Reply, outcome: Outcome) -> tuple[Action, Reason] | None:

@@ -15,22 +15,32 @@ from table import AT_MOST, Row, Target
 from tests.lab.programs import REPOSITORY
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from stage import Stage
 
 
 def measure(stage: Stage) -> list[Row]:
-    """Seconds: the interpreter, the imports, the configuration, the socket, the workers."""
-    figures = [_start(stage) for _ in stage.rounds(9)]
+    """Seconds: the interpreter, the imports, the configuration, the socket, the workers.
+
+    Installed by pip, smilla is compiled; here it is by the first start, which does not count.
+    """
+    compiled = stage.place("compiled")
+    compiled.chmod(0o777)
+    _start(stage, compiled)
+    figures = [_start(stage, compiled) for _ in stage.rounds(9)]
     what = f"import and start to READY, {WORKERS} workers"
     return [Row("start", what, "-", figures, Target(AT_MOST, 0.5), "s")]
 
 
-def _start(stage: Stage) -> float:
+def _start(stage: Stage, compiled: Path) -> float:
     smilla = stage.new_smilla()
     smilla.folder.chmod(0o777)  # who starts as root becomes another user
     smilla.write_config()
     path = smilla.folder / "notify"
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "NOTIFY_SOCKET": str(path)}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    environment["PYTHONPYCACHEPREFIX"] = str(compiled)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify, (smilla.folder / "log").open("wb") as log:
         notify.bind(str(path))
         path.chmod(0o666)

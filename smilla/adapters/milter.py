@@ -203,7 +203,8 @@ class Connection(Milter.Base):
         if answer.code:
             self._say(answer)
         elapsed_ms = round((time.monotonic() - self._began_at) * 1000)
-        report.message(session, report.Result(outcome, live, refusals, config.observe, elapsed_ms))
+        with log.together():
+            report.message(session, report.Result(outcome, live, refusals, config.observe, elapsed_ms))
         return int(_VERBS[answer.verb])
 
     def _without_journal(self, session: Session, error: JournalError) -> int:

@@ -7,7 +7,6 @@ nothing for what a network, a name server or a file can do.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 
 from smilla.address import EmailAddress
 from smilla.discovery import directory, openpgpkey, owner, smimea
@@ -76,11 +75,10 @@ def _first_with_records(
         empty = answer.status in _KNOWN and not answer.raw_rdata and not answer.malformed
         if not empty or number == len(pending):
             break
-    return _read(source, reader, answer)
-
-
-@lru_cache(maxsize=512)
-def _read(source: str, reader: Callable[[DNSAnswer], tuple[Candidate, ...]], answer: DNSAnswer) -> SourceAnswer:
-    found = reader(answer) if answer.status in _KNOWN else ()
-    facts = (answer.malformed, answer.ttl_s, answer.detail, answer.proven_by)
-    return SourceAnswer(source, answer.owner, answer.status, found, *facts)
+    read: SourceAnswer | None = answer.memory.get(source)
+    if read is None:
+        found = reader(answer) if answer.status in _KNOWN else ()
+        facts = (answer.malformed, answer.ttl_s, answer.detail, answer.proven_by)
+        read = SourceAnswer(source, answer.owner, answer.status, found, *facts, told_by=answer)
+        answer.memory[source] = read
+    return read
