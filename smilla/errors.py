@@ -72,6 +72,12 @@ class SpoolError(SmillaError):
     code = "spool"
 
 
+class MTALost(SmillaError):
+    """The MTA has closed the connection, or does not take a change, while a message was handed back to it."""
+
+    code = "mta_lost"
+
+
 class ReinjectError(SmillaError):
     """The MTA's listener for further copies did not take one."""
 

@@ -240,6 +240,11 @@ def journal_failed(detail: str, queue_id: str = "") -> None:
     _event(_ERROR, "journal-failed", queue_id, detail=detail)
 
 
+def mta_lost(queue_id: str) -> None:
+    """The MTA was gone before it had the whole answer; it keeps the message, or its client does."""
+    _event(_WARNING, "mta-lost", queue_id)
+
+
 def internal_error(queue_id: str, where: str) -> None:
     """An exception that ended a message, which is deferred.  Logged with the places that it came through."""
     kind, error, trace = sys.exc_info()

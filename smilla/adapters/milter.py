@@ -23,7 +23,7 @@ from smilla import log, pipeline, reinject, reply, report, rewrap
 from smilla.adapters.acknowledge import without_nagle
 from smilla.adapters.service import Service
 from smilla.adapters.spool import SpooledBody
-from smilla.errors import JournalBusy, JournalError, SmillaError
+from smilla.errors import JournalBusy, JournalError, MTALost, SmillaError
 from smilla.model import Action, Client, Header, Recipient, Rewrite
 from smilla.policy import Wish
 from smilla.ports import JournalEntry
@@ -191,8 +191,9 @@ class Connection(Milter.Base):
                     refusals = attempt.deliver(answer.further, answer.bounced, reply.why)
         except JournalError as error:
             return self._without_journal(session, error)
-        except BaseException:
-            report.undecided(session, observed=config.observe)
+        except BaseException as error:
+            reason = error.code if isinstance(error, MTALost) else "internal"
+            report.undecided(session, observed=config.observe, reason=reason)
             raise
         if refusals:
             served = sum(decision.action is Action.DONE for decision in outcome.decisions)
@@ -222,13 +223,16 @@ class Connection(Milter.Base):
             self.progress()
 
     def _edit(self, answer: reply.Reply, headers: tuple[Header, ...]) -> None:
-        """What becomes of the MTA's message."""
-        if answer.copy is not None:
-            self._apply(answer.copy.rewrite, headers)
-        for recipient in answer.removed:
-            self.delrcpt(recipient.raw)
-        if answer.verb is reply.Verb.QUARANTINE:
-            self.quarantine(answer.text)
+        """What becomes of the MTA's message.  Raises MTALost."""
+        try:
+            if answer.copy is not None:
+                self._apply(answer.copy.rewrite, headers)
+            for recipient in answer.removed:
+                self.delrcpt(recipient.raw)
+            if answer.verb is reply.Verb.QUARANTINE:
+                self.quarantine(answer.text)
+        except milter.error as error:
+            raise MTALost("the MTA has gone, or does not take this change") from error
 
     def _apply(self, rewrite: Rewrite, headers: tuple[Header, ...]) -> None:
         """The edits, the new body first: where making it fails, nothing of the message has been touched."""
@@ -253,7 +257,11 @@ class Connection(Milter.Base):
     def _fail(self, where: str) -> None:
         """An exception, now being handled, marks the message as failed, so that its end is answered by a 451."""
         self._failed = True
-        log.internal_error(self._session.queue_id if self._session else "", where)
+        queue_id = self._session.queue_id if self._session else ""
+        if isinstance(sys.exc_info()[1], MTALost):
+            log.mta_lost(queue_id)
+        else:
+            log.internal_error(queue_id, where)
 
     def _guarded(self, where: str) -> _Guard:
         self.service.acknowledger.wake()

@@ -43,6 +43,7 @@ _PROOF_LASTS_S = 300.0
 _DOUBT_LASTS_S = 5.0
 _CONNECT_TIMEOUT_S = 2.0
 # unbound answers at most 32 questions of one connection side by side; past that, slow domains would hold up others.
+_ATTEMPTS = 5
 _QUESTIONS_A_CONNECTION = 24
 _CONNECTIONS = 6
 # So many questions of one domain are under way at once: one that does not answer leaves room for the others.
@@ -225,12 +226,19 @@ class _Server:
 
     async def _exchange(self, query: dns.message.Message) -> dns.message.Message:
         """Sends a query; where a kept connection fails, which the server may have closed meanwhile, once more on a
-        younger one."""
-        connection = self._connection()
-        try:
-            return await connection.exchange(query)
-        except (OSError, EOFError):
-            return await self._connection(connection).exchange(query)
+        younger one.  A server that closes after each answer does so to whoever else asks on the same connection, so
+        that a closed one is no reason to give up soon."""
+        failed: _Connection | None = None
+        for attempt in range(_ATTEMPTS):
+            connection = self._connection(failed)
+            try:
+                return await connection.exchange(query)
+            except (OSError, EOFError) as error:
+                is_closed = isinstance(error, (EOFError, ConnectionError))
+                if attempt + 1 >= (_ATTEMPTS if is_closed else 2):
+                    raise
+                failed = connection
+        raise AssertionError("every attempt returns or raises")
 
     def _connection(self, failed: _Connection | None = None) -> _Connection:
         """The least busy connection, with a place on it taken for one question; a new one where all are full."""

@@ -66,7 +66,7 @@ class CachingResolver:
         self._entries.move_to_end(question)
         if (ttl_s := round(left_s)) < entry.answer.ttl_s:
             # The same answer for a second, so that what follows from it is known again.
-            entry.answer = replace(entry.answer, ttl_s=ttl_s)
+            entry.answer = replace(entry.answer, ttl_s=ttl_s, memory={})
         return entry.answer
 
     def _forget(self, question: _Question) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -312,7 +313,7 @@ def test_second_look_up_asks_nobody_and_its_ttl_is_shorter(ten: Bench, way: str)
 @pytest.mark.parametrize("way", ["resolver", "validate"])
 def test_negative_answer_has_the_ttl_of_its_soa(ten: Bench, way: str) -> None:
     config = _validators(ten)[way]
-    found = look_up("nobody@forwarded.test", make_ports(config), config)
+    found = look_up(f"nobody-{uuid.uuid4().hex}@forwarded.test", make_ports(config), config)
     assert found.verdict is KeyVerdict.NO_KEY
     assert 0 < found.findings[0].ttl_s <= 5
 
