@@ -69,17 +69,25 @@ def _kind(decision: Decision, separate: bool) -> str:
         return "held"
     if not separate or not isinstance(decision.key, X509Key):
         return ""
+    if not decision.readers:
+        return _mechanism(decision.key, decision.style)
     keys = (decision.key, *(reader.key for reader in decision.readers))
     return "+".join(sorted({_mechanism(key, decision.style) for key in keys if isinstance(key, X509Key)}))
 
 
 def _mechanism(key: X509Key, style: Style) -> str:
     """How the content-encryption key reaches the holder of this key."""
-    if isinstance(key.public_key, RSAPublicKey):
-        return "oaep" if key.oaep or style.rsa_padding != "pkcs1" else "rsa"
-    if isinstance(key.public_key, EllipticCurvePublicKey):
+    family = _family(type(key.public_key))
+    return "oaep" if family == "rsa" and (key.oaep or style.rsa_padding != "pkcs1") else family
+
+
+@lru_cache(maxsize=64)
+def _family(kind: type) -> str:
+    if issubclass(kind, RSAPublicKey):
+        return "rsa"
+    if issubclass(kind, EllipticCurvePublicKey):
         return "ec"
-    return "xdh" if isinstance(key.public_key, (X25519PublicKey, X448PublicKey)) else "kem"
+    return "xdh" if issubclass(kind, (X25519PublicKey, X448PublicKey)) else "kem"
 
 
 @lru_cache(maxsize=64)

@@ -186,10 +186,10 @@ def decide(
         return _unwanted(recipient, wish, wished)
     if lookup is None:
         raise AssertionError("encryption was wanted, but nothing was looked up")
-    how, _ = styled(None, wish, config)
     if lookup.verdict is KeyVerdict.USABLE and lookup.key is not None:
         how, _ = styled(lookup.key, wish, config)
         return Decision(recipient, Action.ENCRYPT, lookup.reason, "usable key", lookup, style=how)
+    how, _ = styled(None, wish, config)
     action, decider = _action_for(lookup.verdict, wish, config)
     if action is Action.PLAIN and wish.encrypt == "require":
         action, decider = Action.REFUSE, f"rule {wish.number}: encrypt"

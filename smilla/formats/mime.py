@@ -10,12 +10,14 @@ import binascii
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
 from smilla.errors import ParseError
 
 _TOKEN = rb"[^\x00-\x20\x7f-\xff()<>@,;:\\\"/\[\]?=]+"
 _QUOTED = rb'"(?:[^"\\]|\\.)*"'
+_USUAL = 80  # a few of these are in nearly all messages
 _TYPE = re.compile(rb"\s*(" + _TOKEN + rb")\s*/\s*(" + _TOKEN + rb")\s*", re.DOTALL)
 _PARAMETER = re.compile(rb"\s*;\s*(" + _TOKEN + rb")\s*=\s*(" + _QUOTED + rb"|[^\s;\"]+)\s*", re.DOTALL)
 _NO_MORE = re.compile(rb"[;\s]*\Z")
@@ -35,6 +37,15 @@ class ContentType:
 
 def content_type(raw_value: bytes) -> ContentType | None:
     """A Content-Type field's value, comments removed, RFC 2231 parameters joined; None where it is malformed."""
+    return _usual_type(raw_value) if len(raw_value) < _USUAL else _content_type(raw_value)
+
+
+@lru_cache(maxsize=256)
+def _usual_type(raw_value: bytes) -> ContentType | None:
+    return _content_type(raw_value)
+
+
+def _content_type(raw_value: bytes) -> ContentType | None:
     value = _without_comments(raw_value)
     head = _TYPE.match(value)
     if not head:
