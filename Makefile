@@ -15,7 +15,7 @@ help:
 	@echo 'make test      set-up, every check, every test'
 	@echo 'make check     ruff, mypy, import-linter, mandoc'
 	@echo 'make lint      the same without the man pages'
-	@echo 'make interop   only the tests with other programs: openssl, gpg, gpgsm, NSS, rnp, sq'
+	@echo 'make interop   only the tests with the programs of others, and the table of what opens where'
 	@echo 'make pictures  what Thunderbird shows of encrypted mail, as pictures in .cache/pictures'
 	@echo 'make setup     only what the others need'
 	@echo 'make clean     removes all that was made here'
@@ -36,7 +36,9 @@ profile: setup
 	@$(PYTHON) contrib/bench/hotpath.py
 
 test: check
+	@rm -rf .cache/interop
 	$(PYTEST) -m 'not live' -n 2 --dist loadfile tests
+	@cat .cache/interop/*.txt
 	@$(if $(AS_ROOT),echo "test: the live tests go through sudo: Postfix needs root")
 	$(AS_ROOT) $(ROOT_ENV) $(PYTEST) -m live -p no:cacheprovider tests
 
@@ -50,7 +52,8 @@ lint: setup
 	.venv/bin/lint-imports
 
 interop: setup
-	$(PYTEST) -m interop -n 2 --dist loadfile tests
+	@rm -rf .cache/interop
+	@$(PYTEST) -m interop -n 2 --dist loadfile tests; status=$$?; cat .cache/interop/*.txt; exit $$status
 
 pictures: setup
 	$(AS_ROOT) $(ROOT_ENV) $(PYTEST) -m live -p no:cacheprovider tests/live/test_thunderbird.py

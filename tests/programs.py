@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from typing import NoReturn
 
 import pytest
@@ -13,7 +14,11 @@ from tests.lab.programs import MissingProgramError, find_program
 
 def require(*names: str) -> None:
     """Skips the test where a program is missing; in continuous integration nothing may be skipped unnoticed."""
-    missing = [name for name in names if shutil.which(name) is None]
+    require_nothing_missing([name for name in names if shutil.which(name) is None])
+
+
+def require_nothing_missing(missing: Sequence[str]) -> None:
+    """The same for whatever else was found to be missing."""
     if missing:
         _cannot(f"not installed: {', '.join(missing)}")
 

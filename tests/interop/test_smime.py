@@ -28,6 +28,8 @@ from smilla.formats.oaep import RSAES_OAEP
 from smilla.model import Candidate, Format, X509Key
 from smilla.validity.x509 import assess
 from tests.certificates import make_certificate, to_pem, with_key_algorithm
+from tests.interop.owners import Owner
+from tests.interop.readers.smime_programs import import_into_gpgsm
 from tests.programs import require
 
 if TYPE_CHECKING:
@@ -223,14 +225,14 @@ def nss(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def pkcs12(of: Recipient, folder: Path, *options: str) -> Path:
+def pkcs12(of: Recipient, folder: Path) -> Path:
     """Made by openssl, under the password ``secret``."""
     (folder / "pair.pem").write_bytes(
         of.private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + to_pem(of.raw)
     )
     pair = folder / "pair.p12"
     names = ["-name", "hugh", "-passout", "pass:secret"]
-    run("openssl", "pkcs12", "-export", "-in", folder / "pair.pem", "-out", pair, *names, *options)
+    run("openssl", "pkcs12", "-export", "-in", folder / "pair.pem", "-out", pair, *names)
     return pair
 
 
@@ -257,13 +259,9 @@ def gpgsm() -> Iterator[list[str]]:
     try:
         command = ["gpgsm", "--homedir", str(home), "--batch", "--no-tty", "--disable-crl-checks"]
         command += ["--disable-dirmngr", "--pinentry-mode", "loopback", "--passphrase-fd", "0"]
-        (home / "gpg-agent.conf").write_text("allow-loopback-pinentry\n")
-        legacy = ["-certpbe", "PBE-SHA1-3DES", "-keypbe", "PBE-SHA1-3DES", "-macalg", "sha1"]
-        pair = pkcs12(recipient("rsa2048"), home, *legacy)
-        done = subprocess.run(
-            [*command, "--import", pair], input=b"secret\n", capture_output=True, timeout=60, check=False
-        )
-        assert b"imported: 1" in done.stderr, done.stderr
+        to = recipient("rsa2048")
+        secret = to.private.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+        import_into_gpgsm(home, Owner("hugh", "smime", to.raw, secret))
         yield command
     finally:
         run("gpgconf", "--homedir", home, "--kill", "all")

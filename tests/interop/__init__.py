@@ -1,0 +1,1 @@
+"""What smilla writes is opened by programs that we did not write."""
