@@ -6,7 +6,7 @@ PYTEST = $(PYTHON) -m pytest
 AS_ROOT = $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 ROOT_ENV = env PYTHONDONTWRITEBYTECODE=1 $(if $(CI),CI=$(CI))
 
-.PHONY: help setup demo bench profile test check lint interop pictures clean
+.PHONY: help setup setup-demo demo bench profile test check lint interop pictures clean
 
 help:
 	@echo 'make demo      real mail through Postfix, smilla, nsd and unbound, in a temporary folder (KEEP=1: keep it running)'
@@ -23,16 +23,19 @@ help:
 setup:
 	@contrib/setup
 
-demo: setup
+setup-demo:
+	@contrib/setup demo
+
+demo: setup-demo
 	@$(if $(AS_ROOT),echo "demo: through sudo: Postfix needs root")
 	@$(AS_ROOT) $(ROOT_ENV) $(PYTHON) contrib/demo/demo.py $(if $(KEEP),--keep)
 
-bench: setup
+bench: setup-demo
 	@$(if $(AS_ROOT),echo "bench: through sudo: Postfix needs root")
 	@$(AS_ROOT) $(ROOT_ENV) $(PYTHON) contrib/bench/bench.py $(if $(QUICK),--quick) $(if $(ROWS),--rows $(ROWS)) \
 		$(if $(JSON),--json $(JSON)) $(foreach peer,$(PEER),--peer $(peer))
 
-profile: setup
+profile: setup-demo
 	@$(PYTHON) contrib/bench/hotpath.py
 
 test: check
