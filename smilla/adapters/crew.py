@@ -17,6 +17,7 @@ import threading
 import time
 
 _LONG_S = 0.01  # an ordinary message is done in a tenth of it
+_IDLE_S = 1.0  # waking this thread for every message would cost more than looking up now and then
 _KNOCK_TIMEOUT_S = 0.2
 
 
@@ -42,11 +43,17 @@ class Crew:
     def _run(self) -> None:
         while True:
             self._has_work.wait()
-            self._has_work.clear()
-            while self._since:
+            idle_at = time.monotonic() + _IDLE_S
+            while self._since or time.monotonic() < idle_at:
                 time.sleep(_LONG_S)
-                if min(list(self._since.values()), default=time.monotonic()) < time.monotonic() - _LONG_S:
+                now = time.monotonic()
+                if self._since:
+                    idle_at = now + _IDLE_S
+                if min(list(self._since.values()), default=now) < now - _LONG_S:
                     self._knock()
+            self._has_work.clear()
+            if self._since:  # a callback that began before the event was cleared
+                self._has_work.set()
 
     def _knock(self) -> None:
         with contextlib.suppress(OSError), socket.socket(self._family) as sock:

@@ -353,6 +353,12 @@ class MilterClient:
                 return answer
         return self.content(mail, chunks, queue_id=queue_id)
 
+    def wait_until_closed(self) -> None:
+        """After ``quit``: until the filter has ended the connection, and with it all that it does at its end."""
+        with contextlib.suppress(ConnectionError):
+            while self._socket.recv(4096):
+                pass
+
     def close(self) -> None:
         """Closes without a word, as an MTA that dies.  Safe to repeat."""
         with contextlib.suppress(OSError):

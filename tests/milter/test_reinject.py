@@ -39,7 +39,10 @@ class Lab:
         """One message over a connection of its own, from near, which then ends in order."""
         with self.clients.open(self.smilla.milter, greet=False) as client:
             client.connect("127.0.0.1")
-            return client.send(mail, recipients, sender=sender)
+            answer = client.send(mail, recipients, sender=sender)
+            client.quit()
+            client.wait_until_closed()
+            return answer
 
     @property
     def copies(self) -> Counter[str]:
