@@ -27,12 +27,18 @@ class ChildError(Exception):
     """A child ended before it was ready, or never became ready; the text ends with its log."""
 
 
+_given: set[int] = set()
+
+
 def free_port() -> int:
     """A loopback port that is free for TCP and UDP, below the range from which the kernel takes client ports, so
-    that it stays free until the child binds it."""
+    that it stays free until the child binds it; none is given twice, since a laboratory asks for many before the first
+    is bound."""
     chooser = random.SystemRandom()
     for _ in range(200):
         port = chooser.randrange(20000, 32000)
+        if port in _given:
+            continue
         with (
             socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tcp,
             socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
@@ -42,6 +48,7 @@ def free_port() -> int:
                 udp.bind((LOOPBACK, port))
             except OSError:
                 continue
+            _given.add(port)
             return port
     raise OSError("no free loopback port")
 
