@@ -55,8 +55,7 @@ def smime(
         ("Content-Disposition", "attachment; filename=smime.p7m"),
         (MARK, "encrypted; format=smime"),
     )
-    head = inner_head(inside or content_fields(message))
-    return _rewrite(message, added, lambda: base64_lines(encrypt(*_inner(head, message))))
+    return _rewrite(message, added, lambda: base64_lines(encrypt(*_inner(message, inside))))
 
 
 def openpgp(message: Message, encrypt: Encrypt, inside: Sequence[Header] | None = None) -> Rewrite:
@@ -73,11 +72,10 @@ def openpgp(message: Message, encrypt: Encrypt, inside: Sequence[Header] | None 
         f'Content-Disposition: inline; filename="encrypted.asc"\r\n\r\n'
     ).encode("ascii")
     tail = f"\r\n--{boundary}--\r\n".encode("ascii")
-    inner = inner_head(inside or content_fields(message))
 
     def body() -> Iterator[bytes]:
         # The engine begins before anything leaves: where it fails, nothing of the message has been touched.
-        armour = encrypt(*_inner(inner, message))
+        armour = encrypt(*_inner(message, inside))
         first = next(armour, b"")
         return chain([head, first], armour, [tail])
 
@@ -145,6 +143,8 @@ def inner_head(inside: Iterable[Header]) -> bytes:
     return b"".join(header.raw for header in inside) + b"\r\n"
 
 
-def _inner(head: bytes, message: Message) -> tuple[Iterator[bytes], int]:
-    """What is encrypted, in blocks, and its length in octets."""
+def _inner(message: Message, inside: Sequence[Header] | None) -> tuple[Iterator[bytes], int]:
+    """What is encrypted, in blocks, and its length in octets.  Its header is put together when it is asked for, and not
+    kept: the copies of a message would hold it as often as there are any."""
+    head = inner_head(inside or content_fields(message))
     return chain([head], message.body.blocks()), len(head) + message.body.size
