@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 
 from smilla.formats.base64_lines import base64_lines
+from smilla.message import MOST_FIELDS, MOST_HEADER_OCTETS
 from smilla.model import Header, Message, Reason, Rewrite
 
 MARK = "X-Smilla"
@@ -26,8 +27,14 @@ def problem(message: Message) -> Reason | None:
     """Why a message cannot be handed back whole, None where it can.
 
     The milter protocol cuts a field of 64 KB, so that what would be encrypted were less than what was sent; and each
-    field that goes makes Postfix read its queue file once more.
+    field that goes makes Postfix read its queue file once more.  A header is held in memory as a whole, so that it may
+    not be of any size.
     """
+    octets = sum(len(header.raw_name) + len(header.raw_value) for header in message.headers)
+    if len(message.headers) > MOST_FIELDS or octets > MOST_HEADER_OCTETS:
+        return Reason(
+            "header_too_large", f"more than {MOST_FIELDS} header fields, or than {MOST_HEADER_OCTETS} octets of them"
+        )
     moving = [h for h in message.headers if h.name.startswith("content-") or h.name == MARK.lower()]
     if len(moving) > _MOST_FIELDS:
         return Reason(
