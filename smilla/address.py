@@ -26,6 +26,7 @@ _OTHER_DOTS = str.maketrans("\u3002\uff0e\uff61", "...")  # what UTS 46 section 
 _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)\Z")
 _MAX_LOCAL_OCTETS = 255  # RFC 5321 has 64; what MTAs let through in practice is longer
 _MAX_CHARACTERS = 2048
+_USUAL_CHARACTERS = 320  # RFC 3696 section 3, as corrected: 64, an at sign, 255; longer ones are not remembered
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +58,20 @@ class EmailAddress:
         return self.raw
 
 
-@lru_cache(maxsize=4096)
-@lru_cache(maxsize=4096)
 def parse(text: str) -> EmailAddress:
     """``local@domain``, with or without angle brackets, as in an envelope (RFC 5321 section 4.1.2).
 
     A source route (``<@a,@b:user@c>``) is dropped, as RFC 5321 appendix C says.  Raises AddressError.
     """
+    return _usual(text) if len(text) <= _USUAL_CHARACTERS else _parsed(text)
+
+
+@lru_cache(maxsize=4096)
+def _usual(text: str) -> EmailAddress:
+    return _parsed(text)
+
+
+def _parsed(text: str) -> EmailAddress:
     if len(text) > _MAX_CHARACTERS:
         raise AddressError(f"{text[:80]!r}… is too long for an address")
     raw = text.strip()

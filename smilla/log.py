@@ -86,7 +86,8 @@ def together() -> Iterator[None]:
 
 
 def _written(raw: bytes) -> None:
-    if raw:
+    # Where the process began without a stderr, its number is that of a socket, a pipe or a file of our own.
+    if raw and sys.__stderr__ is not None:
         with suppress(OSError):
             os.write(2, raw)
 

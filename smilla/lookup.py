@@ -33,7 +33,7 @@ from smilla.ports import PendingLookup, Ports
 from smilla.validity import pgp, x509
 
 _JUDGED_FOR = timedelta(minutes=1)
-_MOST_SPELLINGS = 8
+_MOST_REMEMBERED = 3  # of an answer: what was read from it, and the key for two spellings; the cache counts on that
 _PRECEDENCE = (
     KeyVerdict.BOGUS,
     KeyVerdict.UNREACHABLE,
@@ -129,9 +129,9 @@ def _known(answer: SourceAnswer, address: EmailAddress, now: datetime) -> KeyLoo
 
 
 def _remember(answer: SourceAnswer, found: KeyLookup, now: datetime) -> None:
-    """Only where nothing but the answer speaks for the key, and for a few spellings of one address."""
+    """Only where nothing but the answer speaks for the key, and for two spellings of one address."""
     told_by = answer.told_by
-    if told_by is not None and len(found.findings) == 1 and len(told_by.memory) < _MOST_SPELLINGS:
+    if told_by is not None and len(found.findings) == 1 and len(told_by.memory) < _MOST_REMEMBERED:
         told_by.memory[found.address] = (found, now)
 
 

@@ -238,9 +238,14 @@ class KeyLookup:
 # --- the message -------------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=1024)
+_USUAL_NAME = 80  # octets; a stranger may send a thousand names of 60 KB, which are not worth remembering
+
+
 def _folded_name(raw_name: bytes) -> str:
     return raw_name.decode("ascii", "replace").rstrip(" \t").lower()
+
+
+_remembered_name = lru_cache(maxsize=1024)(_folded_name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +258,8 @@ class Header:
     name: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "name", _folded_name(self.raw_name))
+        folded = _remembered_name if len(self.raw_name) <= _USUAL_NAME else _folded_name
+        object.__setattr__(self, "name", folded(self.raw_name))
 
     @property
     def raw(self) -> bytes:

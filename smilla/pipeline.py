@@ -15,10 +15,10 @@ and ``smilla encrypt`` alike.  It returns an Outcome or raises; whoever called i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 
 from smilla import classify, copies, dsn, lookup, policy, protect, reinject, rewrap
 from smilla import wish as wish_of_sender
@@ -45,7 +45,7 @@ from smilla.model import (
 )
 from smilla.policy import Wish
 from smilla.ports import JournalEntry, Ports
-from smilla.protect import Edits
+from smilla.protect import Edits, Plan
 from smilla.session import Session
 from smilla.style import Style, is_authenticated
 
@@ -165,8 +165,8 @@ def _outcome(
         kept = -1
         if disposition is Disposition.HOLD:
             return told(Disposition.DEFER, reason=_ODD_SPELLING, culprits=held_up)
-    edits = _without_wish(session.message, direction, config)
-    made = tuple(_copy(session.message, edits, ports, form, members) for form, members in groups)
+    planned = _planner(session.message, _without_wish(session.message, direction, config))
+    made = tuple(_copy(session.message, planned, ports, form, members) for form, members in groups)
     return told(disposition, reason=reason, culprits=held_up, copies=made, kept=kept)
 
 
@@ -243,13 +243,21 @@ def _disposition(decisions: tuple[Decision, ...]) -> tuple[Disposition, tuple[De
     return Disposition.DELIVER, ()
 
 
-def _copy(message: Message, edits: Edits, ports: Ports, form: Form, members: tuple[Decision, ...]) -> Copy:
+def _planner(message: Message, edits: Edits) -> Callable[[str], Plan]:
+    """The plan for the header by ``protect_headers``, made once for all the copies that share it."""
+    return cache(partial(protect.plan, message, rewrap.content_fields(message), edits=edits))
+
+
+def _copy(
+    message: Message, planned: Callable[[str], Plan], ports: Ports, form: Form, members: tuple[Decision, ...]
+) -> Copy:
     recipients = tuple(decision.recipient for decision in members)
     keys = _keys(members)
     style = members[0].style
     if form not in (Form.SMIME, Form.OPENPGP):
-        return Copy(form, recipients, rewrap.combined(rewrap.unchanged(message), *edits))
-    plan = protect.plan(message, rewrap.content_fields(message), style.protect_headers, edits)
+        plan = planned("off")
+        return Copy(form, recipients, rewrap.combined(rewrap.unchanged(message), plan.removed, plan.added))
+    plan = planned(style.protect_headers)
     if form is Form.SMIME:
         encrypt = partial(_encrypt_cms, keys, style)
         rewrite = rewrap.smime(message, encrypt, plan.inside, authenticated=is_authenticated(style.cipher))

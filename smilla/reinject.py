@@ -42,6 +42,7 @@ _AUTHOR_FIELDS = re.compile(
     "message-id|date|from|sender|reply-to|to|cc|subject|in-reply-to|references|comments|keywords|mime-version"
     "|resent-(message-id|date|from|sender|to|cc)|auto-submitted|list-id|content-.*"
 )
+_USUAL_NAME = 80
 _Dues = Mapping[Recipient, tuple[Recipient, ...]]
 _TOKEN = re.compile(rb"\(smilla\) with E?SMTP id ([0-9a-f]{32});")
 _BUSY_S = 30.0  # how long another worker may take over the same message, to others of its recipients say
@@ -78,8 +79,12 @@ def fingerprint(session: Session) -> Fingerprint:
     return Fingerprint(head.digest(), content, named or "received" in names)
 
 
-@lru_cache(maxsize=1024)
 def _is_of_author(name: str) -> bool:
+    return _is_usual_of_author(name) if len(name) <= _USUAL_NAME else _AUTHOR_FIELDS.fullmatch(name) is not None
+
+
+@lru_cache(maxsize=1024)
+def _is_usual_of_author(name: str) -> bool:
     return _AUTHOR_FIELDS.fullmatch(name) is not None
 
 

@@ -68,6 +68,7 @@ _TEXTS = {
     "routed_address": "the address routes mail on, so nobody can tell whose key to use; write the recipient's own one",
     "unclear_address": "the address is not written as RFC 5321 says, and the mail server may read it as another one",
     "too_many_fields": "the message has too many Content fields",
+    "header_too_large": "the header of the message is too large",
     "field_too_long": "the message has a Content field that is too long",
     "wished": "the sender asked for encryption, which is not possible",
     "reader": "nobody can tell now whether a further reader has a key",

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 
 from smilla.formats.base64_lines import base64_lines
+from smilla.message import MOST_FIELDS, MOST_HEADER_OCTETS
 from smilla.model import Header, Message, Reason, Rewrite
 
 MARK = "X-Smilla"
@@ -26,8 +27,14 @@ def problem(message: Message) -> Reason | None:
     """Why a message cannot be handed back whole, None where it can.
 
     The milter protocol cuts a field of 64 KB, so that what would be encrypted were less than what was sent; and each
-    field that goes makes Postfix read its queue file once more.
+    field that goes makes Postfix read its queue file once more.  A header is held in memory as a whole, so that it may
+    not be of any size.
     """
+    octets = sum(len(header.raw_name) + len(header.raw_value) for header in message.headers)
+    if len(message.headers) > MOST_FIELDS or octets > MOST_HEADER_OCTETS:
+        return Reason(
+            "header_too_large", f"more than {MOST_FIELDS} header fields, or than {MOST_HEADER_OCTETS} octets of them"
+        )
     moving = [h for h in message.headers if h.name.startswith("content-") or h.name == MARK.lower()]
     if len(moving) > _MOST_FIELDS:
         return Reason(
@@ -55,8 +62,7 @@ def smime(
         ("Content-Disposition", "attachment; filename=smime.p7m"),
         (MARK, "encrypted; format=smime"),
     )
-    head = inner_head(inside or content_fields(message))
-    return _rewrite(message, added, lambda: base64_lines(encrypt(*_inner(head, message))))
+    return _rewrite(message, added, lambda: base64_lines(encrypt(*_inner(message, inside))))
 
 
 def openpgp(message: Message, encrypt: Encrypt, inside: Sequence[Header] | None = None) -> Rewrite:
@@ -73,11 +79,10 @@ def openpgp(message: Message, encrypt: Encrypt, inside: Sequence[Header] | None 
         f'Content-Disposition: inline; filename="encrypted.asc"\r\n\r\n'
     ).encode("ascii")
     tail = f"\r\n--{boundary}--\r\n".encode("ascii")
-    inner = inner_head(inside or content_fields(message))
 
     def body() -> Iterator[bytes]:
         # The engine begins before anything leaves: where it fails, nothing of the message has been touched.
-        armour = encrypt(*_inner(inner, message))
+        armour = encrypt(*_inner(message, inside))
         first = next(armour, b"")
         return chain([head, first], armour, [tail])
 
@@ -145,6 +150,8 @@ def inner_head(inside: Iterable[Header]) -> bytes:
     return b"".join(header.raw for header in inside) + b"\r\n"
 
 
-def _inner(head: bytes, message: Message) -> tuple[Iterator[bytes], int]:
-    """What is encrypted, in blocks, and its length in octets."""
+def _inner(message: Message, inside: Sequence[Header] | None) -> tuple[Iterator[bytes], int]:
+    """What is encrypted, in blocks, and its length in octets.  Its header is put together when it is asked for, and not
+    kept: the copies of a message would hold it as often as there are any."""
+    head = inner_head(inside or content_fields(message))
     return chain([head], message.body.blocks()), len(head) + message.body.size

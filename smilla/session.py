@@ -9,7 +9,7 @@ from __future__ import annotations
 from smilla import address
 from smilla.address import EmailAddress
 from smilla.errors import AddressError
-from smilla.message import MemoryBody
+from smilla.message import MOST_FIELDS, MOST_HEADER_OCTETS, MemoryBody
 from smilla.model import Client, Envelope, GrowingBody, Header, Message, Recipient
 from smilla.ports import PendingLookup
 
@@ -35,6 +35,7 @@ class Session:
         self._origin = origin
         self._recipients: list[Recipient] = []
         self._headers: list[Header] = []
+        self._header_octets = 0
         self._body = body or MemoryBody()
         self._envelope: Envelope | None = None
         self._message: Message | None = None
@@ -57,7 +58,11 @@ class Session:
         self._envelope = None
 
     def header(self, raw_name: bytes, raw_value: bytes) -> None:
-        """A header field; folding may come with LF or CRLF, as the MTA has it."""
+        """A header field; folding may come with LF or CRLF, as the MTA has it.  Past what ``rewrap.problem`` lets pass
+        none is kept, since the message will be refused: each takes many times its octets."""
+        if len(self._headers) > MOST_FIELDS or self._header_octets > MOST_HEADER_OCTETS:
+            return
+        self._header_octets += len(raw_name) + len(raw_value)
         if b"\n" in raw_value:
             raw_value = raw_value.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
         self._headers.append(Header(raw_name, raw_value))

@@ -37,14 +37,29 @@ def without_nagle() -> None:
 
 
 def _tcp_sockets() -> Iterator[tuple[int, socket.socket]]:
-    """The TCP sockets among the descriptors: the number, and a duplicate that is closed again."""
-    for descriptor in map(int, os.listdir("/proc/self/fd")):  # noqa: PTH208 - at every new connection
+    """The TCP sockets among the descriptors: the number, and a duplicate that is closed again.  None where there are
+    no more descriptors to look with."""
+    try:
+        descriptors = os.listdir("/proc/self/fd")  # noqa: PTH208 - at every new connection
+    except OSError:
+        return
+    for descriptor in map(int, descriptors):
         with contextlib.suppress(OSError):
             if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
                 continue
-            with socket.socket(fileno=os.dup(descriptor)) as sock:
+            with _duplicate(descriptor) as sock:
                 if sock.family in (socket.AF_INET, socket.AF_INET6) and sock.type == socket.SOCK_STREAM:
                     yield descriptor, sock
+
+
+def _duplicate(descriptor: int) -> socket.socket:
+    """Raises OSError, and leaves nothing open, where the descriptor is something else by now."""
+    duplicate = os.dup(descriptor)
+    try:
+        return socket.socket(fileno=duplicate)
+    except OSError:
+        os.close(duplicate)
+        raise
 
 
 def _is_listening(sock: socket.socket) -> bool:

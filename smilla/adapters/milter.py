@@ -138,8 +138,9 @@ class Connection(Milter.Base):
     @Milter.noreply
     def body(self, block: bytes) -> int:
         """The next octets of the body."""
-        with self._guarded("body"):
-            self._current().body_chunk(block)
+        if not self._failed:  # else it will be answered by a 451, and what still comes is of no use
+            with self._guarded("body"):
+                self._current().body_chunk(block)
         return _CONTINUE
 
     def eom(self) -> int:

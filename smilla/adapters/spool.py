@@ -25,10 +25,11 @@ _TAG = 16
 class SpooledBody:
     """smilla.model.Body, in memory up to ``threshold`` octets and in a file in ``folder`` from then on.
 
-    Every method raises SpoolError where the file cannot be made, written or read; the mail is deferred then.
+    Every method raises SpoolError where the file cannot be made, written or read; the mail is deferred then.  A body
+    that could not be written is given up: nothing of it is kept, and no block is encrypted twice.
     """
 
-    __slots__ = ("_blocks", "_cipher", "_file", "_folder", "_held", "_lengths", "_threshold", "size")
+    __slots__ = ("_blocks", "_cipher", "_failed", "_file", "_folder", "_held", "_lengths", "_threshold", "size")
 
     def __init__(self, folder: str, threshold: int) -> None:
         self._folder, self._threshold = folder, threshold
@@ -37,6 +38,7 @@ class SpooledBody:
         self._lengths: list[int] = []
         self._file = -1
         self._cipher: AESGCM | None = None
+        self._failed = ""  # why the body was given up
         self.size = 0
 
     def __del__(self) -> None:
@@ -50,17 +52,29 @@ class SpooledBody:
 
     def append(self, block: bytes) -> None:
         """Adds octets at the end."""
+        self._check()
         self._blocks.append(block)
         self._held += len(block)
         self.size += len(block)
         if self._held >= _BLOCK and self.size > self._threshold:
-            self._write()
+            try:
+                self._write()
+            except SpoolError as error:
+                self._failed = str(error)
+                self._blocks.clear()
+                self.close()
+                raise
 
     def blocks(self) -> Iterator[bytes]:
         """The octets from the beginning."""
+        self._check()
         if self._cipher is not None:
             yield from self._spooled(self._cipher)
         yield from self._blocks
+
+    def _check(self) -> None:
+        if self._failed:
+            raise SpoolError(self._failed)
 
     def _spooled(self, cipher: AESGCM) -> Iterator[bytes]:
         offset = 0

@@ -107,7 +107,8 @@ def _key_transport(public_key: rsa.RSAPublicKey, key: X509Key, task: _Task) -> b
     chosen = key.oaep or PADDINGS[task.style.rsa_padding]
     encrypted = public_key.encrypt(task.cek, _scheme(chosen) if chosen else _PKCS1)
     algorithm = chosen.raw_algorithm if chosen else _RSA_PKCS1
-    head = _remembered_head if len(key.raw_issuer_and_serial) <= _USUAL_NAME else _transport_head
+    is_usual = len(key.raw_issuer_and_serial) + len(algorithm) <= _USUAL_NAME
+    head = _remembered_head if is_usual else _transport_head
     return head(key.raw_issuer_and_serial, algorithm, len(encrypted)) + encrypted
 
 
@@ -123,7 +124,7 @@ def _transport_head(raw_issuer_and_serial: bytes, algorithm: bytes, octets: int)
     return der.header(der.SEQUENCE, len(head) + octets) + head
 
 
-_USUAL_NAME = 1024  # octets; a stranger's certificate may have an issuer of 60 KB, which is not worth remembering
+_USUAL_NAME = 1024  # octets; the issuer, or the label of OAEP, of a stranger may have 60 KB: not worth remembering
 _remembered_head = lru_cache(maxsize=2048)(_transport_head)
 
 

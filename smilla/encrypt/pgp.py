@@ -48,7 +48,18 @@ def encrypt(
             raise TypeError(f"{type(key).__name__} is not a key that passed the gate for OpenPGP")
     if not keys:
         raise EncryptionError("there is no key to encrypt to")
-    return _armoured(engine, _Content(content, size), tuple(keys), style)
+    return _armoured(engine, _Content(content, size), _each_once(keys), style)
+
+
+def _each_once(keys: Iterable[PGPKey]) -> tuple[PGPKey, ...]:
+    """The keys without those that are another one's encryption subkey, of which gpg takes one.  Nobody has to prove
+    that such a subkey is theirs: a stranger who publishes Alice's as his own must not be able to hold up what goes to
+    both.  Of two, the one that announces less."""
+    once: dict[bytes, PGPKey] = {}
+    for key in keys:
+        if key.raw_for_engine not in once or not key.raw_bound_seipd2:
+            once[key.raw_for_engine] = key
+    return tuple(once.values())
 
 
 class _Content:

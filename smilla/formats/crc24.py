@@ -6,11 +6,13 @@ By libgcrypt, which is there wherever gpg is and does gigabytes in a second; wit
 from __future__ import annotations
 
 import ctypes
+import threading
 from collections.abc import Callable
 from functools import cache
 
 _CRC24_RFC2440, _TEST_ALGO = 304, 8  # GCRY_MD_CRC24_RFC2440, GCRYCTL_TEST_ALGO
 CRC24_INIT = 0xB704CE
+_starting = threading.Lock()
 _POLYNOMIAL = 0x1864CFB
 # x^782 + x^195 + x^94 + 1 is a multiple of the CRC's polynomial, and so (squaring, over GF(2)) is each
 # x^(782*k) + x^(195*k) + x^(94*k) + 1 with k a power of two.  So a long message is folded in half with three shifts
@@ -39,9 +41,15 @@ def crc24(data: bytes, crc: int = CRC24_INIT) -> int:
     return _in_python(data, crc) if fast is None else fast(data, crc)
 
 
-@cache
 def _libgcrypt() -> Callable[[bytes, int], int] | None:
     """The same by libgcrypt, None where there is none that knows CRC24 (in FIPS mode it does not)."""
+    with _starting:
+        return _started()
+
+
+@cache
+def _started() -> Callable[[bytes, int], int] | None:
+    """One thread alone may start libgcrypt: while it does, the others would find it not ready, and give it up."""
     try:
         library = ctypes.CDLL("libgcrypt.so.20")
         library.gcry_check_version.restype = ctypes.c_char_p

@@ -6,6 +6,7 @@ client -> MTA -> smilla (off, copy, hide) -> MTA -> sink -> openssl, gpg -> Pyth
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import tempfile
@@ -115,6 +116,30 @@ def test_each_reader_finds_the_fields_inside(
         assert b"dora" not in mail.raw
         check_outside(mail.raw, sent, hide=how == "hide")
         check_inside(opened(keys, name, mail, tmp_path), sent, hide=how == "hide")
+
+
+@pytest.mark.parametrize("names", [("alice",), ("alice", "erin")])
+def test_hidden_fields_are_hidden_however_oddly_and_often_they_are_written(
+    mta: Mta, keys: Keys, tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    """With blanks before the colon, in capitals, twice, empty, folded at once; so is who stands in Bcc, and the first
+    type of the body."""
+    odd = (
+        *(b"Subject : " + SECRET, b"SUBJECT:" + SECRET, b"subject:", b"Comments \t: " + SECRET),
+        *(b"Thread-Topic:\r\n " + SECRET, b"Keywords:a", b"Bcc : dora@r.test", b"BCC:dora@r.test", b"X-Kept: 1"),
+        b"Content-Language : x-" + SECRET,
+    )
+    raw = compose(*names).replace(b"Date: ", b"\r\n".join(odd) + b"\r\nDate: ", 1)
+    reply, sent = mta.send(raw, [f"{name}@r.test" for name in names], listener="hide")
+    assert reply.code == 250, reply
+    found = delivered(mta, sent)
+    assert set(found) == set(names)
+    for name, mail in found.items():
+        head = mail.raw.partition(b"\r\n\r\n")[0]
+        assert (SECRET in mail.raw, b"dora" in mail.raw, CANARY in mail.raw) == (False, False, False), head
+        assert b"\r\nX-Kept: 1\r\n" in head
+        assert len(re.findall(rb"(?mi)^content-type\s*:", head)) == 1
+        assert opened(keys, name, mail, tmp_path).count(SECRET) >= 7
 
 
 def test_who_gets_no_ciphertext_gets_the_subject(mta: Mta, keys: Keys, tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
+import stat
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,6 +55,27 @@ def test_nothing_is_left_open_whatever_else_the_process_has_open(listener: socke
             acknowledger.opened()
             acknowledger.wake()
         assert descriptors() == before
+
+
+def test_a_socket_that_has_become_a_file_meanwhile_leaves_nothing_open(
+    listener: socket.socket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acknowledger = Acknowledger()
+    with (tmp_path / "file").open("wb"):
+        before = descriptors()
+        monkeypatch.setattr(stat, "S_ISSOCK", lambda _: True)
+        acknowledger.opened()
+        assert descriptors() == before
+
+
+def test_without_descriptors_to_look_with_nothing_is_raised(listener: socket.socket) -> None:
+    acknowledger = Acknowledger()
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        acknowledger.opened()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def test_over_unix_sockets_there_is_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:

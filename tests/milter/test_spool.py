@@ -55,5 +55,6 @@ def test_where_the_folder_has_gone_large_mail_is_deferred_and_small_mail_goes_on
     answer = client.send(plain_mail(body=LARGE), ["<alice@r.test>"])
     assert (answer.verdict, answer.reply[:9], answer.edits) == ("tempfail", "451 4.3.0", ())
     assert f"{folder}: no body can be put there" in smilla.wait_for_log("internal-error")
+    assert smilla.log.count("internal-error") == 1, "one line a message, however much of it still comes"
     mail = plain_mail()
     opened(client.send(mail, ["<alice@r.test>"]).applied(mail, postfix=True), mail, "alice")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 
 from smilla import pipeline
@@ -36,6 +38,8 @@ def test_answer_that_is_still_fresh_is_not_asked_again() -> None:
         (b"X-Smilla: x\r\n" * 501, "too_many_fields"),
         (b"Content-X: y\r\n" * 501, "too_many_fields"),
         (b"Content-Type: text/plain; x=" + b"y" * 60_000 + b"\r\n", "field_too_long"),
+        (b"a:\r\n" * 50_000, "header_too_large"),
+        ((b"X-Long: " + b"y" * 60_000 + b"\r\n") * 70, "header_too_large"),
     ],
 )
 def test_header_that_cannot_be_handed_back_whole_is_refused(header: bytes, reason: str) -> None:
@@ -47,3 +51,17 @@ def test_header_that_cannot_be_handed_back_whole_is_refused(header: bytes, reaso
 def test_many_other_fields_do_no_harm() -> None:
     raw = b"X-Other: x\r\n" * 20_000 + b"Content-Type: text/plain\r\n" * 3 + MESSAGE
     assert pipeline.process(make_session(raw, [HUGH]), make_ports(), parse("")).disposition is Disposition.DELIVER
+
+
+@pytest.mark.parametrize(("name", "value", "times"), [(b"a", b"", 200_000), (b"X-Long", b" " + b"y" * 60_000, 500)])
+def test_a_header_without_an_end_takes_no_more_memory_than_is_allowed(name: bytes, value: bytes, times: int) -> None:
+    session = make_session(MESSAGE, [HUGH])
+    tracemalloc.start()
+    try:
+        for _ in range(times):
+            session.header(bytes(bytearray(name)), bytes(bytearray(value)))
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 16 << 20
+    assert pipeline.process(session, make_ports(), parse("")).reason.code == "header_too_large"

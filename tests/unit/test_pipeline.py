@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import cast
@@ -255,3 +256,22 @@ def test_a_copy_of_ours_comes_from_near_and_whoever_shows_its_token_from_afar_is
     session.body_chunk(b"hi\r\n")
     outcome = pipeline.process(session, ports, parse(""))
     assert [decision.action for decision in outcome.decisions] == [action]
+
+
+@pytest.mark.parametrize("protect", ["off", "copy", "hide"])
+def test_copies_for_many_blind_recipients_do_not_hold_a_large_header_as_often(protect: str) -> None:
+    """A header may have megabytes, and a message a hundred copies."""
+    blind, field = [f"b{number}@example.org" for number in range(20)], b"Content-Odd: " + b"x" * 5000 + b"\r\n"
+    resolver = TableResolver()
+    for address in blind:
+        resolver.publish(address, "smimea", "secure", smimea("nobody.crt"))
+    raw = b"From: sam@sender.example\r\nSubject: x\r\n" + field * 200 + b"\r\n" + CANARY + b"\r\n"
+    tracemalloc.start()
+    try:
+        outcome = processed(*blind, text=f'[headers]\nprotect = "{protect}"', resolver=resolver, raw=raw)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert [copy.form for copy in outcome.copies] == [Form.SMIME] * 20
+    assert held < 5 * len(raw)
+    assert all(len(body_of(copy)) > len(raw) for copy in outcome.copies)

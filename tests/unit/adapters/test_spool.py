@@ -111,6 +111,22 @@ def test_a_full_disk_is_an_error(full_disk: Path) -> None:
             body.append(bytes(BLOCK))
 
 
+def test_a_body_that_could_not_be_written_is_given_up_and_nothing_of_it_kept(full_disk: Path) -> None:
+    before = descriptors()
+    body = SpooledBody(str(full_disk), 0)
+    with pytest.raises(SpoolError) as first:
+        for _ in range(5):
+            body.append(bytes(BLOCK))
+    assert descriptors() == before
+    for _ in range(5):
+        with pytest.raises(SpoolError) as again:
+            body.append(bytes(BLOCK))
+        assert str(again.value) == str(first.value)
+    assert body._blocks == []
+    with pytest.raises(SpoolError):
+        list(body.blocks())
+
+
 def test_a_missing_folder_is_an_error_that_names_it(tmp_path: Path) -> None:
     with pytest.raises(SpoolError, match="nowhere"):
         SpooledBody(str(tmp_path / "nowhere"), 0).append(bytes(BLOCK))

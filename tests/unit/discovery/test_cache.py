@@ -260,7 +260,7 @@ def test_least_recently_used_entries_go_first(clock: Clock, resolver: Resolver) 
 
 
 def test_octets_are_bounded(clock: Clock, resolver: Resolver) -> None:
-    resolver.usual = answer(octets=300_000)
+    resolver.usual = answer(octets=100_000)
     cached = caching(resolver, cache_mib=1)
     for owner in ("a.", "b.", "c.", "d."):
         look_up(cached, owner)

@@ -21,10 +21,12 @@ from smilla.encrypt import pgp
 from smilla.errors import EncryptionError, EngineMissing
 from smilla.formats.armour import dearmour
 from smilla.formats.openpgp import encrypted_message
+from smilla.formats.openpgp_output import OutputReader
 from smilla.model import Candidate, Format, PGPKey
 from smilla.style import Style
 from smilla.validity.pgp import assess
 from tests.openpgp_maker import armoured, mpi, packet
+from tests.programs import require
 
 CANARY = b"the canary sings"
 
@@ -162,6 +164,23 @@ def test_engine_that_adds_a_reader_is_caught() -> None:
     """As encrypt-to in somebody's gpg.conf would."""
     with pytest.raises(EncryptionError, match="2 keys instead of 1"):
         taken(FakeEngine(PKESK * 2 + SEIPD))
+
+
+@pytest.mark.parametrize("announces", [True, False])
+@pytest.mark.parametrize("name", ["sequoia", "gnupg"])
+def test_subkey_that_a_stranger_publishes_as_his_own_holds_nothing_up(name: str, announces: bool) -> None:
+    """gpg takes it once, so that somebody would seem to be forgotten, and mail to both be deferred for ever."""
+    if name == "gnupg":
+        require("gpg")
+    engine = SequoiaEngine() if name == "sequoia" else GnuPGEngine()
+    thief = replace(ALICE, fingerprint="f" * 40, raw_bound_seipd2=ALICE.raw_bound_seipd2 if announces else b"")
+    for keys in ((ALICE, thief, BOB), (thief, ALICE, BOB)):
+        raw = b"".join(pgp.encrypt([CANARY], len(CANARY), keys, engine))
+        found = OutputReader()
+        found.feed(dearmour(raw).data)
+        assert (found.recipients, found.version) == (2, 2 if announces and name == "sequoia" else 1)
+        for tsk in (ALICE_SECRET, BOB_SECRET):
+            assert pysequoia.decrypt(raw, tsk.decryptor()).bytes == CANARY
 
 
 def test_engine_that_names_who_shall_be_hidden_is_caught() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given, settings
@@ -38,3 +41,23 @@ def test_crc24_is_the_same_without_libgcrypt(size: int, monkeypatch: pytest.Monk
     monkeypatch.setattr(module, "_libgcrypt", lambda: None)
     assert found == (crc24(data), crc24(data, 0), crc24(data, 0xFFFFFF), crc24(data, 0x123456))
     assert found[0] == by_the_octet(data)
+
+
+def test_libgcrypt_is_started_by_one_thread_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another one, while it starts, would find it not ready, and use Python's until the process ends."""
+    starts: list[int] = []
+    real = ctypes.CDLL
+
+    def slow(name: str) -> ctypes.CDLL:
+        starts.append(threading.get_ident())
+        together.wait(0.2)
+        library: ctypes.CDLL = real(name)
+        return library
+
+    together = threading.Event()
+    monkeypatch.setattr(ctypes, "CDLL", slow)
+    module._started.cache_clear()
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: module._libgcrypt(), range(8)))
+    assert len(starts) == 1
+    assert len(set(found)) == 1

@@ -1,0 +1,42 @@
+"""What a stranger chooses is remembered only where it is short: a worker's memory stays bounded."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from smilla import address, model, reinject
+from smilla.encrypt import cms, cms_recipients
+from smilla.model import Header
+from smilla.style import OAEP
+from tests.unit.decisions import certificate
+
+
+def test_a_long_field_name_is_folded_and_not_remembered() -> None:
+    header = Header(b"Long-" * 10_000, b" x")
+    before = model._remembered_name.cache_info().currsize
+    assert header.name == "long-" * 10_000
+    assert Header(b"X" * 10_000 + b" ", b" x").name == "x" * 10_000
+    assert model._remembered_name.cache_info().currsize == before
+
+
+@pytest.mark.parametrize(("name", "expected"), [("content-" + "x" * 50_000, True), ("x-" + "x" * 50_000, False)])
+def test_a_long_field_name_is_known_as_the_authors_and_not_remembered(name: str, expected: bool) -> None:
+    before = reinject._is_usual_of_author.cache_info().currsize
+    assert reinject._is_of_author(name) is expected
+    assert reinject._is_usual_of_author.cache_info().currsize == before
+
+
+def test_an_address_with_a_long_route_is_parsed_and_not_remembered() -> None:
+    before = address._usual.cache_info().currsize
+    assert address.parse(f"<@{'x' * 1000}:hugh@example.org>").local_part == "hugh"
+    assert address._usual.cache_info().currsize == before
+
+
+def test_the_head_of_a_recipient_info_with_a_long_label_is_not_remembered() -> None:
+    before = cms_recipients._remembered_head.cache_info().currsize
+    demanded = OAEP("sha256", "sha256", b"\x30\x82\xe0\x00" + bytes(0xE000), b"label")
+    written = b"".join(cms.encrypt([b"x"], 1, [replace(certificate(), oaep=demanded)]))
+    assert demanded.raw_algorithm in written
+    assert cms_recipients._remembered_head.cache_info().currsize == before
