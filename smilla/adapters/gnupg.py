@@ -25,6 +25,7 @@ import threading
 from contextlib import ExitStack, suppress
 from fcntl import F_SETPIPE_SZ, fcntl
 from functools import lru_cache
+from signal import SIGKILL
 from subprocess import PIPE, Popen
 from typing import IO, TYPE_CHECKING, Any
 
@@ -133,7 +134,10 @@ class _Program(gnupg.GPG):  # type: ignore[misc]
     def _open_subprocess(self, args: list[str], passphrase: bool = False) -> Any:
         output = self.output if self.output is not None else PIPE
         command = self.make_args(args, passphrase)
-        return Popen(command, stdin=PIPE, stdout=output, stderr=PIPE, pass_fds=self.inherited, env=self.env)
+        # A group of its own: where gpg is a script around gpg, both end when time is over.
+        return Popen(
+            command, stdin=PIPE, stdout=output, stderr=PIPE, pass_fds=self.inherited, env=self.env, process_group=0
+        )
 
     def run(self, arguments: list[str], content: Iterable[bytes], result: Any, watch: _Watch) -> None:
         """Runs gpg on the content until both have ended.  What ``content`` raises goes on, and gpg is killed."""
@@ -144,7 +148,7 @@ class _Program(gnupg.GPG):  # type: ignore[misc]
         try:
             _feed(process.stdin, content)
         except BaseException:
-            process.kill()
+            _kill(process)
             raise
         finally:
             with suppress(OSError):
@@ -192,6 +196,13 @@ class _Words(io.TextIOWrapper):
         return ""
 
 
+def _kill(process: Popen[bytes]) -> None:
+    """Ends the child, where it has not ended, and what it has started."""
+    if process.poll() is None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, SIGKILL)
+
+
 class _Watch:
     """Kills our own child, and nothing else, when its time is over."""
 
@@ -208,7 +219,7 @@ class _Watch:
     def _fire(self, process: Popen[bytes]) -> None:
         if process.poll() is None:
             self.has_fired = True
-            process.kill()
+            _kill(process)
 
     def stop(self) -> None:
         if self._timer:
