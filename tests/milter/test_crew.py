@@ -36,7 +36,7 @@ def test_no_command_is_forgotten_while_others_wait(start: Starter, clients: Clie
         assert {answer.reply[:9] for answer in answers} == {"451 4.7.5"}
     took = [int(line.rpartition(" ms=")[2]) for line in smilla.log.splitlines() if " ms=" in line]
     assert len(took) == SLOW * ROUNDS
-    assert max(took) < 2 * 4000
+    assert max(took) < 3 * 4000  # were they forgotten: five times and more
 
 
 @pytest.mark.parametrize(
