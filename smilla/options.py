@@ -341,8 +341,8 @@ class SpoolOptions:
 
     threshold_kib: int = _option(
         256,
-        "Bodies up to this size, in KiB, are kept in memory; larger ones go to a file without a name, encrypted there "
-        "with a key that exists in memory only.",
+        "Bodies up to this size, in KiB, are kept in memory; larger ones go, in blocks of 256 KiB, to a file without a "
+        "name, encrypted there with a key that exists in memory only.",
         minimum=0,
         maximum=1_048_576,
     )

@@ -23,7 +23,8 @@ _TAG = 16
 
 
 class SpooledBody:
-    """smilla.model.Body, in memory up to ``threshold`` octets and in a file in ``folder`` from then on.
+    """smilla.model.Body, in memory up to ``threshold`` octets and from then on in a file in ``folder``, save what does
+    not fill a block yet.
 
     Every method raises SpoolError where the file cannot be made, written or read; the mail is deferred then.  A body
     that could not be written is given up: nothing of it is kept, and no block is encrypted twice.

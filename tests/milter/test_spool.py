@@ -22,7 +22,7 @@ LARGE = (CANARY + b" " * 40 + b"\r\n") * 20_000
 
 @pytest.fixture(scope="module")
 def spooling(start_once: Starter, keys: Keys, tmp_path_factory: pytest.TempPathFactory) -> Smilla:
-    """A filter that keeps nothing in memory."""
+    """A filter that keeps no whole block in memory."""
     folder = tmp_path_factory.mktemp("spool")
     for place in (folder, *list(folder.parents)[:3]):
         place.chmod(0o777)
