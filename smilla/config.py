@@ -24,6 +24,7 @@ from smilla.options import (
     DEFAULT_PATH,
     FAILURES,
     FORMATS_OF,
+    KEY_FAILURES,
     SECTIONS,
     SOURCES,
     STYLE,
@@ -243,7 +244,7 @@ def _idle_keys(rule: Rule) -> Iterator[str]:
     if rule.formats == ("openpgp",):
         idle['formats = ["openpgp"]'] = STYLE
     if rule.encrypt == "never":
-        idle['encrypt = "never"'] = ("formats", "also_to", *STYLE, "hidden_recipients", "at_rcpt", *FAILURES)
+        idle['encrypt = "never"'] = ("formats", "also_to", *STYLE, "hidden_recipients", "at_rcpt", *KEY_FAILURES)
     for cause, names in idle.items():
         for name in names:
             if getattr(rule, name):

@@ -47,9 +47,10 @@ def _rule_lines() -> Iterator[str]:
 
 def show(config: Config) -> str:
     """The effective configuration, as TOML that says the same."""
-    if config.mode != "auto" and not config.policy.unusable_key:
-        effective = dataclasses.replace(config.policy, unusable_key=policy.unusable_default(config.mode))
-        config = dataclasses.replace(config, policy=effective)
+    if config.mode != "auto":
+        default = policy.default_action(config.mode)
+        unset = {name: default for name in ("unclear", "unusable_key") if not getattr(config.policy, name)}
+        config = dataclasses.replace(config, policy=dataclasses.replace(config.policy, **unset))
     lines = list(_section_lines(Config, config, commented=False))
     for name, kind in SECTIONS.items():
         if kind is not Rule:

@@ -1,7 +1,8 @@
 """From an address to a key, or to every reason why there is none: discovery, then validity, source by source.
 
 A source that has a usable key ends the search.  Where none has, bogus decides before unreachable, unreachable before
-unusable_key, that before insecure, that before no_key.
+unclear, that before unusable_key, that before insecure, that before no_key.  no_key is proven absence: what a source
+could not be asked about is unclear, and comes before all that may be plain.
 
 Where formats are given, in order of preference, the first of them that has a usable key wins, whatever the order of
 the sources.
@@ -37,6 +38,7 @@ _MOST_REMEMBERED = 3  # of an answer: what was read from it, and the key for two
 _PRECEDENCE = (
     KeyVerdict.BOGUS,
     KeyVerdict.UNREACHABLE,
+    KeyVerdict.UNCLEAR,
     KeyVerdict.UNUSABLE_KEY,
     KeyVerdict.INSECURE,
     KeyVerdict.NO_KEY,
@@ -73,8 +75,8 @@ def finish(
                 _remember(answer, found, now)
             return found
     if not findings:
-        reason = Reason("no_key", f"no source of [keys] sources has keys for {' or '.join(formats)}")
-        return KeyLookup(pending.address, KeyVerdict.NO_KEY, reason, None, "", None)
+        reason = Reason("no_source", f"no source of [keys] sources has keys for {' or '.join(formats)}")
+        return KeyLookup(pending.address, KeyVerdict.UNCLEAR, reason, None, "", None)
     deciding = min(findings, key=_precedence)
     return _looked_up(pending.address, deciding, None, findings)
 
@@ -105,10 +107,10 @@ def _precedence(finding: SourceFinding) -> tuple[int, bool]:
 
 
 def no_address(recipient: str) -> KeyLookup:
-    """The look-up of a recipient that is no address: nobody can have published a key for it."""
+    """The look-up of a recipient that is no address: whom the MTA delivers to, nobody here can tell."""
     reason = Reason("not_an_address", f"{recipient} is not an address of the form local@domain")
     nobody = EmailAddress("", "", recipient)
-    return KeyLookup(nobody, KeyVerdict.NO_KEY, reason, None, "", None)
+    return KeyLookup(nobody, KeyVerdict.UNCLEAR, reason, None, "", None)
 
 
 def _looked_up(
@@ -141,6 +143,8 @@ def _judge(
     if answer.status in _UNPROVEN:
         verdict = _UNPROVEN[answer.status]
         return _finding(answer, verdict, Reason(answer.status.value, answer.detail or answer.status.value)), None
+    if answer.unclear is not None:
+        return _finding(answer, KeyVerdict.UNCLEAR, answer.unclear), None
     assessments = _assess_all(answer, address, now, ports, others)
     if answer.status is DNSSECStatus.INSECURE:
         return _insecure(answer, assessments), None

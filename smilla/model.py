@@ -92,10 +92,19 @@ class SMIMEACandidate(Candidate):
 
 
 @dataclass(frozen=True, slots=True)
+class Reason:
+    """Why something holds or fails: a stable word for programs and the log, a sentence for people."""
+
+    code: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class SourceAnswer:
     """What a source says: where it was asked, the DNSSEC status (None outside DNS), the candidates, and in
     ``detail`` why there is none.  ``malformed`` counts records that could not be read at all.  ``told_by`` is the
-    answer of DNS that all this was read from."""
+    answer of DNS that all this was read from.  ``unclear`` is why the source could not be asked, so that its silence
+    proves nothing."""
 
     source: str
     where: str
@@ -106,14 +115,7 @@ class SourceAnswer:
     detail: str = ""
     proven_by: str = ""
     told_by: DNSAnswer | None = field(default=None, repr=False, compare=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Reason:
-    """Why something holds or fails: a stable word for programs and the log, a sentence for people."""
-
-    code: str
-    text: str
+    unclear: Reason | None = None
 
 
 class UsableKey:
@@ -198,11 +200,15 @@ class Assessment:
 
 
 class KeyVerdict(StrEnum):
-    """The outcome of the search for an address's key; each but USABLE is also the name of a [policy] option."""
+    """The outcome of the search for an address's key; each but USABLE is also the name of a [policy] option.
+
+    ``NO_KEY`` is proven absence and nothing else; what ended without a key and without such a proof is ``UNCLEAR``.
+    """
 
     USABLE = "usable"
     BOGUS = "bogus"
     UNREACHABLE = "unreachable"
+    UNCLEAR = "unclear"
     UNUSABLE_KEY = "unusable_key"
     INSECURE = "insecure"
     NO_KEY = "no_key"

@@ -16,7 +16,8 @@ _NEVER_PLAIN = ("defer", "refuse", "hold")
 _PROTECTIONS = ("off", "copy", "hide")
 SOURCES = ("smimea", "openpgpkey", "directory")
 FORMATS_OF = {"smimea": ("smime",), "openpgpkey": ("openpgp",), "directory": ("smime", "openpgp")}
-FAILURES = ("no_key", "insecure", "bogus", "unreachable", "unusable_key")
+KEY_FAILURES = ("no_key", "insecure", "bogus", "unreachable", "unusable_key")  # of a look-up
+FAILURES = (*KEY_FAILURES, "unclear")
 STYLE = ("cipher", "rsa_padding", "ecdh_kdf")
 _CIPHERS = ("aes256-cbc", "aes128-cbc", "aes256-gcm", "aes128-gcm")
 _RSA_PADDINGS = ("pkcs1", "oaep-sha256")
@@ -202,6 +203,13 @@ class PolicyOptions:
         "Proven absence, or a zone that is provably not signed and has no other key.",
         choices=_FAILURE_ACTIONS,
     )
+    unclear: str = _option(
+        "",
+        "What smilla could not understand, though the MTA may deliver it: an address that two programs may read "
+        "differently, or one for which DNS cannot be asked, such as an address literal. Nobody can tell whether there "
+        "is a key, so it is never plain. Empty: refuse outbound, defer inbound.",
+        choices=("", *_NEVER_PLAIN),
+    )
     insecure: str = _option("plain", "A key was found but its zone is not signed.", choices=_FAILURE_ACTIONS)
     bogus: str = _option(
         "defer",
@@ -290,6 +298,7 @@ class Rule:
         "then deferred or refused as well, since nobody knows its content yet. Not for mail from sendmail(1).",
     )
     no_key: str = _option("", "As in [policy].", choices=("", *_FAILURE_ACTIONS))
+    unclear: str = _option("", "As in [policy].", choices=("", *_NEVER_PLAIN))
     insecure: str = _option("", "As in [policy].", choices=("", *_FAILURE_ACTIONS))
     bogus: str = _option("", "As in [policy].", choices=("", *_NEVER_PLAIN))
     unreachable: str = _option("", "As in [policy].", choices=("", *_NEVER_PLAIN))

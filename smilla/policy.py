@@ -181,7 +181,8 @@ def decide(
     """What happens for one recipient.  ``lookup`` is None only where nothing was wanted; ``wished`` says that the
     sender asked for encryption in the message itself."""
     if (unknown := _unknown_destination(recipient)) is not None:
-        return Decision(recipient, Action.REFUSE, unknown, unknown.code.replace("_", " "))
+        action, decider = _action_for(KeyVerdict.UNCLEAR, wish, config)
+        return Decision(recipient, action, unknown, decider)
     if not wish.wanted:
         return _unwanted(recipient, wish, wished)
     if lookup is None:
@@ -237,10 +238,11 @@ def _action_for(verdict: KeyVerdict, wish: Wish, config: Config) -> tuple[Action
     """The configured action for a failure, and the name of what configured it."""
     if wish.rule is not None and (value := getattr(wish.rule, verdict.value)):
         return Action(value), f"rule {wish.number}: {verdict.value}"
-    value = getattr(config.policy, verdict.value) or unusable_default(wish.direction)
+    value = getattr(config.policy, verdict.value) or default_action(wish.direction)
     return Action(value), f"policy: {verdict.value}"
 
 
-def unusable_default(towards: str) -> str:
-    """[policy] unusable_key where it is empty: at rest a refusal would bounce mail that the sender cannot mend."""
+def default_action(towards: str) -> str:
+    """[policy] unclear and unusable_key where they are empty: at rest a refusal would bounce mail that the sender
+    cannot mend."""
     return "defer" if towards == INBOUND else "refuse"

@@ -12,7 +12,7 @@ from smilla.model import Action, Decision, Disposition, Outcome, Reason
 from smilla.reinject import Refusal
 from smilla.session import Session
 
-_TROUBLE = ("bogus", "unreachable", "unusable_key")
+_TROUBLE = ("bogus", "unreachable", "unclear", "unusable_key")
 
 
 @dataclass(frozen=True, slots=True)

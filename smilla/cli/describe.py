@@ -13,6 +13,7 @@ VERDICTS = {
     KeyVerdict.USABLE: "a usable key",
     KeyVerdict.BOGUS: "cannot be told now, since nothing proves the answer",
     KeyVerdict.UNREACHABLE: "cannot be told now",
+    KeyVerdict.UNCLEAR: "cannot be told, since smilla does not understand it",
     KeyVerdict.UNUSABLE_KEY: "a key that cannot be used",
     KeyVerdict.INSECURE: "a key that nothing proves",
     KeyVerdict.NO_KEY: "no key",

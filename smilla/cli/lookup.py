@@ -15,11 +15,12 @@ from smilla.errors import AddressError
 from smilla.model import KeyLookup, KeyVerdict, X509Key
 from smilla.runtime import make_ports
 
-_EXIT = {KeyVerdict.USABLE: EX_OK, KeyVerdict.BOGUS: EX_TEMPFAIL, KeyVerdict.UNREACHABLE: EX_TEMPFAIL}
+_UNTOLD = (KeyVerdict.BOGUS, KeyVerdict.UNREACHABLE, KeyVerdict.UNCLEAR)  # each is no word about a key
+_EXIT = {KeyVerdict.USABLE: EX_OK, **dict.fromkeys(_UNTOLD, EX_TEMPFAIL)}
 
 
 def run(options: argparse.Namespace) -> int:
-    """Exit 0: a usable key; 1: none; 75: cannot be told now."""
+    """Exit 0: a usable key; 1: none; 75: cannot be told (bogus, unreachable, unclear)."""
     settings = config.load(Path(options.config))
     log.silence()
     try:

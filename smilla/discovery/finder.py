@@ -47,13 +47,16 @@ def _from_directory(address: EmailAddress, folder: KeyFolder) -> SourceAnswer:
         found = directory.candidates(address, folder)
     except SmillaError as error:
         return SourceAnswer("directory", str(address), DNSSECStatus.UNREACHABLE, detail=str(error))
+    if not found and address.is_literal:
+        # The MTA may deliver it to a mailbox here, which has another name, and a file under that.
+        return SourceAnswer("directory", str(address), None, unclear=owner.not_asked(address.domain))
     detail = "" if found else f"no file for {address}"
     return SourceAnswer("directory", found[0].where if found else str(address), None, found, detail=detail)
 
 
 def _ask_dns(source: str, address: EmailAddress, resolver: Resolver, try_lowercase: bool) -> SourceQuestion:
-    if why := owner.not_asked(address.domain):
-        nothing = SourceAnswer(source, address.domain, None, detail=f"not asked: {why}")
+    if (why := owner.not_asked(address.domain)) is not None:
+        nothing = SourceAnswer(source, address.domain, None, unclear=why)
         return SourceQuestion(source, lambda _: nothing)
     rdtype, reader = _RECORDS[source]
     local_parts = [address.local_part]

@@ -11,6 +11,8 @@ from __future__ import annotations
 import hashlib
 from functools import lru_cache
 
+from smilla.model import Reason
+
 SMIMEA, OPENPGPKEY = 53, 61
 _LABELS = {SMIMEA: "_smimecert", OPENPGPKEY: "_openpgpkey"}
 _LONGEST = 254 - len(f"{'0' * 56}._openpgpkey..")  # RFC 1035 section 2.3.4: 255 octets on the wire
@@ -27,15 +29,16 @@ def owner_name(local_part: str, domain: str, rdtype: int) -> str:
     return f"{digest.hex()}.{_LABELS[rdtype]}.{domain}."
 
 
-def not_asked(domain: str) -> str:
-    """Why DNS is not asked about this domain, or "" where it is."""
+def not_asked(domain: str) -> Reason | None:
+    """Why DNS is not asked about this domain, None where it is.  Nothing is proven by that: whoever the MTA delivers to
+    may have a key under another name."""
     if domain.startswith("["):
-        return "an address literal has no DNS name"
+        return Reason("address_literal", "an address literal has no DNS name to ask about")
     if len(domain) > _LONGEST:
-        return "a name below this domain would be too long for DNS"
+        return Reason("name_too_long", "a name below this domain would be too long for DNS")
     if "." not in domain:
-        return f"{domain} is a single label"
+        return Reason("single_label", f"{domain} is a single label, which the MTA may complete")
     for name in _SPECIAL_USE:
         if domain == name or domain.endswith("." + name):
-            return f"{name}. is a special-use domain"
-    return ""
+            return Reason("special_use", f"{name}. is a special-use domain, which the public DNS does not know")
+    return None

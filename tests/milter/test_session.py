@@ -205,11 +205,11 @@ def test_every_form_of_envelope_finds_the_key(
 
 
 @pytest.mark.parametrize("recipient", ["<k\udce4se@r.test>", "<nobody>", "<>", "<x@r-.test>"])
-def test_a_recipient_that_is_no_address_is_judged_as_one_without_a_key(
+def test_a_recipient_that_is_no_address_is_unclear_and_never_plain(
     client: MilterClient, shared: Smilla, recipient: str
 ) -> None:
     answer = client.send(plain_mail(), [recipient], queue_id="NOADDR")
-    assert (answer.verdict, answer.edits) == ("accept", ())
+    assert (answer.verdict, answer.edits) == ("reject", ())
     assert "reason=not_an_address" in shared.log_lines_of("NOADDR")[-2]
 
 

@@ -307,10 +307,11 @@ def configurations(draw: st.DrawFn) -> Config:
 def test_what_is_shown_says_the_same(settings: Config) -> None:
     shown = config_text.show(settings)
     again = parse(shown)
-    if not settings.policy.unusable_key and settings.mode != "auto":
-        effective = {"outbound": "refuse", "inbound": "defer"}[settings.mode]
-        policy = dataclasses.replace(settings.policy, unusable_key=effective)
-        settings = dataclasses.replace(settings, policy=policy)
+    for name in ("unclear", "unusable_key"):
+        if not getattr(settings.policy, name) and settings.mode != "auto":
+            effective = {"outbound": "refuse", "inbound": "defer"}[settings.mode]
+            policy = dataclasses.replace(settings.policy, **{name: effective})
+            settings = dataclasses.replace(settings, policy=policy)
     assert again == settings
     assert config_text.show(again) == shown
 

@@ -187,9 +187,30 @@ def test_directory_file_that_is_no_key_is_unusable_and_no_absence(raw: bytes, su
     assert (found.verdict, found.key) == (KeyVerdict.UNUSABLE_KEY, None)
 
 
-def test_no_address_has_no_key() -> None:
+def test_what_is_no_address_is_unclear() -> None:
     found = lookup.no_address("not an address")
-    assert (found.verdict, found.key, found.reason.code) == (KeyVerdict.NO_KEY, None, "not_an_address")
+    assert (found.verdict, found.key, found.reason.code) == (KeyVerdict.UNCLEAR, None, "not_an_address")
+
+
+@pytest.mark.parametrize("mailbox", ["pia@[192.0.2.1]", "pia@a.onion", f"pia@{'a' * 60}.{'b' * 60}.{'c' * 60}.example"])
+def test_what_dns_cannot_be_asked_about_is_unclear_but_for_a_file(mailbox: str) -> None:
+    found = look_up(mailbox, TableResolver())
+    assert (found.verdict, found.key) == (KeyVerdict.UNCLEAR, None)
+    files = {f"{mailbox}.asc": raw_key("pia.pgp")}
+    assert look_up(mailbox, TableResolver(), files).verdict is KeyVerdict.USABLE
+
+
+def test_folder_without_a_file_proves_nothing_of_an_address_literal() -> None:
+    found = look_up("pia@[192.0.2.1]", TableResolver(), {}, "directory")
+    assert (found.verdict, found.reason.code) == (KeyVerdict.UNCLEAR, "address_literal")
+    assert look_up(PIA, TableResolver(), {}, "directory").verdict is KeyVerdict.NO_KEY
+
+
+def test_unclear_decides_before_whatever_may_be_plain() -> None:
+    files: dict[str, bytes | None] = {"pia@a.onion.asc": raw_key("pgp-expired.pgp")}
+    assert look_up("pia@a.onion", TableResolver(), files).verdict is KeyVerdict.UNCLEAR
+    files = {"pia@a.onion.asc": None}
+    assert look_up("pia@a.onion", TableResolver(), files).verdict is KeyVerdict.UNREACHABLE
 
 
 # --- formats -----------------------------------------------------------------------------------------------
@@ -239,7 +260,7 @@ def test_trouble_of_the_only_format_allowed_keeps_its_verdict(name: str) -> None
     assert (found.verdict, found.key) == (verdict, None)
 
 
-def test_file_that_cannot_be_read_stays_unreachable_and_no_source_is_no_key() -> None:
+def test_file_that_cannot_be_read_stays_unreachable_and_no_source_is_unclear() -> None:
     found = look_up_for(TableResolver(), ("openpgp",), "directory", files={"pia@example.org.crt": None})
     assert found.verdict is KeyVerdict.UNREACHABLE
-    assert look_up_for(TableResolver(), ("openpgp",), "smimea").verdict is KeyVerdict.NO_KEY
+    assert look_up_for(TableResolver(), ("openpgp",), "smimea").verdict is KeyVerdict.UNCLEAR

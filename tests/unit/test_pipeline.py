@@ -115,10 +115,10 @@ def test_deferred_comes_before_refused_and_that_before_held() -> None:
         assert [r.shown for r in outcome.culprits] == [culprit]
 
 
-def test_recipient_that_is_no_address_follows_no_key() -> None:
-    assert processed("nobody").copies[0].form is Form.PLAIN
-    outcome = processed("nobody", text='[policy]\nno_key = "refuse"\n')
+def test_recipient_that_is_no_address_is_unclear_and_never_plain() -> None:
+    outcome = processed("nobody")
     assert (outcome.disposition, outcome.reason.code) == (Disposition.REFUSE, "not_an_address")
+    assert processed("nobody", text='[policy]\nunclear = "hold"\n').disposition is Disposition.HOLD
 
 
 def test_already_encrypted_message_asks_nobody_and_stays() -> None:

@@ -22,6 +22,7 @@ ACTIONS = {
     KeyVerdict.UNUSABLE_KEY: ("plain", "defer", "refuse", "hold"),
     KeyVerdict.BOGUS: ("defer", "refuse", "hold"),
     KeyVerdict.UNREACHABLE: ("defer", "refuse", "hold"),
+    KeyVerdict.UNCLEAR: ("defer", "refuse", "hold"),
 }
 TABLE = [(verdict, action) for verdict in FAILURES for action in ACTIONS[verdict]]
 DEFAULTS = {
@@ -33,6 +34,8 @@ DEFAULTS = {
     (KeyVerdict.BOGUS, INBOUND): "defer",
     (KeyVerdict.UNREACHABLE, OUTBOUND): "defer",
     (KeyVerdict.UNREACHABLE, INBOUND): "defer",
+    (KeyVerdict.UNCLEAR, OUTBOUND): "refuse",
+    (KeyVerdict.UNCLEAR, INBOUND): "defer",
     (KeyVerdict.UNUSABLE_KEY, OUTBOUND): "refuse",
     (KeyVerdict.UNUSABLE_KEY, INBOUND): "defer",
 }
@@ -94,9 +97,9 @@ def test_rule_overrides_policy_for_the_key_that_it_names_only(verdict: KeyVerdic
             assert (left.action.value, left.rule) == (DEFAULTS[other, direction], f"policy: {other.value}")
 
 
-@pytest.mark.parametrize("verdict", [KeyVerdict.BOGUS, KeyVerdict.UNREACHABLE])
+@pytest.mark.parametrize("verdict", [KeyVerdict.BOGUS, KeyVerdict.UNREACHABLE, KeyVerdict.UNCLEAR])
 @pytest.mark.parametrize("place", ["[policy]", '[[rule]]\nrecipient = "*"'])
-def test_bogus_and_unreachable_can_never_be_plain(verdict: KeyVerdict, place: str) -> None:
+def test_what_is_not_known_can_never_be_plain(verdict: KeyVerdict, place: str) -> None:
     with pytest.raises(ConfigError):
         parse(f'{place}\n{verdict.value} = "plain"\n')
 
@@ -398,6 +401,9 @@ def test_require_wants_a_key_whatever_the_mode_and_never_lets_plaintext_pass(mod
     done = decided(verdict, f"{mode}\n{plain}{REQUIRE}")
     if verdict in (KeyVerdict.BOGUS, KeyVerdict.UNREACHABLE):
         assert (done.action, done.rule) == (Action.DEFER, f"policy: {verdict.value}")
+    elif verdict is KeyVerdict.UNCLEAR:
+        assert done.action in (Action.REFUSE, Action.DEFER)
+        assert done.rule == "policy: unclear"
     else:
         assert (done.action, done.rule) == (Action.REFUSE, "rule 1: encrypt")
 

@@ -11,19 +11,23 @@ from smilla.session import Session
 
 OUTBOUND = config.parse('local_domains = ["mta.test"]')
 INBOUND = config.parse('mode = "inbound"\nlocal_domains = ["*.home.test", "home.test"]')
+HELD = config.parse('[policy]\nunclear = "hold"')
+UNCLEAR = [(OUTBOUND, Action.REFUSE), (INBOUND, Action.DEFER), (HELD, Action.HOLD)]
 
 
 @pytest.mark.parametrize(
     "address",
     ["bob%r.test@mta.test", '"bob@r.test"@mta.test', "r.test!bob", "bob%r.test", '"bob@r.test"', "a!b@x.test"],
 )
-@pytest.mark.parametrize("settings", [OUTBOUND, INBOUND])
-def test_address_that_routes_mail_on_is_refused_and_never_plain(address: str, settings: config.Config) -> None:
+@pytest.mark.parametrize(("settings", "action"), UNCLEAR)
+def test_address_that_routes_mail_on_is_unclear_and_never_plain(
+    address: str, settings: config.Config, action: Action
+) -> None:
     recipient = Session(Client(), "a@x.test").recipient(f"<{address}>")
     wish = policy.wanted(recipient, Circumstances("a@x.test", Client()), settings)
     assert not wish.wanted
     decision = policy.decide(recipient, wish, None, settings)
-    assert (decision.action, decision.reason.code) == (Action.REFUSE, "routed_address")
+    assert (decision.action, decision.reason.code) == (action, "routed_address")
 
 
 @pytest.mark.parametrize(
@@ -35,15 +39,15 @@ def test_address_that_routes_mail_on_is_refused_and_never_plain(address: str, se
         "<bob@[r.test]>", "(x)bob@r.test", "<x y>",
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("settings", [OUTBOUND, INBOUND])
-def test_address_that_the_mta_may_read_as_another_is_refused_and_never_plain(
-    address: str, settings: config.Config
+@pytest.mark.parametrize(("settings", "action"), UNCLEAR)
+def test_address_that_the_mta_may_read_as_another_is_unclear_and_never_plain(
+    address: str, settings: config.Config, action: Action
 ) -> None:
     recipient = Session(Client(), "a@x.test").recipient(address)
     wish = policy.wanted(recipient, Circumstances("a@x.test", Client()), settings)
     assert not wish.wanted
     decision = policy.decide(recipient, wish, None, settings)
-    assert (decision.action, decision.reason.code) == (Action.REFUSE, "unclear_address")
+    assert (decision.action, decision.reason.code) == (action, "unclear_address")
 
 
 @pytest.mark.parametrize(

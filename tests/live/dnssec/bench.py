@@ -27,7 +27,17 @@ if TYPE_CHECKING:
 SECURE, INSECURE, BOGUS, INDETERMINATE, UNREACHABLE = DNSSECStatus
 USABLE, NO_KEY, UNUSABLE = KeyVerdict.USABLE, KeyVerdict.NO_KEY, KeyVerdict.UNUSABLE_KEY
 NOT_PROVEN, BAD, SILENCE = KeyVerdict.INSECURE, KeyVerdict.BOGUS, KeyVerdict.UNREACHABLE
-EXIT = {USABLE: 0, NO_KEY: 1, UNUSABLE: 1, NOT_PROVEN: 1, BAD: 75, SILENCE: 75}  # the contract's table, once more
+UNCLEAR = KeyVerdict.UNCLEAR
+# The contract's table, once more.
+EXIT = {
+    USABLE: 0,
+    NO_KEY: 1,
+    UNUSABLE: 1,
+    NOT_PROVEN: 1,
+    BAD: 75,
+    SILENCE: 75,
+    UNCLEAR: 75,
+}
 NOW = datetime.now(UTC)
 DAY = timedelta(days=1)
 MADE = int((NOW - 300 * DAY).timestamp())

@@ -23,7 +23,7 @@ def look_up(commands: CommandLine, address: str, *more: str) -> Done:
         ("old@example.org", 1, "unusable_key", "expired"),
         ("forged@example.org", 75, "bogus", "bogus"),
         ("silent@example.org", 75, "unreachable", "unreachable"),
-        ("hugh@[192.0.2.1]", 1, "no_key", "no_key"),
+        ("hugh@[192.0.2.1]", 75, "unclear", "address_literal"),
     ],
 )
 def test_exit_code_tells_the_verdict(commands: CommandLine, address: str, code: int, verdict: str, reason: str) -> None:
