@@ -31,6 +31,7 @@ from smilla.model import (
     X509Key,
 )
 from smilla.ports import PendingLookup, Ports
+from smilla.rules import is_in
 from smilla.validity import pgp, x509
 
 _JUDGED_FOR = timedelta(minutes=1)
@@ -53,7 +54,15 @@ _UNPROVEN = {
 def begin(address: EmailAddress, ports: Ports, config: Config, formats: tuple[str, ...] = ()) -> PendingLookup:
     """Sends the questions to the sources that can yield these formats (() is any), and returns at once."""
     sources = tuple(source for source in config.keys.sources if finder.can_yield(source, formats))
-    questions = finder.begin(address, sources, ports.resolver, ports.folder, try_lowercase=config.keys.try_lowercase)
+    questions = finder.begin(
+        address,
+        sources,
+        ports.resolver,
+        ports.folder,
+        try_lowercase=config.keys.try_lowercase,
+        subaddress=config.keys.subaddress,
+        is_local=is_in(address.domain, config.local_domains),
+    )
     return PendingLookup(address, questions, ports.clock.monotonic())
 
 
@@ -148,7 +157,7 @@ def _judge(
     assessments = _assess_all(answer, address, now, ports, others)
     if answer.status is DNSSECStatus.INSECURE:
         return _insecure(answer, assessments), None
-    best = _best(assessments) if answer.status is not None else _first(assessments)
+    best = _best(assessments) if answer.status is not None else _best_of_folder(assessments, address)
     if best is not None:
         reason = Reason("usable", _choice_in_words(best, assessments, answer.status is None))
         return _finding(answer, KeyVerdict.USABLE, reason, assessments), best.key
@@ -175,6 +184,10 @@ def _without_key(answer: SourceAnswer, assessments: tuple[Assessment, ...]) -> S
         if passing := next((a for a in meant if x509.TEMPORARY.issuperset(r.code for r in a.reasons)), None):
             return _finding(answer, KeyVerdict.UNREACHABLE, Reason(passing.reasons[0].code, text), assessments)
         return _finding(answer, KeyVerdict.UNUSABLE_KEY, Reason(first.code, text), assessments)
+    if answer.status is None and assessments:
+        # The administrator put it there for this address: whatever it is, that is no absence.
+        text = "; ".join(dict.fromkeys(reason.text for a in assessments for reason in a.reasons))
+        return _finding(answer, KeyVerdict.UNUSABLE_KEY, Reason(assessments[0].reasons[0].code, text), assessments)
     if answer.malformed:
         reason = Reason("malformed", f"{answer.malformed} record(s) could not be read")
         return _finding(answer, KeyVerdict.UNUSABLE_KEY, reason, assessments)
@@ -222,9 +235,27 @@ def _trust_store(raw: bytes, raw_crls: bytes) -> x509.TrustStore | None:
     return x509.load_trust_store(raw, raw_crls) if raw or raw_crls else None
 
 
-def _first(assessments: Iterable[Assessment]) -> Assessment | None:
-    """The first that is usable: the administrator's folder has an order of its own."""
-    return next((a for a in assessments if a.key is not None), None)
+def _best_of_folder(assessments: Iterable[Assessment], address: EmailAddress) -> Assessment | None:
+    """A certificate before an OpenPGP key, as the files are in order; of each, one that names the address before one
+    that names nobody, and that before another person's, since the file's name is the administrator's word; then the
+    order of the files, and the best of one file."""
+    usable = [a for a in assessments if a.key is not None]
+    order = {name: -number for number, name in enumerate(dict.fromkeys(a.candidate.where for a in usable))}
+
+    def rank(found: Assessment) -> tuple[bool, int, int, tuple[int, float, float, str]]:
+        is_smime = found.candidate.format is Format.SMIME
+        return is_smime, _fits(found, address), order[found.candidate.where], _preference(found)
+
+    return max(usable, key=rank, default=None)
+
+
+def _fits(assessment: Assessment, address: EmailAddress) -> int:
+    """2: it names the address; 1: nobody; 0: others only."""
+    key = assessment.key
+    named = x509.addresses(key.raw) if isinstance(key, X509Key) else pgp.addresses(assessment.candidate)
+    if any(name.folded == address.folded for name in named):
+        return 2
+    return 0 if named else 1
 
 
 def _best(assessments: Iterable[Assessment]) -> Assessment | None:

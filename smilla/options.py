@@ -97,11 +97,25 @@ class KeysOptions:
     sources: tuple[str, ...] = _option(
         ("smimea", "openpgpkey"), "Sources in order of preference: smimea, openpgpkey, directory.", each=SOURCES
     )
-    try_lowercase: bool = _option(False, "Where the exact local part has no record, ask for its lower-case form too.")
+    subaddress: str = _option(
+        "+",
+        "What separates a tag from a local part (Postfix: recipient_delimiter): where alice+tag has no key of its own, "
+        "alice's is taken. For the directory source, and for addresses in local_domains; not for others in DNS, since "
+        "the RFCs forbid such mapping. Empty: nothing does.",
+        pattern=r"[!-/:;<=>?\[-`{-~]?",
+        expected="one character that is no letter or digit, such as +",
+    )
+    try_lowercase: bool = _option(
+        False,
+        "Where the exact local part has no record, ask for its lower-case form too; in the directory, take a file "
+        "whose name differs in the case of the local part. Where it does and this is off, nobody can tell whether it "
+        "is the same mailbox, which is unclear.",
+    )
     directory: str = _option(
         "",
-        "Folder of the directory source: ADDRESS.crt or .pem before ADDRESS.asc or .pgp. The file's name is the "
-        "administrator's word for the address, so the key need not name it.",
+        "Folder of the directory source: ADDRESS.crt, .cer, .der or .pem before ADDRESS.asc, .pgp or .gpg. The file's "
+        "name is the administrator's word for the address, so the key need not name it; of several in a file, one that "
+        "does comes first. All that is in a file is a candidate, and a file without a usable key is unusable_key.",
         absolute=True,
     )
 

@@ -59,6 +59,10 @@ class PendingLookup:
 class KeyFolder(Protocol):
     """The administrator's folder of keys."""
 
+    def names(self, folded: str) -> Sequence[str]:
+        """The names of the files of an address, given and compared with its local part in lower case and its domain in
+        A-labels.  Raises SmillaError where the folder cannot be read."""
+
     def read(self, name: str) -> bytes | None:
         """The octets of the file of that name, None where there is none.  Raises SmillaError where it is there
         and cannot be read."""

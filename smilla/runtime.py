@@ -13,6 +13,7 @@ from smilla.adapters.libunbound import ValidatingResolver
 from smilla.adapters.resolver import LoopbackResolver
 from smilla.adapters.smtp import Listener
 from smilla.config import Config
+from smilla.discovery import directory
 from smilla.discovery.cache import CachingResolver
 from smilla.errors import ConfigError, EngineMissing, ParseError, SmillaError
 from smilla.ports import OpenPGPEngine, Ports
@@ -26,7 +27,7 @@ def make_ports(config: Config) -> Ports:
     return Ports(
         clock=SystemClock(),
         resolver=CachingResolver(resolver, config.dns),
-        folder=KeyDirectory(config.keys.directory),
+        folder=KeyDirectory(config.keys.directory, directory.address_of),
         openpgp=_make_engine(config),
         probe=resolver.probe,
         journal=SQLiteJournal(config.reinject.spool, config.reinject.remember_s) if reinjects else None,

@@ -1,19 +1,55 @@
-"""The administrator's folder of keys, read anew each time, so that a changed file counts at once."""
+"""The administrator's folder of keys: a changed file counts at once.
+
+What is remembered is only which names there are, as long as the folder itself has not changed; a file is read anew each
+time.  Nothing but a regular file is opened, so that a FIFO holds up nobody.
+"""
 
 from __future__ import annotations
 
+import os
+import stat
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from smilla.address import EmailAddress
 from smilla.errors import SmillaError
 
 _LIMIT = 1 << 20
+_SETTLED_NS = 100_000_000  # a change within the clock tick of the one before would show no other time
 
 
 class KeyDirectory:
-    """Files of one folder, at most 1 MiB each."""
+    """Files of one folder, at most 1 MiB each; ``address_of`` tells from a file's name whose keys it holds."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, address_of: Callable[[str], EmailAddress | None]) -> None:
         self._folder = Path(folder) if folder else None
+        self._address_of = address_of
+        self._index: tuple[tuple[int, int], dict[str, list[str]]] | None = None
+
+    def names(self, folded: str) -> Sequence[str]:
+        """The names of an address's files.  Raises SmillaError."""
+        if self._folder is None:
+            return ()
+        try:
+            found = self._folder.stat()
+            identity = (found.st_ino, found.st_mtime_ns)
+            known = self._index
+            if known is None or known[0] != identity:
+                known = identity, self._listed(self._folder)
+                is_settled = time.time_ns() - found.st_mtime_ns > _SETTLED_NS
+                self._index = known if is_settled else None
+        except OSError as error:
+            raise SmillaError(f"{self._folder}: cannot be read: {error.strerror}") from error
+        return known[1].get(folded, ())
+
+    def _listed(self, folder: Path) -> dict[str, list[str]]:
+        names: dict[str, list[str]] = {}
+        for name in sorted(os.listdir(folder)):  # noqa: PTH208 - names are wanted, not paths
+            address = self._address_of(name)
+            if address is not None:
+                names.setdefault(address.folded, []).append(name)
+        return names
 
     def read(self, name: str) -> bytes | None:
         """The octets of a file, None where there is none.  Raises SmillaError where it cannot be read."""
@@ -21,7 +57,10 @@ class KeyDirectory:
             return None
         path = self._folder / name
         try:
-            with path.open("rb") as file:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            with os.fdopen(descriptor, "rb") as file:
+                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                    raise SmillaError(f"{path}: is no file")
                 raw = file.read(_LIMIT + 1)
         except (FileNotFoundError, NotADirectoryError):
             return None

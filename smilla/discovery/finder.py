@@ -11,7 +11,7 @@ from collections.abc import Callable
 from smilla.address import EmailAddress
 from smilla.discovery import directory, openpgpkey, owner, smimea
 from smilla.errors import SmillaError
-from smilla.model import Candidate, DNSAnswer, DNSSECStatus, SourceAnswer
+from smilla.model import Candidate, DNSAnswer, DNSSECStatus, Reason, SourceAnswer
 from smilla.options import FORMATS_OF
 from smilla.ports import KeyFolder, PendingAnswer, Resolver, SourceQuestion
 
@@ -30,21 +30,35 @@ def can_yield(source: str, formats: tuple[str, ...]) -> bool:
 
 
 def begin(
-    address: EmailAddress, sources: tuple[str, ...], resolver: Resolver, folder: KeyFolder, *, try_lowercase: bool
+    address: EmailAddress,
+    sources: tuple[str, ...],
+    resolver: Resolver,
+    folder: KeyFolder,
+    *,
+    try_lowercase: bool,
+    subaddress: str = "",
+    is_local: bool = False,
 ) -> tuple[SourceQuestion, ...]:
-    """Sends every question about the address, in the order of ``sources``."""
+    """Sends every question about the address, in the order of ``sources``.  ``subaddress`` separates a tag from a local
+    part; in DNS that is asked for only where the address ``is_local``, since the RFCs forbid such mapping of others."""
     questions = []
     for source in sources:
         if source == "directory":
-            questions.append(SourceQuestion(source, lambda _: _from_directory(address, folder)))
+            questions.append(
+                SourceQuestion(source, lambda _: _from_directory(address, folder, try_lowercase, subaddress))
+            )
         else:
-            questions.append(_ask_dns(source, address, resolver, try_lowercase))
+            local_parts = directory.local_parts(address.local_part, subaddress if is_local else "")
+            questions.append(_ask_dns(source, address, resolver, local_parts, try_lowercase))
     return tuple(questions)
 
 
-def _from_directory(address: EmailAddress, folder: KeyFolder) -> SourceAnswer:
+def _from_directory(address: EmailAddress, folder: KeyFolder, try_lowercase: bool, subaddress: str) -> SourceAnswer:
     try:
-        found = directory.candidates(address, folder)
+        found = directory.candidates(address, folder, try_lowercase=try_lowercase, subaddress=subaddress)
+    except directory.CaseDiffersError:
+        text = f"the folder has a file for {address}, but for upper and lower case; see keys.try_lowercase"
+        return SourceAnswer("directory", str(address), None, unclear=Reason("case_differs", text))
     except SmillaError as error:
         return SourceAnswer("directory", str(address), DNSSECStatus.UNREACHABLE, detail=str(error))
     if not found and address.is_literal:
@@ -54,15 +68,16 @@ def _from_directory(address: EmailAddress, folder: KeyFolder) -> SourceAnswer:
     return SourceAnswer("directory", found[0].where if found else str(address), None, found, detail=detail)
 
 
-def _ask_dns(source: str, address: EmailAddress, resolver: Resolver, try_lowercase: bool) -> SourceQuestion:
+def _ask_dns(
+    source: str, address: EmailAddress, resolver: Resolver, local_parts: tuple[str, ...], try_lowercase: bool
+) -> SourceQuestion:
     if (why := owner.not_asked(address.domain)) is not None:
         nothing = SourceAnswer(source, address.domain, None, unclear=why)
         return SourceQuestion(source, lambda _: nothing)
     rdtype, reader = _RECORDS[source]
-    local_parts = [address.local_part]
-    if try_lowercase and address.local_part.lower() != address.local_part:
-        local_parts.append(address.local_part.lower())
-    pending = [resolver.ask(owner.owner_name(local, address.domain, rdtype), rdtype) for local in local_parts]
+    forms = [form for local in local_parts for form in ((local, local.lower()) if try_lowercase else (local,))]
+    names = [owner.owner_name(form, address.domain, rdtype) for form in dict.fromkeys(forms)]
+    pending = [resolver.ask(name, rdtype) for name in names]
     return SourceQuestion(source, lambda deadline: _first_with_records(source, pending, reader, deadline))
 
 
@@ -72,7 +87,7 @@ def _first_with_records(
     reader: Callable[[DNSAnswer], tuple[Candidate, ...]],
     deadline: float,
 ) -> SourceAnswer:
-    """The exact local part's answer, or the lower-case one's where the exact one is proven to have no record."""
+    """The exact local part's answer, or that of the next form where the one before is proven to have no record."""
     for number, question in enumerate(pending, 1):
         answer = question.result(deadline)
         empty = answer.status in _KNOWN and not answer.raw_rdata and not answer.malformed

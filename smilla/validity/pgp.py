@@ -62,6 +62,15 @@ def assess(candidate: Candidate, address: EmailAddress, now: datetime, *, requir
     return assessment
 
 
+def addresses(candidate: Candidate) -> tuple[EmailAddress, ...]:
+    """The mailboxes that the user IDs of a key name, whether or not they hold."""
+    try:
+        found = (_mailbox(component.packet.body) for component in cert.read(candidate).user_ids)
+        return tuple(mailbox for mailbox in found if mailbox is not None)
+    except ParseError:
+        return ()
+
+
 def _still_holds(assessment: Assessment, judged_at: datetime, now: datetime) -> bool:
     age_s = (now - judged_at).total_seconds()
     expires_at = assessment.key.expires_at if assessment.key else None

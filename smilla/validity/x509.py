@@ -12,9 +12,12 @@ Its dates are (RFC 8162 section 9).
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from smilla.address import parse
+from smilla.errors import AddressError
 from smilla.model import Assessment, Reason, SMIMEACandidate, X509Key
 from smilla.validity.certificate import Reading, read
 from smilla.validity.public_key import is_for_encryption
@@ -63,6 +66,16 @@ def assess_all(
     records = RecordSet(candidates, others)
     answer = _Answer(address, now, records, Paths(records, trusted, now))
     return tuple(_assess(candidate, answer) for candidate in candidates)
+
+
+def addresses(raw: bytes) -> tuple[EmailAddress, ...]:
+    """The mailboxes that a certificate in DER names."""
+    certificate = read(raw, pem=False).certificate
+    found = []
+    for text in certificate.addresses if certificate else ():
+        with suppress(AddressError):
+            found.append(parse(text))
+    return tuple(found)
 
 
 def names_another(candidate: Candidate) -> bool:

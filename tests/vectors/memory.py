@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from smilla import address
 from smilla.adapters.sequoia import SequoiaEngine
+from smilla.discovery import directory
 from smilla.discovery.owner import OPENPGPKEY, SMIMEA, owner_name
 from smilla.errors import EncryptionError, SmillaError
 from smilla.message import parse
@@ -74,6 +75,10 @@ class MemoryFolder:
     """The administrator's folder; None stands for a file that cannot be read."""
 
     files: Mapping[str, bytes | None] = field(default_factory=dict)
+
+    def names(self, folded: str) -> list[str]:
+        found = ((name, directory.address_of(name)) for name in self.files)
+        return [name for name, address in found if address and address.folded == folded]
 
     def read(self, name: str) -> bytes | None:
         found = self.files.get(name, b"")

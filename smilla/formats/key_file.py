@@ -1,0 +1,134 @@
+"""What an administrator's file of keys holds: every certificate and every OpenPGP key in it, wherever it stands.
+
+A file may be DER, PEM (RFC 7468) with text around and between, PKCS #7 with certificates, or OpenPGP, binary or in
+armour, several one after the other, as ``gpg --export`` and ``openssl pkcs12`` write them.  What others do: most read
+the first certificate and leave the rest; then a CA, or what has expired, stands before the one that was meant.  What we
+do: all of them are candidates.  What is not understood is one, too, so that it is never taken for absence.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
+
+from smilla.errors import ParseError
+from smilla.formats import der, openpgp
+from smilla.formats.armour import dearmour
+from smilla.model import Format
+
+_MOST = 200  # keys of one file
+_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]{3,40})-----(.*?)-----END \1-----", re.DOTALL)
+_CERTIFICATES = (b"CERTIFICATE", b"X509 CERTIFICATE", b"TRUSTED CERTIFICATE")
+_PKCS7 = (b"PKCS7", b"CMS")
+_BOM = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """The keys of a file, each in the form that the gate takes, and whether a private key stands among them."""
+
+    keys: tuple[tuple[Format, bytes], ...]
+    has_private: bool = False
+
+
+def contents(raw: bytes, expected: Format) -> Contents:
+    """All that is in a file.  ``expected`` is the format by the file's name, where the octets do not tell."""
+    text = raw.removeprefix(_BOM)
+    has_private = re.search(rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY", text) is not None
+    found: list[tuple[Format, bytes]] = []
+    for key in _keys(text, expected):
+        found.append(key)
+        if len(found) == _MOST:
+            break
+    return Contents(tuple(found) or ((expected, raw),), has_private or any(_is_secret(*key) for key in found))
+
+
+def _keys(raw: bytes, expected: Format) -> Iterator[tuple[Format, bytes]]:
+    blocks = list(_BLOCK.finditer(raw)) if b"-----BEGIN " in raw else []
+    for block in blocks:
+        yield from _of_block(block[1], block[2], block[0])
+    if blocks or not raw.strip():
+        return
+    if raw[:1] == b"\x30":
+        yield from ((Format.SMIME, certificate) for certificate in _of_der(raw))
+    elif raw[0] & 0x80:
+        yield from ((Format.OPENPGP, key) for key in _of_packets(raw))
+    else:
+        yield expected, raw
+
+
+def _of_block(label: bytes, text: bytes, whole: bytes) -> Iterator[tuple[Format, bytes]]:
+    if label in _CERTIFICATES:
+        raw = _base64(text)
+        # What openssl x509 -trustout appends to a certificate says for what it is trusted.
+        yield Format.SMIME, next(_of_der(raw), raw) if label == b"TRUSTED CERTIFICATE" else raw
+    elif label in _PKCS7:
+        yield from ((Format.SMIME, certificate) for certificate in _of_pkcs7(whole))
+    elif label.startswith(b"PGP P"):
+        try:
+            yield from ((Format.OPENPGP, key) for key in _of_packets(dearmour(whole.strip()).data))
+        except ParseError:
+            yield Format.OPENPGP, whole
+
+
+def _base64(text: bytes) -> bytes:
+    """The octets of a PEM block, or the text itself where it is no base64, which the gate calls malformed."""
+    lines = text.split(b"\n")
+    data = b"".join(b"".join(line.split()) for line in lines if b":" not in line)
+    try:
+        return base64.b64decode(data, validate=True)
+    except ValueError:
+        return text
+
+
+def _of_der(raw: bytes) -> Iterator[bytes]:
+    """The elements that stand one after the other."""
+    rest = raw
+    while rest[:1] == b"\x30":
+        try:
+            element = der.read(rest).whole
+        except ParseError:
+            break
+        yield element
+        rest = rest[len(element) :].lstrip(b"\r\n")
+    if rest is raw:
+        yield raw
+
+
+def _of_pkcs7(whole: bytes) -> Iterator[bytes]:
+    try:
+        for certificate in pkcs7.load_pem_pkcs7_certificates(whole):
+            yield certificate.public_bytes(Encoding.DER)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        yield whole
+
+
+def _of_packets(raw: bytes) -> Iterator[bytes]:
+    """The transferable keys that stand one after the other (RFC 9580 section 10.1); octets that are no packets go with
+    the key before them, which is malformed by them."""
+    key, end = b"", 0
+    try:
+        for packet in openpgp.packets(raw):
+            if packet.tag in (openpgp.PUBLIC_KEY, openpgp.SECRET_KEY) and key:
+                yield key
+                key = b""
+            key += packet.raw
+            end += len(packet.raw)
+    except ParseError:
+        key += raw[end:]
+    if key:
+        yield key
+
+
+def _is_secret(form: Format, raw: bytes) -> bool:
+    if form is not Format.OPENPGP or not raw or not raw[0] & 0x80:
+        return False
+    try:
+        return any(packet.tag in (openpgp.SECRET_KEY, openpgp.SECRET_SUBKEY) for packet in openpgp.packets(raw))
+    except ParseError:
+        return False
