@@ -194,15 +194,17 @@ def _finding(
 def _assess_all(
     answer: SourceAnswer, address: EmailAddress, now: datetime, ports: Ports, others: Sequence[bytes]
 ) -> tuple[Assessment, ...]:
-    """Every candidate in order; those for S/MIME together, since SMIMEA records speak of each other."""
+    """Every candidate in order; those of one format together, since SMIMEA records speak of each other, and several
+    OPENPGPKEY records may be of one key."""
     from_dns = answer.source != "directory"
     trusted = _trust_store(ports.raw_trust_store, ports.raw_crls)
     smime = [c for c in answer.candidates if c.format is Format.SMIME]
-    judged = iter(x509.assess_all(smime, address if from_dns else None, now, trusted, others))
-    return tuple(
-        next(judged) if c.format is Format.SMIME else pgp.assess(c, address, now, require_user_id=from_dns)
-        for c in answer.candidates
-    )
+    openpgp = [c for c in answer.candidates if c.format is Format.OPENPGP]
+    judged = {
+        Format.SMIME: iter(x509.assess_all(smime, address if from_dns else None, now, trusted, others)),
+        Format.OPENPGP: iter(pgp.assess_all(openpgp, address, now, require_user_id=from_dns)),
+    }
+    return tuple(next(judged[c.format]) for c in answer.candidates)
 
 
 def _others(answer: SourceAnswer, pending: PendingLookup, deadline: float) -> tuple[bytes, ...]:

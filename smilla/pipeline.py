@@ -274,10 +274,16 @@ def _without_wish(message: Message, direction: str, config: Config) -> Edits:
 
 
 def _keys(members: tuple[Decision, ...]) -> tuple[X509Key | PGPKey, ...]:
-    """The keys of all who read a copy, each once."""
+    """The keys of all who read a copy, each once.  Two OpenPGP keys of one primary key may have different subkeys, and
+    both are needed; two that differ in what they announce alone are left to the encrypter."""
     keys = [decision.key for decision in members]
     keys += [reader.key for decision in members if decision.key for reader in decision.readers]
-    return tuple({key.fingerprint: key for key in keys if key}.values())
+    return tuple({(key.format, key.fingerprint, _octets(key)): key for key in keys if key}.values())
+
+
+def _octets(key: X509Key | PGPKey) -> bytes:
+    """What the encrypter is handed."""
+    return key.raw_for_seipd2 if isinstance(key, PGPKey) else key.raw
 
 
 def _encrypt_cms(

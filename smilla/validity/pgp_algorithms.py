@@ -28,11 +28,32 @@ _RSA_STRENGTHS = ((2048, 112), (3072, 128), (7680, 192), (15360, 256))  # NIST S
 _SIGNING_ONLY = (pgp.RSA_SIGN, pgp.DSA, pgp.ECDSA, pgp.EDDSA, pgp.ED25519, pgp.ED448, 30, 31, 32, 33, 34)
 _SIGNERS = (pgp.RSA, pgp.RSA_SIGN, pgp.DSA, pgp.ECDSA, pgp.EDDSA, pgp.ED25519, pgp.ED448, 30, 31)
 _ELGAMAL = (pgp.ELGAMAL, 20)
+_ENCRYPTING_ONLY = (
+    pgp.RSA_ENCRYPT,
+    pgp.ELGAMAL,
+    pgp.ECDH,
+    pgp.X25519,
+    pgp.X448,
+    pgp.MLKEM768_X25519,
+    pgp.MLKEM1024_X448,
+)
+_COMMON_CURVES = ("cv25519", "nistp256", "nistp384", "nistp521")
 
 
 def can_encrypt(key: Key) -> bool:
     """Whether the algorithm is one that encrypts; an unknown one may."""
     return key.algorithm not in _SIGNING_ONLY
+
+
+def can_sign(key: Key) -> bool:
+    """Whether the algorithm is one that signs; an unknown one may."""
+    return key.algorithm not in _ENCRYPTING_ONLY
+
+
+def is_common(key: Key) -> bool:
+    """Whether common programs open what is encrypted to it: gpg and RNP know neither version 6 nor the algorithms that
+    came with RFC 9580 and later, and builds of Sequoia lack Brainpool."""
+    return key.version == 4 and (key.algorithm in (pgp.RSA, pgp.RSA_ENCRYPT) or key.curve in _COMMON_CURVES)
 
 
 def primary_fault(key: Key) -> Reason | None:
