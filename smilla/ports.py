@@ -49,11 +49,13 @@ class SourceQuestion:
 
 @dataclass(frozen=True, slots=True)
 class PendingLookup:
-    """The search for one address's key, under way since ``asked_at`` (monotonic seconds)."""
+    """The search for one address's key, under way since ``asked_at`` (monotonic seconds).  ``prefer`` is that of
+    [keys]."""
 
     address: EmailAddress
     questions: tuple[SourceQuestion, ...]
     asked_at: float
+    prefer: str = "compatible"
 
 
 class KeyFolder(Protocol):

@@ -3,9 +3,10 @@
 Which version of the encrypted data?  RFC 9580 section 10.3.2.1 ties version 1 to session keys of version 3, and version
 2 to those of version 6, whatever the keys.  Others: Sequoia writes version 2 where every certificate announces it, else
 version 1, to version 6 keys also; gpg 2.2 writes version 1, gpg 2.4 an OCB packet of its own to who announces that.
-What we do: as Sequoia by default; with seipd2 = "v6" version 2 to version 6 keys alone; through gpg version 1 always,
-and its own packet never.  Nobody is kept apart for it: gpg 2.2, RNP 0.16, sq and sqop open a message that is for a
-version 6 key, too, be it X448 or ML-KEM.
+What we do: version 2 to version 6 keys alone, since a version 4 key that announces it is often taken to a program that
+does not read it; with seipd2 = "announced" as Sequoia; through gpg version 1 always, and its own packet never.  Nobody
+is kept apart for it: gpg 2.2, RNP 0.16, sq and sqop open a message that is for a version 6 key, too, be it X448 or
+ML-KEM.
 """
 
 from __future__ import annotations

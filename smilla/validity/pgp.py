@@ -6,8 +6,10 @@ every encryption subkey takes the right one.
 
 Where the RFCs leave a choice:
 
-* Which subkey?  Sequoia and PGPainless encrypt to every subkey that can encrypt, gpg, RNP and OpenPGP.js to the newest.
-  So does this gate: what a person added last is what that person can read.
+* Which subkey?  Sequoia and PGPainless encrypt to every subkey that can encrypt, gpg, RNP and OpenPGP.js to the newest
+  that they know.  So does this gate: what a person added last is what that person can read.  But one that common
+  programs open goes before (unless ``prefer`` is "strongest"): who has X448 beside cv25519 reads both in the one
+  program, and the latter alone in all others.
 * No key flags?  gpg then lets a key do whatever its algorithm can, Sequoia nothing at all; RFC 9580 says nothing.  Here
   a key without flags is unusable, because both engines must agree, and no program of this century leaves them out.
 * Which self-signature tells when the primary key expires?  gpg asks direct-key signatures first, Sequoia the primary
@@ -51,12 +53,27 @@ _FOR_ENCRYPTION = 0x04 | 0x08  # communications or storage (RFC 9580 section 5.2
 _FOR_ELSE = 0x01 | 0x02 | 0x20  # certification, signing, authentication
 
 _JUDGEMENT_LASTS_S = 60.0
-_Question = tuple[Candidate, str, bool, tuple[bytes, ...]]
-_judgements: Memory[_Question, tuple[Assessment, datetime]] = Memory(entries=2000, octets=32 << 20)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How a candidate is judged.
+
+    ``require_user_id``: a user ID must name the address (RFC 7929 section 5); False where the administrator's word
+    stands for it.  ``prefer`` is that of [keys], ``family`` are the octets of all records of the same primary key,
+    where there are several: they are judged as one.
+    """
+
+    require_user_id: bool = True
+    prefer: str = "compatible"
+    family: tuple[bytes, ...] = ()
+
+
+_judgements: Memory[tuple[Candidate, str, Terms], tuple[Assessment, datetime]] = Memory(entries=2000, octets=32 << 20)
 
 
 def assess_all(
-    candidates: Sequence[Candidate], address: EmailAddress, now: datetime, *, require_user_id: bool = True
+    candidates: Sequence[Candidate], address: EmailAddress, now: datetime, terms: Terms
 ) -> tuple[Assessment, ...]:
     """The gate for all candidates of one answer, in the same order.  Those of one primary key are judged as one
     certificate: what one record revokes, no other one brings back."""
@@ -66,35 +83,29 @@ def assess_all(
     def judged(candidate: Candidate) -> Assessment:
         family = families.get(cert.primary_body(candidate), ()) if families else ()
         if len(family) < 2:
-            return assess(candidate, address, now, require_user_id=require_user_id)
+            return _assess(candidate, address, now, terms)
         if family not in shared:
-            shared[family] = assess(candidate, address, now, require_user_id=require_user_id, family=family)
+            shared[family] = _assess(candidate, address, now, replace(terms, family=family))
         return replace(shared[family], candidate=candidate)
 
     return tuple(map(judged, candidates))
 
 
-def assess(
-    candidate: Candidate,
-    address: EmailAddress,
-    now: datetime,
-    *,
-    require_user_id: bool = True,
-    family: tuple[bytes, ...] = (),
-) -> Assessment:
-    """Whether the candidate may be encrypted to for ``address`` at ``now`` (aware, UTC), with every reason.
+def assess(candidate: Candidate, address: EmailAddress, now: datetime, *, require_user_id: bool = True) -> Assessment:
+    """Whether the candidate, alone, may be encrypted to for ``address`` at ``now`` (aware, UTC), with every reason."""
+    return _assess(candidate, address, now, Terms(require_user_id))
 
-    ``require_user_id``: a user ID must name the address (RFC 7929 section 5); False where the administrator's word
-    stands for it.  ``family``: records of the same primary key, itself among them, which are judged as one.  Verifying
-    the signatures takes up to a millisecond, so a judgement is remembered for a minute, but
-    never past the instant at which the key expires.
-    """
-    question = (candidate, address.folded, require_user_id, family)
+
+def _assess(candidate: Candidate, address: EmailAddress, now: datetime, terms: Terms) -> Assessment:
+    """Verifying the signatures takes up to a millisecond, so a judgement is remembered for a minute, but never past the
+    instant at which the key expires."""
+    question = (candidate, address.folded, terms)
     known = _judgements.recall(question)
     if known is not None and _still_holds(*known, now):
         return known[0]
-    assessment = _judged(candidate, address, now, family, require_user_id=require_user_id)
-    _judgements.remember(question, (assessment, now), 4000 + 4 * (len(candidate.raw) + sum(map(len, family))))
+    assessment = _judged(candidate, address, now, terms)
+    weight = 4000 + 4 * (len(candidate.raw) + sum(map(len, terms.family)))
+    _judgements.remember(question, (assessment, now), weight)
     return assessment
 
 
@@ -104,12 +115,10 @@ def _still_holds(assessment: Assessment, judged_at: datetime, now: datetime) -> 
     return 0 <= age_s < _JUDGEMENT_LASTS_S and (expires_at is None or now < expires_at)
 
 
-def _judged(
-    candidate: Candidate, address: EmailAddress, now: datetime, family: tuple[bytes, ...] = (), *, require_user_id: bool
-) -> Assessment:
+def _judged(candidate: Candidate, address: EmailAddress, now: datetime, terms: Terms) -> Assessment:
     try:
-        certificate = cert.read(candidate, family)
-        return _Case(candidate, certificate, now).assessment(address, require_user_id)
+        certificate = cert.read(candidate, terms.family)
+        return _Case(candidate, certificate, now, terms).assessment(address)
     except RefusedError as error:
         return Assessment(candidate, None, (error.reason,))
     except ParseError as error:
@@ -144,15 +153,16 @@ class _Encrypter:
 class _Case:
     """One certificate at one time."""
 
-    def __init__(self, candidate: Candidate, certificate: Certificate, now: datetime) -> None:
+    def __init__(self, candidate: Candidate, certificate: Certificate, now: datetime, terms: Terms) -> None:
         self._candidate = candidate
         self._certificate = certificate
+        self._terms = terms
         self._primary = certificate.primary
         self._now = now.timestamp()
         self._judge = Judge(certificate.primary, now)
         self._facts = {"version": str(self._primary.version)}
 
-    def assessment(self, address: EmailAddress, require_user_id: bool) -> Assessment:
+    def assessment(self, address: EmailAddress) -> Assessment:
         """The gate's word.  Raises RefusedError where the certificate is too much work."""
         primary = self._primary
         if primary.version not in (4, 6):
@@ -167,7 +177,7 @@ class _Case:
         self._describe_user_ids()
         reasons = [fault] if fault else []
         reasons += self._against_primary()
-        if require_user_id:
+        if self._terms.require_user_id:
             reasons += self._against_user_ids(address)
         encrypters, unread = [e for e in self._encrypters() if e.is_meant], self._unread()
         if not encrypters and not unread:
@@ -291,11 +301,15 @@ class _Case:
         genuine = bool(told) and not doubtful and not component.has_unread
         return _Encrypter(component, key, binding, flags, genuine, expires, against)
 
-    @staticmethod
-    def _choice(encrypters: list[_Encrypter]) -> _Encrypter | None:
-        """The newest subkey that holds, the stronger of two of the same second; the primary key only without any."""
-        holding = [e for e in encrypters if not e.against and e.binding]
-        return max(holding, key=lambda e: (e.key.is_subkey, e.key.created, strength(e.key)), default=None)
+    def _choice(self, encrypters: list[_Encrypter]) -> _Encrypter | None:
+        """The newest subkey that holds and that common programs know, the stronger of two of the same second; the
+        primary key only without any."""
+        compatible = self._terms.prefer == "compatible"
+
+        def preference(e: _Encrypter) -> tuple[bool, bool, int, int]:
+            return (compatible and is_common(e.key), e.key.is_subkey, e.key.created, strength(e.key))
+
+        return max((e for e in encrypters if not e.against and e.binding), key=preference, default=None)
 
     # --- the word
 

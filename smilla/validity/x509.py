@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from smilla.model import Assessment, Reason, SMIMEACandidate, X509Key
 from smilla.validity.certificate import Reading, read
-from smilla.validity.public_key import is_for_encryption
+from smilla.validity.public_key import is_common, is_for_encryption
 from smilla.validity.smimea import RecordSet, holds_certificate, shape_fault, unknown
 from smilla.validity.x509_checks import Findings, check, check_period
 from smilla.validity.x509_paths import Paths, TrustStore, load_trust_store
@@ -167,4 +167,5 @@ def _usable(certificate: Certificate, strength: int, facts: dict[str, str]) -> X
         issued_at=certificate.not_before,
         oaep=certificate.oaep,
         ciphers=certificate.ciphers,
+        is_common=is_common(certificate.public_key, certificate.oaep),
     )

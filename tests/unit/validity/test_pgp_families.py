@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from time import process_time
 
+import pytest
+
 from smilla.address import parse
 from smilla.model import Assessment, Candidate, DNSSECStatus, Format, PGPKey
 from smilla.validity import pgp
@@ -21,7 +23,7 @@ def candidate(raw: bytes) -> Candidate:
 
 
 def judged(*raws: bytes) -> tuple[Assessment, ...]:
-    return pgp.assess_all([candidate(raw) for raw in raws], parse("alice@example.org"), NOW)
+    return pgp.assess_all([candidate(raw) for raw in raws], parse("alice@example.org"), NOW, pgp.Terms())
 
 
 def subkeys(found: tuple[Assessment, ...]) -> set[str]:
@@ -87,3 +89,25 @@ def test_crowd_of_records_of_one_key_costs_no_more_than_their_octets() -> None:
     began = process_time()
     assert len(judged(*records)) == 302
     assert process_time() - began < 20
+
+
+# --- which of several subkeys
+
+
+@pytest.mark.parametrize("newer", ["x25519", "x448", "ecdh-brainpoolP256r1"])
+def test_subkey_that_common_programs_open_is_taken_before_a_newer_one_that_they_do_not(newer: str) -> None:
+    other = secret(newer, LATER)
+    raw = GOOD + subkey(PRIMARY, other, LATER)
+    for prefer, chosen in (("compatible", SUB), ("strongest", other)):
+        (found,) = pgp.assess_all([candidate(raw)], parse("alice@example.org"), NOW, pgp.Terms(prefer=prefer))
+        assert subkeys((found,)) == {chosen.fingerprint.hex().upper()}
+    alone = judged(START + NAMED + subkey(PRIMARY, other, LATER))
+    assert subkeys(alone) == {other.fingerprint.hex().upper()}
+
+
+def test_primary_key_that_common_programs_open_is_taken_before_a_subkey_that_they_do_not() -> None:
+    main, other = secret("rsa2048", MADE), secret("x448", LATER)
+    raw = packet(6, main.body) + user_id(main, ALICE, MADE, subpacket(27, b"\x0f")) + subkey(main, other, LATER)
+    assert subkeys(judged(raw)) == {main.fingerprint.hex().upper()}
+    assert codes(judged(raw + subkey(main, SUB, MADE))[0]) == ["usable"]
+    assert subkeys(judged(raw + subkey(main, SUB, MADE))) == {SUB.fingerprint.hex().upper()}
