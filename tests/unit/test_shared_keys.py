@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 
-from smilla import pipeline
+from smilla import copies, pipeline
+from smilla.address import parse as parse_address
 from smilla.config import parse
-from smilla.errors import ParseError
+from smilla.errors import EncryptionError, ParseError
 from smilla.formats.armour import dearmour
 from smilla.formats.openpgp import PKESK, packets
-from smilla.model import Action, Disposition, Outcome
+from smilla.model import Action, Candidate, Decision, Disposition, Format, Outcome, PGPKey
+from smilla.validity import pgp
+from tests.certificates import make_certificate
 from tests.openpgp_maker import Secret, packet, secret, signature, subkey, subpacket, user_id
+from tests.unit.decisions import decision
 from tests.vectors.memory import NOW, TableResolver, make_ports, make_session
 
 MADE = int(NOW.timestamp()) - 86400 * 100
@@ -92,3 +97,90 @@ def test_revocation_of_a_subkey_in_another_record_of_the_answer_counts() -> None
         assert outcome.disposition is Disposition.REFUSE
         outcome = processed((*records, published(primary, ALICE, second)))
         assert key_ids(outcome) <= named(second)
+
+
+# --- one name, two keys
+
+CAROL = "carol@example.org"
+
+
+def twin(kind: str, address: str, number: int = 0, name: str = "Twin", serial: int = 7) -> bytes:
+    """Self-signed, so that its issuer is what it says itself."""
+    return b"\3\0\0" + make_certificate(kind, email=address, number=number, common_name=name, serial=serial)[1]
+
+
+def to_all(*certificates: tuple[str, bytes], text: str = "") -> Outcome:
+    resolver = TableResolver()
+    for address, record in certificates:
+        resolver.publish(address, "smimea", "secure", record)
+    recipients = [address for address, _ in certificates if address != CAROL]
+    raw = MESSAGE.replace(b"To: ", b"To: carol@example.org, ")
+    return pipeline.process(make_session(raw, recipients), make_ports(resolver), parse(text))
+
+
+def groups(outcome: Outcome) -> list[list[str]]:
+    return [[str(r.address) for r in copy.recipients] for copy in outcome.copies]
+
+
+@pytest.mark.parametrize("separate", ["true", "false"])
+@pytest.mark.parametrize("kind", ["rsa2048", "p256", "x25519", "mlkem768"])
+def test_certificates_with_one_issuer_and_serial_and_different_keys_share_no_message(kind: str, separate: str) -> None:
+    text = f"[smime]\nseparate = {separate}"
+    apart = [[ALICE], [BOB]]
+    assert groups(to_all((ALICE, twin(kind, ALICE)), (BOB, twin(kind, BOB, 1)), text=text)) == apart
+    assert groups(to_all((ALICE, twin(kind, ALICE)), (BOB, twin(kind, BOB, 1, "tWIN ")), text=text)) == apart
+    together = [[ALICE, BOB]]
+    assert groups(to_all((ALICE, twin(kind, ALICE)), (BOB, twin(kind, BOB)), text=text)) == together
+    assert groups(to_all((ALICE, twin(kind, ALICE)), (BOB, twin(kind, BOB, 1, serial=8)), text=text)) == together
+
+
+def test_many_certificates_of_one_name_have_a_message_each_and_others_share_the_first() -> None:
+    others = [(f"u{n}@example.org", twin("p256", f"u{n}@example.org", n)) for n in range(4)]
+    resolver = TableResolver().publish(BOB, "smimea", "secure", twin("p256", BOB, 9, "Bob"))
+    for address, record in others:
+        resolver.publish(address, "smimea", "secure", record)
+    addresses = [address for address, _ in others]
+    raw = MESSAGE.replace(b"To: ", b"To: " + ", ".join(addresses).encode() + b", ")
+    outcome = pipeline.process(make_session(raw, [*addresses, BOB]), make_ports(resolver), parse(""))
+    assert groups(outcome) == [[addresses[0], BOB], *([address] for address in addresses[1:])]
+
+
+def test_further_reader_with_the_recipients_issuer_and_serial_defers() -> None:
+    rule = f"[[rule]]\nrecipient = '*'\nalso_to = ['{CAROL}']"
+    outcome = to_all((ALICE, twin("p256", ALICE)), (CAROL, twin("p256", CAROL, 1)), text=rule)
+    assert outcome.disposition is Disposition.DEFER
+    assert outcome.reason.code == "confusable_keys"
+    outcome = to_all((ALICE, twin("p256", ALICE)), (CAROL, twin("p256", CAROL, 1, "Carol")), text=rule)
+    assert outcome.disposition is Disposition.DELIVER
+    both = [(ALICE, twin("p256", ALICE)), (BOB, twin("p256", BOB, 1)), (CAROL, twin("p256", CAROL, 2, "Carol"))]
+    assert groups(to_all(*both, text=rule)) == [[ALICE], [BOB]]
+
+
+def openpgp_key(address: str, sub: str, version: int = 4) -> Decision:
+    made = published(primary_key(version), address, secret(sub, MADE, version))
+    candidate = Candidate("openpgpkey", "", Format.OPENPGP, made)
+    key = pgp.assess(candidate, parse_address(address), NOW).key
+    assert isinstance(key, PGPKey)
+    return decision(address, Action.ENCRYPT, key)
+
+
+def test_openpgp_keys_of_one_key_id_share_no_message() -> None:
+    message = make_session(MESSAGE, [ALICE, BOB]).message
+    alice, bob = openpgp_key(ALICE, "cv25519"), openpgp_key(BOB, "ecdh-nistp256")
+    assert len(copies.group([alice, bob], message)) == 1
+    assert isinstance(alice.key, PGPKey)
+    assert isinstance(bob.key, PGPKey)
+    forged = replace(bob.key, encrypts_to="0" * 24 + alice.key.encrypts_to[-16:])
+    assert len(copies.group([alice, decision(BOB, Action.ENCRYPT, forged)], message)) == 2
+
+
+def test_openpgp_keys_that_no_single_engine_knows_share_no_message() -> None:
+    message = make_session(MESSAGE, [ALICE, BOB]).message
+    brainpool, common = openpgp_key(ALICE, "ecdh-brainpoolP256r1"), openpgp_key(BOB, "cv25519")
+    assert len(copies.group([brainpool, common], message)) == 1
+    for young in (openpgp_key(BOB, "x448"), openpgp_key(BOB, "x25519", 6)):
+        assert len(copies.group([young, common], message)) == 1
+        assert len(copies.group([brainpool, young], message)) == 2
+        assert copies.are_confusable(replace(brainpool, readers=(young.lookup,) if young.lookup else ()))
+        with pytest.raises(EncryptionError):
+            copies.group([replace(brainpool, readers=(young.lookup,) if young.lookup else ())], message)
