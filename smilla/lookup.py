@@ -17,6 +17,7 @@ from functools import lru_cache, partial
 from smilla.address import EmailAddress
 from smilla.config import Config
 from smilla.discovery import finder
+from smilla.encrypt import cms
 from smilla.model import (
     Assessment,
     DNSSECStatus,
@@ -31,7 +32,9 @@ from smilla.model import (
 )
 from smilla.ports import PendingLookup, Ports
 from smilla.validity import pgp, x509
+from smilla.validity.memory import Memory
 
+_PASSING = x509.TEMPORARY | {"engine_failed"}
 _ORDERED = "ordered"  # what the administrator's folder prefers
 _JUDGED_FOR = timedelta(minutes=1)
 _MOST_REMEMBERED = 3  # of an answer: what was read from it, and the key for two spellings; the cache counts on that
@@ -146,11 +149,32 @@ def _judge(
     if answer.status is DNSSECStatus.INSECURE:
         return _insecure(answer, assessments), None
     prefer = pending.prefer if answer.status is not None else _ORDERED
-    best = _best(assessments, prefer)
+    while (best := _best(assessments, prefer)) and (fault := _refusal(best, ports)):
+        assessments = tuple(_refused(a, fault) if a.key == best.key else a for a in assessments)
     if best is not None:
         reason = Reason("usable", _choice_in_words(best, assessments, prefer))
         return _finding(answer, KeyVerdict.USABLE, reason, assessments), best.key
     return _without_key(answer, assessments), None
+
+
+_trials: Memory[str, tuple[Reason | None]] = Memory(entries=2000, octets=1 << 20)
+
+
+def _refusal(chosen: Assessment, ports: Ports) -> Reason | None:
+    """Why the encrypter cannot encrypt to a key that passed the gate: found here, it is this recipient's trouble alone,
+    and later that of all who share the message."""
+    key = chosen.key
+    if not isinstance(key, X509Key):
+        return ports.openpgp.fault(key) if key else None
+    known = _trials.recall(key.fingerprint)
+    if known is None:
+        known = (cms.fault(key),)
+        _trials.remember(key.fingerprint, known, 400)
+    return known[0]
+
+
+def _refused(assessment: Assessment, fault: Reason) -> Assessment:
+    return replace(assessment, key=None, reasons=(fault,))
 
 
 def _insecure(answer: SourceAnswer, assessments: tuple[Assessment, ...]) -> SourceFinding:
@@ -170,7 +194,7 @@ def _without_key(answer: SourceAnswer, assessments: tuple[Assessment, ...]) -> S
     if meant:
         first = meant[0].reasons[0]
         text = "; ".join(dict.fromkeys(reason.text for a in meant for reason in a.reasons))
-        if passing := next((a for a in meant if x509.TEMPORARY.issuperset(r.code for r in a.reasons)), None):
+        if passing := next((a for a in meant if _PASSING.issuperset(r.code for r in a.reasons)), None):
             return _finding(answer, KeyVerdict.UNREACHABLE, Reason(passing.reasons[0].code, text), assessments)
         return _finding(answer, KeyVerdict.UNUSABLE_KEY, Reason(first.code, text), assessments)
     if answer.malformed:

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Protocol
 
 from smilla.address import EmailAddress
-from smilla.model import Client, DNSAnswer, PGPKey, Recipient, SourceAnswer
+from smilla.model import Client, DNSAnswer, PGPKey, Reason, Recipient, SourceAnswer
 from smilla.style import Style
 
 
@@ -70,6 +70,10 @@ class OpenPGPEngine(Protocol):
     """A program or library that writes OpenPGP messages."""
 
     name: str
+
+    def fault(self, key: PGPKey) -> Reason | None:
+        """Why this engine cannot encrypt to a key that passed the gate; None where it can.  Found by a trial, and
+        remembered.  The code is engine_refuses, or engine_failed where the trial itself failed, which may pass."""
 
     def encrypt(self, content: Iterable[bytes], size: int, keys: Sequence[PGPKey], style: Style) -> Iterator[bytes]:
         """One OpenPGP message for all ``keys``, as binary packets, in blocks, none before the engine has ended well:

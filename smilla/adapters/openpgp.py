@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from smilla.errors import EncryptionError, EngineMissing
+from smilla.model import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -48,6 +49,10 @@ class NoEngine:
     """Where no source can name an OpenPGP key, none has to be installed."""
 
     name = "none"
+
+    def fault(self, key: PGPKey) -> Reason | None:
+        """It takes none."""
+        return Reason("engine_failed", "no OpenPGP engine was asked for, since no source has OpenPGP keys")
 
     def encrypt(self, content: Iterable[bytes], size: int, keys: Sequence[PGPKey], style: Style) -> Iterator[bytes]:
         """Raises EncryptionError."""
@@ -95,11 +100,21 @@ class Either:
     def __init__(self, sequoia: SequoiaEngine, gnupg: GnuPGEngine, threshold: int = THRESHOLD) -> None:
         self._small, self._large, self._threshold = sequoia, gnupg, threshold
 
+    def fault(self, key: PGPKey) -> Reason | None:
+        """Why neither can encrypt to this key.  gpg, which is slow to start, is asked only where Sequoia cannot."""
+        faults = []
+        for candidate in (self._small, self._large):
+            if (fault := candidate.fault(key)) is None:
+                return None
+            faults.append(fault)
+        code = "engine_failed" if any(fault.code == "engine_failed" for fault in faults) else "engine_refuses"
+        return Reason(code, "; ".join(fault.text for fault in faults))
+
     def encrypt(self, content: Iterable[bytes], size: int, keys: Sequence[PGPKey], style: Style) -> Iterator[bytes]:
         """By the first engine that can encrypt to all ``keys``.  Raises EncryptionError."""
         small, large = (self._small, self._large), (self._large, self._small)
         for candidate in small if size <= self._threshold else large:
-            if all(candidate.supports(key, style) for key in keys):
+            if all(candidate.supports(key, style) and candidate.fault(key) is None for key in keys):
                 return candidate.encrypt(content, size, keys, style)
         hidden = ", with hidden recipients, which gpg alone can do" if style.hidden_recipients else ""
         raise EncryptionError(f"no OpenPGP engine can encrypt to all of these keys at once{hidden}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import x448, x25519
 
 from smilla.formats import openpgp_keys as pgp
 from smilla.model import Reason
@@ -75,7 +76,7 @@ def encryption_fault(key: Key, what: str) -> Reason | None:
     if key.algorithm == pgp.ECDH:
         return _ecdh_fault(key, what)
     if key.algorithm in (pgp.X25519, pgp.X448):
-        return None if any(key.point) else Reason("malformed", f"{what} is no point of its curve")
+        return None if _is_montgomery(key.point) else Reason("malformed", f"{what} is no point of its curve")
     if key.algorithm in (pgp.MLKEM768_X25519, pgp.MLKEM1024_X448) and key.version == 6:
         return None if _is_kem_key(key) else Reason("malformed", f"{what} is no {key.algorithm_name} key")
     return Reason("unsupported_algorithm", f"{what} is {key.algorithm_name}, which is not known here")
@@ -101,9 +102,22 @@ def _ecdh_fault(key: Key, what: str) -> Reason | None:
 
 def _is_point(key: Key) -> bool:
     if key.curve == "cv25519":
-        return len(key.point) == 33 and key.point[0] == 0x40 and any(key.point[1:])
+        return len(key.point) == 33 and key.point[0] == 0x40 and _is_montgomery(key.point[1:])
     try:
         elliptic_point(key)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_montgomery(point: bytes) -> bool:
+    """A point of X25519 (32 octets) or X448, and none of small order: whoever saw a message to it could read it, and
+    cryptography notices only when it calculates with it."""
+    try:
+        if len(point) == 32:
+            x25519.X25519PrivateKey.generate().exchange(x25519.X25519PublicKey.from_public_bytes(point))
+        else:
+            x448.X448PrivateKey.generate().exchange(x448.X448PublicKey.from_public_bytes(point))
     except ValueError:
         return False
     return True
@@ -115,13 +129,13 @@ def _is_kem_key(key: Key) -> bool:
     try:
         from cryptography.hazmat.primitives.asymmetric import mlkem  # noqa: PLC0415 - younger releases have it
     except ImportError:
-        return any(key.point[:size])
+        return _is_montgomery(key.point[:size])
     kind = mlkem.MLKEM768PublicKey if size == 32 else mlkem.MLKEM1024PublicKey
     try:
         kind.from_public_bytes(key.point[size:])
     except (ValueError, UnsupportedAlgorithm):
         return False
-    return any(key.point[:size])
+    return _is_montgomery(key.point[:size])
 
 
 def strength(key: Key) -> int:

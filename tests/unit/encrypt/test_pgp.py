@@ -22,7 +22,7 @@ from smilla.errors import EncryptionError, EngineMissing
 from smilla.formats.armour import dearmour
 from smilla.formats.openpgp import encrypted_message
 from smilla.formats.openpgp_output import OutputReader
-from smilla.model import Candidate, Format, PGPKey
+from smilla.model import Candidate, Format, PGPKey, Reason
 from smilla.style import Style
 from smilla.validity.pgp import assess
 from tests.openpgp_maker import armoured, mpi, packet
@@ -81,6 +81,9 @@ class FakeEngine:
     def __init__(self, *blocks: bytes | Exception, reads: bool = True) -> None:
         self.blocks = blocks
         self.reads = reads
+
+    def fault(self, key: PGPKey) -> Reason | None:
+        return None
 
     def encrypt(self, content: Iterable[bytes], size: int, keys: Sequence[PGPKey], style: Style) -> Iterator[bytes]:
         if self.reads:
