@@ -34,7 +34,6 @@ from smilla.ports import PendingLookup, Ports
 from smilla.validity import pgp, x509
 from smilla.validity.memory import Memory
 
-_PASSING = x509.TEMPORARY | {"engine_failed"}
 _ORDERED = "ordered"  # what the administrator's folder prefers
 _JUDGED_FOR = timedelta(minutes=1)
 _MOST_REMEMBERED = 3  # of an answer: what was read from it, and the key for two spellings; the cache counts on that
@@ -194,7 +193,7 @@ def _without_key(answer: SourceAnswer, assessments: tuple[Assessment, ...]) -> S
     if meant:
         first = meant[0].reasons[0]
         text = "; ".join(dict.fromkeys(reason.text for a in meant for reason in a.reasons))
-        if passing := next((a for a in meant if _PASSING.issuperset(r.code for r in a.reasons)), None):
+        if passing := next((a for a in meant if x509.TEMPORARY.issuperset(r.code for r in a.reasons)), None):
             return _finding(answer, KeyVerdict.UNREACHABLE, Reason(passing.reasons[0].code, text), assessments)
         return _finding(answer, KeyVerdict.UNUSABLE_KEY, Reason(first.code, text), assessments)
     if answer.malformed:

@@ -72,8 +72,8 @@ class OpenPGPEngine(Protocol):
     name: str
 
     def fault(self, key: PGPKey) -> Reason | None:
-        """Why this engine cannot encrypt to a key that passed the gate; None where it can.  Found by a trial, and
-        remembered.  The code is engine_refuses, or engine_failed where the trial itself failed, which may pass."""
+        """Why this engine cannot encrypt to a key that passed the gate; None where it can, or where a trial cannot
+        tell: then the encryption itself fails, and the mail is deferred.  Remembered; raises nothing."""
 
     def encrypt(self, content: Iterable[bytes], size: int, keys: Sequence[PGPKey], style: Style) -> Iterator[bytes]:
         """One OpenPGP message for all ``keys``, as binary packets, in blocks, none before the engine has ended well:

@@ -47,6 +47,7 @@ _MIN_VERSION = (2, 2)
 _PIPE = 256 * 1024
 _BLOCK = 128 * 1024
 _MAX_WORDS = 64 * 1024
+_TRIAL_S = 10.0  # for a short message; past it nothing is known
 _SYSTEM_ERROR = 0x8000  # the bit of gpg-error(1) that says that the system is to blame
 _NO_HOME = "/nonexistent"  # gpg looks for nothing there that it would miss
 _OPTIONS = (
@@ -94,16 +95,15 @@ class GnuPGEngine:
         """Why it cannot encrypt to this key: gpg has an opinion of its own about curves and numbers."""
         if not _knows(key.raw_for_engine):
             return Reason("engine_refuses", f"gpg does not know version {key.version} keys of {key.algorithm}")
-        try:
+        said = ""
+        with suppress(EncryptionError, OSError):
             said = self._trials.fault(key.raw_for_engine)
-        except (EncryptionError, OSError) as error:
-            return Reason("engine_failed", f"gpg: {error}")
         return Reason("engine_refuses", said) if said else None
 
     def _tried(self, raw: bytes) -> str:
         """What is wrong with the certificate, "" where a short message can be encrypted to it; costs 5 ms."""
         try:
-            self._written((b"trial",), [raw], "--recipient-file").close()
+            self._written((b"trial",), [raw], "--recipient-file", min(self._timeout_s, _TRIAL_S)).close()
         except KeyRefused as error:
             return str(error)
         return ""
@@ -112,30 +112,35 @@ class GnuPGEngine:
         """One message for all ``keys``, binary SEIPDv1, in blocks, whatever its ``size``.  Raises EncryptionError."""
         option = "--hidden-recipient-file" if style.hidden_recipients else "--recipient-file"
         try:
-            with self._written(content, [key.raw_for_engine for key in keys], option) as output:
+            with self._written(content, [key.raw_for_engine for key in keys], option, self._timeout_s) as output:
                 while block := output.read(_BLOCK):
                     yield block
         except OSError as error:
             raise EncryptionError(f"gpg: {error}") from error
 
-    def _written(self, content: Iterable[bytes], raw_keys: Sequence[bytes], option: str) -> IO[bytes]:
+    def _written(self, content: Iterable[bytes], raw_keys: Sequence[bytes], option: str, timeout_s: float) -> IO[bytes]:
         """The ciphertext, whole, in a file without a name."""
         with ExitStack() as for_keys, ExitStack() as for_output:
             output = for_output.enter_context(_unnamed(self._folder))
             files = [for_keys.enter_context(_in_memory(raw)) for raw in raw_keys]
             arguments = [argument for file in files for argument in (option, f"/dev/fd/{file.fileno()}")]
-            self._run(content, arguments, files, output)
+            self._run(content, arguments, files, output, timeout_s)
             output.seek(0)
             for_output.pop_all()
         return output
 
     def _run(
-        self, content: Iterable[bytes], arguments: list[str], key_files: list[IO[bytes]], output: IO[bytes]
+        self,
+        content: Iterable[bytes],
+        arguments: list[str],
+        key_files: list[IO[bytes]],
+        output: IO[bytes],
+        timeout_s: float,
     ) -> None:
         gpg = copy.copy(self._gpg)
         gpg.output, gpg.inherited = output, [file.fileno() for file in key_files]
         result = gpg.result_map["crypt"](gpg)
-        watch = _Watch(self._timeout_s)
+        watch = _Watch(timeout_s)
         gpg.run([*_OPTIONS, *arguments, "--encrypt"], content, result, watch)
         if result.returncode != 0 or not result.ok or watch.has_fired:
             raise _failure(watch, result)

@@ -51,8 +51,8 @@ class NoEngine:
     name = "none"
 
     def fault(self, key: PGPKey) -> Reason | None:
-        """It takes none."""
-        return Reason("engine_failed", "no OpenPGP engine was asked for, since no source has OpenPGP keys")
+        """Nothing is known of any key."""
+        return None
 
     def encrypt(self, content: Iterable[bytes], size: int, keys: Sequence[PGPKey], style: Style) -> Iterator[bytes]:
         """Raises EncryptionError."""
@@ -102,13 +102,9 @@ class Either:
 
     def fault(self, key: PGPKey) -> Reason | None:
         """Why neither can encrypt to this key.  gpg, which is slow to start, is asked only where Sequoia cannot."""
-        faults = []
-        for candidate in (self._small, self._large):
-            if (fault := candidate.fault(key)) is None:
-                return None
-            faults.append(fault)
-        code = "engine_failed" if any(fault.code == "engine_failed" for fault in faults) else "engine_refuses"
-        return Reason(code, "; ".join(fault.text for fault in faults))
+        refused = self._small.fault(key)
+        also_refused = self._large.fault(key) if refused else None
+        return Reason(refused.code, f"{refused.text}; {also_refused.text}") if refused and also_refused else None
 
     def encrypt(self, content: Iterable[bytes], size: int, keys: Sequence[PGPKey], style: Style) -> Iterator[bytes]:
         """By the first engine that can encrypt to all ``keys``.  Raises EncryptionError."""

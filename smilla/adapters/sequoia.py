@@ -11,6 +11,7 @@ shall (see formats/openpgp_binding.py).  It has no hidden recipients, and its wh
 from __future__ import annotations
 
 import inspect
+from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -52,10 +53,9 @@ class SequoiaEngine:
         """Why it cannot encrypt to this key: a version 6 certificate, which it gets as it came, it judges once more."""
         if not _knows_curves(key.raw_for_engine):
             return Reason("engine_refuses", f"Sequoia does not know {key.algorithm}")
-        try:
+        said = ""
+        with suppress(EncryptionError):
             said = _trials.fault(key.raw_for_engine)
-        except EncryptionError as error:
-            return Reason("engine_failed", str(error))
         return Reason("engine_refuses", said) if said else None
 
     def encrypt(self, content: Iterable[bytes], size: int, keys: Sequence[PGPKey], style: Style) -> Iterator[bytes]:

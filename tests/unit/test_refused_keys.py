@@ -154,7 +154,7 @@ def test_large_message_goes_to_the_engine_that_takes_the_key() -> None:
 
     class Refusing(GnuPGEngine):
         def fault(self, key: PGPKey) -> Reason | None:
-            return Reason("engine_failed", "no memory")
+            return Reason("engine_refuses", "it takes no such key")
 
         def encrypt(self, *_: object) -> Iterator[bytes]:
             raise EncryptionError("it was asked all the same")
@@ -168,9 +168,9 @@ def test_gpg_is_tried_once_a_key_and_not_for_what_sequoia_takes(monkeypatch: pyt
     tried: list[bytes] = []
     original = GnuPGEngine._written
 
-    def counted(self: GnuPGEngine, content: Iterable[bytes], raws: list[bytes], option: str) -> object:
+    def counted(self: GnuPGEngine, content: Iterable[bytes], raws: list[bytes], option: str, time: float) -> object:
         tried.extend(raws)
-        return original(self, content, raws, option)
+        return original(self, content, raws, option, time)
 
     monkeypatch.setattr(GnuPGEngine, "_written", counted)
     brainpool = gated(REFUSED_BY_SEQUOIA["brainpool"])
@@ -189,15 +189,14 @@ def test_gpg_that_fails_by_itself_blames_no_key(why: str, tmp_path: Path) -> Non
     program.chmod(0o755)
     engine._gpg.gpgbinary = str(program)
     key = gated(version_4(secret("cv25519", MADE)))
-    fault = engine.fault(key)
-    assert fault is not None
-    assert fault.code == "engine_failed"
+    assert engine.fault(key) is None
     assert len(engine._trials) == 0
     outcome = processed(version_4(secret("cv25519", MADE)), engine, "", HUGH)
-    assert [(d.action, d.reason.code) for d in outcome.decisions] == [
-        (Action.DEFER, "engine_failed"),
-        (Action.ENCRYPT, "usable"),
-    ]
+    assert [d.action for d in outcome.decisions] == [Action.ENCRYPT, Action.ENCRYPT]
+    body = outcome.copies[0].rewrite.body
+    assert body is not None
+    with pytest.raises(EncryptionError):
+        b"".join(body())
 
 
 @pytest.mark.parametrize(
@@ -220,14 +219,16 @@ def test_sequoia_without_memory_blames_no_key(monkeypatch: pytest.MonkeyPatch) -
     def full(*_: object, **__: object) -> bytes:
         raise MemoryError
 
+    def refusing(*_: object, **__: object) -> bytes:
+        raise ValueError
+
     key = gated(version_4(of_material(1, rsa(65537, 2049))))
     engine = SequoiaEngine()
     monkeypatch.setattr(pysequoia, "encrypt", full)
-    fault = engine.fault(key)
-    assert fault is not None
-    assert fault.code == "engine_failed"
-    monkeypatch.undo()
     assert engine.fault(key) is None
+    monkeypatch.undo()
+    monkeypatch.setattr(pysequoia, "encrypt", refusing)
+    assert engine.fault(key) is not None
 
 
 # --- every key that the gate passes is taken, or has its own word
