@@ -125,6 +125,8 @@ def _assess_reading(candidate: Candidate, reading: Reading, answer: _Answer) -> 
         if usage in (0, 1):
             _check_path(certificate, usage, answer.paths, findings)
         key = None if findings.reasons else _usable(certificate, strength, findings.facts)
+        if key is None and not findings.reasons:
+            findings.against("unsupported_key", f"no key of {findings.facts['algorithm']} can be encrypted to here")
     if not certificate:
         findings.against("malformed", f"the certificate is malformed: {reading.fault}")
     return Assessment(candidate, key, tuple(findings.reasons), findings.meant, findings.facts)

@@ -506,6 +506,11 @@ def test_key_of_an_algorithm_that_is_not_known_is_not_for_signing_alone_for_its_
     assert one_reason(found) == ("unsupported_key", True)
 
 
+def test_key_of_a_kind_that_the_encrypter_does_not_take_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("smilla.validity.x509.is_for_encryption", lambda key: False)
+    assert one_reason(from_dns(make_certificate("x448", email=EMAIL)[1])) == ("unsupported_key", True)
+
+
 @pytest.mark.parametrize("oid", ["2.16.840.1.101.3.4.3.17", "2.16.840.1.101.3.4.3.20"])
 def test_post_quantum_signature_key_was_never_meant_for_encryption(oid: str) -> None:
     found = from_dns(with_public_key(der.sequence(der.oid(oid)), bytes(32)))
