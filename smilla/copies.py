@@ -30,7 +30,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 from smilla.address import in_header
 from smilla.errors import EncryptionError
 from smilla.formats.issuer import comparable
-from smilla.model import Action, Decision, Form, Message, PGPKey, Recipient, X509Key
+from smilla.model import Action, Decision, Form, KeyLookup, Message, Recipient, X509Key
 from smilla.style import Style
 
 Group = tuple[Form, tuple[Decision, ...]]
@@ -66,7 +66,7 @@ def group(decisions: Iterable[Decision], message: Message, *, separate: bool = T
         kind, style = _kind(decision, separate), None
         if form in _ENCRYPTED:
             style = _that_matters(decision.style, kind) if separate else decision.style
-        number, named = 0, _names_of(_keys_of(decision))
+        number, named = 0, _names_of(decision)
         if named is None:
             raise EncryptionError(f"{decision.recipient.shown} and a further reader cannot share a copy")
         while _collides(names.setdefault((form, style, kind, alone, number), {}), named):
@@ -79,45 +79,38 @@ def group(decisions: Iterable[Decision], message: Message, *, separate: bool = T
 _Names = dict[Hashable, Hashable]  # by what goes by that name: a name has one bearer in a copy
 
 
-def _keys_of(decision: Decision) -> list[X509Key | PGPKey]:
-    keys = (decision.key, *(reader.key for reader in decision.readers if decision.key))
-    return [key for key in keys if key is not None]
-
-
 def are_confusable(decision: Decision) -> bool:
     """Whether a recipient and their further readers cannot share a copy, as they would have to."""
-    return _names_of(_keys_of(decision)) is None
+    return _names_of(decision) is None
 
 
-def _names_of(keys: Iterable[X509Key | PGPKey]) -> _Names | None:
-    """The names of these keys in a message; None where one name has two bearers."""
+def _names_of(decision: Decision) -> _Names | None:
+    """The names of all who read what one recipient gets; None where a name has two bearers."""
     found: _Names = {}
-    for key in keys:
-        named = _certificate_name(key) if isinstance(key, X509Key) else _key_names(key)
+    for lookup in (decision.lookup, *decision.readers) if decision.key else ():
+        named = _names(lookup) if lookup else {}
         if _collides(found, named):
             return None
         found |= named
     return found
 
 
+def _names(lookup: KeyLookup) -> _Names:
+    """Issuer and serial number, where two certificates for one key are no harm, since it opens either; or the key ID
+    (RFC 9580 section 5.5.4), and the one engine that can encrypt to the key, where there is only one."""
+    key = lookup.key
+    if isinstance(key, X509Key):
+        return {comparable(key.raw_issuer_and_serial): key.public_key}
+    if key is None:
+        return {}
+    subkey = key.encrypts_to or key.fingerprint
+    named: _Names = {subkey[-16:] if key.version == 4 else subkey[:16]: subkey}
+    return named | {"engine": lookup.engine} if lookup.engine else named
+
+
 def _collides(these: Mapping[Hashable, Hashable], those: Mapping[Hashable, Hashable]) -> bool:
     """Whether a name has another bearer here than there."""
     return any(these.get(name, bearer) != bearer for name, bearer in those.items())
-
-
-def _certificate_name(key: X509Key) -> _Names:
-    """Two certificates for one key are no harm: the key opens either."""
-    return {comparable(key.raw_issuer_and_serial): key.public_key}
-
-
-def _key_names(key: PGPKey) -> _Names:
-    """The key ID (RFC 9580 section 5.5.4), and the one engine that can encrypt to the key, where there is only one."""
-    subkey = key.encrypts_to or key.fingerprint
-    named: _Names = {subkey[-16:] if key.version == 4 else subkey[:16]: subkey}
-    if "brainpool" in key.algorithm:
-        return named | {"engine": "gnupg"}
-    is_known_to_gpg = key.version == 4 and key.algorithm.startswith(("RSA", "ECDH"))
-    return named if is_known_to_gpg else named | {"engine": "sequoia"}
 
 
 def _kind(decision: Decision, separate: bool) -> str:

@@ -71,7 +71,8 @@ def finish(
         finding, key = _judge(answer, pending, now, ports, others)
         findings.append(finding)
         if key is not None:
-            found = _looked_up(pending.address, finding, key, findings)
+            engine = ports.openpgp.only_by(key) if isinstance(key, PGPKey) else ""
+            found = replace(_looked_up(pending.address, finding, key, findings), engine=engine)
             if alone and not others:
                 _remember(answer, found, now)
             return found

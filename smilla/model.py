@@ -132,8 +132,7 @@ class X509Key(UsableKey):
     IssuerAndSerialNumber (RFC 5652 section 10.2.4), its issuer octet for octet as in the certificate.
 
     ``oaep`` is the only padding that an id-RSAES-OAEP key may be used with; ``ciphers`` are those of [smime] cipher
-    that the certificate announces, in its order (RFC 4262); ``is_common`` says that common programs open what is
-    encrypted to it.
+    that the certificate announces, in its order (RFC 4262); ``is_common``: common programs open what goes to it.
     """
 
     raw: bytes
@@ -158,8 +157,7 @@ class PGPKey(UsableKey):
     today, and their valid self-signatures; an engine that takes "every encryption subkey" takes the right ones.
     ``raw_bound`` is the same encryption key as the engines get it, where that is something else than ``raw`` (see
     formats/openpgp_binding.py), and ``raw_bound_seipd2`` the same once more where it announces SEIPDv2 (RFC 9580
-    section 5.2.3.32).  ``fingerprint`` is the primary key's, ``encrypts_to`` that of the key that is encrypted to;
-    ``is_common`` says that common programs open what is encrypted to it.
+    section 5.2.3.32).  ``fingerprint`` is the primary key's, ``encrypts_to`` that of what is encrypted to.
     """
 
     raw: bytes
@@ -229,7 +227,7 @@ class SourceFinding:
 
 @dataclass(frozen=True, slots=True)
 class KeyLookup:
-    """The whole search for one address, source by source in the order asked."""
+    """The whole search for one address, source by source in the order asked; ``engine``, if any, alone takes the key."""
 
     address: EmailAddress
     verdict: KeyVerdict
@@ -238,6 +236,7 @@ class KeyLookup:
     source: str
     status: DNSSECStatus | None
     findings: tuple[SourceFinding, ...] = ()
+    engine: str = ""
 
 
 # --- the message -------------------------------------------------------------------------------------------

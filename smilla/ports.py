@@ -75,6 +75,9 @@ class OpenPGPEngine(Protocol):
         """Why this engine cannot encrypt to a key that passed the gate; None where it can, or where a trial cannot
         tell: then the encryption itself fails, and the mail is deferred.  Remembered; raises nothing."""
 
+    def only_by(self, key: PGPKey) -> str:
+        """Where there are several engines, the name of the one that alone can encrypt to this key; "" where any can."""
+
     def encrypt(self, content: Iterable[bytes], size: int, keys: Sequence[PGPKey], style: Style) -> Iterator[bytes]:
         """One OpenPGP message for all ``keys``, as binary packets, in blocks, none before the engine has ended well:
         binary literal data, uncompressed, in SEIPDv1, or in SEIPDv2 where the engine can and ``style.seipd2`` and every

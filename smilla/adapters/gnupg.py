@@ -108,6 +108,10 @@ class GnuPGEngine:
             return str(error)
         return ""
 
+    def only_by(self, key: PGPKey) -> str:
+        """There is no other engine."""
+        return ""
+
     def encrypt(self, content: Iterable[bytes], size: int, keys: Sequence[PGPKey], style: Style) -> Iterator[bytes]:
         """One message for all ``keys``, binary SEIPDv1, in blocks, whatever its ``size``.  Raises EncryptionError."""
         option = "--hidden-recipient-file" if style.hidden_recipients else "--recipient-file"

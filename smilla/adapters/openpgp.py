@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from smilla.errors import EncryptionError, EngineMissing
 from smilla.model import Reason
+from smilla.style import Style
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from smilla.adapters.sequoia import SequoiaEngine
     from smilla.model import PGPKey
     from smilla.ports import OpenPGPEngine
-    from smilla.style import Style
 
 ENGINES = ("auto", "sequoia", "gnupg")
 # Past so many octets gpg is asked.  Sequoia would hold the GIL, and so all other messages of the worker, for 5 ms and
@@ -53,6 +53,10 @@ class NoEngine:
     def fault(self, key: PGPKey) -> Reason | None:
         """Nothing is known of any key."""
         return None
+
+    def only_by(self, key: PGPKey) -> str:
+        """There is no other one."""
+        return ""
 
     def encrypt(self, content: Iterable[bytes], size: int, keys: Sequence[PGPKey], style: Style) -> Iterator[bytes]:
         """Raises EncryptionError."""
@@ -105,6 +109,12 @@ class Either:
         refused = self._small.fault(key)
         also_refused = self._large.fault(key) if refused else None
         return Reason(refused.code, f"{refused.text}; {also_refused.text}") if refused and also_refused else None
+
+    def only_by(self, key: PGPKey) -> str:
+        """gpg for what Sequoia refuses, Sequoia for what came with RFC 9580."""
+        if self._small.fault(key) is not None:
+            return self._large.name
+        return "" if self._large.supports(key, Style()) else self._small.name
 
     def encrypt(self, content: Iterable[bytes], size: int, keys: Sequence[PGPKey], style: Style) -> Iterator[bytes]:
         """By the first engine that can encrypt to all ``keys``.  Raises EncryptionError."""

@@ -58,6 +58,10 @@ class SequoiaEngine:
             said = _trials.fault(key.raw_for_engine)
         return Reason("engine_refuses", said) if said else None
 
+    def only_by(self, key: PGPKey) -> str:
+        """There is no other engine."""
+        return ""
+
     def encrypt(self, content: Iterable[bytes], size: int, keys: Sequence[PGPKey], style: Style) -> Iterator[bytes]:
         """One message for all ``keys``, binary, in blocks.  Raises EncryptionError."""
         if style.hidden_recipients:

@@ -8,15 +8,19 @@ from dataclasses import replace
 import pytest
 
 from smilla import copies, pipeline
+from smilla.adapters.gnupg import GnuPGEngine
+from smilla.adapters.openpgp import Either
+from smilla.adapters.sequoia import SequoiaEngine
 from smilla.address import parse as parse_address
 from smilla.config import parse
-from smilla.errors import EncryptionError, ParseError
+from smilla.errors import ParseError
 from smilla.formats.armour import dearmour
 from smilla.formats.openpgp import PKESK, packets
 from smilla.model import Action, Candidate, Decision, Disposition, Format, Outcome, PGPKey
 from smilla.validity import pgp
 from tests.certificates import make_certificate
-from tests.openpgp_maker import Secret, packet, secret, signature, subkey, subpacket, user_id
+from tests.openpgp_maker import Secret, mpi, packet, secret, signature, subkey, subpacket, user_id
+from tests.programs import require
 from tests.unit.decisions import decision
 from tests.vectors.memory import NOW, TableResolver, make_ports, make_session
 
@@ -174,13 +178,29 @@ def test_openpgp_keys_of_one_key_id_share_no_message() -> None:
     assert len(copies.group([alice, decision(BOB, Action.ENCRYPT, forged)], message)) == 2
 
 
-def test_openpgp_keys_that_no_single_engine_knows_share_no_message() -> None:
-    message = make_session(MESSAGE, [ALICE, BOB]).message
-    brainpool, common = openpgp_key(ALICE, "ecdh-brainpoolP256r1"), openpgp_key(BOB, "cv25519")
-    assert len(copies.group([brainpool, common], message)) == 1
-    for young in (openpgp_key(BOB, "x448"), openpgp_key(BOB, "x25519", 6)):
-        assert len(copies.group([young, common], message)) == 1
-        assert len(copies.group([brainpool, young], message)) == 2
-        assert copies.are_confusable(replace(brainpool, readers=(young.lookup,) if young.lookup else ()))
-        with pytest.raises(EncryptionError):
-            copies.group([replace(brainpool, readers=(young.lookup,) if young.lookup else ())], message)
+LARGE = Secret(1, mpi((1 << 8191) + 12345) + mpi(65537), MADE, 4)  # which pysequoia's wheels do not take
+
+
+@pytest.mark.parametrize("gpg_only", [LARGE, secret("ecdh-brainpoolP256r1", MADE)], ids=["RSA 8192", "Brainpool"])
+@pytest.mark.parametrize(("version", "sequoia_only"), [(4, "x448"), (6, "x25519")])
+def test_openpgp_keys_that_no_single_engine_knows_share_no_message(
+    gpg_only: Secret, version: int, sequoia_only: str
+) -> None:
+    require("gpg")
+    by_gpg = published(primary_key(4), ALICE, gpg_only)
+    by_sequoia = published(primary_key(version), BOB, secret(sequoia_only, MADE, version))
+    by_both, as_both = (published(primary_key(4), address, SUBKEYS[4][0]) for address in (ALICE, BOB))
+    assert [len(copy.recipients) for copy in of_engines(by_gpg, as_both).copies] == [2]
+    assert [len(copy.recipients) for copy in of_engines(by_both, by_sequoia).copies] == [2]
+    outcome = of_engines(by_gpg, by_sequoia)
+    assert [len(copy.recipients) for copy in outcome.copies] == [1, 1]
+    assert all(key_ids(outcome, number) for number in (0, 1))
+    with_reader = of_engines(by_gpg, by_sequoia, f"[[rule]]\nrecipient = '{ALICE}'\nalso_to = ['{BOB}']")
+    assert (with_reader.disposition, with_reader.reason.code) == (Disposition.DEFER, "confusable_keys")
+
+
+def of_engines(alice: bytes, bob: bytes, text: str = "") -> Outcome:
+    resolver = TableResolver().publish(ALICE, "openpgpkey", "secure", alice)
+    resolver.publish(BOB, "openpgpkey", "secure", bob)
+    ports = replace(make_ports(resolver), openpgp=Either(SequoiaEngine(), GnuPGEngine()))
+    return pipeline.process(make_session(MESSAGE, (ALICE, BOB)), ports, parse(text))

@@ -87,6 +87,9 @@ class NoEngine:
 
     name = "none"
 
+    def only_by(self, key: PGPKey) -> str:
+        return ""
+
     def fault(self, key: PGPKey) -> Reason | None:
         return None
 

@@ -82,6 +82,9 @@ class FakeEngine:
         self.blocks = blocks
         self.reads = reads
 
+    def only_by(self, key: PGPKey) -> str:
+        return ""
+
     def fault(self, key: PGPKey) -> Reason | None:
         return None
 
