@@ -227,7 +227,7 @@ class SourceFinding:
 
 @dataclass(frozen=True, slots=True)
 class KeyLookup:
-    """The whole search for one address, source by source in the order asked; ``engine``, if any, alone takes the key."""
+    """The whole search for one address, source by source in the order asked; ``engine`` alone takes the key, if any."""
 
     address: EmailAddress
     verdict: KeyVerdict

@@ -5,7 +5,8 @@ and holds the GIL while it works (0.2 ms for a letter, 0.1 s for 25 MB).
 
 pysequoia writes SEIPDv2 (AES-256 with OCB) where every key announces it in its features (RFC 9580 section 5.2.3.32),
 else SEIPDv1, to version 6 keys also, and gives no way to choose; so it is handed certificates that announce what they
-shall (see formats/openpgp_binding.py).  It has no hidden recipients, and its wheels lack the Brainpool curves.
+shall (see formats/openpgp_binding.py).  It has no hidden recipients, and its wheels lack the Brainpool curves
+and RSA above 4096 bits.
 """
 
 from __future__ import annotations

@@ -64,6 +64,7 @@ class Component:
     signatures: list[Signature] = field(default_factory=list)
     fault: str = ""
     has_unread: bool = False
+    unread_revocation: Reason | None = None
 
 
 @dataclass(slots=True)
@@ -157,6 +158,7 @@ def _merge(into: Certificate, other: Certificate) -> None:
 
 def _merge_signatures(into: Component, other: Component) -> None:
     into.has_unread |= other.has_unread
+    into.unread_revocation = into.unread_revocation or other.unread_revocation
     known = {signature.packet.body for signature in into.signatures}
     into.signatures += [signature for signature in other.signatures if signature.packet.body not in known]
 
@@ -188,9 +190,9 @@ def _certificate(packet: Packet) -> tuple[Certificate, Component]:
 def _add(found: Certificate, component: Component | None, packet: Packet) -> Component | None:
     """Puts a packet where it belongs and returns the component that signatures now follow.
 
-    A signature that cannot be read counts as absent.  So does what hangs on a user attribute or on a packet of a kind
-    that need not be understood (RFC 9580 section 4.3), save that the kind is kept in mind: it may be for encryption, as
-    may a subkey that cannot be read.
+    A signature that cannot be read counts as absent, unless it says that it is a revocation.  So does what hangs on a
+    user attribute or on a packet of a kind that need not be understood (RFC 9580 section 4.3), save that the kind is
+    kept in mind: it may be for encryption, as may a subkey that cannot be read.
     """
     if packet.tag == openpgp.SIGNATURE:
         _attach(found, component, packet)
@@ -234,7 +236,11 @@ def _attach(found: Certificate, component: Component | None, packet: Packet) -> 
     try:
         signature = parse_signature(packet)
     except ParseError:
-        (component or found.direct).has_unread = True
+        kind = packet.body[1] if len(packet.body) > 1 else 0
+        place = found.direct if kind == KEY_REVOCATION or component is None else component
+        place.has_unread = True
+        if kind in (KEY_REVOCATION, SUBKEY_REVOCATION):
+            place.unread_revocation = Reason("revoked", "a revocation that cannot be read stands there")
         return
     if signature.type in (*DIRECT_KEY, KEY_REVOCATION):
         found.direct.signatures.append(signature)
@@ -281,7 +287,8 @@ class Judge:
                 standing.binding = signature
                 break
             standing.faults.append(fault)
-        standing.revoked = self._revocation(what, component, own, revocation, standing.binding)
+        revoked = self._revocation(what, component, own, revocation, standing.binding)
+        standing.revoked = revoked or component.unread_revocation
         return standing
 
     def revoked_elsewhere(self, what: str, component: Component, revocations: list[Signature]) -> Reason | None:

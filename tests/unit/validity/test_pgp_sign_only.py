@@ -186,6 +186,16 @@ def test_revocation_of_a_subkey_counts_wherever_it_stands(raw: bytes) -> None:
     assert codes(judged(raw))[0] == "revoked"
 
 
+@pytest.mark.parametrize("kind", [b"\x20", b"\x28"])
+@pytest.mark.parametrize("version", [b"\x04", b"\x05", b"\x06", b"\x07"])
+def test_revocation_that_cannot_be_read_counts(kind: bytes, version: bytes) -> None:
+    """Another program may read it."""
+    revocation = packet(2, version + kind + b"\x16\x08\xff\xff")
+    assert codes(judged(GOOD + revocation)) == ["revoked"]
+    third_party = packet(2, version + b"\x10\x16\x08\xff\xff")
+    assert codes(judged(START + NAMED + third_party + BOUND)) == ["usable"]
+
+
 def test_revocation_of_a_user_id_counts_though_the_user_id_stands_twice() -> None:
     octets = PRIMARY.signed + b"\xb4" + len(ALICE).to_bytes(4) + ALICE.encode()
     revocation = signature(PRIMARY, 0x30, octets, LATER)
