@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Protocol
 
 from smilla.address import EmailAddress
-from smilla.model import Client, DNSAnswer, PGPKey, Recipient, SourceAnswer
+from smilla.model import Client, DNSAnswer, PGPKey, Reason, Recipient, SourceAnswer
 from smilla.style import Style
 
 
@@ -49,11 +49,13 @@ class SourceQuestion:
 
 @dataclass(frozen=True, slots=True)
 class PendingLookup:
-    """The search for one address's key, under way since ``asked_at`` (monotonic seconds)."""
+    """The search for one address's key, under way since ``asked_at`` (monotonic seconds).  ``prefer`` is that of
+    [keys]."""
 
     address: EmailAddress
     questions: tuple[SourceQuestion, ...]
     asked_at: float
+    prefer: str = "compatible"
 
 
 class KeyFolder(Protocol):
@@ -68,6 +70,13 @@ class OpenPGPEngine(Protocol):
     """A program or library that writes OpenPGP messages."""
 
     name: str
+
+    def fault(self, key: PGPKey) -> Reason | None:
+        """Why this engine cannot encrypt to a key that passed the gate; None where it can, or where a trial cannot
+        tell: then the encryption itself fails, and the mail is deferred.  Remembered; raises nothing."""
+
+    def only_by(self, key: PGPKey) -> str:
+        """Where there are several engines, the name of the one that alone can encrypt to this key; "" where any can."""
 
     def encrypt(self, content: Iterable[bytes], size: int, keys: Sequence[PGPKey], style: Style) -> Iterator[bytes]:
         """One OpenPGP message for all ``keys``, as binary packets, in blocks, none before the engine has ended well:

@@ -15,7 +15,7 @@ from smilla.adapters.sequoia import SequoiaEngine
 from smilla.discovery.owner import OPENPGPKEY, SMIMEA, owner_name
 from smilla.errors import EncryptionError, SmillaError
 from smilla.message import parse
-from smilla.model import Client, DNSAnswer, DNSSECStatus, PGPKey
+from smilla.model import Client, DNSAnswer, DNSSECStatus, PGPKey, Reason
 from smilla.ports import Ports
 from smilla.session import Session
 from smilla.style import Style
@@ -86,6 +86,12 @@ class NoEngine:
     """An OpenPGP engine that fails."""
 
     name = "none"
+
+    def only_by(self, key: PGPKey) -> str:
+        return ""
+
+    def fault(self, key: PGPKey) -> Reason | None:
+        return None
 
     def encrypt(self, content: Iterable[bytes], size: int, keys: Sequence[PGPKey], style: Style) -> Iterator[bytes]:
         raise EncryptionError("the engine is broken")
