@@ -89,7 +89,11 @@ def test_known_packets_that_say_nothing_leave_a_signing_key_one(between: bytes) 
     assert (codes(found), found.meant_for_encryption) == (["sign_only"], False)
 
 
-@pytest.mark.parametrize("raw", [packet(5, PRIMARY.body + b"\0"), packet(7, SUB.body + b"\0"), packet(34, b"x"), START])
+@pytest.mark.parametrize(
+    "raw",
+    [packet(5, PRIMARY.body + b"\0"), packet(7, SUB.body + b"\0"), packet(34, b"x"), START],
+    ids=["secret key", "secret subkey", "padding", "second key"],  # the octets differ in each process
+)
 def test_what_is_no_single_public_key_was_meant_for_encryption(raw: bytes) -> None:
     assert is_meant_and_unusable(judged(SIGN_ONLY + raw))
 
