@@ -239,15 +239,29 @@ def _drop_rights(user: str) -> None:
 
 def _work(runtime: Runtime, control: int, taking: int) -> NoReturn:
     """A worker, from the fork to its end.  The parent alone reacts to signals and tells it through the pipe, so that
-    a signal to the whole group (Ctrl-C, a service manager) cuts nothing off."""
+    a signal to the whole group (Ctrl-C, a service manager) cuts nothing off.
+
+    libmilter blocks these signals in the thread that serves and waits for them in one of its own, which would end all
+    connections within five seconds.  A signal that is ignored is thrown away at once only where the first thread of
+    the process does not block it; so the first thread is another one than that which serves.
+    """
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     try:
         service = Service(runtime)
-        threading.Thread(target=_obey, args=(service, control, taking), name="control", daemon=True).start()
+        threading.Thread(target=_serve, args=(service,), name="milter", daemon=True).start()
         threading.Thread(target=_probe, args=(service,), name="probe", daemon=True).start()
+        _obey(service, control, taking)
+    except BaseException:
+        log.internal_error("", "worker")
+    os._exit(1)
+
+
+def _serve(service: Service) -> NoReturn:
+    """Answers the MTA; where that ends, so does the worker."""
+    try:
         milter.serve(service)
     except BaseException:
         log.internal_error("", "worker")
@@ -264,7 +278,7 @@ def _probe(service: Service) -> NoReturn:
         time.sleep(_PROBE_EVERY_S)
 
 
-def _obey(service: Service, control: int, taking: int) -> None:
+def _obey(service: Service, control: int, taking: int) -> NoReturn:
     """Does what the parent says, line by line; the end of the pipe means that the parent is gone."""
     with os.fdopen(control, "rb") as pipe:
         for line in pipe:
