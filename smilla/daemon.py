@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from smilla import __version__, config, log
-from smilla.adapters import milter, systemd
+from smilla.adapters import log_target, milter, systemd
 from smilla.adapters.listener import UnixPath
 from smilla.adapters.service import Runtime, Service
 from smilla.config import Config
@@ -88,6 +88,7 @@ class Daemon:
         systemd.notify("STOPPING=1")
         log.stopping(name)
         self._stop()
+        log.flush()
         return 0
 
     def _open_socket(self) -> None:
@@ -173,7 +174,7 @@ class Daemon:
                 if getattr(fresh.milter, option) != getattr(self._config.milter, option):
                     log.restart_needed(f"[milter] {option}")
             self._config, self._runtime = fresh, runtime
-            log.configure(fresh.log.level, fresh.log.format, fresh.log.target)
+            log.configure(fresh.log.level, fresh.log.format, log_target.opened(fresh.log.target))
             self._hand_over(text)
             log.reloaded()
         systemd.notify("READY=1")
@@ -256,6 +257,7 @@ def _work(runtime: Runtime, control: int, taking: int) -> NoReturn:
         _obey(service, control, taking)
     except BaseException:
         log.internal_error("", "worker")
+    log.flush()
     os._exit(1)
 
 
@@ -265,6 +267,7 @@ def _serve(service: Service) -> NoReturn:
         milter.serve(service)
     except BaseException:
         log.internal_error("", "worker")
+    log.flush()
     os._exit(1)
 
 
@@ -297,7 +300,7 @@ def _take_over(service: Service, text: str) -> None:
     try:
         fresh = config.parse(text)
         service.runtime = Runtime(fresh, make_ports(fresh))
-        log.configure(fresh.log.level, fresh.log.format, fresh.log.target)
+        log.configure(fresh.log.level, fresh.log.format, log_target.opened(fresh.log.target))
     except Exception as error:  # whatever it is, this thread must live on to obey the next word
         log.reload_failed(str(error) if isinstance(error, (SmillaError, OSError)) else type(error).__name__)
 
@@ -309,4 +312,5 @@ def _drain(service: Service, timeout_s: float) -> NoReturn:
     while service.in_flight and time.monotonic() < deadline:
         time.sleep(0.02)
     time.sleep(_GRACE_S)
+    log.flush()
     os._exit(0)
