@@ -31,6 +31,7 @@ from smilla.runtime import make_ports
 _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
 _FIXED_OPTIONS = ("socket", "workers", "timeout_s", "user", "socket_group", "socket_mode")
 _GRACE_S = 0.2  # between the last answer of a draining worker and its end, so that libmilter can send it
+_LAST_WORDS_S = 2.5  # that, and a moment for a log that nobody reads
 _HEALTHY_S = 60.0
 _PROBE_EVERY_S = 240.0  # more often than a proof lasts, so that no message has to wait for one
 _LONGEST_WAIT_S = 30.0
@@ -200,7 +201,7 @@ class Daemon:
             self._socket.remove()
         timeout_s = self._config.milter.stop_timeout_s
         self._tell({"stop": str(timeout_s)})
-        deadline = time.monotonic() + timeout_s + 1.0
+        deadline = time.monotonic() + timeout_s + _LAST_WORDS_S
         while self._workers and time.monotonic() < deadline:
             signal.sigtimedwait({signal.SIGCHLD}, 0.1)
             self._reap(replace=False)

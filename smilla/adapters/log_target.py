@@ -127,7 +127,7 @@ class Target:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting)
-                piece = self._waiting.popleft()
+                piece = self._first()
                 self._is_writing = True
             try:
                 taken = self._way.push(piece.raw)
@@ -138,6 +138,15 @@ class Target:
                 self._give_up(piece)
                 continue
             self._written(piece, taken)
+
+    def _first(self) -> _Piece:
+        """What waits first, with as much of what follows as may go at once."""
+        pieces = [self._waiting.popleft()]
+        size = len(pieces[0].raw)
+        while self.joins and self._waiting and size + len(self._waiting[0].raw) <= select.PIPE_BUF:
+            pieces.append(self._waiting.popleft())
+            size += len(pieces[-1].raw)
+        return _Piece(b"".join(piece.raw for piece in pieces), sum(piece.lines for piece in pieces))
 
     def _written(self, piece: _Piece, taken: int) -> None:
         with self._changed:

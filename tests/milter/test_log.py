@@ -96,6 +96,7 @@ def test_lines_that_found_no_room_are_counted_once_somebody_reads(clients: Clien
         reader.start()
         assert wait_until(lambda: b"log-dropped" in said, 60)
         assert client.send(plain_mail(), RECIPIENTS, queue_id="AFTER").verdict == "accept"
+        assert wait_until(lambda: said.count(b"\nAFTER ") == 101, 60)
         process.terminate()
         assert process.wait(30) == 0
         reader.join(30)
@@ -126,5 +127,5 @@ def test_syslog_that_does_not_read_holds_up_nobody_and_is_found_again_where_it_b
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as daemon:
         daemon.bind(str(place))
         output.write(20, "reloaded", "", {})
-        target.flush()
+        assert wait_until(lambda: not target._late, 60)
         assert daemon.recv(4096) == b"<22>smilla: - reloaded\0"
