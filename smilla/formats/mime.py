@@ -148,10 +148,21 @@ def _from_base64(blocks: Iterable[bytes]) -> Iterator[bytes]:
 
 def _from_quoted_printable(blocks: Iterable[bytes]) -> Iterator[bytes]:
     """Strictly: what a lenient decoder would leave out (octets after a soft line break) would be readable text."""
-    text = b"".join(blocks)
+    held = b""
+    for block, _ in _with_last(blocks):
+        text = held + block
+        cut = text.rfind(b"=", max(0, len(text) - 2))  # the octets that follow tell what this one means
+        if cut < 0:
+            cut = len(text) - text.endswith(b"\r")
+        held = text[cut:]
+        yield _without_faults(text[:cut])
+    yield _without_faults(held)
+
+
+def _without_faults(text: bytes) -> bytes:
     if _QP_FAULT.search(text):
         raise ParseError("not quoted-printable")
-    yield binascii.a2b_qp(text)
+    return binascii.a2b_qp(text)
 
 
 def multipart_sections(blocks: Iterable[bytes], boundary: bytes) -> Iterator[tuple[int, bytes]]:
