@@ -29,16 +29,18 @@ _NAME = re.compile(r"content-[a-z0-9-]{1,60}|mime-version|x-[a-z0-9_-]{1,60}")
 # One word without white space, which no reader shows as text (RFC 2045 section 7, RFC 1864, RFC 2557 section 4.2).
 _IDENTIFIERS = ("content-id", "content-md5", "content-location", "content-base")
 _IDENTIFIER = re.compile(rb"[!-~]*")
-_WORD = re.compile(r"[a-z]{2,}")
-_BETWEEN = re.compile(r"[^a-z0-9]+")
-# The technical words of such labels, and those of dates: with these alone nothing can be told.
+_WORD = re.compile(r"[^\W\d_]{2,}")
+_BETWEEN = re.compile(r"[\W_]+")
+_NOT_LATIN = re.compile("[^\0-\u024f]")  # scripts without blanks between words could not be counted
+# The technical words of such labels, names of programs, and the words of dates: with these alone nothing can be told.
 _TECHNICAL = """
     pgp mime openpgp gpg gnupg smime pgpmime version versions identification information encrypted encryption signed
     message messages mail email data part content body attachment inline file text html plain mixed control
     application octet stream name filename charset us ascii iso utf windows format flowed delsp size handling
     creation modification read date protocol boundary type mac mode unix asc dat bin txt eml msg enveloped armor
     armored armoured bit quoted printable mon tue wed thu fri sat sun jan feb mar apr may jun jul aug sep oct nov dec
-    gmt utc en de fr es gb
+    gmt utc en de fr es gb with using by for gpgmail enigmail mailvelope thunderbird microsoft outlook express exchange
+    apple evolution kmail claws horde roundcube proton protonmail gateway
 """
 _VOCABULARY = frozenset(_TECHNICAL.split())
 
@@ -75,7 +77,9 @@ def read_part(octets: Iterator[bytes]) -> Part:
         long = len(head) > MOST_HEADER_OCTETS
         raise ParseError("has a header that is too long" if long else "has no empty line after its header")
     fields = _fields(inner[: end.start()])
-    kind = mime.content_type(fields.get("content-type", b"text/plain"))
+    if "content-type" not in fields:
+        raise ParseError("has no Content-Type")
+    kind = mime.content_type(fields["content-type"])
     if kind is None:
         raise ParseError("has a malformed Content-Type")
     encoding = mime.transfer_encoding(fields.get("content-transfer-encoding", b""))
@@ -120,7 +124,7 @@ def is_label(text: str) -> bool:
     encoding count, too (RFC 2231 section 4).
     """
     plain = unquote(text)
-    if not plain.isascii():
+    if _NOT_LATIN.search(plain):
         return False
     words = [word for word in _BETWEEN.split(plain.lower()) if _WORD.fullmatch(word)]
     return sum(word not in _VOCABULARY for word in words) <= MOST_WORDS
