@@ -12,7 +12,7 @@ import re
 MOST_OCTETS = 2048  # of text with white space folded: the longest notice has 200
 
 _RFC = r"rfc (?:2400|2440|4880|9580)"  # 2400 is a slip of the pen that is in use
-_OPENPGP = rf"(?: \((?:{_RFC} and (?:rfc )?(?:3156|2015)|rfc (?:3156|2015))\))?"
+_OPENPGP = rf"(?: \((?:{_RFC}(?: and (?:rfc )?(?:3156|2015))?|rfc (?:3156|2015))\))?"
 _MIME = r"(?:a|an) (?:mime|pgp|pgp/mime|openpgp|openpgp/mime|gpg|s/mime)"
 _PARTS = r"(?:multi-part|multipart|multi part)"
 

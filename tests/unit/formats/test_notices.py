@@ -16,6 +16,7 @@ NOTICES = [
     "OpenPGP/MIME message (Automatically encrypted by Stalwart)",
     "This message is in MIME format and has been PGP encrypted.",
     "This is a PGP/MIME encrypted message",
+    "This is an OpenPGP/MIME encrypted message (RFC 9580)",
     "This is a multi-part message in MIME format.",
     "This is a multi-part message in MIME format",
     "This is a multi-part message in MIME format...",
