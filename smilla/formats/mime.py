@@ -19,6 +19,7 @@ _TOKEN = rb"[^\x00-\x20\x7f-\xff()<>@,;:\\\"/\[\]?=]+"
 _QUOTED = rb'"(?:[^"\\]|\\.)*"'
 _USUAL = 80  # a few of these are in nearly all messages
 _TYPE = re.compile(rb"\s*(" + _TOKEN + rb")\s*/\s*(" + _TOKEN + rb")\s*", re.DOTALL)
+_DISPOSITION = re.compile(rb"\s*" + _TOKEN + rb"\s*", re.DOTALL)
 _PARAMETER = re.compile(rb"\s*;\s*(" + _TOKEN + rb")\s*=\s*(" + _QUOTED + rb"|[^\s;\"]+)\s*", re.DOTALL)
 _NO_MORE = re.compile(rb"[;\s]*\Z")
 _PIECE = 64 * 1024
@@ -48,10 +49,22 @@ def _usual_type(raw_value: bytes) -> ContentType | None:
 def _content_type(raw_value: bytes) -> ContentType | None:
     value = _without_comments(raw_value)
     head = _TYPE.match(value)
-    if not head:
+    parameters = _parameters(value, head.end()) if head else None
+    if head is None or parameters is None:
         return None
+    media_type = f"{head[1].decode('ascii')}/{head[2].decode('ascii')}".lower()
+    return ContentType(media_type, parameters)
+
+
+def disposition(raw_value: bytes) -> Mapping[str, str] | None:
+    """The parameters of a Content-Disposition field's value (RFC 2183 section 2); None where it is malformed."""
+    value = _without_comments(raw_value)
+    head = _DISPOSITION.match(value)
+    return _parameters(value, head.end()) if head else None
+
+
+def _parameters(value: bytes, position: int) -> Mapping[str, str] | None:
     parameters: dict[str, str] = {}
-    position = head.end()
     while not _NO_MORE.match(value, position):
         item = _PARAMETER.match(value, position)
         if not item:
@@ -61,8 +74,7 @@ def _content_type(raw_value: bytes) -> ContentType | None:
             return None  # two answers to one question are none
         parameters[name] = _unquoted(item[2]).decode("utf-8", "replace")
         position = item.end()
-    media_type = f"{head[1].decode('ascii')}/{head[2].decode('ascii')}".lower()
-    return ContentType(media_type, _continuations_joined(parameters))
+    return _continuations_joined(parameters)
 
 
 def _unquoted(value: bytes) -> bytes:
