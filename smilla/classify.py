@@ -8,20 +8,16 @@ malformed or ambiguous, counts as plain: encrypting twice is harmless, passing p
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
-from itertools import chain, groupby
+from itertools import groupby
 
 from smilla.errors import ParseError
-from smilla.formats import cms, mime, openpgp
+from smilla.formats import cms, mime, notices, openpgp, parts
 from smilla.model import Classification, Message, MessageKind, Reason
 
 _PKCS7_MIME = ("application/pkcs7-mime", "application/x-pkcs7-mime")
-_PART_LIMIT = 4096
-# A reader may show the header of a part: only these fields stand there, none long enough to hold a letter.
-_PART_FIELDS = {f"content-{name}" for name in ("type", "transfer-encoding", "disposition", "description", "id")}
-_MAX_PART_FIELD = 255
-_END_OF_HEADER = re.compile(rb"\r?\n\r?\n")
+_READABLE, _EMPTY, _CONTROL, _CIPHERTEXT = "readable", "empty", "control", "ciphertext"
+_MOST_PARTS = 3
 _ARMOUR_BEGIN = b"-----BEGIN PGP MESSAGE-----"
 
 
@@ -49,11 +45,20 @@ def _by_type(kind: mime.ContentType, encoding: str, message: Message) -> Classif
         return _pkcs7(kind, encoding, blocks)
     if kind.media_type == "multipart/signed":
         return Classification(MessageKind.SIGNED, Reason("signed", "multipart/signed: signed, not encrypted"))
+    if kind.media_type == "multipart/mixed":
+        return _mixed(kind, encoding, blocks)
     if kind.media_type.startswith("multipart/"):
         return _plain("plain", f"{kind.media_type} is not encrypted")
+    return _one_body(kind, encoding, message)
+
+
+def _one_body(kind: mime.ContentType, encoding: str, message: Message) -> Classification:
+    """A body without parts: CMS by its name, whose DER decides, or armour."""
+    if _named_p7m(kind, message) and (check := _enveloped(encoding, message.body.blocks())):
+        return _encrypted(f"{kind.media_type} named *.p7m with CMS {check}")
     if not _begins_like_armour(encoding, message):
         return _plain("plain", f"{kind.media_type} is not encrypted")
-    return _armoured(encoding, blocks, f"the {kind.media_type} body")
+    return _armoured(encoding, message.body.blocks(), f"the {kind.media_type} body")
 
 
 def _plain(code: str, text: str) -> Classification:
@@ -106,7 +111,7 @@ def _two_parts(sections: Iterator[tuple[int, bytes]]) -> Classification:
     for section, group in groupby(sections, key=lambda pair: pair[0]):
         octets = (block for _, block in group)
         if section in (0, -1):
-            if any(block.strip() for block in octets):
+            if not _only_notices(octets):
                 return _plain("malformed", "multipart/encrypted with text before or after its parts")
         elif section == 1:
             if problem := _control_part_problem(octets):
@@ -120,43 +125,102 @@ def _two_parts(sections: Iterator[tuple[int, bytes]]) -> Classification:
     return result or _plain("malformed", "multipart/encrypted without a second part")
 
 
-def _control_part_problem(octets: Iterable[bytes]) -> str:
-    """The first part says "Version: 1" and nothing else: anything more would be readable text."""
-    raw = b""
+def _only_notices(octets: Iterable[bytes]) -> bool:
+    reader = notices.NoticeReader()
     for block in octets:
-        raw += block
-        if len(raw) > _PART_LIMIT:
-            break
-    fields, body = _split_part(raw)
-    kind = mime.content_type(fields.get("content-type", b"")) if fields else None
-    if len(raw) > _PART_LIMIT or kind is None or kind.media_type != "application/pgp-encrypted":
-        return "multipart/encrypted whose first part is not application/pgp-encrypted"
-    if not re.fullmatch(rb"\s*version\s*:\s*1\s*", body, re.IGNORECASE):
-        return 'multipart/encrypted whose first part says more, or other, than "Version: 1"'
+        reader.feed(block)
+    return reader.only_notices()
+
+
+def _control_part_problem(octets: Iterator[bytes]) -> str:
+    """The first part says "Version: 1" and nothing else: anything more would be readable text."""
+    what = "multipart/encrypted whose first part"
+    try:
+        part = parts.read_part(octets)
+        if part.kind.media_type != "application/pgp-encrypted":
+            return f"{what} is not application/pgp-encrypted"
+        content = part.small()
+    except ParseError as error:
+        return f"{what} {error}"
+    if content is None or not parts.is_control(content):
+        return f'{what} says more, or other, than "Version: 1"'
     return ""
 
 
 def _second_part(octets: Iterator[bytes]) -> Classification:
-    head = b""
-    for block in octets:
-        head += block
-        if len(head) > _PART_LIMIT or _END_OF_HEADER.search(head, 2):
-            break
-    fields, body = _split_part(head)
-    if fields is None or "content-type" not in fields:
-        return _plain("malformed", "multipart/encrypted whose second part has no proper header")
-    encoding = mime.transfer_encoding(fields.get("content-transfer-encoding", b""))
-    return _armoured(encoding, chain([body], octets), "the second part of multipart/encrypted")
+    what = "the second part of multipart/encrypted"
+    try:
+        part = parts.read_part(octets)
+    except ParseError as error:
+        return _plain("malformed", f"multipart/encrypted whose second part {error}")
+    return _armoured(part.encoding, part.blocks, what)
 
 
-def _split_part(raw: bytes) -> tuple[dict[str, bytes] | None, bytes]:
-    """Header fields and the beginning of the body of a part that begins with the line end of its delimiter; None
-    where the header is missing, malformed, or holds what could be a letter."""
-    inner = raw.removeprefix(b"\r").removeprefix(b"\n")
-    end = _END_OF_HEADER.search(inner)
-    if end is None:
-        return None, b""
-    fields = mime.part_headers(inner[: end.start()])
-    if fields is None or not fields.keys() <= _PART_FIELDS or max(map(len, fields.values())) > _MAX_PART_FIELD:
-        return None, b""
-    return fields, inner[end.end() :]
+def _mixed(kind: mime.ContentType, encoding: str, blocks: Iterable[bytes]) -> Classification:
+    """PGP/MIME as Exchange leaves it: the two parts in a multipart/mixed, beside an empty text of its own.
+
+    Thunderbird and Enigmail offer to repair such a message, which they cannot where it is encrypted again.
+    """
+    usual = _plain("plain", "multipart/mixed is not encrypted")
+    boundary = kind.parameters.get("boundary", "").encode("utf-8", "surrogateescape")
+    if not boundary or encoding not in ("", "7bit", "8bit", "binary"):
+        return usual
+    roles = list(_roles(mime.multipart_sections(blocks, boundary)))
+    if sorted(role for role in roles if role != _EMPTY) == [_CIPHERTEXT, _CONTROL] and roles.count(_EMPTY) <= 1:
+        return _encrypted("multipart/mixed is PGP/MIME that a server changed: one encrypted OpenPGP message")
+    if _CONTROL in roles:
+        return _plain("plain", "multipart/mixed with the parts of PGP/MIME, and more, or malformed")
+    return usual
+
+
+def _roles(sections: Iterator[tuple[int, bytes]]) -> Iterator[str]:
+    """What each part is, as far as the first thing that could be read, or the first part too many."""
+    count = 0
+    try:
+        for section, group in groupby(sections, key=lambda pair: pair[0]):
+            octets = (block for _, block in group)
+            around = section in (0, -1)
+            if around and _only_notices(octets):
+                continue
+            role = _READABLE if around or count == _MOST_PARTS else _role(octets)
+            yield role
+            count += 1
+            if role == _READABLE:
+                return
+    except ParseError:
+        yield _READABLE
+
+
+def _role(octets: Iterator[bytes]) -> str:
+    """What a part is in PGP/MIME that a server changed; whatever could be read is readable.  Raises ParseError."""
+    part = parts.read_part(octets)
+    if part.kind.media_type in ("text/plain", "text/html"):
+        content = part.small()
+        return _EMPTY if content is not None and parts.is_empty_text(content) else _READABLE
+    if part.kind.media_type == "application/pgp-encrypted":
+        content = part.small()
+        return _CONTROL if content is not None and parts.is_control(content) else _READABLE
+    if part.kind.media_type == "application/octet-stream":
+        check = openpgp.encrypted_message(mime.decoded(part.blocks, part.encoding))
+        return _CIPHERTEXT if check.encrypted else _READABLE
+    return _READABLE
+
+
+def _named_p7m(kind: mime.ContentType, message: Message) -> bool:
+    """Whether the body is named as RFC 8551 sections 3.2.1 and 3.9 say, whatever its type."""
+    if kind.media_type.startswith("message/"):
+        return False
+    names = [kind.parameters.get("name", "")]
+    for header in message.headers:
+        if header.name == "content-disposition" and (found := mime.disposition(header.raw_value)) is not None:
+            names.append(found.get("filename", ""))
+    return any(name.strip().lower().endswith(".p7m") for name in names)
+
+
+def _enveloped(encoding: str, blocks: Iterable[bytes]) -> str:
+    """The CMS content type in words, where the octets are DER of that and nothing else."""
+    try:
+        check = cms.is_enveloped(mime.decoded(blocks, encoding))
+    except ParseError:
+        return ""
+    return check.reason if check.encrypted else ""

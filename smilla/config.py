@@ -14,10 +14,11 @@ import pwd
 import re
 import tomllib
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from smilla import address
+from smilla import address, patterns
 from smilla.errors import AddressError, ConfigError
 from smilla.options import (
     CONDITIONS,
@@ -49,7 +50,6 @@ __all__ = [
     "PolicyOptions",
     "ReinjectOptions",
     "Rule",
-    "domain_pattern",
     "load",
     "nameserver",
     "options",
@@ -89,6 +89,7 @@ class _Reader:
     def __init__(self, text: str, name: str) -> None:
         self._lines = text.splitlines()
         self._name = name
+        self._rule_number = 0
         self.faults: list[str] = []
 
     def config(self, document: dict[str, Any]) -> Config:
@@ -113,11 +114,19 @@ class _Reader:
             self._fault("rule", "", "must be an array of tables: write [[rule]] and its keys below")
             return ()
         rules = []
-        for number, table in enumerate(value, 1):
+        for self._rule_number, table in enumerate(value, 1):
             rule = Rule(**self._section(Rule, "rule", table))
-            self.faults += [f"{self._name}: rule {number} {problem}" for problem in _rule_problems(rule, table)]
+            for problem in _rule_problems(rule, table):
+                self._rule_fault(self._rule_number, problem)
             rules.append(rule)
         return tuple(rules)
+
+    def _rule_fault(self, number: int, problem: str) -> None:
+        headers = (n for n, line in enumerate(self._lines, 1) if re.match(r"\s*\[\[\s*[\"']?rule[\"']?\s*\]\]", line))
+        line = next(islice(headers, number - 1, None), 0)
+        self.faults.append(
+            f"{self._name}:{line}: rule {number} {problem}" if line else f"{self._name}: rule {number} {problem}"
+        )
 
     def _section(self, kind: type[Any], section: str, table: dict[str, Any]) -> dict[str, Any]:
         known = options(kind)
@@ -152,13 +161,16 @@ class _Reader:
         self.faults.append(f"{where}: {f'[{section}] ' if section else ''}{key} {problem}")
 
     def _line(self, key: str, section: str) -> int:
-        current = ""
+        current, rules = "", 0
         for number, line in enumerate(self._lines, 1):
             if header := re.match(r"\s*\[\[?\s*([\w.\"-]+)\s*\]", line):
                 current = header[1]
+                rules += current == "rule"
                 if current == key and not section:
                     return number
-            elif current == section and re.match(rf"\s*[\"']?{re.escape(key)}[\"']?\s*=", line):
+            elif current != section or (section == "rule" and rules != self._rule_number):
+                continue
+            elif re.match(rf"\s*[\"']?{re.escape(key)}[\"']?\s*=", line):
                 return number
         return 0
 
@@ -198,8 +210,7 @@ class _Reader:
             self._fault("one_fails", "policy", 'is "bounce", which needs mixed = "reinject"')
         for number, rule in enumerate(config.rule, 1):
             if rule.formats and not any(form in FORMATS_OF[s] for s in config.keys.sources for form in rule.formats):
-                problem = f"has formats = {list(rule.formats)}, which none of [keys] sources has"
-                self.faults.append(f"{self._name}: rule {number} {problem}")
+                self._rule_fault(number, f"has formats = {list(rule.formats)}, which none of [keys] sources has")
 
     def _check_openpgp(self, config: Config) -> None:
         if config.openpgp.engine != "sequoia":
@@ -209,7 +220,7 @@ class _Reader:
             self._fault("hidden_recipients", "openpgp", problem)
         for number, rule in enumerate(config.rule, 1):
             if rule.hidden_recipients:
-                self.faults.append(f"{self._name}: rule {number} has hidden_recipients, which {problem}")
+                self._rule_fault(number, f"has hidden_recipients, which {problem}")
 
     def _check_socket(self, options: MilterOptions) -> None:
         """What only this machine knows: users, groups, and how long a path may be."""
@@ -330,20 +341,25 @@ def _check_network(item: str) -> str:
 
 
 def _check_domain(item: str) -> str:
-    if "@" in item or " " in item or not item:
-        return "a list of domain names or patterns such as *.example.org"
-    return "" if _pattern_domain(item) is not None else f"a list of domain names; {item!r} is none"
+    problem = patterns.domain_problem(item)
+    return f"a list of domain names or patterns such as *.example.org; {problem}" if problem else ""
 
 
 def _check_origin(item: str) -> str:
-    return "a domain name" if set(item) & set("*?[@ ") or not _pattern_domain(item) else ""
+    return "a domain name" if set(item) & set("*?[@ ") or not patterns.in_a_labels(item) else ""
 
 
 def _check_pattern(item: str) -> str:
-    domain = item.rpartition("@")[2]
-    if item in ("<>", "*") or ("@" in item and domain and _pattern_domain(domain) is not None):
+    if item in ("<>", "*"):
         return ""
-    return "a pattern for addresses such as *@example.org"
+    problem = patterns.address_problem(item)
+    return f"a pattern for addresses such as *@example.org; {problem}" if problem else ""
+
+
+def _check_user(item: str) -> str:
+    if item != item.strip():
+        return "a pattern for user names, without blanks around it"
+    return "a shell pattern, no regular expression" if len(item) > 1 and item[0] == item[-1] == "/" else ""
 
 
 def _check_reader(item: str) -> str:
@@ -354,23 +370,6 @@ def _check_reader(item: str) -> str:
         return problem
 
 
-def _pattern_domain(pattern: str) -> str | None:
-    """A domain or shell pattern in lower-case A-labels, None where a label is no label."""
-    if pattern.isascii():
-        return pattern.lower().rstrip(".")
-    try:
-        wild = re.sub(r"^\*\.", "wildcard.", pattern)
-        domain = address.parse(f"x@{wild}").domain
-    except AddressError:
-        return None
-    return re.sub(r"^wildcard\.", "*.", domain) if wild != pattern else domain
-
-
-def domain_pattern(pattern: str) -> str:
-    """As ``local_domains`` and rules compare domains: lower-case A-labels, shell wildcards kept."""
-    return _pattern_domain(pattern) or pattern.lower()
-
-
 _CHECKS = {
     "nameserver": _check_nameserver,
     "network": _check_network,
@@ -378,4 +377,5 @@ _CHECKS = {
     "pattern": _check_pattern,
     "origin": _check_origin,
     "reader": _check_reader,
+    "user": _check_user,
 }

@@ -6,6 +6,11 @@ nobody, so that no recipient info and no key ID tells of them.  Certificates tha
 apart ([smime] separate): an older program may open no message that has a recipient info which it does not know.  What
 is not encrypted tells nothing, and is shared by all who get it; what is held is kept apart from what is sent.
 
+Two keys that go by one name in a message never share it: a program looks for its own name (issuer and serial number,
+or the key ID of OpenPGP), and may try the other one's session key, which it cannot open.  Anybody can publish a
+certificate with somebody else's issuer and serial.  Others put both in one message.  Nor do OpenPGP keys share one that
+no single engine can encrypt to.
+
 One copy stays in the message that the MTA holds, whose other recipients are removed.  Postfix and Sendmail say nothing
 where a recipient that a milter removes is not found: such a one would get that copy, too.  They compare spellings, so
 only plain spellings are removed; where there is another one, no copy stays, and all are re-injected.
@@ -13,7 +18,7 @@ only plain spellings are removed; where there is another one, no copy stays, and
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
@@ -24,7 +29,8 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 
 from smilla.address import in_header
 from smilla.errors import EncryptionError
-from smilla.model import Action, Decision, Form, Message, Recipient, X509Key
+from smilla.formats.issuer import comparable
+from smilla.model import Action, Decision, Form, KeyLookup, Message, Recipient, X509Key
 from smilla.style import Style
 
 Group = tuple[Form, tuple[Decision, ...]]
@@ -52,15 +58,59 @@ def group(decisions: Iterable[Decision], message: Message, *, separate: bool = T
     readers = {mailbox(decision.recipient) for form, decision in decided if form in _ENCRYPTED}
     # Where only one recipient gets ciphertext there is nobody to hide them from.
     visible = visible_recipients(message) if len(readers) > 1 else None
-    groups: dict[tuple[Form, Style | None, str, str], list[Decision]] = {}
+    groups: dict[tuple[Form, Style | None, str, str, int], list[Decision]] = {}
+    names: dict[tuple[Form, Style | None, str, str, int], _Names] = {}
     for form, decision in decided:
         private = form in _ENCRYPTED and visible is not None and not _is_visible(decision.recipient, visible)
         alone = mailbox(decision.recipient) if private else ""
         kind, style = _kind(decision, separate), None
         if form in _ENCRYPTED:
             style = _that_matters(decision.style, kind) if separate else decision.style
-        groups.setdefault((form, style, kind, alone), []).append(decision)
+        number, named = 0, _names_of(decision)
+        if named is None:
+            raise EncryptionError(f"{decision.recipient.shown} and a further reader cannot share a copy")
+        while _collides(names.setdefault((form, style, kind, alone, number), {}), named):
+            number += 1
+        names[form, style, kind, alone, number] |= named
+        groups.setdefault((form, style, kind, alone, number), []).append(decision)
     return [(form, tuple(members)) for (form, *_), members in groups.items()]
+
+
+_Names = dict[Hashable, Hashable]  # by what goes by that name: a name has one bearer in a copy
+
+
+def are_confusable(decision: Decision) -> bool:
+    """Whether a recipient and their further readers cannot share a copy, as they would have to."""
+    return _names_of(decision) is None
+
+
+def _names_of(decision: Decision) -> _Names | None:
+    """The names of all who read what one recipient gets; None where a name has two bearers."""
+    found: _Names = {}
+    for lookup in (decision.lookup, *decision.readers) if decision.key else ():
+        named = _names(lookup) if lookup else {}
+        if _collides(found, named):
+            return None
+        found |= named
+    return found
+
+
+def _names(lookup: KeyLookup) -> _Names:
+    """Issuer and serial number, where two certificates for one key are no harm, since it opens either; or the key ID
+    (RFC 9580 section 5.5.4), and the one engine that can encrypt to the key, where there is only one."""
+    key = lookup.key
+    if isinstance(key, X509Key):
+        return {comparable(key.raw_issuer_and_serial): key.public_key}
+    if key is None:
+        return {}
+    subkey = key.encrypts_to or key.fingerprint
+    named: _Names = {subkey[-16:] if key.version == 4 else subkey[:16]: subkey}
+    return named | {"engine": lookup.engine} if lookup.engine else named
+
+
+def _collides(these: Mapping[Hashable, Hashable], those: Mapping[Hashable, Hashable]) -> bool:
+    """Whether a name has another bearer here than there."""
+    return any(these.get(name, bearer) != bearer for name, bearer in those.items())
 
 
 def _kind(decision: Decision, separate: bool) -> str:

@@ -21,16 +21,18 @@ from pathlib import Path
 from typing import NoReturn
 
 from smilla import __version__, config, log
-from smilla.adapters import milter, systemd
+from smilla.adapters import log_target, milter, systemd
 from smilla.adapters.listener import UnixPath
 from smilla.adapters.service import Runtime, Service
 from smilla.config import Config
+from smilla.discovery import directory
 from smilla.errors import ConfigError, EngineMissing, SmillaError
 from smilla.runtime import make_ports
 
 _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
 _FIXED_OPTIONS = ("socket", "workers", "timeout_s", "user", "socket_group", "socket_mode")
 _GRACE_S = 0.2  # between the last answer of a draining worker and its end, so that libmilter can send it
+_LAST_WORDS_S = 2.5  # that, and a moment for a log that nobody reads
 _HEALTHY_S = 60.0
 _PROBE_EVERY_S = 240.0  # more often than a proof lasts, so that no message has to wait for one
 _LONGEST_WAIT_S = 30.0
@@ -84,10 +86,12 @@ class Daemon:
             self._fork()
         log.started(self._config.milter.socket, count, __version__)
         systemd.notify("READY=1")
+        self._look_at_keys()
         name = self._watch()
         systemd.notify("STOPPING=1")
         log.stopping(name)
         self._stop()
+        log.flush()
         return 0
 
     def _open_socket(self) -> None:
@@ -102,6 +106,16 @@ class Daemon:
         finally:
             os.umask(before)
         self._socket.publish(options.socket_group, options.socket_mode, options.user)
+
+    def _look_at_keys(self) -> None:
+        """The files in the administrator's folder that are of no use are named once, at the start and at a reload."""
+        if "directory" not in self._config.keys.sources:
+            return
+        try:
+            for name, problem in directory.problems(self._runtime.ports.folder):
+                log.key_file(name, problem)
+        except SmillaError as error:
+            log.key_file(self._config.keys.directory, str(error))
 
     def _prepare_journal(self) -> None:
         """The folder of the journal, while there may be rights to make it.  Without it, mail that needs one copy only
@@ -173,8 +187,9 @@ class Daemon:
                 if getattr(fresh.milter, option) != getattr(self._config.milter, option):
                     log.restart_needed(f"[milter] {option}")
             self._config, self._runtime = fresh, runtime
-            log.configure(fresh.log.level, fresh.log.format, fresh.log.target)
+            log.configure(fresh.log.level, fresh.log.format, log_target.opened(fresh.log.target))
             self._hand_over(text)
+            self._look_at_keys()
             log.reloaded()
         systemd.notify("READY=1")
 
@@ -199,7 +214,7 @@ class Daemon:
             self._socket.remove()
         timeout_s = self._config.milter.stop_timeout_s
         self._tell({"stop": str(timeout_s)})
-        deadline = time.monotonic() + timeout_s + 1.0
+        deadline = time.monotonic() + timeout_s + _LAST_WORDS_S
         while self._workers and time.monotonic() < deadline:
             signal.sigtimedwait({signal.SIGCHLD}, 0.1)
             self._reap(replace=False)
@@ -239,18 +254,34 @@ def _drop_rights(user: str) -> None:
 
 def _work(runtime: Runtime, control: int, taking: int) -> NoReturn:
     """A worker, from the fork to its end.  The parent alone reacts to signals and tells it through the pipe, so that
-    a signal to the whole group (Ctrl-C, a service manager) cuts nothing off."""
+    a signal to the whole group (Ctrl-C, a service manager) cuts nothing off.
+
+    libmilter blocks these signals in the thread that serves and waits for them in one of its own, which would end all
+    connections within five seconds.  A signal that is ignored is thrown away at once only where the first thread of
+    the process does not block it; so the first thread is another one than that which serves.
+    """
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     try:
         service = Service(runtime)
-        threading.Thread(target=_obey, args=(service, control, taking), name="control", daemon=True).start()
+        threading.Thread(target=_serve, args=(service,), name="milter", daemon=True).start()
         threading.Thread(target=_probe, args=(service,), name="probe", daemon=True).start()
+        _obey(service, control, taking)
+    except BaseException:
+        log.internal_error("", "worker")
+    log.flush()
+    os._exit(1)
+
+
+def _serve(service: Service) -> NoReturn:
+    """Answers the MTA; where that ends, so does the worker."""
+    try:
         milter.serve(service)
     except BaseException:
         log.internal_error("", "worker")
+    log.flush()
     os._exit(1)
 
 
@@ -264,7 +295,7 @@ def _probe(service: Service) -> NoReturn:
         time.sleep(_PROBE_EVERY_S)
 
 
-def _obey(service: Service, control: int, taking: int) -> None:
+def _obey(service: Service, control: int, taking: int) -> NoReturn:
     """Does what the parent says, line by line; the end of the pipe means that the parent is gone."""
     with os.fdopen(control, "rb") as pipe:
         for line in pipe:
@@ -283,7 +314,7 @@ def _take_over(service: Service, text: str) -> None:
     try:
         fresh = config.parse(text)
         service.runtime = Runtime(fresh, make_ports(fresh))
-        log.configure(fresh.log.level, fresh.log.format, fresh.log.target)
+        log.configure(fresh.log.level, fresh.log.format, log_target.opened(fresh.log.target))
     except Exception as error:  # whatever it is, this thread must live on to obey the next word
         log.reload_failed(str(error) if isinstance(error, (SmillaError, OSError)) else type(error).__name__)
 
@@ -295,4 +326,5 @@ def _drain(service: Service, timeout_s: float) -> NoReturn:
     while service.in_flight and time.monotonic() < deadline:
         time.sleep(0.02)
     time.sleep(_GRACE_S)
+    log.flush()
     os._exit(0)

@@ -41,6 +41,10 @@ class EncryptionError(SmillaError):
     code = "encrypt"
 
 
+class KeyRefused(EncryptionError):
+    """An engine says that a key which it was given is none that it can encrypt to."""
+
+
 class EngineMissing(SmillaError):
     """The OpenPGP engine that was asked for is not installed."""
 

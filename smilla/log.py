@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import logging.handlers
 import os
 import re
 import select
@@ -20,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from smilla.errors import SmillaError
 from smilla.model import Action, Decision, HeaderProtection, Outcome, Reason
@@ -28,6 +27,7 @@ from smilla.model import Action, Decision, HeaderProtection, Outcome, Reason
 _BARE = re.compile(r"""[!#-&(-<>-\[\]-~]+""")  # no white space, quote, backslash or equals sign
 _DEBUG, _INFO, _WARNING, _ERROR = logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR
 _LEVELS = {"debug": _DEBUG, "info": _INFO, "warning": _WARNING, "error": _ERROR}
+_SHORTER = (500, 100, 16)  # characters of a value, where a line is too long
 _EVENTS = {
     Action.ENCRYPT: "encrypted",
     Action.UNCHANGED: "unchanged",
@@ -39,28 +39,68 @@ _EVENTS = {
 }
 
 
-class _Output:
-    """Where lines go, and in which form.  Python's logging would cost more than all else that a message needs; it is
-    used for what it does well, the syslog protocol."""
+class Target(Protocol):
+    """Where lines go; ``joins`` says whether several may go at once."""
 
-    def __init__(self, level: int, as_json: bool, syslog: logging.handlers.SysLogHandler | None) -> None:
+    joins: bool
+
+    def write(self, level: int, raw: bytes) -> None:
+        """Whole lines, with their line ends.  Never waits, and raises nothing."""
+
+    def flush(self) -> None:
+        """At the end of the process: gives what still waits a moment."""
+
+
+class _Stderr:
+    """stderr as it is, for who has not configured the log."""
+
+    joins = True
+
+    def write(self, _level: int, raw: bytes) -> None:
+        # Where the process began without a stderr, its number is that of a socket, a pipe or a file of our own.
+        if sys.__stderr__ is not None:
+            with suppress(OSError):
+                os.write(2, raw)
+
+    def flush(self) -> None:
+        """Nothing waits."""
+
+
+class _Output:
+    """Where lines go, and in which form.  Python's logging would cost more than all else that a message needs."""
+
+    def __init__(self, level: int, target: Target, *, as_json: bool) -> None:
         self.level = level
+        self.target = target
         self._as_json = as_json
-        self._syslog = syslog
 
     def write(self, level: int, event: str, queue_id: str, fields: dict[str, Any]) -> None:
         """One line, by one write, so that those of several workers do not mix.  A log that cannot be written is no
         reason to hold up mail."""
-        line = _json_line(level, event, queue_id, fields) if self._as_json else _text_line(event, queue_id, fields)
-        if self._syslog is not None:
-            self._syslog.handle(logging.LogRecord("smilla", level, "", 0, line, None, None))
-            return
-        raw = line.encode("ascii", "backslashreplace") + b"\n"
+        raw = self.line(level, event, queue_id, fields)
         held: list[bytes] | None = getattr(_held, "lines", None)
-        if held is None:
-            _written(raw)
+        if held is None or not self.target.joins:
+            self.target.write(level, raw)
         else:
             held.append(raw)
+
+    def line(self, level: int, event: str, queue_id: str, fields: dict[str, Any]) -> bytes:
+        """The line, with its line end; of PIPE_BUF octets at most, since no more are written at once."""
+        raw = self._line(level, event, queue_id, fields)
+        limits = iter(_SHORTER)
+        while len(raw) > select.PIPE_BUF:
+            limit = next(limits)
+            cut = {key: _cut(value, limit) for key, value in fields.items()}
+            raw = self._line(level, event, str(_cut(queue_id, limit)), cut)
+        return raw
+
+    def _line(self, level: int, event: str, queue_id: str, fields: dict[str, Any]) -> bytes:
+        line = _json_line(level, event, queue_id, fields) if self._as_json else _text_line(event, queue_id, fields)
+        return line.encode("ascii", "backslashreplace") + b"\n"
+
+
+def _cut(value: object, limit: int) -> object:
+    return value[:limit] + "..." if isinstance(value, str) and len(value) > limit else value
 
 
 _held = threading.local()
@@ -76,33 +116,33 @@ def together() -> Iterator[None]:
         yield
     finally:
         _held.lines = None
-        block = b""
-        for line in lines:
-            if len(block) + len(line) > select.PIPE_BUF:
-                _written(block)
-                block = b""
-            block += line
-        _written(block)
+        if lines and _output is not None:
+            _write_joined(_output.target, lines)
 
 
-def _written(raw: bytes) -> None:
-    # Where the process began without a stderr, its number is that of a socket, a pipe or a file of our own.
-    if raw and sys.__stderr__ is not None:
-        with suppress(OSError):
-            os.write(2, raw)
+def _write_joined(target: Target, lines: list[bytes]) -> None:
+    block = b""
+    for line in lines:
+        if len(block) + len(line) > select.PIPE_BUF:
+            target.write(_INFO, block)
+            block = b""
+        block += line
+    target.write(_INFO, block)
 
 
-_output: _Output | None = _Output(_INFO, as_json=False, syslog=None)
+_output: _Output | None = _Output(_INFO, _Stderr(), as_json=False)
 
 
-def configure(level: str, log_format: str, target: str) -> None:
+def configure(level: str, log_format: str, target: Target) -> None:
     """Sets up the log for this process ([log] in smilla.toml(5)); called again at a reload."""
     global _output  # noqa: PLW0603 - the one place that all events go through
-    syslog = None
-    if target == "syslog":
-        syslog = logging.handlers.SysLogHandler("/dev/log", logging.handlers.SysLogHandler.LOG_MAIL)
-        syslog.ident = "smilla: "
-    _output = _Output(_LEVELS[level], log_format == "json", syslog)
+    _output = _Output(_LEVELS[level], target, as_json=log_format == "json")
+
+
+def flush() -> None:
+    """Before the process ends: what still waits may be written, for a moment."""
+    if _output is not None:
+        _output.target.flush()
 
 
 def _text_line(event: str, queue_id: str, fields: dict[str, Any]) -> str:
@@ -291,6 +331,11 @@ def worker_died(pid: int, status: str, wait_s: float) -> None:
     _event(_ERROR, "worker-died", pid=pid, status=status, wait_s=wait_s)
 
 
+def key_file(name: str, problem: str) -> None:
+    """A file in the folder of keys that no address can ever use, or that holds a private key."""
+    _event(_WARNING, "key-file", file=name, detail=problem)
+
+
 def runs_as_root() -> None:
     """smilla keeps root's rights because [milter] user is empty."""
     _event(_WARNING, "runs-as-root", hint="set [milter] user")
@@ -299,6 +344,12 @@ def runs_as_root() -> None:
 def resolver_not_validating(nameserver: str, probe: str, detail: str) -> None:
     """The probe got an answer without AD: nothing that this resolver says is believed."""
     _event(_ERROR, "resolver-not-validating", nameserver=nameserver, probe=probe, detail=detail)
+
+
+def lines_dropped(lines: int) -> tuple[int, bytes]:
+    """Level and line for what the target could not take."""
+    output = _output or _Output(_INFO, _Stderr(), as_json=False)
+    return _WARNING, output.line(_WARNING, "log-dropped", "", {"lines": lines})
 
 
 def silence() -> None:

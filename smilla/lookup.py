@@ -13,11 +13,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from smilla.address import EmailAddress
 from smilla.config import Config
-from smilla.discovery import finder
+from smilla.discovery import directory, finder
+from smilla.encrypt import cms
 from smilla.model import (
     Assessment,
     DNSSECStatus,
@@ -33,7 +34,9 @@ from smilla.model import (
 from smilla.ports import PendingLookup, Ports
 from smilla.rules import is_in
 from smilla.validity import pgp, x509
+from smilla.validity.memory import Memory
 
+_ORDERED = "ordered"  # what the administrator's folder prefers
 _JUDGED_FOR = timedelta(minutes=1)
 _MOST_REMEMBERED = 3  # of an answer: what was read from it, and the key for two spellings; the cache counts on that
 _PRECEDENCE = (
@@ -54,16 +57,10 @@ _UNPROVEN = {
 def begin(address: EmailAddress, ports: Ports, config: Config, formats: tuple[str, ...] = ()) -> PendingLookup:
     """Sends the questions to the sources that can yield these formats (() is any), and returns at once."""
     sources = tuple(source for source in config.keys.sources if finder.can_yield(source, formats))
-    questions = finder.begin(
-        address,
-        sources,
-        ports.resolver,
-        ports.folder,
-        try_lowercase=config.keys.try_lowercase,
-        subaddress=config.keys.subaddress,
-        is_local=is_in(address.domain, config.local_domains),
-    )
-    return PendingLookup(address, questions, ports.clock.monotonic())
+    is_local = is_in(address.domain, config.local_domains)
+    spelling = finder.Spelling(config.keys.try_lowercase, config.keys.subaddress, is_local)
+    questions = finder.begin(address, sources, ports.resolver, ports.folder, spelling)
+    return PendingLookup(address, questions, ports.clock.monotonic(), config.keys.prefer)
 
 
 def finish(
@@ -76,10 +73,11 @@ def finish(
         if alone and not findings and (known := _known(answer, pending.address, now)) is not None:
             return known
         others = _others(answer, pending, deadline)
-        finding, key = _judge(answer, pending.address, now, ports, others)
+        finding, key = _judge(answer, pending, now, ports, others)
         findings.append(finding)
         if key is not None:
-            found = _looked_up(pending.address, finding, key, findings)
+            engine = ports.openpgp.only_by(key) if isinstance(key, PGPKey) else ""
+            found = replace(_looked_up(pending.address, finding, key, findings), engine=engine)
             if alone and not others:
                 _remember(answer, found, now)
             return found
@@ -147,21 +145,43 @@ def _remember(answer: SourceAnswer, found: KeyLookup, now: datetime) -> None:
 
 
 def _judge(
-    answer: SourceAnswer, address: EmailAddress, now: datetime, ports: Ports, others: Sequence[bytes]
+    answer: SourceAnswer, pending: PendingLookup, now: datetime, ports: Ports, others: Sequence[bytes]
 ) -> tuple[SourceFinding, X509Key | PGPKey | None]:
     if answer.status in _UNPROVEN:
         verdict = _UNPROVEN[answer.status]
         return _finding(answer, verdict, Reason(answer.status.value, answer.detail or answer.status.value)), None
     if answer.unclear is not None:
         return _finding(answer, KeyVerdict.UNCLEAR, answer.unclear), None
-    assessments = _assess_all(answer, address, now, ports, others)
+    assessments = _assess_all(answer, pending, now, ports, others)
     if answer.status is DNSSECStatus.INSECURE:
         return _insecure(answer, assessments), None
-    best = _best(assessments) if answer.status is not None else _best_of_folder(assessments, address)
+    while (best := _taken(assessments, answer, pending.prefer)) and (fault := _refusal(best, ports)):
+        assessments = tuple(_refused(a, fault) if a.key == best.key else a for a in assessments)
     if best is not None:
-        reason = Reason("usable", _choice_in_words(best, assessments, answer.status is None))
+        chosen = _choice_in_words(best, assessments, pending.prefer if answer.status is not None else _ORDERED)
+        reason = Reason("usable", chosen)
         return _finding(answer, KeyVerdict.USABLE, reason, assessments), best.key
     return _without_key(answer, assessments), None
+
+
+_trials: Memory[str, tuple[Reason | None]] = Memory(entries=2000, octets=1 << 20)
+
+
+def _refusal(chosen: Assessment, ports: Ports) -> Reason | None:
+    """Why the encrypter cannot encrypt to a key that passed the gate: found here, it is this recipient's trouble alone,
+    and later that of all who share the message."""
+    key = chosen.key
+    if not isinstance(key, X509Key):
+        return ports.openpgp.fault(key) if key else None
+    known = _trials.recall(key.fingerprint)
+    if known is None:
+        known = (cms.fault(key),)
+        _trials.remember(key.fingerprint, known, 400)
+    return known[0]
+
+
+def _refused(assessment: Assessment, fault: Reason) -> Assessment:
+    return replace(assessment, key=None, reasons=(fault,))
 
 
 def _insecure(answer: SourceAnswer, assessments: tuple[Assessment, ...]) -> SourceFinding:
@@ -209,17 +229,21 @@ def _finding(
 
 
 def _assess_all(
-    answer: SourceAnswer, address: EmailAddress, now: datetime, ports: Ports, others: Sequence[bytes]
+    answer: SourceAnswer, pending: PendingLookup, now: datetime, ports: Ports, others: Sequence[bytes]
 ) -> tuple[Assessment, ...]:
-    """Every candidate in order; those for S/MIME together, since SMIMEA records speak of each other."""
+    """Every candidate in order; those of one format together, since SMIMEA records speak of each other, and several
+    OPENPGPKEY records may be of one key."""
     from_dns = answer.source != "directory"
+    # Who has no key under a tag has it under the mailbox's own name, and that is what the key names.
+    address = replace(pending.address, local_part=answer.local_part) if answer.local_part else pending.address
     trusted = _trust_store(ports.raw_trust_store, ports.raw_crls)
     smime = [c for c in answer.candidates if c.format is Format.SMIME]
-    judged = iter(x509.assess_all(smime, address if from_dns else None, now, trusted, others))
-    return tuple(
-        next(judged) if c.format is Format.SMIME else pgp.assess(c, address, now, require_user_id=from_dns)
-        for c in answer.candidates
-    )
+    openpgp = [c for c in answer.candidates if c.format is Format.OPENPGP]
+    judged = {
+        Format.SMIME: iter(x509.assess_all(smime, address if from_dns else None, now, trusted, others)),
+        Format.OPENPGP: iter(pgp.assess_all(openpgp, address, now, pgp.Terms(from_dns, pending.prefer))),
+    }
+    return tuple(next(judged[c.format]) for c in answer.candidates)
 
 
 def _others(answer: SourceAnswer, pending: PendingLookup, deadline: float) -> tuple[bytes, ...]:
@@ -235,56 +259,63 @@ def _trust_store(raw: bytes, raw_crls: bytes) -> x509.TrustStore | None:
     return x509.load_trust_store(raw, raw_crls) if raw or raw_crls else None
 
 
-def _best_of_folder(assessments: Iterable[Assessment], address: EmailAddress) -> Assessment | None:
-    """A certificate before an OpenPGP key, as the files are in order; of each, one that names the address before one
-    that names nobody, and that before another person's, since the file's name is the administrator's word; then the
-    order of the files, and the best of one file."""
-    usable = [a for a in assessments if a.key is not None]
-    order = {name: -number for number, name in enumerate(dict.fromkeys(a.candidate.where for a in usable))}
+def _taken(assessments: Iterable[Assessment], answer: SourceAnswer, prefer: str) -> Assessment | None:
+    """The usable key that is taken (RFC 7929 section 5 leaves the choice open; others take the first that the resolver
+    happens to name).
 
-    def rank(found: Assessment) -> tuple[bool, int, int, tuple[int, float, float, str]]:
-        is_smime = found.candidate.format is Format.SMIME
-        return is_smime, _fits(found, address), order[found.candidate.where], _preference(found)
+    The strongest that common programs open, or the strongest of all where ``prefer`` says so; the newest among equals,
+    then the one that lasts longest.  In the administrator's folder a certificate comes before an OpenPGP key, as the
+    files do; of each, one that names the address before one that names nobody, and that before another person's, since
+    the file's name is the administrator's word; then the order of the files, and only then the same.
+    """
+    usable = [a for a in assessments if a.key is not None]
+    if answer.status is not None:
+        return max(usable, key=partial(_preference, prefer), default=None)
+    order = {name: -number for number, name in enumerate(dict.fromkeys(c.where for c in answer.candidates))}
+
+    def rank(found: Assessment) -> tuple[bool, int, int, tuple[bool, int, float, float, str]]:
+        candidate = found.candidate
+        is_smime = candidate.format is Format.SMIME
+        return is_smime, _fits(found), order.get(candidate.where, 0), _preference(prefer, found)
 
     return max(usable, key=rank, default=None)
 
 
-def _fits(assessment: Assessment, address: EmailAddress) -> int:
-    """2: it names the address; 1: nobody; 0: others only."""
-    key = assessment.key
+def _fits(assessment: Assessment) -> int:
+    """2: the key names the address that its file is named after; 1: nobody; 0: others only."""
+    address, key = directory.address_of(assessment.candidate.where), assessment.key
     named = x509.addresses(key.raw) if isinstance(key, X509Key) else pgp.addresses(assessment.candidate)
-    if any(name.folded == address.folded for name in named):
+    if address is not None and any(name.folded == address.folded for name in named):
         return 2
     return 0 if named else 1
 
 
-def _best(assessments: Iterable[Assessment]) -> Assessment | None:
-    """The strongest key that is usable, the newest among equals, then the one that lasts longest (RFC 7929 section 5
-    leaves the choice open; others take the first that the resolver happens to name)."""
-    usable = [a for a in assessments if a.key is not None]
-    return max(usable, key=_preference, default=None)
-
-
-def _preference(assessment: Assessment) -> tuple[int, float, float, str]:
+def _preference(prefer: str, assessment: Assessment) -> tuple[bool, int, float, float, str]:
     key = assessment.key
     if key is None:
-        return (0, 0.0, 0.0, "")
+        return (False, 0, 0.0, 0.0, "")
     issued_at = key.issued_at.timestamp() if key.issued_at else 0.0
     lasts_until = key.expires_at.timestamp() if key.expires_at else float("inf")
-    return (key.strength, issued_at, lasts_until, key.fingerprint)
+    return (key.is_common or prefer == "strongest", key.strength, issued_at, lasts_until, key.fingerprint)
 
 
-def _choice_in_words(best: Assessment, assessments: Iterable[Assessment], ordered: bool) -> str:
+def _choice_in_words(best: Assessment, assessments: Iterable[Assessment], prefer: str) -> str:
     """The key, and why it and no other one; one that several records name counts once."""
     usable = {a.key.fingerprint: a.key for a in assessments if a.key}
     key = best.key
     text = f"{key.algorithm} key {key.fingerprint}" if key else ""
     if key is None or len(usable) == 1:
         return text
-    if ordered:
-        return f"{text}, the first of {len(usable)} usable ones"
-    strongest = [other for other in usable.values() if other.strength == key.strength]
+    if prefer == _ORDERED:
+        return f"{text}, which comes first of the {len(usable)} usable ones for this address"
+    rivals = [other for other in usable.values() if other.is_common or not key.is_common or prefer == "strongest"]
+    among = f"{len(usable)} usable ones"
+    if len(rivals) == 1:
+        return f"{text}, the only one of {among} that common programs open"
+    if len(rivals) < len(usable):
+        among = f"the {len(rivals)} that common programs open, of {among}"
+    strongest = [other for other in rivals if other.strength == key.strength]
     if len(strongest) == 1:
-        return f"{text}, the strongest of {len(usable)} usable ones"
+        return f"{text}, the strongest of {among}"
     latest = "newest" if key.issued_at else "longest-lived"
-    return f"{text}, the {latest} of the {len(strongest)} strongest among {len(usable)} usable ones"
+    return f"{text}, the {latest} of the {len(strongest)} strongest among {among}"

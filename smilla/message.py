@@ -2,6 +2,9 @@
 
 Promises: ``parse(raw).raw_unchanged(())`` is ``raw``, whatever ``raw`` is.  Where a line of the header is malformed
 (RFC 5322 section 2.2), the header ends there and that line opens the body: so do Postfix and Sendmail, and so do we.
+A line of white space alone goes on with its field (RFC 5322 section 4.2): so it does with both, and so with us.
+
+A file may begin with what is not part of the message; ``without_beginning`` takes that away, and only that.
 """
 
 from __future__ import annotations
@@ -17,6 +20,15 @@ MOST_FIELDS = 50_000
 MOST_HEADER_OCTETS = 4 << 20
 
 _FIELD = re.compile(rb"([!-9;-~]+[ \t]*):")
+# What stands before a message in a file: RFC 4155 (mbox; quoted where it was stored twice), a UTF-8 byte order mark.
+_BEGINNINGS = (
+    ("a byte order mark", re.compile(rb"\xef\xbb\xbf")),
+    ("an mbox line", re.compile(rb">?From [^\n]*\n")),
+    ("an empty line", re.compile(rb"\r?\n")),
+)
+_LOOK_AT = 64 * 1024
+_USUAL = "return-path received date from sender reply-to to cc subject message-id mime-version content-type"
+_USUAL_FIELDS = frozenset(_USUAL.split())
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 
 
@@ -68,6 +80,32 @@ class ParsedMessage:
         return b"".join(kept) + self.raw_rest
 
 
+def without_beginning(raw: bytes) -> tuple[bytes, tuple[str, ...]]:
+    """The message without what stands before its header, and in words what that was.
+
+    Nothing is taken away where no two usual fields of a header (RFC 5322 section 3.6) follow: what begins with an empty
+    line may be a message without a header, whose first lines are a letter and must stay in its body.
+    """
+    skipped: list[str] = []
+    position = 0
+    while True:
+        for what, pattern in _BEGINNINGS:
+            if found := pattern.match(raw, position):
+                skipped.append(what)
+                position = found.end()
+                break
+        else:
+            break
+    if not skipped or not _begins_with_header(raw, position):
+        return raw, ()
+    return raw[position:], tuple(dict.fromkeys(skipped))
+
+
+def _begins_with_header(raw: bytes, position: int) -> bool:
+    names = {header.name for header in parse(raw[position : position + _LOOK_AT]).message.headers}
+    return len(names & _USUAL_FIELDS) >= 2
+
+
 def parse(raw: bytes) -> ParsedMessage:
     """Splits a message whose lines end in LF or CRLF."""
     fields: list[list[bytes]] = []
@@ -75,7 +113,7 @@ def parse(raw: bytes) -> ParsedMessage:
     while position < len(raw):
         end = raw.find(b"\n", position) + 1 or len(raw)
         line = raw[position:end]
-        if line[:1] in (b" ", b"\t") and fields and line.strip():
+        if line[:1] in (b" ", b"\t") and fields:
             fields[-1].append(line)
         elif _FIELD.match(line):
             fields.append([line])

@@ -104,7 +104,7 @@ class SourceAnswer:
     """What a source says: where it was asked, the DNSSEC status (None outside DNS), the candidates, and in
     ``detail`` why there is none.  ``malformed`` counts records that could not be read at all.  ``told_by`` is the
     answer of DNS that all this was read from.  ``unclear`` is why the source could not be asked, so that its silence
-    proves nothing."""
+    proves nothing.  ``local_part`` is that under which DNS has it: in lower case, say, or without a tag."""
 
     source: str
     where: str
@@ -116,6 +116,7 @@ class SourceAnswer:
     proven_by: str = ""
     told_by: DNSAnswer | None = field(default=None, repr=False, compare=False)
     unclear: Reason | None = None
+    local_part: str = ""
 
 
 class UsableKey:
@@ -134,7 +135,7 @@ class X509Key(UsableKey):
     IssuerAndSerialNumber (RFC 5652 section 10.2.4), its issuer octet for octet as in the certificate.
 
     ``oaep`` is the only padding that an id-RSAES-OAEP key may be used with; ``ciphers`` are those of [smime] cipher
-    that the certificate announces, in its order (RFC 4262).
+    that the certificate announces, in its order (RFC 4262); ``is_common``: common programs open what goes to it.
     """
 
     raw: bytes
@@ -147,6 +148,7 @@ class X509Key(UsableKey):
     issued_at: datetime | None = None
     oaep: OAEP | None = None
     ciphers: tuple[str, ...] = ()
+    is_common: bool = True
     format: Format = field(default=Format.SMIME, init=False)
 
 
@@ -158,7 +160,7 @@ class PGPKey(UsableKey):
     today, and their valid self-signatures; an engine that takes "every encryption subkey" takes the right ones.
     ``raw_bound`` is the same encryption key as the engines get it, where that is something else than ``raw`` (see
     formats/openpgp_binding.py), and ``raw_bound_seipd2`` the same once more where it announces SEIPDv2 (RFC 9580
-    section 5.2.3.32).
+    section 5.2.3.32).  ``fingerprint`` is the primary key's, ``encrypts_to`` that of what is encrypted to.
     """
 
     raw: bytes
@@ -170,6 +172,8 @@ class PGPKey(UsableKey):
     raw_bound: bytes = b""
     raw_bound_seipd2: bytes = b""
     issued_at: datetime | None = None
+    encrypts_to: str = ""
+    is_common: bool = True
     format: Format = field(default=Format.OPENPGP, init=False)
 
     @property
@@ -230,7 +234,7 @@ class SourceFinding:
 
 @dataclass(frozen=True, slots=True)
 class KeyLookup:
-    """The whole search for one address, source by source in the order asked."""
+    """The whole search for one address, source by source in the order asked; ``engine`` alone takes the key, if any."""
 
     address: EmailAddress
     verdict: KeyVerdict
@@ -239,6 +243,7 @@ class KeyLookup:
     source: str
     status: DNSSECStatus | None
     findings: tuple[SourceFinding, ...] = ()
+    engine: str = ""
 
 
 # --- the message -------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 DEFAULT_PATH = "/etc/smilla/smilla.toml"
+PREFERENCES = ("compatible", "strongest")
 _FAILURE_ACTIONS = ("plain", "defer", "refuse", "hold")
 _NEVER_PLAIN = ("defer", "refuse", "hold")
 _PROTECTIONS = ("off", "copy", "hide")
@@ -105,6 +106,15 @@ class KeysOptions:
         pattern=r"[!-/:;<=>?\[-`{-~]?",
         expected="one character that is no letter or digit, such as +",
     )
+    prefer: str = _option(
+        "compatible",
+        "Which of several usable keys of one answer is taken. compatible: the strongest of those that common programs "
+        "open (RSA, NIST curves, cv25519), and one of another kind (X25519, X448, Brainpool, ML-KEM, certificates for "
+        "OAEP only, OpenPGP version 6) only where there is none of them; so with the subkeys of one OpenPGP key, of "
+        "which the newest is taken. strongest: the strongest of all, and the newest subkey. Of equally strong ones the "
+        "newest is taken. In the directory, what names the address comes first.",
+        choices=PREFERENCES,
+    )
     try_lowercase: bool = _option(
         False,
         "Where the exact local part has no record, ask for its lower-case form too; in the directory, take a file "
@@ -177,10 +187,10 @@ class OpenPGPOptions:
         choices=("auto", "sequoia", "gnupg"),
     )
     seipd2: str = _option(
-        "announced",
-        "Who gets version 2 of the encrypted data (SEIPDv2, with AEAD), which gpg and RNP do not read. announced: a "
-        "message of which every key announces it (RFC 9580 section 5.2.3.32), as Sequoia does it. v6: a message of "
-        "which every key is of version 6, so that a version 4 key opens its mail in whatever program it was taken to. "
+        "v6",
+        "Who gets version 2 of the encrypted data (SEIPDv2, with AEAD), which gpg and RNP do not read. v6: a message "
+        "of which every key is of version 6, so that a version 4 key opens its mail in whatever program it was taken "
+        "to. announced: also a message of which every key announces it (RFC 9580 section 5.2.3.32), as Sequoia does. "
         "All others get version 1. gpg writes version 1 only, so a large message (see engine) is of version 1, save "
         "where a key is of version 6.",
         choices=("announced", "v6"),
@@ -275,7 +285,7 @@ class Rule:
     sender: str = _option("", "Shell pattern for the envelope sender; <> is the null sender.", check="pattern")
     domain: tuple[str, ...] = _option((), "Names or shell patterns; the recipient's domain is one.", check="domain")
     client: tuple[str, ...] = _option((), "Networks; the client is in one.", check="network")
-    user: str = _option("", "Shell pattern for the name as which the client authenticated; * is any.")
+    user: str = _option("", "Shell pattern for the name as which the client authenticated; * is any.", check="user")
     direction: str = _option(
         "", "The direction of the message for this recipient.", choices=("", "outbound", "inbound")
     )

@@ -57,6 +57,9 @@ _DISPOSITIONS = (
 _OWN = Classification(MessageKind.PLAIN, Reason("own_copy", "a copy of ours, which came back to the filter"))
 _OK = Reason("ok", "")
 _DONE = Reason("already_sent", "a copy, or the notification, was accepted at an earlier attempt of the client")
+_CONFUSABLE = Reason(
+    "confusable_keys", "this recipient's key and that of a further reader go by one name, or by no one engine"
+)
 _ODD_SPELLING = Reason("odd_spelling", "the MTA could not tell this recipient apart, so the others cannot be split off")
 
 
@@ -225,7 +228,10 @@ class _Deciding:
             if reader.verdict in (KeyVerdict.BOGUS, KeyVerdict.UNREACHABLE):
                 why = Reason("reader", f"further reader {reader.address}: {reader.reason.text}")
                 return replace(decision, action=Action.DEFER, reason=why, readers=readers)
-        return replace(decision, readers=readers)
+        decision = replace(decision, readers=readers)
+        return (
+            replace(decision, action=Action.DEFER, reason=_CONFUSABLE) if copies.are_confusable(decision) else decision
+        )
 
 
 def _forget_stale_lookups(session: Session, ports: Ports, config: Config) -> None:
@@ -274,10 +280,16 @@ def _without_wish(message: Message, direction: str, config: Config) -> Edits:
 
 
 def _keys(members: tuple[Decision, ...]) -> tuple[X509Key | PGPKey, ...]:
-    """The keys of all who read a copy, each once."""
+    """The keys of all who read a copy, each once.  Two OpenPGP keys of one primary key may have different subkeys, and
+    both are needed; two that differ in what they announce alone are left to the encrypter."""
     keys = [decision.key for decision in members]
     keys += [reader.key for decision in members if decision.key for reader in decision.readers]
-    return tuple({key.fingerprint: key for key in keys if key}.values())
+    return tuple({(key.format, key.fingerprint, _octets(key)): key for key in keys if key}.values())
+
+
+def _octets(key: X509Key | PGPKey) -> bytes:
+    """What the encrypter is handed."""
+    return key.raw_for_seipd2 if isinstance(key, PGPKey) else key.raw
 
 
 def _encrypt_cms(

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Protocol
 
 from smilla.address import EmailAddress
-from smilla.model import Client, DNSAnswer, PGPKey, Recipient, SourceAnswer
+from smilla.model import Client, DNSAnswer, PGPKey, Reason, Recipient, SourceAnswer
 from smilla.style import Style
 
 
@@ -49,11 +49,13 @@ class SourceQuestion:
 
 @dataclass(frozen=True, slots=True)
 class PendingLookup:
-    """The search for one address's key, under way since ``asked_at`` (monotonic seconds)."""
+    """The search for one address's key, under way since ``asked_at`` (monotonic seconds).  ``prefer`` is that of
+    [keys]."""
 
     address: EmailAddress
     questions: tuple[SourceQuestion, ...]
     asked_at: float
+    prefer: str = "compatible"
 
 
 class KeyFolder(Protocol):
@@ -62,6 +64,9 @@ class KeyFolder(Protocol):
     def names(self, folded: str) -> Sequence[str]:
         """The names of the files of an address, given and compared with its local part in lower case and its domain in
         A-labels.  Raises SmillaError where the folder cannot be read."""
+
+    def all_names(self) -> Sequence[str]:
+        """The names of all files.  Raises SmillaError where the folder cannot be read."""
 
     def read(self, name: str) -> bytes | None:
         """The octets of the file of that name, None where there is none.  Raises SmillaError where it is there
@@ -72,6 +77,13 @@ class OpenPGPEngine(Protocol):
     """A program or library that writes OpenPGP messages."""
 
     name: str
+
+    def fault(self, key: PGPKey) -> Reason | None:
+        """Why this engine cannot encrypt to a key that passed the gate; None where it can, or where a trial cannot
+        tell: then the encryption itself fails, and the mail is deferred.  Remembered; raises nothing."""
+
+    def only_by(self, key: PGPKey) -> str:
+        """Where there are several engines, the name of the one that alone can encrypt to this key; "" where any can."""
 
     def encrypt(self, content: Iterable[bytes], size: int, keys: Sequence[PGPKey], style: Style) -> Iterator[bytes]:
         """One OpenPGP message for all ``keys``, as binary packets, in blocks, none before the engine has ended well:

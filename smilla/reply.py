@@ -77,6 +77,7 @@ _TEXTS = {
     "field_too_long": "the message has a Content field that is too long",
     "wished": "the sender asked for encryption, which is not possible",
     "reader": "nobody can tell now whether a further reader has a key",
+    "confusable_keys": "the recipient's key cannot share a message with that of a further reader",
     "odd_spelling": "this spelling of the address cannot be told apart from another one; write it plainly",
 }
 _UNUSABLE = "the published key cannot be used"

@@ -15,10 +15,11 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from smilla import address
-from smilla.config import Rule, domain_pattern
+from smilla.config import Rule
 from smilla.errors import AddressError
 from smilla.model import Client, Recipient
 from smilla.options import CONDITIONS
+from smilla.patterns import domain_pattern
 
 _COMMENT = re.compile(r"\([^()]*\)")
 _NOISE = re.compile(r'[\s\\"<>,;]')

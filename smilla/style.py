@@ -15,7 +15,7 @@ class Style:
     rsa_padding: str = "pkcs1"
     ecdh_kdf: str = "sha1"
     protect_headers: str = "off"
-    seipd2: str = "announced"
+    seipd2: str = "v6"
     hidden_recipients: bool = False
 
 

@@ -118,15 +118,25 @@ class Load:
 
     def result(self) -> Run:
         """Waits for the end.  Raises WrongAnswerError where one answer was not the expected one."""
-        out, err = self._process.communicate()
-        if self._process.returncode:
-            raise WrongAnswerError(err.strip() or f"the driver ended with {self._process.returncode}")
-        found: dict[str, Any] = json.loads(out)
+        found = self._found()
         if found.pop("wrong"):
             raise WrongAnswerError(found["why"])
         del found["why"]
         found |= {name: Times(**found[name]) for name in ("end_ms", "whole_ms")}
         return Run(**found)
+
+    def wrong(self) -> float:
+        """Waits for the end: which part of the answers was not the expected one, 0 to 1.  Raises WrongAnswerError where
+        the driver did not come to its end."""
+        found = self._found()
+        return float(found["wrong"] / found["messages"])
+
+    def _found(self) -> dict[str, Any]:
+        out, err = self._process.communicate()
+        if self._process.returncode:
+            raise WrongAnswerError(err.strip() or f"the driver ended with {self._process.returncode}")
+        found: dict[str, Any] = json.loads(out)
+        return found
 
     def stop(self) -> None:
         """Ends the driver, whatever it is doing.  Safe to repeat."""

@@ -29,6 +29,7 @@ from stage import FORMATS, RECIPIENTS, SMIME, Stage
 from stub import Stub
 
 from smilla import config, log
+from smilla.adapters import log_target
 from smilla.adapters.milter import Connection
 from smilla.adapters.service import Runtime, Service
 from smilla.runtime import make_ports
@@ -78,7 +79,7 @@ def main() -> int:
     try:
         with Stub() as stub, Path("/dev/null").open("w") as nowhere:
             with contextlib.redirect_stderr(nowhere):
-                log.configure("info", "text", "stderr")
+                log.configure("info", "text", log_target.opened("stderr"))
             stage = Stage(folder, stub)
             if options.recipients > 1:
                 print(_profile(stage, SMIME, publish(stage, options.recipients), options))

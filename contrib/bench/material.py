@@ -70,6 +70,27 @@ def write_attachment(path: Path, octets: int) -> Path:
     return path
 
 
+ENCODED = {
+    "7bit": b"a line of an ordinary letter, of seventy-two octets with its line end.\r\n",
+    "8bit": "größer als sonst, länger als üblich, älter als möglich: eine Zeile.\r\n".encode(),
+    "binary": bytes(octet for octet in range(1, 256) if octet not in b"\r\n"),
+    "base64": base64.encodebytes(random.Random(4711).randbytes(57)).replace(b"\n", b"\r\n"),
+    "quoted-printable": b"=C3=A4" * 12 + b"=\r\n",
+}
+
+
+def write_encoded(path: Path, octets: int, encoding: str) -> Path:
+    """A text of about this many octets in a transfer encoding; binary is one long line."""
+    unit = ENCODED[encoding] * 1000
+    with path.open("wb") as file:
+        file.write(f"Content-Transfer-Encoding: {encoding}\r\n".encode())
+        file.write(_header("text/plain; charset=utf-8", "@RCPT@"))
+        for _ in range(0, octets, len(unit)):
+            file.write(unit)
+        file.write(b"\r\n")
+    return path
+
+
 def _header(content_type: str, to: str) -> bytes:
     """Fields as a usual client and two hops write them."""
     fields = (

@@ -1,4 +1,5 @@
-"""Resident memory: of one message of 100 MB, and of ten messages of 25 MB at once, against the idle workers."""
+"""Resident memory against the idle workers: of one message of 100 MB, of ten messages of 25 MB at once, and of one of
+50 MB in each transfer encoding."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import driver
-from stage import FORMATS, RECIPIENTS
+import material
+from stage import FORMATS, RECIPIENTS, SMIME
 from table import AT_MOST, Row, Target, differences, medians
 
 if TYPE_CHECKING:
@@ -90,22 +92,34 @@ class _Burden:
     count: int
     limit: float
     rounds: int
+    encoding: str = ""
+
+    def message(self, stage: Stage) -> Path:
+        """A file with an attachment, or one text in that encoding."""
+        octets = self.megabytes * _MB
+        if not self.encoding:
+            return stage.attachment(octets)
+        return material.write_encoded(stage.folder / f"{self.encoding}.eml", octets, self.encoding)
 
 
 _BURDENS = (
     _Burden("memory", "one message of 100 MB, peak RSS", 1, 100, 1, 48.0, 3),
     _Burden("memory-ten", "ten of 25 MB at once, 2 workers, peak RSS", 2, 25, 10, 200.0, 2),
 )
+_ENCODINGS = tuple(
+    _Burden(f"memory-{name}", f"one of 50 MB in {name}, peak RSS", 1, 50, 1, 48.0, 2, name) for name in material.ENCODED
+)
 
 
 def measure(stage: Stage) -> list[Row]:
-    """One message, then ten; a new smilla each round, idle after some letters of each format."""
-    return [_row(stage, burden, name) for burden in _BURDENS for name in FORMATS]
+    """One message, then ten, then each encoding; a new smilla each round, idle after some letters of each format."""
+    rows = [_row(stage, burden, name) for burden in _BURDENS for name in FORMATS]
+    return rows + [_row(stage, burden, SMIME) for burden in _ENCODINGS]
 
 
 def _row(stage: Stage, burden: _Burden, name: str) -> Row:
     peaks, idle, children = [], [], set[str]()
-    message = stage.attachment(burden.megabytes * _MB)
+    message = burden.message(stage)
     for _ in stage.rounds(burden.rounds):
         with stage.smilla(workers=burden.workers) as smilla:
             _warm_up(stage, smilla)

@@ -31,12 +31,14 @@ def owner(address: str, rdtype: int) -> str:
 
 
 class Stub:
-    """``delay`` gives the seconds by which the answer to a question for an owner name comes late; None is never."""
+    """``delay`` gives the seconds by which the answer to a question for an owner name comes late; None is never.
+    ``at_once`` is how many questions of one connection may be without an answer before no further one is read; 0 is any
+    number."""
 
     def __init__(self) -> None:
         self.records: dict[tuple[str, int], bytes] = {}
         self.delay: Callable[[str], float | None] = lambda name: 0.0
-        self.asked = 0
+        self.asked = self.at_once = 0
         self.port = 0
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
@@ -78,14 +80,16 @@ class Stub:
         self._loop.close()
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        unanswered = 0
         try:
-            while True:
+            while not self.at_once or unanswered < self.at_once:
                 (size,) = struct.unpack("!H", await reader.readexactly(2))
                 query = await reader.readexactly(size)
                 self.asked += 1
                 name, rdtype, end = _question(query)
                 delay_s = self.delay(name)
                 if delay_s is None:
+                    unanswered += 1
                     continue
                 answer = _answer(query, end, rdtype, self.records.get((name, rdtype)))
                 self._loop.call_later(delay_s, _send, writer, answer)

@@ -43,6 +43,15 @@ class KeyDirectory:
             raise SmillaError(f"{self._folder}: cannot be read: {error.strerror}") from error
         return known[1].get(folded, ())
 
+    def all_names(self) -> Sequence[str]:
+        """The names of all files.  Raises SmillaError."""
+        if self._folder is None:
+            return ()
+        try:
+            return sorted(entry.name for entry in os.scandir(self._folder) if not entry.is_dir())
+        except OSError as error:
+            raise SmillaError(f"{self._folder}: cannot be read: {error.strerror}") from error
+
     def _listed(self, folder: Path) -> dict[str, list[str]]:
         names: dict[str, list[str]] = {}
         for name in sorted(os.listdir(folder)):  # noqa: PTH208 - names are wanted, not paths

@@ -31,9 +31,11 @@ from typing import IO, TYPE_CHECKING, Any
 
 import gnupg
 
-from smilla.errors import EncryptionError, EngineMissing
+from smilla.adapters.trials import Trials
+from smilla.errors import EncryptionError, EngineMissing, KeyRefused
 from smilla.formats.openpgp import PUBLIC_KEY, PUBLIC_SUBKEY, packets
 from smilla.formats.openpgp_keys import X25519, parse_key
+from smilla.model import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -45,6 +47,8 @@ _MIN_VERSION = (2, 2)
 _PIPE = 256 * 1024
 _BLOCK = 128 * 1024
 _MAX_WORDS = 64 * 1024
+_TRIAL_S = 10.0  # for a short message; past it nothing is known
+_SYSTEM_ERROR = 0x8000  # the bit of gpg-error(1) that says that the system is to blame
 _NO_HOME = "/nonexistent"  # gpg looks for nothing there that it would miss
 _OPTIONS = (
     # The user's configuration, keyring, agent and network stay out of it.
@@ -80,40 +84,67 @@ class GnuPGEngine:
         if (self._gpg.version or (0,)) < _MIN_VERSION:
             raise EngineMissing(f"gpg is of version {self._gpg.version}; install GnuPG 2.2 or later")
         self._gpg.gnupghome = _NO_HOME
+        self._trials = Trials(self._tried)
 
     @staticmethod
     def supports(key: PGPKey, style: Style) -> bool:
         """Whether this engine can encrypt to such a key: no version of gpg takes what came with RFC 9580."""
         return _knows(key.raw_for_engine)
 
+    def fault(self, key: PGPKey) -> Reason | None:
+        """Why it cannot encrypt to this key: gpg has an opinion of its own about curves and numbers."""
+        if not _knows(key.raw_for_engine):
+            return Reason("engine_refuses", f"gpg does not know version {key.version} keys of {key.algorithm}")
+        said = ""
+        with suppress(EncryptionError, OSError):
+            said = self._trials.fault(key.raw_for_engine)
+        return Reason("engine_refuses", said) if said else None
+
+    def _tried(self, raw: bytes) -> str:
+        """What is wrong with the certificate, "" where a short message can be encrypted to it; costs 5 ms."""
+        try:
+            self._written((b"trial",), [raw], "--recipient-file", min(self._timeout_s, _TRIAL_S)).close()
+        except KeyRefused as error:
+            return str(error)
+        return ""
+
+    def only_by(self, key: PGPKey) -> str:
+        """There is no other engine."""
+        return ""
+
     def encrypt(self, content: Iterable[bytes], size: int, keys: Sequence[PGPKey], style: Style) -> Iterator[bytes]:
         """One message for all ``keys``, binary SEIPDv1, in blocks, whatever its ``size``.  Raises EncryptionError."""
         option = "--hidden-recipient-file" if style.hidden_recipients else "--recipient-file"
         try:
-            with self._written(content, keys, option) as output:
+            with self._written(content, [key.raw_for_engine for key in keys], option, self._timeout_s) as output:
                 while block := output.read(_BLOCK):
                     yield block
         except OSError as error:
             raise EncryptionError(f"gpg: {error}") from error
 
-    def _written(self, content: Iterable[bytes], keys: Sequence[PGPKey], option: str) -> IO[bytes]:
+    def _written(self, content: Iterable[bytes], raw_keys: Sequence[bytes], option: str, timeout_s: float) -> IO[bytes]:
         """The ciphertext, whole, in a file without a name."""
         with ExitStack() as for_keys, ExitStack() as for_output:
             output = for_output.enter_context(_unnamed(self._folder))
-            files = [for_keys.enter_context(_in_memory(key.raw_for_engine)) for key in keys]
+            files = [for_keys.enter_context(_in_memory(raw)) for raw in raw_keys]
             arguments = [argument for file in files for argument in (option, f"/dev/fd/{file.fileno()}")]
-            self._run(content, arguments, files, output)
+            self._run(content, arguments, files, output, timeout_s)
             output.seek(0)
             for_output.pop_all()
         return output
 
     def _run(
-        self, content: Iterable[bytes], arguments: list[str], key_files: list[IO[bytes]], output: IO[bytes]
+        self,
+        content: Iterable[bytes],
+        arguments: list[str],
+        key_files: list[IO[bytes]],
+        output: IO[bytes],
+        timeout_s: float,
     ) -> None:
         gpg = copy.copy(self._gpg)
         gpg.output, gpg.inherited = output, [file.fileno() for file in key_files]
         result = gpg.result_map["crypt"](gpg)
-        watch = _Watch(self._timeout_s)
+        watch = _Watch(timeout_s)
         gpg.run([*_OPTIONS, *arguments, "--encrypt"], content, result, watch)
         if result.returncode != 0 or not result.ok or watch.has_fired:
             raise _failure(watch, result)
@@ -232,4 +263,13 @@ def _failure(watch: _Watch, result: Any) -> EncryptionError:
         return EncryptionError(f"gpg did not end within {watch.timeout_s:g} s")
     lines = str(getattr(result, "stderr", "")).splitlines()
     said = "; ".join(line for line in lines if line.startswith("gpg: "))[:500]
-    return EncryptionError(f"gpg failed: {said or result.status or 'without a word'}")
+    kind = KeyRefused if _blames_a_key(str(result.status), lines) else EncryptionError
+    return kind(f"gpg failed: {said or result.status or 'without a word'}")
+
+
+def _blames_a_key(status: str, lines: Iterable[str]) -> bool:
+    """Whether gpg, which has one key, refuses it; not where the system would not let gpg read it."""
+    codes = [line.split()[-1] for line in lines if line.startswith("[GNUPG:] FAILURE encrypt ")]
+    if not status.startswith("invalid recipient") or not codes:
+        return False
+    return codes[-1].isdecimal() and not int(codes[-1]) & _SYSTEM_ERROR

@@ -1,7 +1,7 @@
 """DNSSEC validation in process, by libunbound (the Debian package libunbound8) through ctypes.
 
 Promises: the same as the other resolver: ``ask`` returns at once, an answer carries one of the five statuses, and
-questions of one domain do not wait for those of another.  libunbound itself knows only secure and bogus.  What is
+questions of one zone do not wait for those of another.  libunbound itself knows only secure and bogus.  What is
 neither is called insecure here only where the name, and the name that it is an alias of, lie under a trust anchor and
 something has been found secure before: libunbound leaves out an anchor whose algorithm it does not know, and calls
 all below it insecure.  Everything else is INDETERMINATE.
@@ -21,16 +21,17 @@ import tempfile
 import threading
 import time
 import weakref
-from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from smilla import log
 from smilla.adapters.libunbound_abi import Callback, Result, load, words
 from smilla.adapters.pending import Pending
+from smilla.adapters.places import Places, Turn
 from smilla.config import nameserver
 from smilla.errors import SmillaError
 from smilla.model import DNSAnswer, DNSSECStatus
@@ -40,7 +41,9 @@ _SOA = 6
 _TYPES = {_SOA: "SOA", 53: "SMIMEA", 61: "OPENPGPKEY"}
 _TTL = r"(?:(?:\d+[smhdw]?)+\s+)?"
 _ANCHOR = re.compile(rf"(\S+)\s+{_TTL}(?:IN\s+)?{_TTL}(?:DNSKEY|DS)\s", re.IGNORECASE)
-_QUESTIONS_A_DOMAIN = 32
+_QUESTIONS_A_ZONE = 32
+_GIVE_UP_S = 30.0
+_LATE = f"no answer in {_GIVE_UP_S:g} s"
 _ENDED = "the validator has ended"
 _RCODES = {1: "FORMERR", 2: "SERVFAIL", 4: "NOTIMP", 5: "REFUSED"}
 
@@ -134,12 +137,12 @@ class ValidatingResolver:
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """A question and what takes its answer; ``counted`` says whether it has its turn among those of its domain."""
+    """A question and what takes its answer."""
 
     owner: str
     rdtype: int
     deliver: Callable[[DNSAnswer], None]
-    counted: bool = True
+    asked_at: float = field(default_factory=time.monotonic)
 
     def fail(self, detail: str) -> None:
         self.deliver(_unreachable(self.owner, self.rdtype, detail))
@@ -157,8 +160,8 @@ class _Engine:
         self._anchors = anchors
         self._probe = probe
         self._numbers = itertools.count(1)
-        self._waiting: dict[int, _Question] = {}
-        self._turns = _Turns()
+        self._waiting: dict[int, Turn[_Question]] = {}
+        self._places: Places[_Question] = Places(_QUESTIONS_A_ZONE)
         self._proven = False
         self._doubted: list[tuple[DNSAnswer, _Question]] = []
         self._callback = Callback(self._answered)
@@ -167,9 +170,9 @@ class _Engine:
 
     def ask(self, owner: str, rdtype: int, deliver: Callable[[DNSAnswer], None]) -> None:
         """Sends a question; ``deliver`` is called once with its answer."""
-        question = _Question(owner, rdtype, deliver)
-        if self._turns.take(question):
-            self._send(question)
+        turn = Turn(owner, _Question(owner, rdtype, deliver))
+        if self._places.take(turn):
+            self._send([turn])
 
     def close(self) -> None:
         """Ends the thread and frees the context; in a forked child nothing, since both are the parent's."""
@@ -177,16 +180,23 @@ class _Engine:
             if self.pid == os.getpid() and not self.broken:
                 os.write(self._waker, b"x")
 
-    def _send(self, question: _Question | None) -> None:
-        """Sends a question; where that fails, those that waited for its turn too."""
-        while question is not None:
-            number = next(self._numbers)
-            self._waiting[number] = question
-            problem = self._resolve(number, question)
-            if not problem or self._waiting.pop(number, None) is None:
-                return
-            question.fail(problem)
-            question = self._turns.next(question)
+    def _send(self, turns: Iterable[Turn[_Question]]) -> None:
+        """Sends questions; where one fails, those that waited for its place too."""
+        going = deque(turns)
+        while going:
+            turn = going.popleft()
+            if problem := self._sent(turn):
+                turn.item.fail(problem)
+                going += self._places.free(turn, answered=False)
+
+    def _sent(self, turn: Turn[_Question]) -> str:
+        """What is wrong, "" where the question is under way."""
+        if time.monotonic() - turn.item.asked_at > _GIVE_UP_S:
+            return _LATE
+        number = next(self._numbers)
+        self._waiting[number] = turn
+        problem = self._resolve(number, turn.item)
+        return problem if problem and self._waiting.pop(number, None) is not None else ""
 
     def _resolve(self, number: int, question: _Question) -> str:
         """Hands a question to libunbound; what is wrong, "" where it was taken."""
@@ -209,34 +219,38 @@ class _Engine:
             self._library.ub_ctx_delete(self._context)
             os.close(self._wake)
             os.close(self._waker)
-        for question in (*self._turns.drain(), *self._waiting.values()):
-            question.fail(_ENDED)
+        for turn in (*self._places.drain(), *self._waiting.values()):
+            turn.item.fail(_ENDED)
         for _, question in self._doubted:
             question.fail(_ENDED)
 
     def _answered(self, number: int, code: int, result: Any) -> None:
-        question = self._waiting.pop(number)
+        turn, answered = self._waiting.pop(number), False
+        question = turn.item
         try:
             if code:
                 question.fail(words(self._library, code))
             else:
-                self._judge(_read(question.owner, question.rdtype, result[0], self._anchors), question)
+                answer = _read(question.owner, question.rdtype, result[0], self._anchors)
+                answered = answer.status is not DNSSECStatus.UNREACHABLE
+                self._judge(answer, turn)
         finally:
             if result:
                 self._library.ub_resolve_free(result)
-            if question.counted:
-                self._send(self._turns.next(question))
+            if turn.held:
+                self._send(self._places.free(turn, answered=answered))
 
-    def _judge(self, answer: DNSAnswer, question: _Question) -> None:
-        """Insecure counts only from a validator that has found something secure: the probe, where nothing else was."""
+    def _judge(self, answer: DNSAnswer, turn: Turn[_Question]) -> None:
+        """Insecure counts only from a validator that has found something secure: the probe, where nothing else was,
+        which alone takes no place."""
         if answer.status is DNSSECStatus.SECURE:
             self._proven = True
-        if answer.status is not DNSSECStatus.INSECURE or self._proven or not question.counted:
-            question.deliver(answer)
+        if answer.status is not DNSSECStatus.INSECURE or self._proven or not turn.held:
+            turn.item.deliver(answer)
             return
-        self._doubted.append((answer, question))
+        self._doubted.append((answer, turn.item))
         if len(self._doubted) == 1:
-            self._send(_Question(self._probe, _SOA, self._settle, counted=False))
+            self._send([Turn(self._probe, _Question(self._probe, _SOA, self._settle))])
 
     def _settle(self, probed: DNSAnswer) -> None:
         doubt = "" if self._proven else f"the probe {self._probe} is {probed.status.value}: {probed.detail}"
@@ -246,50 +260,6 @@ class _Engine:
         for answer, question in doubted:
             indeterminate = DNSAnswer(answer.owner, answer.rdtype, DNSSECStatus.INDETERMINATE, detail=doubt)
             question.deliver(indeterminate if doubt else answer)
-
-
-class _Turns:
-    """So many questions of one domain are under way at once; the rest waits, so that a domain which does not answer
-    does not use up what there is to ask with."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._under_way: Counter[str] = Counter()
-        self._queues: dict[str, deque[_Question]] = {}
-
-    def take(self, question: _Question) -> bool:
-        """True where the question may be sent now; where not, ``next`` will return it."""
-        domain = _domain(question.owner)
-        with self._lock:
-            if self._under_way[domain] >= _QUESTIONS_A_DOMAIN:
-                self._queues.setdefault(domain, deque()).append(question)
-                return False
-            self._under_way[domain] += 1
-            return True
-
-    def next(self, done: _Question) -> _Question | None:
-        """A question is answered: the one that is sent in its place, if any waits."""
-        domain = _domain(done.owner)
-        with self._lock:
-            if queue := self._queues.get(domain):
-                return queue.popleft()
-            self._queues.pop(domain, None)
-            self._under_way[domain] -= 1
-            if not self._under_way[domain]:
-                del self._under_way[domain]
-            return None
-
-    def drain(self) -> list[_Question]:
-        """All that wait, which now wait no longer."""
-        with self._lock:
-            waiting = [question for queue in self._queues.values() for question in queue]
-            self._queues.clear()
-            return waiting
-
-
-def _domain(owner: str) -> str:
-    """What stands after the hashed local part and ``_smimecert`` or ``_openpgpkey``."""
-    return owner.split(".", 2)[-1]
 
 
 def _read(owner: str, rdtype: int, result: Result, anchors: tuple[str, ...]) -> DNSAnswer:

@@ -1,7 +1,7 @@
 """DNS through validating resolvers on loopback: dnspython's messages over kept TCP connections.
 
 Promises: ``ask`` returns at once; an answer carries one of the five DNSSEC statuses; the AD bit is believed from
-loopback only (the constructor refuses anything else); questions of one domain do not wait for those of another.  A
+loopback only (the constructor refuses anything else); questions of one zone do not wait for those of another.  A
 resolver that sends an answer without AD must first have proven that it validates, by an AD bit on something known to
 be signed; until then whatever it says is INDETERMINATE, so that a resolver which does not validate never looks like
 "nobody has a key".  The proof ends with the connection: who answers on the next one may be another program.
@@ -36,6 +36,7 @@ import dns.rdatatype
 from smilla import log
 from smilla.adapters.dns_response import parsed, read, type_name
 from smilla.adapters.pending import Pending
+from smilla.adapters.places import Places, Turn
 from smilla.config import nameserver
 from smilla.model import DNSAnswer, DNSSECStatus
 
@@ -46,8 +47,7 @@ _CONNECT_TIMEOUT_S = 2.0
 _ATTEMPTS = 5
 _QUESTIONS_A_CONNECTION = 24
 _CONNECTIONS = 6
-# So many questions of one domain are under way at once: one that does not answer leaves room for the others.
-_QUESTIONS_A_DOMAIN = 24
+_QUESTIONS_A_ZONE = 24
 _GIVE_UP_S = 30.0
 # A nameserver that has not answered by then is given a companion.
 _HEDGE_S = 1.0
@@ -65,7 +65,7 @@ class LoopbackResolver:
         """``nameservers`` as ADDRESS or ADDRESS@PORT.  Raises ValueError for one that is not on loopback."""
         self._texts, self._probe = tuple(nameservers), probe
         self._servers = [_Server(text, probe) for text in nameservers]
-        self._turns: weakref.WeakValueDictionary[str, asyncio.Semaphore] = weakref.WeakValueDictionary()
+        self._places: Places[asyncio.Future[None]] = Places(_QUESTIONS_A_ZONE)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = 0
         self._starting = threading.Lock()
@@ -92,7 +92,7 @@ class LoopbackResolver:
             if self._loop is None or self._pid != os.getpid():
                 self._pid = os.getpid()
                 self._servers = [_Server(text, self._probe) for text in self._texts]
-                self._turns.clear()
+                self._places = Places(_QUESTIONS_A_ZONE)
                 self._loop = asyncio.new_event_loop()
                 thread = threading.Thread(target=_run, args=(self._loop,), name="resolver", daemon=True)
                 thread.start()
@@ -101,15 +101,28 @@ class LoopbackResolver:
             return self._loop
 
     async def _answer(self, owner: str, rdtype: int) -> DNSAnswer:
-        """The answer, when it is this question's turn among those of its domain."""
-        turn = self._turns.setdefault(owner.split(".", 2)[-1], asyncio.Semaphore(_QUESTIONS_A_DOMAIN))
+        """The answer, when it is this question's turn among those of its zone."""
+        turn = Turn(owner, asyncio.get_running_loop().create_future())
+        answered = False
         try:
-            async with asyncio.timeout(_GIVE_UP_S), turn:
-                return await self._definite_answer(owner, rdtype)
+            async with asyncio.timeout(_GIVE_UP_S):
+                if not self._places.take(turn):
+                    await turn.item
+                answer = await self._definite_answer(owner, rdtype)
+            answered = answer.status is not DNSSECStatus.UNREACHABLE
         except TimeoutError:
-            return DNSAnswer(
-                owner, type_name(rdtype), DNSSECStatus.UNREACHABLE, detail=f"no answer in {_GIVE_UP_S:g} s"
-            )
+            detail = f"no answer in {_GIVE_UP_S:g} s"
+            answer = DNSAnswer(owner, type_name(rdtype), DNSSECStatus.UNREACHABLE, detail=detail)
+        finally:
+            self._give_back(turn, answered=answered)
+        return answer
+
+    def _give_back(self, turn: Turn[asyncio.Future[None]], *, answered: bool) -> None:
+        turn.gone = True
+        if turn.held:
+            for following in self._places.free(turn, answered=answered):
+                if not following.item.done():  # else it has been given up, and is about to give its place back
+                    following.item.set_result(None)
 
     async def _definite_answer(self, owner: str, rdtype: int) -> DNSAnswer:
         """The first definite answer.  The next nameserver is asked too where one fails, does not validate or is

@@ -5,20 +5,25 @@ and holds the GIL while it works (0.2 ms for a letter, 0.1 s for 25 MB).
 
 pysequoia writes SEIPDv2 (AES-256 with OCB) where every key announces it in its features (RFC 9580 section 5.2.3.32),
 else SEIPDv1, to version 6 keys also, and gives no way to choose; so it is handed certificates that announce what they
-shall (see formats/openpgp_binding.py).  It has no hidden recipients, and its wheels lack the Brainpool curves.
+shall (see formats/openpgp_binding.py).  It has no hidden recipients, and its wheels lack the Brainpool curves
+and RSA above 4096 bits.
 """
 
 from __future__ import annotations
 
 import inspect
+from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import pysequoia
 
-from smilla.errors import EncryptionError, EngineMissing
+from smilla.adapters.trials import Trials
+from smilla.errors import EncryptionError, EngineMissing, KeyRefused, ParseError
 from smilla.formats.openpgp import PUBLIC_KEY, PUBLIC_SUBKEY, packets
 from smilla.formats.openpgp_keys import parse_key
+from smilla.formats.openpgp_output import OutputReader
+from smilla.model import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -44,6 +49,20 @@ class SequoiaEngine:
         """Whether this engine can encrypt to such a key in such a way; it must also be able to verify it."""
         return not style.hidden_recipients and _knows_curves(key.raw_for_engine)
 
+    @staticmethod
+    def fault(key: PGPKey) -> Reason | None:
+        """Why it cannot encrypt to this key: a version 6 certificate, which it gets as it came, it judges once more."""
+        if not _knows_curves(key.raw_for_engine):
+            return Reason("engine_refuses", f"Sequoia does not know {key.algorithm}")
+        said = ""
+        with suppress(EncryptionError):
+            said = _trials.fault(key.raw_for_engine)
+        return Reason("engine_refuses", said) if said else None
+
+    def only_by(self, key: PGPKey) -> str:
+        """There is no other engine."""
+        return ""
+
     def encrypt(self, content: Iterable[bytes], size: int, keys: Sequence[PGPKey], style: Style) -> Iterator[bytes]:
         """One message for all ``keys``, binary, in blocks.  Raises EncryptionError."""
         if style.hidden_recipients:
@@ -67,14 +86,31 @@ def _certificate(raw: bytes) -> pysequoia.Cert:
     return pysequoia.Cert.from_bytes(raw)
 
 
+def _trial(raw: bytes) -> str:
+    """What is wrong with the certificate, "" where a short message can be encrypted to it."""
+    try:
+        reader = OutputReader()
+        reader.feed(_encrypt(b"trial", [raw]))
+        reader.finish()
+    except (KeyRefused, ParseError) as error:
+        return str(error)
+    return ""
+
+
+_trials = Trials(_trial)
+
+
 def _encrypt(plaintext: bytes, raw_keys: Sequence[bytes]) -> bytes:
     try:
         recipients = [_certificate(raw) for raw in raw_keys]
         return bytes(pysequoia.encrypt(plaintext, recipients, armor=False))
+    except MemoryError as error:
+        raise EncryptionError("Sequoia: out of memory") from error
     except Exception as error:
-        # The text goes on with a stack trace of Rust and Python, which helps nobody.
-        raise EncryptionError(f"Sequoia: {str(error).partition(chr(10))[0]}") from None
+        # It is one of the keys: nothing else can fail.  The text goes on with a stack trace of Rust and Python, which
+        # helps nobody.
+        raise KeyRefused(f"Sequoia: {str(error).partition(chr(10))[0]}") from None
     except BaseException as error:
         if type(error).__name__ != "PanicException":  # what pyo3 makes of a panic in Rust is no Exception
             raise
-        raise EncryptionError("Sequoia: an internal fault") from None
+        raise KeyRefused("Sequoia: an internal fault") from None

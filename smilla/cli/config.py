@@ -5,14 +5,17 @@ from __future__ import annotations
 import argparse
 import os
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
-from smilla import config, config_text, log
+from smilla import config, config_text, log, lookup
 from smilla.adapters import listener, smtp, spool
 from smilla.adapters.journal import SQLiteJournal
 from smilla.cli import EX_NO, EX_OK, say
 from smilla.config import Config
-from smilla.errors import JournalError, SpoolError
+from smilla.discovery import directory
+from smilla.errors import JournalError, SmillaError, SpoolError
+from smilla.ports import Ports
 from smilla.runtime import make_ports, make_resolver
 
 _OPEN = (
@@ -30,11 +33,34 @@ def run(options: argparse.Namespace) -> int:
     if options.action == "show":
         print(config_text.show(settings), end="")
         return EX_OK
-    make_ports(settings)
+    ports = make_ports(settings)
     print(f"{options.config}: no fault")
+    _look_at_keys(settings, ports)
     if not listener.is_local(settings.milter.socket):
         say("warning", f"[milter] socket {settings.milter.socket} is open to other machines: {_OPEN}")
     return _probe(settings) if options.probe else EX_OK
+
+
+def _look_at_keys(settings: Config, ports: Ports) -> None:
+    """What is in the folder of the directory source, and what of it is of no use."""
+    if "directory" not in settings.keys.sources:
+        return
+    folder, now = settings.keys.directory, ports.clock.now()
+    try:
+        names = ports.folder.all_names()
+        addresses = {str(found): found for found in map(directory.address_of, names) if found is not None}
+        alone = replace(settings, keys=replace(settings.keys, sources=("directory",)))
+        usable = 0
+        for address in addresses.values():
+            found = lookup.finish(lookup.begin(address, ports, alone), 0.0, now, ports)
+            usable += found.key is not None
+            if found.key is None:
+                say("warning", f"keys {folder}: {address}: {found.reason.text}")
+        print(f"keys {folder}: {len(names)} files, {usable} of {len(addresses)} addresses with a usable key")
+        for name, problem in directory.problems(ports.folder):
+            say("warning", f"keys {folder}/{name}: {problem}")
+    except SmillaError as error:
+        say("warning", f"keys {error}")
 
 
 def _probe(settings: Config) -> int:

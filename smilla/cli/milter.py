@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from smilla import config, log
+from smilla.adapters import log_target
 from smilla.cli import EX_NO, say
 from smilla.daemon import Daemon
 from smilla.errors import ConfigError, EngineMissing, SmillaError
@@ -15,7 +16,7 @@ def run(options: argparse.Namespace) -> int:
     """Exit 0 after SIGTERM, 1 where the filter cannot start, 78 for a faulty configuration."""
     path = Path(options.config).absolute()
     settings = config.load(path)
-    log.configure(settings.log.level, settings.log.format, settings.log.target)
+    log.configure(settings.log.level, settings.log.format, log_target.opened(settings.log.target))
     try:
         return Daemon(path, settings).run()
     except (ConfigError, EngineMissing):

@@ -12,18 +12,16 @@ import base64
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509 import load_der_x509_certificate, load_pem_x509_certificate
-
 from smilla import address
 from smilla.address import EmailAddress
 from smilla.cli import EX_OK, UsageError, say
 from smilla.discovery.owner import OPENPGPKEY, SMIMEA, not_asked, owner_name
-from smilla.errors import AddressError, ParseError
-from smilla.formats import armour
+from smilla.errors import AddressError
+from smilla.formats import key_file
 from smilla.model import Assessment, Candidate, Format, SMIMEACandidate
-from smilla.validity import pgp, x509
+from smilla.validity import certificate, pgp, x509
 
+_EXPORT = "export a public key, e.g. gpg --export ADDRESS"
 _LARGE = 16384  # octets; RFC 7929 section 2.1 asks for small keys, since answers over UDP get lost
 
 
@@ -38,12 +36,12 @@ def run(options: argparse.Namespace) -> int:
     rdtype = SMIMEA if options.cert else OPENPGPKEY
     name = owner_name(owner.local_part, owner.domain, rdtype)
     if rdtype == SMIMEA:
-        raw = _certificate(options.cert)
+        raw = _certificate(options.cert, owner, options.usage)
         _warn(_assess_certificate(raw, owner, options.usage))
         print(_smimea(name, options.usage, raw, options.generic))
     else:
-        raw = _key(options.key)
-        _warn(pgp.assess(Candidate("openpgpkey", name, Format.OPENPGP, raw), owner, datetime.now(UTC)))
+        raw = _key(options.key, owner)
+        _warn(_assess_key(raw, owner))
         print(_openpgpkey(name, raw, options.generic))
     return EX_OK
 
@@ -73,31 +71,47 @@ def _read(name: str) -> bytes:
         raise UsageError(f"{name}: cannot be read: {error.strerror}") from error
 
 
-def _certificate(name: str) -> bytes:
-    """The DER of the first certificate in a file.  Raises UsageError."""
+def _certificate(name: str, owner: EmailAddress, usage: int) -> bytes:
+    """The DER of the certificate in a file that fits the address best.  Raises UsageError."""
     raw = _read(name)
-    try:
-        load = load_pem_x509_certificate if b"-----BEGIN" in raw else load_der_x509_certificate
-        return load(raw).public_bytes(Encoding.DER)
-    except ValueError as error:
-        raise UsageError(f"{name}: holds no certificate, neither PEM nor DER ({error})") from error
+    held = [key for form, key in key_file.contents(raw, Format.SMIME).keys if form is Format.SMIME]
+    read = [key for key in held if certificate.read(key, pem=False).certificate]
+    if not read:
+        fault = certificate.read(held[0], pem=False).fault if held else "nothing of the kind is in it"
+        raise UsageError(f"{name}: holds no certificate, neither PEM nor DER ({fault})")
+    chosen = max(read, key=lambda key: _suits(_assess_certificate(key, owner, usage), owner))
+    if len(read) > 1:
+        facts = certificate.read(chosen, pem=False).facts
+        say(
+            "hint", f"{name}: of {len(read)} certificates in it, this is {facts.get('subject') or facts['fingerprint']}"
+        )
+    return chosen
 
 
-def _key(name: str) -> bytes:
+def _suits(assessment: Assessment, owner: EmailAddress) -> tuple[bool, bool, float]:
+    """A usable one first, then one that names the address, then the newest."""
+    named = any(name.folded == owner.folded for name in x509.addresses(assessment.candidate.raw))
+    issued_at = assessment.key.issued_at if assessment.key else None
+    return assessment.key is not None, named, issued_at.timestamp() if issued_at else 0.0
+
+
+def _key(name: str, owner: EmailAddress) -> bytes:
+    """The one OpenPGP key in a file, in binary.  Raises UsageError."""
     raw = _read(name)
-    try:
-        if armour.is_armoured(raw):
-            raw = armour.dearmour(raw).data
-    except ParseError as error:
-        raise UsageError(f"{name}: is no OpenPGP key: {error}") from error
-    nobody = EmailAddress("nobody", "invalid", "nobody@invalid")
-    assessed = pgp.assess(Candidate("openpgpkey", name, Format.OPENPGP, raw), nobody, datetime.now(UTC))
-    for reason in assessed.reasons:
-        if reason.code in ("malformed", "secret_key", "several_keys"):
-            secret = reason.code == "secret_key"
-            text = "holds a secret key, which must never be published" if secret else reason.text
-            raise UsageError(f"{name}: {text}; export one public key, e.g. gpg --export ADDRESS")
-    return raw
+    found = key_file.contents(raw, Format.OPENPGP)
+    if found.has_private:
+        raise UsageError(f"{name}: holds a secret key, which must never be published; {_EXPORT}")
+    keys = [key for form, key in found.keys if form is Format.OPENPGP]
+    if len(keys) != 1:
+        raise UsageError(f"{name}: holds {len(keys) or 'no'} OpenPGP keys, and a record has one; {_EXPORT}")
+    for reason in _assess_key(keys[0], owner).reasons:
+        if reason.code == "malformed":
+            raise UsageError(f"{name}: {reason.text}; {_EXPORT}")
+    return keys[0]
+
+
+def _assess_key(raw: bytes, owner: EmailAddress) -> Assessment:
+    return pgp.assess(Candidate("openpgpkey", str(owner), Format.OPENPGP, raw), owner, datetime.now(UTC))
 
 
 def _assess_certificate(raw: bytes, owner: EmailAddress, usage: int) -> Assessment:

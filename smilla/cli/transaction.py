@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from smilla import address, config, log, pipeline, reply
-from smilla.cli import UsageError
+from smilla.cli import UsageError, say
 from smilla.config import Config
 from smilla.errors import AddressError
-from smilla.message import ParsedMessage, parse
+from smilla.message import ParsedMessage, parse, without_beginning
 from smilla.model import Action, Client, Decision, Outcome, Reason, Recipient
 from smilla.policy import Wish
 from smilla.ports import Ports
@@ -61,7 +61,10 @@ def process(options: argparse.Namespace, *, over_smtp: bool = False) -> Transact
     if len(turned_away) < len(given_wishes):
         for away in turned_away:
             session.withdraw(away.decision.recipient)
-    parsed = parse(_read(options.message))
+    raw, skipped = without_beginning(_read(options.message))
+    for what in skipped:
+        say("warning", f"the message begins with {what}, which is skipped: it is no part of the message")
+    parsed = parse(raw)
     for header in parsed.message.headers:
         session.header(header.raw_name, header.raw_value)
     for block in parsed.message.body.blocks():

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from smilla.address import EmailAddress, parse
-from smilla.errors import AddressError
+from smilla.errors import AddressError, SmillaError
 from smilla.formats import key_file
 from smilla.model import Candidate, Format
 from smilla.ports import KeyFolder
@@ -26,6 +26,7 @@ SUFFIXES = {
     ".gpg": Format.OPENPGP,
 }
 _ORDER = list(SUFFIXES)
+_MOST_READ = 5000  # files; what a folder with more of them holds is not looked for at each start
 
 
 class CaseDiffersError(Exception):
@@ -40,9 +41,9 @@ def candidates(
     differs = False
     for local in local_parts(address.local_part, subaddress):
         names = folder.names(f"{local.lower()}@{address.domain}")
-        exact = [name for name in names if _local_part(name) == local]
+        exact, lower = ([name for name in names if _local_part(name) == form] for form in (local, local.lower()))
         differs = differs or bool(names and not exact)
-        chosen = exact or (names if try_lowercase else [])
+        chosen = exact or ((lower or names) if try_lowercase else [])
         if chosen:
             return tuple(found for name in sorted(chosen, key=_rank) for found in _in_file(name, folder))
     if differs:
@@ -75,6 +76,35 @@ def _quoted(stem: str) -> EmailAddress | None:
         return parse(f'"{escaped}"@{domain}') if at and local else None
     except AddressError:
         return None
+
+
+def problems(folder: KeyFolder) -> Iterator[tuple[str, str]]:
+    """The files that no address can ever use and those that hold a private key: name and what is wrong.  Raises
+    SmillaError where the folder cannot be read."""
+    addresses: dict[str, str] = {}
+    for number, name in enumerate(folder.all_names()):
+        address = address_of(name)
+        try:
+            raw = (folder.read(name) or b"") if number < _MOST_READ else b""
+        except SmillaError as error:
+            if address is not None:
+                yield name, str(error)
+            continue
+        if key_file.contents(raw, Format.SMIME).has_private:
+            yield name, "holds a private key, which smilla never needs: move it to where only its owner reads it"
+        if address is None:
+            if _looks_like_a_key(name, raw):
+                yield name, f"can be used for no address: name it ADDRESS{', ADDRESS'.join(SUFFIXES)}"
+            continue
+        other = addresses.setdefault(f"{address.folded}{_rank(name)[0]}", name)
+        if other != name:
+            yield name, f"is for the same address as {other}, but for upper and lower case"
+
+
+def _looks_like_a_key(name: str, raw: bytes) -> bool:
+    """Not a README: its name or its beginning is that of a key."""
+    suffix = f".{name.rpartition('.')[2]}".lower()
+    return suffix in (*SUFFIXES, ".p7b", ".p7c", ".key", ".p12", ".pfx") or b"-----BEGIN " in raw or raw[:1] == b"\x30"
 
 
 def _local_part(file_name: str) -> str:

@@ -7,6 +7,7 @@ nothing for what a network, a name server or a file can do.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from smilla.address import EmailAddress
 from smilla.discovery import directory, openpgpkey, owner, smimea
@@ -29,33 +30,34 @@ def can_yield(source: str, formats: tuple[str, ...]) -> bool:
     return not formats or any(form in formats for form in FORMATS_OF[source])
 
 
+@dataclass(frozen=True, slots=True)
+class Spelling:
+    """Under which other names an address may have its key: in lower case, and without its tag.  In DNS the latter is
+    asked for only where the address ``is_local``, since the RFCs forbid such mapping of others (RFC 7929 section 3)."""
+
+    try_lowercase: bool = False
+    subaddress: str = ""
+    is_local: bool = False
+
+
 def begin(
-    address: EmailAddress,
-    sources: tuple[str, ...],
-    resolver: Resolver,
-    folder: KeyFolder,
-    *,
-    try_lowercase: bool,
-    subaddress: str = "",
-    is_local: bool = False,
+    address: EmailAddress, sources: tuple[str, ...], resolver: Resolver, folder: KeyFolder, spelling: Spelling
 ) -> tuple[SourceQuestion, ...]:
-    """Sends every question about the address, in the order of ``sources``.  ``subaddress`` separates a tag from a local
-    part; in DNS that is asked for only where the address ``is_local``, since the RFCs forbid such mapping of others."""
+    """Sends every question about the address, in the order of ``sources``."""
     questions = []
     for source in sources:
         if source == "directory":
-            questions.append(
-                SourceQuestion(source, lambda _: _from_directory(address, folder, try_lowercase, subaddress))
-            )
+            questions.append(SourceQuestion(source, lambda _: _from_directory(address, folder, spelling)))
         else:
-            local_parts = directory.local_parts(address.local_part, subaddress if is_local else "")
-            questions.append(_ask_dns(source, address, resolver, local_parts, try_lowercase))
+            questions.append(_ask_dns(source, address, resolver, spelling))
     return tuple(questions)
 
 
-def _from_directory(address: EmailAddress, folder: KeyFolder, try_lowercase: bool, subaddress: str) -> SourceAnswer:
+def _from_directory(address: EmailAddress, folder: KeyFolder, spelling: Spelling) -> SourceAnswer:
     try:
-        found = directory.candidates(address, folder, try_lowercase=try_lowercase, subaddress=subaddress)
+        found = directory.candidates(
+            address, folder, try_lowercase=spelling.try_lowercase, subaddress=spelling.subaddress
+        )
     except directory.CaseDiffersError:
         text = f"the folder has a file for {address}, but for upper and lower case; see keys.try_lowercase"
         return SourceAnswer("directory", str(address), None, unclear=Reason("case_differs", text))
@@ -68,35 +70,38 @@ def _from_directory(address: EmailAddress, folder: KeyFolder, try_lowercase: boo
     return SourceAnswer("directory", found[0].where if found else str(address), None, found, detail=detail)
 
 
-def _ask_dns(
-    source: str, address: EmailAddress, resolver: Resolver, local_parts: tuple[str, ...], try_lowercase: bool
-) -> SourceQuestion:
+def _ask_dns(source: str, address: EmailAddress, resolver: Resolver, spelling: Spelling) -> SourceQuestion:
     if (why := owner.not_asked(address.domain)) is not None:
         nothing = SourceAnswer(source, address.domain, None, unclear=why)
         return SourceQuestion(source, lambda _: nothing)
     rdtype, reader = _RECORDS[source]
-    forms = [form for local in local_parts for form in ((local, local.lower()) if try_lowercase else (local,))]
-    names = [owner.owner_name(form, address.domain, rdtype) for form in dict.fromkeys(forms)]
-    pending = [resolver.ask(name, rdtype) for name in names]
+    local_parts = directory.local_parts(address.local_part, spelling.subaddress if spelling.is_local else "")
+    forms = [form for local in local_parts for form in ((local, local.lower()) if spelling.try_lowercase else (local,))]
+    pending = {
+        form: resolver.ask(owner.owner_name(form, address.domain, rdtype), rdtype) for form in dict.fromkeys(forms)
+    }
     return SourceQuestion(source, lambda deadline: _first_with_records(source, pending, reader, deadline))
 
 
 def _first_with_records(
     source: str,
-    pending: list[PendingAnswer],
+    pending: dict[str, PendingAnswer],
     reader: Callable[[DNSAnswer], tuple[Candidate, ...]],
     deadline: float,
 ) -> SourceAnswer:
     """The exact local part's answer, or that of the next form where the one before is proven to have no record."""
-    for number, question in enumerate(pending, 1):
+    *earlier, (local_part, last) = pending.items()
+    for form, question in earlier:
         answer = question.result(deadline)
-        empty = answer.status in _KNOWN and not answer.raw_rdata and not answer.malformed
-        if not empty or number == len(pending):
+        if answer.status not in _KNOWN or answer.raw_rdata or answer.malformed:
+            local_part = form
             break
+    else:
+        answer = last.result(deadline)
     read: SourceAnswer | None = answer.memory.get(source)
     if read is None:
         found = reader(answer) if answer.status in _KNOWN else ()
         facts = (answer.malformed, answer.ttl_s, answer.detail, answer.proven_by)
-        read = SourceAnswer(source, answer.owner, answer.status, found, *facts, told_by=answer)
+        read = SourceAnswer(source, answer.owner, answer.status, found, *facts, told_by=answer, local_part=local_part)
         answer.memory[source] = read
     return read

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.ciphers import AEADEncryptionContext, Cipher
 from smilla.encrypt.cms_recipients import AES128_WRAP, AES256_WRAP, Wrap, recipient_infos
 from smilla.errors import EncryptionError
 from smilla.formats import der
+from smilla.model import Reason
 from smilla.style import Style
 
 if TYPE_CHECKING:
@@ -67,6 +68,17 @@ def encrypt(  # noqa: PLR0913  # three choices, each with a default
     """
     envelope = _envelope(size, keys, Style(cipher, rsa_padding, ecdh_kdf))
     return _write(envelope, _exactly(content, size))
+
+
+def fault(key: X509Key) -> Reason | None:
+    """Why no message can be written for this certificate, though it passed the gate; None where one can.  Found by
+    writing what is for its holder alone, by every padding and key derivation."""
+    for style in (Style(), Style(rsa_padding="oaep-sha256", ecdh_kdf="sha256")):
+        try:
+            recipient_infos([key], bytes(32), AES256_WRAP, style)
+        except EncryptionError as error:
+            return Reason("engine_refuses", str(error))
+    return None
 
 
 def encrypted_size(

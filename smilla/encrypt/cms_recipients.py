@@ -74,7 +74,7 @@ def recipient_infos(keys: Sequence[X509Key], cek: bytes, wrap: Wrap, style: Styl
             raise EncryptionError(f"a {type(key).__name__} is no certificate that passed the gate")
         try:
             infos[key.fingerprint] = _recipient_info(key.public_key, key, task)
-        except (ValueError, UnsupportedAlgorithm, InternalError) as error:
+        except (ValueError, TypeError, OverflowError, UnsupportedAlgorithm, InternalError) as error:
             raise EncryptionError(f"cannot encrypt to the certificate {key.fingerprint}: {error}") from error
     return max(_VERSIONS[info[0]] for info in infos.values()), der.set_of(*infos.values())
 

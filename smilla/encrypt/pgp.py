@@ -55,10 +55,11 @@ def _each_once(keys: Iterable[PGPKey]) -> tuple[PGPKey, ...]:
     """The keys without those that are another one's encryption subkey, of which gpg takes one.  Nobody has to prove
     that such a subkey is theirs: a stranger who publishes Alice's as his own must not be able to hold up what goes to
     both.  Of two, the one that announces less."""
-    once: dict[bytes, PGPKey] = {}
+    once: dict[str, PGPKey] = {}
     for key in keys:
-        if key.raw_for_engine not in once or not key.raw_bound_seipd2:
-            once[key.raw_for_engine] = key
+        subkey = key.encrypts_to or key.raw_for_engine.hex()
+        if subkey not in once or not key.raw_bound_seipd2:
+            once[subkey] = key
     return tuple(once.values())
 
 

@@ -19,6 +19,7 @@ _TOKEN = rb"[^\x00-\x20\x7f-\xff()<>@,;:\\\"/\[\]?=]+"
 _QUOTED = rb'"(?:[^"\\]|\\.)*"'
 _USUAL = 80  # a few of these are in nearly all messages
 _TYPE = re.compile(rb"\s*(" + _TOKEN + rb")\s*/\s*(" + _TOKEN + rb")\s*", re.DOTALL)
+_DISPOSITION = re.compile(rb"\s*" + _TOKEN + rb"\s*", re.DOTALL)
 _PARAMETER = re.compile(rb"\s*;\s*(" + _TOKEN + rb")\s*=\s*(" + _QUOTED + rb"|[^\s;\"]+)\s*", re.DOTALL)
 _NO_MORE = re.compile(rb"[;\s]*\Z")
 _PIECE = 64 * 1024
@@ -48,10 +49,22 @@ def _usual_type(raw_value: bytes) -> ContentType | None:
 def _content_type(raw_value: bytes) -> ContentType | None:
     value = _without_comments(raw_value)
     head = _TYPE.match(value)
-    if not head:
+    parameters = _parameters(value, head.end()) if head else None
+    if head is None or parameters is None:
         return None
+    media_type = f"{head[1].decode('ascii')}/{head[2].decode('ascii')}".lower()
+    return ContentType(media_type, parameters)
+
+
+def disposition(raw_value: bytes) -> Mapping[str, str] | None:
+    """The parameters of a Content-Disposition field's value (RFC 2183 section 2); None where it is malformed."""
+    value = _without_comments(raw_value)
+    head = _DISPOSITION.match(value)
+    return _parameters(value, head.end()) if head else None
+
+
+def _parameters(value: bytes, position: int) -> Mapping[str, str] | None:
     parameters: dict[str, str] = {}
-    position = head.end()
     while not _NO_MORE.match(value, position):
         item = _PARAMETER.match(value, position)
         if not item:
@@ -61,8 +74,7 @@ def _content_type(raw_value: bytes) -> ContentType | None:
             return None  # two answers to one question are none
         parameters[name] = _unquoted(item[2]).decode("utf-8", "replace")
         position = item.end()
-    media_type = f"{head[1].decode('ascii')}/{head[2].decode('ascii')}".lower()
-    return ContentType(media_type, _continuations_joined(parameters))
+    return _continuations_joined(parameters)
 
 
 def _unquoted(value: bytes) -> bytes:
@@ -148,10 +160,21 @@ def _from_base64(blocks: Iterable[bytes]) -> Iterator[bytes]:
 
 def _from_quoted_printable(blocks: Iterable[bytes]) -> Iterator[bytes]:
     """Strictly: what a lenient decoder would leave out (octets after a soft line break) would be readable text."""
-    text = b"".join(blocks)
+    held = b""
+    for block, _ in _with_last(blocks):
+        text = held + block
+        cut = text.rfind(b"=", max(0, len(text) - 2))  # the octets that follow tell what this one means
+        if cut < 0:
+            cut = len(text) - text.endswith(b"\r")
+        held = text[cut:]
+        yield _without_faults(text[:cut])
+    yield _without_faults(held)
+
+
+def _without_faults(text: bytes) -> bytes:
     if _QP_FAULT.search(text):
         raise ParseError("not quoted-printable")
-    yield binascii.a2b_qp(text)
+    return binascii.a2b_qp(text)
 
 
 def multipart_sections(blocks: Iterable[bytes], boundary: bytes) -> Iterator[tuple[int, bytes]]:

@@ -198,6 +198,11 @@ class Signature:
         body = self.value(27)
         return None if body is None else (body[0] if body else 0)
 
+    @property
+    def all_key_flags(self) -> tuple[int, ...]:
+        """The first octets of all hashed key flags: of two, one program believes the first, another one the last."""
+        return tuple(s.body[0] if s.body else 0 for s in self.hashed if s.type == 27)
+
     def may_be_by(self, key: Key) -> bool:
         """False where the signature names an issuer and it is not ``key`` (RFC 9580 sections 5.2.3.12 and 35)."""
         named = [s.body[1:].hex().upper() for s in (*self.hashed, *self.unhashed) if s.type == 33]

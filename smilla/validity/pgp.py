@@ -6,66 +6,113 @@ every encryption subkey takes the right one.
 
 Where the RFCs leave a choice:
 
-* Which subkey?  Sequoia and PGPainless encrypt to every subkey that can encrypt, gpg, RNP and OpenPGP.js to the newest.
-  So does this gate: what a person added last is what that person can read.
+* Which subkey?  Sequoia and PGPainless encrypt to every subkey that can encrypt, gpg, RNP and OpenPGP.js to the newest
+  that they know.  So does this gate: what a person added last is what that person can read.  But one that common
+  programs open goes before (unless ``prefer`` is "strongest"): who has X448 beside cv25519 reads both in the one
+  program, and the latter alone in all others.
 * No key flags?  gpg then lets a key do whatever its algorithm can, Sequoia nothing at all; RFC 9580 says nothing.  Here
   a key without flags is unusable, because both engines must agree, and no program of this century leaves them out.
 * Which self-signature tells when the primary key expires?  gpg asks direct-key signatures first, Sequoia the primary
   user ID's.  Here the newest decides, among the user IDs' and a direct-key signature that speaks of expiry at all.
+* When is a key for signing alone, so that its owner has published none for encryption?  Others: gpg and Sequoia know
+  usable keys and all the rest.  Here only where every subkey was read, and its algorithm or its genuine key flags say
+  that it is for something else; what could not be read may have been for encryption.
 * A key revoked by another key that it appointed (RFC 9580 section 5.2.3.23) is not resolved, only noted.
 """
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from smilla.address import EmailAddress, parse
-from smilla.errors import AddressError, ParseError
+from smilla.errors import ParseError
 from smilla.formats.openpgp_binding import bound_certificate
 from smilla.model import Assessment, Candidate, PGPKey, Reason
 from smilla.validity import pgp_certificate as cert
 from smilla.validity.memory import Memory
-from smilla.validity.pgp_algorithms import can_encrypt, encryption_fault, primary_fault, strength
+from smilla.validity.pgp_algorithms import (
+    can_encrypt,
+    can_sign,
+    encryption_fault,
+    is_common,
+    primary_fault,
+    strength,
+)
 from smilla.validity.pgp_certificate import Certificate, Component, Judge, RefusedError, Standing, day
+from smilla.validity.pgp_user_ids import MAX_USER_ID, UserID, mailbox_in, names, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
+    from smilla.address import EmailAddress
     from smilla.formats.openpgp_keys import Key, Signature
 
-_MAX_USER_ID = 2048  # gpg refuses longer ones
 _FEATURES, _SEIPD_V2 = 30, 0x08
 _FOR_ENCRYPTION = 0x04 | 0x08  # communications or storage (RFC 9580 section 5.2.3.29): nobody keeps them apart
-
+_FOR_ELSE = 0x01 | 0x02 | 0x20  # certification, signing, authentication
 
 _JUDGEMENT_LASTS_S = 60.0
-_Question = tuple[Candidate, str, bool]
-_judgements: Memory[_Question, tuple[Assessment, datetime]] = Memory(entries=2000, octets=32 << 20)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How a candidate is judged.
+
+    ``require_user_id``: a user ID must name the address (RFC 7929 section 5); False where the administrator's word
+    stands for it.  ``prefer`` is that of [keys], ``family`` are the octets of all records of the same primary key,
+    where there are several: they are judged as one.
+    """
+
+    require_user_id: bool = True
+    prefer: str = "compatible"
+    family: tuple[bytes, ...] = ()
+
+
+_judgements: Memory[tuple[Candidate, str, Terms], tuple[Assessment, datetime]] = Memory(entries=2000, octets=32 << 20)
+
+
+def assess_all(
+    candidates: Sequence[Candidate], address: EmailAddress, now: datetime, terms: Terms
+) -> tuple[Assessment, ...]:
+    """The gate for all candidates of one answer, in the same order.  Those of one primary key are judged as one
+    certificate: what one record revokes, no other one brings back."""
+    families = cert.families(c.raw for c in candidates) if len(candidates) > 1 else {}
+    shared: dict[tuple[bytes, ...], Assessment] = {}
+
+    def judged(candidate: Candidate) -> Assessment:
+        family = families.get(cert.primary_body(candidate), ()) if families else ()
+        if len(family) < 2:
+            return _assess(candidate, address, now, terms)
+        if family not in shared:
+            shared[family] = _assess(candidate, address, now, replace(terms, family=family))
+        return replace(shared[family], candidate=candidate)
+
+    return tuple(map(judged, candidates))
 
 
 def assess(candidate: Candidate, address: EmailAddress, now: datetime, *, require_user_id: bool = True) -> Assessment:
-    """Whether the candidate may be encrypted to for ``address`` at ``now`` (aware, UTC), with every reason.
+    """Whether the candidate, alone, may be encrypted to for ``address`` at ``now`` (aware, UTC), with every reason."""
+    return _assess(candidate, address, now, Terms(require_user_id))
 
-    ``require_user_id``: a user ID must name the address (RFC 7929 section 5); False where the administrator's word
-    stands for it.  Verifying the signatures takes up to a millisecond, so a judgement is remembered for a minute, but
-    never past the instant at which the key expires.
-    """
-    question = (candidate, address.folded, require_user_id)
+
+def _assess(candidate: Candidate, address: EmailAddress, now: datetime, terms: Terms) -> Assessment:
+    """Verifying the signatures takes up to a millisecond, so a judgement is remembered for a minute, but never past the
+    instant at which the key expires."""
+    question = (candidate, address.folded, terms)
     known = _judgements.recall(question)
     if known is not None and _still_holds(*known, now):
         return known[0]
-    assessment = _judged(candidate, address, now, require_user_id=require_user_id)
-    _judgements.remember(question, (assessment, now), 4000 + 4 * len(candidate.raw))
+    assessment = _judged(candidate, address, now, terms)
+    weight = 4000 + 4 * (len(candidate.raw) + sum(map(len, terms.family)))
+    _judgements.remember(question, (assessment, now), weight)
     return assessment
 
 
 def addresses(candidate: Candidate) -> tuple[EmailAddress, ...]:
     """The mailboxes that the user IDs of a key name, whether or not they hold."""
     try:
-        found = (_mailbox(component.packet.body) for component in cert.read(candidate).user_ids)
+        found = (mailbox_in(component.packet.body) for component in cert.read(candidate).user_ids)
         return tuple(mailbox for mailbox in found if mailbox is not None)
     except ParseError:
         return ()
@@ -77,10 +124,10 @@ def _still_holds(assessment: Assessment, judged_at: datetime, now: datetime) -> 
     return 0 <= age_s < _JUDGEMENT_LASTS_S and (expires_at is None or now < expires_at)
 
 
-def _judged(candidate: Candidate, address: EmailAddress, now: datetime, *, require_user_id: bool) -> Assessment:
+def _judged(candidate: Candidate, address: EmailAddress, now: datetime, terms: Terms) -> Assessment:
     try:
-        certificate = cert.read(candidate)
-        return _Case(candidate, certificate, now).assessment(address, require_user_id)
+        certificate = cert.read(candidate, terms.family)
+        return _Case(candidate, certificate, now, terms).assessment(address)
     except RefusedError as error:
         return Assessment(candidate, None, (error.reason,))
     except ParseError as error:
@@ -88,55 +135,43 @@ def _judged(candidate: Candidate, address: EmailAddress, now: datetime, *, requi
 
 
 @dataclass(slots=True)
-class _UserID:
-    """A user ID: its text for people, the mailbox in it, where it stands."""
-
-    component: Component
-    text: str
-    mailbox: EmailAddress | None
-    standing: Standing
-
-    @property
-    def holds(self) -> bool:
-        return self.standing.binding is not None and self.standing.revoked is None
-
-    @property
-    def against(self) -> list[Reason]:
-        return [self.standing.revoked] if self.standing.revoked else self.standing.faults
-
-
-@dataclass(slots=True)
 class _Encrypter:
-    """A key or subkey whose algorithm is not for signing alone: what binds it, when it expires, what is against it."""
+    """A key or subkey that may be for encryption: what binds it, when it expires, what is against it.
+
+    ``flags`` are the first octets of all key flags that genuine signatures speak of; ``genuine`` is False where none is
+    genuine, or one cannot be read or verified here.
+    """
 
     component: Component
     key: Key
     binding: Signature | None
-    flags: int | None
+    flags: tuple[int, ...]
     genuine: bool
     expires: int | None
     against: list[Reason]
 
     @property
     def is_meant(self) -> bool:
-        """False where genuine key flags say that it is for something else."""
-        if not self.genuine:
+        """False where genuine key flags, or the algorithm, say that it is for something else and nothing for this."""
+        if any(flags & _FOR_ENCRYPTION for flags in self.flags):
             return True
-        return bool(self.flags & _FOR_ENCRYPTION) if self.flags is not None else can_encrypt(self.key)
+        is_for_else = bool(self.flags) and all(flags & _FOR_ELSE for flags in self.flags) and can_sign(self.key)
+        return can_encrypt(self.key) and not (self.genuine and is_for_else)
 
 
 class _Case:
     """One certificate at one time."""
 
-    def __init__(self, candidate: Candidate, certificate: Certificate, now: datetime) -> None:
+    def __init__(self, candidate: Candidate, certificate: Certificate, now: datetime, terms: Terms) -> None:
         self._candidate = candidate
         self._certificate = certificate
+        self._terms = terms
         self._primary = certificate.primary
         self._now = now.timestamp()
         self._judge = Judge(certificate.primary, now)
         self._facts = {"version": str(self._primary.version)}
 
-    def assessment(self, address: EmailAddress, require_user_id: bool) -> Assessment:
+    def assessment(self, address: EmailAddress) -> Assessment:
         """The gate's word.  Raises RefusedError where the certificate is too much work."""
         primary = self._primary
         if primary.version not in (4, 6):
@@ -151,14 +186,14 @@ class _Case:
         self._describe_user_ids()
         reasons = [fault] if fault else []
         reasons += self._against_primary()
-        if require_user_id:
+        if self._terms.require_user_id:
             reasons += self._against_user_ids(address)
-        encrypters = [e for e in self._encrypters() if e.is_meant]
-        if not encrypters:
+        encrypters, unread = [e for e in self._encrypters() if e.is_meant], self._unread()
+        if not encrypters and not unread:
             return self._sign_only(reasons)
         chosen = self._choice(encrypters)
         if chosen is None:
-            reasons += [reason for e in encrypters for reason in e.against]
+            reasons += [*(reason for e in encrypters for reason in e.against), *unread]
         return self._unusable(reasons) if reasons or chosen is None else self._usable(chosen)
 
     # --- facts
@@ -176,15 +211,15 @@ class _Case:
 
     # --- the primary key
 
-    def _user_id(self, component: Component) -> _UserID:
-        text = _shown(component.packet.body)
+    def _user_id(self, component: Component) -> UserID:
+        text = shown(component.packet.body)
         what = f"the user ID {text}"
         standing = self._judge.standing(what, component, cert.CERTIFICATIONS, cert.CERTIFICATION_REVOCATION)
-        mailbox = _mailbox(component.packet.body)
-        if len(component.packet.body) > _MAX_USER_ID:
+        mailbox = mailbox_in(component.packet.body)
+        if len(component.packet.body) > MAX_USER_ID:
             standing.binding = None
             standing.faults = [Reason("malformed", f"{what} is too long")]
-        return _UserID(component, text, mailbox, standing)
+        return UserID(component, text, mailbox, standing)
 
     def _newest_self_signature(self) -> Signature | None:
         """What tells the primary key's expiry and purpose; of two of the same second, the one that expires first."""
@@ -211,37 +246,51 @@ class _Case:
     # --- the user IDs
 
     def _against_user_ids(self, address: EmailAddress) -> Iterable[Reason]:
-        matching = [u for u in self._user_ids if u.mailbox and _names(u.mailbox, address)]
+        matching = [u for u in self._user_ids if u.mailbox and names(u.mailbox, address)]
         if any(user_id.holds for user_id in matching):
             return
         for user_id in matching:
             yield from user_id.against or [Reason("no_self_signature", f"the user ID {user_id.text} is not signed")]
         if not matching:
             named = self._facts["user_ids"] or "nobody"
-            yield Reason("other_address", f"the key is for {named}, not for {_shown(address.raw.encode())}")
+            yield Reason("other_address", f"the key is for {named}, not for {shown(address.raw.encode())}")
 
     # --- the subkeys
 
+    def _unread(self) -> list[Reason]:
+        """What may be for encryption and was not understood."""
+        faults = [component.fault for component in self._certificate.subkeys if component.key is None]
+        faults += [f"a packet with the unknown tag {tag}" for tag in sorted(self._certificate.unknown)]
+        return [Reason("unreadable_subkey", f"there is {fault}, which may be for encryption") for fault in faults]
+
     def _encrypters(self) -> Iterable[_Encrypter]:
         for component in self._certificate.subkeys:
-            if component.key and component.key.version != self._primary.version:
-                component.key = None
             if component.key:
                 yield self._subkey(component, component.key)
         if can_encrypt(self._primary):
-            signature = self._self_signature
-            yield self._encrypter(self._certificate.direct, self._primary, signature, signature, [])
+            standings = [self._direct, *(user_id.standing for user_id in self._user_ids)]
+            direct = self._certificate.direct
+            direct.has_unread |= any(user_id.component.has_unread for user_id in self._user_ids)
+            yield self._encrypter(direct, self._primary, self._self_signature, standings, [])
 
     def _subkey(self, component: Component, key: Key) -> _Encrypter:
         what = f"the subkey {key.key_id}"
         standing = self._judge.standing(what, component, cert.SUBKEY_BINDING, cert.SUBKEY_REVOCATION)
+        if standing.revoked is None:
+            revocations = self._certificate.subkey_revocations
+            standing.revoked = self._judge.revoked_elsewhere(what, component, revocations)
         against = [standing.revoked] if standing.revoked else []
         if standing.binding is None:
             against += standing.faults or [Reason("no_self_signature", f"{what} is not bound to the key")]
-        return self._encrypter(component, key, standing.binding, standing.stated, against)
+        return self._encrypter(component, key, standing.binding, [standing], against)
 
     def _encrypter(
-        self, component: Component, key: Key, binding: Signature | None, stated: Signature | None, against: list[Reason]
+        self,
+        component: Component,
+        key: Key,
+        binding: Signature | None,
+        standings: list[Standing],
+        against: list[Reason],
     ) -> _Encrypter:
         what = f"the encryption {'subkey' if key.is_subkey else 'key'} {key.key_id}"
         expires = _expiry(key, binding)
@@ -251,17 +300,25 @@ class _Case:
             against.append(Reason("expired", f"{what} expired on {day(expires)}"))
         if binding and binding.key_flags is None:
             against.append(Reason("no_key_flags", f"{what} does not say what it is for"))
+        elif binding and not all(flags & _FOR_ENCRYPTION for flags in binding.all_key_flags):
+            against.append(Reason("no_key_flags", f"{what} does not say clearly that it is for encryption"))
         if fault := encryption_fault(key, what):
             against.append(fault)
-        told = binding or stated
-        flags = told.key_flags if told else None
-        return _Encrypter(component, key, binding, flags, told is not None, expires, against)
+        told = [signature for standing in standings if (signature := standing.binding or standing.stated)]
+        flags = tuple(octet for signature in told for octet in signature.all_key_flags)
+        doubtful = any(fault.code == "unsupported_signature" for standing in standings for fault in standing.faults)
+        genuine = bool(told) and not doubtful and not component.has_unread
+        return _Encrypter(component, key, binding, flags, genuine, expires, against)
 
-    @staticmethod
-    def _choice(encrypters: list[_Encrypter]) -> _Encrypter | None:
-        """The newest subkey that holds, the stronger of two of the same second; the primary key only without any."""
-        holding = [e for e in encrypters if not e.against and e.binding]
-        return max(holding, key=lambda e: (e.key.is_subkey, e.key.created, strength(e.key)), default=None)
+    def _choice(self, encrypters: list[_Encrypter]) -> _Encrypter | None:
+        """The newest subkey that holds and that common programs know, the stronger of two of the same second; the
+        primary key only without any."""
+        compatible = self._terms.prefer == "compatible"
+
+        def preference(e: _Encrypter) -> tuple[bool, bool, int, int]:
+            return (compatible and is_common(e.key), e.key.is_subkey, e.key.created, strength(e.key))
+
+        return max((e for e in encrypters if not e.against and e.binding), key=preference, default=None)
 
     # --- the word
 
@@ -289,6 +346,8 @@ class _Case:
             version=self._primary.version,
             raw_bound=bound_certificate(chosen.key) if self._primary.version == 4 else b"",
             raw_bound_seipd2=bound_certificate(chosen.key, seipd2=True) if announces_seipd2 else b"",
+            encrypts_to=chosen.key.fingerprint,
+            is_common=is_common(chosen.key),
         )
         what = f"{key.algorithm} key {chosen.key.key_id}"
         reason = Reason("usable", f"the {what} is signed by {key.fingerprint} for encryption and holds {until}")
@@ -337,29 +396,3 @@ def _expiry(key: Key, signature: Signature | None) -> int | None:
 def _outlived(key: Key, signature: Signature, now: float) -> bool:
     expires = _expiry(key, signature)
     return expires is not None and expires <= now
-
-
-_ANGLED = re.compile(r"[^<>]*<([^<>]+)>\s*\Z")
-
-
-def _mailbox(user_id: bytes) -> EmailAddress | None:
-    """The address in a user ID: what stands in its only angle brackets, at its end, or all of it."""
-    text = user_id[:_MAX_USER_ID].decode("utf-8", "surrogateescape")
-    angled = _ANGLED.match(text)
-    try:
-        return parse(angled[1] if angled else text)
-    except AddressError:
-        return None
-
-
-def _names(mailbox: EmailAddress, address: EmailAddress) -> bool:
-    """Without regard to case; ``*@domain`` is for all of a domain (RFC 7929 section 5), other wildcards are not."""
-    if mailbox.local_part == "*":
-        return mailbox.domain == address.domain
-    return mailbox.folded == address.folded
-
-
-def _shown(raw: bytes) -> str:
-    """Text from a key or an envelope for logs and people: no control characters, not too long."""
-    text = raw[:200].decode("utf-8", "replace")
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

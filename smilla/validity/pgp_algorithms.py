@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import x448, x25519
 
 from smilla.formats import openpgp_keys as pgp
 from smilla.model import Reason
@@ -28,11 +29,32 @@ _RSA_STRENGTHS = ((2048, 112), (3072, 128), (7680, 192), (15360, 256))  # NIST S
 _SIGNING_ONLY = (pgp.RSA_SIGN, pgp.DSA, pgp.ECDSA, pgp.EDDSA, pgp.ED25519, pgp.ED448, 30, 31, 32, 33, 34)
 _SIGNERS = (pgp.RSA, pgp.RSA_SIGN, pgp.DSA, pgp.ECDSA, pgp.EDDSA, pgp.ED25519, pgp.ED448, 30, 31)
 _ELGAMAL = (pgp.ELGAMAL, 20)
+_ENCRYPTING_ONLY = (
+    pgp.RSA_ENCRYPT,
+    pgp.ELGAMAL,
+    pgp.ECDH,
+    pgp.X25519,
+    pgp.X448,
+    pgp.MLKEM768_X25519,
+    pgp.MLKEM1024_X448,
+)
+_COMMON_CURVES = ("cv25519", "nistp256", "nistp384", "nistp521")
 
 
 def can_encrypt(key: Key) -> bool:
     """Whether the algorithm is one that encrypts; an unknown one may."""
     return key.algorithm not in _SIGNING_ONLY
+
+
+def can_sign(key: Key) -> bool:
+    """Whether the algorithm is one that signs; an unknown one may."""
+    return key.algorithm not in _ENCRYPTING_ONLY
+
+
+def is_common(key: Key) -> bool:
+    """Whether common programs open what is encrypted to it: gpg and RNP know neither version 6 nor the algorithms that
+    came with RFC 9580 and later, and builds of Sequoia lack Brainpool."""
+    return key.version == 4 and (key.algorithm in (pgp.RSA, pgp.RSA_ENCRYPT) or key.curve in _COMMON_CURVES)
 
 
 def primary_fault(key: Key) -> Reason | None:
@@ -54,7 +76,7 @@ def encryption_fault(key: Key, what: str) -> Reason | None:
     if key.algorithm == pgp.ECDH:
         return _ecdh_fault(key, what)
     if key.algorithm in (pgp.X25519, pgp.X448):
-        return None if any(key.point) else Reason("malformed", f"{what} is no point of its curve")
+        return None if _is_montgomery(key.point) else Reason("malformed", f"{what} is no point of its curve")
     if key.algorithm in (pgp.MLKEM768_X25519, pgp.MLKEM1024_X448) and key.version == 6:
         return None if _is_kem_key(key) else Reason("malformed", f"{what} is no {key.algorithm_name} key")
     return Reason("unsupported_algorithm", f"{what} is {key.algorithm_name}, which is not known here")
@@ -80,9 +102,22 @@ def _ecdh_fault(key: Key, what: str) -> Reason | None:
 
 def _is_point(key: Key) -> bool:
     if key.curve == "cv25519":
-        return len(key.point) == 33 and key.point[0] == 0x40 and any(key.point[1:])
+        return len(key.point) == 33 and key.point[0] == 0x40 and _is_montgomery(key.point[1:])
     try:
         elliptic_point(key)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_montgomery(point: bytes) -> bool:
+    """A point of X25519 (32 octets) or X448, and none of small order: whoever saw a message to it could read it, and
+    cryptography notices only when it calculates with it."""
+    try:
+        if len(point) == 32:
+            x25519.X25519PrivateKey.generate().exchange(x25519.X25519PublicKey.from_public_bytes(point))
+        else:
+            x448.X448PrivateKey.generate().exchange(x448.X448PublicKey.from_public_bytes(point))
     except ValueError:
         return False
     return True
@@ -94,13 +129,13 @@ def _is_kem_key(key: Key) -> bool:
     try:
         from cryptography.hazmat.primitives.asymmetric import mlkem  # noqa: PLC0415 - younger releases have it
     except ImportError:
-        return any(key.point[:size])
+        return _is_montgomery(key.point[:size])
     kind = mlkem.MLKEM768PublicKey if size == 32 else mlkem.MLKEM1024PublicKey
     try:
         kind.from_public_bytes(key.point[size:])
     except (ValueError, UnsupportedAlgorithm):
         return False
-    return any(key.point[:size])
+    return _is_montgomery(key.point[:size])
 
 
 def strength(key: Key) -> int:

@@ -2,10 +2,16 @@
 
 Promises: a part holds only by a self-signature that verifies, is made in the past and has not expired; a revocation
 counts unless it is proven false.  The work is bounded, however the certificate was made up.
+
+One part that stands twice is one part, with the signatures of both places; so are the parts of one primary key that
+several records of an answer hold.  RFC 7929 says nothing of such records.  Others take each record alone, so that they
+use a subkey which the next record revokes.  Here the records are merged first, as gpg and Sequoia merge what they
+import.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -18,6 +24,8 @@ from smilla.model import Candidate, Reason
 from smilla.validity.pgp_signatures import Verdict, verify
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from smilla.formats.openpgp import Packet
 
 DIRECT_KEY = (0x1F,)
@@ -29,6 +37,8 @@ _BINARY_ONLY = ("openpgpkey",)  # RFC 7929 section 2.3
 _MAX_OCTETS = 2 * 1024 * 1024
 _MAX_PACKETS = 20_000
 _MAX_VERIFICATIONS = 100  # people renew a key once a year; a brainpoolP512r1 signature costs two milliseconds
+_MAX_COMPARISONS = 400  # of a revocation with a subkey that it does not follow: some microseconds unless it is of it
+_NONCRITICAL = 40  # tags of packets that need not be understood (RFC 9580 section 4.3)
 _IGNORED = (openpgp.MARKER, openpgp.TRUST, openpgp.PADDING)
 
 
@@ -44,62 +54,128 @@ class RefusedError(ParseError):
 class Component:
     """The primary key itself, a user ID or a subkey, with the signatures that follow it.
 
-    ``octets`` are what its signatures are made over, before their trailer.
+    ``octets`` are what its signatures are made over, before their trailer; ``fault`` says why a subkey cannot be read,
+    whose ``key`` is None then; ``has_unread``: among its signatures are some that cannot.
     """
 
     packet: Packet
     octets: bytes
     key: Key | None = None
     signatures: list[Signature] = field(default_factory=list)
+    fault: str = ""
+    has_unread: bool = False
+    unread_revocation: Reason | None = None
 
 
 @dataclass(slots=True)
 class Certificate:
-    """One transferable public key, as published."""
+    """One transferable public key, as published.
+
+    ``parts`` are its user IDs and subkeys by tag and body, ``unknown`` the tags of packets that were passed over,
+    ``subkey_revocations`` all that stand anywhere.
+    """
 
     primary: Key
     direct: Component
     user_ids: list[Component] = field(default_factory=list)
     subkeys: list[Component] = field(default_factory=list)
+    parts: dict[tuple[int, bytes], Component] = field(default_factory=dict)
+    unknown: set[int] = field(default_factory=set)
+    subkey_revocations: list[Signature] = field(default_factory=list)
 
 
-def read(candidate: Candidate) -> Certificate:
-    """The certificate in the candidate's octets.  Raises ParseError, of which RefusedError names what else it is."""
-    raw = candidate.raw
-    if len(raw) > _MAX_OCTETS:
-        raise RefusedError("too_complex", f"{len(raw)} octets are too many for a key")
-    if is_armoured(raw):
-        raw = _dearmoured(candidate)
-    found: Certificate | None = None
-    component: Component | None = None
-    for number, packet in enumerate(openpgp.packets(raw)):
-        _refuse(packet, number, found)
-        if packet.tag == openpgp.PUBLIC_KEY:
-            found, component = _certificate(packet)
-        elif packet.tag not in _IGNORED:
-            if found is None:
-                raise ParseError(f"a packet with tag {packet.tag} where a key must begin")
-            component = _add(found, component, packet)
-    if found is None:
+def read(candidate: Candidate, family: Iterable[bytes] = ()) -> Certificate:
+    """The certificate in the candidate's octets, with what the records of its ``family`` say of the same primary key.
+    Raises ParseError, of which RefusedError names what else it is."""
+    if is_armoured(candidate.raw) and candidate.source in _BINARY_ONLY:
+        raise RefusedError("armoured", "the record holds ASCII armour; RFC 7929 section 2.3 asks for the binary form")
+    found: list[Certificate] = []
+    _collect(candidate.raw, found)
+    if not found:
         raise ParseError("no key in it")
+    for raw in family:
+        if raw != candidate.raw:
+            for other in _salvaged(raw):
+                _merge(found[0], other)
+    return found[0]
+
+
+def families(raws: Iterable[bytes]) -> dict[bytes, tuple[bytes, ...]]:
+    """By the body of a primary key's packet, which of the octets hold something of that key, as far as they can be
+    read: a revocation counts though garbage follows it, or another key stands before it."""
+    found: dict[bytes, tuple[bytes, ...]] = {}
+    for raw in dict.fromkeys(raws):
+        for primary in dict.fromkeys(certificate.primary.packet.body for certificate in _salvaged(raw)):
+            found[primary] = (*found.get(primary, ()), raw)
     return found
 
 
-def _dearmoured(candidate: Candidate) -> bytes:
-    if candidate.source in _BINARY_ONLY:
-        raise RefusedError("armoured", "the record holds ASCII armour; RFC 7929 section 2.3 asks for the binary form")
-    armoured = dearmour(candidate.raw)
+def primary_body(candidate: Candidate) -> bytes:
+    """The body of its primary key's packet, empty where the candidate cannot be read."""
+    try:
+        return read(candidate).primary.packet.body
+    except ParseError:
+        return b""
+
+
+def _salvaged(raw: bytes) -> list[Certificate]:
+    found: list[Certificate] = []
+    with suppress(ParseError):
+        _collect(raw, found, several=True)
+    return found
+
+
+def _collect(raw: bytes, found: list[Certificate], *, several: bool = False) -> None:
+    """Adds the certificates, one unless ``several`` are asked for.  Raises ParseError; what was read before stays."""
+    if len(raw) > _MAX_OCTETS:
+        raise RefusedError("too_complex", f"{len(raw)} octets are too many for a key")
+    component: Component | None = None
+    for number, packet in enumerate(openpgp.packets(_dearmoured(raw) if is_armoured(raw) else raw)):
+        _refuse(packet, number, bool(found) and not several)
+        if packet.tag == openpgp.PUBLIC_KEY:
+            certificate, component = _certificate(packet)
+            found.append(certificate)
+        elif packet.tag not in _IGNORED:
+            if not found:
+                raise ParseError(f"a packet with tag {packet.tag} where a key must begin")
+            component = _add(found[-1], component, packet)
+
+
+def _merge(into: Certificate, other: Certificate) -> None:
+    """Adds what the other certificate says, where it is of the same primary key."""
+    if other.primary.packet.body != into.primary.packet.body:
+        return
+    into.unknown |= other.unknown
+    into.subkey_revocations += other.subkey_revocations
+    _merge_signatures(into.direct, other.direct)
+    for where, component in other.parts.items():
+        if where in into.parts:
+            _merge_signatures(into.parts[where], component)
+        else:
+            into.parts[where] = component
+            (into.user_ids if component.packet.tag == openpgp.USER_ID else into.subkeys).append(component)
+
+
+def _merge_signatures(into: Component, other: Component) -> None:
+    into.has_unread |= other.has_unread
+    into.unread_revocation = into.unread_revocation or other.unread_revocation
+    known = {signature.packet.body for signature in into.signatures}
+    into.signatures += [signature for signature in other.signatures if signature.packet.body not in known]
+
+
+def _dearmoured(raw: bytes) -> bytes:
+    armoured = dearmour(raw)
     if armoured.label != PUBLIC_KEY and "PRIVATE" not in armoured.label:
         raise ParseError(f"the armour holds a {armoured.label}, not a key")
     return armoured.data
 
 
-def _refuse(packet: Packet, number: int, found: Certificate | None) -> None:
+def _refuse(packet: Packet, number: int, is_second: bool) -> None:
     if number >= _MAX_PACKETS:
         raise RefusedError("too_complex", f"more than {_MAX_PACKETS} packets are too many for a key")
     if packet.tag in (openpgp.SECRET_KEY, openpgp.SECRET_SUBKEY):
         raise RefusedError("secret_key", "secret key material is published: the key must be revoked and replaced")
-    if packet.tag == openpgp.PUBLIC_KEY and found:
+    if packet.tag == openpgp.PUBLIC_KEY and is_second:
         raise RefusedError(
             "several_keys", "there are several keys in it; RFC 7929 section 2.1 asks for one key a record"
         )
@@ -114,44 +190,64 @@ def _certificate(packet: Packet) -> tuple[Certificate, Component]:
 def _add(found: Certificate, component: Component | None, packet: Packet) -> Component | None:
     """Puts a packet where it belongs and returns the component that signatures now follow.
 
-    A signature that cannot be read counts as absent.  So does a subkey that cannot be read, with its signatures, and
-    what hangs on a user attribute or on a packet of a kind that need not be understood (RFC 9580 section 4.3).
+    A signature that cannot be read counts as absent, unless it says that it is a revocation.  So does what hangs on a
+    user attribute or on a packet of a kind that need not be understood (RFC 9580 section 4.3), save that the kind is
+    kept in mind: it may be for encryption, as may a subkey that cannot be read.
     """
     if packet.tag == openpgp.SIGNATURE:
         _attach(found, component, packet)
         return component
     if packet.tag == openpgp.USER_ID:
         length = len(packet.body).to_bytes(4, "big")
-        component = Component(packet, found.direct.octets + b"\xb4" + length + packet.body)
-        found.user_ids.append(component)
-        return component
+        user_id = Component(packet, found.direct.octets + b"\xb4" + length + packet.body)
+        return _once(found, user_id, found.user_ids)
     if packet.tag == openpgp.PUBLIC_SUBKEY:
-        return _add_subkey(found, packet)
-    if packet.tag == openpgp.USER_ATTRIBUTE or packet.tag >= 40:
+        return _once(found, _subkey(found, packet), found.subkeys)
+    if packet.tag == openpgp.USER_ATTRIBUTE:
+        return None
+    if packet.tag >= _NONCRITICAL:
+        found.unknown.add(packet.tag)
         return None
     raise ParseError(f"a packet with tag {packet.tag} in a key")
 
 
-def _add_subkey(found: Certificate, packet: Packet) -> Component | None:
+def _once(found: Certificate, component: Component, among: list[Component]) -> Component:
+    """The component, or the same one from further up: a revocation counts, whichever of the two it follows."""
+    where = component.packet.tag, component.packet.body
+    if where not in found.parts:
+        found.parts[where] = component
+        among.append(component)
+    return found.parts[where]
+
+
+def _subkey(found: Certificate, packet: Packet) -> Component:
     try:
         key = parse_key(packet)
-    except ParseError:
-        return None
-    octets = found.direct.octets + key.signed_octets if key.fingerprint else b""
-    component = Component(packet, octets, key)
-    found.subkeys.append(component)
-    return component
+    except ParseError as error:
+        return Component(packet, b"", fault=f"a subkey that cannot be read ({error})")
+    if key.version != found.primary.version:
+        return Component(packet, b"", fault=f"a subkey of version {key.version} under a key of another version")
+    return Component(packet, found.direct.octets + key.signed_octets if key.fingerprint else b"", key)
 
 
 def _attach(found: Certificate, component: Component | None, packet: Packet) -> None:
-    """Direct-key signatures and key revocations count wherever they stand: a revocation is often just appended."""
+    """Direct-key signatures and revocations of the key or of a subkey count wherever they stand: a revocation is often
+    just appended."""
     try:
         signature = parse_signature(packet)
     except ParseError:
+        kind = packet.body[1] if len(packet.body) > 1 else 0
+        place = found.direct if kind == KEY_REVOCATION or component is None else component
+        place.has_unread = True
+        if kind in (KEY_REVOCATION, SUBKEY_REVOCATION):
+            place.unread_revocation = Reason("revoked", "a revocation that cannot be read stands there")
         return
     if signature.type in (*DIRECT_KEY, KEY_REVOCATION):
         found.direct.signatures.append(signature)
-    elif component is not None:
+        return
+    if signature.type == SUBKEY_REVOCATION:
+        found.subkey_revocations.append(signature)
+    if component is not None:
         component.signatures.append(signature)
 
 
@@ -176,6 +272,7 @@ class Judge:
         self._primary = primary
         self._now = now.timestamp()
         self._verifications = 0
+        self._comparisons = 0
 
     def standing(self, what: str, component: Component, kinds: tuple[int, ...], revocation: int) -> Standing:
         """Where ``component`` (``what`` in words) stands.  Raises RefusedError where too much work is asked for."""
@@ -190,8 +287,21 @@ class Judge:
                 standing.binding = signature
                 break
             standing.faults.append(fault)
-        standing.revoked = self._revocation(what, component, own, revocation, standing.binding)
+        revoked = self._revocation(what, component, own, revocation, standing.binding)
+        standing.revoked = revoked or component.unread_revocation
         return standing
+
+    def revoked_elsewhere(self, what: str, component: Component, revocations: list[Signature]) -> Reason | None:
+        """A genuine revocation of the subkey that does not follow it.  Raises RefusedError as ``standing`` does."""
+        followed = {signature.packet.body for signature in component.signatures}
+        strays = [s for s in revocations if s.packet.body not in followed and s.may_be_by(self._primary)]
+        self._comparisons += len(strays)
+        if self._comparisons > _MAX_COMPARISONS:
+            raise RefusedError("too_complex", f"more than {_MAX_COMPARISONS} subkeys and revocations to be compared")
+        for signature in strays:
+            if verify(signature, self._primary, component.octets) in (Verdict.VALID, Verdict.WEAK):
+                return _revoked(what, signature, _revocation_words(signature))
+        return None
 
     def _verify(self, signature: Signature, component: Component) -> Verdict:
         self._verifications += 1
@@ -233,8 +343,12 @@ class Judge:
             if kind == CERTIFICATION_REVOCATION and binding and binding.created > signature.created:
                 continue
             words = _revocation_words(signature) if verdict is not Verdict.UNVERIFIABLE else "cannot be verified here"
-            return Reason("revoked", f"{what} was revoked on {day(signature.created)} ({words})")
+            return _revoked(what, signature, words)
         return None
+
+
+def _revoked(what: str, signature: Signature, words: str) -> Reason:
+    return Reason("revoked", f"{what} was revoked on {day(signature.created)} ({words})")
 
 
 _REVOCATION_REASONS = {

@@ -45,6 +45,7 @@ _CURVES = {
     "brainpoolP384r1": "EC brainpoolP384r1",
     "brainpoolP512r1": "EC brainpoolP512r1",
 }
+_COMMON_CURVES = ("secp256r1", "secp384r1", "secp521r1")
 _ENCAPSULATION_KEYS = () if mlkem is None else (mlkem.MLKEM768PublicKey, mlkem.MLKEM1024PublicKey)
 _ENCRYPTION_KEYS = (
     *(rsa.RSAPublicKey, ec.EllipticCurvePublicKey, x25519.X25519PublicKey, x448.X448PublicKey),
@@ -55,6 +56,13 @@ _ENCRYPTION_KEYS = (
 def is_for_encryption(key: object) -> TypeGuard[EncryptionPublicKey]:
     """Whether it is of a kind that the encrypter takes."""
     return isinstance(key, _ENCRYPTION_KEYS)
+
+
+def is_common(key: object, demanded: OAEP | None) -> bool:
+    """Whether common programs open what is encrypted to it: RSA for any padding, and the curves of NIST."""
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        return key.curve.name in _COMMON_CURVES
+    return isinstance(key, rsa.RSAPublicKey) and demanded is None
 
 
 def load(certificate: x509.Certificate, raw: bytes) -> tuple[object, OAEP | None]:

@@ -17,8 +17,11 @@ from __future__ import annotations
 
 import hashlib
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING
 
+from smilla.errors import ParseError
+from smilla.formats import der
 from smilla.model import Reason, SMIMEACandidate
 from smilla.validity.certificate import read
 
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from smilla.validity.certificate import Certificate
 
 _Name = tuple[int, int, bytes]  # selector, matching type, association data
+_HASH_OCTETS = {1: 32, 2: 64}  # SHA-256 and SHA-512, by matching type
 _MAX_AUTHORITIES = 8  # of one answer; each may multiply the paths that are tried
 _MAX_NAMED = 4  # certificates that one record may name: a public key may stand in many
 
@@ -48,6 +52,28 @@ def unknown(record: SMIMEACandidate) -> tuple[Reason, ...]:
 def holds_certificate(record: Candidate) -> bool:
     """Whether the record carries a whole certificate, which can be encrypted to."""
     return isinstance(record, SMIMEACandidate) and (record.selector, record.matching_type) == (0, 0)
+
+
+def shape_fault(record: SMIMEACandidate) -> str:
+    """What is wrong with a record that holds no certificate: it may be one under the wrong numbers.  Empty where it is
+    a hash of the right length, or a public key."""
+    octets = len(record.raw)
+    if record.matching_type:
+        expected = _HASH_OCTETS[record.matching_type]
+        wrong = f"the record holds {octets} octets where a hash of {expected} was to be" if octets != expected else ""
+    else:
+        wrong = "" if _is_public_key(record.raw) else "the record holds no public key where one was to be"
+    return f"{wrong} (RFC 6698 section 2.1)" if wrong else ""
+
+
+def _is_public_key(raw: bytes) -> bool:
+    """Whether the octets have the form of a SubjectPublicKeyInfo, of whatever algorithm (RFC 5280 section 4.1.2.7)."""
+    try:
+        whole = der.read(raw)
+        parts = [part.tag for part in islice(whole.children(), 3)]
+    except ParseError:
+        return False
+    return (whole.tag, whole.end, parts) == (der.SEQUENCE, len(raw), [der.SEQUENCE, der.BIT_STRING])
 
 
 class RecordSet:

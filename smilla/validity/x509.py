@@ -20,8 +20,8 @@ from smilla.address import parse
 from smilla.errors import AddressError
 from smilla.model import Assessment, Reason, SMIMEACandidate, X509Key
 from smilla.validity.certificate import Reading, read
-from smilla.validity.public_key import is_for_encryption
-from smilla.validity.smimea import RecordSet, holds_certificate, unknown
+from smilla.validity.public_key import is_common, is_for_encryption
+from smilla.validity.smimea import RecordSet, holds_certificate, shape_fault, unknown
 from smilla.validity.x509_checks import Findings, check, check_period
 from smilla.validity.x509_paths import Paths, TrustStore, load_trust_store
 from smilla.validity.x509_revocation import TEMPORARY, RevocationLists
@@ -105,17 +105,20 @@ def _assess(candidate: Candidate, answer: _Answer) -> Assessment:
 
 
 def _assess_named(record: SMIMEACandidate, answer: _Answer) -> Assessment:
-    """A certificate that a record names counts as published under that record's usage; the newest usable one."""
+    """A certificate that a record names counts as published under that record's usage; the newest usable one, or what
+    is against one that was meant for encryption."""
     found = []
     for certificate in answer.records.named_by(record):
         facts = {"certificate_from": answer.records.origin(certificate), **read(certificate.raw, pem=False).facts}
         found.append(_assess_reading(record, Reading(certificate, facts), answer))
     if found:
-        return next((assessment for assessment in found if assessment.key), found[0])
+        return max(found, key=lambda a: (a.key is not None, a.meant_for_encryption))
     findings = Findings()
     if record.usage == 2:
         _ca_only(record, findings)
-    if record.matching_type:
+    if fault := shape_fault(record):
+        findings.against("malformed", fault)
+    elif record.matching_type:
         text = "the record holds a hash, which gives nothing to encrypt to; the certificate it names is not known"
         findings.not_meant("hash_only", text)
     else:
@@ -135,6 +138,8 @@ def _assess_reading(candidate: Candidate, reading: Reading, answer: _Answer) -> 
         if usage in (0, 1):
             _check_path(certificate, usage, answer.paths, findings)
         key = None if findings.reasons else _usable(certificate, strength, findings.facts)
+        if key is None and not findings.reasons:
+            findings.against("unsupported_key", f"no key of {findings.facts['algorithm']} can be encrypted to here")
     if not certificate:
         findings.against("malformed", f"the certificate is malformed: {reading.fault}")
     return Assessment(candidate, key, tuple(findings.reasons), findings.meant, findings.facts)
@@ -177,4 +182,5 @@ def _usable(certificate: Certificate, strength: int, facts: dict[str, str]) -> X
         issued_at=certificate.not_before,
         oaep=certificate.oaep,
         ciphers=certificate.ciphers,
+        is_common=is_common(certificate.public_key, certificate.oaep),
     )

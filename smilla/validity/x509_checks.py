@@ -28,7 +28,19 @@ if TYPE_CHECKING:
     from smilla.validity.certificate import Certificate
 
 _MAX_ADDRESS = 1024
-_OTHER_SIGNATURES = "2.16.840.1.101.3.4.3."  # ML-DSA and SLH-DSA (RFC 9881, RFC 9909)
+# ML-DSA, SLH-DSA and both over a hash (RFC 9881, RFC 9909, FIPS 204 and 205); what else the arc will hold is not known.
+_OTHER_SIGNATURES = frozenset(f"2.16.840.1.101.3.4.3.{number}" for number in range(17, 47))
+# Purposes that are not mail (RFC 5280 section 4.2.1.12, RFC 3161, RFC 4556, RFC 6494, RFC 9336); any other one that is
+# not known may be a program's own word for encryption.
+_OTHER_PURPOSES = frozenset(
+    (
+        *(f"1.3.6.1.5.5.7.3.{number}" for number in (1, 2, 3, 5, 6, 7, 8, 9, 13, 14, 17, 21, 22, 27, 28, 30, 36)),
+        "1.3.6.1.5.2.3.5",  # key distribution centre
+        "1.3.6.1.4.1.311.20.2.2",  # smart-card logon
+        "1.3.6.1.4.1.311.10.3.12",  # signing of documents
+        "1.3.6.1.4.1.11129.2.4.4",  # certificate transparency
+    )
+)
 _AGREEMENT_KEYS = (ec.EllipticCurvePublicKey, x25519.X25519PublicKey, x448.X448PublicKey)
 _EC_STRENGTH = {
     "secp256r1": 128,
@@ -67,7 +79,13 @@ class Findings:
 
     reasons: list[Reason] = field(default_factory=list)
     facts: dict[str, str] = field(default_factory=dict)
-    meant: bool = True
+    _is_for_else: bool = False
+    _is_doubtful: bool = False
+
+    @property
+    def meant(self) -> bool:
+        """False where it was published for another purpose, and all of it was understood."""
+        return self._is_doubtful or not self._is_for_else
 
     def against(self, code: str, text: str) -> None:
         """Meant for encryption, and cannot be used."""
@@ -75,7 +93,12 @@ class Findings:
 
     def not_meant(self, code: str, text: str) -> None:
         """Published for another purpose."""
-        self.meant = False
+        self._is_for_else = True
+        self.against(code, text)
+
+    def not_understood(self, code: str, text: str) -> None:
+        """It cannot be used, and nobody can tell what it is for."""
+        self._is_doubtful = True
         self.against(code, text)
 
 
@@ -103,7 +126,7 @@ def check_period(certificate: Certificate, now: datetime, findings: Findings) ->
 def _check_algorithm(certificate: Certificate, findings: Findings) -> int:
     """The strength of the key in bits of a symmetric one."""
     oid, key = certificate.algorithm_oid, certificate.public_key
-    if oid in SIGNATURE_ALGORITHMS or oid.startswith(_OTHER_SIGNATURES):
+    if oid in SIGNATURE_ALGORITHMS or oid in _OTHER_SIGNATURES:
         findings.not_meant("signing_only", f"a key for {findings.facts['algorithm']} can sign only")
     elif isinstance(key, rsa.RSAPublicKey) and oid in (RSA, RSAES_OAEP):
         return _check_rsa(key, findings)
@@ -143,6 +166,8 @@ def _check_key_usage(certificate: Certificate, findings: Findings) -> None:
     if usage.key_agreement or usage.key_encipherment or usage.data_encipherment:
         needed = "keyAgreement" if agreement else "keyEncipherment"
         findings.against("key_usage", f"the keyUsage lacks {needed}, which this kind of key needs")
+    elif not (usage.digital_signature or usage.content_commitment or usage.key_cert_sign or usage.crl_sign):
+        findings.not_understood("key_usage", "the keyUsage names no use at all that is known")
     else:
         findings.not_meant("signing_only", "the keyUsage does not allow encryption")
 
@@ -155,8 +180,13 @@ def is_for_mail(usages: x509.ExtendedKeyUsage) -> bool:
 def _check_extended_key_usage(certificate: Certificate, findings: Findings) -> None:
     """RFC 8550 section 4.4.4; without the extension the key is for any use."""
     usages = certificate.extension(x509.ExtendedKeyUsage)
-    if usages is not None and not is_for_mail(usages):
-        findings.not_meant("not_for_mail", "the extended key usage does not include e-mail protection")
+    if usages is None or is_for_mail(usages):
+        return
+    text = "the extended key usage does not include e-mail protection"
+    if unknown := [usage.dotted_string for usage in usages if usage.dotted_string not in _OTHER_PURPOSES]:
+        findings.not_understood("not_for_mail", f"{text}, and what it names is not known: {', '.join(unknown[:5])}")
+    else:
+        findings.not_meant("not_for_mail", text)
 
 
 def _check_critical_extensions(certificate: Certificate, findings: Findings) -> None:
@@ -165,7 +195,7 @@ def _check_critical_extensions(certificate: Certificate, findings: Findings) -> 
         oid = extension.oid.dotted_string
         understood = isinstance(extension.value, _KNOWN_EXTENSIONS) or oid == capabilities.OID
         if extension.critical and not understood:
-            findings.against("critical_extension", f"the critical extension {oid} is not supported")
+            findings.not_understood("critical_extension", f"the critical extension {oid} is not supported")
 
 
 def _check_address(certificate: Certificate, address: EmailAddress, findings: Findings) -> None:

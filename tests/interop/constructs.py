@@ -86,10 +86,10 @@ OPENPGP = (
     _openpgp("gnupg", "hidden recipient", "cv25519", hidden_recipients=True),
     _openpgp("gnupg", "three hidden recipients", *_SEVERAL, hidden_recipients=True),
     _openpgp("gnupg", "v4 that announces SEIPDv2", "v4-cv25519", default=True),
-    _openpgp("sequoia", "v4 that announces SEIPDv2, kept for v6", "v4-cv25519", seipd2="v6"),
-    _openpgp("sequoia", "SEIPDv2, v4-cv25519", "v4-cv25519", default=True),
-    _openpgp("sequoia", "SEIPDv2, v4-rsa", "v4-rsa", default=True),
-    _openpgp("sequoia", "SEIPDv2, v4 and v6 together", "v4-cv25519", "v6-cv25519", default=True),
+    _openpgp("sequoia", "v4 that announces SEIPDv2, kept for v6", "v4-cv25519", default=True),
+    _openpgp("sequoia", "SEIPDv2, v4-cv25519", "v4-cv25519", seipd2="announced"),
+    _openpgp("sequoia", "SEIPDv2, v4-rsa", "v4-rsa", seipd2="announced"),
+    _openpgp("sequoia", "SEIPDv2, v4 and v6 together", "v4-cv25519", "v6-cv25519", seipd2="announced"),
     replace(
         _openpgp("sequoia", "v4 and v6 together, by the v4 key", "cv25519", "v6-cv25519", default=True), by=("cv25519",)
     ),

@@ -210,21 +210,21 @@ def test_version_2_of_the_container_is_for_those_who_announce_it(engine: str, ow
     announces, _ = made("alice@example.org", pysequoia.Profile.RFC4880)
     version_6, _ = made("six@example.org", pysequoia.Profile.RFC9580)
     silent = owners.by_name["rsa2048"].key
-    assert written_as(engine, announces) == V2
-    assert written_as(engine, version_6) == V2
-    assert written_as(engine, announces, version_6) == [V2[0], *V2]
-    assert written_as(engine, silent) == V1
-    assert written_as(engine, announces, silent) == [V1[0], *V1]
-    assert written_as(engine, silent, version_6) == [V1[0], *V1]
+    assert written_as(engine, announces, seipd2="announced") == V2
+    assert written_as(engine, version_6, seipd2="announced") == V2
+    assert written_as(engine, announces, version_6, seipd2="announced") == [V2[0], *V2]
+    assert written_as(engine, silent, seipd2="announced") == V1
+    assert written_as(engine, announces, silent, seipd2="announced") == [V1[0], *V1]
+    assert written_as(engine, silent, version_6, seipd2="announced") == [V1[0], *V1]
 
 
 @pytest.mark.parametrize("engine", ["sequoia", "auto"])
-def test_version_2_of_the_container_can_be_kept_for_version_6_keys(engine: str) -> None:
+def test_version_2_of_the_container_is_kept_for_version_6_keys(engine: str) -> None:
     announces, _ = made("alice@example.org", pysequoia.Profile.RFC4880)
     version_6, _ = made("six@example.org", pysequoia.Profile.RFC9580)
-    assert written_as(engine, announces, seipd2="v6") == V1
-    assert written_as(engine, version_6, seipd2="v6") == V2
-    assert written_as(engine, announces, version_6, seipd2="v6") == [V1[0], *V1]
+    assert written_as(engine, announces) == V1
+    assert written_as(engine, version_6) == V2
+    assert written_as(engine, announces, version_6) == [V1[0], *V1]
 
 
 @pytest.mark.parametrize("seipd2", ["announced", "v6"])

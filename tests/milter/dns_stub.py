@@ -7,6 +7,7 @@ It plays the validating resolver on loopback; TCP only, like the resolver client
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import struct
 import threading
@@ -70,7 +71,9 @@ class DNSStub:
     """A threaded server; change ``answers``, ``default``, ``probe`` (for SOA), ``validates`` and ``closes_after_each``
     at any time.
 
-    ``answers`` maps owner names and mail domains (lower case, final dot) to answers for every type.
+    ``answers`` maps owner names, mail domains and what these lie under (lower case, final dot) to answers for every
+    type.  ``at_once`` is how many questions of one connection may be unanswered before no further one is read, as with
+    unbound; 0 is any number.
     """
 
     def __init__(self) -> None:
@@ -79,6 +82,7 @@ class DNSStub:
         self.probe = Scripted()
         self.validates = True
         self.closes_after_each = False
+        self.at_once = 0
         self.asked: list[tuple[str, int]] = []
         self.connections = 0
         self._open: set[socket.socket] = set()
@@ -123,11 +127,15 @@ class DNSStub:
             threading.Thread(target=self._talk, args=(connection,), name="dns-stub", daemon=True).start()
 
     def _talk(self, connection: socket.socket) -> None:
-        lock = threading.Lock()
+        lock, unanswered = threading.Lock(), 0
         with contextlib.suppress(OSError, ValueError, struct.error), connection.makefile("rb") as stream:
             while head := stream.read(2):
                 query = dns.message.from_wire(stream.read(struct.unpack("!H", head)[0]))
                 scripted = self._scripted(query)
+                unanswered += scripted.fault is Fault.SILENCE
+                if self.at_once and unanswered >= self.at_once:
+                    self._wait_for_the_end(connection)
+                    break
                 if scripted.delay_s:
                     arguments = (connection, lock, query, scripted)
                     threading.Thread(target=self._answer, args=arguments, name="dns-stub", daemon=True).start()
@@ -136,13 +144,21 @@ class DNSStub:
         self._open.discard(connection)
         connection.close()
 
+    def _wait_for_the_end(self, connection: socket.socket) -> None:
+        """Until the client closes; what it still asks stays where it is."""
+        poll = select.poll()
+        poll.register(connection, select.POLLRDHUP)
+        poll.poll()
+
     def _scripted(self, query: dns.message.Message) -> Scripted:
         question = query.question[0]
         owner, rdtype = question.name.to_text().lower(), int(question.rdtype)
         self.asked.append((owner, rdtype))
         if rdtype == dns.rdatatype.SOA:
             return replace(self.probe, authenticated=self.validates)
-        found = self.answers.get(owner) or self.answers.get(owner.split(".", 2)[-1]) or self.default
+        labels = owner.split(".")
+        names = [owner, *(".".join(labels[at:]) for at in range(2, len(labels) - 1))]
+        found = next((self.answers[name] for name in names if name in self.answers), self.default)
         return found if self.validates else replace(found, authenticated=False)
 
     def _answer(

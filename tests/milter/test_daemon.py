@@ -106,6 +106,20 @@ def test_either_signal_ends_it_in_order_and_takes_the_socket_away(
     assert f"stopping signal={number.name}" in smilla.log
 
 
+def test_no_signal_to_a_worker_cuts_a_message_off(start: Starter, clients: Clients) -> None:
+    smilla = start()
+    client = clients.open(smilla.milter)
+    client.envelope(["<alice@r.test>"])
+    (worker,) = workers_of(smilla)
+    for _ in range(300):  # which of its threads takes a signal that one of them waits for is a matter of luck
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            os.kill(worker, number)
+        time.sleep(0.002)
+    time.sleep(7)  # libmilter looks every five seconds whether it has had one
+    assert client.content(plain_mail()).verdict == "accept"
+    assert workers_of(smilla) == {worker}
+
+
 def test_a_message_that_does_not_end_is_cut_off_after_the_time_for_it(
     start: Starter, clients: Clients, keys: Keys
 ) -> None:

@@ -169,6 +169,30 @@ def test_one_silent_domain_delays_its_own_mail_only(
     assert {answer.reply[:9] for answer in waiting} == {"451 4.7.5"}
 
 
+def test_one_silent_zone_with_many_names_delays_its_own_mail_only(
+    start: Starter, clients: Clients, stub: DNSStub, anybody: bytes
+) -> None:
+    stub.default, stub.at_once = record(anybody), 32
+    stub.answers["silent.test."] = Scripted(fault=Fault.SILENCE)
+    smilla = start({**with_dns(8), "milter": {"workers": 1}}, resolver=stub.address)
+    waiting: list[Answer] = []
+    slow = [clients.open(smilla.milter) for _ in range(12)]
+    for number, client in enumerate(slow):
+        client.envelope([f"<x@a{number}-{each}.silent.test>" for each in range(99)])
+    threads = [
+        threading.Thread(target=lambda client=client: waiting.append(client.content(plain_mail()))) for client in slow
+    ]
+    for thread in threads:
+        thread.start()
+    fast = clients.open(smilla.milter)
+    answers = [fast.send(plain_mail(), [f"<{number}@{number}.r{number % 25}.test>"]) for number in range(50)]
+    assert {answer.verdict for answer in answers} == {"accept"}
+    for thread in threads:
+        thread.join(60)
+    assert {answer.reply[:9] for answer in waiting} == {"451 4.7.5"}
+    assert len(waiting) == len(slow)
+
+
 def test_a_resolver_that_does_not_validate_never_looks_like_nobody_has_a_key(
     start: Starter, clients: Clients, stub: DNSStub, anybody: bytes
 ) -> None:

@@ -174,7 +174,7 @@ PAYLOAD_HEAD = b"Content-Type: application/octet-stream\r\n"
         pgp_mime(content_type=b"multipart/encrypted; boundary=b"),
         pgp_mime(content_type=b'multipart/encrypted; protocol="application/pgp-encrypted"; boundary=b; boundary=c'),
         pgp_mime(content_type=b'multipart/encrypted; x="(; protocol="application/pgp-encrypted"; boundary=b'),
-        pgp_mime(content_type=b'multipart/mixed; protocol="application/pgp-encrypted"; boundary=b'),
+        pgp_mime(content_type=b'multipart/related; protocol="application/pgp-encrypted"; boundary=b'),
         pgp_mime(content_type=b'text/plain (multipart/encrypted); protocol="application/pgp-encrypted"; boundary=b'),
         b"Content-Type: multipart/encrypted; protocol=application/pgp-encrypted; boundary=b\r\n\r\n--b--\r\n",
         b"Content-Type: multipart/encrypted; protocol=application/pgp-encrypted; boundary=b\r\n\r\n",

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smilla import config, config_text
+from smilla import config_text
 from smilla.config import SECTIONS, Config, PolicyOptions, Rule, load, options, parse
 from smilla.errors import ConfigError
 from smilla.options import CONDITIONS, FAILURES, OpenPGPOptions
@@ -323,11 +323,6 @@ def test_manual_names_every_option_with_its_default() -> None:
         for option, field in options(kind).items():
             assert f".It Cm {option} Li = " in manual
             assert field.metadata["help"]
-
-
-def test_domains_are_compared_in_lower_case_a_labels() -> None:
-    assert config.domain_pattern("*.Bücher.EXAMPLE") == "*.xn--bcher-kva.example"
-    assert config.domain_pattern("Example.ORG.") == "example.org"
 
 
 def test_user_and_group_that_the_machine_does_not_know_are_faults() -> None:

@@ -11,7 +11,9 @@ import pytest
 from smilla import lookup
 from smilla.address import parse
 from smilla.config import Config, KeysOptions
-from smilla.model import Format, KeyLookup, KeyVerdict, X509Key
+from smilla.model import Format, KeyLookup, KeyVerdict, PGPKey, X509Key
+from tests.certificates import make_certificate
+from tests.openpgp_maker import FLAGS_CERTIFY, packet, secret, signature, subkey, user_id
 from tests.vectors.memory import KEYS, NOW, TableResolver, make_ports, raw_key, smimea
 
 HUGH, PIA = "hugh@example.org", "pia@example.org"
@@ -50,8 +52,9 @@ def look_up(
     files: Mapping[str, bytes | None] | None = None,
     *sources: str,
     trust_store: bytes = b"",
+    prefer: str = "compatible",
 ) -> KeyLookup:
-    settings = Config(keys=KeysOptions(sources=sources or ("smimea", "openpgpkey", "directory")))
+    settings = Config(keys=KeysOptions(sources=sources or ("smimea", "openpgpkey", "directory"), prefer=prefer))
     ports = make_ports(resolver, files, NOW, trust_store)
     pending = lookup.begin(parse(mailbox), ports, settings)
     return lookup.finish(pending, pending.asked_at + 5, NOW, ports)
@@ -133,6 +136,53 @@ def test_best_of_several_records_is_the_strongest() -> None:
     found = look_up("eve@example.org", resolver)
     assert found.key is not None
     assert found.key.algorithm == "EC P-256"
+
+
+def smimea_of(kind: str, number: int = 0) -> bytes:
+    return b"\3\0\0" + make_certificate(kind, email=HUGH, number=number)[1]
+
+
+@pytest.mark.parametrize("other", ["x25519", "x448", "bp512", "mlkem1024"])
+@pytest.mark.parametrize("common", ["rsa2048", "p256"])
+def test_certificate_that_common_programs_open_comes_before_a_stronger_one(other: str, common: str) -> None:
+    records = (smimea_of(other), smimea_of(common))
+    found = look_up(HUGH, published(("secure", records), mailbox=HUGH))
+    assert found.key is not None
+    assert found.key.is_common
+    assert found.reason.text.endswith("the only one of 2 usable ones that common programs open")
+    strongest = look_up(HUGH, published(("secure", records), mailbox=HUGH), prefer="strongest")
+    assert strongest.key is not None
+    if (other, common) != ("x25519", "p256"):  # which are equally strong
+        assert not strongest.key.is_common
+        assert strongest.reason.text.endswith("the strongest of 2 usable ones")
+    alone = look_up(HUGH, published(("secure", (smimea_of(other),)), mailbox=HUGH))
+    assert alone.key is not None
+    assert not alone.key.is_common
+
+
+def test_strongest_of_those_that_common_programs_open_is_taken_and_explained() -> None:
+    records = tuple(map(smimea_of, ("x448", "rsa2048", "p521", "p256")))
+    found = look_up(HUGH, published(("secure", records), mailbox=HUGH))
+    assert found.key is not None
+    assert found.key.algorithm == "EC P-521"
+    assert found.reason.text.endswith("the strongest of the 3 that common programs open, of 4 usable ones")
+    twice = look_up(HUGH, published(("secure", (*records, smimea_of("p521", 1))), mailbox=HUGH))
+    assert "of the 2 strongest among the 4 that common programs open, of 5 usable ones" in twice.reason.text
+
+
+def test_openpgp_key_of_version_4_comes_before_one_of_version_6() -> None:
+    made = int(NOW.timestamp()) - 86400
+    main, sub = secret("ed448", made, 6), secret("x448", made, 6)
+    direct = signature(main, 0x1F, main.signed, made, FLAGS_CERTIFY)
+    version_6 = packet(6, main.body) + direct + user_id(main, PIA, made) + subkey(main, sub, made)
+    resolver = published(("secure", ()), ("secure", (version_6, raw_key("pia.pgp"))))
+    for prefer, version in (("compatible", 4), ("strongest", 6)):
+        found = look_up(PIA, resolver, prefer=prefer)
+        assert isinstance(found.key, PGPKey)
+        assert found.key.version == version
+    alone = look_up(PIA, published(("secure", ()), ("secure", (version_6,)))).key
+    assert isinstance(alone, PGPKey)
+    assert alone.version == 6
 
 
 def test_signing_certificate_beside_an_encryption_certificate_is_passed_over() -> None:

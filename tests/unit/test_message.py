@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smilla.message import MemoryBody, parse, with_crlf
+from smilla.message import MemoryBody, parse, with_crlf, without_beginning
 
 
 def names_and_body(raw: bytes) -> tuple[list[str], bytes]:
@@ -57,6 +57,63 @@ def test_body_alone_has_no_header() -> None:
     assert names_and_body(b"") == ([], b"")
 
 
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+@pytest.mark.parametrize("blank", [b" ", b"\t", b" \t "])
+def test_line_of_white_space_goes_on_with_its_field(blank: bytes, end: bytes) -> None:
+    raw = end.join([b"A: 1", blank, b" 2", b"B: 3", blank, b"", b"body", b""])
+    parsed = parse(raw)
+    assert [header.raw for header in parsed.message.headers] == [
+        b"A: 1\r\n" + blank + b"\r\n 2\r\n",
+        b"B: 3\r\n" + blank + b"\r\n",
+    ]
+    assert b"".join(parsed.message.body.blocks()) == b"body\r\n"
+    assert parsed.raw_unchanged(()) == raw
+
+
+def test_line_of_white_space_before_any_field_opens_the_body() -> None:
+    assert names_and_body(b" \r\nA: 1\r\n") == ([], b" \r\nA: 1\r\n")
+
+
+HEADER = b"From: a@x.org\nTo: b@x.org\n\nbody\n"
+MARK, MBOX, EMPTY = "a byte order mark", "an mbox line", "an empty line"
+
+
+@pytest.mark.parametrize(
+    ("before", "skipped"),
+    [
+        (b"", ()),
+        (b"\xef\xbb\xbf", (MARK,)),
+        (b"From a@x.org Mon Jan  1 08:00:00 2024\n", (MBOX,)),
+        (b">From - Mon Jan  1 08:00:00 2024\r\n", (MBOX,)),
+        (b"\n", (EMPTY,)),
+        (b"\r\n\n\r\n", (EMPTY,)),
+        (b"\xef\xbb\xbfFrom a@x.org Mon\n>From b@x.org Tue\n\n", (MARK, MBOX, EMPTY)),
+        (b"\n\nFrom a@x.org Mon\n", (EMPTY, MBOX)),
+    ],
+)
+def test_what_stands_before_the_header_is_skipped_and_named(before: bytes, skipped: tuple[str, ...]) -> None:
+    for header in (HEADER, with_crlf(HEADER)):
+        assert without_beginning(before + header) == (header, skipped)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"\nDear Bob,\n\nthe password is swordfish\n",
+        b"\nPassword: swordfish\nTo: the bank\n",
+        b"From here on all is well.\n\nYours\n",
+        b"\xef\xbb\xbfDear Bob\n",
+        b"\n" * 9,
+        b"From a@x.org Mon",
+        b" \n" + HEADER,
+        b"From: a@x.org\n\nFrom b@x.org Mon\nTo: x\nSubject: y\n",
+        b"",
+    ],
+)
+def test_where_no_header_follows_nothing_is_skipped(raw: bytes) -> None:
+    assert without_beginning(raw) == (raw, ())
+
+
 def test_nul_stays_where_it_is() -> None:
     parsed = parse(b"A: 1\x002\r\n\r\n\x00\r\n")
     assert parsed.message.headers[0].raw_value == b" 1\x002"
@@ -102,7 +159,15 @@ def test_memory_body_gives_its_octets_as_often_as_asked() -> None:
     assert (body.size, b"".join(body.blocks()), b"".join(body.blocks())) == (6, b"onetwo", b"onetwo")
 
 
-@pytest.mark.parametrize("piece", [b" a\n", b"A: 1\n", b"a", b"\r", b"\n"])
+@pytest.mark.parametrize("piece", [b"\n", b"From \n", b"\xef\xbb\xbf", b">From x"])
+def test_time_to_skip_is_linear(piece: bytes) -> None:
+    raw = piece * (3_000_000 // len(piece)) + HEADER
+    started = time.process_time()
+    without_beginning(raw)
+    assert time.process_time() - started < 5
+
+
+@pytest.mark.parametrize("piece", [b" a\n", b" \n", b"A: 1\n", b"a", b"\r", b"\n"])
 def test_time_to_split_a_message_is_linear(piece: bytes) -> None:
     raw = b"A: 1\n" + piece * (3_000_000 // len(piece))
     started = time.process_time()

@@ -115,11 +115,11 @@ def test_usable_key_encrypts_whatever_policy_says() -> None:
 @pytest.mark.parametrize(
     ("text", "hidden", "seipd2"),
     [
-        ("", False, "announced"),
-        ("[openpgp]\nhidden_recipients = true\nseipd2 = 'v6'", True, "v6"),
-        ("[[rule]]\nrecipient = 'bob@*'\nhidden_recipients = true", True, "announced"),
-        ("[[rule]]\nrecipient = 'eve@*'\nhidden_recipients = true", False, "announced"),
-        ("[openpgp]\nhidden_recipients = true\n[[rule]]\nrecipient = 'bob@*'\nno_key = 'hold'", True, "announced"),
+        ("", False, "v6"),
+        ("[openpgp]\nhidden_recipients = true\nseipd2 = 'announced'", True, "announced"),
+        ("[[rule]]\nrecipient = 'bob@*'\nhidden_recipients = true", True, "v6"),
+        ("[[rule]]\nrecipient = 'eve@*'\nhidden_recipients = true", False, "v6"),
+        ("[openpgp]\nhidden_recipients = true\n[[rule]]\nrecipient = 'bob@*'\nno_key = 'hold'", True, "v6"),
     ],
 )
 def test_options_and_rule_say_how_openpgp_is_written(text: str, hidden: bool, seipd2: str) -> None:

@@ -16,7 +16,7 @@ from smilla.discovery import directory
 from smilla.discovery.owner import OPENPGPKEY, SMIMEA, owner_name
 from smilla.errors import EncryptionError, SmillaError
 from smilla.message import parse
-from smilla.model import Client, DNSAnswer, DNSSECStatus, PGPKey
+from smilla.model import Client, DNSAnswer, DNSSECStatus, PGPKey, Reason
 from smilla.ports import Ports
 from smilla.session import Session
 from smilla.style import Style
@@ -76,6 +76,9 @@ class MemoryFolder:
 
     files: Mapping[str, bytes | None] = field(default_factory=dict)
 
+    def all_names(self) -> list[str]:
+        return sorted(self.files)
+
     def names(self, folded: str) -> list[str]:
         found = ((name, directory.address_of(name)) for name in self.files)
         return [name for name, address in found if address and address.folded == folded]
@@ -91,6 +94,12 @@ class NoEngine:
     """An OpenPGP engine that fails."""
 
     name = "none"
+
+    def only_by(self, key: PGPKey) -> str:
+        return ""
+
+    def fault(self, key: PGPKey) -> Reason | None:
+        return None
 
     def encrypt(self, content: Iterable[bytes], size: int, keys: Sequence[PGPKey], style: Style) -> Iterator[bytes]:
         raise EncryptionError("the engine is broken")

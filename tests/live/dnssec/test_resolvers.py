@@ -41,7 +41,7 @@ _LOCAL_PARTS = [
         for turn in range(ROUNDS)
         for number in range(ADDRESSES)
     ),
-    *(f"burst-{way}" for way in ("resolver", "validate")),
+    *(f"{burst}-{way}" for burst in ("burst", "names") for way in ("resolver", "validate")),
     *(f"three-{way}" for way in ("resolver", "validate")),
     *(f"ttl-{way}" for way in ("resolver", "validate")),
     *(f"kept{number}" for number in range(5)),
@@ -122,14 +122,17 @@ def _keep_asking(ports: Ports, config: Config, name: str, ended: threading.Event
             return
 
 
+@pytest.mark.parametrize(("burst", "domain"), [("burst", DEAD), ("names", f"a{{}}.{DEAD}")])
 @pytest.mark.parametrize("way", ["resolver", "validate"])
-def test_hundreds_of_questions_about_a_silent_domain_hold_up_no_other(ten: Bench, way: str) -> None:
+def test_hundreds_of_questions_about_a_silent_zone_hold_up_no_other(
+    ten: Bench, way: str, burst: str, domain: str
+) -> None:
     resolver = make_resolver(_validators(ten)[way])
-    asked = [resolver.ask(smimea_owner(f"burst{number}@{DEAD}"), SMIMEA) for number in range(800)]
+    asked = [resolver.ask(smimea_owner(f"{burst}{n}@{domain.format(n)}"), SMIMEA) for n in range(800)]
     time.sleep(0.5)
     began_at = time.monotonic()
-    for domain in GOOD:
-        answer = resolver.ask(smimea_owner(f"burst-{way}@{domain}"), SMIMEA).result(time.monotonic() + 3)
+    for good in GOOD:
+        answer = resolver.ask(smimea_owner(f"{burst}-{way}@{good}"), SMIMEA).result(time.monotonic() + 3)
         assert answer.status is DNSSECStatus.SECURE, answer
     assert time.monotonic() - began_at < 3
     assert {question.result(time.monotonic()).status for question in asked} == {DNSSECStatus.UNREACHABLE}

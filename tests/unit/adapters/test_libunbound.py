@@ -148,30 +148,3 @@ def test_library_that_is_not_there_is_named_with_its_package(monkeypatch: pytest
     monkeypatch.setattr(libunbound_abi, "_LIBRARY", "libunbound-missing.so.0")
     with pytest.raises(EngineMissing, match="apt-get install libunbound8"):
         libunbound_abi.load()
-
-
-# --- turns
-
-
-def question(owner: str) -> libunbound._Question:
-    return libunbound._Question(owner, 53, lambda answer: None)
-
-
-def test_questions_of_one_domain_wait_for_each_other_and_for_no_other_domain() -> None:
-    turns = libunbound._Turns()
-    many = [question(f"{number}._smimecert.silent.test.") for number in range(100)]
-    sent = [each for each in many if turns.take(each)]
-    assert len(sent) == libunbound._QUESTIONS_A_DOMAIN
-    assert turns.take(question("a._openpgpkey.other.test."))
-    following = [turns.next(each) for each in sent]
-    assert following == many[len(sent) : 2 * len(sent)]
-
-
-def test_turns_forget_a_domain_that_is_done() -> None:
-    turns = libunbound._Turns()
-    many = [question(f"{number}._smimecert.silent.test.") for number in range(100)]
-    sent = [each for each in many if turns.take(each)]
-    while sent:
-        if following := turns.next(sent.pop(0)):
-            sent.append(following)
-    assert (turns._queues, dict(turns._under_way)) == ({}, {})

@@ -51,6 +51,37 @@ def test_foreign_mark_is_removed_and_nothing_else(commands: CommandLine) -> None
     assert (done.code, done.out) == (0, MESSAGE)
 
 
+MBOX = b"From sam@sender.example Mon Jan  1 08:00:00 2024\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "what"),
+    [
+        (MBOX, "an mbox line"),
+        (b">" + MBOX, "an mbox line"),
+        (b"\xef\xbb\xbf", "a byte order"),
+        (b"\n\n", "an empty line"),
+    ],
+)
+def test_what_stands_before_the_message_is_skipped_with_a_warning(
+    commands: CommandLine, before: bytes, what: str
+) -> None:
+    done = encrypt(commands, ZOE, raw=before + MESSAGE)
+    assert (done.code, done.out) == (0, MESSAGE)
+    assert done.err.startswith(f"warning: the message begins with {what}")
+    done = encrypt(commands, HUGH, raw=before + MESSAGE)
+    assert email.message_from_bytes(done.out)["Subject"] == "x"
+    assert done.err.count("warning: ") == 1
+
+
+def test_line_of_white_space_in_the_header_ends_nothing(commands: CommandLine) -> None:
+    raw = b"Received: from a\n \t \n\tby b\n" + MESSAGE.replace(b"\n\n", b"\nContent-Type: text/plain\n\n")
+    done = encrypt(commands, HUGH, raw=raw)
+    message = email.message_from_bytes(done.out.replace(b" \t \r\n", b""))
+    assert (done.err, message["To"], message["Subject"]) == ("", HUGH, "x")
+    assert encrypt(commands, ZOE, raw=raw).out == raw
+
+
 def test_message_may_stand_in_a_file(commands: CommandLine) -> None:
     path = commands.file("m.eml", MESSAGE)
     assert encrypt(commands, ZOE, raw=b"", more=(str(path),)).out == MESSAGE

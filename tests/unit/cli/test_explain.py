@@ -59,7 +59,7 @@ def test_how_smime_is_written_and_why_is_told(commands: CommandLine) -> None:
         "protect_headers": "off",
         "reason": "rule 3: cipher",
     }
-    openpgp = {"seipd2": "announced", "hidden_recipients": False, "protect_headers": "off"}
+    openpgp = {"seipd2": "v6", "hidden_recipients": False, "protect_headers": "off"}
     assert [one["style"] for one in done.json["recipients"]] == [style, openpgp, None]
     assert "aes256-cbc and RSA pkcs1; smime.cipher" in explain(commands, "--to", HUGH, text="").out.decode()
 

@@ -60,7 +60,7 @@ def test_how_smime_would_be_written_and_what_the_certificate_announces_is_told(c
     assert "announces aes128-cbc, not aes256-cbc of smime.cipher" in text
     style = look_up(commands, "hugh@example.org", "--json").json["style"]
     assert (style["cipher"], style["rsa_padding"], style["ecdh_kdf"]) == ("aes128-cbc", "pkcs1", "sha1")
-    openpgp = {"seipd2": "announced", "hidden_recipients": False, "protect_headers": "off"}
+    openpgp = {"seipd2": "v6", "hidden_recipients": False, "protect_headers": "off"}
     assert look_up(commands, "pia@example.org", "--json").json["style"] == openpgp
     assert look_up(commands, "zoe@example.org", "--json").json["style"] is None
     assert "written with" not in look_up(commands, "pia@example.org").out.decode()

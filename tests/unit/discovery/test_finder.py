@@ -24,7 +24,7 @@ def answers(
     try_lowercase: bool = False,
 ) -> dict[str, SourceAnswer]:
     folder = MemoryFolder(files or {})
-    questions = finder.begin(parse(mailbox), sources, resolver, folder, try_lowercase=try_lowercase)
+    questions = finder.begin(parse(mailbox), sources, resolver, folder, finder.Spelling(try_lowercase))
     return {question.source: question.answer(7.0) for question in questions}
 
 
@@ -150,8 +150,55 @@ def test_files_are_found_in_order_of_preference() -> None:
 
 def test_file_of_the_exact_name_hides_that_of_the_lower_case_one() -> None:
     files = {"Hugh@example.org.pgp": b"exact", "hugh@example.org.crt": b"lower"}
-    assert [c.raw for c in from_folder("Hugh@example.org", files).candidates] == [b"exact"]
-    assert [c.raw for c in from_folder("HUGH@example.org", files).candidates] == [b"lower"]
+    for mailbox, raw in (("Hugh@example.org", b"exact"), ("HUGH@example.org", b"lower")):
+        found = answers(mailbox, TableResolver(), files, ("directory",), try_lowercase=True)["directory"]
+        assert [candidate.raw for candidate in found.candidates] == [raw]
+
+
+@pytest.mark.parametrize(
+    ("mailbox", "name"),
+    [
+        ("bob@home.test", "bob@Home.test.pem"),
+        ("bob@HOME.test", "bob@home.test.CRT"),
+        ("hugh@bücher.example", "hugh@xn--bcher-kva.example.der"),
+        ("hugh@xn--bcher-kva.example", "hugh@Bücher.example.gpg"),
+        ("Carol@home.test", "Carol@home.test.cer"),
+        ('"john smith"@home.test', "john smith@home.test.asc"),
+    ],
+)
+def test_file_is_found_however_its_domain_is_written(mailbox: str, name: str) -> None:
+    assert [c.where for c in from_folder(mailbox, {name: b"x"}).candidates] == [name]
+
+
+def test_file_whose_name_differs_in_case_is_no_absence_and_serves_where_that_is_said() -> None:
+    for mailbox, name in (("carol@home.test", "Carol@home.test.crt"), ("Carol@home.test", "carol@home.test.crt")):
+        found = from_folder(mailbox, {name: b"x"})
+        assert (found.candidates, found.unclear and found.unclear.code) == ((), "case_differs")
+        found = answers(mailbox, TableResolver(), {name: b"x"}, ("directory",), try_lowercase=True)["directory"]
+        assert [c.where for c in found.candidates] == [name]
+
+
+def test_tagged_address_has_the_key_of_its_mailbox_where_it_has_none_of_its_own() -> None:
+    def found(mailbox: str, files: Mapping[str, bytes | None], subaddress: str = "+") -> list[str]:
+        spelling = finder.Spelling(subaddress=subaddress)
+        (question,) = finder.begin(parse(mailbox), ("directory",), TableResolver(), MemoryFolder(files), spelling)
+        return [candidate.where for candidate in question.answer(7.0).candidates]
+
+    files: dict[str, bytes | None] = {"alice@home.test.crt": b"x", "alice+a@home.test.crt": b"y"}
+    assert found("alice+tag@home.test", files) == ["alice@home.test.crt"]
+    assert found("alice+tag+more@home.test", files) == ["alice@home.test.crt"]
+    assert found("alice+a@home.test", files) == ["alice+a@home.test.crt"]
+    assert found("alice+tag@home.test", files, "") == []
+    assert found("alice-tag@home.test", files, "-") == ["alice@home.test.crt"]
+    assert found("+alice@home.test", files) == []
+
+
+@pytest.mark.parametrize(("is_local", "asked"), [(True, 2), (False, 1)])
+def test_dns_is_asked_without_the_tag_for_local_addresses_only(is_local: bool, asked: int) -> None:
+    resolver = TableResolver().publish("alice@home.test", "smimea", "secure", b"\3\0\0x")
+    spelling = finder.Spelling(subaddress="+", is_local=is_local)
+    (question,) = finder.begin(parse("alice+tag@home.test"), ("smimea",), resolver, MemoryFolder({}), spelling)
+    assert (len(question.answer(7.0).candidates), len(resolver.asked)) == (asked - 1, asked)
 
 
 def test_file_that_cannot_be_read_is_unreachable_and_no_absence() -> None:
@@ -171,6 +218,6 @@ def test_local_part_cannot_lead_out_of_the_folder(local: str) -> None:
             raise AssertionError(name)
 
     questions = finder.begin(
-        parse(f'"{local}"@example.org'), ("directory",), TableResolver(), Watched(), try_lowercase=False
+        parse(f'"{local}"@example.org'), ("directory",), TableResolver(), Watched(), finder.Spelling()
     )
     assert questions[0].answer(0.0).candidates == ()

@@ -22,13 +22,14 @@ from smilla.errors import EncryptionError, EngineMissing
 from smilla.formats.armour import dearmour
 from smilla.formats.openpgp import encrypted_message
 from smilla.formats.openpgp_output import OutputReader
-from smilla.model import Candidate, Format, PGPKey
+from smilla.model import Candidate, Format, PGPKey, Reason
 from smilla.style import Style
 from smilla.validity.pgp import assess
 from tests.openpgp_maker import armoured, mpi, packet
 from tests.programs import require
 
 CANARY = b"the canary sings"
+ANNOUNCED = Style(seipd2="announced")
 
 
 def made_key(address: str = "alice@example.org") -> tuple[PGPKey, pysequoia.Tsk]:
@@ -80,6 +81,12 @@ class FakeEngine:
     def __init__(self, *blocks: bytes | Exception, reads: bool = True) -> None:
         self.blocks = blocks
         self.reads = reads
+
+    def only_by(self, key: PGPKey) -> str:
+        return ""
+
+    def fault(self, key: PGPKey) -> Reason | None:
+        return None
 
     def encrypt(self, content: Iterable[bytes], size: int, keys: Sequence[PGPKey], style: Style) -> Iterator[bytes]:
         if self.reads:
@@ -142,7 +149,7 @@ def test_engine_that_does_well_is_passed_through() -> None:
     for raw, keys in ((PKESK + SEIPD, [ALICE]), (PKESK * 2 + IN_PARTS, [ALICE, BOB]), (PKESK6 + SEIPD2, [ALICE])):
         for size in (1, 2, 7, 100, 512, 513, 100_000):
             blocks = [raw[at : at + size] for at in range(0, len(raw), size)]
-            assert dearmour(b"".join(taken(FakeEngine(*blocks), *keys))).data == raw
+            assert dearmour(b"".join(taken(FakeEngine(*blocks), *keys, style=ANNOUNCED))).data == raw
 
 
 @pytest.mark.parametrize("output", NO_MESSAGE, ids=map(str, itertools.count()))
@@ -175,7 +182,7 @@ def test_subkey_that_a_stranger_publishes_as_his_own_holds_nothing_up(name: str,
     engine = SequoiaEngine() if name == "sequoia" else GnuPGEngine()
     thief = replace(ALICE, fingerprint="f" * 40, raw_bound_seipd2=ALICE.raw_bound_seipd2 if announces else b"")
     for keys in ((ALICE, thief, BOB), (thief, ALICE, BOB)):
-        raw = b"".join(pgp.encrypt([CANARY], len(CANARY), keys, engine))
+        raw = b"".join(pgp.encrypt([CANARY], len(CANARY), keys, engine, ANNOUNCED))
         found = OutputReader()
         found.feed(dearmour(raw).data)
         assert (found.recipients, found.version) == (2, 2 if announces and name == "sequoia" else 1)
@@ -186,7 +193,7 @@ def test_subkey_that_a_stranger_publishes_as_his_own_holds_nothing_up(name: str,
 def test_engine_that_names_who_shall_be_hidden_is_caught() -> None:
     hidden = packet(1, b"\x03" + bytes(8) + PKESK[-85:])
     hidden6 = packet(1, b"\x06\x00" + PKESK6[-85:])
-    style = Style(hidden_recipients=True)
+    style = Style(hidden_recipients=True, seipd2="announced")
     assert taken(FakeEngine(hidden + SEIPD), style=style)
     assert taken(FakeEngine(hidden6 + SEIPD2), style=style)
     for output, keys in ((PKESK + SEIPD, [ALICE]), (hidden + PKESK + SEIPD, [ALICE, BOB]), (PKESK6 + SEIPD2, [ALICE])):
@@ -198,10 +205,10 @@ def test_engine_that_names_who_shall_be_hidden_is_caught() -> None:
 
 def test_version_2_of_the_container_for_somebody_who_cannot_read_it_is_caught() -> None:
     silent = replace(BOB, raw_bound_seipd2=b"")
-    for keys, style in (([ALICE, silent], Style()), ([ALICE, BOB], Style(seipd2="v6"))):
+    for keys, style in (([ALICE, silent], ANNOUNCED), ([ALICE, BOB], Style())):
         with pytest.raises(EncryptionError, match="not every recipient reads"):
             taken(FakeEngine(PKESK6 * 2 + SEIPD2), *keys, style=style)
-    assert taken(FakeEngine(PKESK6 * 2 + SEIPD2), ALICE, BOB)
+    assert taken(FakeEngine(PKESK6 * 2 + SEIPD2), ALICE, BOB, style=ANNOUNCED)
 
 
 @pytest.mark.parametrize("endless", [PKESK, packet(10, b"PGP"), b""], ids=["session keys", "markers", "nothing"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import time
+import tracemalloc
 from collections.abc import Iterator
 
 import pytest
@@ -106,10 +107,31 @@ def test_quoted_printable_is_decoded() -> None:
     assert b"".join(decoded([b"a=3D=\r", b"\nb=\nc\r\n"], "quoted-printable")) == b"a=bc\r\n"
 
 
-@pytest.mark.parametrize("raw", [b"a=\rhidden text\nb", b"a=hidden\r\n", b"a= \r\nb", b"a=", b"a=4", b"a\rb"])
-def test_quoted_printable_in_which_text_could_hide_is_malformed(raw: bytes) -> None:
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 100])
+def test_quoted_printable_is_decoded_however_it_is_cut(size: int) -> None:
+    raw = b"a=3D=\r\nb=\nc\r\n=41=42=\r\n=\n=C3=a4 \r\n\r\nend"
+    assert b"".join(decoded(cut(raw, size), "quoted-printable")) == b"a=bc\r\nAB\xc3\xa4 \r\n\r\nend"
+
+
+@pytest.mark.parametrize(
+    "raw", [b"a=\rhidden text\nb", b"a=hidden\r\n", b"a= \r\nb", b"a=", b"a=4", b"a\rb", b"====", b"a=\r", b"a\r"]
+)
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 100])
+def test_quoted_printable_in_which_text_could_hide_is_malformed(raw: bytes, size: int) -> None:
     with pytest.raises(ParseError):
-        b"".join(decoded([raw], "quoted-printable"))
+        b"".join(decoded(cut(raw, size), "quoted-printable"))
+
+
+@pytest.mark.parametrize("unit", [b"=\n", b"=41", b"one long line", b"a line\r\n"])
+def test_quoted_printable_is_decoded_piece_by_piece(unit: bytes) -> None:
+    one_block = [unit * 1_000_000]
+    tracemalloc.start()
+    try:
+        for _ in decoded(one_block, "quoted-printable"):
+            pass
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("encoding", ["", "7bit", "8bit", "binary"])

@@ -44,9 +44,9 @@ def test_key_is_judged_once_a_minute_and_not_once_a_message(
     judged: list[datetime] = []
     original = pgp._judged
 
-    def counted(one: Candidate, address: EmailAddress, at: datetime, *, require_user_id: bool) -> Assessment:
+    def counted(one: Candidate, address: EmailAddress, at: datetime, terms: pgp.Terms) -> Assessment:
         judged.append(at)
-        return original(one, address, at, require_user_id=require_user_id)
+        return original(one, address, at, terms)
 
     monkeypatch.setattr(pgp, "_judged", counted)
     now = datetime.now(UTC)

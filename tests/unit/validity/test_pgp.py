@@ -48,9 +48,11 @@ BOUND = subkey(PRIMARY, SUB, MADE)
 GOOD = START + NAMED + BOUND
 
 
-def judged(raw: bytes, address: str = "alice@example.org", source: str = "openpgpkey", **options: bool) -> Assessment:
+def judged(
+    raw: bytes, address: str = "alice@example.org", source: str = "openpgpkey", *, require_user_id: bool = True
+) -> Assessment:
     candidate = Candidate(source, "somewhere", Format.OPENPGP, raw, DNSSECStatus.SECURE)
-    return pgp.assess(candidate, parse(address), NOW, **options)
+    return pgp.assess(candidate, parse(address), NOW, require_user_id=require_user_id)
 
 
 def codes(assessment: Assessment) -> list[str]:
@@ -547,8 +549,10 @@ def test_binding_of_one_subkey_does_not_bind_another() -> None:
     assert codes(judged(START + NAMED + moved)) == ["bad_signature"]
 
 
-def test_subkey_of_another_version_is_ignored() -> None:
-    assert codes(judged(START + NAMED + subkey(PRIMARY, secret("x25519", MADE, 6), MADE))) == ["sign_only"]
+def test_subkey_of_another_version_was_meant_for_encryption_and_cannot_be_used() -> None:
+    found = judged(START + NAMED + subkey(PRIMARY, secret("x25519", MADE, 6), MADE))
+    assert codes(found) == ["unreadable_subkey"]
+    assert found.meant_for_encryption
 
 
 # --- strength

@@ -179,7 +179,28 @@ def test_a_hash_of_another_certificate_names_nothing() -> None:
 
 def test_a_truncated_hash_names_nothing() -> None:
     (found,) = judged((3, 1, 1, record(HUGH, 3, 1, 1)[3][:31]), others=[HUGH])
-    assert codes(found) == ["hash_only"]
+    assert codes(found) == ["malformed"]
+    assert found.meant_for_encryption
+
+
+@pytest.mark.parametrize("usage", [0, 1, 3])
+@pytest.mark.parametrize(("selector", "matching_type"), [(1, 0), (0, 1), (1, 1), (0, 2), (1, 2)])
+def test_a_certificate_under_the_wrong_numbers_was_meant_for_encryption(
+    usage: int, selector: int, matching_type: int
+) -> None:
+    """Nobody can tell what its publisher meant, save that it is not nothing."""
+    for raw in (HUGH, b"", HUGH[:40]):
+        (found,) = judged((usage, selector, matching_type, raw))
+        assert (codes(found), found.meant_for_encryption) == (["malformed"], True)
+
+
+def test_of_certificates_with_a_named_key_one_that_was_meant_for_encryption_decides() -> None:
+    signing = leaf(ROOT, usages=["digital_signature"], not_before=NOW - timedelta(days=1))
+    old = leaf(ROOT, not_before=NOW - timedelta(days=9), not_after=NOW - timedelta(days=2))
+    assert [codes(a) for a in judged(record(old, 3, 1, 1), others=[signing])] == [["signing_only"]]
+    for others in ([signing, old], [old, signing]):
+        (found,) = judged(record(old, 3, 1, 1), others=others)
+        assert (codes(found), found.meant_for_encryption) == (["expired"], True)
 
 
 def test_a_hash_of_the_key_is_no_hash_of_the_certificate() -> None:

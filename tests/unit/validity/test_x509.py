@@ -22,7 +22,7 @@ from smilla.errors import ParseError
 from smilla.formats import der
 from smilla.model import Assessment, Candidate, DNSSECStatus, Format, SMIMEACandidate, X509Key
 from smilla.validity.x509 import TrustStore, assess, load_trust_store
-from tests.certificates import NOW, key_usage, make_certificate, to_pem
+from tests.certificates import NOW, association_data, key_usage, make_certificate, to_pem
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -140,7 +140,7 @@ def test_ca_true_alone_refuses_nothing() -> None:
 @pytest.mark.parametrize("selector", [0, 1])
 @pytest.mark.parametrize("matching_type", [1, 2])
 def test_a_hash_was_never_meant_for_encryption(usage: int, selector: int, matching_type: int) -> None:
-    found = from_dns(bytes(32), usage, selector, matching_type)
+    found = from_dns(bytes(32 * matching_type), usage, selector, matching_type)
     assert "hash_only" in codes(found)
     assert not found.meant_for_encryption
 
@@ -154,7 +154,6 @@ def test_a_hash_is_not_read_as_a_certificate() -> None:
 @pytest.mark.parametrize(
     ("usage", "selector", "matching_type", "code"),
     [
-        (3, 1, 0, "bare_key"),
         (2, 0, 0, "ca_only"),
         (4, 0, 0, "unknown_usage"),
         (255, 0, 0, "unknown_usage"),
@@ -168,6 +167,11 @@ def test_a_record_for_another_purpose_was_never_meant_for_encryption(
 ) -> None:
     _, raw = make_certificate(email=EMAIL)
     assert one_reason(from_dns(raw, usage, selector, matching_type)) == (code, False)
+
+
+def test_a_bare_key_was_never_meant_for_encryption() -> None:
+    _, raw = make_certificate(email=EMAIL)
+    assert one_reason(from_dns(association_data(raw, 1, 0), 3, 1, 0)) == ("bare_key", False)
 
 
 @pytest.mark.parametrize("usage", [0, 1])
@@ -264,6 +268,43 @@ def test_extended_key_usage_for_mail_is_usable(extended: list[ObjectIdentifier])
 def test_extended_key_usage_without_mail_was_never_meant_for_it() -> None:
     _, raw = make_certificate(email=EMAIL, extended=[ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
     assert one_reason(from_dns(raw)) == ("not_for_mail", False)
+
+
+@pytest.mark.parametrize("beside", [[], [ExtendedKeyUsageOID.CLIENT_AUTH]])
+def test_extended_key_usage_that_is_not_known_may_be_a_word_for_encryption(beside: list[ObjectIdentifier]) -> None:
+    efs = ObjectIdentifier("1.3.6.1.4.1.311.10.3.4")
+    found = from_dns(make_certificate(email=EMAIL, extended=[*beside, efs])[1])
+    assert one_reason(found) == ("not_for_mail", True)
+    assert efs.dotted_string in text_of(found)
+
+
+@pytest.mark.parametrize("bits", [b"\x03\x01\x00", b"\x03\x02\x07\x00", b"\x03\x04\x00\x00\x00\x80"])
+def test_key_usage_that_names_no_known_use_is_not_for_signing_alone(bits: bytes) -> None:
+    usage = x509.UnrecognizedExtension(ObjectIdentifier("2.5.29.15"), bits)
+    found = from_dns(make_certificate(email=EMAIL, extensions=[(usage, True)])[1])
+    assert one_reason(found) == ("key_usage", True)
+
+
+@pytest.mark.parametrize(
+    ("oid", "octets"),
+    [
+        ("2.5.29.15", b"\x04\x01\x00"),
+        ("2.5.29.37", b"\x30\x00"),
+        ("2.5.29.37", b"\x30\x02\x05\x00"),
+        ("2.5.29.37", b""),
+    ],
+)
+def test_usage_that_cannot_be_read_makes_the_certificate_unusable(oid: str, octets: bytes) -> None:
+    for usages in (None, ["digital_signature"] if oid != "2.5.29.15" else None):
+        extension = x509.UnrecognizedExtension(ObjectIdentifier(oid), octets)
+        found = from_dns(make_certificate(email=EMAIL, usages=usages, extensions=[(extension, False)])[1])
+        assert (codes(found), found.meant_for_encryption) == (["malformed"], True)
+
+
+def test_signing_certificate_with_a_critical_extension_that_is_not_known_may_be_for_encryption() -> None:
+    _, raw = make_certificate(email=EMAIL, usages=["digital_signature"], extensions=[(UNKNOWN_EXTENSION, True)])
+    found = from_dns(raw)
+    assert (codes(found), found.meant_for_encryption) == (["signing_only", "critical_extension"], True)
 
 
 def test_unknown_critical_extension_is_unusable_and_named() -> None:
@@ -457,6 +498,17 @@ def test_rsassa_pss_key_was_never_meant_for_encryption(parameters: tuple[bytes, 
     found = from_dns(with_public_key(algorithm, der.sequence(der.integer(MODULUS), der.integer(65537))))
     assert one_reason(found) == ("signing_only", False)
     assert found.facts["algorithm"] == "RSASSA-PSS"
+
+
+@pytest.mark.parametrize("number", [1, 8, 16, 47, 100])
+def test_key_of_an_algorithm_that_is_not_known_is_not_for_signing_alone_for_its_neighbours(number: int) -> None:
+    found = from_dns(with_public_key(der.sequence(der.oid(f"2.16.840.1.101.3.4.3.{number}")), bytes(32)))
+    assert one_reason(found) == ("unsupported_key", True)
+
+
+def test_key_of_a_kind_that_the_encrypter_does_not_take_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("smilla.validity.x509.is_for_encryption", lambda key: False)
+    assert one_reason(from_dns(make_certificate("x448", email=EMAIL)[1])) == ("unsupported_key", True)
 
 
 @pytest.mark.parametrize("oid", ["2.16.840.1.101.3.4.3.17", "2.16.840.1.101.3.4.3.20"])

@@ -1,0 +1,294 @@
+"""Where the lines of the log go: stderr, or syslog's socket.
+
+Promises: whoever logs never waits, whatever stands at the other end: a pipe that nobody reads, a stopped journald, a
+terminal that was halted.  What cannot be written at once waits, in order and up to a limit, for a thread that writes
+it; what finds no room is counted, and the count is logged (``log-dropped``) where the lines would have stood.  A line
+is written whole or not at all: several processes write to one place.
+
+Nothing is changed about what others have open too: O_NONBLOCK would hold for all who share stderr.  A pipe or
+terminal is opened once more instead, and a socket is told with each call.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import stat
+import sys
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import Protocol
+
+from smilla import log
+
+_LIMIT = 1 << 20  # octets that wait, in each process
+_LAST_WORDS_S = 1.0
+_AGAIN_S = 0.02
+_ALSO_NOW = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+_MAIL, _SEVERITIES = 2, {10: 7, 20: 6, 30: 4, 40: 3}  # RFC 5424 section 6.2.1, by Python's levels
+
+
+class Way(Protocol):
+    """How octets get out."""
+
+    def send(self, raw: bytes) -> int:
+        """How many were taken at once.  Raises BlockingIOError where none can be now, OSError where none can be."""
+
+    def push(self, raw: bytes) -> int:
+        """The same for who may wait, until some are taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """Octets that wait; ``lines`` says how many are lost where they are."""
+
+    raw: bytes
+    lines: int
+
+
+class Target:
+    """smilla.log.Target over a way."""
+
+    def __init__(self, way: Way, *, joins: bool) -> None:
+        self.joins = joins
+        self._way, self._send = way, way.send
+        self._afresh()
+        os.register_at_fork(after_in_child=self._afresh)
+
+    def _afresh(self) -> None:
+        """What waits after a fork is the parent's, and so is the thread that writes it."""
+        self._late = False  # something waits, or was dropped and not told yet
+        self._waiting: deque[_Piece] = deque()
+        self._size = self._dropped = 0
+        self._is_writing = False
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def write(self, level: int, raw: bytes) -> None:
+        """Whole lines, each with its line end; where lines are joined, PIPE_BUF octets at most."""
+        raw = raw if self.joins else _syslog_message(level, raw)
+        if self._late:
+            self._keep(_Piece(raw, _lines(raw)))
+            return
+        try:
+            taken = self._send(raw)
+        except BlockingIOError:
+            taken = 0
+        except OSError:
+            with self._changed:
+                self._late = True
+                self._dropped += _lines(raw)
+            return
+        if taken < len(raw):
+            self._keep(_Piece(raw[taken:], _lines(raw)), begun=taken > 0)
+
+    def flush(self) -> None:
+        """Returns once nothing waits any more, or after a second."""
+        with self._changed:
+            if self._late:
+                self._tell_dropped()
+                self._start()
+                self._changed.wait_for(lambda: not self._waiting and not self._is_writing, _LAST_WORDS_S)
+
+    def _keep(self, piece: _Piece, *, begun: bool = False) -> None:
+        """Lets a piece wait; the rest of one whose beginning is written goes first, and always finds room."""
+        with self._changed:
+            self._late = True
+            if begun:
+                self._waiting.appendleft(piece)
+            elif self._size + len(piece.raw) > _LIMIT:
+                self._dropped += piece.lines
+                return
+            else:
+                self._tell_dropped()
+                self._waiting.append(piece)
+            self._size += len(piece.raw)
+            self._start()
+
+    def _tell_dropped(self) -> None:
+        if self._dropped:
+            level, raw = log.lines_dropped(self._dropped)
+            raw = raw if self.joins else _syslog_message(level, raw)
+            self._waiting.append(_Piece(raw, self._dropped))
+            self._size += len(raw)
+            self._dropped = 0
+
+    def _start(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._catch_up, name="log", daemon=True)
+            self._thread.start()
+        self._changed.notify_all()
+
+    def _catch_up(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting)
+                piece = self._first()
+                self._is_writing = True
+            try:
+                taken = self._way.push(piece.raw)
+            except BlockingIOError:
+                taken = 0
+                time.sleep(_AGAIN_S)
+            except OSError:
+                self._give_up(piece)
+                continue
+            self._written(piece, taken)
+
+    def _first(self) -> _Piece:
+        """What waits first, with as much of what follows as may go at once."""
+        pieces = [self._waiting.popleft()]
+        size = len(pieces[0].raw)
+        while self.joins and self._waiting and size + len(self._waiting[0].raw) <= select.PIPE_BUF:
+            pieces.append(self._waiting.popleft())
+            size += len(pieces[-1].raw)
+        return _Piece(b"".join(piece.raw for piece in pieces), sum(piece.lines for piece in pieces))
+
+    def _written(self, piece: _Piece, taken: int) -> None:
+        with self._changed:
+            self._is_writing = False
+            self._size -= taken
+            if rest := piece.raw[taken:]:
+                self._waiting.appendleft(_Piece(rest, piece.lines))
+            if not self._waiting:
+                self._tell_dropped()
+            self._late = bool(self._waiting)
+            self._changed.notify_all()
+
+    def _give_up(self, piece: _Piece) -> None:
+        """The other end is gone; the next line is another attempt."""
+        with self._changed:
+            self._is_writing = False
+            self._dropped += piece.lines + sum(other.lines for other in self._waiting)
+            self._waiting.clear()
+            self._size = 0
+            self._changed.notify_all()
+
+
+class _File:
+    """A descriptor that does not block: a file, or a pipe or terminal that was opened for smilla alone."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def send(self, raw: bytes) -> int:
+        return os.write(self._descriptor, raw)
+
+    def push(self, raw: bytes) -> int:
+        _wait_for_room(self._descriptor)
+        return os.write(self._descriptor, raw)
+
+
+class _Shared:
+    """A pipe or terminal that cannot be opened once more, since it belongs to another user: a thread waits for it."""
+
+    def send(self, raw: bytes) -> int:
+        raise BlockingIOError
+
+    def push(self, raw: bytes) -> int:
+        return os.write(2, raw)
+
+
+class _Stream:
+    """A socket, such as journald's."""
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(fileno=os.dup(2))
+
+    def send(self, raw: bytes) -> int:
+        return self._socket.send(raw, _ALSO_NOW)
+
+    def push(self, raw: bytes) -> int:
+        _wait_for_room(self._socket.fileno())
+        return self._socket.send(raw, _ALSO_NOW)
+
+
+class _Nowhere:
+    """The process began without a stderr; its number is that of a socket, a pipe or a file of our own."""
+
+    def send(self, raw: bytes) -> int:
+        return len(raw)
+
+    push = send
+
+
+class _Syslog:
+    """syslog's socket, which is opened anew where syslog was."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._opening = threading.Lock()
+        self._socket: socket.socket | None = None
+
+    def send(self, raw: bytes) -> int:
+        current = self._socket
+        try:
+            if current is not None:
+                return current.send(raw, _ALSO_NOW)
+        except BlockingIOError:
+            raise
+        except OSError:
+            pass
+        return self._opened(current).send(raw, _ALSO_NOW)
+
+    def push(self, raw: bytes) -> int:
+        if self._socket is not None:
+            _wait_for_room(self._socket.fileno())
+        return self.send(raw)
+
+    def _opened(self, failed: socket.socket | None) -> socket.socket:
+        """Raises OSError."""
+        with self._opening:
+            if self._socket is not None and self._socket is not failed:
+                return self._socket
+            for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+                fresh = socket.socket(socket.AF_UNIX, kind | socket.SOCK_NONBLOCK)
+                with contextlib.suppress(OSError):
+                    fresh.connect(self._path)
+                    self._socket = fresh
+                    return fresh
+                fresh.close()
+            raise ConnectionRefusedError(f"nobody listens on {self._path}")
+
+
+def _wait_for_room(descriptor: int) -> None:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    poll.poll()
+
+
+def _lines(raw: bytes) -> int:
+    return max(1, raw.count(b"\n"))
+
+
+def _syslog_message(level: int, raw: bytes) -> bytes:
+    return b"<%d>smilla: %b\0" % (_MAIL << 3 | _SEVERITIES[level], raw.rstrip(b"\n"))
+
+
+def _stderr() -> Way:
+    if sys.__stderr__ is None:
+        return _Nowhere()
+    mode = os.fstat(2).st_mode
+    if stat.S_ISSOCK(mode):
+        return _Stream()
+    if not stat.S_ISFIFO(mode) and not os.isatty(2):
+        return _File(2)
+    try:
+        return _File(os.open("/proc/self/fd/2", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY))
+    except OSError:
+        return _Shared()
+
+
+_opened: dict[str, Target] = {}
+
+
+def opened(name: str, syslog_socket: str = "/dev/log") -> Target:
+    """The target of [log] target.  Each is opened once: while there may be rights to, and for good."""
+    if name not in _opened:
+        is_stderr = name == "stderr"
+        _opened[name] = Target(_stderr() if is_stderr else _Syslog(syslog_socket), joins=is_stderr)
+    return _opened[name]

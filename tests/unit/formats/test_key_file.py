@@ -1,0 +1,97 @@
+"""Everything in a file of keys is a candidate, wherever it stands and whatever stands around it."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pysequoia
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from smilla.formats.key_file import contents
+from smilla.model import Format
+from tests.openpgp_maker import armoured
+from tests.vectors.memory import KEYS, raw_key
+
+PEM, OTHER = ((KEYS / name).read_bytes() for name in ("hugh.crt", "expired.crt"))
+DER, OTHER_DER = raw_key("hugh.crt"), raw_key("expired.crt")
+PIA, OLD = raw_key("pia.pgp"), raw_key("pgp-expired.pgp")
+ARMOUR = armoured(PIA, "PGP PUBLIC KEY BLOCK")
+BAG = b"\xef\xbb\xbfBag Attributes\n    friendlyName: x\n"
+PRIVATE = b"-----BEGIN PRIVATE KEY-----\nMIIEvQ==\n-----END PRIVATE KEY-----\n"
+SMIME, OPENPGP = Format.SMIME, Format.OPENPGP
+
+
+@pytest.mark.parametrize(
+    ("raw", "keys"),
+    [
+        (PEM, [(SMIME, DER)]),
+        (PEM.replace(b"\n", b"\r\n"), [(SMIME, DER)]),
+        (OTHER + PEM, [(SMIME, OTHER_DER), (SMIME, DER)]),
+        (
+            b"\xef\xbb\xbfBag Attributes\n    friendlyName: x\n" + PEM + b"text\n\n" + OTHER,
+            [(SMIME, DER), (SMIME, OTHER_DER)],
+        ),
+        (PEM.replace(b"BEGIN CERT", b"BEGIN X509 CERT").replace(b"END CERT", b"END X509 CERT"), [(SMIME, DER)]),
+        (DER, [(SMIME, DER)]),
+        (DER + OTHER_DER, [(SMIME, DER), (SMIME, OTHER_DER)]),
+        (PIA, [(OPENPGP, PIA)]),
+        (OLD + PIA, [(OPENPGP, OLD), (OPENPGP, PIA)]),
+        (ARMOUR, [(OPENPGP, PIA)]),
+        (b"pub   ed25519 2026-01-01\n\n" + ARMOUR + b"\n-- \nBob\n", [(OPENPGP, PIA)]),
+        (armoured(OLD + PIA, "PGP PUBLIC KEY BLOCK"), [(OPENPGP, OLD), (OPENPGP, PIA)]),
+        (armoured(OLD, "PGP PUBLIC KEY BLOCK") + b"\n" + ARMOUR, [(OPENPGP, OLD), (OPENPGP, PIA)]),
+        (PEM + ARMOUR, [(SMIME, DER), (OPENPGP, PIA)]),
+    ],
+)
+def test_every_key_of_a_file_is_found(raw: bytes, keys: list[tuple[Format, bytes]]) -> None:
+    for expected in Format:
+        found = contents(raw, expected)
+        assert list(found.keys) == keys
+        assert not found.has_private
+
+
+def test_what_openssl_writes_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.pem").write_bytes(PEM)
+    (tmp_path / "b.pem").write_bytes(OTHER)
+
+    def written(*command: str) -> bytes:
+        return subprocess.run(["openssl", *command], cwd=tmp_path, capture_output=True, check=True).stdout
+
+    bundle = written("crl2pkcs7", "-nocrl", "-certfile", "a.pem", "-certfile", "b.pem")
+    assert sorted(contents(bundle, SMIME).keys) == sorted([(SMIME, DER), (SMIME, OTHER_DER)])
+    trusted = written("x509", "-in", "a.pem", "-trustout", "-addtrust", "emailProtection")
+    assert contents(trusted, SMIME).keys == ((SMIME, DER),)
+    assert contents(written("x509", "-in", "a.pem", "-text"), SMIME).keys == ((SMIME, DER),)
+
+
+@pytest.mark.parametrize("raw", [b"", b" \n", b"hello\n", b"-----BEGIN CERTIFICATE-----\n", PEM[:200]])
+def test_what_is_not_understood_is_a_candidate_and_no_absence(raw: bytes) -> None:
+    assert contents(raw, SMIME).keys == ((SMIME, raw),)
+    assert contents(raw, OPENPGP).keys == ((OPENPGP, raw),)
+
+
+def test_key_that_is_cut_off_is_still_one() -> None:
+    assert contents(PIA[:-5], OPENPGP).keys == ((OPENPGP, PIA[:-5]),)
+    assert contents(DER[:-5], SMIME).keys == ((SMIME, DER[:-5]),)
+
+
+def test_private_key_is_noticed_wherever_it_stands() -> None:
+    secret = bytes(pysequoia.Tsk.generate("x@example.org"))
+    blocks = [PRIVATE, PRIVATE.replace(b"PRIVATE", b"ENCRYPTED PRIVATE"), PRIVATE.replace(b"PRIVATE", b"RSA PRIVATE")]
+    for raw in (
+        *blocks,
+        *(PEM + block for block in blocks),
+        secret,
+        PIA + secret,
+        armoured(secret, "PGP PRIVATE KEY BLOCK"),
+    ):
+        assert contents(raw, SMIME).has_private
+    assert contents(PRIVATE + PEM, SMIME).keys == ((SMIME, DER),)
+
+
+@given(st.binary(max_size=400), st.sampled_from([b"", PEM, DER, ARMOUR, PIA]), st.binary(max_size=200))
+def test_any_octets_give_at_least_one_candidate(before: bytes, key: bytes, after: bytes) -> None:
+    assert contents(before + key + after, SMIME).keys
