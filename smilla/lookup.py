@@ -15,6 +15,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import lru_cache
 
+from smilla import rules
 from smilla.address import EmailAddress
 from smilla.config import Config
 from smilla.discovery import finder
@@ -53,7 +54,8 @@ _UNPROVEN = {
 def begin(address: EmailAddress, ports: Ports, config: Config, formats: tuple[str, ...] = ()) -> PendingLookup:
     """Sends the questions to the sources that can yield these formats (() is any), and returns at once."""
     sources = tuple(source for source in config.keys.sources if finder.can_yield(source, formats))
-    questions = finder.begin(address, sources, ports.resolver, ports.folder, try_lowercase=config.keys.try_lowercase)
+    how = {"try_lowercase": config.keys.try_lowercase, "local": rules.is_in(address.domain, config.local_domains)}
+    questions = finder.begin(address, sources, ports.resolver, ports.folder, **how)
     return PendingLookup(address, questions, ports.clock.monotonic())
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from smilla.address import EmailAddress
 from smilla.discovery import directory, openpgpkey, owner, smimea
 from smilla.errors import SmillaError
-from smilla.model import Candidate, DNSAnswer, DNSSECStatus, SourceAnswer
+from smilla.model import Candidate, DNSAnswer, DNSSECStatus, Reason, SourceAnswer
 from smilla.options import FORMATS_OF
 from smilla.ports import KeyFolder, PendingAnswer, Resolver, SourceQuestion
 
@@ -29,33 +29,42 @@ def can_yield(source: str, formats: tuple[str, ...]) -> bool:
     return not formats or any(form in formats for form in FORMATS_OF[source])
 
 
-def begin(
-    address: EmailAddress, sources: tuple[str, ...], resolver: Resolver, folder: KeyFolder, *, try_lowercase: bool
+def begin(  # noqa: PLR0913  # whom to ask, and two choices
+    address: EmailAddress,
+    sources: tuple[str, ...],
+    resolver: Resolver,
+    folder: KeyFolder,
+    *,
+    try_lowercase: bool,
+    local: bool = False,
 ) -> tuple[SourceQuestion, ...]:
-    """Sends every question about the address, in the order of ``sources``."""
+    """Sends every question about the address, in the order of ``sources``.  ``local``: the domain is ours."""
     questions = []
     for source in sources:
         if source == "directory":
-            questions.append(SourceQuestion(source, lambda _: _from_directory(address, folder)))
+            questions.append(SourceQuestion(source, lambda _: _from_directory(address, folder, local)))
         else:
-            questions.append(_ask_dns(source, address, resolver, try_lowercase))
+            questions.append(_ask_dns(source, address, resolver, try_lowercase, local))
     return tuple(questions)
 
 
-def _from_directory(address: EmailAddress, folder: KeyFolder) -> SourceAnswer:
+def _from_directory(address: EmailAddress, folder: KeyFolder, local: bool) -> SourceAnswer:
     try:
         found = directory.candidates(address, folder)
     except SmillaError as error:
         return SourceAnswer("directory", str(address), DNSSECStatus.UNREACHABLE, detail=str(error))
-    if not found and address.is_literal:
-        # The MTA may deliver it to a mailbox here, which has another name, and a file under that.
-        return SourceAnswer("directory", str(address), None, unclear=owner.not_asked(address.domain))
+    may_differ = not found and (address.is_literal or address.is_single_label)
+    if may_differ and (why := owner.not_asked(address.domain, local=local)) is not None:
+        # The MTA may deliver it to a mailbox that has another name, and a file under that.
+        return SourceAnswer("directory", str(address), None, unclear=why)
     detail = "" if found else f"no file for {address}"
     return SourceAnswer("directory", found[0].where if found else str(address), None, found, detail=detail)
 
 
-def _ask_dns(source: str, address: EmailAddress, resolver: Resolver, try_lowercase: bool) -> SourceQuestion:
-    if (why := owner.not_asked(address.domain)) is not None:
+def _ask_dns(
+    source: str, address: EmailAddress, resolver: Resolver, try_lowercase: bool, local: bool
+) -> SourceQuestion:
+    if (why := owner.not_asked(address.domain, local=local)) is not None:
         nothing = SourceAnswer(source, address.domain, None, unclear=why)
         return SourceQuestion(source, lambda _: nothing)
     rdtype, reader = _RECORDS[source]
@@ -63,16 +72,19 @@ def _ask_dns(source: str, address: EmailAddress, resolver: Resolver, try_lowerca
     if try_lowercase and address.local_part.lower() != address.local_part:
         local_parts.append(address.local_part.lower())
     pending = [resolver.ask(owner.owner_name(local, address.domain, rdtype), rdtype) for local in local_parts]
-    return SourceQuestion(source, lambda deadline: _first_with_records(source, pending, reader, deadline))
+    silence = owner.unproven_silence(address.domain)
+    return SourceQuestion(source, lambda deadline: _first_with_records(source, pending, reader, silence, deadline))
 
 
 def _first_with_records(
     source: str,
     pending: list[PendingAnswer],
     reader: Callable[[DNSAnswer], tuple[Candidate, ...]],
+    silence: Reason | None,
     deadline: float,
 ) -> SourceAnswer:
-    """The exact local part's answer, or the lower-case one's where the exact one is proven to have no record."""
+    """The exact local part's answer, or the lower-case one's where the exact one is proven to have no record.
+    ``silence`` is why an empty answer that is not signed proves nothing, None where it does."""
     for number, question in enumerate(pending, 1):
         answer = question.result(deadline)
         empty = answer.status in _KNOWN and not answer.raw_rdata and not answer.malformed
@@ -82,6 +94,7 @@ def _first_with_records(
     if read is None:
         found = reader(answer) if answer.status in _KNOWN else ()
         facts = (answer.malformed, answer.ttl_s, answer.detail, answer.proven_by)
-        read = SourceAnswer(source, answer.owner, answer.status, found, *facts, told_by=answer)
+        unclear = silence if empty and answer.status is DNSSECStatus.INSECURE else None
+        read = SourceAnswer(source, answer.owner, answer.status, found, *facts, told_by=answer, unclear=unclear)
         answer.memory[source] = read
     return read
