@@ -240,9 +240,11 @@ def hides_destination(recipient: Recipient) -> bool:
 
 def is_unclear(recipient: Recipient) -> bool:
     """``(x)bob@r.test``, ``b\\ob@r.test``, ``bob @r.test``, ``bob@[r.test]``: no address of RFC 5321 section 4.1.2, but
-    MTAs that are liberal in what they accept deliver to bob@r.test, whom nobody asked about."""
+    MTAs that are liberal in what they accept deliver to bob@r.test, whom nobody asked about.  ``bob@127.0.0.1`` is
+    ``bob@[127.0.0.1]`` to Postfix with resolve_numeric_domain."""
     if recipient.address is not None:
-        return _HOST_LITERAL.match(recipient.address.domain) is not None
+        domain = recipient.address.domain
+        return _HOST_LITERAL.match(domain) is not None or domain.rpartition(".")[2].isdigit()
     text = recipient.raw.strip().removeprefix("<").removesuffix(">")
     quoted = _QUOTED_STRING.match(text)
     return _ODD.search(text, quoted.end() if quoted else 0) is not None

@@ -36,7 +36,7 @@ def test_address_that_routes_mail_on_is_unclear_and_never_plain(
         "<(x)bob@r.test>", "<bob@(x)r.test>", "<bob(x)@r.test>", r"<b\ob@r.test>", "<bob @r.test>", "<bob@ r.test>",
         "<bob@r. test>", "<bob\t@r.test>", "<bob@r.test;>", "<bob@r.test,>", "<x:bob@r.test;>", "<<bob@r.test>>",
         "<x <bob@r.test>>", "<bob@r.test>x", '<"bob" @r.test>', '<bob@"r.test">', '<"bob"(c)@r.test>', "<bob@r.test..>",
-        "<bob@[r.test]>", "(x)bob@r.test", "<x y>",
+        "<bob@[r.test]>", "(x)bob@r.test", "<x y>", "<bob@127.0.0.1>", "<bob@1.2.3.4.>", "<bob@127.1>",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize(("settings", "action"), UNCLEAR)
