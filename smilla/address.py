@@ -2,7 +2,12 @@
 
 Promises: parsing never maps a local part (no lower-casing, no stripping of ``+tags`` or dots), it only
 undoes quoting and normalises to NFC, as RFC 7929 section 3 and RFC 8162 section 3 ask; domains become
-lower-case A-labels (RFC 5891).  Text that is no address raises AddressError, nothing else.
+lower-case A-labels.  Text that is no address raises AddressError, nothing else.
+
+Which A-label a label has is a choice: IDNA 2008 (RFC 5891) refuses many, such as those with an emoji, that MTAs take.
+What others do: Postfix maps by UTS 46 (ICU), Sendmail passes the label on as it is.  What we do: UTS 46 as well.  Its
+transitional form (IDNA 2003) makes other labels of ß, ẞ, ς and the two zero-width joiners: an address with one of these
+is ``ambiguous``.
 """
 
 from __future__ import annotations
@@ -10,7 +15,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -23,6 +28,7 @@ _QUOTED = re.compile(r'"((?:[^"\\\x00-\x08\x0a-\x1f\x7f]|\\[^\x00-\x08\x0a-\x1f\
 _LITERAL = re.compile(r"\[[!-.0-Z^-~]{1,255}\]\Z")  # RFC 5321 section 4.1.3, less the slash
 _ROUTE = re.compile(r'@(?:\[[^\]]*\]|[^\[\]:"])*:')
 _OTHER_DOTS = str.maketrans("\u3002\uff0e\uff61", "...")  # what UTS 46 section 2.3 takes for a full stop
+_DEVIATIONS = re.compile("[\u00df\u1e9e\u03c2\u200c\u200d]")  # UTS 46 section 5; U+1E9E by revision 33 of its table
 _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)\Z")
 _MAX_LOCAL_OCTETS = 255  # RFC 5321 has 64; what MTAs let through in practice is longer
 _MAX_CHARACTERS = 2048
@@ -30,16 +36,30 @@ _USUAL_CHARACTERS = 320  # RFC 3696 section 3, as corrected: 64, an at sign, 255
 
 
 @dataclass(frozen=True, slots=True)
+class Completion:
+    """What the MTA adds to a recipient: ``origin`` where there is no domain, ``domain`` after a single label; "" where
+    it adds nothing, or that is not known."""
+
+    origin: str = ""
+    domain: str = ""
+
+
+NO_COMPLETION = Completion()
+
+
+@dataclass(frozen=True, slots=True)
 class EmailAddress:
     """One mailbox.
 
     ``local_part`` is unquoted and in NFC; ``domain`` is in lower-case A-labels without a final dot, or an
-    address literal in brackets; ``raw`` is the text as it was given, without angle brackets.
+    address literal in brackets; ``raw`` is the text as it was given, without angle brackets.  ``ambiguous`` says that
+    another program may take the domain for another one; ``domain`` is then what IDNA 2008 makes of it.
     """
 
     local_part: str
     domain: str
     raw: str
+    ambiguous: bool = False
 
     @property
     def folded(self) -> str:
@@ -53,6 +73,22 @@ class EmailAddress:
     def is_literal(self) -> bool:
         """True for ``user@[192.0.2.1]``, which no DNS name stands for."""
         return self.domain.startswith("[")
+
+    @property
+    def is_single_label(self) -> bool:
+        """True for ``user@host``, to which an MTA may add a domain."""
+        return not self.is_literal and "." not in self.domain
+
+    def completed(self, domain: str) -> EmailAddress:
+        """With this domain added where an MTA adds one: to a single label that no dot follows.  Raises AddressError."""
+        if not domain or not self.is_single_label or self.raw.endswith("."):
+            return self
+        full = _domain(f"{self.domain}.{domain}", self.raw)
+        return replace(self, domain=full, raw=f"{self.raw}.{domain}")
+
+    def at(self, domain: str) -> EmailAddress:
+        """The same local part in another domain.  Raises AddressError."""
+        return parse(f"{self.raw.rpartition('@')[0]}@{domain}")
 
     def __str__(self) -> str:
         return self.raw
@@ -87,7 +123,7 @@ def _parsed(text: str) -> EmailAddress:
     local_part = unicodedata.normalize("NFC", _unquote(local, text))
     if len(local_part.encode()) > _MAX_LOCAL_OCTETS:
         raise AddressError(f"the local part of {text[:80]!r}… is longer than {_MAX_LOCAL_OCTETS} octets")
-    return EmailAddress(local_part, _domain(domain, text), raw)
+    return EmailAddress(local_part, _domain(domain, text), raw, _DEVIATIONS.search(domain) is not None)
 
 
 def _unquote(local: str, whole: str) -> str:
@@ -114,16 +150,30 @@ def _domain(domain: str, whole: str) -> str:
 
 
 def _a_label(label: str, whole: str) -> str:
-    if label.isascii():
-        folded = label.lower()
-    else:
-        try:
-            folded = idna.encode(label, uts46=True).decode("ascii")
-        except (UnicodeError, ValueError) as error:
-            raise AddressError(f"{whole!r}: {label!r} is no internationalized domain label ({error})") from error
+    try:
+        folded = label.lower() if label.isascii() else _to_ascii(label)
+    except ValueError as error:
+        raise AddressError(f"{whole!r}: {label!r} is no internationalized domain label ({error})") from error
     if not _LABEL.match(folded):
         raise AddressError(f"{whole!r}: {label!r} is no domain label")
     return folded
+
+
+def _to_ascii(label: str) -> str:
+    """ToASCII of UTS 46 section 4.2, non-transitional and without the rules of STD3, as in ICU.  Raises ValueError."""
+    mapped = idna.uts46_remap(label, std3_rules=False)
+    unicode_label = mapped[4:].encode("ascii").decode("punycode") if mapped.startswith("xn--") else mapped
+    if unicode_label is not mapped and not _is_mapped(unicode_label):
+        raise ValueError("its Punycode stands for no label")
+    if "-" in (unicode_label[:1], unicode_label[-1:]) or unicode_label[2:4] == "--":
+        raise ValueError("it has a hyphen where none may be")
+    if unicodedata.category(unicode_label[:1] or "-").startswith("M"):
+        raise ValueError("it begins with a mark")
+    return mapped if mapped.isascii() else "xn--" + mapped.encode("punycode").decode("ascii")
+
+
+def _is_mapped(label: str) -> bool:
+    return not label.isascii() and idna.uts46_remap(label, std3_rules=False) == label
 
 
 _TOKEN = re.compile(

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from smilla.errors import SmillaError
-from smilla.model import Action, Decision, HeaderProtection, Outcome, Reason
+from smilla.model import Action, Decision, HeaderProtection, Outcome, Reason, Recipient
 
 _BARE = re.compile(r"""[!#-&(-<>-\[\]-~]+""")  # no white space, quote, backslash or equals sign
 _DEBUG, _INFO, _WARNING, _ERROR = logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR
@@ -266,6 +266,12 @@ def own_copy(queue_id: str) -> None:
 def reader_missing(queue_id: str, reader: str, detail: str) -> None:
     """A further reader (also_to) has no usable key of the form that is sent, and cannot read this copy."""
     _event(_WARNING, "reader-missing", queue_id, reader=reader, detail=detail)
+
+
+def relayed(queue_id: str, client: str, recipients: tuple[Recipient, ...]) -> None:
+    """In mode auto, the MTA sends a message on that none of ours handed in; it is treated as outbound."""
+    hint = "add the client to internal_networks, or the domain to local_domains"
+    _event(_WARNING, "relayed", queue_id, client=client, rcpt=recipients[0].shown, rcpts=len(recipients), hint=hint)
 
 
 def headers_bare(queue_id: str, rcpt: str, protection: HeaderProtection, *, observed: bool) -> None:

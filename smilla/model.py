@@ -449,9 +449,8 @@ class Disposition(Enum):
 class Outcome:
     """What ``pipeline.process`` found: one decision a recipient, and the copies owed where all is delivered.
 
-    ``copies`` is empty unless the disposition is DELIVER or HOLD; ``kept`` is the index of the one that stays in
-    the MTA's message, the others are re-injected.  ``bounced`` are decisions that fail alone, and are told to the
-    sender.  ``reason`` and ``culprits`` explain a message that is not delivered.
+    ``copies`` is empty unless the disposition is DELIVER or HOLD; all but ``kept`` are re-injected.  ``bounced`` are
+    told to the sender, ``relayed`` see policy; ``reason`` and ``culprits`` explain what is not delivered.
     """
 
     disposition: Disposition
@@ -463,3 +462,4 @@ class Outcome:
     culprits: tuple[Recipient, ...] = ()
     kept: int = 0
     bounced: tuple[Decision, ...] = ()
+    relayed: tuple[Recipient, ...] = ()

@@ -10,6 +10,8 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
+from smilla.address import Completion
+
 DEFAULT_PATH = "/etc/smilla/smilla.toml"
 PREFERENCES = ("compatible", "strongest")
 _FAILURE_ACTIONS = ("plain", "defer", "refuse", "hold")
@@ -264,7 +266,9 @@ class PolicyOptions:
     wish_subject: str = _option(
         "",
         "A word in the Subject of outbound mail, such as [encrypt], by which a sender asks that the message goes "
-        "encrypted or not at all. It is removed before sending. Empty: no such word.",
+        "encrypted or not at all, to recipients in local_domains as well. It is removed before sending. In mode auto "
+        "it holds for mail from one of ours, to whomever, and for mail that is relayed; inbound, a stranger's word is "
+        "neither heeded nor removed. Empty: no such word.",
     )
     wish_header: str = _option(
         "",
@@ -403,22 +407,36 @@ class Config:
     mode: str = _option(
         "outbound",
         "outbound: protect mail on its way; inbound: protect mail at rest; auto: outbound where {auth_authen} is set, "
-        "{daemon_name} is ORIGINATING or the client is in internal_networks, else inbound.",
+        "{daemon_name} is ORIGINATING or the client is in internal_networks, else inbound; for each recipient, inbound "
+        "where they are in local_domains, outbound where they are not, whoever the client is.",
         choices=("outbound", "inbound", "auto"),
     )
     local_domains: tuple[str, ...] = _option(
         (),
         "Names or shell patterns (*.example.org). Inbound mode encrypts for recipients in these only (empty: a "
-        "fault), outbound for all others (empty: for all); in auto, mail from here to here is inbound.",
+        "fault), outbound for all others (empty: for all); in auto, mail to these is inbound, to all others outbound. "
+        "The MTA's own name and localhost are local as well where mail is inbound; their mailboxes have the keys of "
+        "append_origin. In auto, the domains that the MTA relays for (relay_domains of a backup MX) belong here, or in "
+        'a rule with encrypt = "never".',
         check="domain",
     )
     internal_networks: tuple[str, ...] = _option(
-        ("127.0.0.0/8", "::1"), "Clients whose mail is outbound in mode auto.", check="network"
+        ("127.0.0.0/8", "::1"),
+        "Clients that are ours in mode auto, besides those that authenticate: every network that the MTA relays for "
+        "(Postfix: mynetworks). Mail that it relays for others is outbound all the same, and logged as relayed.",
+        check="network",
     )
     append_origin: str = _option(
         "",
         "The domain that the MTA appends to a recipient without one (Postfix: myorigin). Empty: the first of "
         "local_domains that is no pattern.",
+        check="origin",
+    )
+    append_domain: str = _option(
+        "",
+        "The domain that the MTA appends to the domain of a recipient where that is a single label (Postfix: mydomain, "
+        "where append_dot_mydomain = yes): bob@partner is then bob@partner.example.org, for rules and for look-ups. "
+        "Empty: none; a single label that is not in local_domains is unclear, save localhost, which is this machine.",
         check="origin",
     )
     milter: MilterOptions = MilterOptions()
@@ -438,6 +456,11 @@ class Config:
         """The domain of recipients without one, "" where it is not known."""
         names = (name for name in self.local_domains if not set(name) & set("*?["))
         return self.append_origin or next(names, "")
+
+    @property
+    def completion(self) -> Completion:
+        """What the MTA adds to an incomplete recipient."""
+        return Completion(self.origin, self.append_domain)
 
 
 SECTIONS: dict[str, type[Any]] = {

@@ -63,11 +63,12 @@ _CONFUSABLE = Reason(
 _ODD_SPELLING = Reason("odd_spelling", "the MTA could not tell this recipient apart, so the others cannot be split off")
 
 
-def begin_lookup(session: Session, recipient: Recipient, ports: Ports, config: Config) -> Wish:
-    """Starts the search for a recipient's key as soon as the recipient is known, while the body still arrives."""
-    wish = policy.wanted(recipient, _circumstances(session), config)
-    if wish.wanted and recipient.address:
-        _ask(session, recipient.address, wish.formats, ports, config)
+def begin_lookup(session: Session, recipient: Recipient, ports: Ports, config: Config, *, wished: bool = False) -> Wish:
+    """Starts the search for a recipient's key as soon as the recipient is known, while the body still arrives; that the
+    sender asks for encryption is known at the end only."""
+    wish = policy.wanted(recipient, _circumstances(session), config, wished=wished)
+    if wish.wanted and wish.address:
+        _ask(session, wish.address, wish.formats, ports, config)
         for reader in _readers(wish, session):
             _ask(session, reader, (), ports, config)
     return wish
@@ -106,8 +107,7 @@ def process(session: Session, ports: Ports, config: Config, entry: JournalEntry 
     if not envelope.recipients:
         raise EncryptionError("a message without a recipient: nobody knows for whom it would have to be encrypted")
     classification = classify.classify(message)
-    direction = policy.direction(session.client, config)
-    wished = direction == policy.OUTBOUND and wish_of_sender.found(message, config.policy)
+    wished = is_wished(session, config)
     if (problem := rewrap.problem(message)) is not None:
         decisions = tuple(policy.refused(recipient, problem) for recipient in envelope.recipients)
     elif _is_own(session, ports, config):
@@ -120,6 +120,17 @@ def process(session: Session, ports: Ports, config: Config, entry: JournalEntry 
     if entry is not None:
         decisions = _done_before(decisions, entry)
     return _outcome(session, decisions, classification, ports, config)
+
+
+def is_wished(session: Session, config: Config) -> bool:
+    """Does the sender ask for encryption, and is that to be heeded?"""
+    return _may_ask(session, config) and wish_of_sender.found(session.message, config.policy)
+
+
+def _may_ask(session: Session, config: Config) -> bool:
+    if not wish_of_sender.is_configured(config.policy):
+        return False
+    return policy.may_ask(session.envelope.recipients, _circumstances(session), config)
 
 
 def _is_own(session: Session, ports: Ports, config: Config) -> bool:
@@ -156,7 +167,15 @@ def _outcome(
     disposition, culprits = _disposition(left)
     reason = culprits[0].reason if culprits else _OK
     held_up = tuple(decision.recipient for decision in culprits)
-    told = partial(Outcome, decisions=decisions, classification=classification, direction=direction, bounced=bounced)
+    relayed = policy.relayed(session.envelope.recipients, _circumstances(session), config)
+    told = partial(
+        Outcome,
+        decisions=decisions,
+        classification=classification,
+        direction=direction,
+        bounced=bounced,
+        relayed=relayed,
+    )
     if disposition in (Disposition.DEFER, Disposition.REFUSE):
         return told(disposition, reason=reason, culprits=held_up)
     served = tuple(decision for decision in left if decision.action is not Action.DONE)
@@ -168,7 +187,7 @@ def _outcome(
         kept = -1
         if disposition is Disposition.HOLD:
             return told(Disposition.DEFER, reason=_ODD_SPELLING, culprits=held_up)
-    planned = _planner(session.message, _without_wish(session.message, direction, config))
+    planned = _planner(session.message, _without_wish(session, config))
     made = tuple(_copy(session.message, planned, ports, form, members) for form, members in groups)
     return told(disposition, reason=reason, culprits=held_up, copies=made, kept=kept)
 
@@ -187,7 +206,7 @@ def _decided(session: Session, ports: Ports, config: Config, *, wished: bool) ->
     """One decision a recipient; the look-ups of all of them share one deadline."""
     recipients = session.envelope.recipients
     _forget_stale_lookups(session, ports, config)
-    wishes = [begin_lookup(session, recipient, ports, config) for recipient in recipients]
+    wishes = [begin_lookup(session, recipient, ports, config, wished=wished) for recipient in recipients]
     deciding = _Deciding(session, ports, config)
     return tuple(deciding.decision(r, wish, wished=wished) for r, wish in zip(recipients, wishes, strict=True))
 
@@ -205,8 +224,8 @@ class _Deciding:
         """What happens for one recipient, further readers included."""
         known = None
         if wish.wanted:
-            address = recipient.address
-            known = self._finish(address, wish.formats) if address else lookup.no_address(recipient.shown)
+            asked = wish.address
+            known = self._finish(asked, wish.formats) if asked else lookup.no_address(recipient.shown)
         decision = policy.decide(recipient, wish, known, self._config, wished=wished)
         return self._with_readers(decision, wish) if wish.also_to and decision.key else decision
 
@@ -272,11 +291,9 @@ def _copy(
     return Copy(form, recipients, rewrap.combined(rewrite, plan.removed, plan.added), plan.protection)
 
 
-def _without_wish(message: Message, direction: str, config: Config) -> Edits:
-    """Outbound, what told of the sender's wish is not sent."""
-    if direction != policy.OUTBOUND or not wish_of_sender.is_configured(config.policy):
-        return (), ()
-    return wish_of_sender.without(message, config.policy)
+def _without_wish(session: Session, config: Config) -> Edits:
+    """Where the sender may ask, what told of the wish is not sent."""
+    return wish_of_sender.without(session.message, config.policy) if _may_ask(session, config) else ((), ())
 
 
 def _keys(members: tuple[Decision, ...]) -> tuple[X509Key | PGPKey, ...]:

@@ -2,7 +2,15 @@
 
 Directions.  In mode outbound all mail is outbound, in mode inbound all is inbound.  In mode auto a message is
 outbound where its client authenticated, came through a listener named ORIGINATING or from one of internal_networks,
-and inbound otherwise; mail from here to a recipient here is inbound for that recipient.
+and inbound otherwise; for a recipient it is inbound where they are local and outbound where they are not, whoever the
+client is, since the MTA has agreed to send it on.  A recipient whose domain is not known goes by the client.
+
+Local.  Besides local_domains, where mail is inbound: localhost and the MTA's own name, which are mailboxes of this
+machine, to be asked for under append_origin as those without any domain are.  Outbound, localhost alone: a key may be
+published for the MTA's own name, as for any other.
+
+The sender's request.  It holds for all recipients of a message that may carry one: outbound, or in mode auto from one
+of ours or for somebody who is not local.  Inbound, a stranger's Subject commands nothing.
 
 Rules.  The first that matches a recipient overrides what it names: whether encryption is wanted at all (encrypt), in
 which formats, for which further readers, and what a failure does.
@@ -11,9 +19,11 @@ which formats, for which further readers, and what a failure does.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 from smilla import rules
+from smilla.address import EmailAddress
 from smilla.config import Config, Rule
 from smilla.model import (
     Action,
@@ -34,6 +44,7 @@ _ROUTED = Reason(
     "routed_address", "the local part routes the mail on (%, ! or @ within it), so its recipient is not known here"
 )
 _UNCLEAR = Reason("unclear_address", "it is not written as RFC 5321 says, and the MTA may read it as another address")
+_AMBIGUOUS = Reason("ambiguous_domain", "its domain has a letter of which IDNA 2003 and IDNA 2008 make two names")
 _QUOTED_STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _ODD = re.compile(r'[\x00-\x20\x7f()<>,;:\\"]|\.\.|@\.')
 _HOST_LITERAL = re.compile(r"\[(?!\d+(?:\.\d+){3}\]|[a-z0-9-]+:)")
@@ -50,13 +61,14 @@ class Circumstances:
 @dataclass(frozen=True, slots=True)
 class Wish:
     """Whether encryption is wanted for one recipient, in which direction the message goes for them, and the rule that
-    matches them (and its number, from 1)."""
+    matches them (and its number, from 1).  ``address`` is the one to look a key up for, None where none is known."""
 
     wanted: bool
     direction: str
     reason: Reason
     number: int = 0
     rule: Rule | None = None
+    address: EmailAddress | None = None
 
     @property
     def formats(self) -> tuple[str, ...]:
@@ -93,29 +105,52 @@ def is_ours(client: Client, config: Config) -> bool:
     return rules.is_within(client.ip, config.internal_networks)
 
 
-def wanted(recipient: Recipient, circumstances: Circumstances, config: Config) -> Wish:
-    """Is a key to be looked up for this recipient?  Known at RCPT, before anything of the message has come."""
+def may_ask(recipients: Iterable[Recipient], circumstances: Circumstances, config: Config) -> bool:
+    """May a message ask by itself to be encrypted?"""
+    if config.mode != "auto":
+        return config.mode == OUTBOUND
+    if is_ours(circumstances.client, config):
+        return True
+    return any(_case(recipient, circumstances, config).direction == OUTBOUND for recipient in recipients)
+
+
+def relayed(recipients: Iterable[Recipient], circumstances: Circumstances, config: Config) -> tuple[Recipient, ...]:
+    """Those to whom the MTA sends a message on though, in mode auto, its client is none of ours: internal_networks or
+    local_domains may lack something.  A rule that says never has considered it."""
+    if config.mode != "auto" or is_ours(circumstances.client, config):
+        return ()
+    found = [(recipient, wanted(recipient, circumstances, config)) for recipient in recipients]
+    return tuple(r for r, wish in found if wish.direction == OUTBOUND and wish.encrypt != "never")
+
+
+def wanted(recipient: Recipient, circumstances: Circumstances, config: Config, *, wished: bool = False) -> Wish:
+    """Is a key to be looked up for this recipient?  Known at RCPT, before anything of the message has come, save
+    ``wished``: the sender asks for encryption, so that somebody who is local is asked for as well."""
     case = _case(recipient, circumstances, config)
     number, rule = rules.first(config.rule, case)
+    wish = Wish(False, case.direction, Reason("wanted", ""), number, rule, _mailbox(case, config))
     if (unknown := _unknown_destination(recipient)) is not None:
-        return Wish(False, case.direction, unknown, number, rule)
+        return replace(wish, reason=unknown)
     if rule is not None and rule.encrypt == "never":
-        return Wish(False, case.direction, Reason("never", f"rule {number} says never"), number, rule)
+        return replace(wish, reason=Reason("never", f"rule {number} says never"))
     if rule is not None and rule.encrypt == "require":
-        return Wish(True, case.direction, Reason("wanted", f"rule {number} requires it"), number, rule)
-    is_wanted, reason = _wanted_by_mode(recipient, case.direction, config)
-    return Wish(is_wanted, case.direction, reason, number, rule)
+        return replace(wish, wanted=True, reason=Reason("wanted", f"rule {number} requires it"))
+    is_wanted, reason = _wanted_by_mode(case, config)
+    if wished and not is_wanted:
+        is_wanted, reason = True, Reason("wished", f"{reason.text}, but the sender asks for encryption")
+    return replace(wish, wanted=is_wanted, reason=reason)
 
 
-def _wanted_by_mode(recipient: Recipient, towards: str, config: Config) -> tuple[bool, Reason]:
-    domain = _domain(recipient)
-    local = rules.is_in(domain, config.local_domains)
-    if towards == OUTBOUND:
-        if local:
+def _wanted_by_mode(case: rules.Case, config: Config) -> tuple[bool, Reason]:
+    domain = _domain(case.recipient)
+    if case.direction == OUTBOUND:
+        if rules.is_in(domain, config.local_domains):
             return False, Reason("local", f"outbound, and {domain} is in local_domains")
+        if config.mode == OUTBOUND and domain in _own_labels(case.client):
+            return False, Reason("local", f"outbound, and {domain} is this machine")
         return True, Reason("wanted", "outbound, and not in local_domains")
-    if local or recipient.address is None or recipient.address.is_literal:
-        return True, Reason("wanted", f"inbound, and {domain or 'without a domain'}: it is local")
+    if not _is_elsewhere(case.recipient, case.client, config):
+        return True, Reason("wanted", f"inbound, and {domain or 'without a domain'}: it is local, or may be")
     return False, Reason("not_local", f"inbound, and {domain} is not in local_domains")
 
 
@@ -123,11 +158,66 @@ def _domain(recipient: Recipient) -> str:
     return recipient.address.domain if recipient.address else ""
 
 
+def _is_local(recipient: Recipient, client: Client, config: Config) -> bool:
+    """Local where mail is inbound."""
+    return rules.is_in(_domain(recipient), config.local_domains) or _is_own_name(recipient, client, config)
+
+
+def _is_elsewhere(recipient: Recipient, client: Client, config: Config) -> bool:
+    """Is the recipient's domain known, and not local?  A single label may be completed to a local one."""
+    address = recipient.address
+    if address is None or address.is_literal or address.is_single_label:
+        return False
+    return not _is_local(recipient, client, config)
+
+
+def _own_labels(client: Client) -> tuple[str, ...]:
+    """The single labels that are this machine wherever mail to them is written (RFC 6761 section 6.3)."""
+    own = client.mta.lower().rstrip(".")
+    return ("localhost", own) if own and "." not in own else ("localhost",)
+
+
+def _is_own_name(recipient: Recipient, client: Client, config: Config) -> bool:
+    """Is it to a mailbox of this machine, by a name that is not in local_domains: that of the MTA, or localhost with or
+    without one of its domains, as Postfix has them in mydestination?"""
+    domain = _domain(recipient)
+    if not domain or rules.is_in(domain, config.local_domains):
+        return False
+    own = client.mta.lower().rstrip(".")
+    host, _, parent = domain.partition(".")
+    if domain in (*_own_labels(client), own):
+        return True
+    appended = rules.is_in(parent, (config.append_domain,)) if config.append_domain else False
+    if host == own and appended:
+        return True
+    at_home = parent in ("localdomain", own.partition(".")[2]) or rules.is_in(parent, config.local_domains)
+    return host == "localhost" and (appended or at_home)
+
+
+def _mailbox(case: rules.Case, config: Config) -> EmailAddress | None:
+    """The address to look a key up for: where mail is inbound, a mailbox of this machine has that of the origin."""
+    if case.direction == INBOUND and _is_own_name(case.recipient, case.client, config):
+        return case.mailbox
+    return case.recipient.address
+
+
 def _case(recipient: Recipient, circumstances: Circumstances, config: Config) -> rules.Case:
-    towards = direction(circumstances.client, config)
-    if config.mode == "auto" and rules.is_in(_domain(recipient), config.local_domains):
-        towards = INBOUND
-    return rules.Case(recipient, circumstances.sender, circumstances.client, towards)
+    client = circumstances.client
+    case = rules.Case(recipient, circumstances.sender, client, _direction_for(recipient, client, config))
+    if recipient.address is None or not config.origin:
+        return case
+    stands_for_another = case.direction == INBOUND and _is_own_name(recipient, client, config)
+    return replace(case, mailbox=recipient.address.at(config.origin)) if stands_for_another else case
+
+
+def _direction_for(recipient: Recipient, client: Client, config: Config) -> str:
+    towards = direction(client, config)
+    if config.mode != "auto":
+        return towards
+    if _is_local(recipient, client, config):
+        return INBOUND
+    known = _is_elsewhere(recipient, client, config) and _unknown_destination(recipient) is None
+    return OUTBOUND if known else towards
 
 
 def rule_table(recipient: Recipient, circumstances: Circumstances, config: Config) -> tuple[rules.Checked, ...]:
@@ -150,9 +240,11 @@ def hides_destination(recipient: Recipient) -> bool:
 
 def is_unclear(recipient: Recipient) -> bool:
     """``(x)bob@r.test``, ``b\\ob@r.test``, ``bob @r.test``, ``bob@[r.test]``: no address of RFC 5321 section 4.1.2, but
-    MTAs that are liberal in what they accept deliver to bob@r.test, whom nobody asked about."""
+    MTAs that are liberal in what they accept deliver to bob@r.test, whom nobody asked about.  ``bob@127.0.0.1`` is
+    ``bob@[127.0.0.1]`` to Postfix with resolve_numeric_domain."""
     if recipient.address is not None:
-        return _HOST_LITERAL.match(recipient.address.domain) is not None
+        domain = recipient.address.domain
+        return _HOST_LITERAL.match(domain) is not None or domain.rpartition(".")[2].isdigit()
     text = recipient.raw.strip().removeprefix("<").removesuffix(">")
     quoted = _QUOTED_STRING.match(text)
     return _ODD.search(text, quoted.end() if quoted else 0) is not None
@@ -162,7 +254,9 @@ def _unknown_destination(recipient: Recipient) -> Reason | None:
     """Why nobody can tell here where the MTA delivers to; None where that is clear."""
     if hides_destination(recipient):
         return _ROUTED
-    return _UNCLEAR if is_unclear(recipient) else None
+    if is_unclear(recipient):
+        return _UNCLEAR
+    return _AMBIGUOUS if recipient.address is not None and recipient.address.ambiguous else None
 
 
 def already_encrypted(recipient: Recipient, classification: Classification) -> Decision:
@@ -224,14 +318,13 @@ def styled(key: X509Key | PGPKey | None, wish: Wish | None, config: Config) -> t
 
 
 def _unwanted(recipient: Recipient, wish: Wish, wished: bool) -> Decision:
-    """A rule that says never contradicts the sender, mode and local_domains do not: they say who is out of reach."""
-    if wish.encrypt != "never":
-        return Decision(recipient, Action.PLAIN, wish.reason, "mode")
-    decider = f"rule {wish.number}: encrypt"
+    """Who is not looked for gets plaintext, save where the sender asked for encryption."""
+    never = wish.encrypt == "never"
+    decider = f"rule {wish.number}: encrypt" if never else "mode"
     if not wished:
         return Decision(recipient, Action.PLAIN, wish.reason, decider)
-    reason = Reason("wished", f"the sender asked for encryption, but rule {wish.number} says never")
-    return Decision(recipient, Action.REFUSE, reason, decider)
+    why = f"rule {wish.number} says never" if never else wish.reason.text
+    return Decision(recipient, Action.REFUSE, Reason("wished", f"the sender asked for encryption, but {why}"), decider)
 
 
 def _action_for(verdict: KeyVerdict, wish: Wish, config: Config) -> tuple[Action, str]:

@@ -72,6 +72,7 @@ _TEXTS = {
     "other_address": "the published key is for another address",
     "routed_address": "the address routes mail on, so nobody can tell whose key to use; write the recipient's own one",
     "unclear_address": "the address is not written as RFC 5321 says, and the mail server may read it as another one",
+    "ambiguous_domain": "programs read this domain in two ways; write it as an A-label (xn--...)",
     "too_many_fields": "the message has too many Content fields",
     "header_too_large": "the header of the message is too large",
     "field_too_long": "the message has a Content field that is too long",

@@ -35,6 +35,8 @@ def message(session: Session, result: Result) -> None:
     ways = _ways(outcome, answer, result.refusals)
     if outcome.classification.reason.code == "own_copy":
         log.own_copy(session.queue_id)
+    elif outcome.relayed:
+        log.relayed(session.queue_id, session.client.ip, outcome.relayed)
     for decision in outcome.decisions:
         _trouble(session.queue_id, decision)
         via = ways.get(decision.recipient.raw, "")

@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from smilla import address
+from smilla.address import EmailAddress
 from smilla.config import Rule
 from smilla.errors import AddressError
 from smilla.model import Client, Recipient
@@ -27,12 +28,14 @@ _NOISE = re.compile(r'[\s\\"<>,;]')
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What a rule is held against: a recipient, who sends to them from where, and the direction for them."""
+    """What a rule is held against: a recipient, who sends to them from where, and the direction for them.  ``mailbox``
+    is the address that theirs stands for, where that is another one: either may fit."""
 
     recipient: Recipient
     sender: str
     client: Client
     direction: str
+    mailbox: EmailAddress | None = None
 
 
 class Checked(NamedTuple):
@@ -108,7 +111,14 @@ def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
 def _recipient_holds(pattern: str, case: Case) -> bool:
     # The parsed address, since the MTA's domain is appended to a recipient without one.
     recipient = case.recipient
-    return _matches(pattern, recipient.address.raw if recipient.address else recipient.raw.strip("<>"))
+    named = recipient.address.raw if recipient.address else recipient.raw.strip("<>")
+    return _matches(pattern, named) or (case.mailbox is not None and _matches(pattern, case.mailbox.raw))
+
+
+def _domain_holds(patterns: tuple[str, ...], case: Case) -> bool:
+    if is_in(domain_of(case.recipient), patterns):
+        return True
+    return case.mailbox is not None and is_in(case.mailbox.domain, patterns)
 
 
 def _user_holds(pattern: str, case: Case) -> bool:
@@ -119,7 +129,7 @@ def _user_holds(pattern: str, case: Case) -> bool:
 _HOLDS: dict[str, Callable[[Any, Case], bool]] = {
     "recipient": _recipient_holds,
     "sender": lambda pattern, case: _matches(pattern, case.sender),
-    "domain": lambda patterns, case: is_in(domain_of(case.recipient), patterns),
+    "domain": _domain_holds,
     "client": lambda networks, case: is_within(case.client.ip, networks),
     "user": _user_holds,
     "direction": lambda direction, case: direction == case.direction,

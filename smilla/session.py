@@ -7,7 +7,7 @@ size.  After ``abort`` or the end of a message a new Session begins; the connect
 from __future__ import annotations
 
 from smilla import address
-from smilla.address import EmailAddress
+from smilla.address import NO_COMPLETION, Completion, EmailAddress
 from smilla.errors import AddressError
 from smilla.message import MOST_FIELDS, MOST_HEADER_OCTETS, MemoryBody
 from smilla.model import Client, Envelope, GrowingBody, Header, Message, Recipient
@@ -22,17 +22,16 @@ class Session:
         client: Client,
         sender: str,
         parameters: tuple[str, ...] = (),
-        origin: str = "",
+        completion: Completion = NO_COMPLETION,
         body: GrowingBody | None = None,
     ) -> None:
-        """``origin`` is the domain that the MTA appends to a recipient without one; ``body`` is where the body is to
-        be kept, in memory where it is not given."""
+        """``body`` is where the body is to be kept, in memory where it is not given."""
         self.client = client
         self.queue_id = ""
         self.lookups: dict[tuple[EmailAddress, tuple[str, ...]], PendingLookup] = {}
         self.sender = sender.strip().removeprefix("<").removesuffix(">")
         self._parameters = parameters
-        self._origin = origin
+        self._completion = completion
         self._recipients: list[Recipient] = []
         self._headers: list[Header] = []
         self._header_octets = 0
@@ -43,14 +42,20 @@ class Session:
     def recipient(self, raw: str, parameters: tuple[str, ...] = ()) -> Recipient:
         """An accepted RCPT TO."""
         try:
-            bare = self._origin and "@" not in raw
-            parsed = address.parse(f"{raw.strip().strip('<>')}@{self._origin}" if bare else raw)
+            parsed = self._completed(raw)
         except AddressError:
             parsed = None
         recipient = Recipient(raw.strip(), parsed, parameters)
         self._recipients.append(recipient)
         self._envelope = None
         return recipient
+
+    def _completed(self, raw: str) -> EmailAddress:
+        """Localhost is not completed: what Postfix makes of it is this machine as well.  Raises AddressError."""
+        origin = self._completion.origin
+        bare = origin and "@" not in raw
+        parsed = address.parse(f"{raw.strip().strip('<>')}@{origin}" if bare else raw)
+        return parsed if parsed.domain == "localhost" else parsed.completed(self._completion.domain)
 
     def withdraw(self, recipient: Recipient) -> None:
         """This recipient was refused after all."""

@@ -86,7 +86,7 @@ class Connection(Milter.Base):
         self._runtime = self.service.runtime
         config = self._runtime.config
         body = SpooledBody(config.spool.folder, config.spool.threshold_kib * 1024)
-        self._session = Session(self._client, sender, parameters, config.origin, body)
+        self._session = Session(self._client, sender, parameters, config.completion, body)
         with self._guarded("mail from"):
             if user := self._macro("{auth_authen}"):
                 self._session.client = replace(self._client, authenticated_as=user)

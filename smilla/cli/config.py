@@ -22,6 +22,10 @@ _OPEN = (
     "mail comes to it in plaintext, and who reaches it can send in anybody's name through [reinject] smtp; listen on "
     "loopback, with TLS in front (contrib/haproxy)"
 )
+_RELAYING = (
+    "mode = auto: mail to a domain that is not in local_domains is outbound, whoever sends it; if the MTA relays for "
+    'other domains (relay_domains of a backup MX), name them there or in a rule with encrypt = "never"'
+)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -38,6 +42,8 @@ def run(options: argparse.Namespace) -> int:
     _look_at_keys(settings, ports)
     if not listener.is_local(settings.milter.socket):
         say("warning", f"[milter] socket {settings.milter.socket} is open to other machines: {_OPEN}")
+    if settings.mode == "auto" and not any(rule.encrypt == "never" for rule in settings.rule):
+        say("hint", _RELAYING)
     return _probe(settings) if options.probe else EX_OK
 
 

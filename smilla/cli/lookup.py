@@ -24,7 +24,7 @@ def run(options: argparse.Namespace) -> int:
     settings = config.load(Path(options.config))
     log.silence()
     try:
-        asked = address.parse(options.address)
+        asked = address.parse(options.address).completed(settings.append_domain)
     except AddressError as error:
         raise UsageError(str(error)) from error
     ports = make_ports(settings)

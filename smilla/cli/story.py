@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from smilla import policy, rules, wish
+from smilla import pipeline, policy, rules
 from smilla.cli import describe, printable
 from smilla.cli.transaction import Transaction
 from smilla.model import Copy, Decision, KeyLookup, X509Key
@@ -45,13 +45,12 @@ class Story:
 
     @property
     def wished(self) -> bool:
-        """Does the sender ask for encryption?  Only outbound mail may."""
-        config = self.done.config
-        return self.done.outcome.direction == policy.OUTBOUND and wish.found(self.done.session.message, config.policy)
+        """Does the sender ask for encryption, and may they?"""
+        return pipeline.is_wished(self.done.session, self.done.config)
 
     def wish_for(self, decision: Decision) -> Wish:
         """What the rules and the mode want for this recipient."""
-        return policy.wanted(decision.recipient, self._circumstances, self.done.config)
+        return policy.wanted(decision.recipient, self._circumstances, self.done.config, wished=self.wished)
 
     def rule_table(self, decision: Decision) -> tuple[rules.Checked, ...]:
         """Every rule and whether it matches this recipient."""
@@ -79,6 +78,7 @@ def as_json(story: Story) -> dict[str, Any]:
         },
         "direction": outcome.direction,
         "wished": story.wished,
+        "relayed": [recipient.raw.strip("<>") for recipient in outcome.relayed],
         "recipients": [_decision_as_json(story, decision) for decision in story.decisions],
         "copies": [
             {
@@ -134,6 +134,12 @@ def in_words(story: Story) -> Iterator[str]:
     yield f"direction: {outcome.direction}"
     if story.wished:
         yield "the sender asks for encryption"
+    if outcome.relayed:
+        names = ", ".join(recipient.shown for recipient in outcome.relayed)
+        yield (
+            f"relayed to {names}, though the client is none of ours: outbound; add the client to internal_networks, or "
+            "the domain to local_domains"
+        )
     for decision in story.decisions:
         yield ""
         yield from _decision_in_words(story, decision)

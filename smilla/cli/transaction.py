@@ -48,7 +48,7 @@ def process(options: argparse.Namespace, *, over_smtp: bool = False) -> Transact
     log.silence()
     ports = make_ports(settings)
     client = Client(options.client_ip, "", options.authenticated_as)
-    session = Session(client, _sender(options.sender), (), settings.origin)
+    session = Session(client, _sender(options.sender), (), settings.completion)
     given_wishes: list[tuple[Recipient, Wish]] = []
     for text in options.recipients:
         try:

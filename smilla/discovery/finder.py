@@ -43,7 +43,7 @@ class Spelling:
 def begin(
     address: EmailAddress, sources: tuple[str, ...], resolver: Resolver, folder: KeyFolder, spelling: Spelling
 ) -> tuple[SourceQuestion, ...]:
-    """Sends every question about the address, in the order of ``sources``."""
+    """Sends every question about the address, in the order of ``sources``.  ``local``: the domain is ours."""
     questions = []
     for source in sources:
         if source == "directory":
@@ -63,15 +63,16 @@ def _from_directory(address: EmailAddress, folder: KeyFolder, spelling: Spelling
         return SourceAnswer("directory", str(address), None, unclear=Reason("case_differs", text))
     except SmillaError as error:
         return SourceAnswer("directory", str(address), DNSSECStatus.UNREACHABLE, detail=str(error))
-    if not found and address.is_literal:
-        # The MTA may deliver it to a mailbox here, which has another name, and a file under that.
-        return SourceAnswer("directory", str(address), None, unclear=owner.not_asked(address.domain))
+    may_differ = not found and (address.is_literal or address.is_single_label)
+    if may_differ and (why := owner.not_asked(address.domain, local=spelling.is_local)) is not None:
+        # The MTA may deliver it to a mailbox that has another name, and a file under that.
+        return SourceAnswer("directory", str(address), None, unclear=why)
     detail = "" if found else f"no file for {address}"
     return SourceAnswer("directory", found[0].where if found else str(address), None, found, detail=detail)
 
 
 def _ask_dns(source: str, address: EmailAddress, resolver: Resolver, spelling: Spelling) -> SourceQuestion:
-    if (why := owner.not_asked(address.domain)) is not None:
+    if (why := owner.not_asked(address.domain, local=spelling.is_local)) is not None:
         nothing = SourceAnswer(source, address.domain, None, unclear=why)
         return SourceQuestion(source, lambda _: nothing)
     rdtype, reader = _RECORDS[source]
@@ -80,16 +81,19 @@ def _ask_dns(source: str, address: EmailAddress, resolver: Resolver, spelling: S
     pending = {
         form: resolver.ask(owner.owner_name(form, address.domain, rdtype), rdtype) for form in dict.fromkeys(forms)
     }
-    return SourceQuestion(source, lambda deadline: _first_with_records(source, pending, reader, deadline))
+    silence = owner.unproven_silence(address.domain)
+    return SourceQuestion(source, lambda deadline: _first_with_records(source, pending, reader, silence, deadline))
 
 
 def _first_with_records(
     source: str,
     pending: dict[str, PendingAnswer],
     reader: Callable[[DNSAnswer], tuple[Candidate, ...]],
+    silence: Reason | None,
     deadline: float,
 ) -> SourceAnswer:
-    """The exact local part's answer, or that of the next form where the one before is proven to have no record."""
+    """The exact local part's answer, or that of the next form where the one before is proven to have no record.
+    ``silence`` is why an empty answer that is not signed proves nothing, None where it does."""
     *earlier, (local_part, last) = pending.items()
     for form, question in earlier:
         answer = question.result(deadline)
@@ -102,6 +106,8 @@ def _first_with_records(
     if read is None:
         found = reader(answer) if answer.status in _KNOWN else ()
         facts = (answer.malformed, answer.ttl_s, answer.detail, answer.proven_by)
-        read = SourceAnswer(source, answer.owner, answer.status, found, *facts, told_by=answer, local_part=local_part)
+        empty = not answer.raw_rdata and not answer.malformed
+        unclear = silence if empty and answer.status is DNSSECStatus.INSECURE else None
+        read = SourceAnswer(source, answer.owner, answer.status, found, *facts, answer, unclear, local_part)
         answer.memory[source] = read
     return read

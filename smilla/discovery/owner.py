@@ -17,9 +17,10 @@ SMIMEA, OPENPGPKEY = 53, 61
 _LABELS = {SMIMEA: "_smimecert", OPENPGPKEY: "_openpgpkey"}
 _LONGEST = 254 - len(f"{'0' * 56}._openpgpkey..")  # RFC 1035 section 2.3.4: 255 octets on the wire
 
-# RFC 6761, RFC 6762, RFC 7686, RFC 8375: names that are not resolved in the public DNS.  "test." is left out, since
-# laboratories sign it.
-_SPECIAL_USE = ("localhost", "local", "invalid", "onion", "home.arpa", "internal")
+# RFC 6761 and RFC 7686: names that no DNS resolves.  "test." is left out, since laboratories sign it.
+_SPECIAL_USE = ("localhost", "invalid", "onion")
+# RFC 6762, RFC 8375 and ICANN's choice: names that private DNS resolves, which may be signed.
+_PRIVATE_USE = ("local", "home.arpa", "internal")
 
 
 @lru_cache(maxsize=4096)
@@ -29,16 +30,29 @@ def owner_name(local_part: str, domain: str, rdtype: int) -> str:
     return f"{digest.hex()}.{_LABELS[rdtype]}.{domain}."
 
 
-def not_asked(domain: str) -> Reason | None:
+def not_asked(domain: str, *, local: bool = False) -> Reason | None:
     """Why DNS is not asked about this domain, None where it is.  Nothing is proven by that: whoever the MTA delivers to
-    may have a key under another name."""
+    may have a key under another name.  ``local``: the domain is in local_domains, so the MTA adds nothing to it."""
     if domain.startswith("["):
         return Reason("address_literal", "an address literal has no DNS name to ask about")
     if len(domain) > _LONGEST:
         return Reason("name_too_long", "a name below this domain would be too long for DNS")
-    if "." not in domain:
+    if name := _under(domain, _SPECIAL_USE):
+        return Reason("special_use", f"{name}. is a special-use domain, which DNS does not know")
+    if "." not in domain and not local:
         return Reason("single_label", f"{domain} is a single label, which the MTA may complete")
-    for name in _SPECIAL_USE:
-        if domain == name or domain.endswith("." + name):
-            return Reason("special_use", f"{name}. is a special-use domain, which the public DNS does not know")
     return None
+
+
+def unproven_silence(domain: str) -> Reason | None:
+    """Why an answer that is not signed and holds nothing proves nothing about this domain, None where it does.  For
+    private names resolvers answer from tables of their own (unbound: local-zone), while the MTA may know the real zone.
+    """
+    if name := _under(domain, _PRIVATE_USE):
+        return Reason("special_use", f"{name}. is for private networks, and this answer about it is not signed")
+    return None
+
+
+def _under(domain: str, names: tuple[str, ...]) -> str:
+    """The one of these names that the domain is or lies under, "" for none."""
+    return next((name for name in names if f".{domain}".endswith(f".{name}")), "")

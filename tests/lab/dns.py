@@ -30,6 +30,9 @@ NEGATIVE_TTL_S = 5
 TYPES = {"SMIMEA": 53, "OPENPGPKEY": 61}
 
 
+_ANCHORED = ("test", "home.arpa", "x.internal")  # zones that nobody delegates to
+
+
 class Kind(Enum):
     """What a zone is like to somebody who validates."""
 
@@ -269,9 +272,10 @@ class DNSLab:
         """The base name of a zone's key, made where there is none yet."""
         made = sorted(self.folder.glob(f"K{name}.+*.key"))
         base = made[0].stem if made else self._run("ldns-keygen", "-a", algorithm, "-k", name).strip()
-        if name == "test":
-            self.trust_anchor.write_text((self.folder / f"{base}.ds").read_text())
-            self.trust_anchor_key.write_text((self.folder / f"{base}.key").read_text())
+        if name in _ANCHORED:
+            for path, suffix in ((self.trust_anchor, "ds"), (self.trust_anchor_key, "key")):
+                keys = [key for zone in _ANCHORED for key in sorted(self.folder.glob(f"K{zone}.+*.{suffix}"))]
+                path.write_text("".join(key.read_text() for key in keys))
         return base
 
     def _run(self, program: str, *arguments: str) -> str:

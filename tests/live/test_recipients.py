@@ -180,7 +180,7 @@ SCENARIOS = [
              fields=(b"X-Encrypt: yes",)),
     Scenario("a-wish-that-holds", "alice bob", ("smime alice", "openpgp bob"), listener="rules",
              subject=b"[encrypt] a letter", fields=(b"X-Encrypt: yes",)),
-    Scenario("auto-from-outside", "alice", ("plain alice",), listener="auto"),
+    Scenario("auto-relayed", "alice", ("smime alice",), listener="auto"),
     Scenario("auto-originating", "alice", ("smime alice",), listener="auto-originating"),
     Scenario("auto-internal", "alice bob", ("smime alice", "openpgp bob"), listener="auto-internal"),
     Scenario("auto-outside-to-here", "alice n1", ("smime alice", "plain n1"), listener="auto-local"),

@@ -228,7 +228,7 @@ def test_the_json_log_has_the_same_names(start: Starter, clients: Clients, keys:
         "source": "directory",
         "reason": "usable",
     }
-    assert about["alice@r.test"]["event"] == "refused"
+    assert about["alice@r.test"]["event"] == "refused"  # the other is unclear
 
 
 HOSTILE = [

@@ -339,34 +339,51 @@ def test_a_user_name_that_is_not_utf8_counts_as_authenticated(start: Starter, cl
 
 
 @pytest.mark.parametrize(
-    ("ip", "macros", "encrypts"),
+    "told",
     [
-        ("192.0.2.7", {}, False),
-        ("192.0.2.7", {"{auth_authen}": "user"}, True),
-        ("192.0.2.7", {"{daemon_name}": "ORIGINATING"}, True),
-        ("127.0.0.1", {}, True),
-        ("IPv6:::1", {}, True),
-        ("2001:db8::1", {}, False),
+        ("192.0.2.7", {}, "inbound"),
+        ("192.0.2.7", {"{auth_authen}": "user"}, "outbound"),
+        ("192.0.2.7", {"{daemon_name}": "ORIGINATING"}, "outbound"),
+        ("127.0.0.1", {}, "outbound"),
+        ("IPv6:::1", {}, "outbound"),
+        ("2001:db8::1", {}, "inbound"),
     ],
 )
 def test_mode_auto_takes_the_direction_from_what_the_mta_tells(
-    auto: MilterAddress, clients: Clients, ip: str, macros: dict[str, str], encrypts: bool
+    start: Starter, clients: Clients, keys: Keys, told: tuple[str, dict[str, str], str]
 ) -> None:
-    client = clients.open(auto, greet=False)
+    ip, macros, direction = told
+    smilla = start(directory_settings(keys, mode="auto", local_domains=["here.test"]))
+    client = clients.open(smilla.milter, greet=False)
     client.connect(ip, macros=macros)
     client.helo()
     client.mail("<a@s.test>", macros=macros)
     client.rcpt("<alice@r.test>")
-    assert ("b" in edits_of(client.content(plain_mail()))) is encrypts
+    assert "b" in edits_of(client.content(plain_mail()))  # whoever sends it, it leaves
+    assert f"direction={direction}" in smilla.log
+    assert (" relayed " in smilla.log) is (direction == "inbound")
 
 
-def test_the_login_of_one_message_does_not_count_for_the_next(auto: MilterAddress, clients: Clients) -> None:
-    client = clients.open(auto)
+def test_the_login_of_one_message_does_not_count_for_the_next(start: Starter, clients: Clients, keys: Keys) -> None:
+    smilla = start(directory_settings(keys, mode="auto", local_domains=["here.test"]))
+    client = clients.open(smilla.milter)
     client.mail("<a@s.test>", macros={"{auth_authen}": "user"})
     client.abort()
     client.mail("<a@s.test>", macros={"{auth_authen}": ""})
     client.rcpt("<alice@r.test>")
-    assert edits_of(client.content(plain_mail())) == ""
+    client.content(plain_mail())
+    assert "direction=inbound" in smilla.log
+
+
+def test_mail_to_the_name_of_the_mta_is_at_rest_in_mode_auto(start: Starter, clients: Clients, keys: Keys) -> None:
+    smilla = start(directory_settings(keys, mode="auto", local_domains=["r.test"]))
+    client = clients.open(smilla.milter, greet=False)
+    client.connect("192.0.2.7", macros={"j": "mta.r.test"})
+    client.helo()
+    client.mail("<a@s.test>")
+    client.rcpt("<alice@mta.r.test>")
+    assert "b" in edits_of(client.content(plain_mail()))
+    assert "relayed" not in smilla.log
 
 
 @pytest.fixture(scope="module")
@@ -398,9 +415,3 @@ def test_hidden_fields_are_taken_out_and_put_in_under_either_way_of_counting(
         opened = keys.alice.open(file)
         assert b"\r\nSUBJECT: secret\r\n too\r\n" in opened
         assert opened.endswith(b"\r\n\r\n" + mail.body)
-
-
-@pytest.fixture(scope="module")
-def auto(start_once: Starter, keys: Keys) -> MilterAddress:
-    """A filter that decides by itself which mail is outbound."""
-    return start_once(directory_settings(keys, mode="auto", local_domains=["here.test"])).milter

@@ -49,6 +49,50 @@ def test_address_is_read_without_any_mapping_of_its_local_part(text: str, local_
     assert (parsed.local_part, parsed.domain) == (local_part, domain)
 
 
+# What ICU 72 makes of each by uidna_openUTS46 with UIDNA_NONTRANSITIONAL_TO_ASCII, as Postfix 3.7 calls it.
+@pytest.mark.parametrize(
+    ("label", "a_label"),
+    [
+        ("i❤", "xn--i-7iq"),
+        ("I❤", "xn--i-7iq"),
+        ("i❤\ufe0f", "xn--i-7iq"),
+        ("i\u00ad❤", "xn--i-7iq"),
+        ("\uff58n--i-7iq", "xn--i-7iq"),
+        ("XN--I-7IQ", "xn--i-7iq"),
+        ("\uff38\uff2e--bcher-kva", "xn--bcher-kva"),
+        ("\ufb01x", "fix"),
+        ("\u212a", "k"),
+        ("\u0130", "xn--i-9bb"),
+        ("ü_x", "xn--_x-wka"),
+        ("¡x", "xn--x-5ba"),
+    ],
+)
+def test_label_is_mapped_as_the_mta_maps_it(label: str, a_label: str) -> None:
+    parsed = parse(f"bob@{label}.test")
+    assert (parsed.domain, parsed.ambiguous) == (f"{a_label}.test", False)
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        "xn--b\u00fccher", "ab--\u00fc", "-\u00fc", "\u00fc-", "\u0301x", "a\u2024\u00fc", "\uff20\u00fc", "\u2100",
+        "\u2488\u00fc", "\uff58n--a\u00fc", "\uff58n--", "\uff58n--a-", "\uff58n--99999999", "\uff58n--\uff21\uff22",
+        "\u00fc\u00a0", "\u0378",
+        "\u00fc" * 64, "\ufffd", "\U000e0001",
+    ],
+)  # fmt: skip
+def test_label_that_the_mta_would_not_take_is_none(label: str) -> None:
+    with pytest.raises(AddressError):
+        parse(f"bob@{label}.test")
+
+
+@pytest.mark.parametrize("label", ["straße", "STRAẞE", "ὀδυσσεύς", "a\u200cb", "a\u200db"])
+def test_label_that_idna_2003_maps_to_another_one_is_ambiguous(label: str) -> None:
+    assert parse(f"bob@{label}.test").ambiguous
+    assert not parse(f"{label}@x.test").ambiguous
+    assert not parse("bob@xn--strae-oqa.test").ambiguous
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -162,9 +162,9 @@ def test_nobody_is_looked_up_where_nothing_is_wanted() -> None:
 
 def test_client_decides_the_direction_in_auto_mode() -> None:
     settings = parse('mode = "auto"\nlocal_domains = ["here.example"]\n')
-    for client, form in [(Client("203.0.113.1"), Form.PLAIN), (Client("203.0.113.1", "", "sam"), Form.SMIME)]:
+    for client, towards in [(Client("203.0.113.1"), "inbound"), (Client("203.0.113.1", "", "sam"), "outbound")]:
         outcome = pipeline.process(make_session(MESSAGE, [HUGH], client=client), make_ports(dns()), settings)
-        assert outcome.copies[0].form is form
+        assert (outcome.copies[0].form, outcome.direction) == (Form.SMIME, towards)
 
 
 def test_gcm_is_announced_as_what_it_is() -> None:

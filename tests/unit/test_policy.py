@@ -249,7 +249,7 @@ def test_auto_mode_tells_the_direction_by_client_and_recipient(name: str, to: st
     assert towards == (OUTBOUND if name in OUTWARD else INBOUND)
     wanted = policy.wanted(recipient(to), Circumstances("", CLIENTS[name]), AUTO)
     if to is REMOTE:
-        assert (wanted.wanted, wanted.direction) == (name in OUTWARD, towards)
+        assert (wanted.wanted, wanted.direction) == (True, OUTBOUND)  # the MTA has agreed to send it on
     else:
         assert (wanted.wanted, wanted.direction) == (True, INBOUND)
 
@@ -431,9 +431,18 @@ def test_senders_wish_turns_plaintext_into_a_refusal_and_nothing_else(verdict: K
             assert done.action is Action(action)
 
 
-def test_senders_wish_does_not_reach_whom_mode_leaves_out() -> None:
-    done = decided(KeyVerdict.NO_KEY, 'local_domains = ["example.org"]', wished=True)
-    assert (done.action, done.rule) == (Action.PLAIN, "mode")
+def test_senders_wish_reaches_whom_mode_leaves_out() -> None:
+    settings, to = parse('local_domains = ["example.org"]'), recipient("bob@example.org")
+    wanted = policy.wanted(to, Circumstances("sam@sender.example", CLIENT), settings, wished=True)
+    assert (wanted.wanted, wanted.reason.code) == (True, "wished")
+    found = lookup("bob@example.org", KeyVerdict.NO_KEY)
+    done = policy.decide(to, wanted, found, settings, wished=True)
+    assert (done.action, done.rule) == (Action.REFUSE, "the sender's wish")
+
+
+def test_a_wish_and_no_look_up_is_refused_whatever_mode_says() -> None:
+    done = policy.decide(recipient("bob@example.org"), wish(wanted=False), None, Config(), wished=True)
+    assert (done.action, done.reason.code, done.rule) == (Action.REFUSE, "wished", "mode")
 
 
 # --- how S/MIME is written ---------------------------------------------------------------------------------

@@ -36,7 +36,7 @@ def test_address_that_routes_mail_on_is_unclear_and_never_plain(
         "<(x)bob@r.test>", "<bob@(x)r.test>", "<bob(x)@r.test>", r"<b\ob@r.test>", "<bob @r.test>", "<bob@ r.test>",
         "<bob@r. test>", "<bob\t@r.test>", "<bob@r.test;>", "<bob@r.test,>", "<x:bob@r.test;>", "<<bob@r.test>>",
         "<x <bob@r.test>>", "<bob@r.test>x", '<"bob" @r.test>', '<bob@"r.test">', '<"bob"(c)@r.test>', "<bob@r.test..>",
-        "<bob@[r.test]>", "(x)bob@r.test", "<x y>",
+        "<bob@[r.test]>", "(x)bob@r.test", "<x y>", "<bob@127.0.0.1>", "<bob@1.2.3.4.>", "<bob@127.1>",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize(("settings", "action"), UNCLEAR)
@@ -73,7 +73,7 @@ def test_ordinary_address_is_not_taken_for_one_that_routes(address: str) -> None
 
 
 def test_recipient_without_a_domain_is_looked_up_under_the_origin() -> None:
-    recipient = Session(Client(), "", (), INBOUND.origin).recipient("<alice>")
+    recipient = Session(Client(), "", (), INBOUND.completion).recipient("<alice>")
     assert recipient.address is not None
     assert (recipient.address.local_part, recipient.address.domain) == ("alice", "home.test")
     assert policy.wanted(recipient, Circumstances("", Client()), INBOUND).wanted
@@ -96,6 +96,6 @@ def test_rule_holds_for_a_recipient_without_a_domain_too(condition: str) -> None
         f'mode = "inbound"\nlocal_domains = ["home.test"]\n[[rule]]\n{condition}\nno_key = "refuse"\n'
     )
     for address in ("<alice@home.test>", "<alice>"):
-        recipient = Session(Client(), "", (), settings.origin).recipient(address)
+        recipient = Session(Client(), "", (), settings.completion).recipient(address)
         wish = policy.wanted(recipient, Circumstances("", Client()), settings)
         assert (wish.number, wish.rule) == (1, settings.rule[0])

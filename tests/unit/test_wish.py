@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import binascii
+import codecs
+import contextlib
+import encodings.aliases
 from email.header import Header as EncodedHeader
 from email.header import decode_header, make_header
 
@@ -80,8 +84,10 @@ def test_word_within_other_octets_is_taken_out_and_the_rest_encoded_anew(raw: by
         b" Hello",
         b" encrypt",
         b" [en crypt]",
-        b" =?x-none?b?W2VuY3J5cHRd?=",
-        b" =?utf-8?b?W2VuY3J5cHRd?",
+        b" [enc =?utf-8?q?rypt]?=",
+        b" =?utf-8?q?[enc_?= =?utf-8?q?rypt]?=",
+        b" =?x-none?q?=5Ben_crypt=5D?=",
+        b" =?x-none?b?aGVsbG8?=",
         b"",
         b" [encrypt",
     ],
@@ -89,6 +95,123 @@ def test_word_within_other_octets_is_taken_out_and_the_rest_encoded_anew(raw: by
 def test_what_is_no_wish_stays(raw: bytes) -> None:
     assert not wish.found(subject(raw), OPTIONS)
     assert wish.without(subject(raw), OPTIONS) == ((), ())
+
+
+KNOWN_OTHERWISE = {
+    "windows-874": "cp874",
+    "iso-8859-8-i": "iso-8859-8",
+    "windows-949": "cp949",
+    "windows-31j": "cp932",
+    "x-mac-roman": "mac-roman",
+    "cp-850": "cp850",
+    "ISO-8859-6-E": "iso-8859-6",
+    "x-sjis": "shift_jis",
+    "us-ascii*en": "ascii",
+    "utf-8*en-GB": "utf-8",
+    "x-ibm-037": "cp037",
+    "UNICODE-1-1-UTF-7": "utf-7",
+}
+UNKNOWN = [
+    *("x-unknown", "unknown-8bit", "x-user-defined", "ansi_x3.110-1983", "", "utf-8mb4", "binary", "x-mac-none"),
+    *("rot13", "base64", "undefined", "mbcs", "unicode_escape", "punycode", "idna", "../x", "utf 8", "a;x", "\u00fc"),
+]
+ENCODED = {
+    "B": lambda raw: binascii.b2a_base64(raw, newline=False).decode("ascii"),
+    "q": lambda raw: "".join(f"={octet:02x}" for octet in raw),
+    "Q": lambda raw: "".join(chr(o) if chr(o) in "[encrypt]" else f"={o:02X}" for o in raw),
+}
+
+
+def text_codecs() -> list[str]:
+    """All of Python's that ASCII can be written in."""
+    found = []
+    for name in sorted(set(encodings.aliases.aliases.values())):
+        with contextlib.suppress(LookupError, UnicodeError):
+            if codecs.lookup(name).name not in ("punycode", "idna", "unicode-escape", "raw-unicode-escape"):
+                found += [name] if "[encrypt] x".encode(name) else []
+    return found
+
+
+@pytest.mark.parametrize("encoding", ENCODED)
+def test_word_is_seen_in_every_character_set_of_python(encoding: str) -> None:
+    names = text_codecs()
+    assert {"koi8_r", "shift_jis", "iso2022_jp", "hz", "utf_7", "utf_16", "utf_32_be", "cp037", "gb18030"} <= set(names)
+    missed = []
+    for name in names:
+        word = f"=?{name}?{encoding}?{ENCODED[encoding]('[encrypt] x'.encode(name))}?="
+        missed += [] if wish.found(subject(f" {word}".encode()), OPTIONS) else [name]
+    assert missed == []
+
+
+@pytest.mark.parametrize("encoding", ENCODED)
+@pytest.mark.parametrize("charset", KNOWN_OTHERWISE)
+def test_word_is_seen_in_a_character_set_by_its_other_name(charset: str, encoding: str) -> None:
+    payload = ENCODED[encoding]("[encrypt] Gruss".encode(KNOWN_OTHERWISE[charset]))
+    raw = f" =?{charset}?{encoding}?{payload}?= x".encode()
+    assert wish.found(subject(raw), OPTIONS)
+    ((_,), ((_, value),)) = wish.without(subject(raw), OPTIONS)
+    assert not wish.found(subject(value.encode("ascii")), OPTIONS)
+    assert charset in value or seen(value) == "Gruss x"
+
+
+@pytest.mark.parametrize("encoding", ENCODED)
+@pytest.mark.parametrize("charset", UNKNOWN)
+def test_word_is_seen_in_a_character_set_that_nobody_knows(charset: str, encoding: str) -> None:
+    for codec in ("ascii", "utf-16-be", "utf-16-le", "utf-16", "utf-32-be", "utf-7", "cp037"):
+        payload = ENCODED[encoding]("[encrypt] Gruss".encode(codec))
+        assert wish.found(subject(f" =?{charset}?{encoding}?{payload}?= x".encode()), OPTIONS), codec
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b" =?utf-8?b?W2VuY3J5cHRd?",  # no end
+        b" =?utf-8?b?W2VuY3J5cHRd",
+        b" =?utf-8?q?=5Bencrypt=5D",
+        b" =?utf-8?q?=5Bencrypt=5D =?utf-8?q?x?=",
+        b" =?utf-8?b?W2VuY3J5cHRdIA?=",  # no padding
+        b" =?utf-8?b?W2VuY3J5cHRdI?=",
+        b" =?utf-8?b?W2Vu Y3J5cHRd?=",  # spaces within
+        b" =?utf-8?b?W2Vu\r\n Y3J5cHRd?=",
+        b" =?utf-8?b?W2Vu*Y3J5cHRd?=",
+        b" =?utf-8?q?Hello there =5Bencrypt=5D?=",
+        b" =?utf-8?q? =5Bencrypt=5D ?=",
+        b" =? utf-8 ?q?=5Bencrypt=5D?=",
+        b" =?utf-8?q?really?_=5Bencrypt=5D?=",  # bare question marks
+        b" =?utf-8?q?=5Bencrypt=5D?_really??=",
+        b" =?x-none?q?what?=5Bencrypt=5D?=",
+        b" =?utf-8?q?what?=5Bencrypt=5D?=",
+        b" =?UTF-8?Q?=5benc?= =?utf-8?B?cnlwdF0=?=",  # two words, two encodings
+        b" =?utf-8?q?=5Benc?=\r\n\t=?x-none?q?rypt=5D?=",
+        b" =?x-none?b?W2Vu?= =?x-none?b?Y3J5cHRd?=",
+        b" =?utf-8?q?=5Benc?==?utf-8?q?rypt=5D?=",
+        b" x=?utf-8?q?=5Bencrypt=5D?=y",
+        b" [enc=?utf-8?q?rypt=5D?=",
+        b" =?utf-8?q?[enc\r\n rypt]?=",  # a fold in the word
+        b" [enc\r\n rypt] x",
+        b" =?utf-8?q?=C3=5Bencrypt=5D?=",  # broken UTF-8
+        b" =?iso-2022-jp?b?GyRCW2VuY3J5cHRd?=",  # an escape that does not end
+        b" =?utf-8?q?[en=C2=ADcrypt]?=",  # characters that nobody sees
+        b" [en\xe2\x80\x8bcrypt]",
+        b" [en\0crypt]",
+    ],
+)
+def test_what_one_reader_may_show_is_a_wish_and_is_cut_out(raw: bytes) -> None:
+    assert wish.found(subject(raw), OPTIONS)
+    ((removed,), ((_, value),)) = wish.without(subject(raw), OPTIONS)
+    assert removed == 1
+    assert not wish.found(subject(b" " + value.encode("ascii")), OPTIONS)
+
+
+def test_word_that_is_not_ascii_is_seen_in_octets_without_a_character_set() -> None:
+    options = PolicyOptions(wish_subject="verschl\u00fcsselt")
+    assert wish.found(subject("Re: VERSCHL\u00dcSSELT".encode("latin-1")), options)
+    assert wish.found(subject(b"=?x-none?q?verschl=FCsselt?="), options)
+
+
+def test_many_strange_words_are_borne() -> None:
+    for piece in (b"=?x?q?a?= ", b"=?x?b?", b"=?x", b"=?x?q?=", b"?=5B", b"=?utf-16?b?AA==?="):
+        wish.found(subject(piece * (1 << 13)), OPTIONS)
 
 
 def test_letters_of_base64_are_no_word() -> None:
@@ -180,4 +303,5 @@ def test_any_octets_are_borne_and_what_is_added_is_one_ascii_field(raw: bytes) -
         assert not value[:1].isspace()
         assert all(line.strip() and line[:1] in " \t" for line in value.split("\r\n")[1:])
         assert not set(value.replace("\r\n", "")) & {"\r", "\n", "\0"}
+        assert not wish.found(subject(b" " + value.encode("ascii")), OPTIONS)
     wish.found(message((b"X-Encrypt", raw)), OPTIONS)

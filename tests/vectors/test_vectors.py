@@ -72,7 +72,7 @@ def run(folder: Path) -> Vector:
     trust_store = (KEYS / table["trust_store"]).read_bytes() if "trust_store" in table else b""
     ports = make_ports(_resolver(table), _files(table), now, trust_store)
     client = Client(**table.get("client", {}))
-    session = Session(client, f"<{table['sender']}>")
+    session = Session(client, f"<{table['sender']}>", (), settings.completion)
     for recipient in table["recipients"]:
         pipeline.begin_lookup(session, session.recipient(f"<{recipient}>"), ports, settings)
     for header in parsed.message.headers:

@@ -14,6 +14,7 @@ from tests.live.dnssec.bench import (
     BOGUS,
     BOUND,
     DAY,
+    INDETERMINATE,
     INSECURE,
     MADE,
     NO_KEY,
@@ -27,6 +28,7 @@ from tests.live.dnssec.bench import (
     UNREACHABLE,
     USABLE,
     Bench,
+    Expected,
     Put,
     case,
     certificate,
@@ -277,7 +279,20 @@ NAMES = [
     case("the domain in upper case", "hugh@NAMES.TEST", SECURE, USABLE, lambda b: None),
     case("a single-label domain is never asked for", "alice@localhost", None, UNCLEAR, lambda b: None),
     case("an address literal is never asked for", "alice@[192.0.2.1]", None, UNCLEAR, lambda b: None),
-    case("a special-use domain is never asked for", "alice@printer.local", None, UNCLEAR, lambda b: None),
+    case("a special-use domain is never asked for", "alice@x.onion", None, UNCLEAR, lambda b: None),
+    case("a signed zone of a private network", "alice@home.arpa", SECURE, USABLE, lambda b: alice(b.zone("home.arpa"))),
+    case("its proven silence", "nobody@home.arpa", SECURE, NO_KEY, lambda b: None),
+    case(
+        "a signed zone that private DNS has", "alice@x.internal", SECURE, USABLE, lambda b: alice(b.zone("x.internal"))
+    ),
+    case(
+        "the silence of a private zone that is not signed",
+        "nobody@open.local",
+        INSECURE,
+        UNCLEAR,
+        lambda b: b.zone("open.local", Kind.INSECURE),
+        validate=Expected(INDETERMINATE, BAD),  # as for all that lies under no anchor
+    ),
 ]
 
 CASES = [*SERVERS, *SIZES, *NAMES]

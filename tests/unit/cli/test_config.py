@@ -20,6 +20,14 @@ def test_check_of_a_good_file_is_0(commands: CommandLine) -> None:
     assert (done.code, done.out, done.err) == (0, f"{path}: no fault\n".encode(), "")
 
 
+def test_check_says_where_the_domains_belong_that_a_backup_relays_for(commands: CommandLine) -> None:
+    auto = 'mode = "auto"\nlocal_domains = ["x.test"]\n'
+    never = '[[rule]]\ndomain = ["y.test"]\nencrypt = "never"\n'
+    for text, hints in ((auto, 1), (auto + never, 0), (auto.replace("auto", "inbound"), 0)):
+        done = commands.run("config", "check", "--config", commands.config(text))
+        assert (done.code, done.err.count("hint: "), done.err.count("relay_domains")) == (0, hints, hints)
+
+
 def test_check_names_every_fault_with_its_line(commands: CommandLine) -> None:
     path = commands.config('[policy]\nno_kye = "plain"\nno_key = "perhaps"\n\n[dns]\ntimeout_s = 0\n')
     done = commands.run("config", "check", "--config", path)

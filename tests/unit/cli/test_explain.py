@@ -121,3 +121,16 @@ def test_replies_that_smtp_does_not_show_are_put_in_words(commands: CommandLine)
     assert "to hugh@example.org: is handed to the MTA anew\n" in held.out.decode()
     assert "reply of the filter: accept, and the MTA keeps its message in quarantine" in held.out.decode()
     assert held.code == 75
+
+
+def test_relayed_recipient_is_told_of(commands: CommandLine) -> None:
+    text = 'mode = "auto"\nlocal_domains = ["example.org"]\n'
+    relayed = explain(commands, "--to", "x@i\u2764.example", "--to", HUGH, "--client-ip", "192.0.2.1", text=text)
+    assert "relayed to x@i\\u2764.example, though the client is none of ours" in relayed.out.decode()
+    done = explain(commands, "--to", "x@other.example", "--client-ip", "192.0.2.1", "--json", text=text).json
+    assert (done["relayed"], done["direction"], done["recipients"][0]["direction"]) == (
+        ["x@other.example"],
+        "inbound",
+        "outbound",
+    )
+    assert explain(commands, "--to", "x@other.example", "--json", text=text).json["relayed"] == []

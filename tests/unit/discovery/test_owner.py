@@ -6,7 +6,7 @@ import dns.name
 import pytest
 
 from smilla.address import parse
-from smilla.discovery.owner import OPENPGPKEY, SMIMEA, not_asked, owner_name
+from smilla.discovery.owner import OPENPGPKEY, SMIMEA, not_asked, owner_name, unproven_silence
 
 HUGH = "c93f1e400f26708f98cb19d936620da35eec8f72e57f9eec01c1afd6"
 
@@ -42,8 +42,7 @@ def test_idn_domain_is_in_a_labels() -> None:
 @pytest.mark.parametrize(
     "domain",
     [
-        *("[192.0.2.1]", "[ipv6:::1]", "localhost", "example", "a.localhost", "printer.local", "a.invalid", "a.onion"),
-        *("a.home.arpa", "home.arpa", "x.internal"),
+        *("[192.0.2.1]", "[ipv6:::1]", "localhost", "example", "a.localhost", "a.invalid", "a.onion"),
     ],
 )
 def test_names_that_are_not_in_dns_are_not_asked(domain: str) -> None:
@@ -53,6 +52,13 @@ def test_names_that_are_not_in_dns_are_not_asked(domain: str) -> None:
 @pytest.mark.parametrize("domain", ["example.org", "lab.test", "notlocal.org", "local.org", "arpa.home.org"])
 def test_other_names_are_asked(domain: str) -> None:
     assert not_asked(domain) is None
+    assert unproven_silence(domain) is None
+
+
+@pytest.mark.parametrize("domain", ["printer.local", "a.home.arpa", "home.arpa", "x.internal"])
+def test_private_names_are_asked_and_only_a_signed_silence_proves_something(domain: str) -> None:
+    assert not_asked(domain) is None
+    assert unproven_silence(domain)
 
 
 def test_domain_below_which_no_owner_name_fits_is_not_asked() -> None:
