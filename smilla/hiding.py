@@ -36,6 +36,7 @@ _COPIES = re.compile(rb"(?:^|;)\s*z\s*=", re.IGNORECASE)
 _PREFIXES = re.compile(r"(?:\s*(?:\w{1,5}(?:\[\d+\])?\s*[:\uff1a]|\[[^\]]*\]))+\s*")
 _WORD = re.compile(rb"=\?([^?*\s]+)(?:\*[^?\s]*)?\?([bq])\?([^?]*)\?=(?:\s+(?==\?))?", re.IGNORECASE)
 _CONTINUED = re.compile(rb"\"?\s*;\s*[\w-]+\*\d+\*?\s*=\s*\"?")
+_TAG = re.compile(rb"(?:^|;)\s*[\w-]+\s*=(?!\r)")
 _BASE64 = re.compile(rb"[A-Za-z0-9+/]{5,}={0,2}")
 _ROUNDS = 3  # encodings in each other: quoted-printable of an encoded word
 _MOST_READINGS = 24
@@ -150,8 +151,8 @@ def _of_percent(raw: bytes) -> bytes:
 
 
 def _of_quoted_printable(raw: bytes) -> bytes:
-    """RFC 6376 section 2.11: white space within it means nothing."""
-    return quopri.decodestring(b"".join(raw.split())) if b"=" in raw else raw
+    """RFC 6376 section 2.11: white space within it means nothing.  A tag name and its = are none of it."""
+    return quopri.decodestring(b"".join(_TAG.sub(b";", raw).split())) if b"=" in raw else raw
 
 
 def _of_tokens(raw: bytes) -> bytes:
