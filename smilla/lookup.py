@@ -174,6 +174,8 @@ def _without_key(answer: SourceAnswer, assessments: tuple[Assessment, ...]) -> S
         text = "; ".join(dict.fromkeys(reason.text for a in meant for reason in a.reasons))
         if passing := next((a for a in meant if x509.TEMPORARY.issuperset(r.code for r in a.reasons)), None):
             return _finding(answer, KeyVerdict.UNREACHABLE, Reason(passing.reasons[0].code, text), assessments)
+        if unjudged := next((r for a in meant for r in a.reasons if r.code == "too_many_candidates"), None):
+            return _finding(answer, KeyVerdict.UNCLEAR, unjudged, assessments)
         return _finding(answer, KeyVerdict.UNUSABLE_KEY, Reason(first.code, text), assessments)
     if answer.malformed:
         reason = Reason("malformed", f"{answer.malformed} record(s) could not be read")
