@@ -40,7 +40,7 @@ _TAG = re.compile(rb"(?:^|;)\s*[\w-]+\s*=(?!\r)")
 _BASE64 = re.compile(rb"[A-Za-z0-9+/]{5,}={0,2}")
 _ROUNDS = 3  # encodings in each other: quoted-printable of an encoded word
 _MOST_READINGS = 24
-_MOST_READ, _A_FIELD = 1 << 18, 200  # octets of all fields that are read, and what one costs beside its own
+_MOST_READ, _A_FIELD = 1 << 18, 200  # octets of all fields that are read, and what decoding one costs
 _LONG = 8  # characters; what is shorter must be words of its own
 
 
@@ -50,7 +50,7 @@ def hidden(headers: Sequence[Header]) -> frozenset[int]:
     left, found = _MOST_READ, set()
     for index, header in enumerate(headers):
         if not _NEEDED.fullmatch(header.name):
-            left -= _A_FIELD + len(header.raw_value)
+            left -= (_A_FIELD if b"=" in header.raw_value else 16) + len(header.raw_value) if subjects else 0
             if left < 0 or _shows(header, subjects):
                 found.add(index)
     return frozenset(found)
