@@ -37,6 +37,7 @@ _PREFIXES = re.compile(r"(?:\s*(?:\w{1,5}(?:\[\d+\])?\s*[:\uff1a]|\[[^\]]*\]))+\
 _WORD = re.compile(rb"=\?([^?*\s]+)(?:\*[^?\s]*)?\?([bq])\?([^?]*)\?=(?:\s+(?==\?))?", re.IGNORECASE)
 _CONTINUED = re.compile(rb"\"?\s*;\s*[\w-]+\*\d+\*?\s*=\s*\"?")
 _TAG = re.compile(rb"(?:^|;)\s*[\w-]+\s*=(?!\r)")
+_SOFT_BREAK = re.compile(rb"=\s+")
 _BASE64 = re.compile(rb"[A-Za-z0-9+/]{5,}={0,2}")
 _ROUNDS = 3  # encodings in each other: quoted-printable of an encoded word
 _MOST_READINGS = 24
@@ -152,7 +153,9 @@ def _of_percent(raw: bytes) -> bytes:
 
 def _of_quoted_printable(raw: bytes) -> bytes:
     """RFC 6376 section 2.11: white space within it means nothing.  A tag name and its = are none of it."""
-    return quopri.decodestring(b"".join(_TAG.sub(b";", raw).split())) if b"=" in raw else raw
+    if b"=" not in raw:
+        return raw
+    return quopri.decodestring(b"".join(_SOFT_BREAK.sub(b"", _TAG.sub(b";", raw)).split()))
 
 
 def _of_tokens(raw: bytes) -> bytes:
