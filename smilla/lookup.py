@@ -47,6 +47,7 @@ _PRECEDENCE = (
     KeyVerdict.INSECURE,
     KeyVerdict.NO_KEY,
 )
+_Judged = tuple[SourceFinding, X509Key | PGPKey | None]
 _UNPROVEN = {
     DNSSECStatus.BOGUS: KeyVerdict.BOGUS,
     DNSSECStatus.INDETERMINATE: KeyVerdict.BOGUS,
@@ -68,19 +69,13 @@ def finish(
 ) -> KeyLookup:
     """Waits for the answers, until ``deadline`` (monotonic seconds) at most, and judges them as of ``now``."""
     findings: list[SourceFinding] = []
-    alone = not (ports.raw_trust_store or ports.raw_crls)
     for answer in _answers(pending, deadline, formats):
-        if alone and not findings and (known := _known(answer, pending.address, now)) is not None:
-            return known
         others = _others(answer, pending, deadline)
-        finding, key = _judge(answer, pending, now, ports, others)
+        finding, key = _judge_once(answer, pending, now, ports, others)
         findings.append(finding)
         if key is not None:
             engine = ports.openpgp.only_by(key) if isinstance(key, PGPKey) else ""
-            found = replace(_looked_up(pending.address, finding, key, findings), engine=engine)
-            if alone and not others:
-                _remember(answer, found, now)
-            return found
+            return replace(_looked_up(pending.address, finding, key, findings), engine=engine)
     if not findings:
         reason = Reason("no_source", f"no source of [keys] sources has keys for {' or '.join(formats)}")
         return KeyLookup(pending.address, KeyVerdict.UNCLEAR, reason, None, "", None)
@@ -126,27 +121,40 @@ def _looked_up(
     return KeyLookup(address, deciding.verdict, deciding.reason, key, deciding.source, deciding.status, tuple(findings))
 
 
-def _known(answer: SourceAnswer, address: EmailAddress, now: datetime) -> KeyLookup | None:
-    """What was found out from this very answer within the last minute, if it was a usable key that has not ended: a
-    message to a hundred would be judged a hundred times else."""
-    known: tuple[KeyLookup, datetime] | None = answer.told_by.memory.get(address) if answer.told_by else None
-    if known is None:
-        return None
-    found, judged_at = known
-    has_ended = found.key is None or (found.key.expires_at is not None and found.key.expires_at <= now)
-    return None if has_ended or not timedelta() <= now - judged_at < _JUDGED_FOR else found
+def _judge_once(
+    answer: SourceAnswer, pending: PendingLookup, now: datetime, ports: Ports, others: Sequence[bytes]
+) -> _Judged:
+    """What was found out from this very answer within the last minute, whatever it was, but for a key that has ended
+    meanwhile: a message to a hundred would be judged a hundred times else.
+
+    Only where the directory adds nothing, and for two spellings of one address; under another trust store or other
+    revocation lists it is judged anew.
+    """
+    if answer.told_by is None or others or not answer.candidates:
+        return _judge(answer, pending, now, ports, others)
+    memory, name = answer.told_by.memory, (pending.address, ports.raw_trust_store, ports.raw_crls)
+    known: tuple[_Judged, datetime] | None = memory.get(name)
+    if known is not None and _still_holds(*known, now):
+        finding, key = known[0]
+        return (finding if finding.ttl_s == answer.ttl_s else replace(finding, ttl_s=answer.ttl_s)), key
+    judged = _judge(answer, pending, now, ports, others)
+    for old, entry in memory.copy().items():
+        if isinstance(entry, tuple) and not timedelta() <= now - entry[1] < _JUDGED_FOR:
+            memory.pop(old, None)
+    if name in memory or len(memory) < _MOST_REMEMBERED:
+        memory[name] = (judged, now)
+    return judged
 
 
-def _remember(answer: SourceAnswer, found: KeyLookup, now: datetime) -> None:
-    """Only where nothing but the answer speaks for the key, and for two spellings of one address."""
-    told_by = answer.told_by
-    if told_by is not None and len(found.findings) == 1 and len(told_by.memory) < _MOST_REMEMBERED:
-        told_by.memory[found.address] = (found, now)
+def _still_holds(judged: _Judged, judged_at: datetime, now: datetime) -> bool:
+    keys = (judged[1], *(assessment.key for assessment in judged[0].assessments))
+    has_ended = any(key is not None and key.expires_at is not None and key.expires_at <= now for key in keys)
+    return not has_ended and timedelta() <= now - judged_at < _JUDGED_FOR
 
 
 def _judge(
     answer: SourceAnswer, pending: PendingLookup, now: datetime, ports: Ports, others: Sequence[bytes]
-) -> tuple[SourceFinding, X509Key | PGPKey | None]:
+) -> _Judged:
     if answer.status in _UNPROVEN:
         verdict = _UNPROVEN[answer.status]
         return _finding(answer, verdict, Reason(answer.status.value, answer.detail or answer.status.value)), None
@@ -203,6 +211,8 @@ def _without_key(answer: SourceAnswer, assessments: tuple[Assessment, ...]) -> S
         text = "; ".join(dict.fromkeys(reason.text for a in meant for reason in a.reasons))
         if passing := next((a for a in meant if x509.TEMPORARY.issuperset(r.code for r in a.reasons)), None):
             return _finding(answer, KeyVerdict.UNREACHABLE, Reason(passing.reasons[0].code, text), assessments)
+        if unjudged := next((r for a in meant for r in a.reasons if r.code == "too_many_candidates"), None):
+            return _finding(answer, KeyVerdict.UNCLEAR, unjudged, assessments)
         return _finding(answer, KeyVerdict.UNUSABLE_KEY, Reason(first.code, text), assessments)
     if answer.status is None and assessments:
         # The administrator put it there for this address: whatever it is, that is no absence.

@@ -212,8 +212,9 @@ class HeadersOptions:
         "off",
         "off: header fields stay outside only. copy: they are copied inside, too, all but Bcc and what is written on "
         "the way (trace and signature fields), so that a reader shows them as they were sent. hide: the same, and "
-        "outside the Subject is [...], and Comments, Keywords and Thread-Topic are gone; From, To, Cc, Date and what "
-        "threads are made of stay. A reader that knows no header protection never shows a hidden Subject: Thunderbird "
+        "outside the Subject is [...], and Comments, Keywords and all else that shows the Subject are gone; From, To, "
+        "Cc, Date, Received and what threads are made of stay. A reader that knows no header protection never shows a "
+        "hidden Subject: Thunderbird "
         "shows it in OpenPGP mail, not in S/MIME. Signed messages are left as they are, with the Subject outside. Off, "
         "so that a server can sort, search and filter mail at rest by its Subject. See HEADER PROTECTION in smilla(8).",
         choices=_PROTECTIONS,

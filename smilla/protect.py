@@ -1,8 +1,9 @@
 """Header protection (RFC 9788): which header fields are copied inside what is encrypted, and what stays outside.
 
 ``copy`` is the RFC's policy hcp_no_confidentiality (section 3.2.3), ``hide`` its hcp_baseline (section 3.2.1): Subject
-is "[...]" outside, Comments and Keywords are gone; and one field more, as section 3.4.1 allows: Thread-Topic, in which
-Outlook repeats the Subject.  Pure: fields in, fields out; no octet of the body is looked at.
+is "[...]" outside, Comments and Keywords are gone; and more fields, as section 3.4.1 allows: Thread-Topic, in which
+Outlook repeats the Subject, and all others that show it (``hiding`` tells which).  A trace or signature field that
+shows it moves inside.  Pure: fields in, fields out; no octet of the body is looked at.
 
 What the RFC leaves open, or recommends and does not get:
 
@@ -32,21 +33,22 @@ from __future__ import annotations
 
 import binascii
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
+from smilla import hiding
 from smilla.formats import mime
 from smilla.model import Header, HeaderProtection, Message, Reason
 
 Edits = tuple[tuple[int, ...], tuple[tuple[str, str], ...]]  # indexes that go, fields that come
 
+_NEVER_INSIDE = re.compile("mime-version|content-.*|bcc|resent-bcc|x-smilla|hp-outer")
 _NOT_CARRIED = re.compile(
-    "mime-version|content-.*|bcc|resent-bcc|x-smilla|hp-outer"
-    "|received|x-received|received-spf|return-path|delivered-to|x-original-to|authentication-results|arc-.*"
+    "received|x-received|received-spf|return-path|delivered-to|x-original-to|authentication-results|arc-.*"
     "|dkim-signature|x-google-dkim-signature|domainkey-signature"
 )
-_OUTSIDE: dict[str, tuple[str, ...]] = {"subject": ("[...]",), "comments": (), "keywords": (), "thread-topic": ()}
+_OUTSIDE: dict[str, tuple[str, ...]] = {"subject": ("[...]",)}  # in place of a hidden field; others are gone
 _LAYERS = ("multipart/signed", "multipart/encrypted", "application/pkcs7-mime", "application/x-pkcs7-mime")
 _PARAMETERS = {"hp": "cipher", "protected-headers": "v1"}
 _TAKEN = (*_PARAMETERS, "hp-legacy-display")
@@ -84,7 +86,9 @@ class _Carried:
         """What stands outside in its place: the same, another value, or nothing."""
         if not self.hidden:
             return [self.header]
-        return [Header(self.header.raw_name, b" " + value.encode("ascii")) for value in _OUTSIDE[self.header.name]]
+        return [
+            Header(self.header.raw_name, b" " + value.encode("ascii")) for value in _OUTSIDE.get(self.header.name, ())
+        ]
 
 
 def plan(message: Message, content: tuple[Header, ...], protect_headers: str, edits: Edits = ((), ())) -> Plan:
@@ -105,20 +109,35 @@ def plan(message: Message, content: tuple[Header, ...], protect_headers: str, ed
     record = [_recorded(header) for field in carried for header in field.outside]
     hidden = [field for field in carried if field.hidden]
     protection = HeaderProtection(protect_headers, _names(inside), _names([field.header for field in hidden]))
-    return Plan(*_hiding(edits, hidden), (*inside, *record, *marked), protection)
+    removed, added = _hiding(edits, hidden)
+    if protect_headers == "hide":
+        removed = tuple(sorted({*removed, *_telling(message)}))
+    return Plan(removed, added, (*inside, *record, *marked), protection)
+
+
+def _telling(message: Message) -> Iterator[int]:
+    """HP-Outer fields that came from outside, where they mean nothing, and hold the Subject."""
+    if any(header.name == "hp-outer" for header in message.headers):
+        yield from (i for i in hiding.hidden(message.headers) if message.headers[i].name == "hp-outer")
 
 
 def shown(headers: Sequence[Header]) -> tuple[Header, ...]:
     """A header as it may be shown to others where hide holds."""
-    return tuple(h for header in headers for h in _Carried(header, None, header.name in _OUTSIDE).outside)
+    gone = hiding.hidden(headers)
+    return tuple(h for index, header in enumerate(headers) for h in _Carried(header, None, index in gone).outside)
 
 
 def _carried(message: Message, edits: Edits, *, hide: bool) -> list[_Carried]:
     removed = frozenset(edits[0])
     kept = ((header, index) for index, header in enumerate(message.headers) if index not in removed)
     come = ((Header(name.encode("ascii"), b" " + value.encode("ascii")), None) for name, value in edits[1])
-    fields = ((header, index) for header, index in chain(kept, come) if not _NOT_CARRIED.fullmatch(header.name))
-    return [_Carried(_copied(header), index, hide and header.name in _OUTSIDE) for header, index in fields]
+    fields = [(header, index) for header, index in chain(kept, come) if not _NEVER_INSIDE.fullmatch(header.name)]
+    gone = hiding.hidden([header for header, _ in fields]) if hide else frozenset()
+    return [
+        _Carried(_copied(header), index, place in gone)
+        for place, (header, index) in enumerate(fields)
+        if place in gone or not _NOT_CARRIED.fullmatch(header.name)
+    ]
 
 
 def _copied(header: Header) -> Header:
@@ -149,7 +168,8 @@ def _hiding(edits: Edits, hidden: Sequence[_Carried]) -> Edits:
     if not hidden:
         return edits
     removed = {*edits[0], *(field.index for field in hidden if field.index is not None)}
-    kept = [(name, value) for name, value in edits[1] if name.lower() not in _OUTSIDE]
+    dropped = {field.header.name for field in hidden if field.index is None}
+    kept = [(name, value) for name, value in edits[1] if name.lower() not in dropped]
     instead = [(h.raw_name.decode("ascii"), h.raw_value.decode("ascii").strip()) for f in hidden for h in f.outside]
     return tuple(sorted(removed)), (*kept, *instead)
 

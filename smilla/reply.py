@@ -63,6 +63,7 @@ _TEXTS = {
     "name_too_long": "the domain is too long for a key to be looked up; nobody can tell whether one is published",
     "single_label": "the domain is a single word, which the mail server may complete; write it in full",
     "special_use": "no key can be looked up for this domain, so nobody can tell whether there is one",
+    "too_many_candidates": "more keys are published than can be looked at, and none of those seen can be used",
     "no_source": "no key of the kind that is allowed can be looked up",
     "not_for_encryption": "encryption is required, but what is published is not an encryption key",
     "insecure": "a key is published, but its zone is not signed with DNSSEC",

@@ -33,6 +33,8 @@ def run(options: argparse.Namespace) -> int:
         say("error" if options.require else "warning", f"{decision.recipient.shown}: not encrypted: {_why(decision)}")
     if plain and options.require:
         return EX_NO
+    for copy in outcome.copies:
+        _warn_of_headers(copy)
     if len(outcome.copies) > 1 and not options.output_dir:
         raise UsageError(f"the recipients need {len(outcome.copies)} different messages; give --output-dir DIR")
     rendered = [_render(copy, done.parsed) for copy in outcome.copies]
@@ -49,6 +51,15 @@ def _complain(outcome: Outcome) -> None:
         if decision.recipient in outcome.culprits:
             fate = _FATE[outcome.disposition]
             say("error", f"{decision.recipient.shown}: {fate}: {decision.reason.text} ({decision.rule})")
+
+
+def _warn_of_headers(copy: Copy) -> None:
+    """Where hide was asked for and cannot be, the Subject is in the clear: that is never silent."""
+    found = copy.protection
+    if found.problem:
+        what = "the Subject is not hidden" if found.asked == "hide" else "the header fields are not inside"
+        for recipient in copy.recipients:
+            say("warning", f"{recipient.shown}: {what}: {found.problem.text} (headers-bare, {found.problem.code})")
 
 
 def _why(decision: Decision) -> str:

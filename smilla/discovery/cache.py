@@ -4,7 +4,7 @@ Promises: an answer is kept no longer than its TTL and ``cache_ttl_s``; bogus an
 only, so that a domain which does not answer delays few messages and is soon asked again (RFC 7929 section 5.1 warns
 of both); entries and octets are bounded, the least recently used go first; messages that ask the same question within
 ``timeout_s`` share one answer, and what a message that was broken off has asked is forgotten after that.  Whether a
-key is usable is judged anew for every message: an expired key inside its TTL is still expired.
+key is usable is judged anew after a minute: an expired key inside its TTL is still expired.
 """
 
 from __future__ import annotations
@@ -66,8 +66,9 @@ class CachingResolver:
             return None
         self._entries.move_to_end(question)
         if (ttl_s := round(left_s)) < entry.answer.ttl_s:
-            # The same answer for a second, so that what follows from it is known again.
-            entry.answer = replace(entry.answer, ttl_s=ttl_s, memory={})
+            # What was judged stays; what was read has the TTL of its time, and is read anew.
+            memory = {name: known for name, known in entry.answer.memory.copy().items() if isinstance(known, tuple)}
+            entry.answer = replace(entry.answer, ttl_s=ttl_s, memory=memory)
         return entry.answer
 
     def _forget(self, question: _Question) -> None:

@@ -16,6 +16,7 @@ end entity under usage 0 is against the RFC; the intention being plain, it count
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 _Name = tuple[int, int, bytes]  # selector, matching type, association data
 _HASH_OCTETS = {1: 32, 2: 64}  # SHA-256 and SHA-512, by matching type
 _MAX_AUTHORITIES = 8  # of one answer; each may multiply the paths that are tried
+_MAX_ALIKE = 2  # of one name and key: a search tries each of them at every step
 _MAX_NAMED = 4  # certificates that one record may name: a public key may stand in many
 
 
@@ -109,13 +111,27 @@ class RecordSet:
     @cached_property
     def anchors(self) -> tuple[Certificate, ...]:
         """The CAs of usage 2."""
-        named = (c for record in self._of_usage(2) for c in self.named_by(record))
-        return _distinct(c for c in named if c.is_ca)[:_MAX_AUTHORITIES]
+        return _bounded(self._all_anchors)
 
     @cached_property
     def intermediates(self) -> tuple[Certificate, ...]:
         """The CAs that the answer holds."""
-        return tuple(c for c in self._published if c.is_ca)[:_MAX_AUTHORITIES]
+        return _bounded(self._all_intermediates)
+
+    @cached_property
+    def left_out(self) -> bool:
+        """Whether the answer has more CAs than are looked at, so that no path found means nothing."""
+        looked_at = len(self.anchors) + len(self.intermediates)
+        return looked_at < len(self._all_anchors) + len(self._all_intermediates)
+
+    @cached_property
+    def _all_anchors(self) -> tuple[Certificate, ...]:
+        named = (c for record in self._of_usage(2) for c in self.named_by(record))
+        return _distinct(c for c in named if c.is_ca)
+
+    @cached_property
+    def _all_intermediates(self) -> tuple[Certificate, ...]:
+        return tuple(c for c in self._published if c.is_ca)
 
     @cached_property
     def _constraints(self) -> frozenset[_Name]:
@@ -139,6 +155,19 @@ class RecordSet:
 def _distinct(certificates: Iterable[Certificate | None]) -> tuple[Certificate, ...]:
     """Each certificate once, in the order given."""
     return tuple({c.raw: c for c in certificates if c is not None}.values())
+
+
+def _bounded(authorities: Iterable[Certificate]) -> tuple[Certificate, ...]:
+    """The CAs that are looked at, in an order that is not the resolver's: of those that share name and key the
+    longest-lived, which is what a renewed CA has in place of its old certificate."""
+    kept: list[Certificate] = []
+    alike: Counter[tuple[bytes, bytes]] = Counter()
+    for certificate in sorted(authorities, key=lambda c: (c.not_after, c.raw), reverse=True):
+        who = certificate.parsed.subject.public_bytes(), certificate.raw_public_key
+        alike[who] += 1
+        if alike[who] <= _MAX_ALIKE and len(kept) < _MAX_AUTHORITIES:
+            kept.append(certificate)
+    return tuple(kept)
 
 
 def _name(record: SMIMEACandidate) -> _Name:

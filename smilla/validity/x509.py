@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from smilla.model import Candidate
     from smilla.validity.certificate import Certificate
 
+_MAX_CANDIDATES = 64  # of one answer
+
 __all__ = ["TEMPORARY", "RevocationLists", "TrustStore", "assess", "assess_all", "load_trust_store", "names_another"]
 
 
@@ -63,9 +65,31 @@ def assess_all(
     asks for nothing, since the directory is the administrator's word.  ``now`` is in UTC.  ``trusted`` serves SMIMEA
     usages 0 and 1.  ``others`` are certificates in DER or PEM from the directory, which records may name.
     """
-    records = RecordSet(candidates, others)
+    judged = _judged(candidates)
+    records = RecordSet([candidates[place] for place in judged], others)
     answer = _Answer(address, now, records, Paths(records, trusted, now))
-    return tuple(_assess(candidate, answer) for candidate in candidates)
+    found = {place: _assess(candidates[place], answer) for place in judged}
+    return tuple(found.get(place) or _not_judged(candidate) for place, candidate in enumerate(candidates))
+
+
+def _judged(candidates: Sequence[Candidate]) -> list[int]:
+    """The places of those that are looked at, in an order that is not the resolver's, so that no verdict depends on
+    that: whole certificates before names, those that need no path first.  A file of the administrator has no bound."""
+    places = list(range(len(candidates)))
+    if any(not isinstance(candidate, SMIMEACandidate) for candidate in candidates):
+        return places
+    return sorted(places, key=lambda place: _order(candidates[place]))[:_MAX_CANDIDATES]
+
+
+def _order(record: Candidate) -> tuple[int, int, int, bytes]:
+    if not isinstance(record, SMIMEACandidate):
+        return (0, 0, 0, record.raw)
+    return (record.selector, record.matching_type, -record.usage, record.raw)
+
+
+def _not_judged(candidate: Candidate) -> Assessment:
+    text = f"the answer has more than {_MAX_CANDIDATES} records; this one was not looked at"
+    return Assessment(candidate, None, (Reason("too_many_candidates", text),))
 
 
 def addresses(raw: bytes) -> tuple[EmailAddress, ...]:

@@ -2,9 +2,11 @@
 
 Anchors are the CAs of ``smime.ca_file`` and those of usage 2 in the same answer; intermediate CAs come from both too.
 Name constraints, path lengths, signatures and unknown critical extensions are the verifier's business; that a CA is one
-for mail is ours, since its own defaults are for TLS.  Time is bounded: few authorities an answer, short paths, and
-a limited number of certificates whose path is looked for.  Of cross-certified CAs the first path found decides, also
-where only another one leads through the CA that usage 0 names: such a certificate is refused.
+for mail is ours, since its own defaults are for TLS.  Time is bounded: few authorities an answer, short paths, a
+limited number of certificates whose path is looked for, and of signature checks in searches that fail.  What is beyond
+these bounds is too_many_candidates: nobody looked, so that it is neither valid nor untrusted.  Of cross-certified CAs
+the first path found decides, also where only another one leads through the CA that usage 0 names: such a certificate is
+refused.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import verification
 
@@ -31,7 +34,10 @@ if TYPE_CHECKING:
     from smilla.validity.smimea import RecordSet
 
 _MAX_DEPTH = 4  # intermediate CAs
-_MAX_SEARCHES = 16  # an answer; a failing one takes up to 10 ms
+_MAX_SEARCHES = 16  # an answer
+_MAX_CHECKS = 256  # signatures in searches that fail, an answer: about 30 ms
+_A_SEARCH = 128  # the most that the verifier checks in one
+_SLOW = 8  # how many usual checks one by a large curve or RSA key counts as
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +82,7 @@ class Paths:
     def __init__(self, records: RecordSet, trusted: TrustStore | None, now: datetime) -> None:
         self._records, self._trusted, self._now = records, trusted, now
         self._found: dict[bytes, tuple[Certificate, ...] | Reason] = {}
+        self._checks_left = _MAX_CHECKS
 
     @property
     def has_anchor(self) -> bool:
@@ -86,7 +93,7 @@ class Paths:
         """The path from the certificate (first) to its anchor (last), or why there is none."""
         if certificate.raw not in self._found:
             if len(self._found) == _MAX_SEARCHES:
-                return Reason("untrusted", f"the answer has more than {_MAX_SEARCHES} certificates to validate")
+                return _too_many(f"the answer has more than {_MAX_SEARCHES} certificates to validate")
             self._found[certificate.raw] = self._search(certificate)
         return self._found[certificate.raw]
 
@@ -97,18 +104,34 @@ class Paths:
     def _search(self, certificate: Certificate) -> tuple[Certificate, ...] | Reason:
         problem, other = "", False
         for store in self._stores:
+            if self._checks_left <= 0:
+                return _too_many("the answer has more CAs and certificates than can be searched for a path")
             try:
                 found = _verifier(store, self._now).verify(certificate.parsed, self._intermediates)
             except (verification.VerificationError, *UNREADABLE) as error:
                 problem = shown(str(error))
+                self._checks_left -= self._cost
                 continue
             path = tuple(reading.certificate for reading in map(_read, found.chain) if reading.certificate)
             if len(path) == len(found.chain) and self._records.permit(path):
                 return path
             other = True
+        if self._records.left_out:
+            return _too_many("the answer has more CAs than are looked at, and no path was found through those")
         if other:
             return Reason("other_ca", "no valid path leads through the CA that a record of usage 0 names")
         return Reason("untrusted", f"no valid path leads to a trusted CA: {problem}")
+
+    @cached_property
+    def _cost(self) -> int:
+        """The signatures that a failing search may check: each CA of the answer may stand at each step.  The trust
+        store's are the administrator's."""
+        authorities = {c.raw: c for c in (*self._records.anchors, *self._records.intermediates)}
+        checks, at_a_step = 1, 1
+        for _ in range(_MAX_DEPTH + 1):
+            at_a_step *= len(authorities)
+            checks = min(_A_SEARCH, checks + at_a_step)
+        return checks * (_SLOW if any(_is_slow(c.public_key) for c in authorities.values()) else 1)
 
     @cached_property
     def _stores(self) -> tuple[verification.Store, ...]:
@@ -121,6 +144,16 @@ class Paths:
     def _intermediates(self) -> list[x509.Certificate]:
         configured = self._trusted.intermediates if self._trusted else ()
         return [*(c.parsed for c in self._records.intermediates), *configured]
+
+
+def _too_many(text: str) -> Reason:
+    return Reason("too_many_candidates", text)
+
+
+def _is_slow(key: object) -> bool:
+    if isinstance(key, rsa.RSAPublicKey):
+        return key.key_size > 4096 or key.public_numbers().e.bit_length() > 17
+    return not (isinstance(key, ec.EllipticCurvePublicKey) and key.key_size <= 256)
 
 
 def _read(certificate: x509.Certificate) -> Reading:

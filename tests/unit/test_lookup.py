@@ -314,3 +314,12 @@ def test_file_that_cannot_be_read_stays_unreachable_and_no_source_is_unclear() -
     found = look_up_for(TableResolver(), ("openpgp",), "directory", files={"pia@example.org.crt": None})
     assert found.verdict is KeyVerdict.UNREACHABLE
     assert look_up_for(TableResolver(), ("openpgp",), "smimea").verdict is KeyVerdict.UNCLEAR
+
+
+def test_more_records_than_are_looked_at_are_unclear_unless_one_that_was_is_usable() -> None:
+    many = [b"\x03\x01\x01" + number.to_bytes(32) for number in range(70)]
+    found = look_up("hugh@example.org", TableResolver().publish("hugh@example.org", "smimea", "secure", *many))
+    assert (found.verdict, found.reason.code) == (KeyVerdict.UNCLEAR, "too_many_candidates")
+    many.append(smimea("hugh.crt"))
+    found = look_up("hugh@example.org", TableResolver().publish("hugh@example.org", "smimea", "secure", *many))
+    assert found.verdict is KeyVerdict.USABLE

@@ -1,4 +1,4 @@
-"""A usable key is remembered with the answer that it was found in: no longer than that, than it lasts, and than a
+"""A verdict is remembered with the answer that it was found from: no longer than that, than its key lasts, and than a
 minute, and for nobody else; and what that takes of memory is counted."""
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ def test_a_usable_key_is_judged_once_a_minute() -> None:
     resolver = of_hugh("hugh.crt")
     first = look_up(HUGH, resolver)
     assert first.verdict is KeyVerdict.USABLE
-    assert look_up(HUGH, resolver, NOW + 59 * SECOND) is first
+    assert look_up(HUGH, resolver, NOW + 59 * SECOND).findings[0] is first.findings[0]
     later = look_up(HUGH, resolver, NOW + 60 * SECOND)
-    assert (later, later is first) == (first, False)
+    assert (later, later.findings[0] is first.findings[0]) == (first, False)
 
 
 def test_a_remembered_key_that_has_expired_meanwhile_is_not_used() -> None:
@@ -74,28 +74,39 @@ def test_what_is_known_of_one_address_says_nothing_of_another_that_has_the_same_
     first = look_up(HUGH, resolver)
     shouted = look_up("HUGH@example.org", resolver, keys=KeysOptions(try_lowercase=True))
     assert (first.verdict, str(shouted.address)) == (KeyVerdict.USABLE, "HUGH@example.org")
-    for answer in resolver.table.values():
-        assert all(found.address == address for address, (found, _) in _keys(answer).items())
+    keys = [_keys(answer) for answer in resolver.table.values()]
+    assert [[str(address) for address, *_ in names] for names in keys if names] == [[HUGH, "HUGH@example.org"]]
 
 
-def _keys(answer: DNSAnswer) -> dict[object, tuple[KeyLookup, datetime]]:
-    return {address: known for address, known in answer.memory.items() if isinstance(known, tuple)}
+def _keys(answer: DNSAnswer) -> list[tuple[object, bytes, bytes]]:
+    return [name for name in answer.memory if isinstance(name, tuple)]
 
 
-def test_no_key_is_remembered_where_more_than_the_answer_speaks_for_it() -> None:
-    resolver = of_hugh("hugh.crt")
+def test_another_trust_store_or_other_revocation_lists_are_asked_anew() -> None:
+    resolver = TableResolver().publish(HUGH, "smimea", "secure", smimea("issued.crt", usage=1))
     store = (KEYS / "ca.crt").read_bytes()
-    assert look_up(HUGH, resolver, trust_store=store).verdict is KeyVerdict.USABLE
-    resolver.publish(PIA, "smimea", "unreachable").publish(PIA, "openpgpkey", "secure", raw_key("pia.pgp"))
-    assert look_up(PIA, resolver).verdict is KeyVerdict.USABLE
-    assert [_keys(answer) for answer in resolver.table.values()] == [{}] * 3
+    assert look_up(HUGH, resolver).verdict is KeyVerdict.UNUSABLE_KEY
+    first = look_up(HUGH, resolver, trust_store=store)
+    assert first.findings != look_up(HUGH, resolver).findings
+    assert look_up(HUGH, resolver, trust_store=store).findings[0] is first.findings[0]
 
 
-@pytest.mark.parametrize("names", [("expired.crt",), ("sign-only.crt",), ()])
-def test_what_is_no_key_is_never_remembered(names: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("names", [("expired.crt",), ("sign-only.crt",)])
+def test_a_verdict_without_a_key_is_remembered_for_the_minute_too(names: tuple[str, ...]) -> None:
     resolver = of_hugh(*names)
-    assert look_up(HUGH, resolver).key is None
-    assert [_keys(answer) for answer in resolver.table.values()] == [{}]
+    first = look_up(HUGH, resolver)
+    assert first.key is None
+    assert look_up(HUGH, resolver, NOW + 59 * SECOND).findings[0] is first.findings[0]
+    assert look_up(HUGH, resolver, NOW + 60 * SECOND).findings[0] is not first.findings[0]
+
+
+def test_a_key_that_is_not_valid_yet_is_used_within_a_minute_of_becoming_so() -> None:
+    key = look_up(HUGH, of_hugh("hugh.crt")).key
+    assert key
+    assert key.issued_at
+    resolver = of_hugh("hugh.crt")
+    assert look_up(HUGH, resolver, key.issued_at - SECOND).verdict is KeyVerdict.UNUSABLE_KEY
+    assert look_up(HUGH, resolver, key.issued_at + 60 * SECOND).verdict is KeyVerdict.USABLE
 
 
 def test_a_key_is_forgotten_with_its_answer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,9 +119,13 @@ def test_a_key_is_forgotten_with_its_answer(monkeypatch: pytest.MonkeyPatch) -> 
     clock, resolver = Clock(), of_hugh("hugh.crt")
     monkeypatch.setattr(cache, "time", clock)
     cached = CachingResolver(resolver, Config().dns)
-    assert look_up(HUGH, cached).verdict is KeyVerdict.USABLE
+    first = look_up(HUGH, cached).findings[0]
+    assert first.verdict is KeyVerdict.USABLE
+    clock.now += 5
+    later = look_up(HUGH, cached).findings[0]
+    assert (first.ttl_s - later.ttl_s, later.assessments is first.assessments) == (5, True)
     resolver.publish(HUGH, "smimea", "secure")
-    clock.now += 299
+    clock.now += 294
     assert look_up(HUGH, cached).verdict is KeyVerdict.USABLE
     clock.now += 2
     assert look_up(HUGH, cached).verdict is KeyVerdict.NO_KEY

@@ -40,3 +40,13 @@ def test_explain_says_why_nothing_is_protected(commands: CommandLine) -> None:
     assert found[1]["headers"] == {"protect": "off", "inside": [], "hidden": [], "problem": None}
     text = explain(commands, SIGNED).out.decode()
     assert "header fields are not protected, though hide asks for it: header fields beside multipart/signed" in text
+
+
+def test_encrypt_warns_where_the_subject_could_not_be_hidden(commands: CommandLine) -> None:
+    path = commands.config(HIDE)
+    done = commands.run("encrypt", "--config", path, "--from", "s@x.org", "--to", HUGH, stdin=SIGNED)
+    assert (done.code, b"Subject: a secret" in done.out) == (0, True)
+    assert f"warning: {HUGH}: the Subject is not hidden: header fields beside multipart/signed" in done.err
+    assert done.err.rstrip().endswith("(headers-bare, signed)")
+    silent = commands.run("encrypt", "--config", path, "--from", "s@x.org", "--to", HUGH, stdin=MESSAGE)
+    assert "Subject" not in silent.err

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from smilla.address import parse
 from smilla.discovery.smimea import candidates
 from smilla.model import Assessment, DNSAnswer, DNSSECStatus, Format, SMIMEACandidate, X509Key
+from smilla.validity import x509_paths
 from smilla.validity.smimea import RecordSet
 from smilla.validity.x509 import TrustStore, assess_all, load_trust_store, names_another
 from tests.certificates import NOW, association_data, make_certificate, to_pem
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+    from cryptography.x509 import verification
 
 EMAIL = "hugh@example.org"
 CA_USAGES = ["key_cert_sign", "crl_sign"]
@@ -392,8 +394,54 @@ def test_a_path_is_validated_as_of_the_given_time() -> None:
 
 def test_paths_are_looked_for_a_limited_number_of_times() -> None:
     found = judged(*(record(leaf(ROOT, serial=serial + 1), 1) for serial in range(20)), trusted=store(ROOT[1]))
-    assert [one.key is not None for one in found] == [True] * 16 + [False] * 4
-    assert "more than 16" in found[-1].reasons[0].text
+    left = [one for one in found if one.key is None]
+    assert len(left) == 4
+    assert all(codes(one) == ["too_many_candidates"] and "more than 16" in one.reasons[0].text for one in left)
+
+
+@pytest.mark.parametrize("kind", ["one key", "each its key", "cross-signed", "large curve"])
+def test_searches_that_fail_are_bounded_together(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    curve = "p521" if kind == "large curve" else "p256"
+
+    def alike(number: int, issuer: Pair | None = None) -> Pair:
+        return make_certificate(
+            curve, number=70 + number, ca=True, usages=CA_USAGES, common_name="Alike", issuer=issuer
+        )
+
+    cas = [alike(0 if kind == "one key" else number) for number in range(4)]
+    if kind == "cross-signed":
+        cas += [alike(one, cas[other]) for one in range(3) for other in range(3) if one != other]
+    answer = [record(raw, 0) for _, raw in cas] + [record(leaf(cas[0], number), 1) for number in range(16)]
+    searches: list[None] = []
+    real = x509_paths._verifier
+
+    def counted(anchors: verification.Store, now: datetime) -> verification.ClientVerifier:
+        searches.append(None)
+        return real(anchors, now)
+
+    monkeypatch.setattr(x509_paths, "_verifier", counted)
+    found = judged(*answer, trusted=store(ROOT[1]))
+    assert 1 <= len(searches) <= (1 if kind == "large curve" else 6)
+    assert {code for one in found for code in codes(one)} <= {"untrusted", "too_many_candidates", "ca_only"}
+    assert ["too_many_candidates"] in [codes(one) for one in found]
+
+
+def test_a_path_that_only_a_ca_left_out_could_make_is_not_called_untrusted() -> None:
+    cas = [ca(50, ROOT)[1] for _ in range(5)]
+    stranger = leaf(OTHER)
+    (*_, found) = judged(*(record(raw, 0) for raw in cas), record(stranger, 1), trusted=store(ROOT[1]))
+    assert codes(found) == ["too_many_candidates"]
+    (*_, found) = judged(record(cas[0], 0), record(stranger, 1), trusted=store(ROOT[1]))
+    assert codes(found) == ["untrusted"]
+
+
+def test_of_hundreds_of_records_the_same_are_judged_in_any_order() -> None:
+    answer = [record(HUGH, 3), *((3, 1, 1, number.to_bytes(32)) for number in range(300))]
+    expected = dict(zip(answer, map(codes, judged(*answer)), strict=True))
+    assert sum(found == ["too_many_candidates"] for found in expected.values()) == 301 - 64
+    assert expected[answer[0]] == []
+    backwards = answer[::-1]
+    assert dict(zip(backwards, map(codes, judged(*backwards)), strict=True)) == expected
 
 
 # --- any octets --------------------------------------------------------------------------------------------
@@ -450,7 +498,7 @@ def test_an_answer_full_of_certificates_with_one_key_and_of_its_hashes_is_judged
 
 def test_authorities_and_named_certificates_of_an_answer_are_bounded() -> None:
     """cryptography bounds the search for a path too, but has not always done so."""
-    cas = [ca(50, ROOT)[1] for _ in range(30)]
+    cas = [ca(50, ROOT)[1] for _ in range(30)] + [ca(number, ROOT)[1] for number in range(51, 59)]
     held = [SMIMEACandidate("x", "x", Format.SMIME, raw, None, usage, 0, 0) for raw in cas for usage in (0, 2)]
     named = SMIMEACandidate("x", "x", Format.SMIME, association_data(cas[0], 1, 1), None, 3, 1, 1)
     records = RecordSet([*held, named])
