@@ -132,7 +132,8 @@ def _judge_once(
     """
     if answer.told_by is None or others or not answer.candidates:
         return _judge(answer, pending, now, ports, others)
-    memory, name = answer.told_by.memory, (pending.address, ports.raw_trust_store, ports.raw_crls)
+    memory = answer.told_by.memory
+    name = (pending.address, pending.prefer, ports.raw_trust_store, ports.raw_crls)
     known: tuple[_Judged, datetime] | None = memory.get(name)
     if known is not None and _still_holds(*known, now):
         finding, key = known[0]
