@@ -12,6 +12,7 @@ import grp
 import imaplib
 import os
 import pwd
+import subprocess
 from typing import TYPE_CHECKING, Self
 
 from tests.lab.processes import LOOPBACK, Child, free_port, port_answers, wait_until
@@ -25,30 +26,19 @@ PASSWORD = "not-secret"
 _LIBRARY = "libdovecot.so.0"
 _BUILT_IN = b"/usr/lib/dovecot/modules\0"
 
+# What is said alike to every version …
 _CONFIGURATION = """\
+{dialect}
 base_dir = {folder}/run
 state_dir = {folder}/state
 libexec_dir = {library}
 mail_plugin_dir = {library}/modules
 log_path = {folder}/dovecot.log
-import_environment = $import_environment LD_LIBRARY_PATH
 default_internal_user = {user}
 default_internal_group = {group}
 default_login_user = {user}
 listen = {host}
-protocols = imap lmtp
 ssl = no
-disable_plaintext_auth = no
-auth_username_format = %Ln
-mail_location = maildir:~/Maildir
-passdb {{
-  driver = static
-  args = password={password}
-}}
-userdb {{
-  driver = static
-  args = uid={user} gid={group} home={folder}/mail/%n allow_all_users=yes
-}}
 service anvil {{
   chroot =
 }}
@@ -66,11 +56,58 @@ service lmtp {{
     mode = 0666
   }}
 }}
+"""
+
+# … and what is not.
+_OF_2_3 = """\
+import_environment = $import_environment LD_LIBRARY_PATH
+protocols = imap lmtp
+disable_plaintext_auth = no
+auth_username_format = %Ln
+mail_location = maildir:~/Maildir
+passdb {{
+  driver = static
+  args = password={password}
+}}
+userdb {{
+  driver = static
+  args = uid={user} gid={group} home={folder}/mail/%n allow_all_users=yes
+}}
 protocol lmtp {{
   mail_plugins = sieve
 }}
 plugin {{
   sieve_before = {folder}/sieve
+}}
+"""
+_SINCE_2_4 = """\
+dovecot_config_version = 2.4.0
+dovecot_storage_version = 2.4.0
+import_environment {{
+  LD_LIBRARY_PATH = %{{env:LD_LIBRARY_PATH}}
+}}
+protocols = imap lmtp
+auth_allow_cleartext = yes
+auth_username_format = %{{user | username | lower}}
+mail_driver = maildir
+mail_path = ~/Maildir
+passdb static {{
+  passdb_static_password = {password}
+}}
+userdb static {{
+  userdb_static_allow_all_users = yes
+  fields {{
+    uid = {user}
+    gid = {group}
+    home = {folder}/mail/%{{user | username}}
+  }}
+}}
+protocol lmtp {{
+  mail_plugins = sieve
+}}
+sieve_script rules {{
+  sieve_script_type = before
+  sieve_script_path = {folder}/sieve
 }}
 """
 
@@ -101,11 +138,14 @@ class Dovecot:
         library = program.parents[1] / "lib/dovecot"
         find_program(str(library / "lmtp"))
         find_program(str(library / "imap"))
-        self._write(library)
         environment = program_environment(program)
-        if library.is_relative_to(unpacked_folder()):
-            own = (self._patched(library), library, library / "modules/old-stats")
+        is_unpacked = library.is_relative_to(unpacked_folder())
+        if is_unpacked:
+            own = (library, library / "modules/old-stats")
             environment["LD_LIBRARY_PATH"] = os.pathsep.join([*map(str, own), environment["LD_LIBRARY_PATH"]])
+        self._write(library, _SINCE_2_4 if _version(program, environment) >= (2, 4) else _OF_2_3)
+        if is_unpacked:
+            environment["LD_LIBRARY_PATH"] = f"{self._patched(library)}{os.pathsep}{environment['LD_LIBRARY_PATH']}"
         # dovecot itself would look for doveconf in /usr/bin.
         started = [str(program), "-F", "-c", str(self.folder / "dovecot.conf")]
         reader = [str(find_program("doveconf")), "-f", "service=master", "-c", str(self.folder / "dovecot.conf")]
@@ -172,21 +212,27 @@ class Dovecot:
         (patched / _LIBRARY).write_bytes(raw.replace(_BUILT_IN, b"modules".ljust(len(_BUILT_IN), b"\0")))
         return patched
 
-    def _write(self, library: Path) -> None:
+    def _write(self, library: Path, dialect: str) -> None:
         account = pwd.getpwnam("nobody") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
         for name in ("", "run", "state", "mail", "sieve"):
             path = self.folder / name
             path.mkdir(mode=0o755, parents=True, exist_ok=True)
             os.chown(path, account.pw_uid, account.pw_gid)
         (self.folder / "sieve/rules.sieve").write_text(self._rules)
-        (self.folder / "dovecot.conf").write_text(
-            _CONFIGURATION.format(
-                folder=self.folder,
-                library=library,
-                host=LOOPBACK,
-                port=self.port,
-                user=account.pw_name,
-                group=grp.getgrgid(account.pw_gid).gr_name,
-                password=PASSWORD,
-            )
-        )
+        values = {
+            "folder": self.folder,
+            "library": library,
+            "host": LOOPBACK,
+            "port": self.port,
+            "user": account.pw_name,
+            "group": grp.getgrgid(account.pw_gid).gr_name,
+            "password": PASSWORD,
+        }
+        text = _CONFIGURATION.format(dialect=dialect.format(**values), **values)
+        (self.folder / "dovecot.conf").write_text(text)
+
+
+def _version(program: Path, environment: dict[str, str]) -> tuple[int, ...]:
+    """The first two numbers of what it calls itself."""
+    told = subprocess.run([program, "--version"], env=environment, capture_output=True, timeout=60, check=True).stdout
+    return tuple(int(number) for number in told.decode().split(".")[:2])
