@@ -158,8 +158,8 @@ class SMIMEOptions:
     separate: bool = _option(
         True,
         "Recipients whose certificates need different mechanisms (RSA with PKCS #1, RSA with OAEP, EC, X25519 and "
-        "X448, ML-KEM) never share a message: NSS (3.110 of Debian 13 among it, but not Thunderbird's own) opens no "
-        "message that is for an EC or OAEP recipient too. Recipients with different ciphers never do.",
+        "X448, ML-KEM) never share a message: NSS up to 3.87 (Debian 12's; not Debian 13's 3.110, nor Thunderbird's) "
+        "opens no message that is for an EC or OAEP recipient too. Recipients with different ciphers never do.",
     )
     ca_file: str = _option(
         "",

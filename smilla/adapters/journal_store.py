@@ -115,7 +115,7 @@ class Database:
 
     def _raw_connection(self) -> sqlite3.Connection:
         uri = self._path.absolute().as_uri() + "?mode=rw"
-        connection = sqlite3.connect(uri, _BUSY_S, isolation_level=None, check_same_thread=False, uri=True)
+        connection = sqlite3.connect(uri, timeout=_BUSY_S, isolation_level=None, check_same_thread=False, uri=True)
         try:
             for pragma in ("synchronous = FULL", "secure_delete = ON", "wal_autocheckpoint = 100"):
                 connection.execute(f"PRAGMA {pragma}")

@@ -281,15 +281,20 @@ class _Connection:
         self._lost = lost
         self._waiting: dict[int, asyncio.Future[bytes]] = {}
         self._next_id = secrets.randbelow(0x10000)
-        self._writer: asyncio.StreamWriter | None = None
+        self._transport: asyncio.WriteTransport | None = None
         self._opening = asyncio.ensure_future(self._open(host, port))
         # Whoever waited may be gone by then; an exception that nobody looks at would be printed.
         self._opening.add_done_callback(lambda task: task.cancelled() or task.exception())
 
     async def _open(self, host: str, port: int) -> None:
+        """Without the StreamWriter of open_connection: that of Python 3.13 closes when it is collected, and a forked
+        child that collects it would take the socket out of the selector that it shares with the parent."""
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader(loop=loop)
+        protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
         try:
             async with asyncio.timeout(_CONNECT_TIMEOUT_S):
-                reader, self._writer = await asyncio.open_connection(host, port)
+                self._transport, _ = await loop.create_connection(lambda: protocol, host, port)
         except BaseException:
             self.closed = True
             raise
@@ -304,13 +309,13 @@ class _Connection:
             self.taken -= 1
 
     async def _exchange(self, query: dns.message.Message) -> dns.message.Message:
-        if self.closed or self._writer is None or self._writer.is_closing():
+        if self.closed or self._transport is None or self._transport.is_closing():
             raise EOFError("the connection is closed")
         query.id = self._free_id()
         wire = query.to_wire()
         future = self._waiting[query.id] = asyncio.get_running_loop().create_future()
         try:
-            self._writer.write(len(wire).to_bytes(2) + wire)
+            self._transport.write(len(wire).to_bytes(2) + wire)
             raw = await future
         finally:
             self._waiting.pop(query.id, None)
@@ -325,7 +330,7 @@ class _Connection:
     def _acknowledge_at_once(self) -> None:
         """unbound leaves Nagle's algorithm on, so its second answer waits for our ACK of the first, which Linux
         delays by 40 ms unless it is told not to, each time anew (tcp(7), TCP_QUICKACK)."""
-        sock = self._writer.get_extra_info("socket") if self._writer else None
+        sock = self._transport.get_extra_info("socket") if self._transport else None
         if sock is not None and hasattr(socket, "TCP_QUICKACK"):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
@@ -348,8 +353,8 @@ class _Connection:
             return
         self.closed = True
         self._lost()
-        if self._writer is not None:
-            self._writer.close()
+        if self._transport is not None:
+            self._transport.close()
         for future in self._waiting.values():
             if not future.done():
                 future.set_exception(EOFError("the nameserver closed the connection"))

@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.interop.corpus import FOLDER, Sample, samples
 from tests.interop.matrix import RESULTS
 from tests.interop.owners import Owner, owner, publish
-from tests.interop.readers import OPENPGP, SMIME, Reader, Unopened
+from tests.interop.readers import ALL_OPENPGP, ALL_SMIME, Reader, Unopened
 from tests.interop.sending import Refused, Written, encrypt, inside, outside
 from tests.programs import require_nothing_missing
 
@@ -22,7 +22,7 @@ READERS = {"smime": ("OpenSSL", "BouncyCastle"), "openpgp": ("gpg", "RNP of Thun
 
 
 def two_readers(format_: str, folder: Path) -> list[Reader]:
-    kinds = [kind for kind in (*SMIME, *OPENPGP) if kind.name in READERS[format_]]
+    kinds = [kind for kind in (*ALL_SMIME, *ALL_OPENPGP) if kind.name in READERS[format_]]
     require_nothing_missing([name for kind in kinds for name in kind.missing()])
     made: list[Reader] = []
     for kind in kinds:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.interop.constructs import CONSTRUCTS, Construct
 from tests.interop.matrix import EXPECTED, READERS, Matrix, Refusal, cells
-from tests.interop.readers import Reader
+from tests.interop.readers import ALL_OPENPGP, ALL_SMIME, Reader
 
 pytestmark = pytest.mark.interop
 
@@ -32,7 +32,8 @@ def test_it_does_not_open_with_a_strangers_key(reader: type[Reader], matrix: Mat
 
 @pytest.mark.parametrize("expected", EXPECTED, ids=lambda one: f"{one.constructs[0]} {one.readers[0]}")
 def test_every_expected_no_names_constructs_and_readers_that_exist(expected: Refusal) -> None:
-    known = [(construct.name, reader.name) for format_ in READERS for construct, reader in cells(format_)]
+    readers = {"smime": ALL_SMIME, "openpgp": ALL_OPENPGP}
+    known = [(construct.name, reader.name) for construct in CONSTRUCTS for reader in readers[construct.format]]
     for reader in expected.readers:
         assert any(expected.covers(name, other) for name, other in known if other == reader), reader
     assert len({construct.name for construct in CONSTRUCTS}) == len(CONSTRUCTS)

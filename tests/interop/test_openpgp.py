@@ -27,6 +27,7 @@ from smilla.model import Candidate, Format, PGPKey
 from smilla.ports import OpenPGPEngine
 from smilla.style import Style
 from smilla.validity.pgp import assess
+from tests.interop.readers.pgp_programs import Sq
 from tests.programs import require
 
 pytestmark = pytest.mark.interop
@@ -113,10 +114,12 @@ def opened(reader: str, home: Path, owner: Owner, message: bytes, tmp_path: Path
             "--decrypt",
             str(path),
         ],
-        "sq": ["sq", "decrypt", "--recipient-key", str(owner.secret), str(path)],
+        "sq": ["sq", str(owner.secret), str(path)],
         "sqop": ["sqop", "decrypt", str(owner.secret)],
     }
     command = commands[reader]
+    if reader == "sq":
+        command[:1] = [str(word) for word in Sq(tmp_path).decrypting()]
     if reader == "rnp":
         command += ["--output", str(tmp_path / "opened"), "--overwrite"]
     output = ran(command, message)

@@ -12,6 +12,8 @@ import grp
 import imaplib
 import os
 import pwd
+import re
+import subprocess
 from typing import TYPE_CHECKING, Self
 
 from tests.lab.processes import LOOPBACK, Child, free_port, port_answers, wait_until
@@ -23,32 +25,21 @@ if TYPE_CHECKING:
 
 PASSWORD = "not-secret"
 _LIBRARY = "libdovecot.so.0"
-_BUILT_IN = b"/usr/lib/dovecot/modules\0"
+_BUILT_IN = re.compile(rb"/usr/lib/dovecot/(modules[a-z/]*)\0")
 
+# What is said alike to every version …
 _CONFIGURATION = """\
+{dialect}
 base_dir = {folder}/run
 state_dir = {folder}/state
 libexec_dir = {library}
 mail_plugin_dir = {library}/modules
 log_path = {folder}/dovecot.log
-import_environment = $import_environment LD_LIBRARY_PATH
 default_internal_user = {user}
 default_internal_group = {group}
 default_login_user = {user}
 listen = {host}
-protocols = imap lmtp
 ssl = no
-disable_plaintext_auth = no
-auth_username_format = %Ln
-mail_location = maildir:~/Maildir
-passdb {{
-  driver = static
-  args = password={password}
-}}
-userdb {{
-  driver = static
-  args = uid={user} gid={group} home={folder}/mail/%n allow_all_users=yes
-}}
 service anvil {{
   chroot =
 }}
@@ -66,11 +57,61 @@ service lmtp {{
     mode = 0666
   }}
 }}
+"""
+
+# … and what is not.
+_OF_2_3 = """\
+import_environment = $import_environment LD_LIBRARY_PATH
+protocols = imap lmtp
+disable_plaintext_auth = no
+auth_username_format = %Ln
+mail_location = maildir:~/Maildir
+passdb {{
+  driver = static
+  args = password={password}
+}}
+userdb {{
+  driver = static
+  args = uid={user} gid={group} home={folder}/mail/%n allow_all_users=yes
+}}
 protocol lmtp {{
   mail_plugins = sieve
 }}
 plugin {{
   sieve_before = {folder}/sieve
+}}
+"""
+_SINCE_2_4 = """\
+dovecot_config_version = 2.4.0
+dovecot_storage_version = 2.4.0
+service config {{
+  executable = {config}
+}}
+import_environment {{
+  LD_LIBRARY_PATH = %{{env:LD_LIBRARY_PATH}}
+}}
+protocols = imap lmtp
+auth_allow_cleartext = yes
+auth_username_format = %{{user | username | lower}}
+mail_driver = maildir
+mail_path = ~/Maildir
+passdb static {{
+  passdb_static_password = {password}
+}}
+userdb static {{
+  userdb_static_allow_all_users = yes
+  fields {{
+    uid = {user}
+    gid = {group}
+    home = {folder}/mail/%{{user | username}}
+  }}
+}}
+protocol lmtp {{
+  mail_plugins = sieve
+}}
+sieve_script rules {{
+  sieve_script_type = before
+  sieve_script_path = {folder}/sieve
 }}
 """
 
@@ -101,16 +142,25 @@ class Dovecot:
         library = program.parents[1] / "lib/dovecot"
         find_program(str(library / "lmtp"))
         find_program(str(library / "imap"))
-        self._write(library)
         environment = program_environment(program)
-        if library.is_relative_to(unpacked_folder()):
-            own = (self._patched(library), library, library / "modules/old-stats")
+        is_unpacked = library.is_relative_to(unpacked_folder())
+        if is_unpacked:
+            own = (library, library / "modules/old-stats")
             environment["LD_LIBRARY_PATH"] = os.pathsep.join([*map(str, own), environment["LD_LIBRARY_PATH"]])
+        since_2_4 = _version(program, environment) >= (2, 4)
+        self._make_folders()
+        reader, config = find_program("doveconf"), library / "config"
+        if is_unpacked:
+            (self.folder / "modules").symlink_to(library / "modules")
+            (self.folder / "run/modules").symlink_to(library / "modules")
+            patched, reader, config = (self._patched(path) for path in (library / _LIBRARY, reader, config))
+            environment["LD_LIBRARY_PATH"] = f"{patched.parent}{os.pathsep}{environment['LD_LIBRARY_PATH']}"
+        self._write(library, config, _SINCE_2_4 if since_2_4 else _OF_2_3)
+        configuration = ["-c", str(self.folder / "dovecot.conf")]
         # dovecot itself would look for doveconf in /usr/bin.
-        started = [str(program), "-F", "-c", str(self.folder / "dovecot.conf")]
-        reader = [str(find_program("doveconf")), "-f", "service=master", "-c", str(self.folder / "dovecot.conf")]
-        command = [*as_nobody(), *reader, "-e", *started]
-        self._child = Child("dovecot", command, self.folder / "start.log", environment=environment)
+        starting = [*configuration, "-F"] if since_2_4 else ["-f", "service=master", *configuration, "-e"]
+        command = [*as_nobody(), str(reader), *starting, str(program), "-F", *configuration]
+        self._child = Child("dovecot", command, self.folder / "start.log", folder=self.folder, environment=environment)
         self._child.start(ready=lambda: port_answers(self.port) and (self.folder / "lmtp").exists())
         return self
 
@@ -160,33 +210,47 @@ class Dovecot:
     ) -> None:
         self.stop()
 
-    def _patched(self, library: Path) -> Path:
-        """A copy of Dovecot's library that looks for its modules below the working folder (base_dir): the folder that
+    def _patched(self, path: Path) -> Path:
+        """A copy that looks for its modules below the working folder (base_dir, and at the start ours): the folder that
         is built in, which no setting changes, is not there where the package is only unpacked."""
-        (self.folder / "run/modules").symlink_to(library / "modules")
-        patched = self.folder / "lib"
-        patched.mkdir()
-        raw = (library / _LIBRARY).read_bytes()
-        if raw.count(_BUILT_IN) != 1:
+        patched = self.folder / "lib" / path.name
+        patched.parent.mkdir(exist_ok=True)
+        raw, count = _BUILT_IN.subn(lambda built_in: built_in[1].ljust(len(built_in[0]), b"\0"), path.read_bytes())
+        if not count:
             raise MissingProgramError("a dovecot whose folder of modules is known")
-        (patched / _LIBRARY).write_bytes(raw.replace(_BUILT_IN, b"modules".ljust(len(_BUILT_IN), b"\0")))
+        patched.write_bytes(raw)
+        patched.chmod(0o755)
         return patched
 
-    def _write(self, library: Path) -> None:
-        account = pwd.getpwnam("nobody") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
+    def _make_folders(self) -> None:
+        account = _account()
         for name in ("", "run", "state", "mail", "sieve"):
             path = self.folder / name
             path.mkdir(mode=0o755, parents=True, exist_ok=True)
             os.chown(path, account.pw_uid, account.pw_gid)
+
+    def _write(self, library: Path, config: Path, dialect: str) -> None:
         (self.folder / "sieve/rules.sieve").write_text(self._rules)
-        (self.folder / "dovecot.conf").write_text(
-            _CONFIGURATION.format(
-                folder=self.folder,
-                library=library,
-                host=LOOPBACK,
-                port=self.port,
-                user=account.pw_name,
-                group=grp.getgrgid(account.pw_gid).gr_name,
-                password=PASSWORD,
-            )
-        )
+        account = _account()
+        values = {
+            "folder": self.folder,
+            "library": library,
+            "config": config,
+            "host": LOOPBACK,
+            "port": self.port,
+            "user": account.pw_name,
+            "group": grp.getgrgid(account.pw_gid).gr_name,
+            "password": PASSWORD,
+        }
+        text = _CONFIGURATION.format(dialect=dialect.format(**values), **values)
+        (self.folder / "dovecot.conf").write_text(text)
+
+
+def _account() -> pwd.struct_passwd:
+    return pwd.getpwnam("nobody") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
+
+
+def _version(program: Path, environment: dict[str, str]) -> tuple[int, ...]:
+    """The first two numbers of what it calls itself."""
+    told = subprocess.run([program, "--version"], env=environment, capture_output=True, timeout=60, check=True).stdout
+    return tuple(int(number) for number in told.decode().split(".")[:2])

@@ -111,7 +111,8 @@ class Sink:
     def _talk(self, connection: socket.socket) -> None:
         self._connections.add(connection)
         try:
-            with connection, connection.makefile("rwb") as stream, contextlib.suppress(OSError, ValueError):
+            # Around the stream, too: its end writes what is left, to whoever may be gone.
+            with contextlib.suppress(OSError, ValueError), connection, connection.makefile("rwb") as stream:
                 _Dialogue(self, stream.readline, _sender(stream.write, stream.flush)).run()
         finally:
             self._connections.discard(connection)

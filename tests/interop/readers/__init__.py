@@ -8,6 +8,7 @@ from tests.interop.readers.library import Cryptography, Sequoia
 from tests.interop.readers.newer import (
     NSS13,
     RNP13,
+    THIS_MACHINE_S,
     BouncyCastle13,
     GnuPG13,
     GoSOP13,
@@ -20,7 +21,7 @@ from tests.interop.readers.newer import (
 from tests.interop.readers.pgp_programs import GnuPG, GoSOP, Sq, Sqop, TheRNP
 from tests.interop.readers.smime_programs import NSS, GpgSM, OpenSSL, ThunderbirdNSS
 
-SMIME: tuple[type[Reader], ...] = (
+ALL_SMIME: tuple[type[Reader], ...] = (
     OpenSSL,
     OpenSSL13,
     GpgSM,
@@ -33,7 +34,7 @@ SMIME: tuple[type[Reader], ...] = (
     PKIjs,
     Cryptography,
 )
-OPENPGP: tuple[type[Reader], ...] = (
+ALL_OPENPGP: tuple[type[Reader], ...] = (
     GnuPG,
     GnuPG13,
     TheRNP,
@@ -51,4 +52,13 @@ OPENPGP: tuple[type[Reader], ...] = (
     OpenPGPjs,
 )
 
-__all__ = ["OPENPGP", "SMIME", "Reader", "Unopened"]
+
+def _here(readers: tuple[type[Reader], ...]) -> tuple[type[Reader], ...]:
+    """Without the older of each pair where this machine's own program is the newer one."""
+    doubled = {base for reader in readers for base in reader.__bases__} if THIS_MACHINE_S else set()
+    return tuple(reader for reader in readers if reader not in doubled)
+
+
+SMIME, OPENPGP = _here(ALL_SMIME), _here(ALL_OPENPGP)
+
+__all__ = ["ALL_OPENPGP", "ALL_SMIME", "OPENPGP", "SMIME", "Reader", "Unopened"]

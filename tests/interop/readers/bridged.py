@@ -157,6 +157,12 @@ class PKIjs(_Node):
     kind = package = "pkijs"
 
 
+def _thunderbird_rnp() -> Path | None:
+    """Its own in Debian 12; Debian 13's Thunderbird loads the one of Debian."""
+    libraries = [unpacked(THUNDERBIRD / "librnp.so"), *Path("/usr/lib").glob("*-linux-gnu*/librnp.so.0")]
+    return next((library for library in libraries if library.exists()), None)
+
+
 class ThunderbirdRNP(_Bridged):
     """The library that Thunderbird reads OpenPGP with."""
 
@@ -165,10 +171,10 @@ class ThunderbirdRNP(_Bridged):
 
     @classmethod
     def missing(cls) -> list[str]:
-        return [] if unpacked(THUNDERBIRD / "librnp.so").exists() else ["thunderbird"]
+        return [] if unpacked(THUNDERBIRD / "application.ini").exists() and _thunderbird_rnp() else ["thunderbird"]
 
     def command(self) -> list[str]:
-        return [sys.executable, str(_BRIDGES / "rnp.py"), str(unpacked(THUNDERBIRD / "librnp.so"))]
+        return [sys.executable, str(_BRIDGES / "rnp.py"), str(_thunderbird_rnp())]
 
     def version(self) -> str:
         return thunderbird_version()

@@ -1,9 +1,12 @@
-"""The programs of Debian 13, which contrib/debian13 unpacks, beside those of this machine."""
+"""The programs of Debian 13: those that contrib/debian13 unpacks beside this machine's, or, on Debian 13 and newer,
+this machine's own."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
+from platform import freedesktop_os_release
 from urllib.parse import unquote
 
 from cryptography.hazmat.primitives.asymmetric import mlkem
@@ -19,6 +22,16 @@ from tests.interop.readers.smime_programs import NSS, GpgSM, OpenSSL
 _UNPACKED = ROOT / ".cache/debian13"
 
 
+def _are_this_machine_s() -> bool:
+    """As contrib/debian13 decides it.  Debian's testing and unstable have no number."""
+    release = freedesktop_os_release()
+    return release.get("ID") == "debian" and int(release.get("VERSION_ID", "99")) >= 13
+
+
+THIS_MACHINE_S = _are_this_machine_s()
+_JARS = Path("/usr/share/java") if THIS_MACHINE_S else _UNPACKED / "usr/share/java"
+
+
 @cache
 def _prefix() -> Command:
     """Debian 13's own dynamic linker, since its programs need a newer libc."""
@@ -30,14 +43,18 @@ def _prefix() -> Command:
 class _Newer(Reader):
     @classmethod
     def missing(cls) -> list[str]:
+        if THIS_MACHINE_S:
+            return super().missing()
         return [] if (_UNPACKED / "VERSIONS").exists() else ["the programs of Debian 13 (contrib/debian13)"]
 
     @staticmethod
     def program(name: str) -> Command:
-        return [*_prefix(), _UNPACKED / "usr/bin" / name]
+        return [name] if THIS_MACHINE_S else [*_prefix(), _UNPACKED / "usr/bin" / name]
 
     @staticmethod
     def package_version(package: str) -> str:
+        if THIS_MACHINE_S:
+            return Reader.package_version(package)
         for line in (_UNPACKED / "VERSIONS").read_text("utf-8").splitlines():
             name, _, rest = unquote(line.removeprefix("./")).partition("_")
             if name == package:
@@ -49,6 +66,8 @@ class _WithAgent(_Newer):
     """gpg and gpgsm start an agent, which has to be their own."""
 
     def program(self, name: str) -> Command:  # type: ignore[override]  # it needs the folder
+        if THIS_MACHINE_S:
+            return [name]
         agent = self.folder / "agent"
         if not agent.exists():
             words = " ".join(f"'{word}'" for word in super().program("gpg-agent"))
@@ -95,7 +114,7 @@ class GoSOP13(_Newer, GoSOP):
 
 class BouncyCastle13(_Newer, BouncyCastle):
     name = "BouncyCastle/13"
-    jars = _UNPACKED / "usr/share/java"
+    jars = _JARS
 
     def open(self, message: bytes, owner: Owner) -> bytes:
         return super().open(message, replace(owner, secret=_bare_seed(owner)))
@@ -112,4 +131,4 @@ def _bare_seed(owner: Owner) -> bytes:
 
 class PGPainless13(_Newer, PGPainless):
     name = "PGPainless/13"
-    jars = _UNPACKED / "usr/share/java"
+    jars = _JARS

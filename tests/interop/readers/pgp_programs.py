@@ -81,8 +81,12 @@ class Sq(_WithKeyFile):
     def open(self, message: bytes, owner: Owner) -> bytes:
         home = self.home(owner)
         (home / "message.asc").write_bytes(unwrapped(message))
+        return run([*self.decrypting(), home / "secret.asc", home / "message.asc"])
+
+    def decrypting(self) -> Command:
+        """What goes before the file of the secret key."""
         takes_key = "--recipient-key" if self.version().startswith("0.") else "--recipient-file"
-        return run([*self.program("sq"), "decrypt", takes_key, home / "secret.asc", home / "message.asc"])
+        return [*self.program("sq"), "decrypt", takes_key]
 
 
 class Sqop(_WithKeyFile):

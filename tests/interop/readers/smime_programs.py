@@ -79,18 +79,8 @@ class NSS(Reader):
     def open(self, message: bytes, owner: Owner) -> bytes:
         home = self.home(owner)
         (home / "message").write_bytes(unwrapped(message))
-        command: Command = [
-            "cmsutil",
-            "-D",
-            "-d",
-            f"sql:{home}",
-            "-p",
-            "",
-            "-i",
-            home / "message",
-            "-o",
-            home / "plain",
-        ]
+        files: Command = ["-i", home / "message", "-o", home / "plain"]
+        command = [*self.program("cmsutil"), "-D", "-d", f"sql:{home}", "-p", "", *files]
         run(command, env=self.env)
         return (home / "plain").read_bytes()
 
