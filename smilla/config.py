@@ -2,7 +2,7 @@
 
 Promises: ``load`` either returns a configuration without a fault or raises ConfigError with every fault that was found,
 each naming its key (and line, where it is known) and the nearest known key; environment variables configure nothing.
-The options themselves are in options.py.
+The options themselves are in options/.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ except ImportError:  # older than the algorithm: such a key is one that is not s
 if TYPE_CHECKING:
     from cryptography import x509
 
-    from smilla.model import EncryptionPublicKey
+    from smilla.model.keys import EncryptionPublicKey
     from smilla.style import OAEP
 
 RSA = "1.2.840.113549.1.1.1"

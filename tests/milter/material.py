@@ -78,7 +78,7 @@ def make_certificate_for_anybody() -> bytes:
 def directory_settings(keys: Keys, **more: Any) -> Settings:
     """The usual settings of these tests: keys from the folder, and no re-injection, since there is no listener."""
     usual: dict[str, Any] = {
-        "keys": {"sources": ["directory"], "directory": str(keys.directory)},
+        "keys": {"sources": ["directory"], "directory": str(keys.directory), "try_lowercase": True},
         "policy": {"no_key": "plain", "mixed": "defer"},
     }
     joined = {**usual, **more}

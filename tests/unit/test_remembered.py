@@ -6,19 +6,19 @@ from dataclasses import replace
 
 import pytest
 
-from smilla import address, model, reinject
+from smilla import address, reinject
 from smilla.encrypt import cms, cms_recipients
-from smilla.model import Header
+from smilla.model import Header, message
 from smilla.style import OAEP
 from tests.unit.decisions import certificate
 
 
 def test_a_long_field_name_is_folded_and_not_remembered() -> None:
     header = Header(b"Long-" * 10_000, b" x")
-    before = model._remembered_name.cache_info().currsize
+    before = message._remembered_name.cache_info().currsize
     assert header.name == "long-" * 10_000
     assert Header(b"X" * 10_000 + b" ", b" x").name == "x" * 10_000
-    assert model._remembered_name.cache_info().currsize == before
+    assert message._remembered_name.cache_info().currsize == before
 
 
 @pytest.mark.parametrize(("name", "expected"), [("content-" + "x" * 50_000, True), ("x-" + "x" * 50_000, False)])

@@ -1,16 +1,15 @@
-"""The values that everything in smilla speaks.  Frozen, without behaviour that could fail, without I/O."""
+"""Answers, candidates for a key, and what becomes of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import Enum, StrEnum
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Protocol
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
 
 from smilla.address import EmailAddress
-from smilla.style import OAEP, Style
+from smilla.style import OAEP
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
@@ -62,9 +61,6 @@ class DNSAnswer:
     detail: str = ""
     proven_by: str = ""
     memory: dict[object, Any] = field(default_factory=dict, repr=False, compare=False)
-
-
-# --- candidates and what becomes of them -------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,222 +240,3 @@ class KeyLookup:
     status: DNSSECStatus | None
     findings: tuple[SourceFinding, ...] = ()
     engine: str = ""
-
-
-# --- the message -------------------------------------------------------------------------------------------
-
-
-_USUAL_NAME = 80  # octets; a stranger may send a thousand names of 60 KB, which are not worth remembering
-
-
-def _folded_name(raw_name: bytes) -> str:
-    return raw_name.decode("ascii", "replace").rstrip(" \t").lower()
-
-
-_remembered_name = lru_cache(maxsize=1024)(_folded_name)
-
-
-@dataclass(frozen=True, slots=True)
-class Header:
-    """One header field, octet for octet: ``raw_value`` is all after the colon, folding included (CRLF), without the
-    final line end.  ``name`` is the field name in lower case, for comparison."""
-
-    raw_name: bytes
-    raw_value: bytes
-    name: str = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        folded = _remembered_name if len(self.raw_name) <= _USUAL_NAME else _folded_name
-        object.__setattr__(self, "name", folded(self.raw_name))
-
-    @property
-    def raw(self) -> bytes:
-        """The field as it stands in a message, with its final CRLF."""
-        return self.raw_name + b":" + self.raw_value + b"\r\n"
-
-
-class Body(Protocol):
-    """The octets after the header, wherever they are kept; readable more than once, in blocks."""
-
-    @property
-    def size(self) -> int:
-        """Length in octets."""
-
-    def blocks(self) -> Iterator[bytes]:
-        """The octets from the beginning, in pieces of any length."""
-
-
-class GrowingBody(Body, Protocol):
-    """A body that still arrives."""
-
-    def append(self, block: bytes) -> None:
-        """Adds octets at the end."""
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """Header fields in order, and the body; lines end in CRLF."""
-
-    headers: tuple[Header, ...]
-    body: Body
-
-
-@dataclass(frozen=True, slots=True)
-class Recipient:
-    """An envelope recipient as the MTA named it, its ESMTP parameters, and the parsed address, None for no address."""
-
-    raw: str
-    address: EmailAddress | None
-    parameters: tuple[str, ...] = ()
-
-    @property
-    def shown(self) -> str:
-        """The address for logs and replies: no angle brackets, no control or non-ASCII characters."""
-        text = self.raw.strip("<>")
-        return "".join(c if "!" <= c <= "~" and c not in '"\\' else f"\\u{ord(c):04x}" for c in text)
-
-
-@dataclass(frozen=True, slots=True)
-class Envelope:
-    """MAIL FROM and RCPT TO as given; ``sender`` is "" for the null sender."""
-
-    sender: str
-    recipients: tuple[Recipient, ...]
-    parameters: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Client:
-    """Who handed the message in, as far as the MTA tells (``mta`` is its own name); decides the direction in
-    ``mode = "auto"``."""
-
-    ip: str = ""
-    daemon_name: str = ""
-    authenticated_as: str = ""
-    host_name: str = ""
-    helo: str = ""
-    port: int = 0
-    mta: str = ""
-
-
-# --- decisions ---------------------------------------------------------------------------------------------
-
-
-class MessageKind(StrEnum):
-    """What a message is by its structure (never by mention)."""
-
-    ENCRYPTED = "encrypted"
-    SIGNED = "signed"
-    PLAIN = "plain"
-
-
-@dataclass(frozen=True, slots=True)
-class Classification:
-    """The kind and why."""
-
-    kind: MessageKind
-    reason: Reason
-
-
-class Action(StrEnum):
-    """What happens for one recipient; the past tense is the log's event."""
-
-    ENCRYPT = "encrypt"
-    UNCHANGED = "unchanged"
-    PLAIN = "plain"
-    DEFER = "defer"
-    REFUSE = "refuse"
-    HOLD = "hold"
-    DONE = "done"  # a copy was accepted at an earlier attempt
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What happens for one recipient and why; ``rule`` names what in the configuration decided.  ``readers`` are
-    the look-ups of further readers (also_to), ``style`` is how their copy is written."""
-
-    recipient: Recipient
-    action: Action
-    reason: Reason
-    rule: str = ""
-    lookup: KeyLookup | None = None
-    readers: tuple[KeyLookup, ...] = ()
-    style: Style = field(default_factory=Style)
-
-    @property
-    def key(self) -> X509Key | PGPKey | None:
-        """The key to encrypt to, where the action is ENCRYPT."""
-        return self.lookup.key if self.lookup and self.action is Action.ENCRYPT else None
-
-
-class Form(StrEnum):
-    """The form of a copy, as ``envelopes.json`` names it."""
-
-    SMIME = "smime"
-    OPENPGP = "openpgp"
-    PLAIN = "plain"
-    UNCHANGED = "unchanged"
-
-
-@dataclass(frozen=True, slots=True)
-class Rewrite:
-    """How a copy differs from the message that came in: the indexes of header fields that go, the fields that come
-    (at the end, in order), and the new body, None where it stays.
-
-    ``body`` makes the new body from the start each time it is called, in blocks, and raises before or within them.
-    """
-
-    removed: tuple[int, ...] = ()
-    added: tuple[tuple[str, str], ...] = ()
-    body: Callable[[], Iterator[bytes]] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class HeaderProtection:
-    """What was asked for a copy's header fields (off, copy or hide), the names of those that stand inside it and of
-    those hidden outside, and why none does where that was asked for."""
-
-    asked: str = "off"
-    inside: tuple[str, ...] = ()
-    hidden: tuple[str, ...] = ()
-    problem: Reason | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Copy:
-    """A message to be delivered: to whom, in which form, how it differs from what came in, and how its header fields
-    are protected."""
-
-    form: Form
-    recipients: tuple[Recipient, ...]
-    rewrite: Rewrite
-    protection: HeaderProtection = HeaderProtection()
-
-
-class Disposition(Enum):
-    """What the MTA is told about the message as a whole."""
-
-    DELIVER = "deliver"
-    DEFER = "defer"
-    REFUSE = "refuse"
-    HOLD = "hold"
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What ``pipeline.process`` found: one decision a recipient, and the copies owed where all is delivered.
-
-    ``copies`` is empty unless the disposition is DELIVER or HOLD; all but ``kept`` are re-injected.  ``bounced`` are
-    told to the sender, ``relayed`` see policy; ``reason`` and ``culprits`` explain what is not delivered.
-    """
-
-    disposition: Disposition
-    decisions: tuple[Decision, ...]
-    classification: Classification
-    direction: str
-    copies: tuple[Copy, ...] = ()
-    reason: Reason = Reason("ok", "")
-    culprits: tuple[Recipient, ...] = ()
-    kept: int = 0
-    bounced: tuple[Decision, ...] = ()
-    relayed: tuple[Recipient, ...] = ()

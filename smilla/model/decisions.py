@@ -1,0 +1,134 @@
+"""What a message is, what happens for each recipient, and the copies that come of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from enum import Enum, StrEnum
+
+from smilla.model.keys import KeyLookup, PGPKey, Reason, X509Key
+from smilla.model.message import Recipient
+from smilla.style import Style
+
+
+class MessageKind(StrEnum):
+    """What a message is by its structure (never by mention)."""
+
+    ENCRYPTED = "encrypted"
+    SIGNED = "signed"
+    PLAIN = "plain"
+
+
+@dataclass(frozen=True, slots=True)
+class Classification:
+    """The kind and why."""
+
+    kind: MessageKind
+    reason: Reason
+
+
+class Action(StrEnum):
+    """What happens for one recipient; the past tense is the log's event."""
+
+    ENCRYPT = "encrypt"
+    UNCHANGED = "unchanged"
+    PLAIN = "plain"
+    DEFER = "defer"
+    REFUSE = "refuse"
+    HOLD = "hold"
+    DONE = "done"  # a copy was accepted at an earlier attempt
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What happens for one recipient and why; ``rule`` names what in the configuration decided.  ``readers`` are
+    the look-ups of further readers (also_to), ``style`` is how their copy is written."""
+
+    recipient: Recipient
+    action: Action
+    reason: Reason
+    rule: str = ""
+    lookup: KeyLookup | None = None
+    readers: tuple[KeyLookup, ...] = ()
+    style: Style = field(default_factory=Style)
+
+    @property
+    def key(self) -> X509Key | PGPKey | None:
+        """The key to encrypt to, where the action is ENCRYPT."""
+        return self.lookup.key if self.lookup and self.action is Action.ENCRYPT else None
+
+
+class Form(StrEnum):
+    """The form of a copy, as ``envelopes.json`` names it."""
+
+    SMIME = "smime"
+    OPENPGP = "openpgp"
+    PLAIN = "plain"
+    UNCHANGED = "unchanged"
+
+
+@dataclass(frozen=True, slots=True)
+class Rewrite:
+    """How a copy differs from the message that came in: the indexes of header fields that go, the fields that come
+    (at the end, in order), and the new body, None where it stays.
+
+    ``body`` makes the new body from the start each time it is called, in blocks, and raises before or within them.
+    """
+
+    removed: tuple[int, ...] = ()
+    added: tuple[tuple[str, str], ...] = ()
+    body: Callable[[], Iterator[bytes]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderProtection:
+    """What was asked for a copy's header fields (off, copy or hide), the names of those that stand inside it and of
+    those hidden outside, and why none does where that was asked for."""
+
+    asked: str = "off"
+    inside: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
+    problem: Reason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A message to be delivered: to whom, in which form, how it differs from what came in, and how its header fields
+    are protected."""
+
+    form: Form
+    recipients: tuple[Recipient, ...]
+    rewrite: Rewrite
+    protection: HeaderProtection = HeaderProtection()
+
+
+_OK = Reason("ok", "")
+
+
+class Disposition(Enum):
+    """What the MTA is told about the message as a whole."""
+
+    DELIVER = "deliver"
+    DEFER = "defer"
+    REFUSE = "refuse"
+    HOLD = "hold"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What ``pipeline.process`` found: one decision a recipient, and the copies owed where all is delivered.
+
+    ``copies`` is empty unless the disposition is DELIVER or HOLD; all but ``kept`` are re-injected.  ``bounced`` are
+    told to the sender, ``relayed`` see policy; ``reason`` and ``culprits`` explain what is not delivered.
+    """
+
+    disposition: Disposition
+    decisions: tuple[Decision, ...]
+    classification: Classification
+    direction: str
+    copies: tuple[Copy, ...] = ()
+    reason: Reason = _OK
+    culprits: tuple[Recipient, ...] = ()
+    kept: int = 0
+    bounced: tuple[Decision, ...] = ()
+    relayed: tuple[Recipient, ...] = ()

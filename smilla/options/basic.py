@@ -1,0 +1,26 @@
+"""What the options share: their metadata, and the words that several of them know."""
+
+from __future__ import annotations
+
+from dataclasses import field
+from typing import Any
+
+DEFAULT_PATH = "/etc/smilla/smilla.toml"
+PREFERENCES = ("compatible", "strongest")
+FAILURE_ACTIONS = ("plain", "defer", "refuse", "hold")
+NEVER_PLAIN = ("defer", "refuse", "hold")
+PROTECTIONS = ("off", "copy", "hide")
+SOURCES = ("smimea", "openpgpkey", "directory")
+FORMATS_OF = {"smimea": ("smime",), "openpgpkey": ("openpgp",), "directory": ("smime", "openpgp")}
+KEY_FAILURES = ("no_key", "insecure", "bogus", "unreachable", "unusable_key")  # of a look-up
+FAILURES = (*KEY_FAILURES, "unclear")
+STYLE = ("cipher", "rsa_padding", "ecdh_kdf")
+CIPHERS = ("aes256-cbc", "aes128-cbc", "aes256-gcm", "aes128-gcm")
+RSA_PADDINGS = ("pkcs1", "oaep-sha256")
+ECDH_KDFS = ("sha1", "sha256")
+CONDITIONS = ("recipient", "sender", "domain", "client", "user", "direction")
+
+
+def option(default: Any, help_text: str, **bounds: Any) -> Any:
+    """A dataclass field with its help and its bounds (choices, minimum and maximum, pattern, check …)."""
+    return field(default=default, metadata={"help": help_text, **bounds})
