@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 import sys
 import threading
-import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from types import TracebackType
 from typing import Any
@@ -19,13 +19,13 @@ from typing import Any
 import Milter
 import milter
 
-from smilla import log, pipeline, reinject, reply, report, rewrap
+from smilla import log, reply
 from smilla.adapters.acknowledge import without_nagle
 from smilla.adapters.service import Service
 from smilla.adapters.spool import SpooledBody
-from smilla.errors import JournalBusy, JournalError, MTALost, SmillaError
-from smilla.model import Action, Client, Header, Recipient, Rewrite
-from smilla.policy import Wish
+from smilla.errors import MTALost, SmillaError
+from smilla.filter import Filter, finish
+from smilla.model import Client
 from smilla.ports import JournalEntry
 from smilla.session import Session
 
@@ -48,14 +48,12 @@ class Connection(Milter.Base):
     service: Service  # set for the class by ``serve``, since libmilter makes the instances
 
     def __init__(self) -> None:
-        self._session: Session | None = None
+        self._filter: Filter | None = None
+        self._unfinished: tuple[JournalEntry, str] | None = None
         self._runtime = self.service.runtime
         self._client = Client()
         self._failed = False
         self._lost_client = False
-        self._began_at = 0.0
-        self._to_finish: JournalEntry | None = None
-        self._wanted = 0
         _serving.connection = self
         self.service.acknowledger.opened()
 
@@ -76,52 +74,35 @@ class Connection(Milter.Base):
     def envfrom(self, sender: str, *parameters: str) -> int:
         """MAIL FROM: a message begins, and with it the configuration that judges it."""
         self._forget()
-        self._wanted = 0
         if self.service.draining:
             self._say(reply.STOPPING)
             return int(Milter.TEMPFAIL)
         self.service.begin()
         self._failed = self._lost_client
-        self._began_at = time.monotonic()
         self._runtime = self.service.runtime
         config = self._runtime.config
         body = SpooledBody(config.spool.folder, config.spool.threshold_kib * 1024)
-        self._session = Session(self._client, sender, parameters, config.completion, body)
+        session = Session(self._client, sender, parameters, config.completion, body)
+        self._filter = Filter(session, self._runtime.ports, config, self.service.crew)
         with self._guarded("mail from"):
             if user := self._macro("{auth_authen}"):
-                self._session.client = replace(self._client, authenticated_as=user)
+                session.client = replace(self._client, authenticated_as=user)
         return _CONTINUE
 
     def envrcpt(self, raw: str, *parameters: str) -> int:
         """RCPT TO: the search for this recipient's key begins.  Two things are answered here, over SMTP only: too many
         recipients, and one that fails where a rule asks for it."""
         with self._guarded("rcpt"):
-            session, runtime = self._current(), self._runtime
-            recipient = session.recipient(raw, parameters)
-            wish = pipeline.begin_lookup(session, recipient, runtime.ports, runtime.config)
-            self._wanted += wish.wanted
+            current = self._current()
+            current.session.queue_id = self._queue_id()
             # cleanup, for sendmail(1), tells of port 0; whoever leaves the brackets out has a port all the same.
-            over_smtp = raw.startswith("<") or session.client.port
-            if not runtime.config.observe and over_smtp and (answer := self._at_rcpt(recipient, wish)):
-                session.withdraw(recipient)
-                self._wanted -= wish.wanted
-                self._say(answer)
-                return int(_VERBS[answer.verb])
+            over_smtp = raw.startswith("<") or current.session.client.port
+            away = current.recipient(raw, parameters, alone=bool(over_smtp) and not self._runtime.config.observe)
+            if away is not None:
+                current.session.withdraw(away.decision.recipient)
+                self._say(away.reply)
+                return int(_VERBS[away.reply.verb])
         return _CONTINUE
-
-    def _at_rcpt(self, recipient: Recipient, wish: Wish) -> reply.Reply | None:
-        config, session = self._runtime.config, self._current()
-        if config.policy.mixed == "reinject" and self._wanted > config.reinject.max_copies:
-            log.too_many(self._queue_id(), recipient.shown)
-            return reply.TOO_MANY
-        if not wish.at_rcpt:
-            return None
-        with self.service.crew:
-            decision = pipeline.decide_at_rcpt(session, recipient, wish, self._runtime.ports, config)
-        answer = reply.for_recipient(decision)
-        if answer is not None:
-            report.refused_at_rcpt(self._queue_id(), decision)
-        return answer
 
     @Milter.decode("bytes")
     @Milter.noreply
@@ -130,7 +111,7 @@ class Connection(Milter.Base):
         try:  # not _guarded, which costs more than the rest of this
             # Without SMFIP_HDR_LEADSPC the MTA has dropped the space after the colon.
             value = raw_value if self._protocol & Milter.P_HDR_LEADSPC else b" " + raw_value
-            self._current().header(name.encode("ascii"), value)
+            self._current().session.header(name.encode("ascii"), value)
         except BaseException:
             self._fail("header")
         return _CONTINUE
@@ -140,26 +121,35 @@ class Connection(Milter.Base):
         """The next octets of the body."""
         if not self._failed:  # else it will be answered by a 451, and what still comes is of no use
             with self._guarded("body"):
-                self._current().body_chunk(block)
+                self._current().session.body_chunk(block)
         return _CONTINUE
 
     def eom(self) -> int:
         """The end of the message: the one place where it is answered."""
         verdict = int(Milter.TEMPFAIL)
         with self._guarded("end of message"):
-            session = self._current()
-            session.queue_id = self._queue_id()
+            current = self._current()
+            current.session.queue_id = self._queue_id()
             if self._failed:
-                report.undecided(session, observed=self._runtime.config.observe)
+                current.failed()
             else:
-                with self.service.crew:
-                    verdict = self._finish(session)
+                verdict = self._ended(current)
         if self._failed:
             verdict = self._answer_failure()
-        if self._session is not None:
-            self._session = None
-            self.service.end()
+        self._drop()
         return verdict
+
+    def _ended(self, current: Filter) -> int:
+        try:
+            answer = current.end(self)
+        except BaseException as error:
+            current.failed(error.code if isinstance(error, MTALost) else "internal")
+            raise
+        if answer.code:
+            self._say(answer)
+        if current.unfinished is not None:
+            self._unfinished = current.unfinished, current.session.queue_id
+        return int(_VERBS[answer.verb])
 
     def _answer_failure(self) -> int:
         """451, unless smilla only observes: then it has no say in what happens to the mail."""
@@ -178,87 +168,49 @@ class Connection(Milter.Base):
         self._forget()
         return _CONTINUE
 
-    def _finish(self, session: Session) -> int:
-        config, ports = self._runtime.config, self._runtime.ports
-        ports = replace(ports, journal=None, mailer=None) if config.observe else ports
-        refusals: tuple[reinject.Refusal, ...] = ()
-        try:
-            with reinject.Attempt(session, ports, self._alive) as attempt:
-                outcome = pipeline.process(session, ports, config, attempt.entry)
-                live = reply.for_outcome(outcome, config.policy.mixed, observe=False)
-                answer = reply.Reply(reply.Verb.ACCEPT) if config.observe else live
-                self._edit(answer, session.message.headers)
-                if answer.further or answer.bounced:
-                    refusals = attempt.deliver(answer.further, answer.bounced, reply.why)
-        except JournalError as error:
-            return self._without_journal(session, error)
-        except BaseException as error:
-            reason = error.code if isinstance(error, MTALost) else "internal"
-            report.undecided(session, observed=config.observe, reason=reason)
-            raise
-        if refusals:
-            served = sum(decision.action is Action.DONE for decision in outcome.decisions)
-            owed = served + sum(len(copy.recipients) for copy in answer.further)
-            live = answer = reply.for_refusals([refusal.detail for refusal in refusals], owed)
-        if answer.verb is not reply.Verb.TEMPFAIL:
-            self._to_finish = attempt.entry
-        if answer.code:
-            self._say(answer)
-        elapsed_ms = round((time.monotonic() - self._began_at) * 1000)
-        with log.together():
-            report.message(session, report.Result(outcome, live, refusals, config.observe, elapsed_ms))
-        return int(_VERBS[answer.verb])
+    # --- what the filter asks of the MTA (filter.MTA)
 
-    def _without_journal(self, session: Session, error: JournalError) -> int:
-        """451: nobody can tell who is owed a copy of this message, or another worker is at it."""
-        is_busy = isinstance(error, JournalBusy)
-        self._say(reply.BUSY if is_busy else reply.JOURNAL)
-        if not is_busy:
-            log.journal_failed(str(error), session.queue_id)
-        report.undecided(session, observed=self._runtime.config.observe, reason="busy" if is_busy else "journal")
-        return int(Milter.TEMPFAIL)
+    def replace_body(self, block: bytes) -> None:
+        """See filter.MTA."""
+        with _lost():
+            self.replacebody(block)
 
-    def _alive(self) -> None:
-        """The MTA goes on waiting.  Where it is gone, what is under way is finished and remembered all the same."""
-        with suppress(milter.error):
-            self.progress()
-
-    def _edit(self, answer: reply.Reply, headers: tuple[Header, ...]) -> None:
-        """What becomes of the MTA's message.  Raises MTALost."""
-        try:
-            if answer.copy is not None:
-                self._apply(answer.copy.rewrite, headers)
-            for recipient in answer.removed:
-                self.delrcpt(recipient.raw)
-            if answer.verb is reply.Verb.QUARANTINE:
-                self.quarantine(answer.text)
-        except milter.error as error:
-            raise MTALost("the MTA has gone, or does not take this change") from error
-
-    def _apply(self, rewrite: Rewrite, headers: tuple[Header, ...]) -> None:
-        """The edits, the new body first: where making it fails, nothing of the message has been touched."""
-        if rewrite.body is not None:
-            for block in rewrite.body():
-                self.replacebody(block)
+    def change_header(self, name: str, number: int, value: str) -> None:
+        """See filter.MTA."""
         space = " " if self._protocol & Milter.P_HDR_LEADSPC else ""
-        for name, number, value in rewrap.edits(headers, rewrite):
-            raw = space + value.replace("\r\n", "\n") if value else ""
+        raw = space + value.replace("\r\n", "\n") if value else ""
+        with _lost():
             if number:
                 self.chgheader(name, number, raw)
             else:
                 self.addheader(name, raw)
 
+    def delete_recipient(self, raw: str) -> None:
+        """See filter.MTA."""
+        with _lost():
+            self.delrcpt(raw)
+
+    def quarantine(self, text: str) -> None:
+        """See filter.MTA."""
+        with _lost():
+            super().quarantine(text)
+
+    def alive(self) -> None:
+        """See filter.MTA.  Where the MTA is gone, what is under way is finished and remembered all the same."""
+        with suppress(milter.error):
+            self.progress()
+
     def failed_outside(self) -> None:
         """An exception, now being handled, kept a step from its callback: the message has failed, and where none had
         begun, who the client is (hence the direction) remains unknown for all that follow."""
         self._failed = True
-        self._lost_client = self._lost_client or self._session is None
-        log.internal_error(self._session.queue_id if self._session else "", "pymilter")
+        self._lost_client = self._lost_client or self._filter is None
+        log.internal_error(self._known_queue_id(), "pymilter")
 
     def _fail(self, where: str) -> None:
         """An exception, now being handled, marks the message as failed, so that its end is answered by a 451."""
         self._failed = True
-        queue_id = self._session.queue_id if self._session else ""
+        queue_id = self._known_queue_id()
         if isinstance(sys.exc_info()[1], MTALost):
             log.mta_lost(queue_id)
         else:
@@ -268,23 +220,27 @@ class Connection(Milter.Base):
         self.service.acknowledger.wake()
         return _Guard(self, where)
 
-    def _current(self) -> Session:
-        if self._session is None:
+    def _current(self) -> Filter:
+        if self._filter is None:
             raise SmillaError("the MTA told of a message out of order")
-        return self._session
+        return self._filter
 
     def _forget(self) -> None:
-        """The message is over.  What comes after its answer shows that the MTA has got that, so that the journal may
-        forget what it need not remember."""
-        entry, self._to_finish = self._to_finish, None
-        if entry is not None:
-            try:
-                entry.finish()
-            except SmillaError as error:
-                log.journal_failed(str(error), self._session.queue_id if self._session else "")
-        if self._session is not None:
-            self._session = None
+        """The message is over.  What comes after its answer shows that the MTA has got that."""
+        if self._unfinished is not None:
+            entry, queue_id = self._unfinished
+            self._unfinished = None
+            finish(entry, queue_id)
+        self._drop()
+
+    def _drop(self) -> None:
+        """Lets go of the message, whose body may be large."""
+        if self._filter is not None:
+            self._filter = None
             self.service.end()
+
+    def _known_queue_id(self) -> str:
+        return self._filter.session.queue_id if self._filter else ""
 
     def _queue_id(self) -> str:
         return re.sub(r"[^!-~]", "?", self._macro("i"))
@@ -298,6 +254,15 @@ class Connection(Milter.Base):
 
     def _say(self, answer: reply.Reply) -> None:
         self.setreply(answer.code, answer.enhanced, answer.text[:_LINE_LIMIT].replace("%", "%%"))
+
+
+@contextmanager
+def _lost() -> Iterator[None]:
+    """Raises MTALost where the MTA does not take a change."""
+    try:
+        yield
+    except milter.error as error:
+        raise MTALost("the MTA has gone, or does not take this change") from error
 
 
 class _Guard:

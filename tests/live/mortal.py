@@ -14,8 +14,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from smilla import cli, daemon
-from smilla.adapters import journal, milter, smtp
+from smilla import cli, daemon, filter
+from smilla.adapters import journal, smtp
+from smilla.reply import Reply
 
 FOLDER = Path(os.environ.get("MORTAL", "."))
 STEPS = (
@@ -66,15 +67,15 @@ def main() -> int:
     around(smtp.Connection, "send", "before-copy", numbered=True)
     around(journal.SQLiteJournalEntry, "committing", "", "committing", numbered=True)
     around(journal.SQLiteJournalEntry, "settle", "unrecorded", "settled", numbered=True)
-    finish = milter.Connection._finish
+    end = filter.Filter.end
 
-    def counted(self: milter.Connection, session: Any) -> int:
+    def counted(self: filter.Filter, mta: filter.MTA) -> Reply:
         _counts.clear()
-        verdict = finish(self, session)
+        answer = end(self, mta)
         reached("before-reply")
-        return verdict
+        return answer
 
-    milter.Connection._finish = counted  # type: ignore[method-assign]
+    filter.Filter.end = counted  # type: ignore[method-assign]
     return int(cli.main(sys.argv[1:]) or 0)
 
 
