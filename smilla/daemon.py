@@ -16,12 +16,13 @@ import select
 import signal
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 from smilla import __version__, config, log
-from smilla.adapters import log_target, milter, systemd
+from smilla.adapters import lmtp, log_target, milter, systemd
 from smilla.adapters.listener import UnixPath
 from smilla.adapters.service import Runtime, Service
 from smilla.config import Config
@@ -30,7 +31,11 @@ from smilla.errors import ConfigError, EngineMissing, SmillaError
 from smilla.runtime import make_ports
 
 _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
-_FIXED_OPTIONS = ("socket", "workers", "timeout_s", "user", "socket_group", "socket_mode")
+_FIXED_OPTIONS = {
+    "milter": ("socket", "workers", "timeout_s", "user", "socket_group", "socket_mode"),
+    "stage": ("socket", "socket_group", "socket_mode", "connections"),
+}
+_Serve = Callable[[Service], object]
 _GRACE_S = 0.2  # between the last answer of a draining worker and its end, so that libmilter can send it
 _LAST_WORDS_S = 2.5  # that, and a moment for a log that nobody reads
 _HEALTHY_S = 60.0
@@ -45,6 +50,7 @@ class _Worker:
     control: int  # the writing end of its pipe
     taken: int  # the reading end of the other, on which it says that a configuration is in force
     started_at: float
+    serve: _Serve
 
     @property
     def ends(self) -> tuple[int, int]:
@@ -72,18 +78,22 @@ class Daemon:
         self._runtime = Runtime(settings, make_ports(settings))
         self._workers: dict[int, _Worker] = {}
         self._socket: UnixPath | None = None
+        self._stage: lmtp.Server | None = None
         self._failures = 0
-        self._respawn_at: list[float] = []
+        self._respawn_at: list[tuple[float, _Serve]] = []
 
     def run(self) -> int:
         """Opens the socket, forks, and watches until SIGTERM or SIGINT.  Raises SmillaError where it cannot start."""
         self._open_socket()
         self._prepare_journal()
+        self._open_stage()
         _drop_rights(self._config.milter.user)
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         count = self._config.milter.workers or os.cpu_count() or 1
         for _ in range(count):
-            self._fork()
+            self._fork(milter.serve)
+        if self._stage is not None:
+            self._fork(self._stage.serve)
         log.started(self._config.milter.socket, count, __version__)
         systemd.notify("READY=1")
         self._look_at_keys()
@@ -128,7 +138,15 @@ class Daemon:
         except SmillaError as error:
             log.journal_failed(str(error))
 
-    def _fork(self) -> None:
+    def _open_stage(self) -> None:
+        """The keys and the socket of the stage, where messages are sealed.  Raises SmillaError."""
+        keys, options = self._runtime.ports.seal_keys, self._config.stage
+        if keys is None:
+            return
+        keys.prepare(self._config.milter.user, options.key_days)
+        self._stage = lmtp.Server(options, self._config.milter.user)
+
+    def _fork(self, serve: _Serve) -> None:
         reading, writing = os.pipe()
         taken, taking = os.pipe()
         os.set_blocking(taken, False)
@@ -136,25 +154,26 @@ class Daemon:
         if pid == 0:
             for mine in (writing, taken, *(end for other in self._workers.values() for end in other.ends)):
                 os.close(mine)
-            _work(self._runtime, reading, taking)
+            _work(self._runtime, reading, taking, serve)
         os.close(reading)
         os.close(taking)
-        self._workers[pid] = _Worker(pid, writing, taken, time.monotonic())
+        self._workers[pid] = _Worker(pid, writing, taken, time.monotonic(), serve)
 
     def _watch(self) -> str:
         """Waits for signals; returns the name of the one that ends smilla."""
         while True:
-            pause = min(self._respawn_at, default=time.monotonic() + 3600) - time.monotonic()
+            pause = min((at for at, _ in self._respawn_at), default=time.monotonic() + 3600) - time.monotonic()
             received = signal.sigtimedwait(_SIGNALS, max(0.0, pause))
             if received is not None and received.si_signo in (signal.SIGTERM, signal.SIGINT):
                 return signal.Signals(received.si_signo).name
             if received is not None and received.si_signo == signal.SIGHUP:
                 self._reload()
             self._reap(replace=True)
-            due = [at for at in self._respawn_at if at <= time.monotonic()]
-            self._respawn_at = [at for at in self._respawn_at if at not in due]
-            for _ in due:
-                self._fork()
+            now = time.monotonic()
+            due = [serve for at, serve in self._respawn_at if at <= now]
+            self._respawn_at = [(at, serve) for at, serve in self._respawn_at if at > now]
+            for serve in due:
+                self._fork(serve)
 
     def _reap(self, *, replace: bool) -> None:
         """Takes note of workers that ended; a worker that keeps dying is replaced after longer and longer waits."""
@@ -169,7 +188,7 @@ class Daemon:
                 lived = time.monotonic() - worker.started_at
                 self._failures = 1 if lived > _HEALTHY_S else self._failures + 1
                 wait_s = min(_LONGEST_WAIT_S, 0.05 * 2**self._failures)
-                self._respawn_at.append(time.monotonic() + wait_s)
+                self._respawn_at.append((time.monotonic() + wait_s, worker.serve))
                 log.worker_died(pid, _in_words(status), wait_s)
 
     def _reload(self) -> None:
@@ -183,9 +202,13 @@ class Daemon:
             for fault in error.faults if isinstance(error, ConfigError) else [str(error)]:
                 log.reload_failed(fault)
         else:
-            for option in _FIXED_OPTIONS:
-                if getattr(fresh.milter, option) != getattr(self._config.milter, option):
-                    log.restart_needed(f"[milter] {option}")
+            for section, names in _FIXED_OPTIONS.items():
+                before, after = getattr(self._config, section), getattr(fresh, section)
+                for option in names:
+                    if getattr(after, option) != getattr(before, option):
+                        log.restart_needed(f"[{section}] {option}")
+            if self._stage is None and fresh.policy.mixed == "stage":
+                log.restart_needed("[policy] mixed")
             self._config, self._runtime = fresh, runtime
             log.configure(fresh.log.level, fresh.log.format, log_target.opened(fresh.log.target))
             self._hand_over(text)
@@ -210,8 +233,9 @@ class Daemon:
 
     def _stop(self) -> None:
         """No new connections, then the workers finish what they have, then they are gone."""
-        if self._socket is not None:
-            self._socket.remove()
+        for listening in (self._socket, self._stage):
+            if listening is not None:
+                listening.remove()
         timeout_s = self._config.milter.stop_timeout_s
         self._tell({"stop": str(timeout_s)})
         deadline = time.monotonic() + timeout_s + _LAST_WORDS_S
@@ -252,7 +276,7 @@ def _drop_rights(user: str) -> None:
         raise SmillaError(f"[milter] user {user}: {error}") from error
 
 
-def _work(runtime: Runtime, control: int, taking: int) -> NoReturn:
+def _work(runtime: Runtime, control: int, taking: int, serve: _Serve) -> NoReturn:
     """A worker, from the fork to its end.  The parent alone reacts to signals and tells it through the pipe, so that
     a signal to the whole group (Ctrl-C, a service manager) cuts nothing off.
 
@@ -266,7 +290,7 @@ def _work(runtime: Runtime, control: int, taking: int) -> NoReturn:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     try:
         service = Service(runtime)
-        threading.Thread(target=_serve, args=(service,), name="milter", daemon=True).start()
+        threading.Thread(target=_answer, args=(service, serve), name="serve", daemon=True).start()
         threading.Thread(target=_probe, args=(service,), name="probe", daemon=True).start()
         _obey(service, control, taking)
     except BaseException:
@@ -275,10 +299,10 @@ def _work(runtime: Runtime, control: int, taking: int) -> NoReturn:
     os._exit(1)
 
 
-def _serve(service: Service) -> NoReturn:
+def _answer(service: Service, serve: _Serve) -> NoReturn:
     """Answers the MTA; where that ends, so does the worker."""
     try:
-        milter.serve(service)
+        serve(service)
     except BaseException:
         log.internal_error("", "worker")
     log.flush()

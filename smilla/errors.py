@@ -76,6 +76,18 @@ class SpoolError(SmillaError):
     code = "spool"
 
 
+class SealBroken(SmillaError):
+    """Octets that claim to be a sealed message, and are not what smilla sealed, or not for this use."""
+
+    code = "seal_broken"
+
+
+class SealKeyMissing(SmillaError):
+    """No seal key of that ID is there, or the keys cannot be read."""
+
+    code = "seal_key"
+
+
 class MTALost(SmillaError):
     """The MTA has closed the connection, or does not take a change, while a message was handed back to it."""
 

@@ -12,10 +12,10 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from smilla import log, pipeline, reinject, reply, report, rewrap
+from smilla import log, pipeline, reinject, reply, report, rewrap, seal
 from smilla.config import Config
-from smilla.errors import JournalBusy, JournalError
-from smilla.model import Action, Decision, Header, Reason, Recipient, Rewrite
+from smilla.errors import JournalBusy, JournalError, SealKeyMissing
+from smilla.model import Action, Decision, Header, Outcome, Reason, Recipient, Rewrite
 from smilla.policy import Wish
 from smilla.ports import JournalEntry, Ports
 from smilla.session import Session
@@ -33,6 +33,9 @@ class MTA(Protocol):
 
     def delete_recipient(self, raw: str) -> None:
         """This recipient, as it was given, does not get the MTA's message."""
+
+    def change_sender(self, sender: str, parameters: str) -> None:
+        """The envelope sender, "" for the null sender, and its ESMTP parameters."""
 
     def quarantine(self, text: str) -> None:
         """The message is held until somebody releases it."""
@@ -111,10 +114,14 @@ class Filter:
         session, config = self.session, self._config
         ports = replace(self._ports, journal=None, mailer=None) if config.observe else self._ports
         refusals: tuple[reinject.Refusal, ...] = ()
-        with reinject.Attempt(session, ports, mta.alive) as attempt:
+        # Only where copies leave before the MTA has decided is an earlier attempt to be known again.
+        known_again = ports if config.policy.mixed == "reinject" else replace(ports, journal=None, mailer=None)
+        with reinject.Attempt(session, known_again, mta.alive) as attempt:
             outcome = pipeline.process(session, ports, config, attempt.entry)
             live = reply.for_outcome(outcome, config.policy.mixed, observe=False)
             answer = reply.Reply(reply.Verb.ACCEPT) if config.observe else live
+            if answer.is_sealed:
+                self._seal(mta, outcome)
             _edit(mta, answer, session.message.headers)
             if answer.further or answer.bounced:
                 refusals = attempt.deliver(answer.further, answer.bounced, reply.why)
@@ -129,6 +136,16 @@ class Filter:
             report.message(session, report.Result(outcome, live, refusals, config.observe, elapsed_ms))
         return answer
 
+    def _seal(self, mta: MTA, outcome: Outcome) -> None:
+        """The MTA's message becomes a sealed one; who bounces brings its header fields back alone, not the body.
+        Raises SealKeyMissing."""
+        session, keys = self.session, self._ports.seal_keys
+        if keys is None:
+            raise SealKeyMissing("there are no seal keys: [policy] mixed is not stage")
+        facts = seal.facts(session.envelope, outcome.decisions, session.queue_id, session.client, outcome.direction)
+        _apply(mta, seal.rewrite(session.message, facts, keys.current()), session.message.headers)
+        mta.change_sender(session.sender, _headers_only(session.envelope.parameters))
+
     def _without_journal(self, error: JournalError) -> reply.Reply:
         """451: nobody can tell who is owed a copy of this message, or another worker is at it."""
         is_busy = isinstance(error, JournalBusy)
@@ -136,6 +153,12 @@ class Filter:
             log.journal_failed(str(error), self.session.queue_id)
         self.failed("busy" if is_busy else "journal")
         return reply.BUSY if is_busy else reply.JOURNAL
+
+
+def _headers_only(parameters: tuple[str, ...]) -> str:
+    """The sender's ESMTP parameters of the DSN extension (RFC 3461), with RET=HDRS."""
+    kept = [parameter for parameter in parameters if parameter.partition("=")[0].upper() == "ENVID"]
+    return " ".join(["RET=HDRS", *kept])
 
 
 def _edit(mta: MTA, answer: reply.Reply, headers: tuple[Header, ...]) -> None:

@@ -287,6 +287,22 @@ def journal_failed(detail: str, queue_id: str = "") -> None:
     _event(_ERROR, "journal-failed", queue_id, detail=detail)
 
 
+def sealed(queue_id: str, recipient: str, reason: Reason) -> None:
+    """The message waits, sealed, in the MTA's queue for the stage, which tells what becomes of this recipient."""
+    _event(_INFO, "sealed", queue_id, rcpt=recipient, reason=reason.code)
+
+
+def seal_key_missing(queue_id: str, detail: str) -> None:
+    """A sealed message cannot be made or opened, since its key is not there; it is deferred."""
+    _event(_ERROR, "seal-key-missing", queue_id, detail=detail)
+
+
+def seal_broken(queue_id: str, detail: str, *, gives_up: bool) -> None:
+    """What the MTA handed over is not what was sealed, or not for this use: another filter changed the body, or
+    somebody forged it.  Deferred for a day, then refused."""
+    _event(_ERROR, "seal-broken", queue_id, detail=detail, reply="550" if gives_up else "451")
+
+
 def mta_lost(queue_id: str) -> None:
     """The MTA was gone before it had the whole answer; it keeps the message, or its client does."""
     _event(_WARNING, "mta-lost", queue_id)

@@ -15,12 +15,12 @@ and ``smilla encrypt`` alike.  It returns an Outcome or raises; whoever called i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache, partial
 
-from smilla import classify, copies, dsn, lookup, policy, protect, reinject, rewrap
+from smilla import classify, copies, dsn, lookup, policy, protect, reinject, rewrap, seal
 from smilla import wish as wish_of_sender
 from smilla.address import EmailAddress, parse
 from smilla.config import Config
@@ -43,6 +43,7 @@ from smilla.model import (
     Recipient,
     X509Key,
 )
+from smilla.options import SPLITS
 from smilla.policy import Wish
 from smilla.ports import JournalEntry, Ports
 from smilla.protect import Edits, Plan
@@ -103,12 +104,20 @@ def process(session: Session, ports: Ports, config: Config, entry: JournalEntry 
 
     ``entry`` is what the journal knows of an earlier attempt: whose copy was accepted then gets none now.
     """
+    classification, decisions = judge(session, ports, config)
+    if entry is not None:
+        decisions = _done_before(decisions, entry)
+    return _outcome(session, decisions, classification, ports, config)
+
+
+def judge(session: Session, ports: Ports, config: Config) -> tuple[Classification, tuple[Decision, ...]]:
+    """What the message is, and what is to happen for each recipient."""
     envelope, message = session.envelope, session.message
     if not envelope.recipients:
         raise EncryptionError("a message without a recipient: nobody knows for whom it would have to be encrypted")
     classification = classify.classify(message)
     wished = is_wished(session, config)
-    if (problem := rewrap.problem(message)) is not None:
+    if (problem := rewrap.problem(message) or seal.forged(message)) is not None:
         decisions = tuple(policy.refused(recipient, problem) for recipient in envelope.recipients)
     elif _is_own(session, ports, config):
         classification = _OWN
@@ -117,9 +126,29 @@ def process(session: Session, ports: Ports, config: Config, entry: JournalEntry 
         decisions = tuple(policy.already_encrypted(recipient, classification) for recipient in envelope.recipients)
     else:
         decisions = _decided(session, ports, config, wished=wished)
-    if entry is not None:
-        decisions = _done_before(decisions, entry)
-    return _outcome(session, decisions, classification, ports, config)
+    return classification, decisions
+
+
+def expanded(session: Session, decision: Decision, recipient: Recipient, ports: Ports, config: Config) -> Decision:
+    """What happens for ``recipient``, to whom an alias led whose decision is ``decision``: as for the alias; where that
+    has no usable key and one was wanted, the recipient's own key, under the rules and the direction of the alias."""
+    same = replace(decision, recipient=recipient)
+    wish = policy.wanted(decision.recipient, _circumstances(session), config)
+    if decision.lookup is None or decision.key is not None or recipient.address is None or not wish.wanted:
+        return same
+    _ask(session, recipient.address, wish.formats, ports, config)
+    own = _Deciding(session, ports, config).decision(recipient, wish)
+    return own if own.action is Action.ENCRYPT else same
+
+
+def make_copies(session: Session, decisions: tuple[Decision, ...], ports: Ports, config: Config) -> tuple[Copy, ...]:
+    """The copies that these recipients are to get."""
+    return _made(session, copies.group(decisions, session.message, separate=config.smime.separate), ports, config)
+
+
+def _made(session: Session, groups: Sequence[copies.Group], ports: Ports, config: Config) -> tuple[Copy, ...]:
+    planned = _planner(session.message, _without_wish(session, config))
+    return tuple(_copy(session.message, planned, ports, form, members) for form, members in groups)
 
 
 def is_wished(session: Session, config: Config) -> bool:
@@ -187,8 +216,7 @@ def _outcome(
         kept = -1
         if disposition is Disposition.HOLD:
             return told(Disposition.DEFER, reason=_ODD_SPELLING, culprits=held_up)
-    planned = _planner(session.message, _without_wish(session, config))
-    made = tuple(_copy(session.message, planned, ports, form, members) for form, members in groups)
+    made = _made(session, groups, ports, config)
     return told(disposition, reason=reason, culprits=held_up, copies=made, kept=kept)
 
 
@@ -196,7 +224,7 @@ def _bounced(session: Session, decisions: tuple[Decision, ...], config: Config) 
     """Those who fail alone and are told to the sender, where policy and protocol allow it: the sender is one of ours,
     so that nobody is bombarded, and wants to be told."""
     failing = tuple(filter(_fails, decisions))
-    allowed = config.policy.one_fails == "bounce" and config.policy.mixed == "reinject" and session.sender
+    allowed = config.policy.one_fails == "bounce" and config.policy.mixed in SPLITS and session.sender
     if not failing or not allowed or not policy.is_ours(session.client, config) or len(failing) == len(decisions):
         return ()
     return failing if all(dsn.may_notify(decision.recipient) for decision in failing) else ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
@@ -151,6 +151,28 @@ class Journal(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class SealKey:
+    """A key of smilla's own, for messages that wait in the MTA's queue: its random ID, which is no secret, and 32
+    octets that are."""
+
+    raw_id: bytes
+    raw: bytes = field(repr=False)
+
+
+class SealKeyStore(Protocol):
+    """The keys under which messages are sealed for the MTA's queue.  Every method raises SealKeyMissing."""
+
+    def prepare(self, user: str, rotate_days: int) -> None:
+        """Makes the folder for ``user``, and a key where there is none or the newest is older than that."""
+
+    def current(self) -> SealKey:
+        """The key that seals."""
+
+    def find(self, raw_id: bytes) -> SealKey:
+        """The key of that ID."""
+
+
+@dataclass(frozen=True, slots=True)
 class Submission:
     """One message for the MTA's listener: the envelope, with the ESMTP parameters as the client gave them, and the
     octets of header and body, in blocks with CRLF line ends, not dot-stuffed."""
@@ -202,7 +224,8 @@ class Ports:
 
     ``raw_trust_store`` is the PEM of [smime] ca_file, ``raw_crls`` the octets of crl_file.  ``probe(timeout_s)`` asks
     every nameserver for something known to be signed: pairs of its name and what is wrong, "" where it validates.
-    ``journal`` and ``mailer`` are there where [policy] mixed is reinject and a filter runs.
+    ``journal`` and ``mailer`` are there where [policy] mixed is stage or reinject and a filter runs, ``seal_keys``
+    where it is stage.
     """
 
     clock: Clock
@@ -214,3 +237,4 @@ class Ports:
     probe: Callable[[float], list[tuple[str, str]]] = lambda _: []
     journal: Journal | None = None
     mailer: Mailer | None = None
+    seal_keys: SealKeyStore | None = None

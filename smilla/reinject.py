@@ -34,7 +34,7 @@ from typing import Self
 from smilla import dsn, log, protect
 from smilla.copies import mailbox, notice
 from smilla.errors import JournalBusy, JournalError, ReinjectError
-from smilla.model import Action, Copy, Decision, Message, Recipient
+from smilla.model import Action, Copy, Decision, Form, Message, Recipient
 from smilla.ports import Fingerprint, Journal, JournalEntry, MailerConnection, Ports, Submission
 from smilla.session import Session
 
@@ -121,8 +121,19 @@ class Attempt:
     raises JournalBusy where that takes long, and JournalError.
     """
 
-    def __init__(self, session: Session, ports: Ports, alive: Callable[[], object]) -> None:
-        """``alive`` is called between copies and while waiting, to tell the MTA that the filter is at work."""
+    def __init__(
+        self,
+        session: Session,
+        ports: Ports,
+        alive: Callable[[], object],
+        known: Fingerprint | None = None,
+        *,
+        after_queue: bool = False,
+    ) -> None:
+        """``alive`` is called between copies and while waiting, to tell the MTA that the filter is at work.  ``known``
+        is by what the message is known again, where that is not what it looks like.  ``after_queue``: a plaintext copy
+        that bounces brings its header fields back alone, since the sender may be far."""
+        self._known, self._after_queue = known, after_queue
         self.entry: JournalEntry | None = None
         self._session, self._ports, self._alive = session, ports, alive
         self._stack = ExitStack()
@@ -131,17 +142,20 @@ class Attempt:
 
     def __enter__(self) -> Self:
         journal = self._ports.journal
-        if journal is not None:
-            known = fingerprint(self._session)
-            if journal.known(known):
-                self.entry = self._opened(journal, known)
+        if journal is not None and journal.known(self._fingerprint()):
+            self.entry = self._opened(journal)
         return self
 
-    def _opened(self, journal: Journal, known: Fingerprint) -> JournalEntry:
+    def _fingerprint(self) -> Fingerprint:
+        if self._known is None:
+            self._known = fingerprint(self._session)
+        return self._known
+
+    def _opened(self, journal: Journal) -> JournalEntry:
         until = time.monotonic() + _BUSY_S
         while True:
             try:
-                return self._stack.enter_context(journal.open(known))
+                return self._stack.enter_context(journal.open(self._fingerprint()))
             except JournalBusy:
                 if time.monotonic() >= until:
                     raise
@@ -160,7 +174,7 @@ class Attempt:
         if self._ports.journal is None or self._ports.mailer is None:
             raise JournalError("there is no journal: [policy] mixed is not reinject")
         if self.entry is None:
-            self.entry = self._opened(self._ports.journal, fingerprint(self._session))
+            self.entry = self._opened(self._ports.journal)
             everybody = self._session.envelope.recipients
             if any(self.entry.is_accepted(name(recipient)) for recipient in everybody for name in (mailbox, notice)):
                 raise JournalBusy("another worker has just handled the same message")
@@ -209,12 +223,18 @@ class Attempt:
         envelope = self._session.envelope
         return Submission(
             sender=envelope.sender,
-            parameters=envelope.parameters,
+            parameters=self._parameters(copy.form),
             recipients=tuple(_dues(copy.recipients)),
             octets=lambda: self._octets(copy),
             client=self._session.client,
             queue_id=self._session.queue_id,
         )
+
+    def _parameters(self, form: Form) -> tuple[str, ...]:
+        parameters = self._session.envelope.parameters
+        if not self._after_queue or form is not Form.PLAIN:
+            return parameters
+        return (*(p for p in parameters if p.partition("=")[0].upper() != "RET"), "RET=HDRS")
 
     def _octets(self, copy: Copy) -> Iterator[bytes]:
         """The copy as it goes over the wire: a Received field, the header, the body."""

@@ -27,7 +27,7 @@ class Reply:
 
     ``further`` are the copies to be re-injected before the answer is given, ``bounced`` those about whom the sender is
     notified, and ``removed`` the recipients who do not stay with the MTA's message; where nobody stays, it is discarded
-    (the client is told 250).
+    (the client is told 250).  ``is_sealed``: the MTA's message becomes a sealed one, which the stage splits.
     """
 
     verb: Verb
@@ -38,6 +38,7 @@ class Reply:
     further: tuple[Copy, ...] = ()
     removed: tuple[Recipient, ...] = ()
     bounced: tuple[Decision, ...] = ()
+    is_sealed: bool = False
 
     @property
     def line(self) -> str:
@@ -51,6 +52,10 @@ HANDOVER = Reply(Verb.TEMPFAIL, "451", "4.3.0", "Not all copies of this message 
 JOURNAL = Reply(Verb.TEMPFAIL, "451", "4.3.0", "The encryption filter cannot keep its journal; try again later")
 BUSY = Reply(Verb.TEMPFAIL, "451", "4.3.0", "The same message is being handled at this moment; try again later")
 TOO_LARGE = Reply(Verb.REJECT, "552", "5.3.4", "The message is too large once it is encrypted")
+TAKEN = Reply(Verb.ACCEPT, "250", "2.0.0", "The copy was taken")
+SEAL_KEY = Reply(Verb.TEMPFAIL, "451", "4.3.0", "The key of this sealed message is not there; see smilla's log")
+SEAL_BROKEN = Reply(Verb.TEMPFAIL, "451", "4.7.1", "This is not what was sealed, or not for this use; see smilla's log")
+SEAL_REFUSED = Reply(Verb.REJECT, "550", "5.7.1", "This is not what was sealed, or not for this use")
 STOPPING = Reply(Verb.TEMPFAIL, "451", "4.3.2", "The encryption filter is restarting; try again later")
 
 _TEXTS = {
@@ -74,6 +79,9 @@ _TEXTS = {
     "routed_address": "the address routes mail on, so nobody can tell whose key to use; write the recipient's own one",
     "unclear_address": "the address is not written as RFC 5321 says, and the mail server may read it as another one",
     "ambiguous_domain": "programs read this domain in two ways; write it as an A-label (xn--...)",
+    "forged_mark": "the message has a field that only this filter may add",
+    "key_gone": "the key that was there when the message came is gone; it is tried again",
+    "not_sealed": "this recipient was not named when the message came in, and has no usable key",
     "too_many_fields": "the message has too many Content fields",
     "header_too_large": "the header of the message is too large",
     "field_too_long": "the message has a Content field that is too long",
@@ -92,10 +100,19 @@ def for_outcome(outcome: Outcome, mixed: str, *, observe: bool) -> Reply:
     if outcome.disposition is Disposition.DEFER:
         return Reply(Verb.TEMPFAIL, "451", "4.7.5", _about(outcome))
     if outcome.disposition is Disposition.REFUSE:
-        return Reply(Verb.REJECT, "550", "5.7.5", _about(outcome))
+        enhanced = "5.7.1" if outcome.reason.code == "forged_mark" else "5.7.5"
+        return Reply(Verb.REJECT, "550", enhanced, _about(outcome))
+    if mixed == "stage" and (len(outcome.copies) > 1 or outcome.bounced):
+        return _staged(outcome)
     if len(outcome.copies) > 1 and mixed != "reinject":
         return _several_copies(mixed, len(outcome.copies))
     return _handed_over(outcome)
+
+
+def _staged(outcome: Outcome) -> Reply:
+    if outcome.disposition is Disposition.HOLD:
+        return Reply(Verb.QUARANTINE, text=_about(outcome), is_sealed=True)
+    return Reply(Verb.ACCEPT, is_sealed=True)
 
 
 def _handed_over(outcome: Outcome) -> Reply:

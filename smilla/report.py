@@ -37,6 +37,11 @@ def message(session: Session, result: Result) -> None:
         log.own_copy(session.queue_id)
     elif outcome.relayed:
         log.relayed(session.queue_id, session.client.ip, outcome.relayed)
+    if answer.is_sealed and not result.observed:
+        _sealed(session.queue_id, outcome)
+        seen = log.Facts(session.sender, answer.line, "", "sealed", session.message.body.size, result.elapsed_ms)
+        log.message_done(session.queue_id, outcome, seen)
+        return
     for decision in outcome.decisions:
         _trouble(session.queue_id, decision)
         via = ways.get(decision.recipient.raw, "")
@@ -52,6 +57,12 @@ def message(session: Session, result: Result) -> None:
     told = ("accept", answer.line) if result.observed else (answer.line, "")
     facts = log.Facts(session.sender, *told, code, session.message.body.size, result.elapsed_ms)
     log.message_done(session.queue_id, outcome, facts)
+
+
+def _sealed(queue_id: str, outcome: Outcome) -> None:
+    for decision in outcome.decisions:
+        _trouble(queue_id, decision)
+        log.sealed(queue_id, decision.recipient.shown, decision.reason)
 
 
 def refused_at_rcpt(queue_id: str, decision: Decision) -> None:

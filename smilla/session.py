@@ -41,21 +41,16 @@ class Session:
 
     def recipient(self, raw: str, parameters: tuple[str, ...] = ()) -> Recipient:
         """An accepted RCPT TO."""
-        try:
-            parsed = self._completed(raw)
-        except AddressError:
-            parsed = None
-        recipient = Recipient(raw.strip(), parsed, parameters)
+        recipient = parsed_recipient(raw, parameters, self._completion)
         self._recipients.append(recipient)
         self._envelope = None
         return recipient
 
-    def _completed(self, raw: str) -> EmailAddress:
-        """Localhost is not completed: what Postfix makes of it is this machine as well.  Raises AddressError."""
-        origin = self._completion.origin
-        bare = origin and "@" not in raw
-        parsed = address.parse(f"{raw.strip().strip('<>')}@{origin}" if bare else raw)
-        return parsed if parsed.domain == "localhost" else parsed.completed(self._completion.domain)
+    def add(self, recipient: Recipient) -> None:
+        """A recipient that was parsed before; one who is there already is not added again."""
+        if recipient not in self._recipients:
+            self._recipients.append(recipient)
+            self._envelope = None
 
     def withdraw(self, recipient: Recipient) -> None:
         """This recipient was refused after all."""
@@ -77,6 +72,10 @@ class Session:
         """The next octets of the body."""
         self._body.append(block)
 
+    def take(self, message: Message) -> None:
+        """Header and body as a whole, in the place of what was told step by step."""
+        self._message = message
+
     @property
     def envelope(self) -> Envelope:
         """What was said so far."""
@@ -90,3 +89,19 @@ class Session:
         if self._message is None:
             self._message = Message(tuple(self._headers), self._body)
         return self._message
+
+
+def parsed_recipient(raw: str, parameters: tuple[str, ...], completion: Completion) -> Recipient:
+    """A recipient as the MTA names one; ``completion`` is what it appends."""
+    try:
+        parsed = _completed(raw, completion)
+    except AddressError:
+        parsed = None
+    return Recipient(raw.strip(), parsed, parameters)
+
+
+def _completed(raw: str, completion: Completion) -> EmailAddress:
+    """Localhost is not completed: what Postfix makes of it is this machine as well.  Raises AddressError."""
+    bare = completion.origin and "@" not in raw
+    parsed = address.parse(f"{raw.strip().strip('<>')}@{completion.origin}" if bare else raw)
+    return parsed if parsed.domain == "localhost" else parsed.completed(completion.domain)

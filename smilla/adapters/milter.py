@@ -36,7 +36,7 @@ _VERBS = {
     reply.Verb.REJECT: Milter.REJECT,
     reply.Verb.DISCARD: Milter.DISCARD,
 }
-_ACTIONS = Milter.ADDHDRS | Milter.CHGHDRS | Milter.MODBODY | Milter.QUARANTINE | Milter.DELRCPT
+_ACTIONS = Milter.ADDHDRS | Milter.CHGHDRS | Milter.MODBODY | Milter.QUARANTINE | Milter.DELRCPT | Milter.CHGFROM
 _LINE_LIMIT = 900
 _CONTINUE = int(Milter.CONTINUE)
 _serving = threading.local()  # .connection: the one that this thread of libmilter serves
@@ -189,6 +189,11 @@ class Connection(Milter.Base):
         """See filter.MTA."""
         with _lost():
             self.delrcpt(raw)
+
+    def change_sender(self, sender: str, parameters: str) -> None:
+        """See filter.MTA."""
+        with _lost():
+            self.chgfrom(f"<{sender}>", parameters)
 
     def quarantine(self, text: str) -> None:
         """See filter.MTA."""

@@ -19,12 +19,13 @@ from smilla.options.basic import (
     KEY_FAILURES,
     PREFERENCES,
     SOURCES,
+    SPLITS,
     STYLE,
     option,
 )
 from smilla.options.keys import HeadersOptions, KeysOptions, OpenPGPOptions, SMIMEOptions
 from smilla.options.policy import PolicyOptions, Rule
-from smilla.options.service import DNSOptions, LogOptions, MilterOptions, ReinjectOptions, SpoolOptions
+from smilla.options.service import DNSOptions, LogOptions, MilterOptions, ReinjectOptions, SpoolOptions, StageOptions
 
 __all__ = [
     "CONDITIONS",
@@ -35,6 +36,7 @@ __all__ = [
     "PREFERENCES",
     "SECTIONS",
     "SOURCES",
+    "SPLITS",
     "STYLE",
     "Config",
     "DNSOptions",
@@ -48,6 +50,7 @@ __all__ = [
     "Rule",
     "SMIMEOptions",
     "SpoolOptions",
+    "StageOptions",
     "options",
 ]
 
@@ -101,6 +104,7 @@ class Config:
     policy: PolicyOptions = field(default_factory=PolicyOptions)
     rule: tuple[Rule, ...] = ()
     reinject: ReinjectOptions = field(default_factory=ReinjectOptions)
+    stage: StageOptions = field(default_factory=StageOptions)
     spool: SpoolOptions = field(default_factory=SpoolOptions)
     log: LogOptions = field(default_factory=LogOptions)
 
@@ -126,6 +130,7 @@ SECTIONS: dict[str, type[Any]] = {
     "policy": PolicyOptions,
     "rule": Rule,
     "reinject": ReinjectOptions,
+    "stage": StageOptions,
     "spool": SpoolOptions,
     "log": LogOptions,
 }

@@ -14,6 +14,7 @@ SOURCES = ("smimea", "openpgpkey", "directory")
 FORMATS_OF = {"smimea": ("smime",), "openpgpkey": ("openpgp",), "directory": ("smime", "openpgp")}
 KEY_FAILURES = ("no_key", "insecure", "bogus", "unreachable", "unusable_key")  # of a look-up
 FAILURES = (*KEY_FAILURES, "unclear")
+SPLITS = ("stage", "reinject")  # of [policy] mixed: recipients get different bytes, each what is theirs
 STYLE = ("cipher", "rsa_padding", "ecdh_kdf")
 CIPHERS = ("aes256-cbc", "aes128-cbc", "aes256-gcm", "aes128-gcm")
 RSA_PADDINGS = ("pkcs1", "oaep-sha256")

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from smilla.options.basic import CIPHERS, ECDH_KDFS, FAILURE_ACTIONS, NEVER_PLAIN, PROTECTIONS, RSA_PADDINGS, option
+from smilla.options.basic import (
+    CIPHERS,
+    ECDH_KDFS,
+    FAILURE_ACTIONS,
+    NEVER_PLAIN,
+    PROTECTIONS,
+    RSA_PADDINGS,
+    SPLITS,
+    option,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +47,18 @@ class PolicyOptions:
     )
     mixed: str = option(
         "reinject",
-        "Recipients that need different bytes. reinject: one form stays in the message that the MTA holds, the others "
-        "go to [reinject] smtp; defer and refuse: the sender has to send them one by one.",
-        choices=("reinject", "defer", "refuse"),
+        "Recipients that need different bytes. stage (Postfix): the message is sealed, goes through the MTA's queue to "
+        "[stage] socket, and is split there; see THE STAGE in smilla(8). reinject: one form stays in the message that "
+        "the MTA holds, the others go to [reinject] smtp before the MTA has decided about it. defer and refuse: the "
+        "sender has to send them one by one.",
+        choices=(*SPLITS, "defer", "refuse"),
     )
     one_fails: str = option(
         "whole",
         "A recipient to be deferred or refused beside others who can be served. whole: the reply is for the whole "
         "message. bounce: the others get it, and that one is bounced (a delivery status notification with the header "
         "fields only), where the client authenticated or is in internal_networks, a sender is named, and the "
-        "recipient's NOTIFY allows it; whole otherwise. Needs mixed = reinject.",
+        "recipient's NOTIFY allows it; whole otherwise. Needs mixed = stage or reinject.",
         choices=("whole", "bounce"),
     )
     wish_subject: str = option(

@@ -107,6 +107,35 @@ class ReinjectOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class StageOptions:
+    """[stage]: where Postfix hands over what has to be split (mixed = stage)."""
+
+    socket: str = option(
+        "unix:/var/spool/postfix/smilla/stage.sock",
+        "Where the MTA's LMTP client connects, in libmilter's notation. Debian's is chrooted to /var/spool/postfix. "
+        "inet on loopback only.",
+        pattern=r"(unix|local):/.+|inet6?:\d{1,5}@.+",
+        expected="unix:/PATH or inet:PORT@HOST",
+    )
+    socket_group: str = option("", "Group of a UNIX socket. Empty: the group of the process.")
+    socket_mode: str = option(
+        "0660", "Mode of a UNIX socket, in octal.", pattern=r"0?[0-7]{3}", expected="an octal mode such as 0660"
+    )
+    keys: str = option(
+        "/var/lib/smilla/seal",
+        "Folder of the keys under which messages are sealed while they wait in the MTA's queue; made 0700 where it is "
+        "missing. Keep a backup: without its key a sealed message cannot be opened by anybody.",
+        absolute=True,
+    )
+    key_days: int = option(
+        90, "Days after which a new key seals; the old ones go on opening.", minimum=1, maximum=36500
+    )
+    connections: int = option(
+        20, "Messages that are split at once, at the most; further ones wait.", minimum=1, maximum=1000
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class SpoolOptions:
     """[spool]: where large bodies are kept while a message is handled."""
 

@@ -40,6 +40,7 @@ class Chain:
         self.kind = kind
         self.listeners = {name: Listener() for name in (*filters, "plain")}
         self.filters: dict[str, Smilla] = {}
+        self.stages: dict[str, Path] = {}
         for name, settings in filters.items():
             reinject = settings.get("reinject", {})
             smtp = {"smtp": f"{LOOPBACK}:{self.listeners['plain'].port}"}
@@ -48,6 +49,9 @@ class Chain:
             # Sendmail takes no socket below a folder that everybody may write to, such as /tmp.
             self.filters[name].port = free_port() if kind == "sendmail" else 0
             self.listeners[name].milters = [self.filters[name].milter]
+            if _is_staged(settings):
+                self.stages[name] = self.filters[name].folder / "stage.sock"
+                self.listeners[name].options["cleanup_service_name"] = f"cleanup-{name}"
         for name, values in {"plain": {"smtpd_authorized_xforward_hosts": f"{LOOPBACK}/32"}, **(options or {})}.items():
             self.listeners[name].options.update(values)
         self._parameters = parameters
@@ -82,6 +86,7 @@ class Chain:
                 self.mta = Sendmail(place, self.sink.port, listeners)
             else:
                 self.mta = Postfix(place, self.sink.port, listeners, self._parameters)
+                self.mta.stages = self.stages
             stack.enter_context(self.mta)
             self._stack = stack.pop_all()
         return self
@@ -97,3 +102,8 @@ class Chain:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+def _is_staged(settings: Settings) -> bool:
+    policy = settings.get("policy", {})
+    return isinstance(policy, Mapping) and policy.get("mixed") == "stage"

@@ -75,7 +75,8 @@ class Postfix:
     Mail for the MAILBOXES at ``home.test`` goes into a Maildir each; everything else goes, without a look-up, to
     ``sink_port``.
     ``parameters`` are further lines of main.cf; set before the start, ``transports`` are further services that send by
-    SMTP, by name, and like ``pickup_options`` have options of main.cf.
+    SMTP, by name, and like ``pickup_options`` have options of main.cf.  ``stages`` are the sockets to which messages with
+    the mark of a seal go after the queue, by the name of the listener that they came in by.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class Postfix:
         self.parameters = parameters or {}
         self.pickup_options: dict[str, str] = {}
         self.transports: dict[str, dict[str, str]] = {}
+        self.stages: dict[str, Path] = {}
         self._child: Child | None = None
 
     @property
@@ -247,6 +249,7 @@ class Postfix:
         (etc / "main.cf").write_text("".join(f"{name} = {value}\n" for name, value in settings.items()))
         services = _SERVICES.replace("1 pickup\n", f"1 pickup\n{_options(self.pickup_options)}")
         services += "".join(f"{name} unix - - n - - smtp\n{_options(o)}" for name, o in self.transports.items())
+        services += "".join(_stage(name, path, etc) for name, path in self.stages.items())
         (etc / "master.cf").write_text(services + "".join(_service(listener) for listener in self.listeners))
         # Postfix waits up to two seconds for a file that somebody still seems to be editing.
         for path in etc.iterdir():
@@ -256,6 +259,15 @@ class Postfix:
 def _service(listener: Listener) -> str:
     options = {"smtpd_milters": ",".join(listener.milters), **listener.options}
     return f"{LOOPBACK}:{listener.port} inet n - n - - smtpd\n{_options(options)}"
+
+
+def _stage(name: str, path: Path, etc: Path) -> str:
+    """A cleanup service of its own, which sends sealed messages to the stage, and the transport that hands them over."""
+    table = etc / f"stage-{name}"
+    table.write_text(f"/^X-Smilla-Stage: [0-9a-f]{{32}} [0-9a-f]{{16}}$/ FILTER stage-{name}:unix:{path}\n")
+    cleanup = _options({"milter_header_checks": f"regexp:{table}"})
+    transport = {"lmtp_send_xforward_command": "yes", "lmtp_destination_recipient_limit": "1000"}
+    return f"cleanup-{name} unix n - n - 0 cleanup\n{cleanup}stage-{name} unix - - n - 20 lmtp\n{_options(transport)}"
 
 
 def _options(options: Mapping[str, str]) -> str:

@@ -73,7 +73,17 @@ _FILTERS: dict[str, Any] = {
 }
 
 
-@pytest.fixture(scope="module", params=["postfix", "sendmail"])
+def _staged(settings: dict[str, Any]) -> dict[str, Any]:
+    """The same filter, with the stage where it re-injected."""
+    policy = settings.get("policy", {})
+    return (
+        {**settings, "policy": {**policy, "mixed": "stage"}}
+        if policy.get("mixed", "reinject") == "reinject"
+        else settings
+    )
+
+
+@pytest.fixture(scope="module", params=["stage", "postfix", "sendmail"])
 def mta(request: pytest.FixtureRequest, folder: Path, lab: DNSLab) -> Iterator[Mta]:
     """An MTA with a listener for each of the filters."""
     place = Path(tempfile.mkdtemp(prefix="recipients-", dir=folder))
@@ -85,10 +95,13 @@ def mta(request: pytest.FixtureRequest, folder: Path, lab: DNSLab) -> Iterator[M
         "smtpd_sasl_security_options": "noanonymous",
     }
     options: dict[str, dict[str, str]] = {"auto-originating": {"Name": "ORIGINATING"}}
-    if request.param == "postfix":
+    filters, kind = _FILTERS, request.param
+    if kind == "stage":
+        filters, kind = {name: _staged(settings) for name, settings in _FILTERS.items()}, "postfix"
+    if kind == "postfix":
         options = {"auto-originating": {"milter_macro_daemon_name": "ORIGINATING"}, "auth": sasl}
     try:
-        with Chain(place, lab.resolver, _FILTERS, kind=request.param, options=options) as chain:
+        with Chain(place, lab.resolver, filters, kind=kind, options=options) as chain:
             chain.sink.extensions = ("8BITMIME", "SMTPUTF8", "DSN")
             yield Mta(chain)
             for smilla in chain.filters.values():

@@ -1,0 +1,302 @@
+"""The LMTP server of the stage (RFC 2033): what the MTA hands over after its queue, answered recipient by recipient.
+
+Promises: nothing is answered 250 before it was taken by the listener; a connection that breaks, a message that is cut
+off and every fault of ours leave the mail with the MTA; no body is held in memory; one message harms no other.  Not
+here: any decision about mail.  Extensions: 8BITMIME, SMTPUTF8 (RFC 6531), DSN (RFC 3461), ENHANCEDSTATUSCODES,
+PIPELINING, and Postfix's XFORWARD, whose values are not needed, since the sealed facts have them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+from smilla import log, message, reply, stage
+from smilla.adapters.listener import UnixPath, is_local
+from smilla.adapters.service import Service
+from smilla.adapters.spool import SpooledBody
+from smilla.errors import SmillaError
+from smilla.message import MOST_HEADER_OCTETS
+from smilla.model import Message, Recipient
+from smilla.options import StageOptions
+from smilla.session import parsed_recipient
+
+_READ = 65536
+_LONGEST_LINE = 1 << 20  # a header field may be one line
+_LONGEST_TEXT = 400
+_BACKLOG = 128
+_AFTER_FAILURE_S = 0.1  # of accept(), such as no descriptor being left
+_IDLE_S = 600.0  # Postfix's lmtp_data_xfer_timeout is 180 s
+_MOST_RECIPIENTS = 2000
+_PATH = re.compile(r"\s*<((?:[^<>\"]|\"(?:[^\"\\]|\\.)*\")*)>((?:\s+\S+)*)\s*", re.DOTALL)
+_HELLO = ("smilla", "8BITMIME", "SMTPUTF8", "DSN", "ENHANCEDSTATUSCODES", "PIPELINING",
+          "XFORWARD NAME ADDR PROTO HELO SOURCE PORT IDENT")  # fmt: skip
+
+
+class Server:
+    """The listening socket, made before rights are dropped, and what answers on it after a fork."""
+
+    def __init__(self, options: StageOptions, user: str) -> None:
+        """Puts the socket in its place, with group and mode.  Raises SmillaError."""
+        self._path: UnixPath | None = None
+        if UnixPath.fits(options.socket):
+            self._path = UnixPath(options.socket)
+            self._socket = _bound(self._path.prepare().partition(":")[2], options.socket)
+            self._path.publish(options.socket_group, options.socket_mode, user)
+        elif is_local(options.socket):
+            self._socket = _inet(options.socket)
+        else:
+            raise SmillaError(f"[stage] socket {options.socket} is not on loopback: whoever reaches it hands over mail")
+
+    def remove(self) -> None:
+        """Takes the path away."""
+        if self._path is not None:
+            self._path.remove()
+
+    def serve(self, service: Service) -> NoReturn:
+        """Answers the MTA until the process ends; a thread a connection, so many at once as [stage] connections."""
+        room = threading.BoundedSemaphore(service.runtime.config.stage.connections)
+        while True:
+            room.acquire()
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:
+                room.release()
+                time.sleep(_AFTER_FAILURE_S)
+                continue
+            threading.Thread(target=_serve_one, args=(service, connection, room.release), daemon=True).start()
+
+
+def _bound(path: str, specification: str) -> socket.socket:
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)
+    try:
+        listening.bind(path)
+        listening.listen(_BACKLOG)
+    except OSError as error:
+        raise SmillaError(f"[stage] socket {specification}: {error.strerror}") from error
+    finally:
+        os.umask(before)
+    return listening
+
+
+def _inet(specification: str) -> socket.socket:
+    port, _, host = specification.partition(":")[2].partition("@")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host.strip("[]"), int(port)), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise SmillaError(f"[stage] socket {specification}: {error.strerror}") from error
+
+
+def _serve_one(service: Service, connection: socket.socket, done: Callable[[], object]) -> None:
+    try:
+        with connection:
+            connection.settimeout(_IDLE_S)
+            _Dialogue(service, connection).run()
+    except (OSError, EOFError):
+        pass  # the MTA has gone, or is silent for too long: it keeps what was not answered
+    except Exception:
+        log.internal_error("", "stage")
+    finally:
+        done()
+
+
+class _Content:
+    """A message as it arrives: its header in memory, its body in ``body``."""
+
+    def __init__(self, body: SpooledBody) -> None:
+        self._body, self._head, self._in_body = body, b"", False
+
+    def take(self, block: bytes) -> None:
+        """The next lines.  Raises SmillaError."""
+        if self._in_body:
+            self._body.append(block)
+            return
+        self._head += block
+        if len(self._head) > MOST_HEADER_OCTETS:
+            raise SmillaError("the header of a message that was handed over is too large")
+        head, separator, rest = (b"\r\n" + self._head).partition(b"\r\n\r\n")
+        if separator:
+            self._head, self._in_body = head[2:] + b"\r\n", True
+            if rest:
+                self._body.append(rest)
+
+    def message(self) -> Message:
+        """The whole."""
+        return Message(message.parse(self._head).message.headers, self._body)
+
+
+@dataclass(slots=True)
+class _Transaction:
+    sender: str
+    recipients: list[Recipient] = field(default_factory=list)
+
+
+class _Dialogue:
+    """One connection."""
+
+    def __init__(self, service: Service, connection: socket.socket) -> None:
+        self._service, self._socket = service, connection
+        self._buffer = bytearray()
+        self._transaction: _Transaction | None = None
+        self._ended = False
+
+    def run(self) -> None:
+        """Until QUIT, or until smilla stops."""
+        self._say("220", "", "smilla stage")
+        while not self._ended:
+            line = self._line()
+            verb, _, rest = line.partition(" ")
+            handler = _COMMANDS.get(verb.upper())
+            if handler is None:
+                self._say("500", "5.5.2", "Unknown command")
+            else:
+                handler(self, rest)
+
+    # --- commands
+
+    def _lhlo(self, _: str) -> None:
+        self._transaction = None
+        lines = [f"250-{line}" for line in _HELLO]
+        lines[-1] = lines[-1].replace("250-", "250 ", 1)
+        self._send("".join(f"{line}\r\n" for line in lines))
+
+    def _xforward(self, _: str) -> None:
+        self._say("250", "2.0.0", "Ok")
+
+    def _mail(self, rest: str) -> None:
+        found = _PATH.fullmatch(rest[5:]) if rest[:5].upper() == "FROM:" else None
+        if self._service.draining:
+            self._say("421", "4.3.2", "smilla is restarting")
+            self._ended = True
+        elif found is None or self._transaction is not None:
+            self._say("503" if found else "501", "5.5.1", "MAIL is not as it should be")
+        else:
+            self._transaction = _Transaction(found[1])
+            self._say("250", "2.1.0", "Ok")
+
+    def _rcpt(self, rest: str) -> None:
+        found = _PATH.fullmatch(rest[3:]) if rest[:3].upper() == "TO:" else None
+        if self._transaction is None or found is None:
+            self._say("503" if found else "501", "5.5.1", "RCPT is not as it should be")
+        elif len(self._transaction.recipients) >= _MOST_RECIPIENTS:
+            self._say("452", "4.5.3", "Too many recipients")
+        else:
+            recipient = parsed_recipient(
+                f"<{found[1]}>", tuple(found[2].split()), self._service.runtime.config.completion
+            )
+            self._transaction.recipients.append(recipient)
+            self._say("250", "2.1.5", "Ok")
+
+    def _data(self, _: str) -> None:
+        transaction, self._transaction = self._transaction, None
+        if transaction is None or not transaction.recipients:
+            self._say("503", "5.5.1", "No recipient")
+            return
+        self._say("354", "", "Go on")
+        self._service.begin()
+        try:
+            for answer in self._answers(transaction):
+                self._say(answer.code, answer.enhanced, answer.text)
+        finally:
+            self._service.end()
+
+    def _answers(self, transaction: _Transaction) -> tuple[reply.Reply, ...]:
+        """Whatever goes wrong in us: 451 for all, who are owed their copies then."""
+        runtime = self._service.runtime
+        body = SpooledBody(runtime.config.spool.folder, runtime.config.spool.threshold_kib * 1024)
+        problem: Exception | None = None
+        content = _Content(body)
+        for block in self._blocks():
+            try:
+                content.take(block)
+            except SmillaError as error:  # what still comes has to be read all the same
+                problem = problem or error
+        try:
+            if problem is not None:
+                raise problem
+            handed = stage.Handed(transaction.sender, tuple(transaction.recipients), content.message())
+            return stage.deliver(handed, runtime.ports, runtime.config)
+        except Exception:
+            log.internal_error("", "stage")
+            return (reply.INTERNAL,) * len(transaction.recipients)
+
+    def _rset(self, _: str) -> None:
+        self._transaction = None
+        self._say("250", "2.0.0", "Ok")
+
+    def _noop(self, _: str) -> None:
+        self._say("250", "2.0.0", "Ok")
+
+    def _quit(self, _: str) -> None:
+        self._say("221", "2.0.0", "Bye")
+        self._ended = True
+
+    # --- octets
+
+    def _blocks(self) -> Iterator[bytes]:
+        """The content up to its final dot, in whole lines, with the doubled dots taken away (RFC 5321 section 4.5.2).
+        Raises EOFError where it is cut off."""
+        held = b""
+        while True:
+            held += self._more()
+            whole = held.rfind(b"\r\n") + 2
+            if whole < 2 and len(held) > _LONGEST_LINE:
+                raise EOFError("a line that does not end")
+            if whole < 2:
+                continue
+            lines = b"\r\n" + held[:whole]
+            end = lines.find(b"\r\n.\r\n")
+            if end >= 0:
+                self._buffer[:0] = lines[end + 5 :] + held[whole:]
+                yield lines[: end + 2].replace(b"\r\n..", b"\r\n.")[2:]
+                return
+            yield lines.replace(b"\r\n..", b"\r\n.")[2:]
+            held = held[whole:]
+
+    def _line(self) -> str:
+        while (end := self._buffer.find(b"\n")) < 0:
+            if len(self._buffer) > _LONGEST_LINE:
+                raise EOFError("a command that does not end")
+            self._buffer += self._receive()
+        raw = bytes(self._buffer[:end]).removesuffix(b"\r")
+        del self._buffer[: end + 1]
+        return raw.decode("utf-8", "surrogateescape")
+
+    def _more(self) -> bytes:
+        if self._buffer:
+            found = bytes(self._buffer)
+            self._buffer.clear()
+            return found
+        return self._receive()
+
+    def _receive(self) -> bytes:
+        found = self._socket.recv(_READ)
+        if not found:
+            raise EOFError("the MTA has gone")
+        return found
+
+    def _say(self, code: str, enhanced: str, text: str) -> None:
+        self._send(" ".join(word for word in (code, enhanced, text[:_LONGEST_TEXT]) if word) + "\r\n")
+
+    def _send(self, text: str) -> None:
+        self._socket.sendall(text.encode("ascii", "replace"))
+
+
+_COMMANDS: dict[str, Callable[[_Dialogue, str], None]] = {
+    "LHLO": _Dialogue._lhlo,
+    "XFORWARD": _Dialogue._xforward,
+    "MAIL": _Dialogue._mail,
+    "RCPT": _Dialogue._rcpt,
+    "DATA": _Dialogue._data,
+    "RSET": _Dialogue._rset,
+    "NOOP": _Dialogue._noop,
+    "QUIT": _Dialogue._quit,
+}

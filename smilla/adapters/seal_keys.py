@@ -1,0 +1,116 @@
+"""The keys under which smilla seals messages for the time that they lie in the MTA's queue: one file a key.
+
+A file ``ID.key`` (mode 0600, the ID in hex) says when its key was made and has its octets in hex.  The newest seals,
+all of them open.  A key is made as a whole or not at all: it is written beside its place, synced, and renamed.  No key
+is ever removed here, since a message in the queue may need it; ``smilla seal prune`` does that.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from smilla.errors import SealKeyMissing
+from smilla.formats.seal import KEY_ID_OCTETS, KEY_OCTETS
+from smilla.ports import SealKey
+
+_TEXT = re.compile(r"smilla seal key\nmade at ([0-9]{1,12})\nkey ([0-9a-f]{64})\n")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredKey:
+    """A key, when it was made (seconds since 1970), and its file."""
+
+    key: SealKey
+    made_at: int
+    path: Path
+
+
+class SealKeys:
+    """The keys in ``folder``.  Every method raises SealKeyMissing, which names the file and what to do."""
+
+    def __init__(self, folder: str, clock: Callable[[], float] = time.time) -> None:
+        self._folder = Path(folder)
+        self._clock = clock
+        self._known: tuple[int, tuple[StoredKey, ...]] = (-1, ())
+
+    def prepare(self, user: str, rotate_days: int) -> None:
+        """Makes the folder for ``user`` (as root), and a key where there is none or the newest is too old."""
+        try:
+            if not self._folder.is_dir():
+                self._folder.mkdir(mode=0o700, parents=True)
+            if os.geteuid() == 0 and user:
+                entry = pwd.getpwnam(user)
+                os.chown(self._folder, entry.pw_uid, entry.pw_gid)
+        except (OSError, KeyError) as error:
+            raise SealKeyMissing(f"{self._folder}: cannot be made: {error}") from error
+        found = self.all()
+        if not found or self._clock() - found[-1].made_at >= rotate_days * 86400:
+            self.make(user)
+
+    def make(self, user: str = "") -> SealKey:
+        """A new key, which seals from now on."""
+        key = SealKey(secrets.token_bytes(KEY_ID_OCTETS), secrets.token_bytes(KEY_OCTETS))
+        path = self._folder / f"{key.raw_id.hex()}.key"
+        temporary = path.with_suffix(".new")
+        text = f"smilla seal key\nmade at {int(self._clock())}\nkey {key.raw.hex()}\n"
+        try:
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            with os.fdopen(descriptor, "w", encoding="ascii") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(descriptor)
+                if os.geteuid() == 0 and user:
+                    entry = pwd.getpwnam(user)
+                    os.fchown(descriptor, entry.pw_uid, entry.pw_gid)
+            temporary.rename(path)
+            folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        except (OSError, KeyError) as error:
+            raise SealKeyMissing(f"{path}: cannot be written: {error}") from error
+        return key
+
+    def all(self) -> tuple[StoredKey, ...]:
+        """Every key, the newest last."""
+        try:
+            changed_at = self._folder.stat().st_mtime_ns
+            if self._known[0] != changed_at:
+                found = [_read(path) for path in self._folder.glob("*.key")]
+                self._known = changed_at, tuple(sorted(found, key=lambda stored: (stored.made_at, stored.path.name)))
+        except OSError as error:
+            raise SealKeyMissing(f"{self._folder}: cannot be read: {error.strerror}") from error
+        return self._known[1]
+
+    def current(self) -> SealKey:
+        """The key that seals."""
+        found = self.all()
+        if not found:
+            raise SealKeyMissing(f"{self._folder}: there is no seal key; restart smilla, which makes one")
+        return found[-1].key
+
+    def find(self, raw_id: bytes) -> SealKey:
+        """The key of that ID."""
+        for stored in self.all():
+            if stored.key.raw_id == raw_id:
+                return stored.key
+        raise SealKeyMissing(f"{self._folder}: there is no seal key {raw_id.hex()}; put it back from the backup")
+
+
+def _read(path: Path) -> StoredKey:
+    try:
+        found = _TEXT.fullmatch(path.read_text("ascii"))
+        raw_id = bytes.fromhex(path.stem)
+    except (OSError, ValueError) as error:
+        raise SealKeyMissing(f"{path}: cannot be read: {error}") from error
+    if found is None or len(raw_id) != KEY_ID_OCTETS:
+        raise SealKeyMissing(f"{path}: is no seal key; put it back from the backup, or move it away")
+    return StoredKey(SealKey(raw_id, bytes.fromhex(found[2])), int(found[1]), path)

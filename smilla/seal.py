@@ -1,0 +1,260 @@
+"""What a sealed message is: the facts and octets inside it, and the MIME message that lies in the MTA's queue.
+
+Whoever finds such a message somewhere it should not be reads in it what it is and how an administrator opens it.  Not
+an octet of its body, of the recipients or of what was decided can be read in it.  Inside stand, as one stream: the
+length of the facts (4 octets), the facts in JSON, the header and the body as they came.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from itertools import chain
+from typing import Any
+
+from smilla import message as messages
+from smilla import rewrap
+from smilla.errors import ParseError, SealBroken
+from smilla.formats import mime, seal
+from smilla.formats.base64_lines import base64_lines
+from smilla.formats.seal import Bound
+from smilla.model import Action, Client, Decision, Envelope, Header, Message, Reason, Rewrite
+from smilla.ports import SealKey
+
+MARK = "X-Smilla-Stage"
+_MARK_VALUE = re.compile(rb"\s*([0-9a-f]{32}) ([0-9a-f]{16})\s*")
+_MOST_FACTS = 8 << 20
+_SEALED_TYPE = "application/vnd.smilla.sealed"
+_WORDS = """\
+This message waits in the queue of a mail server. The filter smilla has sealed
+it until it can be encrypted for its recipients. It should not have come to you
+in this form: something led it past the last step of its way.
+
+If you are its reader: please tell the postmaster of the server that it came
+from. If you are the administrator: "smilla open" shows what is inside, and
+smilla(8) says, under THE STAGE, what may lead a message past it.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class SealedRecipient:
+    """A recipient as named at RCPT, and what was decided then."""
+
+    raw: str
+    parameters: tuple[str, ...]
+    action: Action
+    form: str
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the session knew when the message was sealed."""
+
+    envelope: Envelope
+    recipients: tuple[SealedRecipient, ...]
+    queue_id: str
+    client: Client
+    direction: str
+
+    @property
+    def bound(self) -> Bound:
+        """What the seal is bound to."""
+        return Bound(self.envelope.sender, tuple(recipient.raw for recipient in self.recipients), self.queue_id)
+
+
+def facts(envelope: Envelope, decisions: Iterable[Decision], queue_id: str, client: Client, direction: str) -> Facts:
+    """The facts about a message that was decided."""
+    recipients = tuple(
+        SealedRecipient(
+            d.recipient.raw, d.recipient.parameters, d.action, d.key.format.value if d.key else d.action.value
+        )
+        for d in decisions
+    )
+    return Facts(envelope, recipients, queue_id, client, direction)
+
+
+# --- sealing -----------------------------------------------------------------------------------------------
+
+
+def rewrite(message: Message, known: Facts, key: SealKey) -> Rewrite:
+    """The message that goes into the MTA's queue instead: its other header fields stay, the MIME ones and the body are
+    replaced, the mark comes."""
+    raw_id = secrets.token_bytes(seal.MESSAGE_ID_OCTETS)
+    boundary = f"smilla-{secrets.token_hex(16)}"
+    gone = tuple(index for index, header in enumerate(message.headers) if _goes(header.name))
+    added: tuple[tuple[str, str], ...] = (
+        ("Content-Type", f'multipart/mixed; boundary="{boundary}"'),
+        (MARK, f"{raw_id.hex()} {key.raw_id.hex()}"),
+    )
+    if not any(header.name == "mime-version" for header in message.headers):
+        added = (("MIME-Version", "1.0"), *added)
+
+    def body() -> Iterator[bytes]:
+        yield _beginning(boundary)
+        yield from base64_lines(seal.sealed(_content(message, known), key, raw_id, known.bound))
+        yield f"\r\n--{boundary}--\r\n".encode("ascii")
+
+    return Rewrite(gone, added, body)
+
+
+def _goes(name: str) -> bool:
+    return name.startswith("content-") or name in (MARK.lower(), rewrap.MARK.lower(), "bcc", "resent-bcc")
+
+
+def _beginning(boundary: str) -> bytes:
+    words = _WORDS.replace("\n", "\r\n")
+    text = (
+        f"--{boundary}\r\nContent-Type: text/plain; charset=us-ascii\r\n\r\n{words}\r\n"
+        f"--{boundary}\r\nContent-Type: {_SEALED_TYPE}\r\nContent-Transfer-Encoding: base64\r\n"
+        "Content-Disposition: attachment; filename=sealed.smilla\r\n\r\n"
+    )
+    return text.encode("ascii")
+
+
+def _content(message: Message, known: Facts) -> Iterator[bytes]:
+    told = {
+        "sender": known.envelope.sender,
+        "parameters": known.envelope.parameters,
+        "recipients": [asdict(recipient) for recipient in known.recipients],
+        "queue_id": known.queue_id,
+        "client": asdict(known.client),
+        "direction": known.direction,
+        "header_octets": sum(len(header.raw) for header in message.headers),
+    }
+    raw = json.dumps(told).encode("ascii")
+    head = (header.raw for header in message.headers)
+    return chain([len(raw).to_bytes(4, "big"), raw], head, message.body.blocks())
+
+
+# --- opening -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """The IDs in an X-Smilla-Stage field: of the message and of the seal key."""
+
+    raw_message_id: bytes
+    raw_key_id: bytes
+
+
+def mark(headers: Iterable[Header]) -> Mark | None:
+    """The mark of a message, None where there is none, or not exactly one that is well-formed."""
+    found = [header.raw_value for header in headers if header.name == MARK.lower()]
+    match = _MARK_VALUE.fullmatch(found[0]) if len(found) == 1 else None
+    return Mark(bytes.fromhex(match[1].decode()), bytes.fromhex(match[2].decode())) if match else None
+
+
+def forged(message: Message) -> Reason | None:
+    """Why a message that comes in with a mark is refused: the mark is ours to give, and leads past other filters."""
+    if any(header.name == MARK.lower() for header in message.headers):
+        return Reason("forged_mark", f"it has an {MARK} field, which only this filter may add")
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A sealed message whose every block was verified: the facts, and the message as it came."""
+
+    facts: Facts
+    message: Message
+    raw_message_id: bytes
+
+
+def opened(sealed_message: Message, key: SealKey) -> Opened:
+    """Verifies the whole, and then reads it.  The facts are those that the seal is bound to; whether the message may go
+    where it is now is for the caller to compare.  Raises SealBroken."""
+    sealed_octets = _sealed_octets(sealed_message)
+    beginning, size = b"", 0
+    for block in seal.opened(sealed_octets(), key):
+        size += len(block)
+        if len(beginning) < _MOST_FACTS:
+            beginning += block
+    known, start, body_at = _facts(beginning)
+    head = seal.head_of(b"".join(_first(sealed_octets(), seal.HEAD_OCTETS)))
+    if not seal.is_bound_to(head, key, known.bound):
+        raise SealBroken("the facts in the sealed message are not those that it is bound to")
+    body = _OpenedBody(sealed_octets, key, body_at, size - body_at)
+    return Opened(known, Message(messages.parse(beginning[start:body_at]).message.headers, body), head.raw_message_id)
+
+
+def _first(blocks: Iterator[bytes], octets: int) -> Iterator[bytes]:
+    for block in blocks:
+        yield block
+        octets -= len(block)
+        if octets <= 0:
+            return
+
+
+def _sealed_octets(message: Message) -> Callable[[], Iterator[bytes]]:
+    """The sealed octets in the second part of a message that ``rewrite`` made, as often as they are asked for."""
+    types = [header.raw_value for header in message.headers if header.name == "content-type"]
+    kind = mime.content_type(types[0]) if len(types) == 1 else None
+    boundary = kind.parameters.get("boundary", "") if kind else ""
+    if not boundary:
+        raise SealBroken("the message has no boundary")
+
+    def octets() -> Iterator[bytes]:
+        try:
+            sections = mime.multipart_sections(message.body.blocks(), boundary.encode("ascii", "replace"))
+            part = (block for number, block in sections if number == 2)
+            yield from mime.decoded(_without_head(part), "base64")
+        except ParseError as error:
+            raise SealBroken(f"the sealed part cannot be read: {error}") from error
+
+    return octets
+
+
+def _without_head(part: Iterator[bytes]) -> Iterator[bytes]:
+    head = b""
+    for block in part:
+        head += block
+        before, empty_line, rest = head.partition(b"\r\n\r\n")
+        if empty_line:
+            if _SEALED_TYPE.encode("ascii") not in before:
+                raise SealBroken("the second part is not a sealed message")
+            yield rest
+            yield from part
+            return
+    raise SealBroken("the message has no sealed part")
+
+
+def _facts(beginning: bytes) -> tuple[Facts, int, int]:
+    """The facts, where the header begins and where the body does.  All of it is authentic; what is not of this form is
+    so by another version of smilla."""
+    start = 4 + int.from_bytes(beginning[:4], "big")
+    try:
+        told = json.loads(beginning[4:start])
+        body_at = start + int(told["header_octets"])
+        if len(beginning) < body_at:
+            raise ValueError("the header is too long")
+        return _facts_of(told), start, body_at
+    except (ValueError, KeyError, TypeError) as error:
+        raise SealBroken(f"the facts in the sealed message cannot be read: {error!r}") from error
+
+
+def _facts_of(told: dict[str, Any]) -> Facts:
+    recipients = tuple(
+        SealedRecipient(r["raw"], tuple(r["parameters"]), Action(r["action"]), r["form"]) for r in told["recipients"]
+    )
+    envelope = Envelope(told["sender"], (), tuple(told["parameters"]))
+    return Facts(envelope, recipients, told["queue_id"], Client(**told["client"]), told["direction"])
+
+
+class _OpenedBody:
+    """The octets of a sealed message from ``start`` on, decrypted anew each time they are asked for."""
+
+    __slots__ = ("_key", "_sealed_octets", "_start", "size")
+
+    def __init__(self, sealed_octets: Callable[[], Iterator[bytes]], key: SealKey, start: int, size: int) -> None:
+        self._sealed_octets, self._key, self._start, self.size = sealed_octets, key, start, size
+
+    def blocks(self) -> Iterator[bytes]:
+        """The octets from the beginning."""
+        left = self._start
+        for block in seal.opened(self._sealed_octets(), self._key):
+            if left < len(block):
+                yield block[left:]
+            left = max(0, left - len(block))

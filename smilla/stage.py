@@ -1,0 +1,224 @@
+"""What becomes of a sealed message that the MTA hands over after its queue: the second caller of the pipeline.
+
+The MTA has decided by then: who is moderated, redirected or refused is not here, aliases are expanded, and its queue
+keeps the books of who is owed what.  Each recipient gets an answer of their own: 250 when the listener of [reinject]
+has taken their copy, 4yz while it is owed, 5yz where it is refused.
+
+Promises: a message goes on only where its seal is whole, and was made for this sender, at this hop; nobody gets
+plaintext whom the seal does not name, by address or by the original address of an alias (ORCPT); nobody gets less than
+what was sealed; no copy comes twice but in the window between the final dot and the recorded reply (``copy-unknown``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from email.utils import parsedate_to_datetime
+from hashlib import sha256
+
+from smilla import address, copies, log, pipeline, reinject, reply, seal
+from smilla.config import Config
+from smilla.errors import AddressError, JournalError, SealBroken, SealKeyMissing
+from smilla.model import Action, Decision, Header, Message, Reason, Recipient
+from smilla.ports import Fingerprint, Ports
+from smilla.seal import Opened, SealedRecipient
+from smilla.session import Session, parsed_recipient
+
+_HOP = re.compile(rb"\sby\s+\S+\s+\([^()]*\)(?:\s+with\s+\S+)?\s+id\s+([0-9A-Za-z]+)")
+_GIVEN_UP_AFTER = timedelta(days=1)
+_TRACE = re.compile("received|x-received|received-spf|return-path|delivered-to|x-original-to|authentication-results")
+_NOT_KEPT = re.compile("dkim-signature|x-google-dkim-signature|domainkey-signature|arc-.*|content-.*|mime-version|bcc")
+_XTEXT = re.compile(r"\+([0-9A-Fa-f]{2})")
+_ENCRYPTED = (Action.ENCRYPT, Action.UNCHANGED)
+
+
+@dataclass(frozen=True, slots=True)
+class Handed:
+    """A transaction of the MTA's LMTP client."""
+
+    sender: str
+    recipients: tuple[Recipient, ...]
+    message: Message
+
+
+def deliver(
+    handed: Handed, ports: Ports, config: Config, alive: Callable[[], object] = lambda: None
+) -> tuple[reply.Reply, ...]:
+    """One answer a recipient, in their order.  ``alive`` is called while the listener is waited for.  Raises whatever
+    goes wrong in us: then all are owed their copies."""
+    queue_id = hop(handed.message)
+    try:
+        opened = _opened(handed, queue_id, ports)
+    except SealKeyMissing as error:
+        log.seal_key_missing(queue_id, str(error))
+        return (reply.SEAL_KEY,) * len(handed.recipients)
+    except SealBroken as error:
+        gives_up = _age(handed.message, ports.clock.now()) > _GIVEN_UP_AFTER
+        log.seal_broken(queue_id, str(error), gives_up=gives_up)
+        return (reply.SEAL_REFUSED if gives_up else reply.SEAL_BROKEN,) * len(handed.recipients)
+    try:
+        return _Stage(handed, opened, ports, config).answers(alive)
+    except JournalError as error:
+        log.journal_failed(str(error), queue_id)
+        return (reply.JOURNAL,) * len(handed.recipients)
+
+
+def _opened(handed: Handed, queue_id: str, ports: Ports) -> Opened:
+    """The message inside, where it may go on from here.  Raises SealBroken, SealKeyMissing."""
+    mark = seal.mark(handed.message.headers)
+    if mark is None:
+        raise SealBroken("the message has no mark: it was never sealed")
+    if ports.seal_keys is None:
+        raise SealKeyMissing("there are no seal keys here")
+    opened = seal.opened(handed.message, ports.seal_keys.find(mark.raw_key_id))
+    if opened.raw_message_id != mark.raw_message_id:
+        raise SealBroken("the mark is that of another message")
+    if opened.facts.envelope.sender != handed.sender:
+        raise SealBroken("it was sealed for another envelope sender")
+    if opened.facts.queue_id != queue_id:
+        raise SealBroken(f"it was sealed at the hop {opened.facts.queue_id}, and comes from {queue_id or 'another'}")
+    return opened
+
+
+def hop(message: Message) -> str:
+    """The queue ID in the topmost Received field, "" where there is none."""
+    newest = next((header.raw_value for header in message.headers if header.name == "received"), b"")
+    found = _HOP.search(newest)
+    return found[1].decode("ascii") if found else ""
+
+
+def _age(message: Message, now: datetime) -> timedelta:
+    newest = next((header.raw_value for header in message.headers if header.name == "received"), b"")
+    try:
+        return now - parsedate_to_datetime(newest.rpartition(b";")[2].decode("ascii", "replace").strip())
+    except (ValueError, TypeError):
+        return timedelta()
+
+
+class _Stage:
+    """One sealed message, opened, with the recipients of one transaction."""
+
+    def __init__(self, handed: Handed, opened: Opened, ports: Ports, config: Config) -> None:
+        self._handed, self._opened, self._ports, self._config = handed, opened, ports, config
+        facts = opened.facts
+        self._session = Session(facts.client, facts.envelope.sender, facts.envelope.parameters, config.completion)
+        self._session.queue_id = facts.queue_id
+        self._session.take(
+            Message((*_added(handed.message, opened.message), *opened.message.headers), opened.message.body)
+        )
+        self._originals = [(parsed_recipient(s.raw, s.parameters, config.completion), s) for s in facts.recipients]
+
+    def answers(self, alive: Callable[[], object]) -> tuple[reply.Reply, ...]:
+        """Hands over what is owed, and says what became of it."""
+        known = _fingerprint(self._opened.raw_message_id)
+        with reinject.Attempt(self._session, self._ports, alive, known=known, after_queue=True) as attempt:
+            decisions = self._decisions()
+            entry = attempt.entry
+            served = [d for d in decisions if d.action not in (Action.DEFER, Action.REFUSE)]
+            owed = [d for d in served if entry is None or not entry.is_accepted(copies.mailbox(d.recipient))]
+            made = pipeline.make_copies(self._session, tuple(owed), self._ports, self._config)
+            refusals = attempt.deliver(made, (), reply.why) if made else ()
+        return self._told(decisions, {refusal.recipient: refusal.detail for refusal in refusals})
+
+    def _decisions(self) -> tuple[Decision, ...]:
+        matched = [(recipient, self._named(recipient)) for recipient in self._handed.recipients]
+        for recipient, named in matched:
+            self._session.add(named[0] if named else recipient)
+        _, judged = pipeline.judge(self._session, self._ports, self._config)
+        by_recipient = {decision.recipient: decision for decision in judged}
+        return tuple(
+            self._checked(recipient, by_recipient[named[0] if named else recipient], named[1] if named else None)
+            for recipient, named in matched
+        )
+
+    def _checked(self, recipient: Recipient, decision: Decision, sealed: SealedRecipient | None) -> Decision:
+        """The decision about who the MTA names now, never weaker than what was sealed."""
+        if sealed is None:
+            if decision.action in (*_ENCRYPTED, Action.DEFER):
+                return decision
+            why = Reason("not_sealed", "not among the recipients for whom the message was sealed, and without a key")
+            return replace(decision, action=Action.REFUSE, reason=why)
+        if copies.mailbox(recipient) != copies.mailbox(decision.recipient):
+            found = pipeline.expanded(self._session, decision, recipient, self._ports, self._config)
+        else:
+            found = replace(decision, recipient=recipient)
+        if sealed.action in _ENCRYPTED and found.action in (Action.PLAIN, Action.HOLD):
+            why = Reason("key_gone", "there was a key when the message was sealed, and there is none now")
+            return replace(found, action=Action.DEFER, reason=why)
+        return found
+
+    def _named(self, recipient: Recipient) -> tuple[Recipient, SealedRecipient] | None:
+        """Whom the seal names that this recipient is, or is an alias's outcome of; where several might be meant, one
+        for whom the message is to be encrypted."""
+        mailbox = copies.mailbox(recipient)
+        meant = [pair for pair in self._originals if copies.mailbox(pair[0]) == mailbox]
+        if not meant:
+            origin = _original(recipient.parameters)
+            meant = [p for p in self._originals if origin and origin == (_original(p[0].parameters) or _bare(p[0].raw))]
+        return min(meant, key=lambda pair: pair[1].action in (Action.PLAIN, Action.HOLD), default=None)
+
+    def _told(self, decisions: Sequence[Decision], refused: dict[Recipient, str]) -> tuple[reply.Reply, ...]:
+        answers = []
+        with log.together():
+            for decision in decisions:
+                answer = reply.for_recipient(decision) or reply.TAKEN
+                action, reason = decision.action, decision.reason
+                if answer is reply.TAKEN and (detail := refused.get(decision.recipient)) is not None:
+                    answer = reply.for_refusals([detail], 1)
+                    action = Action.REFUSE if answer.verb is reply.Verb.REJECT else Action.DEFER
+                    reason = Reason("reinject", detail)
+                answers.append(answer)
+                log.recipient_decided(self._session.queue_id, decision, (action, reason), observed=False, via="stage")
+        return tuple(answers)
+
+
+def _fingerprint(raw_message_id: bytes) -> Fingerprint:
+    """The name of a sealed message in the ledger: its random ID, and nothing that it looks like."""
+    name = sha256(b"sealed" + raw_message_id).digest()
+    return Fingerprint(name, lambda: name, identified=True)
+
+
+def _original(parameters: Iterable[str]) -> str:
+    """The original address that the MTA tells of (RFC 3461 section 4.2), "" where it does not."""
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        kind, _, text = value.partition(";")
+        if name.upper() == "ORCPT" and kind.lower() in ("rfc822", "utf-8"):
+            return _bare(_XTEXT.sub(lambda match: chr(int(match[1], 16)), text))
+    return ""
+
+
+def _bare(raw: str) -> str:
+    """An address for comparison: its domain without regard to case."""
+    try:
+        found = address.parse(raw)
+    except AddressError:
+        return raw.strip().strip("<>")
+    return f"{found.local_part}@{found.domain}"
+
+
+def _added(outer: Message, inner: Message) -> tuple[Header, ...]:
+    """The fields that came after the message was sealed, and stay: trace, and those of a name that it did not have.  A
+    signature over the sealed form says nothing about a copy."""
+    before = Counter(map(_essence, inner.headers))
+    names = {header.name for header in inner.headers}
+    found = []
+    for header in outer.headers:
+        essence = _essence(header)
+        if before[essence] > 0:
+            before[essence] -= 1
+        elif _TRACE.fullmatch(header.name) or not (header.name in names or _is_ours(header.name)):
+            found.append(header)
+    return tuple(found)
+
+
+def _is_ours(name: str) -> bool:
+    return _NOT_KEPT.fullmatch(name) is not None or name.startswith("x-smilla")
+
+
+def _essence(header: Header) -> tuple[str, bytes]:
+    """A field without its white space, which a relay may fold anew."""
+    return header.name, b"".join(header.raw_value.split())
