@@ -32,7 +32,7 @@ _GIVEN_UP_AFTER = timedelta(days=1)
 _TRACE = re.compile("received|x-received|received-spf|return-path|delivered-to|x-original-to|authentication-results")
 _NOT_KEPT = re.compile("dkim-signature|x-google-dkim-signature|domainkey-signature|arc-.*|content-.*|mime-version|bcc")
 _XTEXT = re.compile(r"\+([0-9A-Fa-f]{2})")
-_ENCRYPTED = (Action.ENCRYPT, Action.UNCHANGED)
+_ENCRYPTED, _FAILING = (Action.ENCRYPT, Action.UNCHANGED), (Action.DEFER, Action.REFUSE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ class _Stage:
         with reinject.Attempt(self._session, self._ports, alive, known=known, after_queue=True) as attempt:
             decisions = self._decisions()
             entry = attempt.entry
-            served = [d for d in decisions if d.action not in (Action.DEFER, Action.REFUSE)]
+            served = [d for d in decisions if d.action not in _FAILING]
             owed = [d for d in served if entry is None or not entry.is_accepted(copies.mailbox(d.recipient))]
             made = pipeline.make_copies(self._session, tuple(owed), self._ports, self._config)
             refusals = attempt.deliver(made, (), reply.why) if made else ()
@@ -145,6 +145,8 @@ class _Stage:
             found = pipeline.expanded(self._session, decision, recipient, self._ports, self._config)
         else:
             found = replace(decision, recipient=recipient)
+        if sealed.action in _FAILING and found.action is Action.DEFER:
+            return replace(found, action=Action.REFUSE)  # one_fails = "bounce": the sender is told now
         if sealed.action in _ENCRYPTED and found.action in (Action.PLAIN, Action.HOLD):
             why = Reason("key_gone", "there was a key when the message was sealed, and there is none now")
             return replace(found, action=Action.DEFER, reason=why)

@@ -75,8 +75,8 @@ class Postfix:
     Mail for the MAILBOXES at ``home.test`` goes into a Maildir each; everything else goes, without a look-up, to
     ``sink_port``.
     ``parameters`` are further lines of main.cf; set before the start, ``transports`` are further services that send by
-    SMTP, by name, and like ``pickup_options`` have options of main.cf.  ``stages`` are the sockets to which messages with
-    the mark of a seal go after the queue, by the name of the listener that they came in by.
+    SMTP, by name, and like ``pickup_options`` have options of main.cf.  ``stages`` are the sockets to which messages
+    with the mark of a seal go after the queue, by the name of the listener that they came in by.
     """
 
     def __init__(
@@ -262,7 +262,7 @@ def _service(listener: Listener) -> str:
 
 
 def _stage(name: str, path: Path, etc: Path) -> str:
-    """A cleanup service of its own, which sends sealed messages to the stage, and the transport that hands them over."""
+    """A cleanup service of its own, which sends sealed messages to the stage, and the transport for them."""
     table = etc / f"stage-{name}"
     table.write_text(f"/^X-Smilla-Stage: [0-9a-f]{{32}} [0-9a-f]{{16}}$/ FILTER stage-{name}:unix:{path}\n")
     cleanup = _options({"milter_header_checks": f"regexp:{table}"})
