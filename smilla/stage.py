@@ -37,11 +37,13 @@ _ENCRYPTED, _FAILING = (Action.ENCRYPT, Action.UNCHANGED), (Action.DEFER, Action
 
 @dataclass(frozen=True, slots=True)
 class Handed:
-    """A transaction of the MTA's LMTP client."""
+    """A transaction of the MTA's LMTP client; ``ident`` is what XFORWARD tells of the queue ID by which the MTA first
+    had the message, "" where it does not."""
 
     sender: str
     recipients: tuple[Recipient, ...]
     message: Message
+    ident: str = ""
 
 
 def deliver(
@@ -49,9 +51,9 @@ def deliver(
 ) -> tuple[reply.Reply, ...]:
     """One answer a recipient, in their order.  ``alive`` is called while the listener is waited for.  Raises whatever
     goes wrong in us: then all are owed their copies."""
-    queue_id = hop(handed.message)
+    queue_id = handed.ident or hop(handed.message)
     try:
-        opened = _opened(handed, queue_id, ports)
+        opened = _opened(handed, ports)
     except SealKeyMissing as error:
         log.seal_key_missing(queue_id, str(error))
         return (reply.SEAL_KEY,) * len(handed.recipients)
@@ -66,8 +68,12 @@ def deliver(
         return (reply.JOURNAL,) * len(handed.recipients)
 
 
-def _opened(handed: Handed, queue_id: str, ports: Ports) -> Opened:
-    """The message inside, where it may go on from here.  Raises SealBroken, SealKeyMissing."""
+def _opened(handed: Handed, ports: Ports) -> Opened:
+    """The message inside, where it may go on from here.  Raises SealBroken, SealKeyMissing.
+
+    The hop that sealed is known by XFORWARD IDENT, which a requeue (postsuper -r) keeps though it gives a new queue ID,
+    or, where a client of the MTA has set IDENT itself, by the topmost Received field.
+    """
     mark = seal.mark(handed.message.headers)
     if mark is None:
         raise SealBroken("the message has no mark: it was never sealed")
@@ -78,8 +84,10 @@ def _opened(handed: Handed, queue_id: str, ports: Ports) -> Opened:
         raise SealBroken("the mark is that of another message")
     if opened.facts.envelope.sender != handed.sender:
         raise SealBroken("it was sealed for another envelope sender")
-    if opened.facts.queue_id != queue_id:
-        raise SealBroken(f"it was sealed at the hop {opened.facts.queue_id}, and comes from {queue_id or 'another'}")
+    hops = {handed.ident, hop(handed.message)} - {""}
+    if opened.facts.queue_id not in hops:
+        told = " and ".join(sorted(hops)) or "a hop that is not named"
+        raise SealBroken(f"it was sealed as {opened.facts.queue_id or 'nothing'}, and comes as {told}")
     return opened
 
 

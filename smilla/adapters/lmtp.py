@@ -3,7 +3,7 @@
 Promises: nothing is answered 250 before it was taken by the listener; a connection that breaks, a message that is cut
 off and every fault of ours leave the mail with the MTA; no body is held in memory; one message harms no other.  Not
 here: any decision about mail.  Extensions: 8BITMIME, SMTPUTF8 (RFC 6531), DSN (RFC 3461), ENHANCEDSTATUSCODES,
-PIPELINING, and Postfix's XFORWARD, whose values are not needed, since the sealed facts have them.
+PIPELINING, and Postfix's XFORWARD, of which IDENT alone is needed, since the sealed facts have the rest.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ _BACKLOG = 128
 _AFTER_FAILURE_S = 0.1  # of accept(), such as no descriptor being left
 _IDLE_S = 600.0  # Postfix's lmtp_data_xfer_timeout is 180 s
 _MOST_RECIPIENTS = 2000
+_XTEXT = re.compile(r"\+([0-9A-Fa-f]{2})")
 _PATH = re.compile(r"\s*<((?:[^<>\"]|\"(?:[^\"\\]|\\.)*\")*)>((?:\s+\S+)*)\s*", re.DOTALL)
 _HELLO = ("smilla", "8BITMIME", "SMTPUTF8", "DSN", "ENHANCEDSTATUSCODES", "PIPELINING",
           "XFORWARD NAME ADDR PROTO HELO SOURCE PORT IDENT")  # fmt: skip
@@ -136,6 +137,7 @@ class _Content:
 @dataclass(slots=True)
 class _Transaction:
     sender: str
+    ident: str
     recipients: list[Recipient] = field(default_factory=list)
 
 
@@ -146,6 +148,7 @@ class _Dialogue:
         self._service, self._socket = service, connection
         self._buffer = bytearray()
         self._transaction: _Transaction | None = None
+        self._ident = ""
         self._ended = False
 
     def run(self) -> None:
@@ -168,7 +171,12 @@ class _Dialogue:
         lines[-1] = lines[-1].replace("250-", "250 ", 1)
         self._send("".join(f"{line}\r\n" for line in lines))
 
-    def _xforward(self, _: str) -> None:
+    def _xforward(self, rest: str) -> None:
+        """Postfix tells of each message anew."""
+        found = re.search(r"(?:^|\s)IDENT=(\S+)", rest, re.IGNORECASE)
+        if found:
+            ident = _XTEXT.sub(lambda match: chr(int(match[1], 16)), found[1])
+            self._ident = "" if ident == "[UNAVAILABLE]" else ident
         self._say("250", "2.0.0", "Ok")
 
     def _mail(self, rest: str) -> None:
@@ -179,7 +187,7 @@ class _Dialogue:
         elif found is None or self._transaction is not None:
             self._say("503" if found else "501", "5.5.1", "MAIL is not as it should be")
         else:
-            self._transaction = _Transaction(found[1])
+            self._transaction, self._ident = _Transaction(found[1], self._ident), ""
             self._say("250", "2.1.0", "Ok")
 
     def _rcpt(self, rest: str) -> None:
@@ -222,7 +230,9 @@ class _Dialogue:
         try:
             if problem is not None:
                 raise problem
-            handed = stage.Handed(transaction.sender, tuple(transaction.recipients), content.message())
+            handed = stage.Handed(
+                transaction.sender, tuple(transaction.recipients), content.message(), transaction.ident
+            )
             return stage.deliver(handed, runtime.ports, runtime.config)
         except Exception:
             log.internal_error("", "stage")
