@@ -137,7 +137,7 @@ def expanded(session: Session, decision: Decision, recipient: Recipient, ports: 
     if decision.lookup is None or decision.key is not None or recipient.address is None or not wish.wanted:
         return same
     _ask(session, recipient.address, wish.formats, ports, config)
-    own = _Deciding(session, ports, config).decision(recipient, wish)
+    own = _Deciding(session, ports, config).decision(recipient, replace(wish, address=recipient.address))
     return own if own.action is Action.ENCRYPT else same
 
 

@@ -1,0 +1,296 @@
+"""The stage: who gets what of a sealed message, and who gets nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from smilla import pipeline, seal, stage
+from smilla.adapters.journal import SQLiteJournal
+from smilla.adapters.seal_keys import SealKeys
+from smilla.config import Config, parse
+from smilla.errors import ReinjectError
+from smilla.message import MemoryBody
+from smilla.message import parse as parse_message
+from smilla.model import Action, Client, Message, Recipient
+from smilla.ports import Handover, Ports, Submission
+from smilla.reply import Reply
+from smilla.session import Session, parsed_recipient
+from smilla.stage import Handed
+from tests.vectors.memory import NOW, StillClock, TableResolver, make_ports, raw_key, smimea
+
+HUGH, PIA, ZOE = "hugh@example.org", "pia@example.org", "zoe@example.org"
+CANARY = b"Kanarienvogel"
+RAW = (
+    b"From: sam@sender.example\r\nTo: hugh@example.org, pia@example.org, zoe@example.org\r\nSubject: hello\r\n"
+    b"Message-ID: <1@sender.example>\r\n\r\n" + CANARY + b"\r\n"
+)
+RECEIVED = b"Received: from c (c [192.0.2.1])\r\n\tby mx.example (Postfix) with ESMTPSA id %s;\r\n\t%s\r\n"
+DATE = b"Fri, 20 Nov 2026 11:59:00 +0000"
+
+
+@dataclass
+class Mailer:
+    """The listener, in memory: what it was given, and whom it refuses with what."""
+
+    refuses: dict[str, str] = field(default_factory=dict)
+    is_away: bool = False
+    sent: list[tuple[Submission, bytes]] = field(default_factory=list)
+
+    @contextmanager
+    def connect(self) -> Iterator[Mailer]:
+        if self.is_away:
+            raise ReinjectError("the listener is away")
+        yield self
+
+    def send(
+        self,
+        submission: Submission,
+        before_dot: Callable[[Sequence[Recipient]], None],
+        waiting: Callable[[], object] = lambda: None,
+    ) -> Handover:
+        names = {recipient: recipient.raw.strip("<>") for recipient in submission.recipients}
+        refused = tuple((r, self.refuses[name]) for r, name in names.items() if name in self.refuses)
+        accepted = tuple(r for r, name in names.items() if name not in self.refuses)
+        if accepted:
+            before_dot(accepted)
+            self.sent.append((replace(submission, recipients=accepted), b"".join(submission.octets())))
+        return Handover(accepted, refused, reply="250 ok")
+
+    def copies(self) -> dict[str, bytes]:
+        """What each recipient got; a second copy is an error."""
+        found: dict[str, bytes] = {}
+        for submission, octets in self.sent:
+            for recipient in submission.recipients:
+                name = recipient.raw.strip("<>")
+                assert name not in found
+                found[name] = octets
+        return found
+
+
+@dataclass
+class Lab:
+    """A filter that has sealed a message, and the stage."""
+
+    folder: Path
+    resolver: TableResolver
+    mailer: Mailer = field(default_factory=Mailer)
+    config: Config = field(default_factory=lambda: parse('[policy]\nmixed = "stage"\n'))
+
+    def __post_init__(self) -> None:
+        self.keys = SealKeys(str(self.folder / "seal"))
+        self.keys.prepare("", 90)
+        self.clock = StillClock(NOW)
+
+    @property
+    def ports(self) -> Ports:
+        journal = SQLiteJournal(str(self.folder / "spool"), 1000)
+        ports = make_ports(self.resolver)
+        return replace(ports, clock=self.clock, journal=journal, mailer=self.mailer, seal_keys=self.keys)
+
+    def sealed(self, *to: str, raw: bytes = RAW, parameters: tuple[str, ...] = ("RET=FULL", "ENVID=x")) -> bytes:
+        """What lies in the queue after the filter."""
+        session = Session(Client("127.0.0.1"), "<sam@sender.example>", parameters, self.config.completion)
+        session.queue_id = "4XyZ"
+        for address in to:
+            session.recipient(f"<{address}>")
+        session.take(parse_message(raw).message)
+        outcome = pipeline.process(session, make_ports(self.resolver), self.config)
+        facts = seal.facts(session.envelope, outcome.decisions, "4XyZ", session.client, outcome.direction)
+        rewrite = seal.rewrite(session.message, facts, self.keys.current())
+        kept = [h.raw for i, h in enumerate(session.message.headers) if i not in rewrite.removed]
+        added = [f"{name}: {value}\r\n".encode() for name, value in rewrite.added]
+        assert rewrite.body is not None
+        return RECEIVED % (b"4XyZ", DATE) + b"".join([*kept, *added, b"\r\n", *rewrite.body()])
+
+    def deliver(
+        self, raw: bytes, *to: str | tuple[str, str], sender: str = "sam@sender.example", ident: str = "4XyZ"
+    ) -> list[str]:
+        """Hands a message to the stage; a pair is a recipient and its original one.  The codes of the answers."""
+        recipients = []
+        for name in to:
+            address, original = (name, "") if isinstance(name, str) else name
+            parameters = (f"ORCPT=rfc822;{original}",) if original else ()
+            recipients.append(parsed_recipient(f"<{address}>", parameters, self.config.completion))
+        head, _, body = raw.partition(b"\r\n\r\n")
+        message = Message(parse_message(head + b"\r\n\r\n").message.headers, MemoryBody([body]))
+        answers = stage.deliver(Handed(sender, tuple(recipients), message, ident), self.ports, self.config)
+        return [self.told(answer) for answer in answers]
+
+    @staticmethod
+    def told(answer: Reply) -> str:
+        assert CANARY.decode() not in answer.text
+        return answer.code
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Lab:
+    resolver = TableResolver()
+    resolver.publish(HUGH, "smimea", "secure", smimea("hugh.crt"))
+    resolver.publish(PIA, "openpgpkey", "secure", raw_key("pia.pgp"))
+    return Lab(tmp_path, resolver)
+
+
+def forms(copies: dict[str, bytes]) -> dict[str, str]:
+    def form(octets: bytes) -> str:
+        if b"application/pkcs7-mime" in octets:
+            return "smime"
+        return "openpgp" if b"application/pgp-encrypted" in octets else "plain"
+
+    return {name: form(octets) for name, octets in copies.items()}
+
+
+def test_each_gets_their_form_once_and_the_sealed_message_shows_nothing(lab: Lab) -> None:
+    raw = lab.sealed(HUGH, PIA, ZOE)
+    assert CANARY not in raw
+    assert lab.deliver(raw, HUGH, PIA, ZOE) == ["250", "250", "250"]
+    copies = lab.mailer.copies()
+    assert forms(copies) == {HUGH: "smime", PIA: "openpgp", ZOE: "plain"}
+    assert [CANARY in copies[name] for name in (HUGH, PIA, ZOE)] == [False, False, True]
+    for octets in copies.values():
+        assert b"X-Smilla-Stage" not in octets
+        assert octets.count(b"Subject: hello") == 1
+        assert b"id 4XyZ" in octets
+
+
+def test_copy_in_the_clear_brings_back_its_header_fields_alone(lab: Lab) -> None:
+    lab.deliver(lab.sealed(HUGH, ZOE), HUGH, ZOE)
+    told = {s.recipients[0].raw.strip("<>"): s.parameters for s, _ in lab.mailer.sent}
+    assert told == {HUGH: ("RET=FULL", "ENVID=x"), ZOE: ("ENVID=x", "RET=HDRS")}
+
+
+def test_retry_serves_only_who_is_owed_a_copy(lab: Lab) -> None:
+    raw = lab.sealed(HUGH, PIA, ZOE)
+    lab.mailer.refuses = {PIA: "451 4.3.0 later", ZOE: "550 5.1.1 nobody"}
+    assert lab.deliver(raw, HUGH, PIA, ZOE) == ["250", "451", "451"]
+    lab.mailer.refuses = {}
+    assert lab.deliver(raw, HUGH, PIA, ZOE) == ["250", "250", "250"]
+    assert set(lab.mailer.copies()) == {HUGH, PIA, ZOE}
+
+
+def test_listener_that_is_away_owes_all(lab: Lab) -> None:
+    raw, lab.mailer.is_away = lab.sealed(HUGH, ZOE), True
+    assert lab.deliver(raw, HUGH, ZOE) == ["451", "451"]
+    lab.mailer.is_away = False
+    assert lab.deliver(raw, HUGH, ZOE) == ["250", "250"]
+    assert set(lab.mailer.copies()) == {HUGH, ZOE}
+
+
+def test_two_messages_that_look_alike_are_two(lab: Lab) -> None:
+    for _ in range(2):
+        assert lab.deliver(lab.sealed(HUGH, ZOE), HUGH, ZOE) == ["250", "250"]
+    assert len(lab.mailer.sent) == 4
+
+
+def test_key_that_has_gone_since_is_waited_for_and_never_made_plaintext(lab: Lab) -> None:
+    raw = lab.sealed(HUGH, ZOE)
+    lab.resolver.table.clear()
+    assert lab.deliver(raw, HUGH, ZOE) == ["451", "250"]
+    assert set(lab.mailer.copies()) == {ZOE}
+
+
+def test_who_was_not_sealed_gets_ciphertext_or_nothing(lab: Lab) -> None:
+    raw = lab.sealed(HUGH, ZOE)
+    assert lab.deliver(raw, HUGH, "mallory@there.test") == ["250", "550"]
+    assert lab.deliver(raw, PIA) == ["250"]
+    assert forms(lab.mailer.copies()) == {HUGH: "smime", PIA: "openpgp"}
+
+
+@pytest.mark.parametrize(
+    ("original", "codes", "form"),
+    [(HUGH, ["250", "250"], "smime"), (ZOE, ["250", "250"], "plain"), ("nobody@x.test", ["550", "250"], "")],
+)
+def test_alias_is_served_as_its_original_address(lab: Lab, original: str, codes: list[str], form: str) -> None:
+    raw = lab.sealed(HUGH, PIA, ZOE)
+    assert lab.deliver(raw, ("box@inside.test", original), PIA) == codes
+    assert forms(lab.mailer.copies()).get("box@inside.test", "") == form
+
+
+def test_expansion_with_a_key_of_its_own_is_encrypted_to_where_the_alias_has_none(lab: Lab) -> None:
+    assert lab.deliver(lab.sealed(HUGH, ZOE), HUGH, (PIA, ZOE)) == ["250", "250"]
+    assert forms(lab.mailer.copies()) == {HUGH: "smime", PIA: "openpgp"}
+
+
+def test_expansion_without_a_key_is_never_plain_where_the_rule_of_the_alias_wants_encryption(lab: Lab) -> None:
+    text = '[policy]\nmixed = "stage"\none_fails = "bounce"\n[[rule]]\nrecipient = "zoe@*"\nencrypt = "require"\n'
+    lab.config = parse(text)
+    raw = lab.sealed(HUGH, ZOE)
+    assert lab.deliver(raw, HUGH, ("box@inside.test", ZOE)) == ["250", "550"]
+    assert set(lab.mailer.copies()) == {HUGH}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"sender": "eve@sender.example"},
+        {"sender": ""},
+        {"ident": "4XyQ"},
+    ],
+)
+def test_seal_opens_for_no_other_sender_and_at_no_other_hop(lab: Lab, change: dict[str, str]) -> None:
+    raw = lab.sealed(HUGH, ZOE)
+    if "ident" in change:
+        raw = raw.replace(b"id 4XyZ", b"id 4XyQ")
+    assert lab.deliver(raw, HUGH, ZOE, **change) == ["451", "451"]
+    assert lab.mailer.sent == []
+
+
+def test_requeue_changes_the_queue_id_and_the_seal_still_opens(lab: Lab) -> None:
+    raw = b"Received: by mx.example (Postfix, from userid 101)\r\n\tid 4NeW; " + DATE + b"\r\n" + lab.sealed(HUGH, ZOE)
+    assert lab.deliver(raw, HUGH, ZOE) == ["250", "250"]
+
+
+def test_hop_is_known_by_received_where_the_client_has_set_ident(lab: Lab) -> None:
+    assert lab.deliver(lab.sealed(HUGH, ZOE), HUGH, ZOE, ident="theirs") == ["250", "250"]
+
+
+@pytest.mark.parametrize("change", ["mark", "body", "none", "other-message"])
+def test_what_is_not_what_was_sealed_is_kept_a_day_and_then_refused(lab: Lab, change: str) -> None:
+    raw = lab.sealed(HUGH, ZOE)
+    if change == "mark":
+        raw = raw.replace(b"X-Smilla-Stage: ", b"X-Smilla-Stage: 0")
+    elif change == "none":
+        raw = RECEIVED % (b"4XyZ", DATE) + RAW
+    elif change == "body":
+        at = raw.index(b"sealed.smilla\r\n\r\n") + 300
+        raw = raw[:at] + (b"A" if raw[at : at + 1] != b"A" else b"B") + raw[at + 1 :]
+    else:
+        mark = raw[raw.index(b"X-Smilla-Stage: ") :][:48]
+        raw = lab.sealed(HUGH, ZOE).replace(mark, mark)
+        own = raw[raw.index(b"X-Smilla-Stage: ") :][:48]
+        raw = raw.replace(own, mark)
+    assert lab.deliver(raw, HUGH, ZOE) == ["451", "451"]
+    lab.clock = StillClock(NOW + timedelta(days=2))
+    assert lab.deliver(raw, HUGH, ZOE) == ["550", "550"]
+    assert lab.mailer.sent == []
+
+
+def test_lost_key_keeps_the_mail(lab: Lab) -> None:
+    raw = lab.sealed(HUGH, ZOE)
+    (stored,) = lab.keys.all()
+    octets = stored.path.read_bytes()
+    stored.path.unlink()
+    assert lab.deliver(raw, HUGH, ZOE) == ["451", "451"]
+    stored.path.write_bytes(octets)
+    assert lab.deliver(raw, HUGH, ZOE) == ["250", "250"]
+
+
+def test_what_came_after_the_seal_stays_but_for_signatures_over_it(lab: Lab) -> None:
+    later = b"DKIM-Signature: v=1; d=x\r\nX-Virus-Scanned: yes\r\nSubject: [SPAM] hello\r\nARC-Seal: i=1\r\n"
+    lab.deliver(later + lab.sealed(HUGH, ZOE), ZOE, ident="4XyZ")
+    (octets,) = lab.mailer.copies().values()
+    assert b"X-Virus-Scanned: yes\r\n" in octets
+    assert not any(name in octets for name in (b"DKIM-Signature", b"ARC-Seal", b"[SPAM]"))
+
+
+def test_forged_mark_is_refused_in_the_dialogue(lab: Lab) -> None:
+    session = Session(Client("192.0.2.1"), "<eve@x.test>")
+    session.recipient(f"<{HUGH}>")
+    session.take(parse_message(b"X-Smilla-Stage: " + b"0" * 32 + b" " + b"1" * 16 + b"\r\n" + RAW).message)
+    _, (decision,) = pipeline.judge(session, make_ports(lab.resolver), lab.config)
+    assert (decision.action, decision.reason.code) == (Action.REFUSE, "forged_mark")
