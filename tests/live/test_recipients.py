@@ -8,6 +8,7 @@ know.
 from __future__ import annotations
 
 import base64
+import contextlib
 import email
 import re
 import shutil
@@ -32,7 +33,7 @@ from tests.lab.sasl import DovecotAuth
 from tests.live.mta import CANARY, Mta, letter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from tests.lab.dns import DNSLab
     from tests.lab.sink import ReceivedMail
@@ -83,32 +84,51 @@ def _staged(settings: dict[str, Any]) -> dict[str, Any]:
     )
 
 
-@pytest.fixture(scope="module", params=["stage", "postfix", "sendmail"])
-def mta(request: pytest.FixtureRequest, folder: Path, lab: DNSLab) -> Iterator[Mta]:
-    """An MTA with a listener for each of the filters."""
-    place = Path(tempfile.mkdtemp(prefix="recipients-", dir=folder))
-    place.chmod(0o755)
+@pytest.fixture(scope="module")
+def running(folder: Path, lab: DNSLab) -> Iterator[Callable[[str], Mta]]:
+    """An MTA with a listener for each of the filters, by its kind (stage, postfix or sendmail); each starts once."""
     sasl = {
         "smtpd_sasl_auth_enable": "yes",
         "smtpd_sasl_type": "dovecot",
         "smtpd_sasl_path": "private/auth",
         "smtpd_sasl_security_options": "noanonymous",
     }
-    options: dict[str, dict[str, str]] = {"auto-originating": {"Name": "ORIGINATING"}}
-    filters, kind = _FILTERS, request.param
-    if kind == "stage":
-        filters, kind = {name: _staged(settings) for name, settings in _FILTERS.items()}, "postfix"
-    if kind == "postfix":
-        options = {"auto-originating": {"milter_macro_daemon_name": "ORIGINATING"}, "auth": sasl}
-    try:
-        with Chain(place, lab.resolver, filters, kind=kind, options=options) as chain:
+    started: dict[str, Mta] = {}
+    with contextlib.ExitStack() as stack:
+
+        def start(kind: str) -> Mta:
+            if kind in started:
+                return started[kind]
+            place = Path(tempfile.mkdtemp(prefix="recipients-", dir=folder))
+            place.chmod(0o755)
+            stack.callback(shutil.rmtree, place)
+            filters = {name: _staged(s) if kind == "stage" else s for name, s in _FILTERS.items()}
+            options: dict[str, dict[str, str]] = {"auto-originating": {"Name": "ORIGINATING"}}
+            if kind != "sendmail":
+                options = {"auto-originating": {"milter_macro_daemon_name": "ORIGINATING"}, "auth": sasl}
+            mta = "sendmail" if kind == "sendmail" else "postfix"
+            chain = stack.enter_context(Chain(place, lab.resolver, filters, kind=mta, options=options))
             chain.sink.extensions = ("8BITMIME", "SMTPUTF8", "DSN")
-            yield Mta(chain)
-            for smilla in chain.filters.values():
+            started[kind] = Mta(chain)
+            return started[kind]
+
+        yield start
+        for mta in started.values():
+            for smilla in mta.chain.filters.values():
                 assert CANARY not in smilla.log.encode()
                 assert "internal-error" not in smilla.log
-    finally:
-        shutil.rmtree(place)
+
+
+@pytest.fixture(params=["stage", "postfix", "sendmail"])
+def mta(request: pytest.FixtureRequest, running: Callable[[str], Mta]) -> Mta:
+    """An MTA whose messages are split by the stage, or by re-injection."""
+    return running(request.param)
+
+
+@pytest.fixture(params=["postfix", "sendmail"])
+def inject(request: pytest.FixtureRequest, running: Callable[[str], Mta]) -> Mta:
+    """An MTA where further copies are re-injected before it has decided about the message."""
+    return running(request.param)
 
 
 @dataclass(frozen=True)
@@ -378,21 +398,21 @@ def test_what_is_encrypted_already_goes_to_all_as_it_is(mta: Mta, keys: Keys) ->
     assert all(mail.raw.endswith(sent) for mail in found)
 
 
-def test_who_is_held_stays_in_quarantine_until_released_and_the_others_get_theirs(mta: Mta, judge: Judge) -> None:
+def test_who_is_held_stays_in_quarantine_until_released_and_the_others_get_theirs(inject: Mta, judge: Judge) -> None:
     scenario = Scenario("hold", "alice n1", ("smime alice",), listener="hold")
     message, envelope = compose(scenario)
-    reply, sent = mta.send(message, envelope, listener="hold")
+    reply, sent = inject.send(message, envelope, listener="hold")
     assert reply.code == 250, reply
-    mta.arrived(sent)
-    judge.check([mail for mail in mta.chain.sink.messages if sent.split(b"\r\n")[0] in mail.raw], sent, scenario)
-    held = [path for path in mta.chain.mta.queued() if CANARY in path.read_bytes()]
+    inject.arrived(sent)
+    judge.check([mail for mail in inject.chain.sink.messages if sent.split(b"\r\n")[0] in mail.raw], sent, scenario)
+    held = [path for path in inject.chain.mta.queued() if CANARY in path.read_bytes()]
     assert len(held) == 1
-    before = len(mta.chain.sink.messages)
-    mta.chain.mta.release(held[0].name.removeprefix("df"))
-    (released,) = mta.chain.sink.wait_for(before + 1)[before:]
+    before = len(inject.chain.sink.messages)
+    inject.chain.mta.release(held[0].name.removeprefix("df"))
+    (released,) = inject.chain.sink.wait_for(before + 1)[before:]
     assert released.rcpt_to == ("n1@r.test",)
     assert CANARY in released.raw
-    mta.chain.mta.wait_until_empty()
+    inject.chain.mta.wait_until_empty()
 
 
 def test_dsn_parameters_and_8bitmime_reach_every_copy(mta: Mta) -> None:
@@ -435,67 +455,67 @@ def test_a_rule_defers_one_recipient_at_rcpt_and_the_others_get_the_message(mta:
     assert "deferred rcpt=alice@bogus.test" in mta.chain.filters["rules"].wait_for_log("via=rcpt")
 
 
-def test_past_the_bound_recipients_are_told_to_come_in_another_transaction(mta: Mta, judge: Judge) -> None:
+def test_past_the_bound_recipients_are_told_to_come_in_another_transaction(inject: Mta, judge: Judge) -> None:
     scenario = Scenario("list", "list@lists.test", ("smime alice", "smime anna", "openpgp bob", "openpgp brit"),
                         hidden="alice anna bob brit")  # fmt: skip
     message, envelope = compose(scenario)
     mark = b"X-Mark: bound-\r\n"
-    with SMTPClient(mta.chain.port("few")) as client:
+    with SMTPClient(inject.chain.port("few")) as client:
         first = client.send("sender@s.test", envelope, mark + message)
         assert [reply.code for reply in first] == [250, 250, 250, 250, 452, 354, 250]
         assert "4.5.3" in first[4].text
         assert client.send("sender@s.test", envelope[3:], mark + message)[-1].code == 250
-    judge.check(mta.delivered(mark + message), mark + message, scenario)
+    judge.check(inject.delivered(mark + message), mark + message, scenario)
 
 
-def test_a_retry_after_the_listener_was_away_sends_each_copy_once(mta: Mta, judge: Judge) -> None:
+def test_a_retry_after_the_listener_was_away_sends_each_copy_once(inject: Mta, judge: Judge) -> None:
     scenario = Scenario("retry", "alice bob n1", ("smime alice", "openpgp bob", "plain n1"))
     message, envelope = compose(scenario)
     mark = b"X-Mark: retry-\r\n"
-    smilla = mta.chain.filters["outbound"]
+    smilla = inject.chain.filters["outbound"]
     good = dict(smilla._settings)
     smilla.write_config({**good, "reinject": {**good["reinject"], "smtp": "127.0.0.1:1"}})  # type: ignore[dict-item]
     smilla.reload()
-    with SMTPClient(mta.chain.port()) as client:
+    with SMTPClient(inject.chain.port()) as client:
         assert str(client.send("sender@s.test", envelope, mark + message)[-1]).startswith("451 4.3.0 Not all copies")
     smilla.write_config(good)
     smilla.reload()
-    assert mta.delivered(mark + message) == []
+    assert inject.delivered(mark + message) == []
     for _ in range(2):  # the second time as a client that missed the reply
-        with SMTPClient(mta.chain.port()) as client:
+        with SMTPClient(inject.chain.port()) as client:
             assert client.send("sender@s.test", envelope, mark + message)[-1].code == 250
-    found = mta.delivered(mark + message)
+    found = inject.delivered(mark + message)
     assert Counter(a for mail in found for a in mail.rcpt_to) == {"alice@r.test": 1, "bob@r.test": 1, "n1@r.test": 2}
     judge.check([mail for mail in found if "n1@r.test" not in mail.rcpt_to], mark + message,
                 Scenario("retry", "alice bob", ("smime alice", "openpgp bob")))  # fmt: skip
     smilla.wait_for_log("already-sent rcpt=alice@r.test")
 
 
-def test_a_copy_that_comes_back_to_the_filter_is_known_and_goes_no_further_round(mta: Mta, judge: Judge) -> None:
+def test_a_copy_that_comes_back_to_the_filter_is_known_and_goes_no_further_round(inject: Mta, judge: Judge) -> None:
     scenario = Scenario("loop", "alice bob", ("smime alice", "openpgp bob"))
     message, envelope = compose(scenario)
     mark = b"X-Mark: loop-\r\n"
-    smilla = mta.chain.filters["outbound"]
+    smilla = inject.chain.filters["outbound"]
     good = dict(smilla._settings)
-    back = f"127.0.0.1:{mta.chain.port('outbound')}"
+    back = f"127.0.0.1:{inject.chain.port('outbound')}"
     smilla.write_config({**good, "reinject": {**good["reinject"], "smtp": back}})  # type: ignore[dict-item]
     smilla.reload()
     try:
-        with SMTPClient(mta.chain.port()) as client:
+        with SMTPClient(inject.chain.port()) as client:
             assert client.send("sender@s.test", envelope, mark + message)[-1].code == 250
     finally:
         smilla.write_config(good)
         smilla.reload()
-    judge.check(mta.delivered(mark + message), mark + message, scenario)
+    judge.check(inject.delivered(mark + message), mark + message, scenario)
     smilla.wait_for_log("own-copy")
 
 
-def test_a_forged_token_of_ours_lets_nothing_past(mta: Mta, keys: Keys, tmp_path: Path) -> None:
+def test_a_forged_token_of_ours_lets_nothing_past(inject: Mta, keys: Keys, tmp_path: Path) -> None:
     forged = b"Received: from x (x [192.0.2.1])\r\n\tby mta.test (smilla) with ESMTP id " + b"0" * 32
     forged += b";\r\n\tTue, 24 Nov 2026 10:00:00 +0000\r\n"
-    reply, sent = mta.send(forged + letter(), ["alice@r.test"])
+    reply, sent = inject.send(forged + letter(), ["alice@r.test"])
     assert reply.code == 250, reply
-    arrived = mta.arrived(sent)
+    arrived = inject.arrived(sent)
     assert CANARY not in arrived.raw
 
 
@@ -511,16 +531,16 @@ def test_smtputf8_reaches_every_copy(mta: Mta) -> None:
     assert all(mail.mail_from == "käse@s.test" and "SMTPUTF8" in mail.mail_parameters for mail in found)
 
 
-def test_the_listener_learns_who_the_client_was(mta: Mta) -> None:
+def test_the_listener_learns_who_the_client_was(inject: Mta) -> None:
     message, envelope = compose(Scenario("xforward", "alice bob"))
-    reply, sent = mta.send(message, envelope)
+    reply, sent = inject.send(message, envelope)
     assert reply.code == 250, reply
-    found = mta.delivered(sent)
+    found = inject.delivered(sent)
     ours = [mail for mail in found if b"(smilla) with ESMTP id" in mail.raw]
     assert len(ours) == 1
     assert re.search(rb"Received: from client.test \(.*\[127.0.0.1\]\)\r\n\tby mta.test \(smilla\)", ours[0].raw)
-    if isinstance(mta.chain.mta, Postfix):
-        assert "orig_client=" in mta.chain.mta.log
+    if isinstance(inject.chain.mta, Postfix):
+        assert "orig_client=" in inject.chain.mta.log
 
 
 def test_auto_is_outbound_for_who_authenticated(mta: Mta, judge: Judge) -> None:
