@@ -76,7 +76,8 @@ class Postfix:
     ``sink_port``.
     ``parameters`` are further lines of main.cf; set before the start, ``transports`` are further services that send by
     SMTP, by name, and like ``pickup_options`` have options of main.cf.  ``stages`` are the sockets to which messages
-    with the mark of a seal go after the queue, by the name of the listener that they came in by.
+    with the mark of a seal go after the queue, by the name of the listener that they came in by; ``requeues``: so do
+    those of the first one after postsuper -r.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class Postfix:
         self.pickup_options: dict[str, str] = {}
         self.transports: dict[str, dict[str, str]] = {}
         self.stages: dict[str, Path] = {}
+        self.requeues = True
         self._child: Child | None = None
 
     @property
@@ -140,8 +142,12 @@ class Postfix:
 
     def release(self, queue_id: str) -> None:
         """Takes a message out of quarantine, as smilla(8) says."""
+        self.postsuper("-H", queue_id)
+
+    def postsuper(self, option: str, queue_id: str) -> None:
+        """What an administrator does with a queued message: -r, -h, -H."""
         program = find_program("postsuper")
-        argv = [str(program), "-c", str(self.folder / "etc"), "-H", queue_id]
+        argv = [str(program), "-c", str(self.folder / "etc"), option, queue_id]
         subprocess.run(argv, env=program_environment(program), check=True, capture_output=True)
 
     def start(self) -> Self:
@@ -247,7 +253,13 @@ class Postfix:
             **self.parameters,
         }
         (etc / "main.cf").write_text("".join(f"{name} = {value}\n" for name, value in settings.items()))
-        services = _SERVICES.replace("1 pickup\n", f"1 pickup\n{_options(self.pickup_options)}")
+        if self.stages and self.requeues:
+            services_of_requeue = _requeue(etc / f"stage-{next(iter(self.stages))}")
+            self.pickup_options["cleanup_service_name"] = "requeue"
+        else:
+            services_of_requeue = ""
+        services = _SERVICES.replace("60    1 pickup\n", f"2     1 pickup\n{_options(self.pickup_options)}")
+        services += services_of_requeue
         services += "".join(f"{name} unix - - n - - smtp\n{_options(o)}" for name, o in self.transports.items())
         services += "".join(_stage(name, path, etc) for name, path in self.stages.items())
         (etc / "master.cf").write_text(services + "".join(_service(listener) for listener in self.listeners))
@@ -259,6 +271,12 @@ class Postfix:
 def _service(listener: Listener) -> str:
     options = {"smtpd_milters": ",".join(listener.milters), **listener.options}
     return f"{LOOPBACK}:{listener.port} inet n - n - - smtpd\n{_options(options)}"
+
+
+def _requeue(table: Path) -> str:
+    """pickup's own cleanup: what postsuper -r brings back goes to the stage again, by its own header alone."""
+    options = {"header_checks": f"regexp:{table}", "nested_header_checks": "", "mime_header_checks": ""}
+    return f"requeue unix n - n - 0 cleanup\n{_options(options)}"
 
 
 def _stage(name: str, path: Path, etc: Path) -> str:

@@ -14,7 +14,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from smilla import cli, daemon, filter
+from smilla import cli, daemon, filter, stage
 from smilla.adapters import journal, smtp
 from smilla.reply import Reply
 
@@ -76,6 +76,15 @@ def main() -> int:
         return answer
 
     filter.Filter.end = counted  # type: ignore[method-assign]
+    deliver = stage.deliver
+
+    def counted_there(*arguments: Any) -> tuple[Reply, ...]:
+        _counts.clear()
+        answers = deliver(*arguments)
+        reached("before-reply")
+        return answers
+
+    stage.deliver = counted_there  # type: ignore[assignment]
     return int(cli.main(sys.argv[1:]) or 0)
 
 
