@@ -131,9 +131,10 @@ class Postfix:
         return files()
 
     def queued(self) -> list[Path]:
-        """The queue files that hold mail now."""
-        places = ("maildrop", "incoming", "active", "deferred", "hold")
-        return [path for place in places for path in (self.queue / place).rglob("*") if path.is_file()]
+        """The queue files that hold mail now; one that is moved from deferred to active meanwhile is not missed."""
+        places = ("maildrop", "incoming", "active", "deferred", "hold", "maildrop", "incoming", "active")
+        found = (path for place in places for path in (self.queue / place).rglob("*") if path.is_file())
+        return list(dict.fromkeys(found))
 
     def wait_until_empty(self, timeout_s: float = 20) -> None:
         """Waits until no mail is queued; raises TimeoutError."""
