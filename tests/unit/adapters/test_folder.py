@@ -59,13 +59,14 @@ def test_what_is_no_file_is_an_error_and_waits_for_nobody(tmp_path: Path) -> Non
             folder.read(name)
 
 
-def test_a_link_is_followed_and_one_that_leads_nowhere_is_no_file(tmp_path: Path) -> None:
+def test_a_link_is_followed_and_one_that_leads_nowhere_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "real").write_bytes(b"key")
     (tmp_path / "link").symlink_to(tmp_path / "real")
     (tmp_path / "dangling").symlink_to(tmp_path / "none")
     folder = KeyDirectory(str(tmp_path), address_of)
     assert folder.read("link") == b"key"
-    assert folder.read("dangling") is None
+    with pytest.raises(SmillaError, match="a link that leads nowhere"):
+        folder.read("dangling")
 
 
 def test_a_folder_that_is_gone_is_an_error_and_no_absence(tmp_path: Path) -> None:
