@@ -33,7 +33,7 @@ from smilla.model import (
 )
 from smilla.ports import PendingLookup, Ports
 from smilla.rules import is_in
-from smilla.validity import pgp, x509
+from smilla.validity import pgp, whose, x509
 from smilla.validity.memory import Memory
 
 _ORDERED = "ordered"  # what the administrator's folder prefers
@@ -254,7 +254,9 @@ def _assess_all(
         Format.SMIME: iter(x509.assess_all(smime, address if from_dns else None, now, trusted, others)),
         Format.OPENPGP: iter(pgp.assess_all(openpgp, address, now, pgp.Terms(from_dns, pending.prefer))),
     }
-    return tuple(next(judged[c.format]) for c in answer.candidates)
+    assessments = whose.without_issuers([next(judged[c.format]) for c in answer.candidates])
+    # The file's name is the administrator's word, as long as no key in it says whose it is.
+    return assessments if from_dns else whose.without_others(assessments, address)
 
 
 def _others(answer: SourceAnswer, pending: PendingLookup, deadline: float) -> tuple[bytes, ...]:
@@ -293,12 +295,9 @@ def _taken(assessments: Iterable[Assessment], answer: SourceAnswer, prefer: str)
 
 
 def _fits(assessment: Assessment) -> int:
-    """2: the key names the address that its file is named after; 1: nobody; 0: others only."""
-    address, key = directory.address_of(assessment.candidate.where), assessment.key
-    named = x509.addresses(key.raw) if isinstance(key, X509Key) else pgp.addresses(assessment.candidate)
-    if address is not None and any(name.folded == address.folded for name in named):
-        return 2
-    return 0 if named else 1
+    """Whether the key names the address that its file is named after."""
+    address = directory.address_of(assessment.candidate.where)
+    return whose.named(assessment.candidate, address) if address else whose.NOBODYS
 
 
 def _preference(prefer: str, assessment: Assessment) -> tuple[bool, int, float, float, str]:
