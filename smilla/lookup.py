@@ -76,6 +76,7 @@ def finish(
         if key is not None:
             engine = ports.openpgp.only_by(key) if isinstance(key, PGPKey) else ""
             return replace(_looked_up(pending.address, finding, key, findings), engine=engine)
+    findings += _of_no_format(pending, deadline, formats)
     if not findings:
         reason = Reason("no_source", f"no source of [keys] sources has keys for {' or '.join(formats)}")
         return KeyLookup(pending.address, KeyVerdict.UNCLEAR, reason, None, "", None)
@@ -101,6 +102,16 @@ def _of_format(answer: SourceAnswer, wanted: str) -> SourceAnswer:
         return answer
     where, detail = (found[0].where, "") if found else (str(answer.where), f"nothing of the format {wanted}")
     return replace(answer, candidates=found, where=where, detail=detail)
+
+
+def _of_no_format(pending: PendingLookup, deadline: float, formats: tuple[str, ...]) -> Iterator[SourceFinding]:
+    """The administrator's files for this address, where they hold nothing of the formats: that is no absence."""
+    for question in pending.questions if formats else ():
+        answer = question.answer(deadline)
+        others = dict.fromkeys(candidate.format.value for candidate in answer.candidates)
+        if question.source == "directory" and others and not others.keys() & set(formats):
+            text = f"{answer.where} is of the format {' and '.join(others)}, and {' or '.join(formats)} is wanted"
+            yield _finding(answer, KeyVerdict.UNUSABLE_KEY, Reason("other_format", text))
 
 
 def _precedence(finding: SourceFinding) -> tuple[int, bool]:

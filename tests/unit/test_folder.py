@@ -166,6 +166,15 @@ def test_two_files_that_differ_in_case_only_are_named() -> None:
     assert [name for name, _ in found] == [f"{HUGH}.crt"]
 
 
+@pytest.mark.parametrize("raw", [PEM["hugh"], b"hello"])
+def test_file_of_a_format_that_a_rule_leaves_out_is_no_absence(raw: bytes) -> None:
+    settings = Config(keys=KeysOptions(sources=("directory",)))
+    for files, verdict in (({f"{HUGH}.crt": raw}, KeyVerdict.UNUSABLE_KEY), ({}, KeyVerdict.NO_KEY)):
+        ports = make_ports(TableResolver(), files)
+        found = lookup.finish(lookup.begin(parse(HUGH), ports, settings, ("openpgp",)), 0.0, NOW, ports, ("openpgp",))
+        assert found.verdict is verdict
+
+
 # --- whose key it is ---------------------------------------------------------------------------------------
 
 ALICE = "alice@x.test"
