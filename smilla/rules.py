@@ -23,6 +23,7 @@ from smilla.options import CONDITIONS
 from smilla.patterns import domain_pattern
 
 _COMMENT = re.compile(r"\([^()]*\)")
+_QUOTES = re.compile(r'^"(.*)"@')  # around a local part they are a way of writing it (RFC 5321 section 4.1.2)
 _NOISE = re.compile(r'[\s\\"<>,;]')
 
 
@@ -163,8 +164,8 @@ def _matches(pattern: str, text: str) -> bool:
         return True
     if pattern == "<>" or not text:
         return pattern == "<>" and not text
-    folded = _folded(pattern)
-    return any(fnmatchcase(form, folded) for form in _forms(text))
+    patterns = {_folded(pattern), _folded(_QUOTES.sub(r"\1@", pattern))}
+    return any(fnmatchcase(form, folded) for form in _forms(text) for folded in patterns)
 
 
 def _forms(text: str) -> Iterator[str]:

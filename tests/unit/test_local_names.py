@@ -177,6 +177,11 @@ def test_local_domain_may_have_a_label_that_idna_2008_refuses() -> None:
     assert not wished_for('local_domains = ["i❤.test"]', "bob@XN--I-7IQ.test").wanted
 
 
+@pytest.mark.parametrize("to", ["bob@r.test", '"bob"@r.test', '"b\\ob"@R.TEST.', "@a.test:bob@r.test"])
+def test_quotes_in_the_pattern_of_a_rule_are_a_way_of_writing_the_address(to: str) -> None:
+    assert wished_for("[[rule]]\nrecipient = '\"bob\"@r.test'\nno_key = 'refuse'\n", to).number == 1
+
+
 # --- the envelope sender -----------------------------------------------------------------------------------
 
 SENDER_RULE = (
