@@ -24,6 +24,8 @@ _SENTENCES = re.compile(
     r"using gnupg with [a-z0-9.]{2,12}(?: [a-z0-9.]{2,12})? - link"  # Enigmail; the name of the program or the system
     r"|seamlessly send and receive encrypted email"  # FlowCrypt
     r"|seamlessly send,? receive and search encrypted email"  # CryptUp, which became FlowCrypt
+    r"|pgp[a-z]{0,12}(?: [a-z]{2,10})? [\d.]{1,10}(?: \(build \d{1,6}\))?(?: -)? "  # PGP Desktop, PGPfreeware
+    r"(?:not licensed for commercial use:|for non-commercial use) <? ?link"
     r"|encrypted using aes with \d{3}-bit key"  # the examples of RFC 9580
     r"|(?:my )?public key(?: is)? at link|for info see link|see link for (?:my )?public key"  # people's gpg.conf
 )

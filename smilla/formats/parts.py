@@ -44,7 +44,7 @@ _TECHNICAL = """
     armored armoured bit quoted printable mon tue wed thu fri sat sun jan feb mar apr may jun jul aug sep oct nov dec
     gmt utc en de fr es gb with using by for gpgmail enigmail mailvelope thunderbird microsoft outlook express exchange
     apple evolution kmail claws horde roundcube proton protonmail gateway keybase flowcrypt
-    linux darwin android ios build desktop
+    linux darwin android ios build desktop library java cryptography
 """
 _VOCABULARY = frozenset(_TECHNICAL.split())
 
