@@ -33,7 +33,7 @@ from smilla.model import (
 )
 from smilla.ports import PendingLookup, Ports
 from smilla.rules import is_in
-from smilla.validity import pgp, x509
+from smilla.validity import pgp, whose, x509
 from smilla.validity.memory import Memory
 
 _ORDERED = "ordered"  # what the administrator's folder prefers
@@ -76,6 +76,7 @@ def finish(
         if key is not None:
             engine = ports.openpgp.only_by(key) if isinstance(key, PGPKey) else ""
             return replace(_looked_up(pending.address, finding, key, findings), engine=engine)
+    findings += _of_no_format(pending, deadline, formats)
     if not findings:
         reason = Reason("no_source", f"no source of [keys] sources has keys for {' or '.join(formats)}")
         return KeyLookup(pending.address, KeyVerdict.UNCLEAR, reason, None, "", None)
@@ -101,6 +102,16 @@ def _of_format(answer: SourceAnswer, wanted: str) -> SourceAnswer:
         return answer
     where, detail = (found[0].where, "") if found else (str(answer.where), f"nothing of the format {wanted}")
     return replace(answer, candidates=found, where=where, detail=detail)
+
+
+def _of_no_format(pending: PendingLookup, deadline: float, formats: tuple[str, ...]) -> Iterator[SourceFinding]:
+    """The administrator's files for this address, where they hold nothing of the formats: that is no absence."""
+    for question in pending.questions if formats else ():
+        answer = question.answer(deadline)
+        others = dict.fromkeys(candidate.format.value for candidate in answer.candidates)
+        if question.source == "directory" and others and not others.keys() & set(formats):
+            text = f"{answer.where} is of the format {' and '.join(others)}, and {' or '.join(formats)} is wanted"
+            yield _finding(answer, KeyVerdict.UNUSABLE_KEY, Reason("other_format", text))
 
 
 def _precedence(finding: SourceFinding) -> tuple[int, bool]:
@@ -254,7 +265,9 @@ def _assess_all(
         Format.SMIME: iter(x509.assess_all(smime, address if from_dns else None, now, trusted, others)),
         Format.OPENPGP: iter(pgp.assess_all(openpgp, address, now, pgp.Terms(from_dns, pending.prefer))),
     }
-    return tuple(next(judged[c.format]) for c in answer.candidates)
+    assessments = whose.without_issuers([next(judged[c.format]) for c in answer.candidates])
+    # The file's name is the administrator's word, as long as no key in it says whose it is.
+    return assessments if from_dns else whose.without_others(assessments, address)
 
 
 def _others(answer: SourceAnswer, pending: PendingLookup, deadline: float) -> tuple[bytes, ...]:
@@ -293,12 +306,9 @@ def _taken(assessments: Iterable[Assessment], answer: SourceAnswer, prefer: str)
 
 
 def _fits(assessment: Assessment) -> int:
-    """2: the key names the address that its file is named after; 1: nobody; 0: others only."""
-    address, key = directory.address_of(assessment.candidate.where), assessment.key
-    named = x509.addresses(key.raw) if isinstance(key, X509Key) else pgp.addresses(assessment.candidate)
-    if address is not None and any(name.folded == address.folded for name in named):
-        return 2
-    return 0 if named else 1
+    """Whether the key names the address that its file is named after."""
+    address = directory.address_of(assessment.candidate.where)
+    return whose.named(assessment.candidate, address) if address else whose.NOBODYS
 
 
 def _preference(prefer: str, assessment: Assessment) -> tuple[bool, int, float, float, str]:

@@ -26,6 +26,11 @@ _BEGINNINGS = (
     ("an mbox line", re.compile(rb">?From [^\n]*\n")),
     ("an empty line", re.compile(rb"\r?\n")),
 )
+_DATED_LINE = re.compile(  # the weekday, the month, the day, the time and the year, as asctime writes them
+    rb"^>?From \S+ +(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) [A-Z][a-z]{2} [ \d]\d "
+    rb"\d\d:\d\d(?::\d\d)?(?: [+A-Z\d-]{1,6})? \d{4}(?: [+-]\d{4})?\r?$",
+    re.MULTILINE,
+)
 _LOOK_AT = 64 * 1024
 _USUAL = "return-path received date from sender reply-to to cc subject message-id mime-version content-type"
 _USUAL_FIELDS = frozenset(_USUAL.split())
@@ -84,7 +89,8 @@ def without_beginning(raw: bytes) -> tuple[bytes, tuple[str, ...]]:
     """The message without what stands before its header, and in words what that was.
 
     Nothing is taken away where no two usual fields of a header (RFC 5322 section 3.6) follow: what begins with an empty
-    line may be a message without a header, whose first lines are a letter and must stay in its body.
+    line may be a message without a header, whose first lines are a letter and must stay in its body.  After an mbox
+    line with its date (RFC 4155) one such field is enough, since no letter begins so.
     """
     skipped: list[str] = []
     position = 0
@@ -96,14 +102,15 @@ def without_beginning(raw: bytes) -> tuple[bytes, tuple[str, ...]]:
                 break
         else:
             break
-    if not skipped or not _begins_with_header(raw, position):
+    least = 1 if _DATED_LINE.search(raw, 0, position) else 2
+    if not skipped or not _begins_with_header(raw, position, least):
         return raw, ()
     return raw[position:], tuple(dict.fromkeys(skipped))
 
 
-def _begins_with_header(raw: bytes, position: int) -> bool:
+def _begins_with_header(raw: bytes, position: int, least: int) -> bool:
     names = {header.name for header in parse(raw[position : position + _LOOK_AT]).message.headers}
-    return len(names & _USUAL_FIELDS) >= 2
+    return len(names & _USUAL_FIELDS) >= least
 
 
 def parse(raw: bytes) -> ParsedMessage:

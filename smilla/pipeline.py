@@ -20,7 +20,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import cache, partial
 
-from smilla import classify, copies, dsn, lookup, policy, protect, reinject, rewrap, seal
+from smilla import classify, copies, dsn, lookup, policy, protect, reinject, rewrap, rules, seal
 from smilla import wish as wish_of_sender
 from smilla.address import EmailAddress, parse
 from smilla.config import Config
@@ -70,7 +70,7 @@ def begin_lookup(session: Session, recipient: Recipient, ports: Ports, config: C
     wish = policy.wanted(recipient, _circumstances(session), config, wished=wished)
     if wish.wanted and wish.address:
         _ask(session, wish.address, wish.formats, ports, config)
-        for reader in _readers(wish, session):
+        for reader in _readers(wish, session, config):
             _ask(session, reader, (), ports, config)
     return wish
 
@@ -89,9 +89,10 @@ def _ask(session: Session, address: EmailAddress, formats: tuple[str, ...], port
         session.lookups[address, formats] = lookup.begin(address, ports, config, formats)
 
 
-def _readers(wish: Wish, session: Session) -> list[EmailAddress]:
+def _readers(wish: Wish, session: Session, config: Config) -> list[EmailAddress]:
     """The addresses of further readers; a null sender is none."""
-    named = [session.sender if entry == "sender" else entry for entry in wish.also_to]
+    *_, sender = rules.sender_readings(session.sender, config.completion)
+    named = [sender if entry == "sender" else entry for entry in wish.also_to]
     found = []
     for text in named:
         with suppress(AddressError):
@@ -270,7 +271,7 @@ class _Deciding:
     def _with_readers(self, decision: Decision, wish: Wish) -> Decision:
         """The keys of further readers, of the form that this recipient gets."""
         form = (decision.key.format.value,) if decision.key else ()
-        readers = tuple(self._finish(reader, (), form) for reader in _readers(wish, self._session))
+        readers = tuple(self._finish(reader, (), form) for reader in _readers(wish, self._session, self._config))
         for reader in readers:
             if reader.verdict in (KeyVerdict.BOGUS, KeyVerdict.UNREACHABLE):
                 why = Reason("reader", f"further reader {reader.address}: {reader.reason.text}")

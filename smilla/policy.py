@@ -203,7 +203,8 @@ def _mailbox(case: rules.Case, config: Config) -> EmailAddress | None:
 
 def _case(recipient: Recipient, circumstances: Circumstances, config: Config) -> rules.Case:
     client = circumstances.client
-    case = rules.Case(recipient, circumstances.sender, client, _direction_for(recipient, client, config))
+    towards = _direction_for(recipient, client, config)
+    case = rules.Case(recipient, circumstances.sender, client, towards, completion=config.completion)
     if recipient.address is None or not config.origin:
         return case
     stands_for_another = case.direction == INBOUND and _is_own_name(recipient, client, config)

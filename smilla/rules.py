@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from smilla import address
-from smilla.address import EmailAddress
+from smilla.address import NO_COMPLETION, Completion, EmailAddress
 from smilla.config import Rule
 from smilla.errors import AddressError
 from smilla.model import Client, Recipient
@@ -23,19 +23,22 @@ from smilla.options import CONDITIONS
 from smilla.patterns import domain_pattern
 
 _COMMENT = re.compile(r"\([^()]*\)")
+_QUOTES = re.compile(r'^"(.*)"@')  # around a local part they are a way of writing it (RFC 5321 section 4.1.2)
 _NOISE = re.compile(r'[\s\\"<>,;]')
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
     """What a rule is held against: a recipient, who sends to them from where, and the direction for them.  ``mailbox``
-    is the address that theirs stands for, where that is another one: either may fit."""
+    is the address that theirs stands for, where that is another one: either may fit.  ``completion`` is what the MTA
+    adds to an address."""
 
     recipient: Recipient
     sender: str
     client: Client
     direction: str
     mailbox: EmailAddress | None = None
+    completion: Completion = NO_COMPLETION
 
 
 class Checked(NamedTuple):
@@ -121,6 +124,26 @@ def _domain_holds(patterns: tuple[str, ...], case: Case) -> bool:
     return case.mailbox is not None and is_in(case.mailbox.domain, patterns)
 
 
+def _sender_holds(pattern: str, case: Case) -> bool:
+    return any(_matches(pattern, reading) for reading in sender_readings(case.sender, case.completion))
+
+
+def sender_readings(sender: str, completion: Completion) -> Iterator[str]:
+    """The envelope sender as it was given, and as the MTA sends it on: with the domain that it lacked (append_origin,
+    append_domain), and without routing in the local part (Postfix: swap_bangpath, allow_percent_hack)."""
+    yield sender
+    bare = sender.rstrip("@")
+    if bare and "@" not in bare:
+        host, bang, user = bare.partition("!")
+        local, percent, domain = bare.rpartition("%")
+        bare = f"{user}@{host}" if bang else f"{local}@{domain}" if percent else f"{bare}@{completion.origin}"
+    try:
+        parsed = address.parse(bare)
+        yield parsed.raw if parsed.domain == "localhost" else parsed.completed(completion.domain).raw
+    except AddressError:
+        return
+
+
 def _user_holds(pattern: str, case: Case) -> bool:
     user = unicodedata.normalize("NFC", case.client.authenticated_as)
     return bool(user) and fnmatchcase(user, unicodedata.normalize("NFC", pattern))
@@ -128,7 +151,7 @@ def _user_holds(pattern: str, case: Case) -> bool:
 
 _HOLDS: dict[str, Callable[[Any, Case], bool]] = {
     "recipient": _recipient_holds,
-    "sender": lambda pattern, case: _matches(pattern, case.sender),
+    "sender": _sender_holds,
     "domain": _domain_holds,
     "client": lambda networks, case: is_within(case.client.ip, networks),
     "user": _user_holds,
@@ -141,8 +164,8 @@ def _matches(pattern: str, text: str) -> bool:
         return True
     if pattern == "<>" or not text:
         return pattern == "<>" and not text
-    folded = _folded(pattern)
-    return any(fnmatchcase(form, folded) for form in _forms(text))
+    patterns = {_folded(pattern), _folded(_QUOTES.sub(r"\1@", pattern))}
+    return any(fnmatchcase(form, folded) for form in _forms(text) for folded in patterns)
 
 
 def _forms(text: str) -> Iterator[str]:

@@ -19,6 +19,8 @@ from smilla.model import DNSAnswer, DNSSECStatus
 # Extended DNS errors that mean that validation failed (RFC 8914 section 4): unsupported algorithms and digests are
 # not among them, since validators take such zones for insecure.
 _BOGUS_ERRORS = frozenset({5, 6, 7, 8, 9, 10, 11, 12})
+# The answer is the resolver's own and not the zone's: forged, blocked, censored, filtered, prohibited.
+_NOT_THE_ZONES = frozenset({4, 15, 16, 17, 18})
 
 
 class GarbageError(OSError):
@@ -45,6 +47,8 @@ def read(response: dns.message.Message, owner: str, rdtype: int) -> DNSAnswer:
     if response.flags & dns.flags.TC:
         raise GarbageError("truncated over TCP")
     status = DNSSECStatus.SECURE if response.flags & dns.flags.AD else DNSSECStatus.INSECURE
+    if status is DNSSECStatus.INSECURE and any(int(error.code) in _NOT_THE_ZONES for error in _errors(response)):
+        return DNSAnswer(owner, name, DNSSECStatus.INDETERMINATE, detail=f"the resolver's own answer: {detail}")
     if not isinstance(response, dns.message.QueryMessage):
         raise GarbageError("no response to a query")
     chain = response.resolve_chaining()

@@ -48,7 +48,7 @@ class KeyDirectory:
         if self._folder is None:
             return ()
         try:
-            return sorted(entry.name for entry in os.scandir(self._folder) if not entry.is_dir())
+            return sorted(entry.name for entry in os.scandir(self._folder) if not _is_folder(entry))
         except OSError as error:
             raise SmillaError(f"{self._folder}: cannot be read: {error.strerror}") from error
 
@@ -82,3 +82,11 @@ class KeyDirectory:
         if len(raw) > _LIMIT:
             raise SmillaError(f"{path}: is larger than {_LIMIT} octets")
         return raw
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """A link that leads nowhere, or in a circle, is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False

@@ -33,11 +33,15 @@ class CaseDiffersError(Exception):
     """The only file for an address has its local part in another case, and nobody said that these are one mailbox."""
 
 
+class TooManyKeysError(Exception):
+    """A file holds more keys than are read, so that nobody can tell whether the right one is among them."""
+
+
 def candidates(
     address: EmailAddress, folder: KeyFolder, *, try_lowercase: bool = False, subaddress: str = ""
 ) -> tuple[Candidate, ...]:
     """All that stands in the files of this address, in the order of the files.  Raises SmillaError where one cannot be
-    read, and CaseDiffersError."""
+    read, CaseDiffersError and TooManyKeysError."""
     differs = False
     for local in local_parts(address.local_part, subaddress):
         names = folder.names(f"{local.lower()}@{address.domain}")
@@ -85,12 +89,18 @@ def problems(folder: KeyFolder) -> Iterator[tuple[str, str]]:
     for number, name in enumerate(folder.all_names()):
         address = address_of(name)
         try:
-            raw = (folder.read(name) or b"") if number < _MOST_READ else b""
+            raw = folder.read(name) if number < _MOST_READ else b""
         except SmillaError as error:
             if address is not None:
                 yield name, str(error)
             continue
-        if key_file.contents(raw, Format.SMIME).has_private:
+        if raw is None:
+            yield name, "is a link to a file that does not exist"
+            continue
+        found = key_file.contents(raw, Format.SMIME)
+        if found.has_more:
+            yield name, f"holds more than {key_file.MOST} keys, so that none of them is used"
+        if found.has_private:
             yield name, "holds a private key, which smilla never needs: move it to where only its owner reads it"
         if address is None:
             if _looks_like_a_key(name, raw):
@@ -117,8 +127,12 @@ def _rank(file_name: str) -> tuple[int, str]:
 
 
 def _in_file(name: str, folder: KeyFolder) -> Iterator[Candidate]:
+    """What stands in a file that the folder has.  A link to nothing is no absence: somebody put it there."""
     raw = folder.read(name)
-    if raw is not None:
-        expected = SUFFIXES[f".{name.rpartition('.')[2]}".lower()]
-        for form, key in key_file.contents(raw, expected).keys:
-            yield Candidate("directory", name, form, key)
+    if raw is None:
+        raise SmillaError(f"{name}: cannot be read: it is a link to a file that does not exist, or is gone just now")
+    found = key_file.contents(raw, SUFFIXES[f".{name.rpartition('.')[2]}".lower()])
+    if found.has_more:
+        raise TooManyKeysError(f"{name} holds more than {key_file.MOST} keys, of which no further one is read")
+    for form, key in found.keys:
+        yield Candidate("directory", name, form, key)

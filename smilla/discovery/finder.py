@@ -61,6 +61,8 @@ def _from_directory(address: EmailAddress, folder: KeyFolder, spelling: Spelling
     except directory.CaseDiffersError:
         text = f"the folder has a file for {address}, but for upper and lower case; see keys.try_lowercase"
         return SourceAnswer("directory", str(address), None, unclear=Reason("case_differs", text))
+    except directory.TooManyKeysError as error:
+        return SourceAnswer("directory", str(address), None, unclear=Reason("too_many_candidates", str(error)))
     except SmillaError as error:
         return SourceAnswer("directory", str(address), DNSSECStatus.UNREACHABLE, detail=str(error))
     may_differ = not found and (address.is_literal or address.is_single_label)

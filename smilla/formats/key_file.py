@@ -12,6 +12,7 @@ import base64
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
@@ -21,7 +22,7 @@ from smilla.formats import der, openpgp
 from smilla.formats.armour import dearmour
 from smilla.model import Format
 
-_MOST = 200  # keys of one file
+MOST = 200  # keys of one file
 _BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]{3,40})-----(.*?)-----END \1-----", re.DOTALL)
 _CERTIFICATES = (b"CERTIFICATE", b"X509 CERTIFICATE", b"TRUSTED CERTIFICATE")
 _PKCS7 = (b"PKCS7", b"CMS")
@@ -30,22 +31,21 @@ _BOM = b"\xef\xbb\xbf"
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """The keys of a file, each in the form that the gate takes, and whether a private key stands among them."""
+    """The keys of a file, each in the form that the gate takes, whether a private key stands among them, and whether
+    there are more of them than are read."""
 
     keys: tuple[tuple[Format, bytes], ...]
     has_private: bool = False
+    has_more: bool = False
 
 
 def contents(raw: bytes, expected: Format) -> Contents:
     """All that is in a file.  ``expected`` is the format by the file's name, where the octets do not tell."""
     text = raw.removeprefix(_BOM)
     has_private = re.search(rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY", text) is not None
-    found: list[tuple[Format, bytes]] = []
-    for key in _keys(text, expected):
-        found.append(key)
-        if len(found) == _MOST:
-            break
-    return Contents(tuple(found) or ((expected, raw),), has_private or any(_is_secret(*key) for key in found))
+    found = tuple(islice(_keys(text, expected), MOST + 1))
+    keys = found[:MOST] or ((expected, raw),)
+    return Contents(keys, has_private or any(_is_secret(*key) for key in found), has_more=len(found) > MOST)
 
 
 def _keys(raw: bytes, expected: Format) -> Iterator[tuple[Format, bytes]]:

@@ -70,9 +70,9 @@ def _parameters(value: bytes, position: int) -> Mapping[str, str] | None:
         if not item:
             return None
         name = item[1].decode("ascii").lower()
-        if name in parameters:
+        text = _unquoted(item[2]).decode("utf-8", "replace")
+        if parameters.setdefault(name, text) != text:
             return None  # two answers to one question are none
-        parameters[name] = _unquoted(item[2]).decode("utf-8", "replace")
         position = item.end()
     return _continuations_joined(parameters)
 

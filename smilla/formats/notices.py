@@ -12,7 +12,7 @@ import re
 MOST_OCTETS = 2048  # of text with white space folded: the longest notice has 200
 
 _RFC = r"rfc (?:2400|2440|4880|9580)"  # 2400 is a slip of the pen that is in use
-_OPENPGP = rf"(?: \((?:{_RFC}(?: and (?:rfc )?(?:3156|2015))?|rfc (?:3156|2015))\))?"
+_OPENPGP = rf"(?: \((?:{_RFC}(?:(?: and|,) (?:rfc )?(?:3156|2015))?|rfc (?:3156|2015))\))?"
 _MIME = r"(?:a|an) (?:mime|pgp|pgp/mime|openpgp|openpgp/mime|gpg|s/mime)"
 _PARTS = r"(?:multi-part|multipart|multi part)"
 
@@ -49,6 +49,9 @@ _NOTICES = (
     # Courier
     r"this is a mime-formatted message\. if you see this text it means that your e-mail software does not support "
     r"mime-formatted messages",
+    # Courier's mimegpg
+    r"this is a mimegpg-(?:encrypted|signed) message\. if you see this text, it means that your e-mail software does "
+    r"not support mime[- ]formatted messages",
     # GroupWise
     r"this is a mime message\. if you are reading this text, you may want to consider changing to a mail reader or "
     r"gateway that understands how to properly handle mime multipart messages",

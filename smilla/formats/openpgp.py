@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from smilla.errors import ParseError
 from smilla.formats.armour import MESSAGE, ArmourReader
+from smilla.formats.armour_headers import check_message_headers
 from smilla.formats.ciphertext import Ciphertext, check_ciphertext
 
 if TYPE_CHECKING:
@@ -121,20 +122,6 @@ def encrypted_message(blocks: Iterable[bytes]) -> MessageCheck:
     except ParseError as error:
         return MessageCheck(False, str(error))
     return MessageCheck(True, packets_of.description)
-
-
-_KNOWN_HEADERS = ("Version", "Comment", "MessageID", "Hash", "Charset")
-_MAX_HEADER_OCTETS = 100
-_MAX_HEADERS = 4
-
-
-def check_message_headers(headers: list[tuple[str, str]]) -> None:
-    """Armour header lines are readable by anybody: only those of RFC 9580 section 6.2.2, few and short, may stand."""
-    for name, value in headers:
-        if name not in _KNOWN_HEADERS or len(value.encode()) > _MAX_HEADER_OCTETS:
-            raise ParseError(f"an armour header {name!r} that is not usual or too long")
-    if len(headers) > _MAX_HEADERS:
-        raise ParseError("more armour headers than usual")
 
 
 class EncryptedMessageReader:

@@ -2,8 +2,9 @@
 
 A part's header is not encrypted, and readers show some of it (file names, descriptions).  Programs write labels there,
 a letter is a sentence.  So what is harmless does not hang on the field's name, of which there is no end, but on what
-it holds: ASCII, of bounded length, with two words at most that are not the technical vocabulary of such labels.  One
-word of a secret could still stand there, as it could in the Subject; a letter could not.
+it holds: ASCII, of bounded length, with two words at most that are not the technical vocabulary of such labels, and six
+such words in the whole header.  One word of a secret could still stand there, as it could in the Subject; a letter
+could not.
 RFC 3156 section 4 names no other fields than Content-Type, and forbids none.
 """
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, starmap
 from urllib.parse import unquote
 
 from smilla.errors import ParseError
@@ -22,6 +23,8 @@ MOST_HEADER_OCTETS = 4096
 MOST_FIELD_OCTETS = 255
 MOST_FIELDS_OCTETS = 1536
 MOST_WORDS = 2
+MOST_WORDS_TOGETHER = 6  # different ones: a file's name stands in two fields
+MOST_SINGLE_LETTERS = 3  # more of them spell a word
 MOST_SMALL_OCTETS = 4096
 
 _END_OF_HEADER = re.compile(rb"\r?\n\r?\n")
@@ -40,7 +43,8 @@ _TECHNICAL = """
     creation modification read date protocol boundary type mac mode unix asc dat bin txt eml msg enveloped armor
     armored armoured bit quoted printable mon tue wed thu fri sat sun jan feb mar apr may jun jul aug sep oct nov dec
     gmt utc en de fr es gb with using by for gpgmail enigmail mailvelope thunderbird microsoft outlook express exchange
-    apple evolution kmail claws horde roundcube proton protonmail gateway
+    apple evolution kmail claws horde roundcube proton protonmail gateway keybase flowcrypt
+    linux darwin android ios build desktop library java cryptography
 """
 _VOCABULARY = frozenset(_TECHNICAL.split())
 
@@ -99,6 +103,8 @@ def _fields(raw: bytes) -> dict[str, bytes]:
     for name, value in fields.items():
         if problem := _problem(name, value):
             raise ParseError(problem)
+    if len(set().union(*starmap(_words, fields.items()))) > MOST_WORDS_TOGETHER:
+        raise ParseError("has header fields that could hold words of a person, taken together")
     return fields
 
 
@@ -112,22 +118,39 @@ def _problem(name: str, value: bytes) -> str:
 
 
 def _is_harmless(name: str, value: bytes) -> bool:
-    if (name in _IDENTIFIERS and _IDENTIFIER.fullmatch(value.strip())) or notices.are_notices(value):
+    if _says_nothing(name, value):
         return True
     return value.isascii() and b"=?" not in value and is_label(value.decode("ascii"))
 
 
-def is_label(text: str) -> bool:
-    """Whether ``text`` (a header field's value) is a label: two words at most that are not technical vocabulary.
+def _says_nothing(name: str, value: bytes) -> bool:
+    return (name in _IDENTIFIERS and bool(_IDENTIFIER.fullmatch(value.strip()))) or notices.are_notices(value)
 
-    A word is two letters or more between anything else; one with a digit in it is an identifier.  Words inside percent
-    encoding count, too (RFC 2231 section 4).
+
+def _words(name: str, value: bytes) -> list[str]:
+    """What a harmless field adds to the words of the header."""
+    return [] if _says_nothing(name, value) else unusual_words(value.decode("ascii")) or []
+
+
+def is_label(text: str) -> bool:
+    """Whether ``text`` (a header field's value) is a label: two words at most that are not technical vocabulary."""
+    words = unusual_words(text)
+    return words is not None and len(words) <= MOST_WORDS
+
+
+def unusual_words(text: str) -> list[str] | None:
+    """The words that are not technical vocabulary; None where they cannot be counted.
+
+    A word is two letters or more between anything else; one with a digit in it is an identifier, and single letters
+    are words where there are many.  Words inside percent encoding count, too (RFC 2231 section 4).
     """
     plain = unquote(text)
     if _NOT_LATIN.search(plain):
-        return False
-    words = [word for word in _BETWEEN.split(plain.lower()) if _WORD.fullmatch(word)]
-    return sum(word not in _VOCABULARY for word in words) <= MOST_WORDS
+        return None
+    pieces = _BETWEEN.split(plain.lower())
+    letters = [piece for piece in pieces if len(piece) == 1 and piece.isalpha()]
+    words = [piece for piece in pieces if _WORD.fullmatch(piece) and piece not in _VOCABULARY]
+    return words + letters if len(letters) > MOST_SINGLE_LETTERS else words
 
 
 _TAG = re.compile(

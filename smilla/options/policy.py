@@ -84,7 +84,12 @@ class Rule:
     recipient: str = option(
         "", "Shell pattern for the recipient's address; its domain without regard to case.", check="pattern"
     )
-    sender: str = option("", "Shell pattern for the envelope sender; <> is the null sender.", check="pattern")
+    sender: str = option(
+        "",
+        "Shell pattern for the envelope sender, as given or completed by append_origin and append_domain; <> is the "
+        "null sender.",
+        check="pattern",
+    )
     domain: tuple[str, ...] = option((), "Names or shell patterns; the recipient's domain is one.", check="domain")
     client: tuple[str, ...] = option((), "Networks; the client is in one.", check="network")
     user: str = option("", "Shell pattern for the name as which the client authenticated; * is any.", check="user")

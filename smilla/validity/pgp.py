@@ -190,7 +190,8 @@ class _Case:
             reasons += self._against_user_ids(address)
         encrypters, unread = [e for e in self._encrypters() if e.is_meant], self._unread()
         if not encrypters and not unread:
-            return self._sign_only(reasons)
+            # Who signs nothing about a key, not even what it is for, may have lost the rest of it on the way.
+            return self._sign_only(reasons) if self._self_signature else self._unusable(reasons)
         chosen = self._choice(encrypters)
         if chosen is None:
             reasons += [*(reason for e in encrypters for reason in e.against), *unread]

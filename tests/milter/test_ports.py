@@ -11,11 +11,14 @@ ASKS = "from tests.lab.processes import free_port; print(*(free_port() for _ in 
 
 
 def test_ports_of_two_runs_differ_while_both_live() -> None:
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen([sys.executable, "-c", ASKS], **pipes) as one:  # type: ignore[call-overload]
-        with subprocess.Popen([sys.executable, "-c", ASKS], **pipes) as other:  # type: ignore[call-overload]
-            given = [one.stdout.readline().split(), other.stdout.readline().split(), [str(free_port())]]
-            for child in (one, other):
-                child.communicate("\n")
-    ports = [port for run in given for port in run]
+    def run() -> subprocess.Popen[str]:
+        return subprocess.Popen([sys.executable, "-c", ASKS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    with run() as one, run() as other:
+        assert one.stdout is not None
+        assert other.stdout is not None
+        given = [one.stdout.readline().split(), other.stdout.readline().split(), [str(free_port())]]
+        for child in (one, other):
+            child.communicate("\n")
+    ports = [port for ports in given for port in ports]
     assert len(ports) == len(set(ports)) == 301

@@ -35,6 +35,15 @@ def wrapped(octets: bytes) -> bytes:
     [
         pgp_mime(preamble=NOTICE),
         pgp_mime(preamble=b"This is a multi-part message\r\n in MIME format.\r\n\r\n" + NOTICE, epilogue=NOTICE),
+        pgp_mime(preamble=NOTICE.replace(b" and ", b", ")),
+        pgp_mime(
+            preamble=b"This is a mimegpg-encrypted message.  If you see this text, it means\r\n"
+            b"that your E-mail software does not support MIME formatted messages.\r\n"
+        ),
+        pgp_mime(
+            content_type=b"multipart/encrypted; protocol=application/pgp-encrypted; boundary=b; "
+            b'protocol="application/pgp-encrypted"'
+        ),
         pgp_mime(control=CONTROL + b"MIME-Version: 1.0\r\nContent-Transfer-Encoding: 7bit\r\n\r\nVersion: 1\r\n"),
         pgp_mime(control=CONTROL + b"Content-Transfer-Encoding: base64\r\n\r\nVmVyc2lvbjogMQ0K\r\n"),
         pgp_mime(control=CONTROL + b"Content-Transfer-Encoding: quoted-printable\r\n\r\nVersion:=201 =\r\n\r\n"),
@@ -76,6 +85,22 @@ def test_reason_for_plain_is_the_real_one(raw: bytes, reason: str) -> None:
     assert found.kind is MessageKind.PLAIN
     assert reason in found.reason.text
     assert SECRET.decode() not in found.reason.text
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        b"".join(b"X-%c: %c%c word\r\n" % (letter, letter, letter) for letter in b"abcdefgh"),
+        b"Content-Description: s w o r d f i s h\r\n",
+    ],
+)
+def test_letter_spread_over_the_header_of_a_part_makes_it_plain(fields: bytes) -> None:
+    for raw in (
+        pgp_mime(control=CONTROL + fields + b"\r\nVersion: 1"),
+        pgp_mime(payload=PAYLOAD_HEAD + fields + b"\r\n" + ARMOUR),
+    ):
+        assert classified(raw).kind is MessageKind.PLAIN
+        assert "could hold words of a person" in classified(raw).reason.text
 
 
 # --- PGP/MIME that a server changed ------------------------------------------------------------------------

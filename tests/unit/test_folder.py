@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import load_der_x509_certificate
 
 from smilla import lookup
+from smilla.adapters.folder import KeyDirectory
 from smilla.address import parse
 from smilla.config import Config, KeysOptions
 from smilla.discovery import directory
-from smilla.model import KeyLookup, KeyVerdict, X509Key
+from smilla.formats import key_file
+from smilla.model import Candidate, Format, KeyLookup, KeyVerdict, X509Key
+from smilla.validity import pgp
+from tests.certificates import make_certificate
 from tests.openpgp_maker import armoured
 from tests.vectors.memory import KEYS, NOW, MemoryFolder, TableResolver, make_ports, raw_key
 
@@ -155,3 +164,88 @@ def test_file_that_is_of_no_use_is_named(name: str, raw: bytes, wrong: str) -> N
 def test_two_files_that_differ_in_case_only_are_named() -> None:
     found = list(directory.problems(MemoryFolder({"Hugh@example.org.crt": PEM["hugh"], f"{HUGH}.crt": PEM["hugh"]})))
     assert [name for name, _ in found] == [f"{HUGH}.crt"]
+
+
+@pytest.mark.parametrize("raw", [PEM["hugh"], b"hello"])
+def test_file_of_a_format_that_a_rule_leaves_out_is_no_absence(raw: bytes) -> None:
+    settings = Config(keys=KeysOptions(sources=("directory",)))
+    for files, verdict in (({f"{HUGH}.crt": raw}, KeyVerdict.UNUSABLE_KEY), ({}, KeyVerdict.NO_KEY)):
+        ports = make_ports(TableResolver(), files)
+        found = lookup.finish(lookup.begin(parse(HUGH), ports, settings, ("openpgp",)), 0.0, NOW, ports, ("openpgp",))
+        assert found.verdict is verdict
+
+
+# --- whose key it is ---------------------------------------------------------------------------------------
+
+ALICE = "alice@x.test"
+AUTHORITY = make_certificate(common_name="CA", ca=True, number=1)
+
+
+def pem_of(raw: bytes) -> bytes:
+    return load_der_x509_certificate(raw).public_bytes(Encoding.PEM)
+
+
+def certificate_of(mailbox: str, *, days: int = 30, usages: tuple[str, ...] | None = None, number: int = 2) -> bytes:
+    """PEM, issued by AUTHORITY, for so many days from now."""
+    until = NOW + timedelta(days=days)
+    made = make_certificate(email=mailbox, usages=usages, number=number, issuer=AUTHORITY, not_after=until)
+    return pem_of(made[1])
+
+
+UNFIT = {
+    "expired": certificate_of(ALICE, days=-1),
+    "for signatures only": certificate_of(ALICE, usages=("digital_signature",)),
+    "too weak": pem_of(make_certificate("rsa1024", email=ALICE, issuer=AUTHORITY)[1]),
+}
+
+
+@pytest.mark.parametrize("unfit", UNFIT.values(), ids=UNFIT)
+@pytest.mark.parametrize("other", [pem_of(AUTHORITY[1]), certificate_of("eve@x.test", number=3)], ids=["CA", "eve"])
+def test_whoever_stands_beside_a_key_that_cannot_be_used_does_not_take_its_place(unfit: bytes, other: bytes) -> None:
+    for raw in (unfit + other, other + unfit):
+        assert look_up(ALICE, {f"{ALICE}.pem": raw}).verdict is KeyVerdict.UNUSABLE_KEY
+
+
+def test_another_persons_openpgp_key_does_not_take_the_place_of_an_expired_one() -> None:
+    expired = raw_key("pgp-expired.pgp")
+    assert look_up("pia@example.org", {"pia@example.org.asc": raw_key("quinn.pgp")}).verdict is KeyVerdict.USABLE
+    named = str(pgp.addresses(Candidate("directory", "", Format.OPENPGP, expired))[0])
+    found = look_up(named, {f"{named}.asc": expired + raw_key("quinn.pgp")})
+    assert (found.verdict, found.key) == (KeyVerdict.UNUSABLE_KEY, None)
+
+
+def test_certificate_renewed_under_its_own_name_is_no_ca_of_the_old_one() -> None:
+    old = make_certificate(email=ALICE, ca=True, number=4, not_after=NOW - timedelta(days=1))
+    new = make_certificate(email=ALICE, ca=True, number=5)
+    found = look_up(ALICE, {f"{ALICE}.pem": pem_of(old[1]) + pem_of(new[1])})
+    assert isinstance(found.key, X509Key)
+    assert found.key.raw == new[1]
+
+
+def test_ca_published_beside_the_certificate_that_it_issued_is_never_encrypted_to() -> None:
+    authority = make_certificate("rsa4096", common_name="Strong CA", ca=True)
+    for days, verdict in ((30, KeyVerdict.USABLE), (-1, KeyVerdict.UNUSABLE_KEY)):
+        leaf = make_certificate(email=ALICE, issuer=authority, not_after=NOW + timedelta(days=days))
+        records = (b"\3\0\0" + leaf[1], b"\3\0\0" + authority[1])
+        ports = make_ports(TableResolver().publish(ALICE, "smimea", "secure", *records))
+        found = lookup.finish(lookup.begin(parse(ALICE), ports, Config()), 0.0, NOW, ports)
+        assert found.verdict is verdict
+        assert not isinstance(found.key, X509Key) or found.key.raw == leaf[1]
+
+
+def test_file_with_more_keys_than_are_read_is_unclear_and_nobody_elses_key_is_taken() -> None:
+    others = certificate_of("eve@x.test", number=3) * (key_file.MOST - 1)
+    mine = certificate_of(ALICE)
+    assert look_up(ALICE, {f"{ALICE}.pem": others + mine}).verdict is KeyVerdict.USABLE
+    assert look_up(ALICE, {f"{ALICE}.pem": others + others + mine}).verdict is KeyVerdict.UNCLEAR
+
+
+@pytest.mark.parametrize("target", ["/nonexistent/alice.crt", "/etc/passwd/alice.crt", "y/" + "x" * 300, "itself"])
+def test_link_that_leads_nowhere_is_no_absence(tmp_path: Path, target: str) -> None:
+    name = f"{ALICE}.crt"
+    (tmp_path / name).symlink_to(name if target == "itself" else target)
+    ports = replace(make_ports(), folder=KeyDirectory(str(tmp_path), directory.address_of))
+    settings = Config(keys=KeysOptions(sources=("directory",)))
+    found = lookup.finish(lookup.begin(parse(ALICE), ports, settings), 0.0, NOW, ports)
+    assert found.verdict is KeyVerdict.UNREACHABLE
+    assert [file for file, _ in directory.problems(ports.folder)] == [name]

@@ -175,3 +175,51 @@ def test_rule_holds_for_a_label_that_idna_2008_refuses(pattern: str, to: str) ->
 def test_local_domain_may_have_a_label_that_idna_2008_refuses() -> None:
     assert wished_for('mode = "inbound"\nlocal_domains = ["i❤.test"]', "bob@xn--i-7iq.test").wanted
     assert not wished_for('local_domains = ["i❤.test"]', "bob@XN--I-7IQ.test").wanted
+
+
+@pytest.mark.parametrize("to", ["bob@r.test", '"bob"@r.test', '"b\\ob"@R.TEST.', "@a.test:bob@r.test"])
+def test_quotes_in_the_pattern_of_a_rule_are_a_way_of_writing_the_address(to: str) -> None:
+    assert wished_for("[[rule]]\nrecipient = '\"bob\"@r.test'\nno_key = 'refuse'\n", to).number == 1
+
+
+# --- the envelope sender -----------------------------------------------------------------------------------
+
+SENDER_RULE = (
+    'append_origin = "home.test"\nappend_domain = "test"\n[[rule]]\nsender = "*@home.test"\nno_key = "refuse"\n'
+)
+
+
+@pytest.mark.parametrize(
+    "sender",
+    [
+        "sam@home.test",
+        "sam",
+        '"sam"',
+        "sam@",
+        "sam@home",
+        "sam@HOME",
+        "sam%home.test",
+        "home.test!sam",
+        "@a.test:sam@home",
+    ],
+)
+def test_rule_for_a_sender_holds_for_what_the_mta_makes_of_another_spelling(sender: str) -> None:
+    settings = config.parse(SENDER_RULE)
+    recipient = Session(MTA, sender, (), settings.completion).recipient("<bob@r.test>")
+    assert policy.wanted(recipient, Circumstances(sender, MTA), settings).number == 1
+
+
+@pytest.mark.parametrize(
+    "sender", ["", "sam@a.test", "sam@home.", "sam@localhost", "sam%a.test", "sam@a.test@b.test", "@"]
+)
+def test_rule_for_a_sender_does_not_hold_for_others(sender: str) -> None:
+    settings = config.parse(SENDER_RULE)
+    recipient = Session(MTA, sender, (), settings.completion).recipient("<bob@r.test>")
+    assert policy.wanted(recipient, Circumstances(sender, MTA), settings).number == 0
+
+
+def test_sender_without_a_domain_is_a_further_reader_under_the_origin() -> None:
+    settings = config.parse('append_origin = "home.test"\n[[rule]]\nsender = "*"\nalso_to = ["sender"]\n')
+    session = Session(MTA, "sam", (), settings.completion)
+    pipeline.begin_lookup(session, session.recipient("<bob@r.test>"), make_ports(TableResolver()), settings)
+    assert [str(asked) for asked, _ in session.lookups] == ["bob@r.test", "sam@home.test"]

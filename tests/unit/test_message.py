@@ -75,6 +75,22 @@ def test_line_of_white_space_before_any_field_opens_the_body() -> None:
 
 
 HEADER = b"From: a@x.org\nTo: b@x.org\n\nbody\n"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"From a@x.test Mon Jan  1 00:00:00 2024",
+        b">From MAILER-DAEMON Thu Nov 26 09:10:11 2026\r",
+        b"From 1780@xxx  Sat Mar 21 09:10:11 +0000 2026",
+    ],
+)
+def test_one_usual_field_after_a_dated_mbox_line_is_a_header(line: bytes) -> None:
+    header = b"Subject: x\n\nhello\n"
+    assert without_beginning(line + b"\n" + header) == (header, (MBOX,))
+    assert without_beginning(line + b"\nhello\n") == (line + b"\nhello\n", ())
+
+
 MARK, MBOX, EMPTY = "a byte order mark", "an mbox line", "an empty line"
 
 

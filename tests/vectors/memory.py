@@ -84,10 +84,12 @@ class MemoryFolder:
         return [name for name, address in found if address and address.folded == folded]
 
     def read(self, name: str) -> bytes | None:
-        found = self.files.get(name, b"")
+        if name not in self.files:
+            return None
+        found = self.files[name]
         if found is None:
             raise SmillaError(f"{name}: cannot be read")
-        return found or None
+        return found
 
 
 class NoEngine:

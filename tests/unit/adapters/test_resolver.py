@@ -97,6 +97,14 @@ def test_extended_error_beside_an_answer_is_shown_and_changes_nothing(error: int
     assert (found.status, found.detail) == (DNSSECStatus.SECURE, f"EDE {error} in words")
 
 
+@pytest.mark.parametrize("error", [4, 15, 16, 17, 18])
+@pytest.mark.parametrize("rcode", [dns.rcode.NOERROR, dns.rcode.NXDOMAIN])
+def test_answer_that_the_resolver_made_up_proves_no_absence(error: int, rcode: dns.rcode.Rcode) -> None:
+    found = read(response(rcode=rcode, flags=0, errors=(error,)))
+    assert (found.status, found.raw_rdata) == (DNSSECStatus.INDETERMINATE, ())
+    assert f"EDE {error} in words" in found.detail
+
+
 # --- what answers nothing
 
 

@@ -104,6 +104,37 @@ def test_container_of_each_kind_is_taken(container: bytes) -> None:
     assert shown(PKESK + container)
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        "Version: PGP Universal 2.9.1 (Build 287)",
+        "Version: Encryption Desktop 10.3.0 (Build 9307)",
+        "Version: FlowCrypt Email Encryption 8.5.5",
+        "Version: GnuPG v1.4.11 (GNU/Linux)",
+        "Version: Keybase Go 1.0.17 (linux)",
+        "Version: GnuPG/MacGPG2 v2.0.22 (Darwin)",
+        "Version: PGP for Personal Privacy 5.0",
+        "Version: BCPG v1.58",
+        "Version: PGP Desktop 10.2.0 (Build 1950) - not licensed for commercial use: www.pgp.com",
+        "Version: PGPfreeware 6.5.8 for non-commercial use <http://www.pgp.com>",
+        "Version: Didisoft OpenPGP Library for Java 3.1",
+        "Version: BouncyCastle.NET Cryptography (net6.0) v2.0.0",
+        "Version: ",
+        "Comment: https://keybase.io/download",
+        "Comment: GPGTools - http://gpgtools.org",
+        "Comment: Using GnuPG with Mozilla - http://enigmail.mozdev.org/",
+        "Comment: Using GnuPG with Red Hat - http://enigmail.mozdev.org",
+        "Comment: Public key at http://people.example/eblake.gpg",
+        "Comment: Seamlessly send and receive encrypted email",
+        "Comment: Encrypted using AES with 128-bit key",
+        "Comment: Processed by Mailvelope",
+        "Comment: Canary PGP V3",
+    ],
+)
+def test_what_programs_write_in_armour_headers_is_taken(header: str) -> None:
+    assert shown(GOOD, header)
+
+
 def test_usual_armour_headers_are_taken() -> None:
     assert shown(GOOD, "Version: GnuPG v2", "Comment: Using GnuPG with Thunderbird - https://www.enigmail.net/")
     assert shown(GOOD, "Charset: utf-8", "Hash: SHA256", "MessageID: 0123456789abcdef")
@@ -152,6 +183,13 @@ def test_wrong_crc_is_not_encrypted() -> None:
     "headers",
     [
         ["Comment: " + "the plaintext " * 10],
+        ["Comment: the password is swordfish"],
+        ["Version: the password is swordfish"],
+        ["Comment: the.password-is_swordfish"],
+        ["Comment: s w o r d f i s h"],
+        ["Comment: using GnuPG with attack at dawn - http://a.example"],
+        ["Comment: \u0432\u0441\u0442\u0440\u0435\u0447\u0430 \u0437\u0430\u0432\u0442\u0440\u0430"],
+        ["Comment: meet bob", "Comment: noon bridge", "Comment: password swordfish"],
         ["Secret: meet at noon"],
         ["Comment: one", "Comment: two", "Comment: three", "Comment: four", "Comment: five"],
         ["not a header"],

@@ -215,3 +215,8 @@ def test_crowd_of_subkeys_and_misplaced_revocations_is_too_complex() -> None:
     subkeys = b"".join(packet(14, secret("cv25519", MADE + i).body) for i in range(50))
     strays = b"".join(signature(PRIMARY, 0x28, PRIMARY.signed + SUB.signed, LATER, seconds(9, i)) for i in range(20))
     assert codes(judged(START + NAMED + strays + subkeys)) == ["too_complex"]
+
+
+def test_signing_key_that_nothing_is_signed_about_may_have_lost_its_subkey() -> None:
+    for raw in (START, START + packet(13, b"Alice <alice@example.org>")):
+        assert is_meant_and_unusable(judged(raw))
