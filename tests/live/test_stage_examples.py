@@ -121,8 +121,10 @@ def test_mixed_message_is_sealed_and_split(stage: Stage) -> None:
     code, found = stage.send("out", MIXED, letter(b"Message-ID: <1@s.test>", to=b"alice@r.test, n1@r.test"))
     assert code == 250
     stage.has_split(before)
-    assert f"{found} sealed rcpt=alice@r.test" in stage.smilla.log
-    assert re.search(rf"{found} plain rcpt=n1@r.test .*via=stage", stage.smilla.log)
+    for event in ("sealed rcpt=alice@r.test", "sealed rcpt=n1@r.test"):
+        stage.smilla.wait_for_log(f"{found} {event}")
+    for event in ("encrypted rcpt=alice@r.test", "plain rcpt=n1@r.test"):
+        assert "via=stage" in stage.smilla.wait_for_log(f"{found} {event}")
 
 
 def test_held_message_that_is_requeued_comes_to_the_stage(stage: Stage) -> None:
