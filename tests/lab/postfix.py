@@ -75,9 +75,9 @@ class Postfix:
     Mail for the MAILBOXES at ``home.test`` goes into a Maildir each; everything else goes, without a look-up, to
     ``sink_port``.
     ``parameters`` are further lines of main.cf; set before the start, ``transports`` are further services that send by
-    SMTP, by name, and like ``pickup_options`` have options of main.cf.  ``stages`` are the sockets to which messages
-    with the mark of a seal go after the queue, by the name of the listener that they came in by; ``requeues``: so do
-    those of the first one after postsuper -r.
+    SMTP, by name, and like ``pickup_options`` have options of main.cf; ``services`` are further lines of master.cf.
+    ``stages`` are the sockets to which messages with the mark of a seal go after the queue, by the name of the listener
+    that they came in by; ``requeues``: so do those of the first one after postsuper -r.
     """
 
     def __init__(
@@ -94,6 +94,7 @@ class Postfix:
         self.pickup_options: dict[str, str] = {}
         self.transports: dict[str, dict[str, str]] = {}
         self.stages: dict[str, Path] = {}
+        self.services = ""
         self.requeues = True
         self._child: Child | None = None
 
@@ -260,7 +261,7 @@ class Postfix:
         else:
             services_of_requeue = ""
         services = _SERVICES.replace("60    1 pickup\n", f"2     1 pickup\n{_options(self.pickup_options)}")
-        services += services_of_requeue
+        services += services_of_requeue + self.services
         services += "".join(f"{name} unix - - n - - smtp\n{_options(o)}" for name, o in self.transports.items())
         services += "".join(_stage(name, path, etc) for name, path in self.stages.items())
         (etc / "master.cf").write_text(services + "".join(_service(listener) for listener in self.listeners))

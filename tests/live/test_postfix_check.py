@@ -127,6 +127,17 @@ def test_a_stage_that_listens_elsewhere_is_an_error(lines: Lines) -> None:
     assert [error.split(":")[0] for error in errors] == ["FILTER smilla"]
 
 
+def test_a_whole_path_is_one_within_the_chroot(lines: Lines) -> None:
+    for name in ("smilla_stage", "smilla_requeue"):
+        table = lines.folder / name
+        table.write_text(table.read_text().replace("unix:smilla/stage.sock", "unix:/smilla/stage.sock"))
+    lines.master = lines.master.replace("unix:smilla/smilla.sock", "unix:/smilla/smilla.sock")
+    assert lines.check()[:2] == ([], [])
+    lines.master = re.sub(r"(smilla    unix +- +- +)y", r"\1n", lines.master)
+    (error,) = lines.check()[0]
+    assert error.startswith("FILTER smilla:unix:/smilla/stage.sock: smilla's [stage] socket is ")
+
+
 def test_a_content_filter_that_is_skipped_is_a_warning(lines: Lines) -> None:
     lines.master = lines.master.replace("ORIGINATING\n", "ORIGINATING\n    -o content_filter=scan:[127.0.0.1]:10030\n")
     errors, warnings, _ = lines.check()
