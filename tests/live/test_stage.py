@@ -98,7 +98,7 @@ def queued_as(mta: Mta, reply: Reply) -> str:
     assert reply.code == 250, reply
     name = queue_id(reply.text)
     assert name
-    assert not [path for path in mta.chain.mta.queued() if path.name == name and CANARY in path.read_bytes()]
+    assert name not in [path.name for path in mta.queued_with(CANARY)]
     return name
 
 
