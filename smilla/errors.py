@@ -88,6 +88,12 @@ class SealKeyMissing(SmillaError):
     code = "seal_key"
 
 
+class PostfixUnclear(SmillaError):
+    """Postfix's programs do not tell what was asked of them, or not in time."""
+
+    code = "postfix"
+
+
 class MTALost(SmillaError):
     """The MTA has closed the connection, or does not take a change, while a message was handed back to it."""
 

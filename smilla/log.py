@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -301,6 +301,11 @@ def seal_broken(queue_id: str, detail: str, *, gives_up: bool) -> None:
     """What the MTA handed over is not what was sealed, or not for this use: another filter changed the body, or
     somebody forged it.  Deferred for a day, then refused."""
     _event(_ERROR, "seal-broken", queue_id, detail=detail, reply="550" if gives_up else "451")
+
+
+def sealed_opened(queue_id: str, message_id: str, shown: str, by: Mapping[str, str]) -> None:
+    """An administrator has opened a sealed message; ``shown`` is message or facts, ``by`` tells who it was."""
+    _event(_WARNING, "sealed-opened", queue_id, message_id=message_id, shown=shown, **by)
 
 
 def mta_lost(queue_id: str) -> None:

@@ -6,7 +6,9 @@ A pattern that matches nothing is a fault: who wrote it believes that their mail
 from __future__ import annotations
 
 import re
+import string
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 
 from smilla import address
 from smilla.errors import AddressError
@@ -55,9 +57,18 @@ def _domain_problems(pattern: str) -> Iterator[str]:
         yield f"{pattern!r} begins with a dot, and no domain does: write *{pattern}"
     if _LITERAL.fullmatch(pattern):
         yield f"{pattern!r} is a set of characters in a shell pattern: write {_ESCAPED_LITERAL}{pattern[1:]}"
+    sets = () if pattern.startswith(_ESCAPED_LITERAL) else re.findall(_SET, pattern)
+    if empty := next((characters for characters in sets if not _matches_something(characters)), ""):
+        yield f"{empty} in {pattern!r} is a set of characters that no domain has"
     known = in_a_labels(pattern)
-    if known is None or not all(_LABEL.fullmatch(label) for label in _labels(known)):
+    if known is None or not all(
+        _LABEL.fullmatch(label) and len(label.replace("*", "")) < 64 for label in _labels(known)
+    ):
         yield f"{pattern!r} is none"
+
+
+def _matches_something(characters: str) -> bool:
+    return any(fnmatchcase(one, characters.lower()) for one in string.ascii_lowercase + string.digits + "-_.")
 
 
 def _labels(pattern: str) -> list[str]:

@@ -20,7 +20,7 @@ from smilla import rewrap
 from smilla.errors import ParseError, SealBroken
 from smilla.formats import mime, seal
 from smilla.formats.base64_lines import base64_lines
-from smilla.formats.seal import Bound
+from smilla.formats.seal import Bound, Head
 from smilla.model import Action, Client, Decision, Envelope, Header, Message, Reason, Rewrite
 from smilla.ports import SealKey
 
@@ -32,7 +32,7 @@ _LONGEST_RECORD = 2048  # line_length_limit
 _BEFORE_END = 256  # a line of Base64, the record that points on, and room for an error of the estimate
 _AFTER_END = 96
 _BASE64_LINE = 78
-_SEALED_TYPE = "application/vnd.smilla.sealed"
+SEALED_TYPE = "application/vnd.smilla.sealed"
 _WORDS = """\
 This message waits in the queue of a mail server. The filter smilla has sealed
 it until it can be encrypted for its recipients. It should not have come to you
@@ -113,7 +113,7 @@ def _beginning(boundary: str) -> bytes:
     words = _WORDS.replace("\n", "\r\n")
     text = (
         f"--{boundary}\r\nContent-Type: text/plain; charset=us-ascii\r\n\r\n{words}\r\n"
-        f"--{boundary}\r\nContent-Type: {_SEALED_TYPE}\r\nContent-Transfer-Encoding: base64\r\n"
+        f"--{boundary}\r\nContent-Type: {SEALED_TYPE}\r\nContent-Transfer-Encoding: base64\r\n"
         "Content-Disposition: attachment; filename=sealed.smilla\r\n\r\n"
     )
     return text.encode("ascii")
@@ -211,18 +211,27 @@ class Opened:
 def opened(sealed_message: Message, key: SealKey) -> Opened:
     """Verifies the whole, and then reads it.  The facts are those that the seal is bound to; whether the message may go
     where it is now is for the caller to compare.  Raises SealBroken."""
-    sealed_octets = _sealed_octets(sealed_message)
+    return opened_octets(sealed_octets(sealed_message), key)
+
+
+def head(octets: Callable[[], Iterator[bytes]]) -> Head:
+    """The beginning of sealed octets, which names the message and the key.  Raises SealBroken where there is none."""
+    return seal.head_of(b"".join(_first(octets(), seal.HEAD_OCTETS)))
+
+
+def opened_octets(octets: Callable[[], Iterator[bytes]], key: SealKey) -> Opened:
+    """The same for sealed octets without a message around them."""
     beginning, size = b"", 0
-    for block in seal.opened(sealed_octets(), key):
+    for block in seal.opened(octets(), key):
         size += len(block)
         if len(beginning) < _MOST_FACTS:
             beginning += block
     known, start, body_at = _facts(beginning)
-    head = seal.head_of(b"".join(_first(sealed_octets(), seal.HEAD_OCTETS)))
-    if not seal.is_bound_to(head, key, known.bound):
+    found = head(octets)
+    if not seal.is_bound_to(found, key, known.bound):
         raise SealBroken("the facts in the sealed message are not those that it is bound to")
-    body = _OpenedBody(sealed_octets, key, body_at, size - body_at)
-    return Opened(known, Message(messages.parse(beginning[start:body_at]).message.headers, body), head.raw_message_id)
+    body = _OpenedBody(octets, key, body_at, size - body_at)
+    return Opened(known, Message(messages.parse(beginning[start:body_at]).message.headers, body), found.raw_message_id)
 
 
 def _first(blocks: Iterator[bytes], octets: int) -> Iterator[bytes]:
@@ -233,8 +242,9 @@ def _first(blocks: Iterator[bytes], octets: int) -> Iterator[bytes]:
             return
 
 
-def _sealed_octets(message: Message) -> Callable[[], Iterator[bytes]]:
-    """The sealed octets in the second part of a message that ``rewrite`` made, as often as they are asked for."""
+def sealed_octets(message: Message) -> Callable[[], Iterator[bytes]]:
+    """The sealed octets in the second part of a message that ``rewrite`` made, as often as they are asked for.  Raises
+    SealBroken, now or while they are read."""
     types = [header.raw_value for header in message.headers if header.name == "content-type"]
     kind = mime.content_type(types[0]) if len(types) == 1 else None
     boundary = kind.parameters.get("boundary", "") if kind else ""
@@ -258,7 +268,7 @@ def _without_head(part: Iterator[bytes]) -> Iterator[bytes]:
         head += block
         before, empty_line, rest = head.partition(b"\r\n\r\n")
         if empty_line:
-            if _SEALED_TYPE.encode("ascii") not in before:
+            if SEALED_TYPE.encode("ascii") not in before:
                 raise SealBroken("the second part is not a sealed message")
             yield rest
             yield from part

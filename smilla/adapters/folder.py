@@ -71,7 +71,9 @@ class KeyDirectory:
                 if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                     raise SmillaError(f"{path}: is no file")
                 raw = file.read(_LIMIT + 1)
-        except (FileNotFoundError, NotADirectoryError):
+        except (FileNotFoundError, NotADirectoryError) as error:
+            if path.is_symlink():
+                raise SmillaError(f"{path}: is a link that leads nowhere") from error
             return None
         except (OSError, ValueError) as error:
             if isinstance(error, OSError) and error.errno == 36:  # ENAMETOOLONG: no such file can exist

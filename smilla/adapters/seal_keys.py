@@ -1,8 +1,8 @@
 """The keys under which smilla seals messages for the time that they lie in the MTA's queue: one file a key.
 
 A file ``ID.key`` (mode 0600, the ID in hex) says when its key was made and has its octets in hex.  The newest seals,
-all of them open.  A key is made as a whole or not at all: it is written beside its place, synced, and renamed.  No key
-is ever removed here, since a message in the queue may need it; ``smilla seal prune`` does that.
+all of them open.  A key is made as a whole or not at all: it is written beside its place, synced, and renamed.  Whoever
+removes a key has to know that no message in the queue needs it (``smilla seal prune``).
 """
 
 from __future__ import annotations
@@ -70,14 +70,25 @@ class SealKeys:
                     entry = pwd.getpwnam(user)
                     os.fchown(descriptor, entry.pw_uid, entry.pw_gid)
             temporary.rename(path)
-            folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            self._sync()
         except (OSError, KeyError) as error:
             raise SealKeyMissing(f"{path}: cannot be written: {error}") from error
         return key
+
+    def remove(self, stored: StoredKey) -> None:
+        """What it sealed cannot be opened any more."""
+        try:
+            stored.path.unlink()
+            self._sync()
+        except OSError as error:
+            raise SealKeyMissing(f"{stored.path}: cannot be removed: {error.strerror}") from error
+
+    def _sync(self) -> None:
+        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
     def all(self) -> tuple[StoredKey, ...]:
         """Every key, the newest last."""

@@ -37,6 +37,21 @@ def problems(listener: str, timeout_s: float) -> list[tuple[str, str]]:
     return [("warning", f"does not offer {name.upper()}, which is then not passed on") for name in missing]
 
 
+def stage_problem(socket_name: str, timeout_s: float) -> str:
+    """What is wrong with the LMTP server (RFC 2033) at a socket in libmilter's notation, "" where it answers LHLO."""
+    kind, _, place = socket_name.partition(":")
+    port, _, host = place.partition("@")
+    try:
+        client = smtplib.LMTP(local_hostname=_own_name(), timeout=timeout_s)
+        code, text = client.connect(place) if kind in ("unix", "local") else client.connect(host.strip("[]"), int(port))
+        with client:
+            if code == 220:
+                code, text = client.ehlo()
+            return "" if code == 250 else _shown(code, text)
+    except (OSError, smtplib.SMTPException) as error:
+        return f"does not answer as a stage: {error}"
+
+
 class Listener:
     """Connections to HOST:PORT; every reply may take ``timeout_s``, that to the final dot five minutes."""
 

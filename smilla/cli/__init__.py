@@ -75,6 +75,8 @@ def _parser() -> argparse.ArgumentParser:
     _lookup(commands.add_parser("lookup", help="find the keys of one address"))
     _record(commands.add_parser("record", help="print the DNS record that publishes a certificate or key"))
     _journal(commands.add_parser("journal", help="tell for which messages copies are still owed"))
+    _open(commands.add_parser("open", help="show what is inside a sealed message; the log tells who did"))
+    _seal(commands.add_parser("seal", help="list, rotate or prune the keys that seal"))
     _config(commands.add_parser("config", help="check, show or write a configuration"))
     return parser
 
@@ -131,11 +133,38 @@ def _journal(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON document")
 
 
+def _open(parser: argparse.ArgumentParser) -> None:
+    _with_config(parser)
+    told = parser.add_mutually_exclusive_group()
+    told.add_argument("--facts", action="store_true", help="sender, recipients and decisions instead of the message")
+    told.add_argument("--json", action="store_true", help="the same as one JSON document")
+    parser.add_argument("message", metavar="MESSAGE", nargs="?", help="file; standard input where it is missing")
+
+
+def _seal(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    listing = _with_config(actions.add_parser("list", help="the keys, when each was made, and which one seals"))
+    listing.add_argument("--json", action="store_true", help="one JSON document")
+    _with_config(actions.add_parser("rotate", help="make a new key, which seals from now on"))
+    prune = _with_config(actions.add_parser("prune", help="remove the retired keys that no queued message needs"))
+    _with_postfix(prune, action="append", several="; more than once for several instances that share the keys")
+
+
+def _with_postfix(parser: argparse.ArgumentParser, *, action: str = "store", several: str = "") -> None:
+    parser.add_argument(
+        "--postfix-config",
+        metavar="DIR",
+        action=action,
+        help=f"Postfix's configuration folder, where it is not the usual one{several}",
+    )
+
+
 def _config(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     check = _with_config(actions.add_parser("check", help="name every fault"))
     check.add_argument(
-        "--probe", action="store_true", help="also try resolver, socket, journal and re-injection listener"
+        "--probe", action="store_true", help="also try resolver, socket, journal, re-injection listener and stage"
     )
+    _with_postfix(check)
     _with_config(actions.add_parser("show", help="print the effective configuration"))
     actions.add_parser("sample", help="print a commented sample with every option")

@@ -9,12 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from smilla import config, config_text, log, lookup
-from smilla.adapters import listener, smtp, spool
+from smilla.adapters import listener, postfix, smtp, spool
 from smilla.adapters.journal import SQLiteJournal
-from smilla.cli import EX_NO, EX_OK, say
+from smilla.cli import EX_NO, EX_OK, postfix_check, say, stage_check
 from smilla.config import Config
 from smilla.discovery import directory
 from smilla.errors import JournalError, SmillaError, SpoolError
+from smilla.options import SPLITS
 from smilla.ports import Ports
 from smilla.runtime import make_ports, make_resolver
 
@@ -26,6 +27,7 @@ _RELAYING = (
     "mode = auto: mail to a domain that is not in local_domains is outbound, whoever sends it; if the MTA relays for "
     'other domains (relay_domains of a backup MX), name them there or in a rule with encrypt = "never"'
 )
+_POSTFIX_S = 120.0
 
 
 def run(options: argparse.Namespace) -> int:
@@ -44,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
         say("warning", f"[milter] socket {settings.milter.socket} is open to other machines: {_OPEN}")
     if settings.mode == "auto" and not any(rule.encrypt == "never" for rule in settings.rule):
         say("hint", _RELAYING)
-    return _probe(settings) if options.probe else EX_OK
+    return _probe(settings, options.postfix_config) if options.probe else EX_OK
 
 
 def _look_at_keys(settings: Config, ports: Ports) -> None:
@@ -69,16 +71,18 @@ def _look_at_keys(settings: Config, ports: Ports) -> None:
         say("warning", f"keys {error}")
 
 
-def _probe(settings: Config) -> int:
+def _probe(settings: Config, postfix_folder: str | None) -> int:
     """Tries what the filter will need, and says what fails and what to do about it."""
     log.silence()
     problems = [*_resolver_problems(settings), *_socket_problems(settings)]
     problems += [*_spool_problems(settings), *_journal_problems(settings)]
-    for severity, problem in _listener_problems(settings):
+    for severity, problem in (*_listener_problems(settings), *_stage_problems(settings, postfix_folder)):
         if severity == "error":
             problems.append(problem)
-        else:
+        elif severity:
             say(severity, problem)
+        else:
+            print(problem)
     for problem in problems:
         say("error", problem)
     return EX_NO if problems else EX_OK
@@ -124,7 +128,7 @@ def _spool_problems(settings: Config) -> list[str]:
 
 def _journal_problems(settings: Config) -> list[str]:
     """Can it be read, and may the filter's user write it?  Whoever runs the check may be somebody else."""
-    if settings.policy.mixed != "reinject":
+    if settings.policy.mixed not in SPLITS:
         return []
     folder = Path(settings.reinject.spool)
     try:
@@ -140,6 +144,15 @@ def _journal_problems(settings: Config) -> list[str]:
         return [f"journal {folder}: {problem}"]
     print(f"journal {folder}: belongs to {_owner(folder)}, {unfinished} messages with copies owed")
     return []
+
+
+def _stage_problems(settings: Config, postfix_folder: str | None) -> list[tuple[str, str]]:
+    if settings.policy.mixed != "stage":
+        return []
+    found = [*stage_check.keys(settings, _owner), *stage_check.socket(settings)]
+    if postfix_folder is None and not postfix.is_installed():
+        return [*found, ("hint", "postfix: not found here, so that its lines for the stage were not looked at")]
+    return [*found, *postfix_check.problems(settings, postfix.Postfix(postfix_folder or "", _POSTFIX_S))]
 
 
 def _owner_problem(folder: Path, user: str) -> str:
@@ -161,7 +174,7 @@ def _owner(path: Path) -> str:
 
 
 def _listener_problems(settings: Config) -> list[tuple[str, str]]:
-    if settings.policy.mixed != "reinject":
+    if settings.policy.mixed not in SPLITS:
         return []
     found = smtp.problems(settings.reinject.smtp, settings.dns.timeout_s)
     name = settings.reinject.smtp

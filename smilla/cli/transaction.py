@@ -46,7 +46,7 @@ def process(options: argparse.Namespace, *, over_smtp: bool = False) -> Transact
     if len(turned_away) < len(answers):
         for away in turned_away:
             session.withdraw(away.decision.recipient)
-    raw, skipped = without_beginning(_read(options.message))
+    raw, skipped = without_beginning(read_message(options.message))
     for what in skipped:
         say("warning", f"the message begins with {what}, which is skipped: it is no part of the message")
     parsed = parse(raw)
@@ -73,7 +73,8 @@ def _sender(text: str) -> str:
         raise UsageError(f"--from: {error}") from error
 
 
-def _read(name: str | None) -> bytes:
+def read_message(name: str | None) -> bytes:
+    """A file, or standard input where there is no name.  Raises UsageError."""
     if name in (None, "-"):
         return sys.stdin.buffer.read()
     try:

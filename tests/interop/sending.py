@@ -75,7 +75,7 @@ def _split(message: bytes) -> tuple[list[bytes], bytes]:
     lines[-1] = lines[-1].removesuffix(b"\r\n")
     fields: list[bytes] = []
     while lines:
-        if fields and lines[0][:1] in (b" ", b"\t") and lines[0].strip():
+        if fields and lines[0][:1] in (b" ", b"\t"):
             fields[-1] += lines.pop(0)
         elif b":" in lines[0] and _name(lines[0]) and all(32 < octet < 127 for octet in _name(lines[0])):
             fields.append(lines.pop(0))

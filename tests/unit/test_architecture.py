@@ -81,7 +81,8 @@ def test_nothing_else_makes_a_key_out_of_another() -> None:
     [
         (("Milter", "milter"), {"adapters/milter.py"}),
         (("pysequoia",), {"adapters/sequoia.py"}),
-        (("gnupg", "subprocess"), {"adapters/gnupg.py"}),
+        (("gnupg",), {"adapters/gnupg.py"}),
+        (("subprocess",), {"adapters/gnupg.py", "adapters/postfix.py"}),
         (("dns",), {"adapters/resolver.py", "adapters/dns_response.py"}),
         (("asyncio",), {"adapters/resolver.py"}),
         (("smtplib", "http", "urllib.request", "ssl", "ldap"), {"adapters/smtp.py"}),
@@ -99,7 +100,8 @@ def test_sockets_are_opened_by_adapters_only() -> None:
 
 def test_adapters_are_chosen_in_one_place() -> None:
     found = {name for name in importers("smilla.adapters") if not name.startswith("adapters/")}
-    assert found <= {"runtime.py", "daemon.py", "cli/config.py", "cli/journal.py", "cli/milter.py"}
+    commands = {"config", "journal", "milter", "open", "postfix_check", "seal", "stage_check"}
+    assert found <= {"runtime.py", "daemon.py", *(f"cli/{name}.py" for name in commands)}
 
 
 def test_stages_import_no_adapter_and_no_command() -> None:
@@ -108,14 +110,14 @@ def test_stages_import_no_adapter_and_no_command() -> None:
             assert not module.startswith(("smilla.adapters", "smilla.cli", "smilla.daemon", "smilla.runtime")), name
 
 
-def test_environment_is_read_for_systemd_and_gnupg_only() -> None:
+def test_environment_is_read_for_systemd_other_programs_and_who_asks_only() -> None:
     readers = {
         name
         for name, tree in FILES.items()
         for node in ast.walk(tree)
         if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv", "environb")
     }
-    assert readers <= {"adapters/systemd.py", "adapters/gnupg.py"}
+    assert readers <= {"adapters/systemd.py", "adapters/gnupg.py", "adapters/postfix.py", "cli/open.py"}
 
 
 def broad_handlers(tree: ast.AST) -> Iterator[ast.ExceptHandler]:

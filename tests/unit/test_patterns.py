@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from fnmatch import fnmatchcase
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from smilla import config, patterns
 from smilla.errors import ConfigError
@@ -31,6 +34,10 @@ NEVER_AN_ADDRESS = [
     "*@-x.org",
     "*@x-.org",
     "*@[192.0.2.1]",
+    "*@[%].test",
+    "*@[z-a].test",
+    "*@[!a-z0-9._-].test",
+    "*@" + "a" * 64 + ".test",
     "bob",
     "",
 ]
@@ -135,3 +142,13 @@ def test_domains_are_compared_in_lower_case_a_labels() -> None:
 
 def toml(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
+
+
+@given(
+    st.text("ab.-[]!*?", max_size=9) | st.sampled_from(["[.a]", "[a.b]", "[!.]", "[a-b]?*", "[!a]*"]),
+    st.sampled_from(["a", "b.a", "ab.ba", "a-b.a", "aa.b.a"]),
+)
+def test_pattern_that_matches_a_domain_is_no_fault(pattern: str, domain: str) -> None:
+    if fnmatchcase(domain, patterns.domain_pattern(pattern)):
+        assert patterns.domain_problem(pattern) == ""
+        assert patterns.address_problem(f"*@{pattern}") == ""

@@ -196,6 +196,11 @@ def _expired_key() -> bytes:
     return START + user_id(PRIMARY, "old@keys.test", MADE, FLAGS_CERTIFY, soon) + BOUND
 
 
+def _renewed_key() -> bytes:
+    """The same primary key, certified for its owner's address after the expired record was made."""
+    return START + user_id(PRIMARY, "renewed-key@keys.test", MADE + 60) + BOUND
+
+
 def _revoked_key() -> bytes:
     revocation = signature(PRIMARY, 0x20, PRIMARY.signed, MADE + 60)
     return START + revocation + user_id(PRIMARY, "revoked@keys.test", MADE) + BOUND
@@ -233,7 +238,7 @@ OPENPGPKEY = [
     _pgp("a user ID of another whole domain", "half", UNUSABLE, pgp_key("*@else.test")),
     _pgp("a wildcard within a local part is none", "part", UNUSABLE, pgp_key("p*@keys.test")),
     _pgp("a key for signing only", "signer", NO_KEY, _signing_key()),
-    _pgp("two records, one of them expired", "renewed-key", USABLE, _expired_key(), pgp_key("renewed-key@keys.test")),
+    _pgp("two records, one of them expired", "renewed-key", USABLE, _expired_key(), _renewed_key()),
     case(
         "an expired certificate, a usable key: the later source is used",
         "later@keys.test",

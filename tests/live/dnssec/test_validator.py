@@ -106,8 +106,8 @@ def test_anchor_of_an_unknown_algorithm_makes_nothing_insecure(bench: Bench, tmp
 
 def test_wrong_anchor_makes_everything_bogus(bench: Bench, tmp_path: Path) -> None:
     anchor = tmp_path / "anchor"
-    text = bench.lab.trust_anchor.read_text().rstrip()
-    anchor.write_text(text[:-4] + ("0000" if text[-4:] != "0000" else "1111") + "\n")
+    lines = bench.lab.trust_anchor.read_text().splitlines()
+    anchor.write_text("".join(line[:-4] + ("0000" if line[-4:] != "0000" else "1111") + "\n" for line in lines))
     resolver = make_resolver(bench.config("validate", bench.lab.resolver, trust_anchor=anchor))
     assert {status(resolver, owner) for owner in (ALICE, NOBODY, OPEN)} == {DNSSECStatus.BOGUS}
     assert "bogus" in resolver.probe(3)[0][1]

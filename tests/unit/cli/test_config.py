@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from smilla.adapters.folder import KeyDirectory
 from smilla.config import Config, parse
+from smilla.discovery.directory import address_of
 from tests.unit.cli.conftest import CommandLine
+from tests.vectors.memory import KEYS, make_ports
 
 
 def test_sample_is_a_configuration(commands: CommandLine) -> None:
@@ -102,3 +105,31 @@ def test_check_warns_of_a_socket_that_other_machines_reach(commands: CommandLine
     assert done.err.startswith("warning: [milter] socket inet:8895@192.0.2.1 is open to other machines: mail comes")
     near = commands.run("config", "check", "--config", commands.config('[milter]\nsocket = "inet:8895@127.0.0.1"\n'))
     assert near.err == ""
+
+
+def test_check_tells_what_is_in_the_folder_of_keys_and_what_of_it_is_of_no_use(commands: CommandLine) -> None:
+    folder = commands.folder / "keys"
+    folder.mkdir()
+    good = (KEYS / "hugh.crt").read_bytes()
+    private = b"-----BEGIN PRIVATE KEY-----\nMIIEvQ==\n-----END PRIVATE KEY-----\n"
+    files = {
+        "hugh@example.org.crt": good,
+        "old@example.org.pem": (KEYS / "expired.crt").read_bytes(),
+        "hugh.crt": good,
+        "key@example.org.pem": private + good,
+    }
+    for name, raw in files.items():
+        (folder / name).write_bytes(raw)
+    text = f'[keys]\nsources = ["directory"]\ndirectory = "{folder}"\n'
+    ports = make_ports()
+    object.__setattr__(ports, "folder", KeyDirectory(str(folder), address_of))
+    commands.monkeypatch.setattr("smilla.cli.config.make_ports", lambda _: ports)
+    done = commands.run("config", "check", "--config", commands.config(text))
+    assert done.code == 0
+    assert f"keys {folder}: 4 files, 2 of 3 addresses with a usable key" in done.out.decode()
+    warnings = [line for line in done.err.splitlines() if line.startswith("warning: ")]
+    assert [word for line in warnings for word in ("old@", "hugh.crt", "private key") if word in line] == [
+        "old@",
+        "hugh.crt",
+        "private key",
+    ]

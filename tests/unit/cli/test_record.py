@@ -146,3 +146,13 @@ def test_address_that_nobody_would_ask_for_is_refused(commands: CommandLine, add
 )
 def test_wrong_arguments_are_refused(commands: CommandLine, arguments: tuple[str, ...]) -> None:
     assert commands.run("record", "hugh@example.org", *arguments).code == 2
+
+
+def test_certificate_that_fits_the_address_is_taken_from_a_file_with_several(commands: CommandLine) -> None:
+    others = [(KEYS / name).read_bytes() for name in ("ca.crt", "expired.crt", "sign-only.crt", "other-address.crt")]
+    for blocks in ([*others, CERTIFICATE.read_bytes()], [CERTIFICATE.read_bytes(), *others]):
+        path = commands.file("several.pem", b"some text\n".join(blocks))
+        done = commands.run("record", "hugh@example.org", "--cert", path)
+        assert rdata_of(done, "SMIMEA")[3:] == raw_key("hugh.crt")
+        assert "of 5 certificates in it, this is" in done.err
+        assert "warning" not in done.err

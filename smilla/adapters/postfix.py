@@ -1,0 +1,194 @@
+"""What Postfix says of its queue and of its configuration, by its own programs.
+
+Promises: nothing is changed; every program and the whole are bounded in time; what cannot be told raises
+PostfixUnclear, never an answer that might be wrong.  ``folder`` is Postfix's configuration folder, "" for the one that
+its programs have built in.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from smilla.errors import PostfixUnclear
+
+_FOLDERS = ("/usr/sbin", "/usr/local/sbin", "/usr/bin", "/usr/local/bin")
+_PROGRAM_S = 30.0
+_QUEUE_ID = re.compile(r"[0-9A-Za-z]+")
+_UNLISTED = ("corrupt", "saved")  # folders of the queue directory that postqueue does not tell of
+_MOST_ROUNDS = 5
+
+
+def is_installed() -> bool:
+    """Are Postfix's programs here?"""
+    return _program("postconf") is not None
+
+
+def _program(name: str) -> str | None:
+    return shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", ""), *_FOLDERS]))
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A line of master.cf: name (of smtpd: port or address), type, program, chroot (y, n or -) and -o lines."""
+
+    name: str
+    kind: str
+    program: str
+    chroot: str
+    options: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """main.cf with Postfix's defaults, with the values that were asked for, and master.cf."""
+
+    main: Mapping[str, str]
+    services: tuple[Service, ...]
+
+    def value(self, service: Service, name: str) -> str:
+        """What holds for this service."""
+        return service.options.get(name, self.main.get(name, ""))
+
+    def service(self, name: str, kind: str = "unix") -> Service | None:
+        """The service of that name."""
+        return next((found for found in self.services if (found.name, found.kind) == (name, kind)), None)
+
+
+class Postfix:
+    """One instance of Postfix.  Every method raises PostfixUnclear; all of them together may take ``timeout_s``."""
+
+    def __init__(self, folder: str = "", timeout_s: float = 600.0) -> None:
+        self._options = ["-c", folder] if folder else []
+        self._deadline = time.monotonic() + timeout_s
+
+    # --- the configuration
+
+    def settings(self, names: Sequence[str], as_written: Sequence[str] = ()) -> Settings:
+        """The services, and these parameters of main.cf; ``as_written`` are those whose $names are to stay."""
+        main = dict(_pairs(self._run("postconf", "-x", *names)))
+        if as_written:
+            main |= _pairs(self._run("postconf", *as_written))
+        fields: dict[str, dict[str, str]] = {}
+        for name, value in _pairs(self._run("postconf", "-F", "*/*/command", "*/*/chroot")):
+            service, _, field = name.rpartition("/")
+            fields.setdefault(service, {})[field] = value
+        options: dict[str, dict[str, str]] = {}
+        for name, value in _pairs(self._run("postconf", "-Px")):
+            service, _, option = name.rpartition("/")
+            options.setdefault(service, {})[option] = value
+        return Settings(main, tuple(_service(name, found, options.get(name, {})) for name, found in fields.items()))
+
+    def looked_up(self, table: str, key: str) -> str:
+        """What a table (``regexp:/etc/postfix/x``) has for a key, "" where it has nothing."""
+        done = self._done("postmap", "-q", key, table)
+        if done.returncode == 1 and not _faults(done.stderr):
+            return ""
+        return _output("postmap", done).decode("utf-8", "surrogateescape").strip()
+
+    # --- the queue
+
+    def headers_in_queue(self) -> Iterator[tuple[str, bytes]]:
+        """The queue ID and the header of every message, one after the other.
+
+        A message may be delivered, or come under another ID, while this looks: the queue is listed again until a
+        list has nobody who is new, and whoever could not be read must be gone by then.
+        """
+        self._nothing_unlisted()
+        seen: set[str] = set()
+        for _ in range(_MOST_ROUNDS):
+            listed = set(self._queue_ids())
+            if listed <= seen:
+                return
+            for queue_id in sorted(listed - seen):
+                done = self._done("postcat", "-hq", queue_id)
+                if done.returncode == 0:
+                    seen.add(queue_id)
+                    yield queue_id, done.stdout
+                elif queue_id in self._queue_ids():
+                    raise PostfixUnclear(f"postcat -hq {queue_id}: {_last_line(done.stderr)}")
+        raise PostfixUnclear("the queue changes faster than it can be read; try again when less mail is on its way")
+
+    def message(self, queue_id: str) -> bytes:
+        """A message in the queue, header and body."""
+        return self._run("postcat", "-bhq", queue_id)
+
+    def _queue_ids(self) -> Iterator[str]:
+        for line in self._run("postqueue", "-j").splitlines():
+            try:
+                queue_id = json.loads(line)["queue_id"]
+            except (ValueError, KeyError, TypeError) as error:
+                raise PostfixUnclear(f"postqueue -j: {error!r}") from error
+            if not isinstance(queue_id, str) or not _QUEUE_ID.fullmatch(queue_id):
+                raise PostfixUnclear(f"postqueue -j: {queue_id!r} is no queue ID")
+            yield queue_id
+
+    def _nothing_unlisted(self) -> None:
+        folder = Path(self._run("postconf", "-xh", "queue_directory").decode("utf-8", "surrogateescape").strip())
+        for place in (folder / name for name in _UNLISTED):
+            if not os.access(folder, os.X_OK) or (place.exists() and not os.access(place, os.R_OK | os.X_OK)):
+                raise PostfixUnclear(f"{place}: cannot be read; do this as root")
+            if found := next((path for path in place.rglob("*") if not path.is_dir()), None):
+                raise PostfixUnclear(f"{found}: nobody can tell whether this message is sealed; move it away")
+
+    # --- programs
+
+    def _run(self, name: str, *arguments: str) -> bytes:
+        return _output(name, self._done(name, *arguments))
+
+    def _done(self, name: str, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+        program = _program(name)
+        if program is None:
+            raise PostfixUnclear(f"{name} is not installed here")
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise PostfixUnclear("Postfix was asked for too long; nobody can tell what is still in its queue")
+        argv = [program, *self._options, *arguments]
+        try:
+            return subprocess.run(
+                argv,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                check=False,
+                timeout=min(left, _PROGRAM_S),
+                env={**os.environ, "LC_ALL": "C"},
+            )
+        except subprocess.TimeoutExpired as error:
+            raise PostfixUnclear(f"{name} did not answer in time") from error
+        except OSError as error:
+            raise PostfixUnclear(f"{program}: {error.strerror}") from error
+
+
+def _output(name: str, done: subprocess.CompletedProcess[bytes]) -> bytes:
+    if done.returncode != 0:
+        raise PostfixUnclear(f"{name}: {_last_line(done.stderr) or f'exit code {done.returncode}'}")
+    return done.stdout
+
+
+def _faults(raw: bytes) -> list[bytes]:
+    """The lines on stderr that are more than a warning about main.cf."""
+    return [line for line in raw.splitlines() if b"fatal: " in line or b"error: " in line or b" open " in line]
+
+
+def _last_line(raw: bytes) -> str:
+    lines = raw.decode("utf-8", "replace").strip().splitlines()
+    return lines[-1].partition(": ")[2] or lines[-1] if lines else ""
+
+
+def _pairs(raw: bytes) -> Iterator[tuple[str, str]]:
+    for line in raw.decode("utf-8", "surrogateescape").splitlines():
+        name, _, value = line.partition("=")
+        yield name.strip(), value.strip()
+
+
+def _service(name: str, fields: Mapping[str, str], options: Mapping[str, str]) -> Service:
+    service, _, kind = name.rpartition("/")
+    program = (fields.get("command", "").split() or [""])[0]
+    return Service(service, kind, program, fields.get("chroot", "-"), options)

@@ -1,0 +1,239 @@
+"""Postfix's lines for the stage, looked at by ``smilla config check --probe``.
+
+Each finding is "error", "warning" or "" (in order), and a text that ends with the line that mends it.  An error is what
+would deliver a sealed message, or send plaintext; a warning what the administrator should know.  What a table has for a
+sealed message is what ``postmap -q`` finds in it, not what its text looks like.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from smilla.adapters.postfix import Postfix, Service, Settings
+from smilla.config import Config
+from smilla.errors import PostfixUnclear
+
+Found = tuple[str, str]
+_MARK = f"X-Smilla-Stage: {'0123456789abcdef' * 2} {'0123456789abcdef'}"
+_NESTED = ("nested_header_checks", "mime_header_checks")  # where they are not set, they are $header_checks
+_ADDING = ("always_bcc", "sender_bcc_maps", "recipient_bcc_maps")
+_NAMES = (
+    *_ADDING,
+    "queue_directory",
+    "smtpd_milters",
+    "milter_default_action",
+    "milter_header_checks",
+    "header_checks",
+    "cleanup_service_name",
+    "content_filter",
+    "receive_override_options",
+    "lmtp_send_xforward_command",
+)
+_TABLE, _REQUEUE = "regexp:/etc/postfix/smilla_stage", "regexp:/etc/postfix/smilla_requeue"
+_OVERRIDES = ("no_address_mappings", "no_header_body_checks")
+_DEFAULT_ACTION = re.compile(r"default_action\s*=\s*(\w+)")
+_TOKEN = re.compile(r"(?:[^\s,{}]|\{(?:[^{}]|\{[^{}]*\})*\})+")  # of a list, with braces up to two deep
+
+
+def problems(config: Config, asked: Postfix) -> Iterator[Found]:
+    """What the lines of one instance lack."""
+    try:
+        found = list(_Lines(config, asked, asked.settings(_NAMES, _NESTED)).problems())
+    except PostfixUnclear as error:
+        found = [("warning", f"its lines for the stage could not be looked at: {error}")]
+    for severity, text in found or [("", "has the lines for the stage")]:
+        yield severity, f"postfix: {text}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Lines:
+    """The lines of one instance, beside smilla's configuration; a way is what stands behind FILTER in a table."""
+
+    config: Config
+    asked: Postfix
+    settings: Settings
+    _known: dict[str, str] = field(default_factory=dict)
+
+    def problems(self) -> Iterator[Found]:
+        """Those of all services."""
+        filtered = [service for service in self._of("smtpd") if self._own_actions(service)]
+        if not filtered:
+            line = f"smtpd_milters = {_as_milter(self.config.milter.socket)}"
+            yield "warning", f"no listener has the filter at [milter] socket {self.config.milter.socket}; {line}"
+        for service in filtered:
+            yield from self._filtered(service)
+        ways = [way for service in filtered if (way := self._way(self._cleanup(service), "milter_header_checks"))]
+        for pickup in self._of("pickup"):
+            yield from self._pickup(pickup, ways)
+        for way in dict.fromkeys(ways):
+            yield from self._transport(way)
+        yield from self._reinject(filtered)
+        yield from self._forged([service for service in self._of("smtpd") if service not in filtered])
+
+    # --- listeners with the filter
+
+    def _filtered(self, service: Service) -> Iterator[Found]:
+        actions = self._own_actions(service)
+        if "accept" in actions:
+            what = "while the filter is away, mail passes in plaintext"
+            yield "error", f"{service.name}: {what}; milter_default_action = tempfail"
+        if "quarantine" in actions:
+            what = "what comes while the filter is away is held in plaintext, and released so"
+            yield "warning", f"{service.name}: {what}; milter_default_action = tempfail"
+        cleanup = self._cleanup(service)
+        if not self._way(cleanup, "milter_header_checks"):
+            what = "nothing sends a sealed message to the stage, so it would be delivered sealed"
+            yield "error", f"{service.name}: {what}; milter_header_checks = {_TABLE}"
+        if self._way(cleanup, "header_checks"):
+            what = "header_checks has FILTER for the mark, so a stranger's forged one leads mail past other filters"
+            line = "header_checks = regexp:/etc/postfix/smilla_refuse"
+            yield "error", f"{service.name}: {what}; FILTER in milter_header_checks only, and {line}"
+
+    def _own_actions(self, service: Service) -> list[str]:
+        """What Postfix does while the filter is away: one word for each time that this service names the filter."""
+        found = []
+        for token in _TOKEN.findall(self.settings.value(service, "smtpd_milters")):
+            words = _TOKEN.findall(token.removeprefix("{").removesuffix("}")) or [""]
+            if self._is_place(self.config.milter.socket, words[0], service):
+                special = _DEFAULT_ACTION.search(token)
+                found.append(special[1] if special else self.settings.value(service, "milter_default_action"))
+        return found
+
+    # --- what is requeued (postsuper -r) comes in by pickup
+
+    def _pickup(self, pickup: Service, ways: list[str]) -> Iterator[Found]:
+        cleanup = self._cleanup(pickup)
+        way = self._way(cleanup, "header_checks")
+        if not way or cleanup is None:
+            what = "after postsuper -r a sealed message would be delivered sealed"
+            line = f"smilla-requeue unix n - y - 0 cleanup -o header_checks={_REQUEUE}"
+            nested = " ".join(f"-o {name}=" for name in _NESTED)
+            yield "error", f"{pickup.name}: {what}; -o cleanup_service_name=smilla-requeue, and {line} {nested}"
+            return
+        for other in dict.fromkeys(other for other in ways if other != way):
+            what = f"what went to {other} goes to {way} after postsuper -r"
+            yield "warning", f"{pickup.name}: {what}; let both have the same [stage] keys"
+        for name in _NESTED:
+            if self._way_in(self._nested(cleanup, name)):
+                what = "a message with a sealed one attached would be taken for sealed itself"
+                yield "error", f"{cleanup.name}: {what}; -o {name}="
+
+    def _nested(self, service: Service, name: str) -> str:
+        return self.settings.value(service, name).replace(
+            "$header_checks", self.settings.value(service, "header_checks")
+        )
+
+    # --- the transport
+
+    def _transport(self, way: str) -> Iterator[Found]:
+        name, _, hop = way.partition(":")
+        found = self.settings.service(name)
+        if found is None or found.program != "lmtp":
+            line = f"{name} unix - - y - 20 lmtp -o lmtp_send_xforward_command=yes"
+            yield "error", f"FILTER {way}: there is no such service of LMTP; {line}"
+            return
+        if self.settings.value(found, "lmtp_send_xforward_command") != "yes":
+            what = "the stage would not know again what was requeued"
+            yield "error", f"{name}: {what}; -o lmtp_send_xforward_command=yes"
+        if not self._is_place(self.config.stage.socket, hop, found):
+            yield "error", f"FILTER {way}: smilla's [stage] socket is {self.config.stage.socket}; write that one"
+
+    # --- the listener of [reinject]
+
+    def _reinject(self, filtered: list[Service]) -> Iterator[Found]:
+        port = self.config.reinject.smtp.rpartition(":")[2]
+        found = next((s for s in self._of("smtpd") if s.name.rpartition(":")[2] == port), None)
+        if found is None:
+            return  # whether anybody listens there is tried
+        if found in filtered:
+            yield "error", f"{found.name}: the copies would come to the filter again; -o smtpd_milters="
+        yield from self._mapped_twice(found)
+        theirs = self.settings.value(found, "content_filter")
+        for service in filtered:
+            wanted = self.settings.value(service, "content_filter")
+            if wanted and service != found and wanted != theirs:
+                what = f"what is sealed skips content_filter = {wanted}, and so do its copies"
+                yield "warning", f"{service.name}: {what}; on {found.name}, -o content_filter={wanted}"
+
+    def _mapped_twice(self, listener: Service) -> Iterator[Found]:
+        words = re.split(r"[\s,]+", self.settings.value(listener, "receive_override_options"))
+        added = [name for name in _ADDING if self.settings.main.get(name)]
+        if added and _OVERRIDES[0] in words:
+            what = f"whom {' and '.join(added)} adds the seal does not name: ciphertext for their own key, or nothing"
+            line = f"-o receive_override_options={_OVERRIDES[1]} gives them a copy of each copy"
+            yield "warning", f"{listener.name}: {what}; {line}"
+        elif not added and any(word not in words for word in _OVERRIDES):
+            what = "aliases and header_checks are at work on the copies once more"
+            yield "warning", f"{listener.name}: {what}; -o receive_override_options={','.join(_OVERRIDES)}"
+
+    # --- marks that are forged
+
+    def _forged(self, services: list[Service]) -> Iterator[Found]:
+        """Listeners without the filter, which refuses such a mark itself."""
+        for service in services:
+            overrides = self.settings.value(service, "receive_override_options")
+            action = self._action(self._cleanup(service), "header_checks").partition(" ")[0].upper()
+            if "no_header_body_checks" not in overrides and action not in ("REJECT", "DISCARD"):
+                what = "takes mail with a forged mark, which would come to the stage after postsuper -r"
+                yield "warning", f"{service.name}: {what}; header_checks = regexp:/etc/postfix/smilla_refuse"
+
+    # --- what all of them ask
+
+    def _of(self, program: str) -> list[Service]:
+        return [service for service in self.settings.services if service.program == program]
+
+    def _cleanup(self, service: Service) -> Service | None:
+        return self.settings.service(self.settings.value(service, "cleanup_service_name"))
+
+    def _way(self, cleanup: Service | None, name: str) -> str:
+        return self._way_in(self.settings.value(cleanup, name)) if cleanup is not None else ""
+
+    def _way_in(self, tables: str) -> str:
+        verb, _, way = self._first(tables).partition(" ")
+        return way.strip() if verb.upper() == "FILTER" else ""
+
+    def _action(self, cleanup: Service | None, name: str) -> str:
+        return self._first(self.settings.value(cleanup, name)) if cleanup is not None else ""
+
+    def _first(self, tables: str) -> str:
+        """What the first of the tables that has something for a sealed message has for it."""
+        for table in _TOKEN.findall(tables):
+            if table not in self._known:
+                self._known[table] = self.asked.looked_up(table, _MARK)
+            if self._known[table]:
+                return self._known[table]
+        return ""
+
+    def _is_place(self, socket: str, name: str, service: Service) -> bool:
+        """Does this service of Postfix mean smilla's socket by that name?"""
+        kind, _, place = socket.partition(":")
+        if kind in ("unix", "local"):
+            return name.partition(":")[0] in ("unix", "local") and place in self._paths(name.partition(":")[2], service)
+        port, _, host = place.partition("@")
+        their_host, _, their_port = name.removeprefix("inet:").rpartition(":")
+        return port == their_port and _host(host) == _host(their_host)
+
+    def _paths(self, path: str, service: Service) -> list[str]:
+        """What a path of Postfix's may be outside of its chroot."""
+        queue = self.settings.main.get("queue_directory", "")
+        if not path.startswith("/"):
+            return [f"{queue}/{path}"]
+        return {"y": [f"{queue}{path}"], "n": [path]}.get(service.chroot, [path, f"{queue}{path}"])
+
+
+def _as_milter(socket: str) -> str:
+    kind, _, place = socket.partition(":")
+    port, _, host = place.partition("@")
+    return f"unix:{place}" if kind in ("unix", "local") else f"inet:{host}:{port}"
+
+
+def _host(name: str) -> str:
+    """Loopback has several names."""
+    bare = name.strip("[]")
+    try:
+        return "localhost" if ipaddress.ip_address(bare).is_loopback else bare
+    except ValueError:
+        return bare

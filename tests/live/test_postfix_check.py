@@ -1,0 +1,168 @@
+"""smilla config check --probe beside Postfix's own programs: the files of contrib/postfix, and each line taken away."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.lab.postfix import Listener, Postfix
+from tests.lab.processes import free_port
+from tests.lab.programs import REPOSITORY, find_program, program_environment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.live
+EXAMPLES = REPOSITORY / "contrib/postfix"
+
+
+@dataclass
+class Lines:
+    """Postfix's files with the lines of the examples, for one test to change; ``base`` are those of the laboratory."""
+
+    base: Path
+    folder: Path
+
+    def __post_init__(self) -> None:
+        shutil.copytree(self.base, self.folder)
+        self.main = (EXAMPLES / "main.cf.example").read_text()
+        self.master = "cleanup unix n - n - 0 cleanup\n" + (EXAMPLES / "master.cf.example").read_text()
+        # The lines that mixed = "stage" has besides.
+        self.master = self.master.replace("#   -o receive_override", "    -o receive_override")
+        self.master = self.master.replace("#   -o content_filter=\n", "    -o content_filter=\n")
+        for table in EXAMPLES.glob("smilla_*"):
+            shutil.copy(table, self.folder)
+
+    def check(self) -> tuple[list[str], list[str], str]:
+        """Errors, warnings and what is in order, about Postfix."""
+        queue = self.base.parent / "queue"
+        here = f"regexp:{self.folder}/"
+        for name, text in (("main.cf", (self.base / "main.cf").read_text() + self.main), ("master.cf", self.master)):
+            (self.folder / name).write_text(text.replace("regexp:/etc/postfix/", here))
+        config = self.folder / "smilla.toml"
+        config.write_text(
+            f'[policy]\nmixed = "stage"\n[milter]\nsocket = "unix:{queue}/smilla/smilla.sock"\n'
+            f'[stage]\nsocket = "unix:{queue}/smilla/stage.sock"\nkeys = "{self.folder}/seal"\n'
+            f'[reinject]\nspool = "{self.folder}/spool"\n[keys]\nsources = ["directory"]\ndirectory = "/"\n'
+        )
+        program = find_program("postconf")
+        environment = program_environment(program)
+        environment["PATH"] = f"{program.parent}:{environment.get('PATH', '')}"
+        argv = [sys.executable, "-m", "smilla", "config", "check", "--probe", "--config", str(config)]
+        argv += ["--postfix-config", str(self.folder)]
+        done = subprocess.run(argv, capture_output=True, check=False, env=environment, text=True)
+        assert re.search(r"(?m)^(\w+: )?postfix: ", done.stdout + done.stderr), done.stderr
+        errors, warnings = (
+            re.findall(rf"^{kind}: postfix: (.*)", done.stderr, re.MULTILINE) for kind in ("error", "warning")
+        )
+        return errors, warnings, done.stdout
+
+
+@pytest.fixture(scope="module")
+def base(folder: Path) -> Iterator[Path]:
+    """A main.cf that Postfix's programs take, in a folder that other files can lie beside."""
+    place = Path(tempfile.mkdtemp(prefix="lines-", dir=folder))
+    place.chmod(0o755)
+    (place / "postfix").mkdir()
+    try:
+        with Postfix(place / "postfix", free_port(), [Listener()]):
+            pass
+        yield place
+    finally:
+        shutil.rmtree(place)
+
+
+@pytest.fixture
+def lines(base: Path) -> Lines:
+    return Lines(base / "postfix/etc", Path(tempfile.mkdtemp(dir=base)) / "etc")
+
+
+def test_nothing_is_amiss_in_the_examples(lines: Lines) -> None:
+    errors, warnings, out = lines.check()
+    assert (errors, warnings) == ([], [])
+    assert "postfix: has the lines for the stage" in out
+
+
+_NO_MARK = "nothing sends a sealed message"
+_SPECIAL = r"{ smtpd_milters={ unix:\1, default_action=accept } }"
+CHANGES = {
+    "no milter_header_checks": ("main", "milter_header_checks = .*", "", f"submission: {_NO_MARK}"),
+    "a table without it": ("main", "(milter_header_checks = .*)smilla_stage", r"\1smilla_refuse", _NO_MARK),
+    "FILTER for strangers": ("main", "(\nheader_checks = .*)smilla_refuse", r"\1smilla_stage", "so a stranger's"),
+    "accept": ("main", "(milter_default_action =) tempfail", r"\1 accept", "mail passes in plaintext"),
+    "accept for one milter": ("master", r"smtpd_milters=unix:(\S+)", _SPECIAL, "mail passes in plaintext"),
+    "pickup has no cleanup": ("master", "    -o cleanup_service_name=.*\n", "", "pickup: after postsuper -r"),
+    "that cleanup has no table": ("master", "    -o header_checks=.*\n", "", "pickup: after postsuper -r"),
+    "nested": ("master", "(-o nested_header_checks=)\n", r"\1$header_checks\n", "attached would be taken"),
+    "no such transport": ("master", "smilla    unix", "smilly    unix", "there is no such service of LMTP"),
+    "no XFORWARD": ("master", "    -o lmtp_send_xforward_command=yes\n", "", "smilla: the stage would not know"),
+    "the filter again": ("master", "(-o smtpd_milters=)\n", r"\1unix:smilla/smilla.sock\n", "10025: the copies would"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_each_line_that_is_missing_is_an_error_with_the_line_that_mends_it(lines: Lines, name: str) -> None:
+    file, pattern, other, told = CHANGES[name]
+    changed, count = re.subn(pattern, other, getattr(lines, file))
+    assert count
+    setattr(lines, file, changed)
+    errors, _, out = lines.check()
+    assert any(re.search(told, error) for error in errors), errors
+    assert all(";" in error for error in errors)
+    assert "has the lines for the stage" not in out
+
+
+def test_a_stage_that_listens_elsewhere_is_an_error(lines: Lines) -> None:
+    table = lines.folder / "smilla_stage"
+    table.write_text(table.read_text().replace("smilla/stage.sock", "smilla/other.sock"))
+    errors, _, _ = lines.check()
+    assert [error.split(":")[0] for error in errors] == ["FILTER smilla"]
+
+
+def test_a_content_filter_that_is_skipped_is_a_warning(lines: Lines) -> None:
+    lines.master = lines.master.replace("ORIGINATING\n", "ORIGINATING\n    -o content_filter=scan:[127.0.0.1]:10030\n")
+    errors, warnings, _ = lines.check()
+    assert errors == []
+    (told,) = warnings
+    assert told.endswith("10025, -o content_filter=scan:[127.0.0.1]:10030")
+    before, _, after = lines.master.rpartition("    -o content_filter=\n")
+    lines.master = f"{before}    -o content_filter=scan:[127.0.0.1]:10030\n{after}"
+    assert lines.check()[:2] == ([], [])
+
+
+def test_aliases_at_work_twice_and_listeners_that_take_forged_marks_are_warnings(lines: Lines) -> None:
+    lines.master = re.sub("    -o receive_override_options=.*\n", "", lines.master) + "smtp inet n - y - - smtpd\n"
+    lines.main = re.sub("\nheader_checks = .*", "", lines.main)
+    lines.master = lines.master.replace("-o smtpd_milters=\n", "-o smtpd_milters=\n    -o header_checks=\n")
+    lines.main += "\nsmtpd_milters =\n"
+    _, warnings, _ = lines.check()
+    assert any(told.startswith("127.0.0.1:10025: aliases") for told in warnings)
+    assert any(told.startswith("smtp: takes mail with a forged mark") for told in warnings)
+
+
+def test_an_archive_by_always_bcc_is_named_where_it_would_get_nothing(lines: Lines) -> None:
+    lines.main += "\nalways_bcc = archive@r.test\n"
+    (told,) = lines.check()[1]
+    assert "always_bcc adds the seal does not name" in told
+    lines.master = lines.master.replace("=no_address_mappings,", "=")
+    assert lines.check()[:2] == ([], [])
+
+
+def test_a_milter_socket_that_no_listener_names_is_a_warning(lines: Lines) -> None:
+    lines.master = lines.master.replace("unix:smilla/smilla.sock", "unix:smilla/other.sock")
+    lines.main = lines.main.replace("unix:smilla/smilla.sock", "unix:smilla/other.sock")
+    assert any("no listener has the filter" in told for told in lines.check()[1])
+
+
+def test_lines_that_cannot_be_looked_at_are_a_warning(lines: Lines) -> None:
+    (lines.folder / "smilla_stage").unlink()
+    _, warnings, _ = lines.check()
+    assert any("could not be looked at" in told for told in warnings), warnings

@@ -1,0 +1,84 @@
+"""The folder of keys on the disk: what changes counts at once, and nothing but a file is opened."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from smilla.adapters.folder import KeyDirectory
+from smilla.discovery.directory import address_of
+from smilla.errors import SmillaError
+
+
+def test_a_file_that_comes_changes_or_goes_counts_at_once(tmp_path: Path) -> None:
+    folder = KeyDirectory(str(tmp_path), address_of)
+    for number in range(50):
+        name = f"a{number}@x.test.crt"
+        assert list(folder.names(f"a{number}@x.test")) == []
+        (tmp_path / name).write_bytes(b"one")
+        assert list(folder.names(f"a{number}@x.test")) == [name]
+        (tmp_path / name).write_bytes(b"two")
+        assert folder.read(name) == b"two"
+        (tmp_path / name).unlink()
+        assert list(folder.names(f"a{number}@x.test")) == []
+        assert folder.read(name) is None
+
+
+def test_names_are_found_by_the_address_in_lower_case(tmp_path: Path) -> None:
+    for name in ("Bob@X.test.pem", "bob@x.test.GPG", "bob@y.test.pem", "notes.txt"):
+        (tmp_path / name).touch()
+    folder = KeyDirectory(str(tmp_path), address_of)
+    assert list(folder.names("bob@x.test")) == ["Bob@X.test.pem", "bob@x.test.GPG"]
+    assert list(folder.all_names()) == ["Bob@X.test.pem", "bob@x.test.GPG", "bob@y.test.pem", "notes.txt"]
+
+
+def test_an_old_folder_is_listed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "bob@x.test.pem").touch()
+    os.utime(tmp_path, (1, 1))
+    folder, original = KeyDirectory(str(tmp_path), address_of), os.listdir
+    listed: list[Path] = []
+
+    def listdir(path: Path) -> list[str]:
+        listed.append(path)
+        return original(path)
+
+    monkeypatch.setattr(os, "listdir", listdir)
+    for _ in range(5):
+        assert list(folder.names("bob@x.test")) == ["bob@x.test.pem"]
+    assert len(listed) == 1
+
+
+def test_what_is_no_file_is_an_error_and_waits_for_nobody(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "folder").mkdir()
+    folder = KeyDirectory(str(tmp_path), address_of)
+    for name in ("fifo", "folder"):
+        with pytest.raises(SmillaError):
+            folder.read(name)
+
+
+def test_a_link_is_followed_and_one_that_leads_nowhere_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "real").write_bytes(b"key")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    (tmp_path / "dangling").symlink_to(tmp_path / "none")
+    folder = KeyDirectory(str(tmp_path), address_of)
+    assert folder.read("link") == b"key"
+    with pytest.raises(SmillaError, match="a link that leads nowhere"):
+        folder.read("dangling")
+
+
+def test_a_folder_that_is_gone_is_an_error_and_no_absence(tmp_path: Path) -> None:
+    folder = KeyDirectory(str(tmp_path / "none"), address_of)
+    with pytest.raises(SmillaError, match="cannot be read"):
+        folder.names("bob@x.test")
+    with pytest.raises(SmillaError, match="cannot be read"):
+        folder.all_names()
+    assert list(KeyDirectory("", address_of).names("bob@x.test")) == []
+
+
+def test_a_file_that_is_too_large_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "large").write_bytes(bytes((1 << 20) + 1))
+    with pytest.raises(SmillaError, match="larger"):
+        KeyDirectory(str(tmp_path), address_of).read("large")
