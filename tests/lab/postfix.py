@@ -136,8 +136,9 @@ class Postfix:
         found = (path for place in places for path in (self.queue / place).rglob("*") if path.is_file())
         return list(dict.fromkeys(found))
 
-    def wait_until_empty(self, timeout_s: float = 20) -> None:
-        """Waits until no mail is queued; raises TimeoutError."""
+    def wait_until_empty(self, timeout_s: float = 150) -> None:
+        """Waits until no mail is queued; raises TimeoutError.  qmgr lets a message rest for a minute where it finds it
+        due while a delivery agent still has it ("still being delivered"), which a back-off of a second can bring."""
         if not wait_until(lambda: not self.queued(), timeout_s):
             raise TimeoutError(f"still queued after {timeout_s:g} s: {self.queued()}")
 
