@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -27,30 +28,59 @@ class ChildError(Exception):
     """A child ended before it was ready, or never became ready; the text ends with its log."""
 
 
-_given: set[int] = set()
+_FIRST_PORT, _BLOCK, _BLOCKS = 20000, 100, 120
+_blocks: list[socket.socket] = []
+_fresh: deque[int] = deque()
+_given: deque[int] = deque()
 
 
 def free_port() -> int:
-    """A loopback port that is free for TCP and UDP, below the range from which the kernel takes client ports, so
-    that it stays free until the child binds it; none is given twice, since a laboratory asks for many before the first
-    is bound."""
-    chooser = random.SystemRandom()
-    for _ in range(200):
-        port = chooser.randrange(20000, 32000)
-        if port in _given:
-            continue
-        with (
-            socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tcp,
-            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
-        ):
-            try:
-                tcp.bind((LOOPBACK, port))
-                udp.bind((LOOPBACK, port))
-            except OSError:
-                continue
-            _given.add(port)
+    """A loopback port that is free for TCP and UDP, below the range from which the kernel takes client ports.
+
+    A port stays free until the child binds it: a process takes ports out of blocks that are its own, so that no two
+    test runs and no two workers of one are given the same, and none is given twice while there are others.
+    """
+    while _fresh or _take_block():
+        port = _fresh.popleft()
+        if _is_free(port):
+            _given.append(port)
+            return port
+    for _ in range(len(_given)):  # all are taken by other runs; of our own, the one that was given first
+        port = _given.popleft()
+        _given.append(port)
+        if _is_free(port):
             return port
     raise OSError("no free loopback port")
+
+
+def _take_block() -> bool:
+    """Whether there was one.  The name of an abstract socket holds it: such names belong to the network, as ports do,
+    and go with the process."""
+    for block in random.SystemRandom().sample(range(_BLOCKS), _BLOCKS):
+        holder = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            holder.bind(f"\0smilla-lab-ports-{block}")
+        except OSError:
+            holder.close()
+            continue
+        _blocks.append(holder)
+        first = _FIRST_PORT + block * _BLOCK
+        _fresh.extend(range(first, first + _BLOCK))
+        return True
+    return False
+
+
+def _is_free(port: int) -> bool:
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tcp,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
+    ):
+        try:
+            tcp.bind((LOOPBACK, port))
+            udp.bind((LOOPBACK, port))
+        except OSError:
+            return False
+    return True
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float, step_s: float = 0.02) -> bool:
