@@ -30,6 +30,7 @@ class Session:
         self.queue_id = ""
         self.lookups: dict[tuple[EmailAddress, tuple[str, ...]], PendingLookup] = {}
         self.sender = sender.strip().removeprefix("<").removesuffix(">")
+        self._sent_as = self.sender
         self._parameters = parameters
         self._completion = completion
         self._recipients: list[Recipient] = []
@@ -72,6 +73,11 @@ class Session:
         """The next octets of the body."""
         self._body.append(block)
 
+    def sent_as(self, sender: str) -> None:
+        """What the MTA has made of the envelope sender since (canonical maps, SRS): copies leave with it, while rules
+        and the sender's requests go by what was said at MAIL."""
+        self._sent_as, self._envelope = sender, None
+
     def take(self, message: Message) -> None:
         """Header and body as a whole, in the place of what was told step by step."""
         self._message = message
@@ -80,7 +86,7 @@ class Session:
     def envelope(self) -> Envelope:
         """What was said so far."""
         if self._envelope is None:
-            self._envelope = Envelope(self.sender, tuple(self._recipients), self._parameters)
+            self._envelope = Envelope(self._sent_as, tuple(self._recipients), self._parameters)
         return self._envelope
 
     @property

@@ -4,7 +4,8 @@ The MTA has decided by then: who is moderated, redirected or refused is not here
 keeps the books of who is owed what.  Each recipient gets an answer of their own: 250 when the listener of [reinject]
 has taken their copy, 4yz while it is owed, 5yz where it is refused.
 
-Promises: a message goes on only where its seal is whole, and was made for this sender, at this hop; nobody gets
+Promises: a message goes on only where its seal is whole, and was made at this hop; its envelope sender may have been
+rewritten there (canonical maps, SRS), but a null sender stays one, and no other becomes one; nobody gets
 plaintext whom the seal does not name, by address or by the original address of an alias (ORCPT); nobody gets less than
 what was sealed; no copy comes twice but in the window between the final dot and the recorded reply (``copy-unknown``).
 """
@@ -72,7 +73,8 @@ def _opened(handed: Handed, ports: Ports) -> Opened:
     """The message inside, where it may go on from here.  Raises SealBroken, SealKeyMissing.
 
     The hop that sealed is known by XFORWARD IDENT, which a requeue (postsuper -r) keeps though it gives a new queue ID,
-    or, where a client of the MTA has set IDENT itself, by the topmost Received field.
+    or, where a client of the MTA has set IDENT itself, by the topmost Received field.  That this hop names another
+    sender than was sealed is its own doing: cleanup(8) rewrites after the filter, by maps that nobody else can read.
     """
     mark = seal.mark(handed.message.headers)
     if mark is None:
@@ -82,7 +84,7 @@ def _opened(handed: Handed, ports: Ports) -> Opened:
     opened = seal.opened(handed.message, ports.seal_keys.find(mark.raw_key_id))
     if opened.raw_message_id != mark.raw_message_id:
         raise SealBroken("the mark is that of another message")
-    if opened.facts.envelope.sender != handed.sender:
+    if bool(opened.facts.envelope.sender) != bool(handed.sender):
         raise SealBroken("it was sealed for another envelope sender")
     hops = {handed.ident, hop(handed.message)} - {""}
     if opened.facts.queue_id not in hops:
@@ -113,6 +115,7 @@ class _Stage:
         self._handed, self._opened, self._ports, self._config = handed, opened, ports, config
         facts = opened.facts
         self._session = Session(facts.client, facts.envelope.sender, facts.envelope.parameters, config.completion)
+        self._session.sent_as(handed.sender)
         self._session.queue_id = facts.queue_id
         self._session.take(
             Message((*_added(handed.message, opened.message), *opened.message.headers), opened.message.body)

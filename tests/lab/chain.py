@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 class Chain:
     """Starts with ``with`` or start().  ``filters`` gives the settings of each smilla by the name of its listener;
-    ``kind`` is postfix or sendmail; ``options`` are those of a listener, by its name."""
+    ``kind`` is postfix or sendmail; ``options`` are those of a listener, by its name;
+    ``requeues``: what is requeued comes back to the stage of the first one."""
 
     def __init__(
         self,
@@ -35,6 +36,7 @@ class Chain:
         *,
         kind: str = "postfix",
         options: Mapping[str, dict[str, str]] | None = None,
+        requeues: bool = True,
     ) -> None:
         self.folder = folder
         self.kind = kind
@@ -55,6 +57,7 @@ class Chain:
         for name, values in {"plain": {"smtpd_authorized_xforward_hosts": f"{LOOPBACK}/32"}, **(options or {})}.items():
             self.listeners[name].options.update(values)
         self._parameters = parameters
+        self._requeues = requeues
         self._stack = contextlib.ExitStack()
         self.sink: Sink
         self.mta: Postfix | Sendmail
@@ -86,7 +89,7 @@ class Chain:
                 self.mta = Sendmail(place, self.sink.port, listeners)
             else:
                 self.mta = Postfix(place, self.sink.port, listeners, self._parameters)
-                self.mta.stages = self.stages
+                self.mta.stages, self.mta.requeues = self.stages, self._requeues
             stack.enter_context(self.mta)
             self._stack = stack.pop_all()
         return self

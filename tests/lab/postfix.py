@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from tests.lab.processes import LOOPBACK, Child, free_port, wait_until
-from tests.lab.programs import REPOSITORY, find_program, postfix_daemons, program_environment
+from tests.lab.programs import REPOSITORY, postfix_daemons, program_environment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -137,8 +137,9 @@ class Postfix:
         found = (path for place in places for path in (self.queue / place).rglob("*") if path.is_file())
         return list(dict.fromkeys(found))
 
-    def wait_until_empty(self, timeout_s: float = 20) -> None:
-        """Waits until no mail is queued; raises TimeoutError."""
+    def wait_until_empty(self, timeout_s: float = 150) -> None:
+        """Waits until no mail is queued; raises TimeoutError.  qmgr lets a message rest for a minute where it finds it
+        due while a delivery agent still has it ("still being delivered"), which a back-off of a second can bring."""
         if not wait_until(lambda: not self.queued(), timeout_s):
             raise TimeoutError(f"still queued after {timeout_s:g} s: {self.queued()}")
 
@@ -147,10 +148,23 @@ class Postfix:
         self.postsuper("-H", queue_id)
 
     def postsuper(self, option: str, queue_id: str) -> None:
-        """What an administrator does with a queued message: -r, -h, -H."""
-        program = find_program("postsuper")
-        argv = [str(program), "-c", str(self.folder / "etc"), option, queue_id]
-        subprocess.run(argv, env=program_environment(program), check=True, capture_output=True)
+        """What an administrator does with a queued message, or with ALL: -r, -h, -H, -d."""
+        self.run("postsuper", "-c", str(self.folder / "etc"), option, queue_id)
+
+    def flush(self) -> None:
+        """postqueue -f: every deferred message is tried now."""
+        self.run("postqueue", "-c", str(self.folder / "etc"), "-f")
+
+    def sendmail(self, message: bytes, sender: str, *recipients: str) -> None:
+        """sendmail(1), as a program of this machine sends mail.  ``parameters`` must have export_environment name
+        MAIL_CONFIG and LD_LIBRARY_PATH, for postdrop."""
+        self.run("sendmail", "-i", "-f", sender, *recipients, octets=message.replace(b"\r\n", b"\n"))
+
+    def run(self, name: str, *arguments: str, octets: bytes = b"") -> None:
+        """One of Postfix's own commands.  Raises CalledProcessError."""
+        program = postfix_daemons().parents[2] / "sbin" / name
+        environment = program_environment(program) | {"MAIL_CONFIG": str(self.folder / "etc")}
+        subprocess.run([str(program), *arguments], env=environment, input=octets, check=True, capture_output=True)
 
     def start(self) -> Self:
         """Writes the configuration, makes the folders and starts master.  Raises ChildError or MissingProgramError."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from tests.lab.processes import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from tests.lab.chain import Chain
     from tests.lab.client import Reply
@@ -74,7 +76,17 @@ class Mta:
         """Neither the sink nor the queue has it."""
         mark = sent[: sent.index(b"\r\n")] + b"\r\n"
         assert not [mail for mail in self.chain.sink.messages if mark in mail.raw]
-        assert not [path for path in self.chain.mta.queued() if mark.rstrip() in path.read_bytes()]
+        assert not self.queued_with(mark.rstrip())
+
+    def queued_with(self, word: bytes) -> list[Path]:
+        """The files below Postfix's queue directory, or of Sendmail's queue, in which a word stands."""
+        mta = self.chain.mta
+        found = []
+        for path in self.chain.postfix.queue.rglob("*") if self.chain.kind == "postfix" else mta.queued():
+            with contextlib.suppress(FileNotFoundError):  # it moves on
+                if path.is_file() and word in path.read_bytes():
+                    found.append(path)
+        return found
 
 
 def letter(*fields: bytes, body: bytes = CANARY + b"\r\n", to: bytes = b"alice@r.test") -> bytes:

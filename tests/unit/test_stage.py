@@ -227,17 +227,22 @@ def test_expansion_without_a_key_is_never_plain_where_the_rule_of_the_alias_want
 @pytest.mark.parametrize(
     "change",
     [
-        {"sender": "eve@sender.example"},
         {"sender": ""},
         {"ident": "4XyQ"},
+        {"ident": "4XyQ", "sender": "eve@sender.example"},
     ],
 )
-def test_seal_opens_for_no_other_sender_and_at_no_other_hop(lab: Lab, change: dict[str, str]) -> None:
+def test_seal_opens_neither_for_the_null_sender_nor_at_another_hop(lab: Lab, change: dict[str, str]) -> None:
     raw = lab.sealed(HUGH, ZOE)
     if "ident" in change:
         raw = raw.replace(b"id 4XyZ", b"id 4XyQ")
     assert lab.deliver(raw, HUGH, ZOE, **change) == ["451", "451"]
     assert lab.mailer.sent == []
+
+
+def test_sender_that_this_hop_rewrote_is_that_of_the_copies(lab: Lab) -> None:
+    assert lab.deliver(lab.sealed(HUGH, ZOE), HUGH, ZOE, sender="new@sender.example") == ["250", "250"]
+    assert {submission.sender for submission, _ in lab.mailer.sent} == {"new@sender.example"}
 
 
 def test_requeue_changes_the_queue_id_and_the_seal_still_opens(lab: Lab) -> None:
