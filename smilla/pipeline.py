@@ -47,6 +47,7 @@ from smilla.options import SPLITS
 from smilla.policy import Wish
 from smilla.ports import JournalEntry, Ports
 from smilla.protect import Edits, Plan
+from smilla.questions import BoundedResolver
 from smilla.session import Session
 from smilla.style import Style, is_authenticated
 
@@ -86,7 +87,8 @@ def _circumstances(session: Session) -> policy.Circumstances:
 
 def _ask(session: Session, address: EmailAddress, formats: tuple[str, ...], ports: Ports, config: Config) -> None:
     if (address, formats) not in session.lookups:
-        session.lookups[address, formats] = lookup.begin(address, ports, config, formats)
+        bounded = replace(ports, resolver=BoundedResolver(ports.resolver, session.questions))
+        session.lookups[address, formats] = lookup.begin(address, bounded, config, formats)
 
 
 def _readers(wish: Wish, session: Session, config: Config) -> list[EmailAddress]:

@@ -30,6 +30,9 @@ class PendingAnswer(Protocol):
         """The answer; at ``deadline`` (monotonic seconds) at the latest one whose status is UNREACHABLE.
         Never raises for what a network or a name server can do."""
 
+    def done(self) -> bool:
+        """Whether the answer is there, so that ``result`` does not wait."""
+
 
 class Resolver(Protocol):
     """Authenticated DNS."""

@@ -12,6 +12,7 @@ from smilla.errors import AddressError
 from smilla.message import MOST_FIELDS, MOST_HEADER_OCTETS, MemoryBody
 from smilla.model import Client, Envelope, GrowingBody, Header, Message, Recipient
 from smilla.ports import PendingLookup
+from smilla.questions import MessageQuestions
 
 
 class Session:
@@ -29,6 +30,7 @@ class Session:
         self.client = client
         self.queue_id = ""
         self.lookups: dict[tuple[EmailAddress, tuple[str, ...]], PendingLookup] = {}
+        self.questions = MessageQuestions()
         self.sender = sender.strip().removeprefix("<").removesuffix(">")
         self._sent_as = self.sender
         self._parameters = parameters

@@ -17,6 +17,10 @@ class Pending:
     def __init__(self, owner: str, rdtype: str, future: Future[DNSAnswer]) -> None:
         self._owner, self._rdtype, self._future = owner, rdtype, future
 
+    def done(self) -> bool:
+        """Whether the answer is there."""
+        return self._future.done()
+
     def result(self, deadline: float) -> DNSAnswer:
         """The answer, or at the deadline (monotonic seconds) one that says UNREACHABLE."""
         try:

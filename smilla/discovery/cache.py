@@ -116,6 +116,10 @@ class _Known:
     def __init__(self, answer: DNSAnswer) -> None:
         self._answer = answer
 
+    def done(self) -> bool:
+        """It is."""
+        return True
+
     def result(self, deadline: float) -> DNSAnswer:
         """The answer, at once."""
         return self._answer
@@ -129,6 +133,10 @@ class _Shared:
     def __init__(self, cache: CachingResolver, question: _Question, pending: PendingAnswer) -> None:
         self._cache, self.question, self._pending = cache, question, pending
         self.asked_at = time.monotonic()
+
+    def done(self) -> bool:
+        """Whether the answer is there."""
+        return self._pending.done()
 
     def result(self, deadline: float) -> DNSAnswer:
         """The answer, or at the deadline one that says UNREACHABLE; remembered either way."""

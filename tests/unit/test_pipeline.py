@@ -14,8 +14,9 @@ from smilla import lookup as lookup_module
 from smilla import pipeline
 from smilla.config import parse
 from smilla.errors import EncryptionError, SmillaError
-from smilla.model import Action, Client, Copy, Disposition, DNSAnswer, Form, KeyVerdict, Outcome
+from smilla.model import Action, Client, Copy, Disposition, DNSAnswer, DNSSECStatus, Form, KeyVerdict, Outcome
 from smilla.ports import Journal
+from smilla.questions import MOST
 from smilla.session import Session
 from tests.unit.decisions import certificate, decision, lookup, openpgp_key
 from tests.vectors.memory import TableResolver, make_ports, make_session, raw_key, smimea
@@ -146,6 +147,27 @@ def test_lookups_begin_at_rcpt_and_are_not_begun_again() -> None:
     assert len(resolver.asked) == 2
     pipeline.process(session, ports, settings)
     assert len(resolver.asked) == 2
+
+
+def test_a_message_to_many_domains_asks_so_much_at_once() -> None:
+    class Silent:
+        asked = 0
+
+        def ask(self, owner: str, rdtype: int) -> Silent:
+            self.asked += 1
+            return self
+
+        def done(self) -> bool:
+            return False
+
+        def result(self, deadline: float) -> DNSAnswer:
+            return DNSAnswer("", "SMIMEA", DNSSECStatus.UNREACHABLE)
+
+    silent, recipients = Silent(), [f"bob@d{number}.test" for number in range(500)]
+    session, ports, settings = make_session(MESSAGE, recipients), replace(make_ports(dns()), resolver=silent), parse("")
+    for recipient in session.envelope.recipients:
+        pipeline.begin_lookup(session, recipient, ports, settings)
+    assert silent.asked == MOST
 
 
 def test_all_lookups_share_one_deadline() -> None:

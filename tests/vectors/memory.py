@@ -44,6 +44,9 @@ class _Answered:
     answer: DNSAnswer
     deadlines: list[float]
 
+    def done(self) -> bool:
+        return True
+
     def result(self, deadline: float) -> DNSAnswer:
         self.deadlines.append(deadline)
         return self.answer

@@ -37,6 +37,9 @@ class Question:
     def __init__(self, resolver: Resolver, owner: str) -> None:
         self.resolver, self.owner = resolver, owner
 
+    def done(self) -> bool:
+        return self.resolver.answers.get(self.owner, self.resolver.usual) is not None
+
     def result(self, deadline: float) -> DNSAnswer:
         answer = self.resolver.answers.get(self.owner, self.resolver.usual)
         if answer is None:
