@@ -225,31 +225,32 @@ def test_a_zone_without_a_server_defers_within_the_time(mta: Mta, zone: str) -> 
 
 
 def test_a_slow_domain_delays_its_own_mail_only(mta: Mta) -> None:
-    replies: list[Reply] = []
-
-    def send_slow(number: int) -> None:
-        replies.append(mta.send(letter(), [f"person{number}@silent.test"])[0])
-
+    """Twelve slow messages wait while others are answered.  Did they hold those up, none would ever be answered
+    meanwhile; on a busy machine it may take more than one try to see."""
     mta.send(letter(), ["alice@r.test"])
-    slow = [threading.Thread(target=send_slow, args=(number,)) for number in range(12)]
-    for thread in slow:
-        thread.start()
-    longest_s, still_waiting = 0.0, 0
-    sent = []
-    for name in ("alice", "erin", "bob", "nobody") * 3:
-        began_at = time.monotonic()
-        reply, message = mta.send(letter(), [f"{name}@r.test"])
-        longest_s = max(longest_s, time.monotonic() - began_at)
-        assert reply.code == 250, reply
-        still_waiting = max(still_waiting, sum(thread.is_alive() for thread in slow))
-        sent.append(message)
-    for thread in slow:
-        thread.join(30)
-    assert longest_s < DNS_TIMEOUT_S - 0.5
-    assert still_waiting > 0
-    assert {reply.code for reply in replies} == {451}
-    for message in sent:
-        mta.arrived(message)
+    for attempt in range(5):
+        replies: list[Reply] = []
+
+        def send_slow(number: int, attempt: int = attempt, replies: list[Reply] = replies) -> None:
+            replies.append(mta.send(letter(), [f"person{attempt}.{number}@silent.test"])[0])
+
+        slow = [threading.Thread(target=send_slow, args=(number,)) for number in range(12)]
+        for thread in slow:
+            thread.start()
+        sent, still_waiting = [], 12
+        for name in ("alice", "erin", "bob", "nobody"):
+            reply, message = mta.send(letter(), [f"{name}@r.test"])
+            assert reply.code == 250, reply
+            still_waiting = min(still_waiting, sum(thread.is_alive() for thread in slow))
+            sent.append(message)
+        for thread in slow:
+            thread.join(60)
+        assert [reply.code for reply in replies] == [451] * 12
+        for message in sent:
+            mta.arrived(message)
+        if still_waiting:
+            return
+    pytest.fail("no mail of others was answered while mail to silent.test waited")
 
 
 def test_what_is_encrypted_already_passes_octet_for_octet(mta: Mta, keys: Keys) -> None:
