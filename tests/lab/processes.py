@@ -29,6 +29,7 @@ class ChildError(Exception):
 
 
 _FIRST_PORT, _BLOCK, _BLOCKS = 20000, 100, 120
+_MOST_BLOCKS = 40  # of one process, so that a long run leaves some for whoever begins later
 _blocks: list[socket.socket] = []
 _fresh: deque[int] = deque()
 _given: deque[int] = deque()
@@ -45,7 +46,7 @@ def free_port() -> int:
         if _is_free(port):
             _given.append(port)
             return port
-    for _ in range(len(_given)):  # all are taken by other runs; of our own, the one that was given first
+    for _ in range(len(_given)):  # no further block; of our own, the one that was given first
         port = _given.popleft()
         _given.append(port)
         if _is_free(port):
@@ -56,6 +57,8 @@ def free_port() -> int:
 def _take_block() -> bool:
     """Whether there was one.  The name of an abstract socket holds it: such names belong to the network, as ports do,
     and go with the process."""
+    if len(_blocks) == _MOST_BLOCKS:
+        return False
     for block in random.SystemRandom().sample(range(_BLOCKS), _BLOCKS):
         holder = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         try:
