@@ -92,16 +92,16 @@ class Mortal:
         return Counter(address for mail in found for address in mail.rcpt_to)
 
 
-@pytest.fixture(scope="module")
-def mortal(folder: Path, lab: DNSLab, keys: Keys) -> Iterator[Mortal]:
+@contextlib.contextmanager
+def started(folder: Path, lab: DNSLab, mixed: str, parameters: dict[str, str] | None = None) -> Iterator[Mortal]:
+    """A Postfix whose filter splits as ``mixed`` says, and dies where it is ordered to."""
     place = Path(tempfile.mkdtemp(prefix="killed-", dir=folder))
     orders = place / "orders"
     orders.mkdir()
     for path in (place, orders):
         path.chmod(0o777)
-    settings: dict[str, Settings] = {"outbound": {"policy": {"mixed": "reinject"}, "reinject": {"timeout_s": 5}}}
-    # master waits before it starts another smtpd where one was killed that had served nobody yet.
-    chain = Chain(place, lab.resolver, settings, {"service_throttle_time": "1s"})
+    settings: dict[str, Settings] = {"outbound": {"policy": {"mixed": mixed}, "reinject": {"timeout_s": 5}}}
+    chain = Chain(place, lab.resolver, settings, parameters)
     child = chain.filters["outbound"].child
     child.argv[1:3] = ["-m", "tests.live.mortal"]
     child.environment = {**(child.environment or {}), "MORTAL": str(orders)}
@@ -110,6 +110,13 @@ def mortal(folder: Path, lab: DNSLab, keys: Keys) -> Iterator[Mortal]:
             yield Mortal(chain, orders)
     finally:
         shutil.rmtree(place)
+
+
+@pytest.fixture(scope="module")
+def mortal(folder: Path, lab: DNSLab, keys: Keys) -> Iterator[Mortal]:
+    # master waits before it starts another smtpd where one was killed that had served nobody yet.
+    with started(folder, lab, "reinject", {"service_throttle_time": "1s"}) as running:
+        yield running
 
 
 def compose() -> bytes:

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.lab.chain import Chain
 from tests.lab.client import SMTPClient
 from tests.live.mortal import STEPS
-from tests.live.test_killed import RECIPIENTS, Mortal, compose
+from tests.live.test_killed import RECIPIENTS, Mortal, compose, started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.lab.dns import DNSLab
-    from tests.lab.smilla import Settings
     from tests.live.conftest import Keys
 
 pytestmark = pytest.mark.live
@@ -29,21 +25,8 @@ ROUNDS = 6
 
 @pytest.fixture(scope="module")
 def mortal(folder: Path, lab: DNSLab, keys: Keys) -> Iterator[Mortal]:
-    place = Path(tempfile.mkdtemp(prefix="stage-killed-", dir=folder))
-    orders = place / "orders"
-    orders.mkdir()
-    for path in (place, orders):
-        path.chmod(0o777)
-    settings: dict[str, Settings] = {"outbound": {"policy": {"mixed": "stage"}, "reinject": {"timeout_s": 5}}}
-    chain = Chain(place, lab.resolver, settings)
-    child = chain.filters["outbound"].child
-    child.argv[1:3] = ["-m", "tests.live.mortal"]
-    child.environment = {**(child.environment or {}), "MORTAL": str(orders)}
-    try:
-        with chain:
-            yield Mortal(chain, orders)
-    finally:
-        shutil.rmtree(place)
+    with started(folder, lab, "stage") as running:
+        yield running
 
 
 def send(mortal: Mortal, message: bytes) -> None:
