@@ -71,4 +71,4 @@ class _Question:
         if self._pending is not None:
             return self._pending.result(deadline)
         detail = f"not asked, since {MOST} questions of this message were without an answer"
-        return DNSAnswer(self._owner, str(self._rdtype), DNSSECStatus.UNREACHABLE, detail=detail)
+        return DNSAnswer(self._owner, f"TYPE{self._rdtype}", DNSSECStatus.UNREACHABLE, detail=detail)

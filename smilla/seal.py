@@ -221,11 +221,12 @@ def head(octets: Callable[[], Iterator[bytes]]) -> Head:
 
 def opened_octets(octets: Callable[[], Iterator[bytes]], key: SealKey) -> Opened:
     """The same for sealed octets without a message around them."""
-    beginning, size = b"", 0
+    first, size = [], 0
     for block in seal.opened(octets(), key):
+        if size < _MOST_FACTS:
+            first.append(block)
         size += len(block)
-        if len(beginning) < _MOST_FACTS:
-            beginning += block
+    beginning = b"".join(first)
     known, start, body_at = _facts(beginning)
     found = head(octets)
     if not seal.is_bound_to(found, key, known.bound):
