@@ -275,7 +275,7 @@ class _Deciding:
         form = (decision.key.format.value,) if decision.key else ()
         readers = tuple(self._finish(reader, (), form) for reader in _readers(wish, self._session, self._config))
         for reader in readers:
-            if reader.verdict in (KeyVerdict.BOGUS, KeyVerdict.UNREACHABLE):
+            if reader.verdict in (KeyVerdict.BOGUS, KeyVerdict.UNREACHABLE, KeyVerdict.UNCLEAR):
                 why = Reason("reader", f"further reader {reader.address}: {reader.reason.text}")
                 return replace(decision, action=Action.DEFER, reason=why, readers=readers)
         decision = replace(decision, readers=readers)

@@ -49,7 +49,7 @@ _NOT_CARRIED = re.compile(
     "|dkim-signature|x-google-dkim-signature|domainkey-signature"
 )
 _OUTSIDE: dict[str, tuple[str, ...]] = {"subject": ("[...]",)}  # in place of a hidden field; others are gone
-_LAYERS = ("multipart/signed", "multipart/encrypted", "application/pkcs7-mime", "application/x-pkcs7-mime")
+_LAYERS = ("multipart/signed", "application/pkcs7-mime", "application/x-pkcs7-mime")
 _PARAMETERS = {"hp": "cipher", "protected-headers": "v1"}
 _TAKEN = (*_PARAMETERS, "hp-legacy-display")
 _WRITTEN = b'protected-headers="v1"; hp="cipher"'

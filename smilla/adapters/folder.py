@@ -44,13 +44,17 @@ class KeyDirectory:
         return known[1].get(folded, ())
 
     def all_names(self) -> Sequence[str]:
-        """The names of all files.  Raises SmillaError."""
+        """The names of all files, and of folders that are named as a file of keys is.  Raises SmillaError."""
         if self._folder is None:
             return ()
         try:
-            return sorted(entry.name for entry in os.scandir(self._folder) if not _is_folder(entry))
+            found = [entry.name for entry in os.scandir(self._folder) if not _is_folder(entry) or self._is_for(entry)]
+            return sorted(found)
         except OSError as error:
             raise SmillaError(f"{self._folder}: cannot be read: {error.strerror}") from error
+
+    def _is_for(self, entry: os.DirEntry[str]) -> bool:
+        return self._address_of(entry.name) is not None
 
     def _listed(self, folder: Path) -> dict[str, list[str]]:
         names: dict[str, list[str]] = {}

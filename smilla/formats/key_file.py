@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import re
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -23,7 +24,7 @@ from smilla.formats.armour import dearmour
 from smilla.model import Format
 
 MOST = 200  # keys of one file
-_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]{3,40})-----(.*?)-----END \1-----", re.DOTALL)
+_LINE = re.compile(rb"-----(BEGIN|END) ([A-Z0-9 ]{3,40})-----")
 _CERTIFICATES = (b"CERTIFICATE", b"X509 CERTIFICATE", b"TRUSTED CERTIFICATE")
 _PKCS7 = (b"PKCS7", b"CMS")
 _BOM = b"\xef\xbb\xbf"
@@ -49,10 +50,11 @@ def contents(raw: bytes, expected: Format) -> Contents:
 
 
 def _keys(raw: bytes, expected: Format) -> Iterator[tuple[Format, bytes]]:
-    blocks = list(_BLOCK.finditer(raw)) if b"-----BEGIN " in raw else []
-    for block in blocks:
-        yield from _of_block(block[1], block[2], block[0])
-    if blocks or not raw.strip():
+    has_blocks = False
+    for label, text, whole in _blocks(raw):
+        has_blocks = True
+        yield from _of_block(label, text, whole)
+    if has_blocks or not raw.strip():
         return
     if raw[:1] == b"\x30":
         yield from ((Format.SMIME, certificate) for certificate in _of_der(raw))
@@ -60,6 +62,26 @@ def _keys(raw: bytes, expected: Format) -> Iterator[tuple[Format, bytes]]:
         yield from ((Format.OPENPGP, key) for key in _of_packets(raw))
     else:
         yield expected, raw
+
+
+def _blocks(raw: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
+    """Each block from a first line to the next last line of its label: label, what stands between, the whole.  The time
+    is that of one reading, however many first lines have no last one."""
+    last: dict[bytes, deque[re.Match[bytes]]] = {}
+    lines = list(_LINE.finditer(raw))
+    for line in lines:
+        if line[1] == b"END":
+            last.setdefault(line[2], deque()).append(line)
+    position = 0
+    for line in lines:
+        ends = last.get(line[2], deque())
+        if line[1] == b"END" or line.start() < position or not ends:
+            continue
+        while ends and ends[0].start() < line.end():
+            ends.popleft()
+        if ends:
+            position = ends[0].end()
+            yield line[2], raw[line.end() : ends[0].start()], raw[line.start() : position]
 
 
 def _of_block(label: bytes, text: bytes, whole: bytes) -> Iterator[tuple[Format, bytes]]:

@@ -108,9 +108,9 @@ class Rule:
     also_to: tuple[str, ...] = option(
         (),
         "Further readers: addresses whose usable keys are always among those that the message is encrypted to, sender "
-        "for the envelope sender's. They can read it; they get no copy. Where such a key is bogus or unreachable the "
-        "message is deferred, where there is none it goes without. Recipients may be unable to open a message that is "
-        "for an EC key too (see separate in [smime]): an RSA certificate is best here.",
+        "for the envelope sender's. They can read it; they get no copy. Where such a key is bogus, unreachable or "
+        "unclear the message is deferred, where there is none it goes without. Recipients may be unable to "
+        "open a message that is for an EC key too (see separate in [smime]): an RSA certificate is best here.",
         check="reader",
     )
     cipher: str = option(

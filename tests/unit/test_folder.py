@@ -240,6 +240,24 @@ def test_file_with_more_keys_than_are_read_is_unclear_and_nobody_elses_key_is_ta
     assert look_up(ALICE, {f"{ALICE}.pem": others + others + mine}).verdict is KeyVerdict.UNCLEAR
 
 
+def test_folder_named_as_a_file_of_keys_is_no_absence_and_is_named(tmp_path: Path) -> None:
+    (tmp_path / f"{ALICE}.crt").mkdir()
+    (tmp_path / "old.d").mkdir()
+    ports = replace(make_ports(), folder=KeyDirectory(str(tmp_path), directory.address_of))
+    settings = Config(keys=KeysOptions(sources=("directory",)))
+    assert lookup.finish(lookup.begin(parse(ALICE), ports, settings), 0.0, NOW, ports).verdict is KeyVerdict.UNREACHABLE
+    assert [file for file, _ in directory.problems(ports.folder)] == [f"{ALICE}.crt"]
+
+
+def test_beginnings_without_an_end_cost_one_reading() -> None:
+    """Were each looked at up to the end of the file, this would take minutes."""
+    begin = b"-----BEGIN CERTIFICATE-----\n"
+    mine = certificate_of(ALICE)
+    other = b"-----BEGIN PUBLIC KEY-----\n" * 30_000
+    assert look_up(ALICE, {f"{ALICE}.pem": other + mine}).verdict is KeyVerdict.USABLE
+    assert look_up(ALICE, {f"{ALICE}.pem": mine + begin * 30_000}).verdict is KeyVerdict.USABLE
+
+
 @pytest.mark.parametrize("target", ["/nonexistent/alice.crt", "/etc/passwd/alice.crt", "y/" + "x" * 300, "itself"])
 def test_link_that_leads_nowhere_is_no_absence(tmp_path: Path, target: str) -> None:
     name = f"{ALICE}.crt"

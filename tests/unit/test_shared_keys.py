@@ -16,7 +16,7 @@ from smilla.config import parse
 from smilla.errors import ParseError
 from smilla.formats.armour import dearmour
 from smilla.formats.openpgp import PKESK, packets
-from smilla.model import Action, Candidate, Decision, Disposition, Format, Outcome, PGPKey
+from smilla.model import Action, Candidate, Decision, Disposition, Format, KeyVerdict, Outcome, PGPKey
 from smilla.validity import pgp
 from tests.certificates import make_certificate
 from tests.openpgp_maker import Secret, mpi, packet, secret, signature, subkey, subpacket, user_id
@@ -158,6 +158,15 @@ def test_further_reader_with_the_recipients_issuer_and_serial_defers() -> None:
     assert outcome.disposition is Disposition.DELIVER
     both = [(ALICE, twin("p256", ALICE)), (BOB, twin("p256", BOB, 1)), (CAROL, twin("p256", CAROL, 2, "Carol"))]
     assert groups(to_all(*both, text=rule)) == [[ALICE], [BOB]]
+
+
+def test_further_reader_whose_key_is_unclear_defers() -> None:
+    """Nobody knows that there is none."""
+    rule = "[[rule]]\nrecipient = '*'\nalso_to = ['archive@partner']"
+    outcome = to_all((ALICE, twin("p256", ALICE)), text=rule)
+    (decision,) = outcome.decisions
+    assert [reader.verdict for reader in decision.readers] == [KeyVerdict.UNCLEAR]
+    assert (outcome.disposition, outcome.reason.code) == (Disposition.DEFER, "reader")
 
 
 def openpgp_key(address: str, sub: str, version: int = 4) -> Decision:
