@@ -28,7 +28,6 @@ from smilla.options import (
     KEY_FAILURES,
     SECTIONS,
     SOURCES,
-    SPLITS,
     STYLE,
     Config,
     DNSOptions,
@@ -207,7 +206,7 @@ class _Reader:
         word = config.policy.wish_subject
         if word and (not word.strip() or not word.isprintable()):
             self._fault("wish_subject", "policy", f"is {word!r}, but must be a word that can be seen")
-        if config.policy.one_fails == "bounce" and config.policy.mixed not in SPLITS:
+        if config.policy.one_fails == "bounce" and not config.may_split:
             self._fault("one_fails", "policy", 'is "bounce", which needs mixed = "stage" or "reinject"')
         for number, rule in enumerate(config.rule, 1):
             if rule.formats and not any(form in FORMATS_OF[s] for s in config.keys.sources for form in rule.formats):

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from smilla import __version__, config, log
-from smilla.adapters import lmtp, log_target, milter, systemd
+from smilla.adapters import lmtp, log_target, milter, postfix, systemd
 from smilla.adapters.listener import UnixPath
 from smilla.adapters.service import Runtime, Service
 from smilla.config import Config
@@ -143,8 +143,24 @@ class Daemon:
         keys, options = self._runtime.ports.seal_keys, self._config.stage
         if keys is None:
             return
-        keys.prepare(self._config.milter.user, options.key_days)
-        self._stage = lmtp.Server(options, self._config.milter.user)
+        try:
+            keys.prepare(self._config.milter.user, options.key_days)
+            self._stage = lmtp.Server(options, self._config.milter.user)
+        except SmillaError as error:
+            if self._config.policy.mixed == "stage":
+                raise
+            # The MTA has not said yet which one it is.  Behind Postfix, mail that would have to be split is deferred.
+            log.stage_not_ready("", str(error))
+            return
+        self._look_at_lines()
+
+    def _look_at_lines(self) -> None:
+        """Has Postfix the lines for the stage?  The systemd unit asks before it starts and reloads the filter."""
+        if self._stage is not None and self._config.stage.check:
+            if not systemd.is_there():
+                postfix.look(self._path)
+            if lack := self._runtime.ports.stage_problem():
+                log.stage_not_ready("", lack)
 
     def _fork(self, serve: _Serve) -> None:
         reading, writing = os.pipe()
@@ -207,11 +223,12 @@ class Daemon:
                 for option in names:
                     if getattr(after, option) != getattr(before, option):
                         log.restart_needed(f"[{section}] {option}")
-            if self._stage is None and fresh.policy.mixed == "stage":
+            if self._stage is None and fresh.may_seal:
                 log.restart_needed("[policy] mixed")
             self._config, self._runtime = fresh, runtime
             log.configure(fresh.log.level, fresh.log.format, log_target.opened(fresh.log.target))
             self._hand_over(text)
+            self._look_at_lines()
             self._look_at_keys()
             log.reloaded()
         systemd.notify("READY=1")

@@ -123,6 +123,9 @@ class Filter:
                 config = replace(config, policy=replace(config.policy, mixed="reinject"))
             outcome = pipeline.process(session, ports, config, attempt.entry)
             live = reply.for_outcome(outcome, config.policy.mixed, observe=False)
+            if live.is_sealed and (lack := ports.stage_problem()):
+                log.stage_not_ready(session.queue_id, lack)
+                live = reply.not_ready(lack)
             answer = reply.Reply(reply.Verb.ACCEPT) if config.observe else live
             if answer.is_sealed:
                 self._seal(mta, outcome)

@@ -292,6 +292,11 @@ def sealed(queue_id: str, recipient: str, reason: Reason) -> None:
     _event(_INFO, "sealed", queue_id, rcpt=recipient, reason=reason.code)
 
 
+def stage_not_ready(queue_id: str, detail: str) -> None:
+    """Nothing is sealed, since it would not come to the stage; a message that would have to be is deferred."""
+    _event(_ERROR, "stage-not-ready", queue_id, detail=detail)
+
+
 def seal_key_missing(queue_id: str, detail: str) -> None:
     """A sealed message cannot be made or opened, since its key is not there; it is deferred."""
     _event(_ERROR, "seal-key-missing", queue_id, detail=detail)

@@ -227,8 +227,8 @@ class Ports:
 
     ``raw_trust_store`` is the PEM of [smime] ca_file, ``raw_crls`` the octets of crl_file.  ``probe(timeout_s)`` asks
     every nameserver for something known to be signed: pairs of its name and what is wrong, "" where it validates.
-    ``journal`` and ``mailer`` are there where [policy] mixed is stage or reinject and a filter runs, ``seal_keys``
-    where it is stage.
+    ``journal`` and ``mailer`` are there where [policy] mixed may be stage or reinject and a filter runs, ``seal_keys``
+    where it may be stage; ``stage_problem()`` is why nothing may be sealed now, and what to do, "" where it may.
     """
 
     clock: Clock
@@ -241,3 +241,4 @@ class Ports:
     journal: Journal | None = None
     mailer: Mailer | None = None
     seal_keys: SealKeyStore | None = None
+    stage_problem: Callable[[], str] = lambda: ""

@@ -143,6 +143,13 @@ def for_recipient(decision: Decision) -> Reply | None:
     return None
 
 
+def not_ready(lack: str) -> Reply:
+    """The reply where recipients need different forms, and ``lack`` keeps the stage from splitting them."""
+    return Reply(
+        Verb.TEMPFAIL, "451", "4.3.5", f"The recipients need different forms of this message, and {lack}"[:500]
+    )
+
+
 def for_refusals(details: list[str], owed: int) -> Reply:
     """The reply where copies were not taken: what the listener said for each recipient, of ``owed`` in all, those
     served at earlier attempts among them.  Too large for every one of them: that will not change.  Where somebody has
@@ -157,10 +164,9 @@ def why(decision: Decision) -> str:
 
 
 def _several_copies(mixed: str, count: int) -> Reply:
-    text = (
-        f"The recipients need {count} different forms of this message; send it to them one by one, or have "
-        "re-injection set up (smilla: policy.mixed = reinject)"
-    )
+    text = f"The recipients need {count} different forms of this message; send it to them one by one"
+    if not mixed:
+        text += ", or have smilla told which MTA this is ([milter] mta)"
     if mixed == "refuse":
         return Reply(Verb.REJECT, "550", "5.7.5", text)
     return Reply(Verb.TEMPFAIL, "451", "4.3.0", text)

@@ -10,6 +10,7 @@ from smilla.adapters.clock import SystemClock
 from smilla.adapters.folder import KeyDirectory
 from smilla.adapters.journal import SQLiteJournal
 from smilla.adapters.libunbound import ValidatingResolver
+from smilla.adapters.postfix_lines import PostfixLines
 from smilla.adapters.resolver import LoopbackResolver
 from smilla.adapters.seal_keys import SealKeys
 from smilla.adapters.smtp import Listener
@@ -17,7 +18,6 @@ from smilla.config import Config
 from smilla.discovery import directory
 from smilla.discovery.cache import CachingResolver
 from smilla.errors import ConfigError, EngineMissing, ParseError, SmillaError
-from smilla.options import SPLITS
 from smilla.ports import OpenPGPEngine, Ports
 from smilla.validity import x509
 
@@ -25,7 +25,7 @@ from smilla.validity import x509
 def make_ports(config: Config) -> Ports:
     """Ports that live as long as the configuration.  Raises ConfigError or EngineMissing."""
     resolver = make_resolver(config)
-    splits = config.policy.mixed in SPLITS
+    splits = config.may_split
     return Ports(
         clock=SystemClock(),
         resolver=CachingResolver(resolver, config.dns),
@@ -34,7 +34,8 @@ def make_ports(config: Config) -> Ports:
         probe=resolver.probe,
         journal=SQLiteJournal(config.reinject.spool, config.reinject.remember_s) if splits else None,
         mailer=Listener(config.reinject.smtp, config.reinject.timeout_s) if splits else None,
-        seal_keys=SealKeys(config.stage.keys) if config.policy.mixed == "stage" else None,
+        seal_keys=SealKeys(config.stage.keys) if config.may_seal else None,
+        stage_problem=PostfixLines(config.stage).problem,
         raw_trust_store=_read("ca_file", config.smime.ca_file, x509.load_trust_store),
         raw_crls=_read("crl_file", config.smime.crl_file, x509.RevocationLists.load),
     )

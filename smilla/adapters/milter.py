@@ -52,6 +52,7 @@ class Connection(Milter.Base):
         self._unfinished: tuple[JournalEntry, str] | None = None
         self._runtime = self.service.runtime
         self._client = Client()
+        self._mta = ""
         self._failed = False
         self._lost_client = False
         _serving.connection = self
@@ -63,6 +64,7 @@ class Connection(Milter.Base):
         ip, port = (address[0], address[1]) if isinstance(address, tuple) and len(address) > 1 else ("", 0)
         daemon_name, mta = self._macro("{daemon_name}"), self._macro("j")
         self._client = Client(ip=ip, daemon_name=daemon_name, host_name=str(hostname), port=port, mta=mta)
+        self._mta = self._kind_of_mta()
         return _CONTINUE
 
     @Milter.noreply
@@ -80,7 +82,7 @@ class Connection(Milter.Base):
         self.service.begin()
         self._failed = self._lost_client
         self._runtime = self.service.runtime
-        config = self._runtime.config
+        config = self._runtime.behind(self._mta)
         body = SpooledBody(config.spool.folder, config.spool.threshold_kib * 1024)
         session = Session(self._client, sender, parameters, config.completion, body)
         self._filter = Filter(session, self._runtime.ports, config, self.service.crew)
@@ -256,6 +258,15 @@ class Connection(Milter.Base):
         except UnicodeDecodeError as error:  # a user name in Latin-1, for instance
             value = error.object
         return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value or "")
+
+    def _kind_of_mta(self) -> str:
+        """postfix, sendmail, or "" where nobody can tell.  {v} is "Postfix 3.7.11" or "8.17.1.9"; Sendmail tells it
+        where it is asked to, and else of its interface, which Postfix has no macro for."""
+        version = self._macro("v")
+        if version[:1].isalpha():
+            return "postfix"
+        is_sendmail = version[:1].isdigit() or self._macro("{if_addr}") or self._macro("{if_name}")
+        return "sendmail" if is_sendmail else ""
 
     def _say(self, answer: reply.Reply) -> None:
         self.setreply(answer.code, answer.enhanced, answer.text[:_LINE_LIMIT].replace("%", "%%"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from functools import lru_cache
 
 from smilla.adapters.acknowledge import Acknowledger
 from smilla.adapters.crew import Crew
@@ -17,6 +18,15 @@ class Runtime:
 
     config: Config
     ports: Ports
+
+    def behind(self, mta: str) -> Config:
+        """The configuration as it is behind this MTA."""
+        return self.config if self.config.policy.mixed else _behind(self.config, mta)
+
+
+@lru_cache(maxsize=8)
+def _behind(config: Config, mta: str) -> Config:
+    return config.behind(mta)
 
 
 class Service:

@@ -7,6 +7,11 @@ import os
 import socket
 
 
+def is_there() -> bool:
+    """Was smilla started by a service manager?"""
+    return bool(os.environ.get("NOTIFY_SOCKET"))
+
+
 def notify(state: str) -> None:
     """Sends ``state`` to the socket that NOTIFY_SOCKET names; silently nothing where there is none."""
     name = os.environ.get("NOTIFY_SOCKET", "")

@@ -165,6 +165,11 @@ def _config(parser: argparse.ArgumentParser) -> None:
     check.add_argument(
         "--probe", action="store_true", help="also try resolver, socket, journal, re-injection listener and stage"
     )
+    check.add_argument(
+        "--postfix",
+        action="store_true",
+        help="look at Postfix's lines for the stage, and leave what was found where the filter reads it",
+    )
     _with_postfix(check)
     _with_config(actions.add_parser("show", help="print the effective configuration"))
     actions.add_parser("sample", help="print a commented sample with every option")

@@ -11,11 +11,11 @@ from pathlib import Path
 from smilla import config, config_text, log, lookup
 from smilla.adapters import listener, postfix, smtp, spool
 from smilla.adapters.journal import SQLiteJournal
+from smilla.adapters.postfix_lines import PostfixLines
 from smilla.cli import EX_NO, EX_OK, postfix_check, say, stage_check
 from smilla.config import Config
 from smilla.discovery import directory
 from smilla.errors import JournalError, SmillaError, SpoolError
-from smilla.options import SPLITS
 from smilla.ports import Ports
 from smilla.runtime import make_ports, make_resolver
 
@@ -26,6 +26,10 @@ _OPEN = (
 _RELAYING = (
     "mode = auto: mail to a domain that is not in local_domains is outbound, whoever sends it; if the MTA relays for "
     'other domains (relay_domains of a backup MX), name them there or in a rule with encrypt = "never"'
+)
+_REINJECT = (
+    "[policy] mixed = reinject behind Postfix: copies leave before Postfix has decided about the message, past HOLD, "
+    "REDIRECT and later filters; leave mixed out, or write stage"
 )
 _POSTFIX_S = 120.0
 
@@ -41,12 +45,43 @@ def run(options: argparse.Namespace) -> int:
         return EX_OK
     ports = make_ports(settings)
     print(f"{options.config}: no fault")
+    behind = settings.behind("postfix" if options.postfix_config or postfix.is_installed() else "")
+    if options.postfix:
+        return _look_at_lines(behind, options.postfix_config)
     _look_at_keys(settings, ports)
     if not listener.is_local(settings.milter.socket):
         say("warning", f"[milter] socket {settings.milter.socket} is open to other machines: {_OPEN}")
     if settings.mode == "auto" and not any(rule.encrypt == "never" for rule in settings.rule):
         say("hint", _RELAYING)
-    return _probe(settings, options.postfix_config) if options.probe else EX_OK
+    if (
+        settings.policy.mixed == "reinject"
+        and (settings.milter.mta or "postfix") == "postfix"
+        and postfix.is_installed()
+    ):
+        say("warning", _REINJECT)
+    return _probe(behind, options.postfix_config) if options.probe else EX_OK
+
+
+def _look_at_lines(settings: Config, folder: str | None) -> int:
+    """What Postfix's lines for the stage lack, told here and kept for the filter."""
+    if settings.policy.mixed != "stage":
+        print(
+            f"postfix: not looked at, since [policy] mixed is {settings.policy.mixed or 'empty and no Postfix is here'}"
+        )
+        return EX_OK
+    found = list(postfix_check.problems(settings, postfix.Postfix(folder or "", _POSTFIX_S), in_doubt="error"))
+    missing = [text for severity, text in found if severity == "error"]
+    for severity, text in found:
+        if severity:
+            say(severity, text)
+        else:
+            print(text)
+    try:
+        PostfixLines(settings.stage).keep(folder or "", missing)
+    except SmillaError as error:
+        say("error", str(error))
+        return EX_NO
+    return EX_NO if missing else EX_OK
 
 
 def _look_at_keys(settings: Config, ports: Ports) -> None:
@@ -128,7 +163,7 @@ def _spool_problems(settings: Config) -> list[str]:
 
 def _journal_problems(settings: Config) -> list[str]:
     """Can it be read, and may the filter's user write it?  Whoever runs the check may be somebody else."""
-    if settings.policy.mixed not in SPLITS:
+    if not settings.may_split:
         return []
     folder = Path(settings.reinject.spool)
     try:
@@ -147,6 +182,8 @@ def _journal_problems(settings: Config) -> list[str]:
 
 
 def _stage_problems(settings: Config, postfix_folder: str | None) -> list[tuple[str, str]]:
+    if not settings.policy.mixed:
+        return [("hint", "postfix: not found here; where the MTA is another one or elsewhere, set [milter] mta")]
     if settings.policy.mixed != "stage":
         return []
     found = [*stage_check.keys(settings, _owner), *stage_check.socket(settings)]
@@ -174,7 +211,7 @@ def _owner(path: Path) -> str:
 
 
 def _listener_problems(settings: Config) -> list[tuple[str, str]]:
-    if settings.policy.mixed not in SPLITS:
+    if not settings.may_split:
         return []
     found = smtp.problems(settings.reinject.smtp, settings.dns.timeout_s)
     name = settings.reinject.smtp

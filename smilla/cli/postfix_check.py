@@ -38,12 +38,12 @@ _DEFAULT_ACTION = re.compile(r"default_action\s*=\s*(\w+)")
 _TOKEN = re.compile(r"(?:[^\s,{}]|\{(?:[^{}]|\{[^{}]*\})*\})+")  # of a list, with braces up to two deep
 
 
-def problems(config: Config, asked: Postfix) -> Iterator[Found]:
-    """What the lines of one instance lack."""
+def problems(config: Config, asked: Postfix, *, in_doubt: str = "warning") -> Iterator[Found]:
+    """What the lines of one instance lack; ``in_doubt`` is the severity of what leaves it open whether it has them."""
     try:
-        found = list(_Lines(config, asked, asked.settings(_NAMES, _NESTED)).problems())
+        found = list(_Lines(config, asked, asked.settings(_NAMES, _NESTED), in_doubt).problems())
     except PostfixUnclear as error:
-        found = [("warning", f"its lines for the stage could not be looked at: {error}")]
+        found = [(in_doubt, f"its lines for the stage could not be looked at: {error}")]
     for severity, text in found or [("", "has the lines for the stage")]:
         yield severity, f"postfix: {text}"
 
@@ -55,6 +55,7 @@ class _Lines:
     config: Config
     asked: Postfix
     settings: Settings
+    in_doubt: str
     _known: dict[str, str] = field(default_factory=dict)
 
     def problems(self) -> Iterator[Found]:
@@ -62,7 +63,7 @@ class _Lines:
         filtered = [service for service in self._of("smtpd") if self._own_actions(service)]
         if not filtered:
             line = f"smtpd_milters = {_as_milter(self.config.milter.socket)}"
-            yield "warning", f"no listener has the filter at [milter] socket {self.config.milter.socket}; {line}"
+            yield self.in_doubt, f"no listener has the filter at [milter] socket {self.config.milter.socket}; {line}"
         for service in filtered:
             yield from self._filtered(service)
         ways = [way for service in filtered if (way := self._way(self._cleanup(service), "milter_header_checks"))]

@@ -35,7 +35,7 @@ def process(options: argparse.Namespace, *, over_smtp: bool = False) -> Transact
     ``over_smtp``: recipients may be turned away at RCPT, as the milter does; where that leaves nobody, the outcome is
     that of all of them.
     """
-    settings = config.load(Path(options.config))
+    settings = config.load(Path(options.config)).behind("postfix")
     log.silence()
     ports = make_ports(settings)
     client = Client(options.client_ip, "", options.authenticated_as)

@@ -114,6 +114,24 @@ class Config:
         names = (name for name in self.local_domains if not set(name) & set("*?["))
         return self.append_origin or next(names, "")
 
+    def behind(self, mta: str) -> Config:
+        """With [policy] mixed as it is behind this MTA (postfix, sendmail, or "" where nobody knows)."""
+        known = self.milter.mta or mta
+        if self.policy.mixed or not known:
+            return self
+        mixed = "stage" if known == "postfix" else "reinject"
+        return dataclasses.replace(self, policy=dataclasses.replace(self.policy, mixed=mixed))
+
+    @property
+    def may_split(self) -> bool:
+        """May recipients get different forms, behind some MTA?"""
+        return self.policy.mixed in ("", *SPLITS)
+
+    @property
+    def may_seal(self) -> bool:
+        """May messages be sealed, behind some MTA?"""
+        return self.policy.mixed == "stage" or (not self.policy.mixed and self.milter.mta != "sendmail")
+
     @property
     def completion(self) -> Completion:
         """What the MTA adds to an incomplete recipient."""

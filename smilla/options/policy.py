@@ -46,12 +46,11 @@ class PolicyOptions:
         choices=("", *FAILURE_ACTIONS),
     )
     mixed: str = option(
-        "reinject",
-        "Recipients that need different bytes. stage (Postfix): the message is sealed, goes through the MTA's queue to "
-        "[stage] socket, and is split there; see THE STAGE in smilla(8). reinject: one form stays in the message that "
-        "the MTA holds, the others go to [reinject] smtp before the MTA has decided about it. defer and refuse: the "
-        "sender has to send them one by one.",
-        choices=(*SPLITS, "defer", "refuse"),
+        "",
+        "Recipients who need different forms of the message. stage: Postfix's queue splits it, sealed meanwhile, once "
+        "Postfix has decided about it. reinject: a copy each leaves before the MTA has decided, through [reinject] "
+        "smtp. defer, refuse: the message as a whole. Empty: stage with Postfix, reinject with Sendmail.",
+        choices=("", *SPLITS, "defer", "refuse"),
     )
     one_fails: str = option(
         "whole",

@@ -17,6 +17,11 @@ class MilterOptions:
         pattern=r"(unix|local):/.+|inet6?:\d{1,5}@.+",
         expected="unix:/PATH or inet:PORT@HOST",
     )
+    mta: str = option(
+        "",
+        "The MTA, for mixed where that is empty: postfix or sendmail. Empty: it tells so itself (macro {v}).",
+        choices=("", "postfix", "sendmail"),
+    )
     workers: int = option(0, "Worker processes; 0 means one per CPU.", minimum=0, maximum=1024)
     timeout_s: int = option(
         7210,
@@ -129,6 +134,11 @@ class StageOptions:
     )
     key_days: int = option(
         90, "Days after which a new key seals; the old ones go on opening.", minimum=1, maximum=36500
+    )
+    check: bool = option(
+        True,
+        "Seal only while Postfix is known to have the lines that lead to the stage: smilla config check --postfix "
+        "looks. false: nobody looks, where Postfix is on another machine.",
     )
     connections: int = option(
         20, "Messages that are split at once, at the most; further ones wait.", minimum=1, maximum=1000

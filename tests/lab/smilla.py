@@ -151,7 +151,13 @@ class Smilla:
             "milter": {"socket": self.milter, "socket_mode": "0666", "user": self.user, "workers": 1},
             "dns": {"nameservers": [self._resolver], "probe": "test."},
             "reinject": {"spool": str(self.folder / "spool")},
-            "stage": {"socket": f"unix:{self.folder}/stage.sock", "socket_mode": "0666", "keys": f"{self.folder}/seal"},
+            "stage": {
+                "socket": f"unix:{self.folder}/stage.sock",
+                "socket_mode": "0666",
+                "keys": f"{self.folder}/seal",
+                "check": False,
+            },
+            "policy": {"mixed": "reinject"},
         }
         settings = dict(self._settings)
         for name, table in usual.items():

@@ -13,7 +13,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -46,6 +46,21 @@ class Stage:
     smilla: Smilla
     postfix: Postfix
     listeners: dict[str, Listener]
+    unseen: str = ""  # the reply to a mixed message before anybody had looked at Postfix's lines
+
+    def check(self, what: str) -> subprocess.CompletedProcess[str]:
+        """smilla config check, with Postfix's own programs."""
+        program = find_program("postconf")
+        environment = program_environment(program)
+        environment["PATH"] = f"{program.parent}:{environment.get('PATH', '')}"
+        argv = [sys.executable, "-m", "smilla", "config", "check", what, "--config", str(self.smilla.config)]
+        argv += ["--postfix-config", str(self.postfix.folder / "etc")]
+        return subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
+
+    def told(self, recipients: list[str]) -> str:
+        """The reply to a message."""
+        with SMTPClient(self.listeners["out"].port) as client:
+            return str(client.send("sender@s.test", recipients, letter())[-1])
 
     def send(self, listener: str, recipients: list[str], raw: bytes) -> tuple[int, str]:
         """The reply to the end of the message, and its queue ID."""
@@ -97,7 +112,11 @@ def stage(folder: Path, lab: DNSLab) -> Iterator[Stage]:
     for name in ("pending", "unseen"):
         listeners[name].options["smtpd_data_restrictions"] = prepend
     try:
-        settings = {"policy": {"mixed": "stage"}, "reinject": {"smtp": f"127.0.0.1:{listeners['plain'].port}"}}
+        settings: dict[str, dict[str, Any]] = {
+            "policy": {"mixed": ""},
+            "stage": {"check": True},
+            "reinject": {"smtp": f"127.0.0.1:{listeners['plain'].port}"},
+        }
         with Sink() as sink, Smilla(place / "smilla", lab.resolver, settings) as smilla:
             for name in ("out", "held", "pending"):
                 listeners[name].milters = [smilla.milter]
@@ -111,7 +130,11 @@ def stage(folder: Path, lab: DNSLab) -> Iterator[Stage]:
             assert block is not None
             postfix.services = re.sub(r"(unix +\S+ +\S+ +)y", r"\1n", block[0]).replace("/etc/postfix", str(place))
             with postfix:
-                yield Stage(sink, smilla, postfix, listeners)
+                started = Stage(sink, smilla, postfix, listeners)
+                started.unseen = started.told(MIXED)
+                done = started.check("--postfix")
+                assert done.returncode == 0, done.stdout + done.stderr
+                yield started
     finally:
         shutil.rmtree(place)
 
@@ -168,13 +191,33 @@ def test_the_secret_field_lets_only_mail_out_that_the_filter_saw(stage: Stage) -
     assert len(stage.sink.messages) == before + 4
 
 
+def test_nothing_is_sealed_before_somebody_has_seen_the_lines(stage: Stage) -> None:
+    assert stage.unseen.startswith("451 4.3.5 The recipients need different forms of this message, and nobody has")
+    assert "stage-not-ready" in stage.smilla.log
+
+
+def test_what_is_found_missing_is_named_to_the_client_until_it_is_mended(stage: Stage) -> None:
+    table = stage.smilla.folder.parent / "smilla_stage"
+    right = table.read_text()
+    table.write_text(right.replace("FILTER", "WARN"))
+    try:
+        done = stage.check("--postfix")
+        assert done.returncode == 1
+        assert "nothing sends a sealed message to the stage" in done.stderr
+        told = stage.told(MIXED)
+        assert told.startswith("451 4.3.5 The recipients need different forms of this message, and postfix: ")
+        assert "milter_header_checks = regexp:/etc/postfix/smilla_stage" in told
+        assert stage.told(["alice@r.test"]).startswith("250")
+    finally:
+        table.write_text(right)
+    assert stage.check("--postfix").returncode == 0
+    before = len(stage.sink.wait_for(1))
+    assert stage.told(MIXED).startswith("250")
+    assert wait_until(lambda: len(stage.sink.messages) >= before + 2, 60)
+
+
 def test_the_probe_finds_the_running_stage_and_nothing_amiss(stage: Stage) -> None:
-    program = find_program("postconf")
-    environment = program_environment(program)
-    environment["PATH"] = f"{program.parent}:{environment.get('PATH', '')}"
-    argv = [sys.executable, "-m", "smilla", "config", "check", "--probe", "--config", str(stage.smilla.config)]
-    argv += ["--postfix-config", str(stage.postfix.folder / "etc")]
-    done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
+    done = stage.check("--probe")
     assert f"stage unix:{stage.smilla.folder}/stage.sock: answers" in done.stdout
     assert "seal keys" in done.stdout
     assert "postfix: has the lines for the stage" in done.stdout, done.stderr

@@ -128,6 +128,24 @@ def test_what_was_bounced_may_be_sent_once_more(lab: Callable[..., Lab], keys: K
     assert here.copies["sender@s.test"] == 2
 
 
+@pytest.mark.parametrize(
+    ("macros", "told"),
+    [
+        ({"v": "Postfix 3.10.13"}, "451 4.3.5 The recipients need different forms of this message, and nobody has"),
+        ({"v": "8.17.1.9"}, ""),
+        ({"v": "", "{if_name}": "localhost"}, ""),
+        ({"v": ""}, "451 4.3.0 The recipients need 2 different forms of this message; send it to them one by one, or"),
+    ],
+)
+def test_recipients_are_split_as_the_mta_can(lab: Callable[..., Lab], macros: dict[str, str], told: str) -> None:
+    here = lab(policy={"mixed": ""}, stage={"check": True})
+    with here.clients.open(here.smilla.milter, greet=False) as client:
+        client.connect("127.0.0.1", macros=macros)
+        answer = client.send(NAMED, [ALICE, BOB], sender="<sender@s.test>")
+        assert answer.reply.startswith(told) if told else answer.verdict == "accept"
+    assert bool(here.copies) is not bool(told)
+
+
 def connect(client: MilterClient, port: int) -> None:
     data = b"client.test\0" + b"4" + port.to_bytes(2, "big") + b"127.0.0.1\0"
     client._step(b"C", data, {"j": "mta.test"})

@@ -45,7 +45,7 @@ def test_contracts_defaults_are_the_defaults() -> None:
     assert (default.smime.cipher, default.smime.rsa_padding, default.openpgp.engine) == ("aes256-cbc", "pkcs1", "auto")
     policy = default.policy
     assert (policy.no_key, policy.insecure, policy.bogus, policy.unreachable) == ("plain", "plain", "defer", "defer")
-    assert (policy.unusable_key, policy.mixed) == ("", "reinject")
+    assert (policy.unusable_key, policy.mixed, default.milter.mta) == ("", "", "")
     assert (default.log.level, default.log.format, default.log.target) == ("info", "text", "stderr")
 
 

@@ -90,7 +90,7 @@ def test_policy_and_rules_for_outbound_mail_hold_for_who_is_relayed(client: Clie
 
 @pytest.mark.parametrize(("client", "bounced"), [(STRANGER, 0), (USER, 1)])
 def test_only_one_of_ours_gets_a_notification(client: Client, bounced: int) -> None:
-    text = AUTO + '[policy]\nno_key = "refuse"\none_fails = "bounce"\n'
+    text = AUTO + '[policy]\nno_key = "refuse"\none_fails = "bounce"\nmixed = "stage"\n'
     assert len(processed(text, client, OUT, HUGH)[1].bounced) == bounced
 
 

@@ -67,7 +67,7 @@ class Vector:
 def run(folder: Path) -> Vector:
     table = tomllib.loads((folder / "vector.toml").read_text("utf-8"))
     parsed = parse((folder / "message.eml").read_bytes())
-    settings = config.parse(table.get("config", "").replace("KEYS", str(KEYS)))
+    settings = config.parse(table.get("config", "").replace("KEYS", str(KEYS))).behind("sendmail")
     now: datetime = table["now"]
     trust_store = (KEYS / table["trust_store"]).read_bytes() if "trust_store" in table else b""
     ports = make_ports(_resolver(table), _files(table), now, trust_store)

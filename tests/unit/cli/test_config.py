@@ -96,7 +96,7 @@ def test_probe_says_what_to_do_without_a_listener(commands: CommandLine, monkeyp
     told = (
         "error: re-injection listener 127.0.0.1:10025: refused; add it to the MTA (contrib/postfix, contrib/sendmail)"
     )
-    assert done.err.startswith(told)
+    assert told in done.err
 
 
 def test_check_warns_of_a_socket_that_other_machines_reach(commands: CommandLine) -> None:

@@ -72,11 +72,13 @@ def test_senders_wish_is_told(commands: CommandLine) -> None:
     assert b"asks for encryption" not in explain(commands, "--to", ZOE).out
 
 
-def test_each_copy_is_kept_or_handed_over_anew(commands: CommandLine) -> None:
-    to = ("--to", HUGH, "--to", ZOE)
-    ways = {copy["format"]: copy["way"] for copy in explain(commands, *to, "--json").json["copies"]}
+def test_each_copy_is_kept_or_handed_over_anew_or_leaves_by_the_stage(commands: CommandLine) -> None:
+    to, sendmail = ("--to", HUGH, "--to", ZOE), '[milter]\nmta = "sendmail"\n'
+    staged = {copy["format"]: copy["way"] for copy in explain(commands, *to, "--json").json["copies"]}
+    assert staged == {"smime": "sealed", "plain": "sealed"}
+    ways = {copy["format"]: copy["way"] for copy in explain(commands, *to, "--json", text=sendmail).json["copies"]}
     assert ways == {"smime": "reinjected", "plain": "kept"}
-    text = explain(commands, *to).out.decode()
+    text = explain(commands, *to, text=sendmail).out.decode()
     assert "copy 1: smime, to hugh@example.org: is handed to the MTA anew" in text
     assert "copy 2: plain, to zoe@example.org: stays in the MTA's message" in text
     separate = explain(commands, *to, "--json", text='[policy]\nmixed = "defer"\n')
@@ -109,14 +111,16 @@ def test_who_is_turned_away_at_rcpt_is_told_and_does_not_hold_up_the_others(comm
 
 
 def test_who_comes_past_the_bound_is_told(commands: CommandLine) -> None:
-    done = explain(commands, "--to", HUGH, "--to", PIA, text="[reinject]\nmax_copies = 1\n")
+    done = explain(
+        commands, "--to", HUGH, "--to", PIA, text="[reinject]\nmax_copies = 1\n[policy]\nmixed = 'reinject'\n"
+    )
     assert f"{PIA}: defer, because: past [reinject] max_copies = 1" in done.out.decode()
     assert "turned away alone, at RCPT: 452 4.5.3" in done.out.decode()
     assert done.code == 0
 
 
 def test_replies_that_smtp_does_not_show_are_put_in_words(commands: CommandLine) -> None:
-    held = explain(commands, "--to", HUGH, "--to", ZOE, text='[policy]\nno_key = "hold"\n')
+    held = explain(commands, "--to", HUGH, "--to", ZOE, text='[policy]\nno_key = "hold"\nmixed = "reinject"\n')
     assert "to zoe@example.org: stays in the MTA's message (in quarantine)" in held.out.decode()
     assert "to hugh@example.org: is handed to the MTA anew\n" in held.out.decode()
     assert "reply of the filter: accept, and the MTA keeps its message in quarantine" in held.out.decode()

@@ -1,0 +1,72 @@
+"""What ``smilla config check --postfix`` found of Postfix's lines for the stage, for the filter to read.
+
+Where they are missing, a sealed message would be delivered to people as it is.  So nothing is sealed unless somebody
+has looked and found them; what is found later, after a mend, counts at once.  One small file in the folder of the seal
+keys, written as a whole or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from smilla.errors import SmillaError
+from smilla.options import StageOptions
+
+_NOBODY = "nobody has looked yet whether Postfix has the lines for the stage; run smilla config check --postfix"
+
+
+class PostfixLines:
+    """The findings, by the instance of Postfix (its configuration folder, "" for the usual one)."""
+
+    def __init__(self, options: StageOptions) -> None:
+        self._path = Path(options.keys) / "postfix.json"
+        self._socket = options.socket.partition(":")[2] if options.socket.startswith(("unix:", "local:")) else ""
+        self._is_asked = options.check
+        self._known: tuple[int, str] = (-1, _NOBODY)
+
+    def problem(self) -> str:
+        """Why nothing may be sealed now, and what to do; "" where it may."""
+        if self._socket and not Path(self._socket).exists():
+            return f"the stage does not listen at {self._socket}; see smilla's log since its start"
+        if not self._is_asked:
+            return ""
+        try:
+            changed_at = self._path.stat().st_mtime_ns
+            if changed_at != self._known[0]:
+                self._known = changed_at, _first(json.loads(self._path.read_text("utf-8")))
+        except FileNotFoundError:
+            return _NOBODY
+        except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
+            return f"{self._path}: cannot be read ({error}); run smilla config check --postfix"
+        return self._known[1]
+
+    def keep(self, instance: str, missing: Sequence[str]) -> None:
+        """Writes what was found of one instance.  Raises SmillaError."""
+        folder = self._path.parent
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            known = {}
+            with suppress(OSError, ValueError):
+                known = dict(json.loads(self._path.read_text("utf-8"))["instances"])
+            known[instance] = list(missing)
+            temporary = self._path.with_suffix(".new")
+            temporary.write_text(json.dumps({"looked_at": int(time.time()), "instances": known}), "utf-8")
+            temporary.chmod(0o600)
+            if os.geteuid() == 0:
+                owner = folder.stat()
+                os.chown(temporary, owner.st_uid, owner.st_gid)
+            temporary.rename(self._path)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise SmillaError(
+                f"{self._path}: cannot be written: {error}; do this as root or as smilla's user"
+            ) from error
+
+
+def _first(told: dict[str, dict[str, list[str]]]) -> str:
+    """The first finding of any instance."""
+    return next((str(text) for found in told["instances"].values() for text in found), "")
