@@ -297,6 +297,21 @@ def seal_key_missing(queue_id: str, detail: str) -> None:
     _event(_ERROR, "seal-key-missing", queue_id, detail=detail)
 
 
+def seal_key_made(key: str, folder: str) -> None:
+    """There is a new seal key, which seals from now on; the backup lacks it."""
+    _event(_INFO, "seal-key-made", key=key, folder=folder)
+
+
+def seal_key_removed(key: str, folder: str) -> None:
+    """A retired seal key that no queued message needed was removed."""
+    _event(_INFO, "seal-key-removed", key=key, folder=folder)
+
+
+def stage_closed(detail: str) -> None:
+    """Nothing is sealed any more, but there are seal keys, and the stage cannot listen: sealed mail waits."""
+    _event(_ERROR, "stage-closed", detail=detail)
+
+
 def seal_broken(queue_id: str, detail: str, *, gives_up: bool) -> None:
     """What the MTA handed over is not what was sealed, or not for this use: another filter changed the body, or
     somebody forged it.  Deferred for a day, then refused."""

@@ -165,8 +165,9 @@ class SealKey:
 class SealKeyStore(Protocol):
     """The keys under which messages are sealed for the MTA's queue.  Every method raises SealKeyMissing."""
 
-    def prepare(self, user: str, rotate_days: int) -> None:
-        """Makes the folder for ``user``, and a key where there is none or the newest is older than that."""
+    def prepare(self, user: str, rotate_days: int) -> SealKey | None:
+        """Makes the folder for ``user``, and a key where there is none or the newest is older than that; returns the
+        key that was made."""
 
     def current(self) -> SealKey:
         """The key that seals."""
@@ -227,8 +228,8 @@ class Ports:
 
     ``raw_trust_store`` is the PEM of [smime] ca_file, ``raw_crls`` the octets of crl_file.  ``probe(timeout_s)`` asks
     every nameserver for something known to be signed: pairs of its name and what is wrong, "" where it validates.
-    ``journal`` and ``mailer`` are there where [policy] mixed is stage or reinject and a filter runs, ``seal_keys``
-    where it is stage.
+    ``seal_keys`` are there where [policy] mixed is stage, and later as long as there is a key: what was sealed is still
+    served then.  ``journal`` and ``mailer`` are there with them, and where mixed is reinject.
     """
 
     clock: Clock

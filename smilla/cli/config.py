@@ -11,6 +11,7 @@ from pathlib import Path
 from smilla import config, config_text, log, lookup
 from smilla.adapters import listener, postfix, smtp, spool
 from smilla.adapters.journal import SQLiteJournal
+from smilla.adapters.seal_keys import SealKeys
 from smilla.cli import EX_NO, EX_OK, postfix_check, say, stage_check
 from smilla.config import Config
 from smilla.discovery import directory
@@ -26,6 +27,10 @@ _OPEN = (
 _RELAYING = (
     "mode = auto: mail to a domain that is not in local_domains is outbound, whoever sends it; if the MTA relays for "
     'other domains (relay_domains of a backup MX), name them there or in a rule with encrypt = "never"'
+)
+_STILL_SERVED = (
+    "seal keys {}: [policy] mixed is {}, so nothing is sealed, but the stage serves what was; once no queued message "
+    "needs a key (smilla seal prune), remove the folder and restart smilla"
 )
 _POSTFIX_S = 120.0
 
@@ -128,7 +133,7 @@ def _spool_problems(settings: Config) -> list[str]:
 
 def _journal_problems(settings: Config) -> list[str]:
     """Can it be read, and may the filter's user write it?  Whoever runs the check may be somebody else."""
-    if settings.policy.mixed not in SPLITS:
+    if not _splits(settings):
         return []
     folder = Path(settings.reinject.spool)
     try:
@@ -146,10 +151,18 @@ def _journal_problems(settings: Config) -> list[str]:
     return []
 
 
+def _splits(settings: Config) -> bool:
+    """Do copies leave by the listener of [reinject]?  Those of what was sealed do, whatever mixed says now."""
+    return settings.policy.mixed in SPLITS or SealKeys(settings.stage.keys).exist()
+
+
 def _stage_problems(settings: Config, postfix_folder: str | None) -> list[tuple[str, str]]:
-    if settings.policy.mixed != "stage":
+    seals = settings.policy.mixed == "stage"
+    if not seals and not SealKeys(settings.stage.keys).exist():
         return []
     found = [*stage_check.keys(settings, _owner), *stage_check.socket(settings)]
+    if not seals:
+        return [*found, ("hint", _STILL_SERVED.format(settings.stage.keys, settings.policy.mixed))]
     if postfix_folder is None and not postfix.is_installed():
         return [*found, ("hint", "postfix: not found here, so that its lines for the stage were not looked at")]
     return [*found, *postfix_check.problems(settings, postfix.Postfix(postfix_folder or "", _POSTFIX_S))]
@@ -174,7 +187,7 @@ def _owner(path: Path) -> str:
 
 
 def _listener_problems(settings: Config) -> list[tuple[str, str]]:
-    if settings.policy.mixed not in SPLITS:
+    if not _splits(settings):
         return []
     found = smtp.problems(settings.reinject.smtp, settings.dns.timeout_s)
     name = settings.reinject.smtp

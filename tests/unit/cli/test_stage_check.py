@@ -81,3 +81,16 @@ def test_a_stage_without_its_folder_or_off_loopback_is_an_error(commands: Comman
     assert f"no folder {commands.folder}/none; install -d -o smilla" in probe(commands, staged)[2]
     staged.write_text(text.replace(f"unix:{commands.folder}/s.sock", "inet:8896@192.0.2.1"))
     assert "stage inet:8896@192.0.2.1: is not on loopback" in probe(commands, staged)[2]
+
+
+def test_after_the_stage_the_check_says_that_it_still_serves(commands: CommandLine, staged: Path) -> None:
+    staged.write_text(staged.read_text().replace('"stage"', '"defer"'))
+    code, out, err = probe(commands, staged)
+    assert (code, "seal keys" in out + err, "re-injection listener" in out) == (0, False, False)
+    SealKeys(str(commands.folder / "seal")).prepare("", 90)
+    code, out, err = probe(commands, staged)
+    assert code == 0
+    assert f"stage unix:{commands.folder}/s.sock: nobody listens yet\n" in out
+    assert "re-injection listener" in out
+    assert f"hint: seal keys {commands.folder}/seal: [policy] mixed is defer, so nothing is sealed" in err
+    assert "postfix" not in err
