@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 
 from smilla.formats.base64_lines import base64_lines
+from smilla.formats.covering import covered, room
 from smilla.message import MOST_FIELDS, MOST_HEADER_OCTETS
 from smilla.model import Header, Message, Reason, Rewrite
 
@@ -62,7 +63,11 @@ def smime(
         ("Content-Disposition", "attachment; filename=smime.p7m"),
         (MARK, "encrypted; format=smime"),
     )
-    return _rewrite(message, added, lambda: base64_lines(encrypt(*_inner(message, inside))))
+
+    def body() -> Iterator[bytes]:
+        return covered(b"", base64_lines(encrypt(*_inner(message, inside))), room(message.body.blocks()))
+
+    return _rewrite(message, added, body)
 
 
 def openpgp(message: Message, encrypt: Encrypt, inside: Sequence[Header] | None = None) -> Rewrite:
@@ -84,7 +89,7 @@ def openpgp(message: Message, encrypt: Encrypt, inside: Sequence[Header] | None 
         # The engine begins before anything leaves: where it fails, nothing of the message has been touched.
         armour = encrypt(*_inner(message, inside))
         first = next(armour, b"")
-        return chain([head, first], armour, [tail])
+        return chain(covered(head, chain([first], armour), room(message.body.blocks())), [tail])
 
     return _rewrite(message, added, body)
 

@@ -20,6 +20,7 @@ from smilla import rewrap
 from smilla.errors import ParseError, SealBroken
 from smilla.formats import mime, seal
 from smilla.formats.base64_lines import base64_lines
+from smilla.formats.covering import covered, room
 from smilla.formats.seal import Bound, Head
 from smilla.model import Action, Client, Decision, Envelope, Header, Message, Reason, Rewrite
 from smilla.ports import SealKey
@@ -27,11 +28,6 @@ from smilla.ports import SealKey
 MARK = "X-Smilla-Stage"
 _MARK_VALUE = re.compile(rb"\s*([0-9a-f]{32}) ([0-9a-f]{16})\s*")
 _MOST_FACTS = 8 << 20
-_LONG_LINE = re.compile(rb"[^\n]{128,}")
-_LONGEST_RECORD = 2048  # line_length_limit
-_BEFORE_END = 256  # a line of Base64, the record that points on, and room for an error of the estimate
-_AFTER_END = 96
-_BASE64_LINE = 78
 SEALED_TYPE = "application/vnd.smilla.sealed"
 _WORDS = """\
 This message waits in the queue of a mail server. The filter smilla has sealed
@@ -99,7 +95,7 @@ def rewrite(message: Message, known: Facts, key: SealKey) -> Rewrite:
 
     def body() -> Iterator[bytes]:
         beginning, base64 = _beginning(boundary), seal.sealed(_content(message, known), key, raw_id, known.bound)
-        yield from _covering(_room(message.body.blocks()), beginning, base64_lines(base64))
+        yield from covered(beginning, base64_lines(base64), room(message.body.blocks()))
         yield f"\r\n--{boundary}--\r\n".encode("ascii")
 
     return Rewrite(gone, added, body)
@@ -117,46 +113,6 @@ def _beginning(boundary: str) -> bytes:
         "Content-Disposition: attachment; filename=sealed.smilla\r\n\r\n"
     )
     return text.encode("ascii")
-
-
-def _covering(room: tuple[int, int], beginning: bytes, base64: Iterator[bytes]) -> Iterator[bytes]:
-    """The body, with a run of empty lines where the old one ends.
-
-    Postfix writes the new body over the old one, line by line, and goes on at the end of its queue file once a line
-    does not fit any more: what is left of the old body there, up to a line of it, stays on the disk.  An empty line
-    takes two octets, so that one octet can be left, not a word.
-    """
-    end, error = room
-    at = len(beginning) + 2 * beginning.count(b"\r\n")  # more than it takes
-    if end < at + _BEFORE_END:
-        # Before the first boundary, where empty lines mean nothing.
-        yield b"\r\n" * ((end + error + _AFTER_END) // 2)
-        yield beginning
-        yield from base64
-        return
-    yield beginning
-    at, start = len(beginning), end - error - _BEFORE_END
-    for block in base64:
-        if start >= 0 and at + len(block) > start:
-            cut = max(0, start - at) // _BASE64_LINE * _BASE64_LINE
-            yield block[:cut]
-            yield b"\r\n" * ((end + error + _AFTER_END - at - cut) // 2)
-            yield block[cut:]
-            start = -1
-        else:
-            at += len(block)
-            yield block
-
-
-def _room(blocks: Iterable[bytes]) -> tuple[int, int]:
-    """How many octets a body has in the queue file of Postfix, and by how many that may be wrong: as many as on the
-    wire, where a line is shorter than 128, since its type and length stand for CRLF."""
-    octets, error = 0, 0
-    for block in blocks:
-        long = (len(line) for line in _LONG_LINE.findall(block))
-        octets += len(block) + sum(3 * -(-length // _LONGEST_RECORD) - 2 for length in long)
-        error += 4
-    return octets, error
 
 
 def _content(message: Message, known: Facts) -> Iterator[bytes]:

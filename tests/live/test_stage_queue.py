@@ -339,3 +339,15 @@ def test_no_word_of_a_body_is_in_the_queue_once_the_filter_has_answered(mta: Mta
         mta.chain.sink.answer = lambda line: None
     mta.chain.postfix.flush()
     assert forms(mta, sent) == {("alice@r.test", "smime"): 1, ("bob@r.test", "openpgp"): 1}
+
+
+@pytest.mark.parametrize("width", [0, 2, 14, 70, 126, 127, 128, 300, 2047, 2048, 2049, 5000])
+@pytest.mark.parametrize("lines", [1, 2, 3, 10, 40, 900])
+@pytest.mark.parametrize(("to", "form"), [("alice@r.test", "smime"), ("bob@r.test", "openpgp")])
+def test_nor_is_one_where_the_body_is_replaced_in_place(mta: Mta, to: str, form: str, lines: int, width: int) -> None:
+    """Six octets in a row are too many."""
+    body = b"".join(b"~!" * (width // 2) + b"~" * (width % 2) + b"\r\n" for _ in range(lines))
+    path, sent = held(mta, letter(to=to.encode()).partition(CANARY)[0] + body, [to])
+    assert b"~!~!~!" not in path.read_bytes()
+    mta.chain.postfix.release(path.name)
+    assert forms(mta, sent) == {(to, form): 1}

@@ -1,0 +1,89 @@
+"""A new body, written so that nothing that can be read of the old one stays in Postfix's queue file.
+
+Postfix writes the body that a milter gives it over the old one, record by record, a line each, and goes on at the end
+of the file once a line does not fit any more: what is left of the old body there, up to a line of it, stays on the
+disk.  So the lines are short where the old body ends: four characters of base64, which leave five octets at most, or
+none, before the first boundary of a multipart, where empty lines mean nothing.  Nobody reads either of them otherwise:
+base64 may have lines of any length up to 76 (RFC 2045 section 6.8; RFC 9580 section 6).  What others do: no filter that
+we know of.  Sendmail begins a new file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+_LONGEST_RECORD = 2048  # line_length_limit
+_LONG = 128  # a line of so many octets has one octet more of length before it
+_BEFORE_END = 256  # a line, the record that points on (17), and what the estimate may be wrong by
+_AFTER_END = 96
+_SHORT = 4
+_BASE64 = re.compile(rb"(?:[A-Za-z0-9+/]{4})+[A-Za-z0-9+/=]{0,4}")
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How many octets a body has in the queue file, and by how many that may be wrong."""
+
+    octets: int
+    error: int
+
+
+def room(blocks: Iterable[bytes]) -> Room:
+    """As many octets as on the wire, where a line is short: its type and its length stand for CRLF.  A line of 128 has
+    one more, and each 2048 of it are a record of their own."""
+    octets, error, begun = 0, 4, 0  # begun: octets of a line whose end is in a later block
+    for block in blocks:
+        octets += len(block)
+        position = 0
+        while position < len(block):
+            last = block.rfind(b"\n", position, position + _LONG - begun) if begun < _LONG else -1
+            if last < 0:
+                last = block.find(b"\n", position)
+                if last < 0:
+                    begun += len(block) - position
+                    break
+                length = begun + last - position - 1
+                octets += 3 * (length // _LONGEST_RECORD) + (length % _LONGEST_RECORD >= _LONG)
+                error += length >= _LONGEST_RECORD
+            position, begun = last + 1, 0
+    return Room(octets, error)
+
+
+def covered(head: bytes, lines: Iterator[bytes], old: Room) -> Iterator[bytes]:
+    """``head`` and ``lines``, which are blocks of whole lines, most of them base64; only where there is a head may
+    there be something before it."""
+    at = len(head) + 2 * head.count(b"\r\n")  # more than it takes
+    if head and old.octets < at + _BEFORE_END + old.error:
+        yield b"\r\n" * ((old.octets + old.error + _AFTER_END) // 2)
+        yield head
+        yield from lines
+        return
+    if head:
+        yield head
+    at = len(head)
+    start, stop = old.octets - old.error - _BEFORE_END, old.octets + old.error + _AFTER_END
+    for block in lines:
+        new = _shortened(block, start - at, stop - at) if at + len(block) > start and at < stop else block
+        at += len(new)
+        yield new
+
+
+def _shortened(block: bytes, start: int, stop: int) -> bytes:
+    """The block with short lines from ``start`` to ``stop``, in octets of what comes out; all others as they are."""
+    begin = block.rfind(b"\n", 0, max(0, start)) + 1
+    new, position = [block[:begin]], begin
+    while position < len(block) and begin < stop:
+        end = block.find(b"\n", position) + 1 or len(block)
+        line = _short(block[position:end])
+        new.append(line)
+        begin, position = begin + len(line), end
+    return b"".join([*new, block[position:]])
+
+
+def _short(line: bytes) -> bytes:
+    text = line.rstrip(b"\r\n")
+    if not _BASE64.fullmatch(text) or len(text) % _SHORT:
+        return line
+    return b"".join(text[i : i + _SHORT] + b"\r\n" for i in range(0, len(text), _SHORT))
