@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from smilla import log, pipeline, reinject, reply, report, rewrap, seal
+from smilla import growth, log, pipeline, reinject, reply, report, rewrap, seal
 from smilla.config import Config
 from smilla.errors import JournalBusy, JournalError, SealKeyMissing
 from smilla.model import Action, Decision, Header, Outcome, Reason, Recipient, Rewrite
@@ -119,6 +119,8 @@ class Filter:
         with reinject.Attempt(session, known_again, mta.alive) as attempt:
             outcome = pipeline.process(session, ports, config, attempt.entry)
             live = reply.for_outcome(outcome, config.policy.mixed, observe=False)
+            if live.is_sealed and _is_too_large(session, outcome, ports, config):
+                live = reply.TOO_LARGE
             answer = reply.Reply(reply.Verb.ACCEPT) if config.observe else live
             if answer.is_sealed:
                 self._seal(mta, outcome)
@@ -153,6 +155,14 @@ class Filter:
             log.journal_failed(str(error), self.session.queue_id)
         self.failed("busy" if is_busy else "journal")
         return reply.BUSY if is_busy else reply.JOURNAL
+
+
+def _is_too_large(session: Session, outcome: Outcome, ports: Ports, config: Config) -> bool:
+    """Would the MTA not take the sealed message, or its listener not take a copy?  Better told now than bounced."""
+    limit = config.stage.message_size_limit or (ports.mailer.size_limit() if ports.mailer else 0)
+    message = session.message
+    octets = [growth.of_seal(message, outcome), *(growth.of_copy(message, copy) for copy in outcome.copies)]
+    return 0 < limit < max(octets)
 
 
 def _headers_only(parameters: tuple[str, ...]) -> str:

@@ -221,6 +221,10 @@ class Mailer(Protocol):
     def connect(self) -> AbstractContextManager[MailerConnection]:
         """Raises ReinjectError."""
 
+    def size_limit(self) -> int:
+        """Octets of the largest message that it takes, 0 where that is not known.  Remembered for a while; raises
+        nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ports:

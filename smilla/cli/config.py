@@ -161,7 +161,9 @@ def _stage_problems(settings: Config, postfix_folder: str | None) -> list[tuple[
     if not seals and not SealKeys(settings.stage.keys).exist():
         return []
     found = [*stage_check.keys(settings, _owner), *stage_check.socket(settings)]
-    if not seals:
+    if seals:
+        found += stage_check.size(settings)
+    else:
         return [*found, ("hint", _STILL_SERVED.format(settings.stage.keys, settings.policy.mixed))]
     if postfix_folder is None and not postfix.is_installed():
         return [*found, ("hint", "postfix: not found here, so that its lines for the stage were not looked at")]

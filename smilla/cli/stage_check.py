@@ -58,3 +58,17 @@ def socket(config: Config) -> Iterator[Found]:
         yield "error", f"stage {name}: no folder {folder}; install -d -o smilla -g postfix -m 2750 {folder}"
     else:
         yield "", f"stage {name}: nobody listens yet"
+
+
+def size(config: Config) -> Iterator[Found]:
+    """Does [stage] message_size_limit say what the listener does?"""
+    named, said = config.stage.message_size_limit, smtp.size_limit(config.reinject.smtp, config.dns.timeout_s)
+    if named and said and named > said:
+        what = f"but the listener {config.reinject.smtp} takes {said}; what is larger is bounced"
+        yield "warning", f"[stage] message_size_limit is {named}, {what}; write 0 or {said}"
+    elif named or said:
+        most = (named or said) * 10 // 14
+        yield "", f"stage: messages of up to {most} octets, which have up to {named or said} once they are sealed"
+    else:
+        what = f"the listener {config.reinject.smtp} says no SIZE"
+        yield "", f"stage: {what}; where it has a limit, [stage] message_size_limit names it"
