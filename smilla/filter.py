@@ -90,7 +90,7 @@ class Filter:
         with self._busy:
             decision = pipeline.decide_at_rcpt(self.session, recipient, wish, self._ports, self._config)
         answer = reply.for_recipient(decision)
-        if answer is None:
+        if answer is None or decision.waits:
             return None
         report.refused_at_rcpt(self.session.queue_id, decision)
         return TurnedAway(decision, answer)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -140,10 +140,15 @@ class _Stage:
             self._session.add(named[0] if named else recipient)
         _, judged = pipeline.judge(self._session, self._ports, self._config)
         by_recipient = {decision.recipient: decision for decision in judged}
-        return tuple(
-            self._checked(recipient, by_recipient[named[0] if named else recipient], named[1] if named else None)
-            for recipient, named in matched
-        )
+        decided = [by_recipient[named[0] if named else recipient] for recipient, named in matched]
+        led = [i for i, (r, named) in enumerate(matched) if named and _is_led_to(r, decided[i])]
+        expansions = [(decided[i], matched[i][0]) for i in led]
+        wished = pipeline.is_wished(self._session, self._config)
+        found = pipeline.expanded(self._session, expansions, self._ports, self._config, wished=wished)
+        for i, decision in zip(led, found, strict=True):
+            decided[i] = decision
+        checked = [self._checked(r, decided[i], named[1] if named else None) for i, (r, named) in enumerate(matched)]
+        return _one_a_mailbox(checked, set(led))
 
     def _checked(self, recipient: Recipient, decision: Decision, sealed: SealedRecipient | None) -> Decision:
         """The decision about who the MTA names now, never weaker than what was sealed."""
@@ -152,11 +157,8 @@ class _Stage:
                 return decision
             why = Reason("not_sealed", "not among the recipients for whom the message was sealed, and without a key")
             return replace(decision, action=Action.REFUSE, reason=why)
-        if copies.mailbox(recipient) != copies.mailbox(decision.recipient):
-            found = pipeline.expanded(self._session, decision, recipient, self._ports, self._config)
-        else:
-            found = replace(decision, recipient=recipient)
-        if sealed.action in _FAILING and found.action is Action.DEFER:
+        found = replace(decision, recipient=recipient)
+        if sealed.action in _FAILING and not sealed.waits and found.action is Action.DEFER:
             return replace(found, action=Action.REFUSE)  # one_fails = "bounce": the sender is told now
         if sealed.action in _ENCRYPTED and found.action in (Action.PLAIN, Action.HOLD):
             why = Reason("key_gone", "there was a key when the message was sealed, and there is none now")
@@ -186,6 +188,24 @@ class _Stage:
                 answers.append(answer)
                 log.recipient_decided(self._session.queue_id, decision, (action, reason), observed=False, via="stage")
         return tuple(answers)
+
+
+def _is_led_to(recipient: Recipient, decision: Decision) -> bool:
+    """Did an alias lead to this recipient, whose decision this is?"""
+    return copies.mailbox(recipient) != copies.mailbox(decision.recipient)
+
+
+def _one_a_mailbox(decisions: Sequence[Decision], led: Collection[int]) -> tuple[Decision, ...]:
+    """Who is served on several ways gets one copy: that of their own address, else one that is encrypted.  ``led`` are
+    the numbers of those to whom an alias led."""
+    best: dict[str, Decision] = {}
+    for number in sorted(range(len(decisions)), key=lambda n: (n in led, decisions[n].action not in _ENCRYPTED)):
+        if decisions[number].action not in _FAILING:
+            best.setdefault(copies.mailbox(decisions[number].recipient), decisions[number])
+    return tuple(
+        d if d.action in _FAILING else replace(best[copies.mailbox(d.recipient)], recipient=d.recipient)
+        for d in decisions
+    )
 
 
 def _fingerprint(raw_message_id: bytes) -> Fingerprint:

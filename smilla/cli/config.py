@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
     ports = make_ports(settings)
     print(f"{options.config}: no fault")
     _look_at_keys(settings, ports)
-    if not listener.is_local(settings.milter.socket):
+    if not config.is_local(settings.milter.socket):
         say("warning", f"[milter] socket {settings.milter.socket} is open to other machines: {_OPEN}")
     if settings.mode == "auto" and not any(rule.encrypt == "never" for rule in settings.rule):
         say("hint", _RELAYING)

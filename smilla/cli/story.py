@@ -16,6 +16,7 @@ from smilla.reply import Reply, Verb
 _WAYS = {
     "kept": "stays in the MTA's message",
     "reinjected": "is handed to the MTA anew",
+    "staged": "is made by the stage, once the MTA has decided about the message",
     "not_sent": "is not sent, as the reply says",
 }
 _VERBS = {
@@ -64,6 +65,8 @@ class Story:
         """What becomes of a copy: a key of _WAYS."""
         if copy is self.reply.copy:
             return "kept"
+        if self.reply.is_sealed:
+            return "staged"
         return "reinjected" if any(copy is other for other in self.reply.further) else "not_sent"
 
 
@@ -109,6 +112,7 @@ def _decision_as_json(story: Story, decision: Decision) -> dict[str, Any]:
         "action": decision.action.value,
         "reason": {"code": decision.reason.code, "text": decision.reason.text},
         "rule": decision.rule,
+        "waits": decision.waits,
         "at_rcpt": story.at_rcpt(decision) or None,
         "style": _style_as_json(story, decision),
         "matching_rule": found.number or None,
@@ -153,7 +157,8 @@ def in_words(story: Story) -> Iterator[str]:
         yield f"bounced to the sender: {decision.recipient.shown}"
     observing = " (observe = true: nothing is changed)" if story.done.config.observe else ""
     answer = story.reply.line if story.reply.code else _VERBS[story.reply.verb]
-    yield f"reply of the filter: {answer}{observing}"
+    sealed = ", sealed for the stage" if story.reply.is_sealed else ""
+    yield f"reply of the filter: {answer}{sealed}{observing}"
 
 
 def _protection_in_words(copy: Copy) -> Iterator[str]:
@@ -170,6 +175,8 @@ def _decision_in_words(story: Story, decision: Decision) -> Iterator[str]:
         yield from describe.lookup_in_words(decision.lookup)
     yield f"{decision.recipient.shown}: {decision.action.value}, because: {printable(decision.reason.text)}"
     yield f"  decided by {decision.rule}"
+    if decision.waits:
+        yield "  but may be an alias: sealed, and decided by the stage for whomever it leads to"
     if at_rcpt := story.at_rcpt(decision):
         yield f"  turned away alone, at RCPT: {at_rcpt}"
     if isinstance(decision.key, X509Key):

@@ -83,7 +83,9 @@ def test_a_stage_without_its_folder_or_off_loopback_is_an_error(commands: Comman
     staged.write_text(text.replace("/s.sock", "/none/s.sock"))
     assert f"no folder {commands.folder}/none; install -d -o smilla" in probe(commands, staged)[2]
     staged.write_text(text.replace(f"unix:{commands.folder}/s.sock", "inet:8896@192.0.2.1"))
-    assert "stage inet:8896@192.0.2.1: is not on loopback" in probe(commands, staged)[2]
+    code, _, err = probe(commands, staged)
+    assert code == 78
+    assert '[stage] socket is "inet:8896@192.0.2.1": whoever reaches it hands over mail' in err
 
 
 def test_after_the_stage_the_check_says_that_it_still_serves(commands: CommandLine, staged: Path) -> None:
