@@ -16,6 +16,7 @@ from smilla import growth, log, pipeline, reinject, reply, report, rewrap, seal
 from smilla.config import Config
 from smilla.errors import JournalBusy, JournalError, SealKeyMissing
 from smilla.model import Action, Decision, Header, Outcome, Reason, Recipient, Rewrite
+from smilla.options import SPLITS
 from smilla.policy import Wish
 from smilla.ports import JournalEntry, Ports
 from smilla.session import Session
@@ -114,9 +115,12 @@ class Filter:
         session, config = self.session, self._config
         ports = replace(self._ports, journal=None, mailer=None) if config.observe else self._ports
         refusals: tuple[reinject.Refusal, ...] = ()
-        # Only where copies leave before the MTA has decided is an earlier attempt to be known again.
-        known_again = ports if config.policy.mixed == "reinject" else replace(ports, journal=None, mailer=None)
+        # Where copies leave before the MTA has decided, an earlier attempt is to be known again.
+        known_again = ports if config.policy.mixed in SPLITS else replace(ports, journal=None, mailer=None)
         with reinject.Attempt(session, known_again, mta.alive) as attempt:
+            if attempt.has_sent and config.policy.mixed == "stage":
+                # mixed was reinject when its copies were sent in part: so it ends.
+                config = replace(config, policy=replace(config.policy, mixed="reinject"))
             outcome = pipeline.process(session, ports, config, attempt.entry)
             live = reply.for_outcome(outcome, config.policy.mixed, observe=False)
             if live.is_sealed and _is_too_large(session, outcome, ports, config):

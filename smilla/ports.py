@@ -99,8 +99,8 @@ class OpenPGPEngine(Protocol):
 class Fingerprint:
     """By what a message is known again when its client tries once more (see reinject.py).
 
-    ``quick`` is cheap to make and may match by chance, ``content`` takes in the body; ``identified`` says that the
-    message names itself (Message-ID or Received), so that one which looks the same is the same.
+    ``quick`` is cheap to make and may match by chance, ``content`` takes in the body; ``identified`` says that nothing
+    else can have this name (a sealed message), so that it stays known once it is finished.
     """
 
     quick: bytes

@@ -5,10 +5,12 @@ without this filter; each is accepted or not when its final dot is answered.  Th
 leaves, to whom copies are owed, and then who was accepted.  Where anything fails the client is told 451 and tries
 again, and whoever has a copy already gets none.
 
-**How a retry is recognised.**  By the envelope sender, by the header fields that an author writes (Message-ID, Date,
-From, To, Subject … and those of MIME), and by the body; where there is no Message-ID, by the Received fields, too.  Not
-by what a hop adds on the way (trace, authentication results, spam scores), which may differ at each attempt.  A message
-that is not quite the same is another message: every copy is sent, so that some may come twice and none is lost.
+**How a retry is recognised.**  Only while the attempt before it was answered 4yz, or its answer was lost: an attempt
+that was answered 250 is forgotten at once, and swallows nothing.  And only from the same client, by the envelope
+sender, all header fields and the body.  Left out is what this hop adds anew at each attempt: authentication results, a
+field with the attempt's queue ID, the Date that Postfix adds at the end where there is a Message-ID.  A message that is
+not quite the same is another message (a client that tries again from another address, a spam score of this hop that has
+changed): every copy is sent, so that some may come twice and none is lost.
 
 **What nobody can know.**  Where all ends between the final dot and the recorded reply, the MTA may have the copy or
 not.  It is sent again, logged (copy-unknown) and counted.  RFC 5321 section 4.1.1.4 has the same window in every hop.
@@ -28,21 +30,19 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import format_datetime
-from functools import cache, lru_cache
+from functools import cache
 from typing import Self
 
 from smilla import dsn, log, protect
 from smilla.copies import mailbox, notice
 from smilla.errors import JournalBusy, JournalError, ReinjectError
-from smilla.model import Action, Copy, Decision, Form, Message, Recipient
+from smilla.model import Action, Copy, Decision, Form, Header, Message, Recipient
 from smilla.ports import Fingerprint, Journal, JournalEntry, MailerConnection, Ports, Submission
 from smilla.session import Session
 
-_AUTHOR_FIELDS = re.compile(
-    "message-id|date|from|sender|reply-to|to|cc|subject|in-reply-to|references|comments|keywords|mime-version"
-    "|resent-(message-id|date|from|sender|to|cc)|auto-submitted|list-id|content-.*"
-)
-_USUAL_NAME = 80
+_OF_THIS_HOP = re.compile("received-spf|authentication-results|arc-.*")
+_MADE_LAST = ("from", "to", "resent-from")  # what Postfix may add after a Date, none of which is any good as a date
+_LEAST_QUEUE_ID = 5  # octets; what is shorter may stand in a field by chance
 _Dues = Mapping[Recipient, tuple[Recipient, ...]]
 _TOKEN = re.compile(rb"\(smilla\) with E?SMTP id ([0-9a-f]{32});")
 _BUSY_S = 30.0  # how long another worker may take over the same message, to others of its recipients say
@@ -60,13 +60,10 @@ class Refusal:
 
 def fingerprint(session: Session) -> Fingerprint:
     """By what the message is known again."""
-    message = session.message
-    names = {header.name for header in message.headers}
-    named = "message-id" in names
-    parts = [session.sender.encode("utf-8", "surrogateescape")]
-    for header in message.headers:
-        if _is_of_author(header.name) or (header.name == "received" and not named):
-            parts += [header.name.encode("ascii", "replace"), header.raw_value.strip()]
+    message, client = session.message, session.client
+    parts = [text.encode("utf-8", "surrogateescape") for text in (session.sender, client.ip, client.authenticated_as)]
+    for header in _lasting(message.headers, session.queue_id):
+        parts += [header.name.encode("ascii", "replace"), header.raw_value.strip()]
     head = hashlib.sha256(b"".join([octets for part in parts for octets in (len(part).to_bytes(4, "big"), part)]))
 
     @cache
@@ -76,16 +73,29 @@ def fingerprint(session: Session) -> Fingerprint:
             whole.update(block)
         return whole.digest()
 
-    return Fingerprint(head.digest(), content, named or "received" in names)
+    return Fingerprint(head.digest(), content, identified=False)
 
 
-def _is_of_author(name: str) -> bool:
-    return _is_usual_of_author(name) if len(name) <= _USUAL_NAME else _AUTHOR_FIELDS.fullmatch(name) is not None
+def _lasting(headers: Sequence[Header], queue_id: str) -> Iterator[Header]:
+    """The fields that are the same at each attempt."""
+    raw_id = queue_id.encode("ascii", "replace") if len(queue_id) >= _LEAST_QUEUE_ID else b""
+    added = _date_of_mta(headers)
+    for index, header in enumerate(headers):
+        has_id = raw_id and raw_id in header.raw_value
+        if index != added and not has_id and not _OF_THIS_HOP.fullmatch(header.name):
+            yield header
 
 
-@lru_cache(maxsize=1024)
-def _is_usual_of_author(name: str) -> bool:
-    return _AUTHOR_FIELDS.fullmatch(name) is not None
+def _date_of_mta(headers: Sequence[Header]) -> int:
+    """The place of a Date that the MTA may have added, -1 where it has not: the last field of all that an author could
+    have written.  Without a Message-ID, two messages that differ by their dates alone are two."""
+    if any(header.name == "message-id" for header in headers):
+        for index in range(len(headers) - 1, -1, -1):
+            if headers[index].name == "date":
+                return index
+            if headers[index].name not in _MADE_LAST:
+                break
+    return -1
 
 
 def own_token(message: Message) -> str:
@@ -146,6 +156,15 @@ class Attempt:
             self.entry = self._opened(journal)
         return self
 
+    @property
+    def has_sent(self) -> bool:
+        """Was a copy for one of these recipients, or a notification about them, accepted before?"""
+        everybody = [recipient for recipient in self._session.envelope.recipients if self.entry is not None]
+        return any(self._is_accepted(name(recipient)) for recipient in everybody for name in (mailbox, notice))
+
+    def _is_accepted(self, name: str) -> bool:
+        return self.entry is not None and (self.entry.is_accepted(name) or self.entry.is_unknown(name))
+
     def _fingerprint(self) -> Fingerprint:
         if self._known is None:
             self._known = fingerprint(self._session)
@@ -175,8 +194,7 @@ class Attempt:
             raise JournalError("there is no journal: [policy] mixed is not reinject")
         if self.entry is None:
             self.entry = self._opened(self._ports.journal)
-            everybody = self._session.envelope.recipients
-            if any(self.entry.is_accepted(name(recipient)) for recipient in everybody for name in (mailbox, notice)):
+            if self.has_sent:
                 raise JournalBusy("another worker has just handled the same message")
         waiting = [_Parcel(self._submission(copy), _dues(copy.recipients), mailbox) for copy in further]
         if bounced:

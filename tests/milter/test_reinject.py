@@ -119,13 +119,13 @@ def test_a_nameless_message_that_needs_no_further_copy_any_more_is_forgotten_onc
 def test_what_was_bounced_may_be_sent_once_more(lab: Callable[..., Lab], keys: Keys) -> None:
     here = lab(policy={"one_fails": "bounce", "no_key": "refuse"})
     assert here.send(NAMED, [ALICE, ZOE]).verdict == "accept"
-    assert here.send(NAMED, [ALICE, ZOE]).verdict == "accept", "the client missed the answer"
-    assert here.copies == Counter(["sender@s.test"])
+    assert here.send(NAMED, [ALICE, ZOE]).verdict == "accept", "the same once more is another message"
+    assert here.copies == Counter(["sender@s.test"] * 2)
     assert here.send(NAMED, [ZOE]).reply.startswith("550 5.7.5 <zoe@r.test>"), "nothing is accepted and forgotten"
     (here.directory / "zoe@r.test.pem").write_bytes(keys.alice.certificate_file.read_bytes())
     assert here.send(NAMED, [ZOE]).edits != ()
     assert here.send(NAMED, [BOB, ZOE]).verdict == "accept"
-    assert here.copies["sender@s.test"] == 1
+    assert here.copies["sender@s.test"] == 2
 
 
 def connect(client: MilterClient, port: int) -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import pytest
-
-from smilla import address, reinject
+from smilla import address
 from smilla.encrypt import cms, cms_recipients
 from smilla.model import Header, message
 from smilla.style import OAEP
@@ -19,13 +17,6 @@ def test_a_long_field_name_is_folded_and_not_remembered() -> None:
     assert header.name == "long-" * 10_000
     assert Header(b"X" * 10_000 + b" ", b" x").name == "x" * 10_000
     assert message._remembered_name.cache_info().currsize == before
-
-
-@pytest.mark.parametrize(("name", "expected"), [("content-" + "x" * 50_000, True), ("x-" + "x" * 50_000, False)])
-def test_a_long_field_name_is_known_as_the_authors_and_not_remembered(name: str, expected: bool) -> None:
-    before = reinject._is_usual_of_author.cache_info().currsize
-    assert reinject._is_of_author(name) is expected
-    assert reinject._is_usual_of_author.cache_info().currsize == before
 
 
 def test_an_address_with_a_long_route_is_parsed_and_not_remembered() -> None:
