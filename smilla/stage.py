@@ -24,7 +24,7 @@ from smilla import address, copies, log, pipeline, reinject, reply, seal
 from smilla.config import Config
 from smilla.errors import AddressError, JournalError, SealBroken, SealKeyMissing
 from smilla.model import Action, Decision, Header, Message, Reason, Recipient
-from smilla.ports import Fingerprint, Ports
+from smilla.ports import Fingerprint, JournalEntry, Ports
 from smilla.seal import Opened, SealedRecipient
 from smilla.session import Session, parsed_recipient
 
@@ -132,7 +132,17 @@ class _Stage:
             owed = [d for d in served if entry is None or not entry.is_accepted(copies.mailbox(d.recipient))]
             made = pipeline.make_copies(self._session, tuple(owed), self._ports, self._config)
             refusals = attempt.deliver(made, (), reply.why) if made else ()
+            if attempt.entry is not None and not refusals:
+                self._finish(attempt.entry)
         return self._told(decisions, {refusal.recipient: refusal.detail for refusal in refusals})
+
+    def _finish(self, entry: JournalEntry) -> None:
+        """Nothing is owed to these recipients any more; whoever has a copy stays known, should the MTA not hear of it.
+        The copies are out, so that a journal which fails now is no reason to owe them."""
+        try:
+            entry.finish()
+        except JournalError as error:
+            log.journal_failed(str(error), self._session.queue_id)
 
     def _decisions(self) -> tuple[Decision, ...]:
         matched = [(recipient, self._named(recipient)) for recipient in self._handed.recipients]

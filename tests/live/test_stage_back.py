@@ -6,6 +6,8 @@ client -> smtpd -> smilla: sealed -> queue (held) ... mixed = "defer" ... -> lmt
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +16,7 @@ import pytest
 
 from tests.lab.chain import Chain
 from tests.lab.processes import wait_until
+from tests.lab.programs import REPOSITORY
 from tests.live.mta import CANARY, Mta, check_logs
 from tests.live.test_stage import BOTH, SPLIT, forms, letter, queued_as
 
@@ -71,3 +74,15 @@ def test_sealed_mail_is_served_after_a_reload_and_after_a_restart_and_nothing_ne
     assert forms(mta, sent) == (SPLIT if mixed == "reinject" else {})
     assert smilla.log.count(" sealed rcpt=") == before
     assert not mta.queued_with(CANARY)
+
+
+def test_journal_has_nothing_unfinished_once_all_copies_are_out(mta: Mta) -> None:
+    smilla = mta.chain.filters["outbound"]
+    for _ in range(3):
+        reply, sent = mta.send(letter(), BOTH)
+        queued_as(mta, reply)
+        assert forms(mta, sent) == SPLIT
+    argv = [sys.executable, "-m", "smilla", "journal", "--config", str(smilla.config)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=REPOSITORY)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "unfinished: 0\nfinished and remembered: 3\n" in done.stdout
