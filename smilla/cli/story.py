@@ -16,7 +16,7 @@ from smilla.reply import Reply, Verb
 _WAYS = {
     "kept": "stays in the MTA's message",
     "reinjected": "is handed to the MTA anew",
-    "staged": "is made by the stage, once the MTA has decided about the message",
+    "sealed": "leaves by the stage, once the MTA has decided about the sealed message",
     "not_sent": "is not sent, as the reply says",
 }
 _VERBS = {
@@ -63,10 +63,10 @@ class Story:
 
     def way(self, copy: Copy) -> str:
         """What becomes of a copy: a key of _WAYS."""
+        if self.reply.is_sealed:
+            return "sealed"
         if copy is self.reply.copy:
             return "kept"
-        if self.reply.is_sealed:
-            return "staged"
         return "reinjected" if any(copy is other for other in self.reply.further) else "not_sent"
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from tests.lab.chain import Chain
 from tests.lab.processes import wait_until
-from tests.lab.programs import REPOSITORY
+from tests.lab.programs import REPOSITORY, find_program, program_environment
 from tests.live.mta import CANARY, Mta, check_logs
 from tests.live.test_stage import BOTH, SPLIT, forms, letter, queued_as
 
@@ -76,13 +76,39 @@ def test_sealed_mail_is_served_after_a_reload_and_after_a_restart_and_nothing_ne
     assert not mta.queued_with(CANARY)
 
 
+def smilla_says(mta: Mta, *arguments: str) -> str:
+    """What a command prints, with Postfix's programs in its PATH."""
+    program = find_program("postqueue")
+    environment = program_environment(program)
+    environment["PATH"] = f"{program.parent}:{environment.get('PATH', '')}"
+    argv = [sys.executable, "-m", "smilla", *arguments, "--config", str(mta.chain.filters["outbound"].config)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, env=environment, cwd=REPOSITORY)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_way_that_the_manual_tells_ends_without_a_stage(mta: Mta) -> None:
+    smilla, etc = mta.chain.filters["outbound"], str(mta.chain.postfix.folder / "etc")
+    name, sent = held(mta)
+    smilla.write_config({**smilla.settings, "policy": {"mixed": "defer"}})
+    smilla.reload()
+    told = smilla_says(mta, "seal", "prune", "--postfix-config", etc)
+    assert told.endswith("  kept: the newest; 1 queued message needs it\n")
+    mta.chain.postfix.release(name)
+    assert forms(mta, sent) == SPLIT
+    told = smilla_says(mta, "seal", "prune", "--postfix-config", etc)
+    assert told.endswith("  kept: the newest; no queued message needs it\n")
+    (smilla.folder / "seal").rename(smilla.folder / "backup")
+    smilla.stop()
+    smilla.start()
+    assert not (smilla.folder / "stage.sock").exists()
+    assert not (smilla.folder / "seal").exists()
+    assert mta.send(letter(), BOTH)[0].code == 451
+
+
 def test_journal_has_nothing_unfinished_once_all_copies_are_out(mta: Mta) -> None:
-    smilla = mta.chain.filters["outbound"]
     for _ in range(3):
         reply, sent = mta.send(letter(), BOTH)
         queued_as(mta, reply)
         assert forms(mta, sent) == SPLIT
-    argv = [sys.executable, "-m", "smilla", "journal", "--config", str(smilla.config)]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=REPOSITORY)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "unfinished: 0\nfinished and remembered: 3\n" in done.stdout
+    assert smilla_says(mta, "journal").startswith("unfinished: 0\nfinished and remembered: 3\n")

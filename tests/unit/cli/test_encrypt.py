@@ -288,5 +288,5 @@ def test_command_refuses_an_alias_at_once_since_nobody_expands_it_later(commands
     told = done.out.decode()
     assert "team@inside.test: refuse, because" in told
     assert "  but may be an alias: sealed, and decided by the stage for whomever it leads to\n" in told
-    assert "copy 1: openpgp, to pia@example.org: is made by the stage" in told
+    assert "copy 1: openpgp, to pia@example.org: leaves by the stage, once" in told
     assert told.endswith("reply of the filter: accept, sealed for the stage\n")
