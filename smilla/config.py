@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import difflib
 import grp
-import ipaddress
 import pwd
 import re
 import tomllib
@@ -18,8 +17,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from smilla import address, patterns
-from smilla.errors import AddressError, ConfigError
+from smilla.config_values import UNIX, convert, is_local, nameserver
+from smilla.errors import ConfigError
 from smilla.options import (
     CONDITIONS,
     DEFAULT_PATH,
@@ -36,6 +35,7 @@ from smilla.options import (
     PolicyOptions,
     ReinjectOptions,
     Rule,
+    StageOptions,
     options,
 )
 
@@ -50,6 +50,7 @@ __all__ = [
     "PolicyOptions",
     "ReinjectOptions",
     "Rule",
+    "is_local",
     "load",
     "nameserver",
     "options",
@@ -136,7 +137,7 @@ class _Reader:
             if key not in known:
                 self._fault(key, section, self._unknown(key, section, isinstance(value, dict)))
                 continue
-            problem, converted = _convert(value, types[key], known[key].metadata)
+            problem, converted = convert(value, types[key], known[key].metadata)
             if problem:
                 self._fault(key, section, f"is {value!r}, but must be {problem}")
             else:
@@ -194,8 +195,14 @@ class _Reader:
             self._fault("directory", "keys", f'is "{config.keys.directory}", which is no folder, but is among sources')
         if not Path(config.spool.folder).is_dir():
             self._fault("folder", "spool", f'is "{config.spool.folder}", which is no folder')
-        self._check_socket(config.milter)
+        self._check_socket("milter", config.milter)
+        self._check_socket("stage", config.stage)
+        if not is_local(config.stage.socket):
+            self._fault(
+                "socket", "stage", f'is "{config.stage.socket}": whoever reaches it hands over mail; loopback only'
+            )
         self._check_policy(config)
+        self._check_aliases(config)
         self._check_openpgp(config)
         if config.smime.ca_file and not Path(config.smime.ca_file).is_file():
             self._fault("ca_file", "smime", f'is "{config.smime.ca_file}", which is no file')
@@ -212,6 +219,14 @@ class _Reader:
             if rule.formats and not any(form in FORMATS_OF[s] for s in config.keys.sources for form in rule.formats):
                 self._rule_fault(number, f"has formats = {list(rule.formats)}, which none of [keys] sources has")
 
+    def _check_aliases(self, config: Config) -> None:
+        if config.keys.aliases != "expanded":
+            return
+        if not config.may_seal:
+            self._fault("aliases", "keys", 'is "expanded", which needs [policy] mixed = "stage"')
+        if not config.local_domains:
+            self._fault("aliases", "keys", 'is "expanded", but local_domains is empty: nobody may be an alias')
+
     def _check_openpgp(self, config: Config) -> None:
         if config.openpgp.engine != "sequoia":
             return
@@ -222,17 +237,18 @@ class _Reader:
             if rule.hidden_recipients:
                 self._rule_fault(number, f"has hidden_recipients, which {problem}")
 
-    def _check_socket(self, options: MilterOptions) -> None:
+    def _check_socket(self, section: str, options: MilterOptions | StageOptions) -> None:
         """What only this machine knows: users, groups, and how long a path may be."""
         for name, known in (("user", pwd.getpwnam), ("socket_group", grp.getgrnam)):
+            value = getattr(options, name, "")
             try:
-                value = getattr(options, name)
                 _ = known(value) if value else None
             except KeyError:
-                self._fault(name, "milter", f'is "{value}", which this machine does not know; useradd --system {value}')
+                add = f"{'useradd' if name == 'user' else 'groupadd'} --system {value}"
+                self._fault(name, section, f'is "{value}", which this machine does not know; {add}')
         path = options.socket.partition(":")[2]
-        if options.socket.startswith(("unix:", "local:")) and len(path.encode()) > _path_limit():
-            self._fault("socket", "milter", f"has a path of {len(path.encode())} octets; at most {_path_limit()} do")
+        if options.socket.startswith(UNIX) and len(path.encode()) > _path_limit():
+            self._fault("socket", section, f"has a path of {len(path.encode())} octets; at most {_path_limit()} do")
 
 
 def _rule_problems(rule: Rule, table: dict[str, Any]) -> Iterator[str]:
@@ -265,117 +281,3 @@ def _idle_keys(rule: Rule) -> Iterator[str]:
 def _path_limit() -> int:
     """Octets that a UNIX socket's path may have (unix(7)), less those of the private name it gets at first."""
     return 107 - len("..") - len(str(2**22))
-
-
-def nameserver(text: str) -> tuple[ipaddress.IPv4Address | ipaddress.IPv6Address, int]:
-    """``ADDRESS`` or ``ADDRESS@PORT`` as address and port.  Raises ValueError."""
-    host, _, port = text.partition("@")
-    number = int(port) if port else 53
-    if not 0 < number < 65536:
-        raise ValueError("port out of range")
-    return ipaddress.ip_address(host), number
-
-
-def _convert(value: Any, kind: Any, bounds: Any) -> tuple[str, Any]:
-    """What is wrong with a value ("" where nothing is), and the value as its dataclass field has it."""
-    if kind is bool:
-        return ("" if isinstance(value, bool) else "true or false"), value
-    if kind in (int, float):
-        return _number(value, kind, bounds)
-    if kind is str:
-        return _string(value, bounds), value
-    return _strings(value, bounds)
-
-
-def _number(value: Any, kind: type[int] | type[float], bounds: Any) -> tuple[str, Any]:
-    accepted = (int, float) if kind is float else (int,)
-    low, high = bounds["minimum"], bounds["maximum"]
-    if isinstance(value, bool) or not isinstance(value, accepted) or not low <= value <= high:
-        return f"a {'whole ' if kind is int else ''}number from {low} to {high}", value
-    return "", kind(value)
-
-
-def _string(value: Any, bounds: Any) -> str:
-    if not isinstance(value, str):
-        return "a string"
-    if "choices" in bounds and value not in bounds["choices"]:
-        shown = [choice for choice in bounds["choices"] if choice]
-        near = difflib.get_close_matches(value, shown, 1)
-        return "one of " + ", ".join(shown) + (f"; did you mean {near[0]}?" if near else "")
-    if "pattern" in bounds and not re.fullmatch(bounds["pattern"], value):
-        return str(bounds["expected"])
-    if bounds.get("absolute") and value and not value.startswith("/"):
-        return "an absolute path"
-    if bounds.get("check") and value:
-        return _CHECKS[bounds["check"]](value)
-    return ""
-
-
-def _strings(value: Any, bounds: Any) -> tuple[str, Any]:
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        return "a list of strings", value
-    if "each" in bounds:
-        allowed = bounds["each"]
-        if not value or len(set(value)) != len(value) or not set(value) <= set(allowed):
-            return "a list of distinct names out of " + ", ".join(allowed), value
-    for item in value:
-        if bounds.get("check") and (problem := _CHECKS[bounds["check"]](item)):
-            return problem, value
-    return "", tuple(value)
-
-
-def _check_nameserver(item: str) -> str:
-    try:
-        nameserver(item)
-    except ValueError:
-        return "a list of IP addresses, each ADDRESS or ADDRESS@PORT"
-    return ""
-
-
-def _check_network(item: str) -> str:
-    try:
-        ipaddress.ip_network(item, strict=False)
-    except ValueError:
-        return "a list of networks such as 192.0.2.0/24"
-    return ""
-
-
-def _check_domain(item: str) -> str:
-    problem = patterns.domain_problem(item)
-    return f"a list of domain names or patterns such as *.example.org; {problem}" if problem else ""
-
-
-def _check_origin(item: str) -> str:
-    return "a domain name" if set(item) & set("*?[@ ") or not patterns.in_a_labels(item) else ""
-
-
-def _check_pattern(item: str) -> str:
-    if item in ("<>", "*"):
-        return ""
-    problem = patterns.address_problem(item)
-    return f"a pattern for addresses such as *@example.org; {problem}" if problem else ""
-
-
-def _check_user(item: str) -> str:
-    if item != item.strip():
-        return "a pattern for user names, without blanks around it"
-    return "a shell pattern, no regular expression" if len(item) > 1 and item[0] == item[-1] == "/" else ""
-
-
-def _check_reader(item: str) -> str:
-    problem = f"a list of addresses, or the word sender; {item!r} is neither"
-    try:
-        return "" if item == "sender" or ("*" not in item and address.parse(item)) else problem
-    except AddressError:
-        return problem
-
-
-_CHECKS = {
-    "nameserver": _check_nameserver,
-    "network": _check_network,
-    "domain": _check_domain,
-    "pattern": _check_pattern,
-    "origin": _check_origin,
-    "reader": _check_reader,
-    "user": _check_user,
-}

@@ -28,6 +28,7 @@ from smilla.adapters.service import Runtime, Service
 from smilla.config import Config
 from smilla.discovery import directory
 from smilla.errors import ConfigError, EngineMissing, SmillaError
+from smilla.ports import SealKeyStore
 from smilla.runtime import make_ports
 
 _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
@@ -41,6 +42,7 @@ _LAST_WORDS_S = 2.5  # that, and a moment for a log that nobody reads
 _HEALTHY_S = 60.0
 _PROBE_EVERY_S = 240.0  # more often than a proof lasts, so that no message has to wait for one
 _LONGEST_WAIT_S = 30.0
+_KEY_EVERY_S = 3600.0  # [stage] key_days counts days
 _TAKE_OVER_S = 5.0
 
 
@@ -130,8 +132,8 @@ class Daemon:
     def _prepare_journal(self) -> None:
         """The folder of the journal, while there may be rights to make it.  Without it, mail that needs one copy only
         goes on."""
-        journal = self._runtime.ports.journal
-        if journal is None or self._config.observe:
+        journal, keys = self._runtime.ports.journal, self._runtime.ports.seal_keys
+        if journal is None or (self._config.observe and keys is None):
             return
         try:
             journal.prepare(self._config.milter.user)
@@ -139,28 +141,48 @@ class Daemon:
             log.journal_failed(str(error))
 
     def _open_stage(self) -> None:
-        """The keys and the socket of the stage, where messages are sealed.  Raises SmillaError."""
-        keys, options = self._runtime.ports.seal_keys, self._config.stage
+        """The keys and the socket of the stage, where messages are sealed, and later as long as there is a key.  Raises
+        SmillaError where messages are sealed; where none is, that is no reason to hold up all mail."""
+        keys, user = self._runtime.ports.seal_keys, self._config.milter.user
         if keys is None:
             return
         try:
-            keys.prepare(self._config.milter.user, options.key_days)
-            self._stage = lmtp.Server(options, self._config.milter.user)
+            if self._config.may_seal:
+                self._renew_key(keys, user)
+            self._stage = lmtp.Server(self._config.stage, user)
         except SmillaError as error:
             if self._config.policy.mixed == "stage":
                 raise
-            # The MTA has not said yet which one it is.  Behind Postfix, mail that would have to be split is deferred.
-            log.stage_not_ready("", str(error))
+            if self._config.may_seal:
+                # The MTA has not said yet which one it is.  Behind Postfix, what would have to be split is deferred.
+                log.stage_not_ready("", str(error))
+            else:
+                log.stage_closed(str(error))
             return
         self._look_at_lines()
 
     def _look_at_lines(self) -> None:
         """Has Postfix the lines for the stage?  The systemd unit asks before it starts and reloads the filter."""
-        if self._stage is not None and self._config.stage.check:
+        if self._stage is not None and self._config.may_seal and self._config.stage.check:
             if not systemd.is_there():
                 postfix.look(self._path)
             if lack := self._runtime.ports.stage_problem():
                 log.stage_not_ready("", lack)
+
+    def _renew_key(self, keys: SealKeyStore, user: str = "") -> None:
+        """A new seal key, where there is none or the newest is too old.  Raises SmillaError."""
+        if (made := keys.prepare(user, self._config.stage.key_days)) is not None:
+            log.seal_key(made.raw_id.hex(), self._config.stage.keys, is_made=True)
+
+    def _look_at_key(self) -> None:
+        """The same while the filter runs; where it fails, the old key goes on sealing."""
+        keys = self._runtime.ports.seal_keys
+        if keys is None or self._stage is None or not self._config.may_seal:
+            return
+        try:
+            self._renew_key(keys)
+        except SmillaError as error:
+            log.seal_key_missing("", str(error))
 
     def _fork(self, serve: _Serve) -> None:
         reading, writing = os.pipe()
@@ -178,7 +200,9 @@ class Daemon:
     def _watch(self) -> str:
         """Waits for signals; returns the name of the one that ends smilla."""
         while True:
-            pause = min((at for at, _ in self._respawn_at), default=time.monotonic() + 3600) - time.monotonic()
+            self._look_at_key()
+            until = time.monotonic() + _KEY_EVERY_S
+            pause = min([until, *(at for at, _ in self._respawn_at)]) - time.monotonic()
             received = signal.sigtimedwait(_SIGNALS, max(0.0, pause))
             if received is not None and received.si_signo in (signal.SIGTERM, signal.SIGINT):
                 return signal.Signals(received.si_signo).name

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from smilla import log, pipeline, reinject, reply, report, rewrap, seal
+from smilla import growth, log, pipeline, reinject, reply, report, rewrap, seal
 from smilla.config import Config
 from smilla.errors import JournalBusy, JournalError, SealKeyMissing
 from smilla.model import Action, Decision, Header, Outcome, Reason, Recipient, Rewrite
@@ -91,7 +91,7 @@ class Filter:
         with self._busy:
             decision = pipeline.decide_at_rcpt(self.session, recipient, wish, self._ports, self._config)
         answer = reply.for_recipient(decision)
-        if answer is None:
+        if answer is None or decision.waits:
             return None
         report.refused_at_rcpt(self.session.queue_id, decision)
         return TurnedAway(decision, answer)
@@ -126,6 +126,8 @@ class Filter:
             if live.is_sealed and (lack := ports.stage_problem()):
                 log.stage_not_ready(session.queue_id, lack)
                 live = reply.not_ready(lack)
+            if live.is_sealed and _is_too_large(session, outcome, ports, config):
+                live = reply.TOO_LARGE
             answer = reply.Reply(reply.Verb.ACCEPT) if config.observe else live
             if answer.is_sealed:
                 self._seal(mta, outcome)
@@ -160,6 +162,14 @@ class Filter:
             log.journal_failed(str(error), self.session.queue_id)
         self.failed("busy" if is_busy else "journal")
         return reply.BUSY if is_busy else reply.JOURNAL
+
+
+def _is_too_large(session: Session, outcome: Outcome, ports: Ports, config: Config) -> bool:
+    """Would the MTA not take the sealed message, or its listener not take a copy?  Better told now than bounced."""
+    limit = config.stage.message_size_limit or (ports.mailer.size_limit() if ports.mailer else 0)
+    message = session.message
+    octets = [growth.of_seal(message, outcome), *(growth.of_copy(message, copy) for copy in outcome.copies)]
+    return 0 < limit < max(octets)
 
 
 def _headers_only(parameters: tuple[str, ...]) -> str:

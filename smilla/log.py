@@ -302,6 +302,16 @@ def seal_key_missing(queue_id: str, detail: str) -> None:
     _event(_ERROR, "seal-key-missing", queue_id, detail=detail)
 
 
+def seal_key(key: str, folder: str, *, is_made: bool) -> None:
+    """A new seal key seals from now on, and the backup lacks it; or one that no queued message needed is removed."""
+    _event(_INFO, "seal-key-made" if is_made else "seal-key-removed", key=key, folder=folder)
+
+
+def stage_closed(detail: str) -> None:
+    """Nothing is sealed any more, but there are seal keys, and the stage cannot listen: sealed mail waits."""
+    _event(_ERROR, "stage-closed", detail=detail)
+
+
 def seal_broken(queue_id: str, detail: str, *, gives_up: bool) -> None:
     """What the MTA handed over is not what was sealed, or not for this use: another filter changed the body, or
     somebody forged it.  Deferred for a day, then refused."""

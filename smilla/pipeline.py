@@ -70,10 +70,14 @@ def begin_lookup(session: Session, recipient: Recipient, ports: Ports, config: C
     sender asks for encryption is known at the end only."""
     wish = policy.wanted(recipient, _circumstances(session), config, wished=wished)
     if wish.wanted and wish.address:
-        _ask(session, wish.address, wish.formats, ports, config)
-        for reader in _readers(wish, session, config):
-            _ask(session, reader, (), ports, config)
+        _begin(session, wish, wish.address, ports, config)
     return wish
+
+
+def _begin(session: Session, wish: Wish, address: EmailAddress, ports: Ports, config: Config) -> None:
+    _ask(session, address, wish.formats, ports, config)
+    for reader in _readers(wish, session, config):
+        _ask(session, reader, (), ports, config)
 
 
 def decide_at_rcpt(session: Session, recipient: Recipient, wish: Wish, ports: Ports, config: Config) -> Decision:
@@ -132,16 +136,41 @@ def judge(session: Session, ports: Ports, config: Config) -> tuple[Classificatio
     return classification, decisions
 
 
-def expanded(session: Session, decision: Decision, recipient: Recipient, ports: Ports, config: Config) -> Decision:
-    """What happens for ``recipient``, to whom an alias led whose decision is ``decision``: as for the alias; where that
-    has no usable key and one was wanted, the recipient's own key, under the rules and the direction of the alias."""
-    same = replace(decision, recipient=recipient)
-    wish = policy.wanted(decision.recipient, _circumstances(session), config)
-    if decision.lookup is None or decision.key is not None or recipient.address is None or not wish.wanted:
-        return same
-    _ask(session, recipient.address, wish.formats, ports, config)
-    own = _Deciding(session, ports, config).decision(recipient, replace(wish, address=recipient.address))
-    return own if own.action is Action.ENCRYPT else same
+def _wish_of_expanded(
+    session: Session, decision: Decision, recipient: Recipient, config: Config, *, wished: bool
+) -> Wish | None:
+    """What is wanted for ``recipient``, to whom an alias led whose decision is ``decision``: under the rules and the
+    direction of the alias; where nothing is wanted for that by mode, under their own ([keys] aliases).  None where the
+    alias's decision stands, as it does where it has a usable key."""
+    if decision.key is not None or recipient.address is None:
+        return None
+    wish = policy.wanted(decision.recipient, _circumstances(session), config, wished=wished)
+    if wish.wanted and decision.lookup is not None:
+        return replace(wish, address=recipient.address)
+    if config.keys.aliases != "expanded" or wish.encrypt == "never" or decision.action is not Action.PLAIN:
+        return None
+    own = policy.wanted(recipient, _circumstances(session), config, wished=wished)
+    return own if own.wanted else None
+
+
+def expanded(
+    session: Session, expansions: Sequence[tuple[Decision, Recipient]], ports: Ports, config: Config, *, wished: bool
+) -> list[Decision]:
+    """What happens for each recipient to whom an alias led: their own key, where that of the alias does not stand, and
+    in no case less than the alias's decision asks for.  Their look-ups are under way together."""
+    wishes = [_wish_of_expanded(session, decision, r, config, wished=wished) for decision, r in expansions]
+    for wish in wishes:
+        if wish is not None and wish.address is not None:
+            _begin(session, wish, wish.address, ports, config)
+    deciding, found = _Deciding(session, ports, config), []
+    for (decision, recipient), wish in zip(expansions, wishes, strict=True):
+        own = deciding.decision(recipient, wish, wished=wished) if wish is not None else decision
+        if own.action is Action.HOLD:
+            own = replace(own, action=Action.DEFER)  # it is too late for the MTA's quarantine
+        outweighs = own.action in (Action.ENCRYPT, Action.DEFER) or decision.action not in (Action.DEFER, own.action)
+        chosen = own if wish is not None and own.action is not Action.PLAIN and outweighs else decision
+        found.append(replace(chosen, recipient=recipient, waits=False))
+    return found
 
 
 def make_copies(session: Session, decisions: tuple[Decision, ...], ports: Ports, config: Config) -> tuple[Copy, ...]:
@@ -195,7 +224,7 @@ def _outcome(
 ) -> Outcome:
     direction = policy.direction(session.client, config)
     bounced = _bounced(session, decisions, config)
-    left = tuple(decision for decision in decisions if decision not in bounced) if bounced else decisions
+    left = tuple(d for d in decisions if d not in bounced and not (d.waits and _fails(d)))
     disposition, culprits = _disposition(left)
     reason = culprits[0].reason if culprits else _OK
     held_up = tuple(decision.recipient for decision in culprits)
@@ -226,7 +255,7 @@ def _outcome(
 def _bounced(session: Session, decisions: tuple[Decision, ...], config: Config) -> tuple[Decision, ...]:
     """Those who fail alone and are told to the sender, where policy and protocol allow it: the sender is one of ours,
     so that nobody is bombarded, and wants to be told."""
-    failing = tuple(filter(_fails, decisions))
+    failing = tuple(decision for decision in decisions if _fails(decision) and not decision.waits)
     allowed = config.policy.one_fails == "bounce" and config.policy.mixed in SPLITS and session.sender
     if not failing or not allowed or not policy.is_ours(session.client, config) or len(failing) == len(decisions):
         return ()
@@ -258,6 +287,8 @@ class _Deciding:
             asked = wish.address
             known = self._finish(asked, wish.formats) if asked else lookup.no_address(recipient.shown)
         decision = policy.decide(recipient, wish, known, self._config, wished=wished)
+        if policy.waits(decision, wish, self._session.client, self._config):
+            return replace(decision, waits=True)
         return self._with_readers(decision, wish) if wish.also_to and decision.key else decision
 
     def _finish(

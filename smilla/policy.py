@@ -45,6 +45,7 @@ _ROUTED = Reason(
 )
 _UNCLEAR = Reason("unclear_address", "it is not written as RFC 5321 says, and the MTA may read it as another address")
 _AMBIGUOUS = Reason("ambiguous_domain", "its domain has a letter of which IDNA 2003 and IDNA 2008 make two names")
+_ABSENT = (KeyVerdict.NO_KEY, KeyVerdict.INSECURE, KeyVerdict.UNUSABLE_KEY)
 _QUOTED_STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _ODD = re.compile(r'[\x00-\x20\x7f()<>,;:\\"]|\.\.|@\.')
 _HOST_LITERAL = re.compile(r"\[(?!\d+(?:\.\d+){3}\]|[a-z0-9-]+:)")
@@ -292,6 +293,17 @@ def decide(
     elif action is Action.PLAIN and wished:
         action, decider = Action.REFUSE, "the sender's wish"
     return Decision(recipient, action, lookup.reason, decider, lookup, style=how)
+
+
+def waits(decision: Decision, wish: Wish, client: Client, config: Config) -> bool:
+    """May this be an alias that the MTA expands after the filter, so that the stage has to decide ([keys] aliases)?
+    Whoever has a usable key gets it all the same; what nobody can tell now is deferred as ever."""
+    if config.keys.aliases != "expanded" or config.policy.mixed != "stage" or decision.key is not None:
+        return False
+    if wish.encrypt == "never" or _unknown_destination(decision.recipient) is not None:
+        return False
+    absent = decision.lookup is None or decision.lookup.verdict in _ABSENT
+    return absent and _is_local(decision.recipient, client, config)
 
 
 def styled(key: X509Key | PGPKey | None, wish: Wish | None, config: Config) -> tuple[Style, str]:

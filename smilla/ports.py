@@ -165,8 +165,9 @@ class SealKey:
 class SealKeyStore(Protocol):
     """The keys under which messages are sealed for the MTA's queue.  Every method raises SealKeyMissing."""
 
-    def prepare(self, user: str, rotate_days: int) -> None:
-        """Makes the folder for ``user``, and a key where there is none or the newest is older than that."""
+    def prepare(self, user: str, rotate_days: int) -> SealKey | None:
+        """Makes the folder for ``user``, and a key where there is none or the newest is older than that; returns the
+        key that was made."""
 
     def current(self) -> SealKey:
         """The key that seals."""
@@ -220,6 +221,10 @@ class Mailer(Protocol):
     def connect(self) -> AbstractContextManager[MailerConnection]:
         """Raises ReinjectError."""
 
+    def size_limit(self) -> int:
+        """Octets of the largest message that it takes, 0 where that is not known.  Remembered for a while; raises
+        nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ports:
@@ -227,8 +232,9 @@ class Ports:
 
     ``raw_trust_store`` is the PEM of [smime] ca_file, ``raw_crls`` the octets of crl_file.  ``probe(timeout_s)`` asks
     every nameserver for something known to be signed: pairs of its name and what is wrong, "" where it validates.
-    ``journal`` and ``mailer`` are there where [policy] mixed may be stage or reinject and a filter runs, ``seal_keys``
-    where it may be stage; ``stage_problem()`` is why nothing may be sealed now, and what to do, "" where it may.
+    ``seal_keys`` are there where [policy] mixed may be stage, and later as long as there is a key: what was sealed is
+    still served then.  ``journal`` and ``mailer`` are there with them, and where mixed may be reinject.
+    ``stage_problem()`` is why nothing may be sealed now, and what to do, "" where it may.
     """
 
     clock: Clock

@@ -102,7 +102,7 @@ def for_outcome(outcome: Outcome, mixed: str, *, observe: bool) -> Reply:
     if outcome.disposition is Disposition.REFUSE:
         enhanced = "5.7.1" if outcome.reason.code == "forged_mark" else "5.7.5"
         return Reply(Verb.REJECT, "550", enhanced, _about(outcome))
-    if mixed == "stage" and (len(outcome.copies) > 1 or outcome.bounced):
+    if mixed == "stage" and (len(outcome.copies) > 1 or outcome.bounced or outcome.waits):
         return _staged(outcome)
     if len(outcome.copies) > 1 and mixed != "reinject":
         return _several_copies(mixed, len(outcome.copies))

@@ -30,7 +30,7 @@ class Result:
 def message(session: Session, result: Result) -> None:
     """The lines about a message that was decided."""
     outcome, answer = result.outcome, result.answer
-    override = _override(answer, outcome)
+    override = _override(answer, outcome, handed=bool(result.refusals))
     owed = {refusal.recipient for refusal in result.refusals}
     ways = _ways(outcome, answer, result.refusals)
     if outcome.classification.reason.code == "own_copy":
@@ -105,13 +105,16 @@ def _ways(outcome: Outcome, answer: reply.Reply, refusals: tuple[Refusal, ...]) 
     return ways | {decision.recipient.raw: "bounce" for decision in outcome.bounced}
 
 
-def _override(answer: reply.Reply, outcome: Outcome) -> tuple[Action, Reason] | None:
-    """What the message as a whole makes of recipients who alone would have fared better."""
+def _override(answer: reply.Reply, outcome: Outcome, *, handed: bool) -> tuple[Action, Reason] | None:
+    """What the message as a whole makes of recipients who alone would have fared better; ``handed``: the listener was
+    asked."""
     action = {reply.Verb.TEMPFAIL: Action.DEFER, reply.Verb.REJECT: Action.REFUSE}.get(answer.verb)
     if action is None:
         return None
     if outcome.culprits and outcome.disposition is not Disposition.HOLD:
         return action, Reason("other_recipient", f"{outcome.culprits[0].shown} holds up the message")
+    if answer == reply.TOO_LARGE and not handed:
+        return action, Reason("too_large", "the sealed message or a copy is larger than the MTA takes")
     if answer in (reply.HANDOVER, reply.TOO_LARGE):
         return action, Reason("reinject", "a copy of the message could not be handed on")
     return action, Reason("mixed", "the recipients need different forms of the message")

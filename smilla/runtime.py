@@ -25,7 +25,9 @@ from smilla.validity import x509
 def make_ports(config: Config) -> Ports:
     """Ports that live as long as the configuration.  Raises ConfigError or EngineMissing."""
     resolver = make_resolver(config)
-    splits = config.may_split
+    seal_keys = SealKeys(config.stage.keys)
+    stands = config.may_seal or seal_keys.exist()
+    splits = stands or config.may_split
     return Ports(
         clock=SystemClock(),
         resolver=CachingResolver(resolver, config.dns),
@@ -34,7 +36,7 @@ def make_ports(config: Config) -> Ports:
         probe=resolver.probe,
         journal=SQLiteJournal(config.reinject.spool, config.reinject.remember_s) if splits else None,
         mailer=Listener(config.reinject.smtp, config.reinject.timeout_s) if splits else None,
-        seal_keys=SealKeys(config.stage.keys) if config.may_seal else None,
+        seal_keys=seal_keys if stands else None,
         stage_problem=PostfixLines(config.stage).problem,
         raw_trust_store=_read("ca_file", config.smime.ca_file, x509.load_trust_store),
         raw_crls=_read("crl_file", config.smime.crl_file, x509.RevocationLists.load),

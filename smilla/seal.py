@@ -42,12 +42,13 @@ smilla(8) says, under THE STAGE, what may lead a message past it.
 
 @dataclass(frozen=True, slots=True)
 class SealedRecipient:
-    """A recipient as named at RCPT, and what was decided then."""
+    """A recipient as named at RCPT, and what was decided then; ``waits``: as for one who may be an alias."""
 
     raw: str
     parameters: tuple[str, ...]
     action: Action
     form: str
+    waits: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ def facts(envelope: Envelope, decisions: Iterable[Decision], queue_id: str, clie
     """The facts about a message that was decided."""
     recipients = tuple(
         SealedRecipient(
-            d.recipient.raw, d.recipient.parameters, d.action, d.key.format.value if d.key else d.action.value
+            d.recipient.raw, d.recipient.parameters, d.action, d.key.format.value if d.key else d.action.value, d.waits
         )
         for d in decisions
     )
@@ -249,7 +250,8 @@ def _facts(beginning: bytes) -> tuple[Facts, int, int]:
 
 def _facts_of(told: dict[str, Any]) -> Facts:
     recipients = tuple(
-        SealedRecipient(r["raw"], tuple(r["parameters"]), Action(r["action"]), r["form"]) for r in told["recipients"]
+        SealedRecipient(r["raw"], tuple(r["parameters"]), Action(r["action"]), r["form"], bool(r.get("waits")))
+        for r in told["recipients"]
     )
     envelope = Envelope(told["sender"], (), tuple(told["parameters"]))
     return Facts(envelope, recipients, told["queue_id"], Client(**told["client"]), told["direction"])

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -24,7 +24,7 @@ from smilla import address, copies, log, pipeline, reinject, reply, seal
 from smilla.config import Config
 from smilla.errors import AddressError, JournalError, SealBroken, SealKeyMissing
 from smilla.model import Action, Decision, Header, Message, Reason, Recipient
-from smilla.ports import Fingerprint, Ports
+from smilla.ports import Fingerprint, JournalEntry, Ports
 from smilla.seal import Opened, SealedRecipient
 from smilla.session import Session, parsed_recipient
 
@@ -132,7 +132,17 @@ class _Stage:
             owed = [d for d in served if entry is None or not entry.is_accepted(copies.mailbox(d.recipient))]
             made = pipeline.make_copies(self._session, tuple(owed), self._ports, self._config)
             refusals = attempt.deliver(made, (), reply.why) if made else ()
+            if attempt.entry is not None and not refusals:
+                self._finish(attempt.entry)
         return self._told(decisions, {refusal.recipient: refusal.detail for refusal in refusals})
+
+    def _finish(self, entry: JournalEntry) -> None:
+        """Nothing is owed to these recipients any more; whoever has a copy stays known, should the MTA not hear of it.
+        The copies are out, so that a journal which fails now is no reason to owe them."""
+        try:
+            entry.finish()
+        except JournalError as error:
+            log.journal_failed(str(error), self._session.queue_id)
 
     def _decisions(self) -> tuple[Decision, ...]:
         matched = [(recipient, self._named(recipient)) for recipient in self._handed.recipients]
@@ -140,10 +150,15 @@ class _Stage:
             self._session.add(named[0] if named else recipient)
         _, judged = pipeline.judge(self._session, self._ports, self._config)
         by_recipient = {decision.recipient: decision for decision in judged}
-        return tuple(
-            self._checked(recipient, by_recipient[named[0] if named else recipient], named[1] if named else None)
-            for recipient, named in matched
-        )
+        decided = [by_recipient[named[0] if named else recipient] for recipient, named in matched]
+        led = [i for i, (r, named) in enumerate(matched) if named and _is_led_to(r, decided[i])]
+        expansions = [(decided[i], matched[i][0]) for i in led]
+        wished = pipeline.is_wished(self._session, self._config)
+        found = pipeline.expanded(self._session, expansions, self._ports, self._config, wished=wished)
+        for i, decision in zip(led, found, strict=True):
+            decided[i] = decision
+        checked = [self._checked(r, decided[i], named[1] if named else None) for i, (r, named) in enumerate(matched)]
+        return _one_a_mailbox(checked, set(led))
 
     def _checked(self, recipient: Recipient, decision: Decision, sealed: SealedRecipient | None) -> Decision:
         """The decision about who the MTA names now, never weaker than what was sealed."""
@@ -152,11 +167,8 @@ class _Stage:
                 return decision
             why = Reason("not_sealed", "not among the recipients for whom the message was sealed, and without a key")
             return replace(decision, action=Action.REFUSE, reason=why)
-        if copies.mailbox(recipient) != copies.mailbox(decision.recipient):
-            found = pipeline.expanded(self._session, decision, recipient, self._ports, self._config)
-        else:
-            found = replace(decision, recipient=recipient)
-        if sealed.action in _FAILING and found.action is Action.DEFER:
+        found = replace(decision, recipient=recipient)
+        if sealed.action in _FAILING and not sealed.waits and found.action is Action.DEFER:
             return replace(found, action=Action.REFUSE)  # one_fails = "bounce": the sender is told now
         if sealed.action in _ENCRYPTED and found.action in (Action.PLAIN, Action.HOLD):
             why = Reason("key_gone", "there was a key when the message was sealed, and there is none now")
@@ -186,6 +198,24 @@ class _Stage:
                 answers.append(answer)
                 log.recipient_decided(self._session.queue_id, decision, (action, reason), observed=False, via="stage")
         return tuple(answers)
+
+
+def _is_led_to(recipient: Recipient, decision: Decision) -> bool:
+    """Did an alias lead to this recipient, whose decision this is?"""
+    return copies.mailbox(recipient) != copies.mailbox(decision.recipient)
+
+
+def _one_a_mailbox(decisions: Sequence[Decision], led: Collection[int]) -> tuple[Decision, ...]:
+    """Who is served on several ways gets one copy: that of their own address, else one that is encrypted.  ``led`` are
+    the numbers of those to whom an alias led."""
+    best: dict[str, Decision] = {}
+    for number in sorted(range(len(decisions)), key=lambda n: (n in led, decisions[n].action not in _ENCRYPTED)):
+        if decisions[number].action not in _FAILING:
+            best.setdefault(copies.mailbox(decisions[number].recipient), decisions[number])
+    return tuple(
+        d if d.action in _FAILING else replace(best[copies.mailbox(d.recipient)], recipient=d.recipient)
+        for d in decisions
+    )
 
 
 def _fingerprint(raw_message_id: bytes) -> Fingerprint:

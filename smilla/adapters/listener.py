@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import grp
-import ipaddress
 import os
 import pwd
 import socket
@@ -85,17 +84,6 @@ def is_listening(path: Path) -> bool:
         except OSError:
             return False
     return True
-
-
-def is_local(specification: str) -> bool:
-    """Can only this machine connect?  Without a host, libmilter listens on every address."""
-    if UnixPath.fits(specification):
-        return True
-    host = specification.partition(":")[2].partition("@")[2].strip("[]")
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def can_connect(specification: str) -> bool:

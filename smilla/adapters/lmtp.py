@@ -18,9 +18,10 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 from smilla import log, message, reply, stage
-from smilla.adapters.listener import UnixPath, is_local
+from smilla.adapters.listener import UnixPath
 from smilla.adapters.service import Service
 from smilla.adapters.spool import SpooledBody
+from smilla.config import is_local
 from smilla.errors import SmillaError
 from smilla.message import MOST_HEADER_OCTETS
 from smilla.model import Message, Recipient
@@ -233,7 +234,7 @@ class _Dialogue:
             handed = stage.Handed(
                 transaction.sender, tuple(transaction.recipients), content.message(), transaction.ident
             )
-            return stage.deliver(handed, runtime.ports, runtime.config)
+            return stage.deliver(handed, runtime.ports, runtime.behind("postfix"))
         except Exception:
             log.internal_error("", "stage")
             return (reply.INTERNAL,) * len(transaction.recipients)

@@ -40,8 +40,18 @@ class SealKeys:
         self._clock = clock
         self._known: tuple[int, tuple[StoredKey, ...]] = (-1, ())
 
-    def prepare(self, user: str, rotate_days: int) -> None:
-        """Makes the folder for ``user`` (as root), and a key where there is none or the newest is too old."""
+    def exist(self) -> bool:
+        """Is there a key, or may there be one?  Raises nothing: a folder that cannot be read is for who needs a key."""
+        try:
+            return any(path.name.endswith(".key") for path in self._folder.iterdir())
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:
+            return True
+
+    def prepare(self, user: str, rotate_days: int) -> SealKey | None:
+        """Makes the folder for ``user`` (as root), and a key where there is none or the newest is too old; returns that
+        key."""
         try:
             if not self._folder.is_dir():
                 self._folder.mkdir(mode=0o700, parents=True)
@@ -51,8 +61,9 @@ class SealKeys:
         except (OSError, KeyError) as error:
             raise SealKeyMissing(f"{self._folder}: cannot be made: {error}") from error
         found = self.all()
-        if not found or self._clock() - found[-1].made_at >= rotate_days * 86400:
-            self.make(user)
+        if found and self._clock() - found[-1].made_at < rotate_days * 86400:
+            return None
+        return self.make(user)
 
     def make(self, user: str = "") -> SealKey:
         """A new key, which seals from now on."""

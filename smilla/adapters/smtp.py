@@ -14,7 +14,7 @@ import smtplib
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 
 from smilla.errors import ReinjectError
 from smilla.model import Client, Recipient
@@ -24,6 +24,7 @@ _CONTROL = re.compile(r"[\x00-\x20\x7f]")
 _SMUGGLED = re.compile(rb"(?<!\r)\n\.")
 _FINAL_REPLY_S = 300.0
 _WAITING_EVERY_S = 10
+_LIMIT_S, _LIMIT_AGAIN_S, _LIMIT_TIMEOUT_S = 300.0, 30.0, 5.0
 _EXTENSIONS = ("dsn", "8bitmime", "smtputf8", "xforward")
 
 
@@ -35,6 +36,11 @@ def problems(listener: str, timeout_s: float) -> list[tuple[str, str]]:
     except ReinjectError as error:
         return [("error", str(error))]
     return [("warning", f"does not offer {name.upper()}, which is then not passed on") for name in missing]
+
+
+def size_limit(listener: str, timeout_s: float) -> int:
+    """Octets of the largest message that the listener at HOST:PORT takes, 0 where it does not say."""
+    return Listener(listener, timeout_s).size_limit()
 
 
 def stage_problem(socket_name: str, timeout_s: float) -> str:
@@ -58,12 +64,27 @@ class Listener:
     def __init__(self, address: str, timeout_s: float) -> None:
         host, _, port = address.rpartition(":")
         self._host, self._port, self._timeout_s = host.strip("[]"), int(port), timeout_s
+        self._limit, self._limit_until = 0, 0.0
+
+    def size_limit(self) -> int:
+        """See ports.Mailer.  Where the listener does not answer, what it said before holds."""
+        if time.monotonic() >= self._limit_until:
+            self._limit_until = time.monotonic() + _LIMIT_S  # the other threads go on meanwhile
+            try:
+                with self._connected(min(self._timeout_s, _LIMIT_TIMEOUT_S)) as connection:
+                    self._limit = connection.size_limit
+            except ReinjectError:
+                self._limit_until = time.monotonic() + _LIMIT_AGAIN_S
+        return self._limit
+
+    def connect(self) -> AbstractContextManager[Connection]:
+        """Raises ReinjectError."""
+        return self._connected(self._timeout_s)
 
     @contextmanager
-    def connect(self) -> Iterator[Connection]:
-        """Raises ReinjectError."""
+    def _connected(self, timeout_s: float) -> Iterator[Connection]:
         # Named, since smtplib would ask the name servers for a better name, for as long as these like.
-        client = smtplib.SMTP(local_hostname=_own_name(), timeout=self._timeout_s)
+        client = smtplib.SMTP(local_hostname=_own_name(), timeout=timeout_s)
         try:
             code, text = client.connect(self._host, self._port)
             if code == 220:
@@ -95,6 +116,12 @@ class Connection:
     def offers(self, extension: str) -> bool:
         """Was the extension in the answer to EHLO?"""
         return bool(self._client.has_extn(extension))
+
+    @property
+    def size_limit(self) -> int:
+        """What the answer to EHLO says of SIZE (RFC 1870), 0 for nothing."""
+        said = self._client.esmtp_features.get("size", "")
+        return int(said) if re.fullmatch("[0-9]{1,18}", said) else 0
 
     def send(
         self,

@@ -12,6 +12,7 @@ from smilla import config, config_text, log, lookup
 from smilla.adapters import listener, postfix, smtp, spool
 from smilla.adapters.journal import SQLiteJournal
 from smilla.adapters.postfix_lines import PostfixLines
+from smilla.adapters.seal_keys import SealKeys
 from smilla.cli import EX_NO, EX_OK, postfix_check, say, stage_check
 from smilla.config import Config
 from smilla.discovery import directory
@@ -31,6 +32,10 @@ _REINJECT = (
     "[policy] mixed = reinject behind Postfix: copies leave before Postfix has decided about the message, past HOLD, "
     "REDIRECT and later filters; leave mixed out, or write stage"
 )
+_STILL_SERVED = (
+    "seal keys {}: [policy] mixed is {}, so nothing is sealed, but the stage serves what was; once no queued message "
+    "needs a key (smilla seal prune), remove the folder and restart smilla"
+)
 _POSTFIX_S = 120.0
 
 
@@ -49,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
     if options.postfix:
         return _look_at_lines(behind, options.postfix_config)
     _look_at_keys(settings, ports)
-    if not listener.is_local(settings.milter.socket):
+    if not config.is_local(settings.milter.socket):
         say("warning", f"[milter] socket {settings.milter.socket} is open to other machines: {_OPEN}")
     if settings.mode == "auto" and not any(rule.encrypt == "never" for rule in settings.rule):
         say("hint", _RELAYING)
@@ -163,7 +168,7 @@ def _spool_problems(settings: Config) -> list[str]:
 
 def _journal_problems(settings: Config) -> list[str]:
     """Can it be read, and may the filter's user write it?  Whoever runs the check may be somebody else."""
-    if not settings.may_split:
+    if not _splits(settings):
         return []
     folder = Path(settings.reinject.spool)
     try:
@@ -181,12 +186,22 @@ def _journal_problems(settings: Config) -> list[str]:
     return []
 
 
+def _splits(settings: Config) -> bool:
+    """Do copies leave by the listener of [reinject]?  Those of what was sealed do, whatever mixed says now."""
+    return settings.may_split or SealKeys(settings.stage.keys).exist()
+
+
 def _stage_problems(settings: Config, postfix_folder: str | None) -> list[tuple[str, str]]:
     if not settings.policy.mixed:
         return [("hint", "postfix: not found here; where the MTA is another one or elsewhere, set [milter] mta")]
-    if settings.policy.mixed != "stage":
+    seals = settings.policy.mixed == "stage"
+    if not seals and not SealKeys(settings.stage.keys).exist():
         return []
     found = [*stage_check.keys(settings, _owner), *stage_check.socket(settings)]
+    if seals:
+        found += stage_check.size(settings)
+    else:
+        return [*found, ("hint", _STILL_SERVED.format(settings.stage.keys, settings.policy.mixed))]
     if postfix_folder is None and not postfix.is_installed():
         return [*found, ("hint", "postfix: not found here, so that its lines for the stage were not looked at")]
     return [*found, *postfix_check.problems(settings, postfix.Postfix(postfix_folder or "", _POSTFIX_S))]
@@ -211,7 +226,7 @@ def _owner(path: Path) -> str:
 
 
 def _listener_problems(settings: Config) -> list[tuple[str, str]]:
-    if not settings.may_split:
+    if not _splits(settings):
         return []
     found = smtp.problems(settings.reinject.smtp, settings.dns.timeout_s)
     name = settings.reinject.smtp

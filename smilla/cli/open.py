@@ -97,7 +97,8 @@ def _in_words(opened: Opened) -> Iterator[str]:
     yield printable(f"from <{facts.envelope.sender}>{parameters}")
     for recipient in facts.recipients:
         told = " ".join(("", *recipient.parameters))
-        yield printable(f"to {recipient.raw}{told}: {_decided(recipient.action.value, recipient.form)}")
+        alias = ", may be an alias" if recipient.waits else ""
+        yield printable(f"to {recipient.raw}{told}: {_decided(recipient.action.value, recipient.form)}{alias}")
     yield printable(f"client {_client(facts)}")
 
 

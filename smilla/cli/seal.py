@@ -1,7 +1,8 @@
 """``smilla seal list | rotate | prune``: the keys under which messages wait in the MTA's queue.
 
 Promises: a key is removed only where the queue was read from end to end and has no message that needs it, and where it
-has not sealed for an hour; where anything cannot be told, no key is.
+has not sealed for an hour; where anything cannot be told, no key is.  The newest stays in any case.  The log has a line
+for each key that is made or removed.
 """
 
 from __future__ import annotations
@@ -12,12 +13,15 @@ import os
 import re
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 
-from smilla import config
+from smilla import config, log
 from smilla import seal as sealing
+from smilla.adapters import log_target
 from smilla.adapters.postfix import Postfix
 from smilla.adapters.seal_keys import SealKeys, StoredKey
 from smilla.cli import EX_NO, EX_OK, say
@@ -33,11 +37,12 @@ _UNDER_WAY_S = 3600.0  # a message that was sealed under the key before may not 
 def run(options: argparse.Namespace) -> int:
     """Exit 0 done, 1 the keys cannot be written, 75 they cannot be read, or the queue cannot."""
     settings = config.load(Path(options.config))
+    log.silence()
     keys = SealKeys(settings.stage.keys)
     if options.action == "rotate":
         return _rotate(settings, keys)
     if options.action == "prune":
-        return _prune(keys, options.postfix_config or [""])
+        return _prune(settings, keys, options.postfix_config or [""])
     return _list(keys, as_json=options.json)
 
 
@@ -72,15 +77,17 @@ def _rotate(settings: Config, keys: SealKeys) -> int:
         return EX_NO
     key = keys.make(owner)
     print(f"{key.raw_id.hex()}  seals from now on")
+    with _logged(settings):
+        log.seal_key(key.raw_id.hex(), str(folder), is_made=True)
     say("hint", f"add it to the backup of {folder}: without it, what it seals cannot be opened")
     return EX_OK
 
 
-def _prune(keys: SealKeys, folders: list[str]) -> int:
+def _prune(settings: Config, keys: SealKeys, folders: list[str]) -> int:
     """The queue of every instance is read before the first key goes."""
     found = keys.all()
-    if len(found) < 2:
-        print("there is no retired key")
+    if not found:
+        print("there is no seal key")
         return EX_OK
     needed: Counter[str] = Counter()
     for folder in folders:
@@ -88,13 +95,31 @@ def _prune(keys: SealKeys, folders: list[str]) -> int:
     now = time.time()
     for stored, following in pairwise(found):
         if count := needed[_id(stored)]:
-            print(f"{_id(stored)}  kept: {count} queued {'message needs' if count == 1 else 'messages need'} it")
+            print(f"{_id(stored)}  kept: {_messages(count)} it")
         elif now - following.made_at < _UNDER_WAY_S:
             print(f"{_id(stored)}  kept: it sealed within the last hour, and such a message may be on its way")
         else:
             keys.remove(stored)
             print(f"{_id(stored)}  removed")
+            with _logged(settings):
+                log.seal_key(_id(stored), settings.stage.keys, is_made=False)
+    print(f"{_id(found[-1])}  kept: the newest; {_messages(needed[_id(found[-1])])} it")
     return EX_OK
+
+
+def _messages(count: int) -> str:
+    if not count:
+        return "no queued message needs"
+    return f"{count} queued {'message needs' if count == 1 else 'messages need'}"
+
+
+@contextmanager
+def _logged(settings: Config) -> Iterator[None]:
+    """What is logged goes where [log] target says, whatever its level."""
+    log.configure("info", settings.log.format, log_target.opened(settings.log.target))
+    yield
+    log.flush()
+    log.silence()
 
 
 def _needed(postfix: Postfix) -> Counter[str]:

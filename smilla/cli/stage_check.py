@@ -49,12 +49,24 @@ def socket(config: Config) -> Iterator[Found]:
     """Does the stage answer, or may it be started?"""
     name = config.stage.socket
     folder = Path(name.partition(":")[2]).parent
-    if not listener.is_local(name):
-        yield "error", f"stage {name}: is not on loopback: whoever reaches it hands over mail"
-    elif listener.can_connect(name):
+    if listener.can_connect(name):
         problem = smtp.stage_problem(name, config.dns.timeout_s)
         yield ("error", f"stage {name}: {problem}") if problem else ("", f"stage {name}: answers")
     elif listener.UnixPath.fits(name) and not folder.is_dir():
         yield "error", f"stage {name}: no folder {folder}; install -d -o smilla -g postfix -m 2750 {folder}"
     else:
         yield "", f"stage {name}: nobody listens yet"
+
+
+def size(config: Config) -> Iterator[Found]:
+    """Does [stage] message_size_limit say what the listener does?"""
+    named, said = config.stage.message_size_limit, smtp.size_limit(config.reinject.smtp, config.dns.timeout_s)
+    if named and said and named > said:
+        what = f"but the listener {config.reinject.smtp} takes {said}; what is larger is bounced"
+        yield "warning", f"[stage] message_size_limit is {named}, {what}; write 0 or {said}"
+    elif named or said:
+        most = (named or said) * 10 // 14
+        yield "", f"stage: messages of up to {most} octets, which have up to {named or said} once they are sealed"
+    else:
+        what = f"the listener {config.reinject.smtp} says no SIZE"
+        yield "", f"stage: {what}; where it has a limit, [stage] message_size_limit names it"

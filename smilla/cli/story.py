@@ -112,6 +112,7 @@ def _decision_as_json(story: Story, decision: Decision) -> dict[str, Any]:
         "action": decision.action.value,
         "reason": {"code": decision.reason.code, "text": decision.reason.text},
         "rule": decision.rule,
+        "waits": decision.waits,
         "at_rcpt": story.at_rcpt(decision) or None,
         "style": _style_as_json(story, decision),
         "matching_rule": found.number or None,
@@ -156,7 +157,8 @@ def in_words(story: Story) -> Iterator[str]:
         yield f"bounced to the sender: {decision.recipient.shown}"
     observing = " (observe = true: nothing is changed)" if story.done.config.observe else ""
     answer = story.reply.line if story.reply.code else _VERBS[story.reply.verb]
-    yield f"reply of the filter: {answer}{observing}"
+    sealed = ", sealed for the stage" if story.reply.is_sealed else ""
+    yield f"reply of the filter: {answer}{sealed}{observing}"
 
 
 def _protection_in_words(copy: Copy) -> Iterator[str]:
@@ -173,6 +175,8 @@ def _decision_in_words(story: Story, decision: Decision) -> Iterator[str]:
         yield from describe.lookup_in_words(decision.lookup)
     yield f"{decision.recipient.shown}: {decision.action.value}, because: {printable(decision.reason.text)}"
     yield f"  decided by {decision.rule}"
+    if decision.waits:
+        yield "  but may be an alias: sealed, and decided by the stage for whomever it leads to"
     if at_rcpt := story.at_rcpt(decision):
         yield f"  turned away alone, at RCPT: {at_rcpt}"
     if isinstance(decision.key, X509Key):

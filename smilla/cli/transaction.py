@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from smilla import address, config, log, pipeline
@@ -33,9 +33,11 @@ def process(options: argparse.Namespace, *, over_smtp: bool = False) -> Transact
     """Reads configuration and message and decides.  Raises UsageError, ConfigError or SmillaError.
 
     ``over_smtp``: recipients may be turned away at RCPT, as the milter does; where that leaves nobody, the outcome is
-    that of all of them.
+    that of all of them.  Else it is what becomes of the message here: no alias is expanded later.
     """
     settings = config.load(Path(options.config)).behind("postfix")
+    if not over_smtp:
+        settings = replace(settings, keys=replace(settings.keys, aliases=""))
     log.silence()
     ports = make_ports(settings)
     client = Client(options.client_ip, "", options.authenticated_as)

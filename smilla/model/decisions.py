@@ -42,7 +42,8 @@ class Action(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Decision:
     """What happens for one recipient and why; ``rule`` names what in the configuration decided.  ``readers`` are
-    the look-ups of further readers (also_to), ``style`` is how their copy is written."""
+    the look-ups of further readers (also_to), ``style`` is how their copy is written.  ``waits``: this may be an alias,
+    and the stage decides, which knows where it led."""
 
     recipient: Recipient
     action: Action
@@ -51,6 +52,7 @@ class Decision:
     lookup: KeyLookup | None = None
     readers: tuple[KeyLookup, ...] = ()
     style: Style = field(default_factory=Style)
+    waits: bool = False
 
     @property
     def key(self) -> X509Key | PGPKey | None:
@@ -132,3 +134,8 @@ class Outcome:
     kept: int = 0
     bounced: tuple[Decision, ...] = ()
     relayed: tuple[Recipient, ...] = ()
+
+    @property
+    def waits(self) -> bool:
+        """Is there anybody who may be an alias?"""
+        return any(decision.waits for decision in self.decisions)

@@ -31,6 +31,15 @@ class KeysOptions:
         "newest is taken. In the directory, what names the address comes first.",
         choices=PREFERENCES,
     )
+    aliases: str = option(
+        "",
+        "Whose keys count where a recipient is an alias. Empty: those of the address as it was given; where a message "
+        "goes through the stage for another reason, also those of whom the alias led to. expanded: each message with "
+        "a recipient in local_domains (or at this machine by name) whose own address has no usable key is sealed and "
+        "goes through the stage, where the MTA has expanded it; whomever it led to is decided about there. Needs mixed "
+        "= stage. See Aliases under THE STAGE in smilla(8).",
+        choices=("", "expanded"),
+    )
     try_lowercase: bool = option(
         False,
         "Where the exact local part has no record, ask for its lower-case form too; in the directory, take a file "

@@ -140,6 +140,14 @@ class StageOptions:
         "Seal only while Postfix is known to have the lines that lead to the stage: smilla config check --postfix "
         "looks. false: nobody looks, where Postfix is on another machine.",
     )
+    message_size_limit: int = option(
+        0,
+        "Octets that the MTA takes (Postfix: message_size_limit). A message whose sealed form, 1.37 times as large and "
+        "a little more, or a copy of which would be larger is refused in the dialogue (552 5.3.4). 0: what the "
+        "listener of [reinject] says of SIZE; where it does not say, nothing is known, and the MTA itself refuses.",
+        minimum=0,
+        maximum=2**53,
+    )
     connections: int = option(
         20, "Messages that are split at once, at the most; further ones wait.", minimum=1, maximum=1000
     )

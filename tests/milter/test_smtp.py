@@ -238,3 +238,22 @@ def test_no_name_server_is_asked_for_our_own_name(sink: Sink, monkeypatch: pytes
     monkeypatch.setattr("socket.getfqdn", asked)
     monkeypatch.setattr("socket.gethostbyaddr", asked)
     assert send(sink, submission()).accepted == (ALICE,)
+
+
+def test_size_that_the_listener_takes_is_remembered_for_a_while_and_kept_while_it_is_away() -> None:
+    with Sink(extensions=("SIZE 12345",)) as sink:
+        known = listener(sink)
+        assert known.size_limit() == 12345
+        sink.extensions = ("SIZE 777",)
+        assert known.size_limit() == 12345
+        known._limit_until = 0
+        assert known.size_limit() == 777
+    known._limit_until = 0
+    assert known.size_limit() == 777
+    assert Listener(f"127.0.0.1:{free_port()}", 5).size_limit() == 0
+
+
+@pytest.mark.parametrize("said", ["SIZE", "SIZE 0", "SIZE x", "DSN"])
+def test_size_that_the_listener_does_not_name_is_not_known(said: str) -> None:
+    with Sink(extensions=(said,)) as sink:
+        assert listener(sink).size_limit() == 0

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smilla import config_text
-from smilla.config import SECTIONS, Config, PolicyOptions, Rule, load, options, parse
+from smilla.config import SECTIONS, Config, KeysOptions, PolicyOptions, Rule, load, options, parse
 from smilla.errors import ConfigError
 from smilla.options import CONDITIONS, FAILURES, OpenPGPOptions
 
@@ -179,6 +179,16 @@ def test_wrong_structure_is_named(text: str, expected: str) -> None:
         ("[policy]\nwish_subject = ' '", "must be a word that can be seen"),
         ('[policy]\nwish_subject = "[en\\tcrypt]"', "must be a word that can be seen"),
         ("[policy]\none_fails = 'bounce'\nmixed = 'defer'", "needs mixed"),
+        (
+            "local_domains = ['x.test']\n[keys]\naliases = 'expanded'\n[policy]\nmixed = 'defer'",
+            ":3: [keys] aliases is",
+        ),
+        ("[keys]\naliases = 'expanded'\n[policy]\nmixed = 'stage'", ":2: [keys] aliases is"),
+        ("[stage]\nsocket = 'inet:8896@192.0.2.1'", ':2: [stage] socket is "inet:8896@192.0.2.1": whoever'),
+        ("[stage]\nsocket = 'inet:8896@mx.example'", ":2: [stage] socket is "),
+        ("[stage]\n\nsocket_group = 'nobody-has-this'", ':3: [stage] socket_group is "nobody-has-this", which this'),
+        (f"[stage]\nsocket = 'unix:/{'x' * 120}'", ":2: [stage] socket has a path of 121 octets"),
+        (f"[milter]\nsocket = 'unix:/{'x' * 120}'", ":2: [milter] socket has a path of 121 octets"),
         ("[openpgp]\nengine = 'sequoia'\nhidden_recipients = true", ":3: [openpgp] hidden_recipients needs gpg"),
         (
             "[openpgp]\nengine = 'sequoia'\n[[rule]]\nsender = '*'\nhidden_recipients = true",
@@ -282,6 +292,8 @@ def section_of(kind: type[Any]) -> st.SearchStrategy[Any]:
 
 def without_contradiction(section: Any) -> Any:
     """The section less the keys that do not go together."""
+    if isinstance(section, KeysOptions):
+        return dataclasses.replace(section, aliases="")  # expanded needs [policy] mixed = "stage"
     if isinstance(section, PolicyOptions) and section.mixed != "reinject":
         return dataclasses.replace(section, one_fails="whole")
     if isinstance(section, Rule) and section.encrypt == "never":

@@ -14,7 +14,7 @@ from smilla import pipeline, seal, stage
 from smilla.adapters.journal import SQLiteJournal
 from smilla.adapters.seal_keys import SealKeys
 from smilla.config import Config, parse
-from smilla.errors import ReinjectError
+from smilla.errors import JournalError, ReinjectError
 from smilla.message import MemoryBody
 from smilla.message import parse as parse_message
 from smilla.model import Action, Client, Message, Recipient
@@ -47,6 +47,9 @@ class Mailer:
         if self.is_away:
             raise ReinjectError("the listener is away")
         yield self
+
+    def size_limit(self) -> int:
+        return 0
 
     def send(
         self,
@@ -88,10 +91,13 @@ class Lab:
         self.clock = StillClock(NOW)
 
     @property
+    def journal(self) -> SQLiteJournal:
+        return SQLiteJournal(str(self.folder / "spool"), 1000)
+
+    @property
     def ports(self) -> Ports:
-        journal = SQLiteJournal(str(self.folder / "spool"), 1000)
         ports = make_ports(self.resolver)
-        return replace(ports, clock=self.clock, journal=journal, mailer=self.mailer, seal_keys=self.keys)
+        return replace(ports, clock=self.clock, journal=self.journal, mailer=self.mailer, seal_keys=self.keys)
 
     def sealed(self, *to: str, raw: bytes = RAW, parameters: tuple[str, ...] = ("RET=FULL", "ENVID=x")) -> bytes:
         """What lies in the queue after the filter."""
@@ -299,3 +305,30 @@ def test_forged_mark_is_refused_in_the_dialogue(lab: Lab) -> None:
     session.take(parse_message(b"X-Smilla-Stage: " + b"0" * 32 + b" " + b"1" * 16 + b"\r\n" + RAW).message)
     _, (decision,) = pipeline.judge(session, make_ports(lab.resolver), lab.config)
     assert (decision.action, decision.reason.code) == (Action.REFUSE, "forged_mark")
+
+
+def test_message_whose_copies_are_all_out_is_finished_and_stays_known(lab: Lab) -> None:
+    raw = lab.sealed(HUGH, PIA, ZOE)
+    lab.mailer.refuses = {PIA: "451 4.3.0 later"}
+    assert lab.deliver(raw, HUGH, PIA, ZOE) == ["250", "451", "250"]
+    (entry,) = lab.journal.summary().unfinished
+    assert (entry.owed, entry.accepted) == (1, 2)
+    lab.mailer.refuses = {}
+    assert lab.deliver(raw, PIA) == ["250"]
+    assert (lab.journal.summary().unfinished, lab.journal.summary().remembered) == ((), 1)
+    # The MTA did not hear of it, and hands all of it over once more.
+    assert lab.deliver(raw, HUGH, PIA, ZOE) == ["250"] * 3
+    assert set(lab.mailer.copies()) == {HUGH, PIA, ZOE}
+    assert (lab.journal.summary().unfinished, lab.journal.summary().remembered) == ((), 1)
+
+
+def test_journal_that_fails_once_the_copies_are_out_owes_nobody_a_second_one(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def finish(_: object) -> None:
+        raise JournalError("the disk is gone")
+
+    raw = lab.sealed(HUGH, ZOE)
+    monkeypatch.setattr("smilla.adapters.journal.SQLiteJournalEntry.finish", finish)
+    assert lab.deliver(raw, HUGH, ZOE) == ["250", "250"]
+    assert set(lab.mailer.copies()) == {HUGH, ZOE}

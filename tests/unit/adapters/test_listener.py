@@ -8,7 +8,8 @@ import pytest
 
 from smilla import config, runtime
 from smilla.adapters import openpgp
-from smilla.adapters.listener import UnixPath, is_local
+from smilla.adapters.listener import UnixPath
+from smilla.config import is_local
 from smilla.errors import EngineMissing, SmillaError
 
 

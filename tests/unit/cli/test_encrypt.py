@@ -273,3 +273,20 @@ def test_client_that_is_no_ip_address_is_a_usage_error(commands: CommandLine) ->
 
 def test_explain_says_that_observing_changes_nothing(commands: CommandLine) -> None:
     assert b"observe = true: nothing is changed" in explain(commands, HUGH, text="observe = true\n").out
+
+
+def test_command_refuses_an_alias_at_once_since_nobody_expands_it_later(commands: CommandLine) -> None:
+    path = commands.config(
+        'mode = "auto"\nlocal_domains = ["inside.test"]\n[keys]\naliases = "expanded"\n[policy]\nmixed = "stage"\n'
+        '[[rule]]\nrecipient = "team@*"\nencrypt = "require"\n'
+    )
+    argv = ("--config", path, "--from", "sam@sender.example", "--to", "team@inside.test")
+    done = commands.run("encrypt", *argv, stdin=b"Subject: x\r\n\r\nx\r\n")
+    assert (done.code, done.out) == (77, b"")
+    done = commands.run("explain", *argv, "--to", "pia@example.org", stdin=b"Subject: x\r\n\r\nx\r\n")
+    assert done.code == 0
+    told = done.out.decode()
+    assert "team@inside.test: refuse, because" in told
+    assert "  but may be an alias: sealed, and decided by the stage for whomever it leads to\n" in told
+    assert "copy 1: openpgp, to pia@example.org: leaves by the stage, once" in told
+    assert told.endswith("reply of the filter: accept, sealed for the stage\n")

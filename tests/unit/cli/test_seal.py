@@ -47,6 +47,28 @@ def queue(monkeypatch: pytest.MonkeyPatch) -> Queue:
     return Queue("")
 
 
+class Lines:
+    """Where the log goes."""
+
+    joins = True
+
+    def __init__(self) -> None:
+        self.raw = b""
+
+    def write(self, _level: int, raw: bytes) -> None:
+        self.raw += raw
+
+    def flush(self) -> None:
+        pass
+
+
+@pytest.fixture
+def logged(monkeypatch: pytest.MonkeyPatch) -> Lines:
+    lines = Lines()
+    monkeypatch.setattr("smilla.cli.seal.log_target.opened", lambda _: lines)
+    return lines
+
+
 def with_keys(commands: CommandLine, *ages_days: float) -> tuple[Path, list[SealKey]]:
     """A configuration, and keys that were made so many days ago."""
     folder = commands.folder / "seal"
@@ -82,7 +104,7 @@ def test_list_tells_each_key_and_which_one_seals(commands: CommandLine) -> None:
     assert [(key["id"], key["seals"]) for key in told] == [(old.raw_id.hex(), False), (new.raw_id.hex(), True)]
 
 
-def test_rotate_makes_a_key_that_seals_and_the_old_one_stays(commands: CommandLine) -> None:
+def test_rotate_makes_a_key_that_seals_and_the_old_one_stays(commands: CommandLine, logged: Lines) -> None:
     path, (old,) = with_keys(commands, 1)
     done = commands.run("seal", "rotate", "--config", path)
     assert done.code == 0
@@ -90,6 +112,7 @@ def test_rotate_makes_a_key_that_seals_and_the_old_one_stays(commands: CommandLi
     new = SealKeys(str(commands.folder / "seal")).current()
     assert done.out.decode() == f"{new.raw_id.hex()}  seals from now on\n"
     assert ids(commands) == {old.raw_id.hex(), new.raw_id.hex()}
+    assert logged.raw.decode() == f"- seal-key-made key={new.raw_id.hex()} folder={commands.folder}/seal\n"
 
 
 def test_rotate_gives_the_key_to_whom_the_folder_belongs(commands: CommandLine) -> None:
@@ -111,7 +134,7 @@ def test_rotate_without_a_folder_says_who_makes_it(commands: CommandLine) -> Non
     assert "start smilla once, which makes it" in done.err
 
 
-def test_prune_removes_what_no_queued_message_needs(commands: CommandLine, queue: Queue) -> None:
+def test_prune_removes_what_no_queued_message_needs(commands: CommandLine, queue: Queue, logged: Lines) -> None:
     path, (older, old, new) = with_keys(commands, 200, 100, 1)
     queue.messages |= {"Q1": sealed(old), "Q2": sealed(old), "Q3": b"Subject: plain\r\n\r\nx\r\n"}
     done = commands.run("seal", "prune", "--config", path)
@@ -119,14 +142,18 @@ def test_prune_removes_what_no_queued_message_needs(commands: CommandLine, queue
     assert done.out.decode().splitlines() == [
         f"{older.raw_id.hex()}  removed",
         f"{old.raw_id.hex()}  kept: 2 queued messages need it",
+        f"{new.raw_id.hex()}  kept: the newest; no queued message needs it",
     ]
+    assert logged.raw.decode() == f"- seal-key-removed key={older.raw_id.hex()} folder={commands.folder}/seal\n"
     assert ids(commands) == {old.raw_id.hex(), new.raw_id.hex()}
 
 
 def test_prune_never_removes_the_key_that_seals(commands: CommandLine, queue: Queue) -> None:
     path, (key,) = with_keys(commands, 1000)
     done = commands.run("seal", "prune", "--config", path)
-    assert (done.code, done.out) == (0, b"there is no retired key\n")
+    assert (done.code, done.out.decode()) == (0, f"{key.raw_id.hex()}  kept: the newest; no queued message needs it\n")
+    queue.messages["Q1"] = sealed(key)
+    assert b"kept: the newest; 1 queued message needs it" in commands.run("seal", "prune", "--config", path).out
     assert ids(commands) == {key.raw_id.hex()}
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from smilla.adapters.seal_keys import SealKeys
+from smilla.cli import stage_check
+from smilla.config import parse
 from tests.unit.cli.conftest import CommandLine
 
 
@@ -17,6 +19,7 @@ from tests.unit.cli.conftest import CommandLine
 def staged(commands: CommandLine, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A configuration; the listener of [reinject] and Postfix are not what these tests are about."""
     monkeypatch.setattr("smilla.cli.config.smtp.problems", lambda *_: [])
+    monkeypatch.setattr("smilla.cli.stage_check.smtp.size_limit", lambda *_: 0)
     monkeypatch.setattr("smilla.adapters.listener.can_connect", lambda _: False)
     monkeypatch.setattr("smilla.cli.config.postfix.is_installed", lambda: False)
     folder = commands.folder
@@ -80,4 +83,36 @@ def test_a_stage_without_its_folder_or_off_loopback_is_an_error(commands: Comman
     staged.write_text(text.replace("/s.sock", "/none/s.sock"))
     assert f"no folder {commands.folder}/none; install -d -o smilla" in probe(commands, staged)[2]
     staged.write_text(text.replace(f"unix:{commands.folder}/s.sock", "inet:8896@192.0.2.1"))
-    assert "stage inet:8896@192.0.2.1: is not on loopback" in probe(commands, staged)[2]
+    code, _, err = probe(commands, staged)
+    assert code == 78
+    assert '[stage] socket is "inet:8896@192.0.2.1": whoever reaches it hands over mail' in err
+
+
+def test_after_the_stage_the_check_says_that_it_still_serves(commands: CommandLine, staged: Path) -> None:
+    staged.write_text(staged.read_text().replace('"stage"', '"defer"'))
+    code, out, err = probe(commands, staged)
+    assert (code, "seal keys" in out + err, "re-injection listener" in out) == (0, False, False)
+    SealKeys(str(commands.folder / "seal")).prepare("", 90)
+    code, out, err = probe(commands, staged)
+    assert code == 0
+    assert f"stage unix:{commands.folder}/s.sock: nobody listens yet\n" in out
+    assert "re-injection listener" in out
+    assert f"hint: seal keys {commands.folder}/seal: [policy] mixed is defer, so nothing is sealed" in err
+    assert "postfix" not in err
+
+
+@pytest.mark.parametrize(
+    ("named", "said", "told"),
+    [
+        (0, 14_000, "stage: messages of up to 10000 octets, which have up to 14000 once they are sealed\n"),
+        (7_000, 14_000, "stage: messages of up to 5000 octets, which have up to 7000 once they are sealed\n"),
+        (0, 0, "says no SIZE; where it has a limit, [stage] message_size_limit names it\n"),
+        (15_000, 14_000, "warning: [stage] message_size_limit is 15000, but the listener 127.0.0.1:10025 takes 14000;"),
+    ],
+)
+def test_size_that_the_listener_takes_is_compared(
+    monkeypatch: pytest.MonkeyPatch, named: int, said: int, told: str
+) -> None:
+    monkeypatch.setattr("smilla.cli.stage_check.smtp.size_limit", lambda *_: said)
+    ((severity, text),) = stage_check.size(parse(f"[stage]\nmessage_size_limit = {named}\n"))
+    assert told in f"{severity}: {text}\n"

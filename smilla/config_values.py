@@ -1,0 +1,138 @@
+"""What a value in the configuration file may be: its type, its bounds, and what it has to name.  Pure."""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import re
+from typing import Any
+
+from smilla import address, patterns
+from smilla.errors import AddressError
+
+UNIX = ("unix:", "local:")  # how a UNIX socket begins in libmilter's notation
+
+
+def nameserver(text: str) -> tuple[ipaddress.IPv4Address | ipaddress.IPv6Address, int]:
+    """``ADDRESS`` or ``ADDRESS@PORT`` as address and port.  Raises ValueError."""
+    host, _, port = text.partition("@")
+    number = int(port) if port else 53
+    if not 0 < number < 65536:
+        raise ValueError("port out of range")
+    return ipaddress.ip_address(host), number
+
+
+def is_local(specification: str) -> bool:
+    """Can only this machine connect?  Without a host, libmilter listens on every address."""
+    if specification.startswith(UNIX):
+        return True
+    host = specification.partition(":")[2].partition("@")[2].strip("[]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def convert(value: Any, kind: Any, bounds: Any) -> tuple[str, Any]:
+    """What is wrong with a value ("" where nothing is), and the value as its dataclass field has it."""
+    if kind is bool:
+        return ("" if isinstance(value, bool) else "true or false"), value
+    if kind in (int, float):
+        return _number(value, kind, bounds)
+    if kind is str:
+        return _string(value, bounds), value
+    return _strings(value, bounds)
+
+
+def _number(value: Any, kind: type[int] | type[float], bounds: Any) -> tuple[str, Any]:
+    accepted = (int, float) if kind is float else (int,)
+    low, high = bounds["minimum"], bounds["maximum"]
+    if isinstance(value, bool) or not isinstance(value, accepted) or not low <= value <= high:
+        return f"a {'whole ' if kind is int else ''}number from {low} to {high}", value
+    return "", kind(value)
+
+
+def _string(value: Any, bounds: Any) -> str:
+    if not isinstance(value, str):
+        return "a string"
+    if "choices" in bounds and value not in bounds["choices"]:
+        shown = [choice for choice in bounds["choices"] if choice]
+        near = difflib.get_close_matches(value, shown, 1)
+        return "one of " + ", ".join(shown) + (f"; did you mean {near[0]}?" if near else "")
+    if "pattern" in bounds and not re.fullmatch(bounds["pattern"], value):
+        return str(bounds["expected"])
+    if bounds.get("absolute") and value and not value.startswith("/"):
+        return "an absolute path"
+    if bounds.get("check") and value:
+        return _CHECKS[bounds["check"]](value)
+    return ""
+
+
+def _strings(value: Any, bounds: Any) -> tuple[str, Any]:
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        return "a list of strings", value
+    if "each" in bounds:
+        allowed = bounds["each"]
+        if not value or len(set(value)) != len(value) or not set(value) <= set(allowed):
+            return "a list of distinct names out of " + ", ".join(allowed), value
+    for item in value:
+        if bounds.get("check") and (problem := _CHECKS[bounds["check"]](item)):
+            return problem, value
+    return "", tuple(value)
+
+
+def _check_nameserver(item: str) -> str:
+    try:
+        nameserver(item)
+    except ValueError:
+        return "a list of IP addresses, each ADDRESS or ADDRESS@PORT"
+    return ""
+
+
+def _check_network(item: str) -> str:
+    try:
+        ipaddress.ip_network(item, strict=False)
+    except ValueError:
+        return "a list of networks such as 192.0.2.0/24"
+    return ""
+
+
+def _check_domain(item: str) -> str:
+    problem = patterns.domain_problem(item)
+    return f"a list of domain names or patterns such as *.example.org; {problem}" if problem else ""
+
+
+def _check_origin(item: str) -> str:
+    return "a domain name" if set(item) & set("*?[@ ") or not patterns.in_a_labels(item) else ""
+
+
+def _check_pattern(item: str) -> str:
+    if item in ("<>", "*"):
+        return ""
+    problem = patterns.address_problem(item)
+    return f"a pattern for addresses such as *@example.org; {problem}" if problem else ""
+
+
+def _check_user(item: str) -> str:
+    if item != item.strip():
+        return "a pattern for user names, without blanks around it"
+    return "a shell pattern, no regular expression" if len(item) > 1 and item[0] == item[-1] == "/" else ""
+
+
+def _check_reader(item: str) -> str:
+    problem = f"a list of addresses, or the word sender; {item!r} is neither"
+    try:
+        return "" if item == "sender" or ("*" not in item and address.parse(item)) else problem
+    except AddressError:
+        return problem
+
+
+_CHECKS = {
+    "nameserver": _check_nameserver,
+    "network": _check_network,
+    "domain": _check_domain,
+    "pattern": _check_pattern,
+    "origin": _check_origin,
+    "reader": _check_reader,
+    "user": _check_user,
+}
