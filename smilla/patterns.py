@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 from smilla import address
 from smilla.errors import AddressError
 
-_SET = r"\[!?[^\]]+\]"
+_SET = r"\[!?+\]?+[^\]]*+\]"  # a bracket at its beginning is one of its characters
 # What a label in A-form may have, and *, ? and sets of characters; neither end of it is a hyphen.
 _LABEL = re.compile(rf"(?!-)(?:[a-z0-9_*?-]|{_SET})+(?<!-)", re.IGNORECASE)
 _LITERAL = re.compile(r"\[(?:\d+(?:\.\d+){3}|IPv6:.*)\]", re.IGNORECASE)
