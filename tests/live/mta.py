@@ -85,6 +85,11 @@ class Mta:
         assert not [mail for mail in self.chain.sink.messages if mark in mail.raw]
         assert not self.queued_with(mark.rstrip())
 
+    def nothing_left(self, sent: bytes) -> None:
+        """Nothing that came of it has reached the sink so far."""
+        mark = sent[: sent.index(b"\r\n")] + b"\r\n"
+        assert not [mail for mail in self.chain.sink.messages if mark in mail.raw]
+
     def queued_with(self, word: bytes) -> list[Path]:
         """The files below Postfix's queue directory, or of Sendmail's queue, in which a word stands."""
         mta = self.chain.mta

@@ -2,6 +2,7 @@
 
 client -> smtpd "out", "held", "pending" -> smilla, which seals -> queue -> the example's lmtp -> the stage -> "plain"
 client -> smtpd "unseen", "in"           -> no filter
+client -> smtpd "moved"                  -> smilla, of which cleanup then asks nothing (REDIRECT)
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ pytestmark = pytest.mark.live
 EXAMPLES = REPOSITORY / "contrib/postfix"
 MASTER = "contrib/postfix/master.cf.example"
 SECRET = "pending 2f1c0d"
+_MOVING = "regexp:{{/^X-Way: / REDIRECT boss@there.test}}"
 MIXED = ["alice@r.test", "n1@r.test"]
 FORGED = b"X-Smilla-Stage: 0123456789abcdef0123456789abcdef 0123456789abcdef\r\n"
 
@@ -52,6 +54,10 @@ class Stage:
         with SMTPClient(self.listeners[listener].port) as client:
             reply = client.send("sender@s.test", recipients, raw)[-1]
         return reply.code, queue_id(reply.text) or ""
+
+    def waits(self, found: str) -> bool:
+        """Whether an attempt to deliver a message is put off."""
+        return wait_until(lambda: re.search(rf"{found}: .*status=deferred", self.postfix.log) is not None, 20)
 
     def has_split(self, before: int) -> None:
         """Both copies of a message to MIXED have come, each in its form, without anything of ours on the way."""
@@ -91,15 +97,16 @@ def stage(folder: Path, lab: DNSLab) -> Iterator[Stage]:
     (place / "smilla_pending").write_text(pending + "\n")
     plain = example_options(MASTER, "10025") | {"receive_override_options": "no_address_mappings,no_header_body_checks"}
     assert f"#   -o receive_override_options={plain['receive_override_options']}\n" in (REPOSITORY / MASTER).read_text()
-    listeners = {name: Listener() for name in ("out", "held", "pending", "unseen", "in")}
+    listeners = {name: Listener() for name in ("out", "held", "pending", "moved", "unseen", "in")}
     listeners["plain"] = Listener(options=plain)
     listeners["held"].options["smtpd_sender_restrictions"] = "static:HOLD"
-    for name in ("pending", "unseen"):
+    for name in ("pending", "moved", "unseen"):
         listeners[name].options["smtpd_data_restrictions"] = prepend
+    listeners["moved"].options["cleanup_service_name"] = "moved"
     try:
         settings = {"policy": {"mixed": "stage"}, "reinject": {"smtp": f"127.0.0.1:{listeners['plain'].port}"}}
         with Sink() as sink, Smilla(place / "smilla", lab.resolver, settings) as smilla:
-            for name in ("out", "held", "pending"):
+            for name in ("out", "held", "pending", "moved"):
                 listeners[name].milters = [smilla.milter]
             for table in ("smilla_stage", "smilla_requeue", "smilla_refuse"):
                 text = (EXAMPLES / table).read_text()
@@ -110,6 +117,7 @@ def stage(folder: Path, lab: DNSLab) -> Iterator[Stage]:
             block = re.search(r"^smilla    unix.*?(?=^#)", (REPOSITORY / MASTER).read_text(), re.MULTILINE | re.DOTALL)
             assert block is not None
             postfix.services = re.sub(r"(unix +\S+ +\S+ +)y", r"\1n", block[0]).replace("/etc/postfix", str(place))
+            postfix.services += "moved unix n - n - 0 cleanup\n  -o { header_checks = " + _MOVING + " }\n"
             with postfix:
                 yield Stage(sink, smilla, postfix, listeners)
     finally:
@@ -155,17 +163,19 @@ def test_attached_message_may_have_a_mark(stage: Stage, listener: str) -> None:
 
 
 def test_the_secret_field_lets_only_mail_out_that_the_filter_saw(stage: Stage) -> None:
-    """As where an earlier milter quarantined and somebody released it: the filter never saw what comes by "unseen"."""
+    """As where an earlier milter quarantined and somebody released it: the filter never saw what comes by "unseen", nor
+    what header_checks redirect."""
     before = len(stage.sink.messages)
     stage.send("pending", MIXED, letter(b"Message-ID: <3@s.test>", to=b"alice@r.test, n1@r.test"))
     stage.has_split(before)
     for recipient in ("alice@r.test", "n1@r.test"):
         stage.send("pending", [recipient], letter(b"Message-ID: <4@s.test>", to=recipient.encode()))
     assert not any(SECRET.encode() in mail.raw for mail in stage.sink.wait_for(before + 4))
-    _, found = stage.send("unseen", ["n1@r.test"], letter(b"Message-ID: <5@s.test>", to=b"n1@r.test"))
-    assert wait_until(lambda: re.search(rf"{found}: .*status=deferred", stage.postfix.log) is not None, 20)
-    assert f"{found}: smtp header checks lookup error" in stage.postfix.log
-    assert len(stage.sink.messages) == before + 4
+    for listener in ("unseen", "moved"):
+        _, found = stage.send(listener, ["n1@r.test"], letter(b"X-Way: up", to=b"n1@r.test"))
+        assert stage.waits(found), listener
+        assert f"{found}: smtp header checks lookup error" in stage.postfix.log
+        assert len(stage.sink.messages) == before + 4
 
 
 def test_the_probe_finds_the_running_stage_and_nothing_amiss(stage: Stage) -> None:
