@@ -20,7 +20,6 @@ import pytest
 
 from tests.lab.client import SMTPClient
 from tests.lab.postfix import Listener, Postfix, example_options, queue_id
-from tests.lab.processes import wait_until
 from tests.lab.programs import REPOSITORY, find_program, program_environment
 from tests.lab.sink import Sink
 from tests.lab.smilla import Smilla
@@ -54,10 +53,6 @@ class Stage:
         with SMTPClient(self.listeners[listener].port) as client:
             reply = client.send("sender@s.test", recipients, raw)[-1]
         return reply.code, queue_id(reply.text) or ""
-
-    def waits(self, found: str) -> bool:
-        """Whether an attempt to deliver a message is put off."""
-        return wait_until(lambda: re.search(rf"{found}: .*status=deferred", self.postfix.log) is not None, 20)
 
     def has_split(self, before: int) -> None:
         """Both copies of a message to MIXED have come, each in its form, without anything of ours on the way."""
@@ -173,7 +168,7 @@ def test_the_secret_field_lets_only_mail_out_that_the_filter_saw(stage: Stage) -
     assert not any(SECRET.encode() in mail.raw for mail in stage.sink.wait_for(before + 4))
     for listener in ("unseen", "moved"):
         _, found = stage.send(listener, ["n1@r.test"], letter(b"X-Way: up", to=b"n1@r.test"))
-        assert stage.waits(found), listener
+        assert stage.postfix.defers(found), listener
         assert f"{found}: smtp header checks lookup error" in stage.postfix.log
         assert len(stage.sink.messages) == before + 4
 
