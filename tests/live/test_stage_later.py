@@ -10,6 +10,7 @@ import contextlib
 import email
 import shutil
 import tempfile
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,6 +40,7 @@ pytestmark = pytest.mark.live
 
 _STAGE: dict[str, Any] = {"policy": {"mixed": "stage"}, "dns": {"timeout_s": 2}}
 _SENDERS = "{discard@s.test = DISCARD} {filter@s.test = FILTER AWAY}"
+_LATE = "check_recipient_access inline:{ {late@r.test = 450 4.2.1 later} {gone@r.test = 550 5.1.1 gone} }, permit"
 _COPIES = {
     "receive_override_options": "no_address_mappings,no_header_body_checks",
     "smtpd_authorized_xforward_hosts": "127.0.0.1/32",
@@ -86,7 +88,10 @@ def started(folder: Path, lab: DNSLab, parameters: dict[str, str], signs: bool =
             away = f"smtp:[127.0.0.1]:{elsewhere.port}"
             filled = {name: value.replace("AWAY", away) for name, value in parameters.items()}
             restricted = {"smtpd_sender_restrictions": f"check_sender_access inline:{{ {_SENDERS} }}, permit"}
-            options = {"plain": _COPIES, "outbound": {n: v.replace("AWAY", away) for n, v in restricted.items()}}
+            options = {
+                "plain": {**_COPIES, "smtpd_recipient_restrictions": _LATE},
+                "outbound": {n: v.replace("AWAY", away) for n, v in restricted.items()},
+            }
             chain = Chain(place, lab.resolver, {"outbound": _STAGE, "early": _STAGE}, filled, options=options)
             chain.listeners["outbound"].milters = [chain.filters["outbound"].milter, meddler.milter]
             chain.listeners["early"].milters = [meddler.milter, chain.filters["early"].milter]
@@ -130,7 +135,7 @@ def test_what_a_later_filter_quarantines_is_held_sealed_and_split_once_it_is_rel
 ) -> None:
     reply, sent = office.send(b"X-Meddle: " + order.encode())
     path = office.held(reply)
-    office.mta.nothing_left(sent)
+    assert not office.mta.so_far(sent)
     office.mta.chain.postfix.release(path.name)
     assert forms(office.mta, sent) == SPLIT
 
@@ -161,7 +166,7 @@ def test_body_that_a_later_filter_changed_opens_for_nobody_and_is_told_of(office
     name = queued_as(office.mta, reply)
     line = office.mta.chain.filters["outbound"].wait_for_log(f"{name} seal-broken ")
     assert "reply=451" in line
-    office.mta.nothing_left(sent)
+    assert not office.mta.so_far(sent)
     office.mta.chain.postfix.postsuper("-d", name)
     assert forms(office.mta, sent) == {}
 
@@ -222,6 +227,35 @@ def test_filter_before_smilla_that_adds_a_field_to_be_held_by_has_it_held_sealed
     assert forms(office.mta, sent) == SPLIT
 
 
+# --- the listener that takes the copies
+
+
+def test_whose_copy_the_listener_turns_away_waits_for_it_and_the_others_get_theirs_once(office: Office) -> None:
+    reply, sent = office.send(to=[*BOTH, "late@r.test", "gone@r.test"])
+    name = queued_as(office.mta, reply)
+    postfix, smilla = office.mta.chain.postfix, office.mta.chain.filters["outbound"]
+    try:
+        for times in (1, 2, 3):
+            assert wait_until(lambda times=times: smilla.log.count(f"{name} copy-failed ") >= 2 * times, 20)  # type: ignore[misc]
+            postfix.flush()
+        for rcpt in ("late", "gone"):
+            assert f"{name} copy-failed rcpt={rcpt}@r.test" in smilla.log
+        assert wait_until(lambda: not office.mta.queued_with(CANARY), 20)
+        found = office.mta.so_far(sent)
+        assert Counter((address, form_of(mail.raw)) for mail in found for address in mail.rcpt_to) == SPLIT
+    finally:
+        postfix.postsuper("-d", name)
+
+
+def test_more_recipients_than_one_transaction_takes_get_one_copy_each(office: Office) -> None:
+    """Postfix hands over 50 at once, where <transport>_destination_recipient_limit does not say otherwise."""
+    to = ["alice@r.test", "bob@r.test", *(f"m{number}@r.test" for number in range(120))]
+    reply, sent = office.send(to=to)
+    queued_as(office.mta, reply)
+    plain = {(address, "plain"): 1 for address in to[2:]}
+    assert forms(office.mta, sent) == {("alice@r.test", "smime"): 1, ("bob@r.test", "openpgp"): 1, **plain}
+
+
 # --- access maps, header_checks, content_filter
 
 
@@ -235,7 +269,7 @@ def test_nobody_has_a_copy_of_what_a_map_discards(office: Office, how: str) -> N
 def test_header_checks_hold_a_sealed_message(office: Office) -> None:
     reply, sent = office.send(b"X-Way: hold")
     path = office.held(reply)
-    office.mta.nothing_left(sent)
+    assert not office.mta.so_far(sent)
     office.mta.chain.postfix.release(path.name)
     assert forms(office.mta, sent) == SPLIT
 
