@@ -1,12 +1,14 @@
 """The lines and tables of contrib/postfix for the stage, in a running Postfix.
 
 client -> smtpd "out", "held", "pending" -> smilla, which seals -> queue -> the example's lmtp -> the stage -> "plain"
+sendmail(1) -> pickup -> smtpd "sendmail"  -> the same
 client -> smtpd "unseen", "in"           -> no filter
 client -> smtpd "moved"                  -> smilla, of which cleanup then asks nothing (REDIRECT)
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 import subprocess
@@ -20,6 +22,7 @@ import pytest
 
 from tests.lab.client import SMTPClient
 from tests.lab.postfix import Listener, Postfix, example_options, queue_id
+from tests.lab.processes import wait_until
 from tests.lab.programs import REPOSITORY, find_program, program_environment
 from tests.lab.sink import Sink
 from tests.lab.smilla import Smilla
@@ -94,6 +97,7 @@ def stage(folder: Path, lab: DNSLab) -> Iterator[Stage]:
     assert f"#   -o receive_override_options={plain['receive_override_options']}\n" in (REPOSITORY / MASTER).read_text()
     listeners = {name: Listener() for name in ("out", "held", "pending", "moved", "unseen", "in")}
     listeners["plain"] = Listener(options=plain)
+    listeners["sendmail"] = Listener(options=example_options(MASTER, "10024"))
     listeners["held"].options["smtpd_sender_restrictions"] = "static:HOLD"
     for name in ("pending", "moved", "unseen"):
         listeners[name].options["smtpd_data_restrictions"] = prepend
@@ -101,14 +105,17 @@ def stage(folder: Path, lab: DNSLab) -> Iterator[Stage]:
     try:
         settings = {"policy": {"mixed": "stage"}, "reinject": {"smtp": f"127.0.0.1:{listeners['plain'].port}"}}
         with Sink() as sink, Smilla(place / "smilla", lab.resolver, settings) as smilla:
-            for name in ("out", "held", "pending", "moved"):
-                listeners[name].milters = [smilla.milter]
+            for name in ("out", "held", "pending", "moved", "sendmail"):
+                listeners[name].options["smtpd_milters"] = smilla.milter
             for table in ("smilla_stage", "smilla_requeue", "smilla_refuse"):
                 text = (EXAMPLES / table).read_text()
                 (place / table).write_text(text.replace("smilla/stage.sock", f"{smilla.folder}/stage.sock"))
             postfix = Postfix(place / "postfix", sink.port, list(listeners.values()), _example_main(place))
             postfix.pickup_options = example_options(MASTER, "pickup", "unix")
-            del postfix.pickup_options["content_filter"]
+            assert postfix.pickup_options["content_filter"] == "smtp:[127.0.0.1]:10024"
+            postfix.pickup_options["content_filter"] = f"smtp:[127.0.0.1]:{listeners['sendmail'].port}"
+            # For postdrop.
+            postfix.parameters["export_environment"] = "MAIL_CONFIG LD_LIBRARY_PATH"
             block = re.search(r"^smilla    unix.*?(?=^#)", (REPOSITORY / MASTER).read_text(), re.MULTILINE | re.DOTALL)
             assert block is not None
             postfix.services = re.sub(r"(unix +\S+ +\S+ +)y", r"\1n", block[0]).replace("/etc/postfix", str(place))
@@ -137,6 +144,34 @@ def test_held_message_that_is_requeued_comes_to_the_stage(stage: Stage) -> None:
     argv = [str(program), "-c", str(stage.postfix.folder / "etc"), "-r", found]
     subprocess.run(argv, env=program_environment(program), check=True, capture_output=True)
     stage.has_split(before)
+
+
+def test_mail_from_sendmail_1_is_sealed_and_split_also_when_it_is_requeued(stage: Stage) -> None:
+    before = len(stage.sink.messages)
+    raw = letter(b"Message-ID: <6@s.test>", to=b"alice@r.test, n1@r.test")
+    stage.postfix.sendmail(raw, "sender@s.test", *MIXED)
+    stage.has_split(before)
+    with listener_away(stage):
+        stage.postfix.sendmail(raw, "sender@s.test", *MIXED)
+        found = stage.smilla.wait_for_log("copy-failed rcpt=alice@r.test").partition(" ")[0]
+        assert CANARY not in b"".join(path.read_bytes() for path in stage.postfix.queued())
+        stage.postfix.postsuper("-r", "ALL")
+        assert wait_until(lambda: not [path for path in stage.postfix.queued() if path.name == found], 20)
+    stage.has_split(before + 2)
+    stage.smilla.wait_for_log(f"{found} encrypted rcpt=alice@r.test .*via=stage")
+
+
+@contextlib.contextmanager
+def listener_away(stage: Stage) -> Iterator[None]:
+    """Nobody takes the copies for a while."""
+    good = dict(stage.smilla.settings)
+    stage.smilla.write_config({**good, "reinject": {"smtp": "127.0.0.1:1"}})
+    stage.smilla.reload()
+    try:
+        yield
+    finally:
+        stage.smilla.write_config(good)
+        stage.smilla.reload()
 
 
 @pytest.mark.parametrize("listener", ["out", "in"])
