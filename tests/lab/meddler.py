@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 import Milter
 
 from tests.lab.processes import Child
-from tests.lab.programs import REPOSITORY, as_nobody
+from tests.lab.programs import REPOSITORY
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,7 +34,7 @@ class Meddler:
         self._folder = folder
         self._child = Child(
             "meddler",
-            [*as_nobody(), sys.executable, "-m", "tests.lab.meddler", self.milter.partition(":")[2]],
+            [sys.executable, "-m", "tests.lab.meddler", self.milter.partition(":")[2]],
             folder / "meddler.log",
             stop_timeout_s=0.5,  # libmilter itself takes longer, and has nothing to lose here
             environment={**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONDONTWRITEBYTECODE": "1"},

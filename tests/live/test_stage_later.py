@@ -86,7 +86,9 @@ def started(folder: Path, lab: DNSLab, parameters: dict[str, str], signs: bool =
         with contextlib.ExitStack() as stack:
             elsewhere, meddler = stack.enter_context(Sink()), stack.enter_context(Meddler(place / "meddler"))
             away = f"smtp:[127.0.0.1]:{elsewhere.port}"
-            filled = {name: value.replace("AWAY", away) for name, value in parameters.items()}
+            # Postfix's default, which the laboratory empties elsewhere.
+            filled = {"local_header_rewrite_clients": "permit_inet_interfaces"}
+            filled |= {name: value.replace("AWAY", away) for name, value in parameters.items()}
             restricted = {"smtpd_sender_restrictions": f"check_sender_access inline:{{ {_SENDERS} }}, permit"}
             options = {
                 "plain": {**_COPIES, "smtpd_recipient_restrictions": _LATE},

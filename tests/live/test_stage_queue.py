@@ -22,7 +22,6 @@ import pytest
 from tests.lab.chain import Chain
 from tests.lab.client import stuffed
 from tests.lab.processes import wait_until
-from tests.lab.programs import as_nobody
 from tests.live.mta import CANARY, Mta, check_logs
 from tests.live.test_stage import BOTH, SPLIT, forms, letter, queued_as
 
@@ -343,7 +342,7 @@ def test_mail_that_was_sealed_under_an_older_key_goes_on(mta: Mta) -> None:
     smilla = filter_of(mta)
     path, sent = held(mta)
     before = set((smilla.folder / "seal").glob("*.key"))
-    argv = [*as_nobody(), sys.executable, "-m", "smilla", "seal", "rotate", "--config", str(smilla.config)]
+    argv = [sys.executable, "-m", "smilla", "seal", "rotate", "--config", str(smilla.config)]
     subprocess.run(argv, check=True, env=smilla.child.environment, capture_output=True)
     (newer,) = set((smilla.folder / "seal").glob("*.key")) - before
     other, other_sent = held(mta)
