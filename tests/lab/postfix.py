@@ -155,6 +155,10 @@ class Postfix:
         """postqueue -f: every deferred message is tried now."""
         self.run("postqueue", "-c", str(self.folder / "etc"), "-f")
 
+    def defers(self, queue_id: str) -> bool:
+        """Waits until an attempt to deliver a message was put off; False where none was."""
+        return wait_until(lambda: re.search(rf"{queue_id}: .*status=deferred", self.log) is not None, 20)
+
     def sendmail(self, message: bytes, sender: str, *recipients: str) -> None:
         """sendmail(1), as a program of this machine sends mail.  ``parameters`` must have export_environment name
         MAIL_CONFIG and LD_LIBRARY_PATH, for postdrop."""

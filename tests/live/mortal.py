@@ -12,17 +12,27 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from smilla import cli, daemon, filter, stage
-from smilla.adapters import journal, smtp
+from smilla.adapters import journal, lmtp, milter, smtp
 from smilla.reply import Reply
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 FOLDER = Path(os.environ.get("MORTAL", "."))
 STEPS = (
     "before-journal", "before-owe", "after-owe", "before-copy-1", "committing-1", "settled-1", "before-copy-2",
     "committing-2", "settled-2", "before-reply",
 )  # fmt: skip
+# With the stage: those of the milter's worker, and those of the stage's, of which the last four are its replies.
+SEALING_STEPS = ("before-sealing", "sealing", "sealed", "before-reply")
+STAGE_STEPS = (
+    "before-opening", "opened", "before-journal", "judged", *STEPS[1:-1], "reply-1", "reply-2", "reply-4", "replied",
+)  # fmt: skip
+# Where nobody can know whether the listener has a copy.
+WINDOW_STEPS = ("dotted-1", "unrecorded-1", "dotted-2", "unrecorded-2")
 _counts: Counter[str] = Counter()
 
 
@@ -66,7 +76,12 @@ def main() -> int:
     around(journal.SQLiteJournalEntry, "owe", "before-owe", "after-owe")
     around(smtp.Connection, "send", "before-copy", numbered=True)
     around(journal.SQLiteJournalEntry, "committing", "", "committing", numbered=True)
+    around(smtp.Connection, "_await_final_reply", "dotted", numbered=True)
     around(journal.SQLiteJournalEntry, "settle", "unrecorded", "settled", numbered=True)
+    around(filter.Filter, "_seal", "before-sealing", "sealed")
+    around(milter.Connection, "replace_body", after="sealing")
+    around(stage, "_opened", "before-opening", "opened")
+    around(stage._Stage, "_decisions", after="judged")
     end = filter.Filter.end
 
     def counted(self: filter.Filter, mta: filter.MTA) -> Reply:
@@ -80,11 +95,18 @@ def main() -> int:
 
     def counted_there(*arguments: Any) -> tuple[Reply, ...]:
         _counts.clear()
-        answers = deliver(*arguments)
-        reached("before-reply")
-        return answers
+        return deliver(*arguments)
 
     stage.deliver = counted_there  # type: ignore[assignment]
+    answers_of = lmtp._Dialogue._answers
+
+    def one_by_one(self: lmtp._Dialogue, transaction: lmtp._Transaction) -> Iterator[Reply]:
+        for number, answer in enumerate(answers_of(self, transaction), 1):
+            reached(f"reply-{number}")
+            yield answer
+        reached("replied")
+
+    lmtp._Dialogue._answers = one_by_one  # type: ignore[method-assign, assignment]
     return int(cli.main(sys.argv[1:]) or 0)
 
 

@@ -61,8 +61,7 @@ class Mta:
     def delivered(self, sent: bytes) -> list[ReceivedMail]:
         """All that came of a message, once nothing is queued any more."""
         self.chain.mta.wait_until_empty()
-        mark = sent[: sent.index(b"\r\n")] + b"\r\n"
-        return [mail for mail in self.chain.sink.messages if mark in mail.raw]
+        return self.so_far(sent)
 
     def in_mailbox(self, name: str, sent: bytes) -> bytes:
         """The message as it is in a mailbox of home.test, with CRLF line ends; Sendmail hands it to the sink."""
@@ -84,6 +83,11 @@ class Mta:
         mark = sent[: sent.index(b"\r\n")] + b"\r\n"
         assert not [mail for mail in self.chain.sink.messages if mark in mail.raw]
         assert not self.queued_with(mark.rstrip())
+
+    def so_far(self, sent: bytes) -> list[ReceivedMail]:
+        """What came of a message, whether or not more is to come."""
+        mark = sent[: sent.index(b"\r\n")] + b"\r\n"
+        return [mail for mail in self.chain.sink.messages if mark in mail.raw]
 
     def queued_with(self, word: bytes) -> list[Path]:
         """The files below Postfix's queue directory, or of Sendmail's queue, in which a word stands."""

@@ -1,11 +1,14 @@
 """The lines and tables of contrib/postfix for the stage, in a running Postfix.
 
 client -> smtpd "out", "held", "pending" -> smilla, which seals -> queue -> the example's lmtp -> the stage -> "plain"
+sendmail(1) -> pickup -> smtpd "sendmail"  -> the same
 client -> smtpd "unseen", "in"           -> no filter
+client -> smtpd "moved"                  -> smilla, of which cleanup then asks nothing (REDIRECT)
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 import subprocess
@@ -34,6 +37,7 @@ pytestmark = pytest.mark.live
 EXAMPLES = REPOSITORY / "contrib/postfix"
 MASTER = "contrib/postfix/master.cf.example"
 SECRET = "pending 2f1c0d"
+_MOVING = "regexp:{{/^X-Way: / REDIRECT boss@there.test}}"
 MIXED = ["alice@r.test", "n1@r.test"]
 FORGED = b"X-Smilla-Stage: 0123456789abcdef0123456789abcdef 0123456789abcdef\r\n"
 
@@ -106,11 +110,13 @@ def stage(folder: Path, lab: DNSLab) -> Iterator[Stage]:
     (place / "smilla_pending").write_text(pending + "\n")
     plain = example_options(MASTER, "10025") | {"receive_override_options": "no_address_mappings,no_header_body_checks"}
     assert f"#   -o receive_override_options={plain['receive_override_options']}\n" in (REPOSITORY / MASTER).read_text()
-    listeners = {name: Listener() for name in ("out", "held", "pending", "unseen", "in")}
+    listeners = {name: Listener() for name in ("out", "held", "pending", "moved", "unseen", "in")}
     listeners["plain"] = Listener(options=plain)
+    listeners["sendmail"] = Listener(options=example_options(MASTER, "10024"))
     listeners["held"].options["smtpd_sender_restrictions"] = "static:HOLD"
-    for name in ("pending", "unseen"):
+    for name in ("pending", "moved", "unseen"):
         listeners[name].options["smtpd_data_restrictions"] = prepend
+    listeners["moved"].options["cleanup_service_name"] = "moved"
     try:
         settings: dict[str, dict[str, Any]] = {
             "policy": {"mixed": ""},
@@ -118,17 +124,21 @@ def stage(folder: Path, lab: DNSLab) -> Iterator[Stage]:
             "reinject": {"smtp": f"127.0.0.1:{listeners['plain'].port}"},
         }
         with Sink() as sink, Smilla(place / "smilla", lab.resolver, settings) as smilla:
-            for name in ("out", "held", "pending"):
-                listeners[name].milters = [smilla.milter]
+            for name in ("out", "held", "pending", "moved", "sendmail"):
+                listeners[name].options["smtpd_milters"] = smilla.milter
             for table in ("smilla_stage", "smilla_requeue", "smilla_refuse"):
                 text = (EXAMPLES / table).read_text()
                 (place / table).write_text(text.replace("smilla/stage.sock", f"{smilla.folder}/stage.sock"))
             postfix = Postfix(place / "postfix", sink.port, list(listeners.values()), _example_main(place))
             postfix.pickup_options = example_options(MASTER, "pickup", "unix")
-            del postfix.pickup_options["content_filter"]
+            assert postfix.pickup_options["content_filter"] == "smtp:[127.0.0.1]:10024"
+            postfix.pickup_options["content_filter"] = f"smtp:[127.0.0.1]:{listeners['sendmail'].port}"
+            # For postdrop.
+            postfix.parameters["export_environment"] = "MAIL_CONFIG LD_LIBRARY_PATH"
             block = re.search(r"^smilla    unix.*?(?=^#)", (REPOSITORY / MASTER).read_text(), re.MULTILINE | re.DOTALL)
             assert block is not None
             postfix.services = re.sub(r"(unix +\S+ +\S+ +)y", r"\1n", block[0]).replace("/etc/postfix", str(place))
+            postfix.services += "moved unix n - n - 0 cleanup\n  -o { header_checks = " + _MOVING + " }\n"
             with postfix:
                 started = Stage(sink, smilla, postfix, listeners)
                 started.unseen = started.told(MIXED)
@@ -159,6 +169,34 @@ def test_held_message_that_is_requeued_comes_to_the_stage(stage: Stage) -> None:
     stage.has_split(before)
 
 
+def test_mail_from_sendmail_1_is_sealed_and_split_also_when_it_is_requeued(stage: Stage) -> None:
+    before = len(stage.sink.messages)
+    raw = letter(b"Message-ID: <6@s.test>", to=b"alice@r.test, n1@r.test")
+    stage.postfix.sendmail(raw, "sender@s.test", *MIXED)
+    stage.has_split(before)
+    with listener_away(stage):
+        stage.postfix.sendmail(raw, "sender@s.test", *MIXED)
+        found = stage.smilla.wait_for_log("copy-failed rcpt=alice@r.test").partition(" ")[0]
+        assert CANARY not in b"".join(path.read_bytes() for path in stage.postfix.queued())
+        stage.postfix.postsuper("-r", "ALL")
+        assert wait_until(lambda: not [path for path in stage.postfix.queued() if path.name == found], 20)
+    stage.has_split(before + 2)
+    stage.smilla.wait_for_log(f"{found} encrypted rcpt=alice@r.test .*via=stage")
+
+
+@contextlib.contextmanager
+def listener_away(stage: Stage) -> Iterator[None]:
+    """Nobody takes the copies for a while."""
+    good = dict(stage.smilla.settings)
+    stage.smilla.write_config({**good, "reinject": {"smtp": "127.0.0.1:1"}})
+    stage.smilla.reload()
+    try:
+        yield
+    finally:
+        stage.smilla.write_config(good)
+        stage.smilla.reload()
+
+
 @pytest.mark.parametrize("listener", ["out", "in"])
 def test_forged_mark_is_refused_on_every_listener(stage: Stage, listener: str) -> None:
     assert stage.send(listener, ["n1@r.test"], FORGED + letter())[0] == 550
@@ -178,17 +216,19 @@ def test_attached_message_may_have_a_mark(stage: Stage, listener: str) -> None:
 
 
 def test_the_secret_field_lets_only_mail_out_that_the_filter_saw(stage: Stage) -> None:
-    """As where an earlier milter quarantined and somebody released it: the filter never saw what comes by "unseen"."""
+    """As where an earlier milter quarantined and somebody released it: the filter never saw what comes by "unseen", nor
+    what header_checks redirect."""
     before = len(stage.sink.messages)
     stage.send("pending", MIXED, letter(b"Message-ID: <3@s.test>", to=b"alice@r.test, n1@r.test"))
     stage.has_split(before)
     for recipient in ("alice@r.test", "n1@r.test"):
         stage.send("pending", [recipient], letter(b"Message-ID: <4@s.test>", to=recipient.encode()))
     assert not any(SECRET.encode() in mail.raw for mail in stage.sink.wait_for(before + 4))
-    _, found = stage.send("unseen", ["n1@r.test"], letter(b"Message-ID: <5@s.test>", to=b"n1@r.test"))
-    assert wait_until(lambda: re.search(rf"{found}: .*status=deferred", stage.postfix.log) is not None, 20)
-    assert f"{found}: smtp header checks lookup error" in stage.postfix.log
-    assert len(stage.sink.messages) == before + 4
+    for listener in ("unseen", "moved"):
+        _, found = stage.send(listener, ["n1@r.test"], letter(b"X-Way: up", to=b"n1@r.test"))
+        assert stage.postfix.defers(found), listener
+        assert f"{found}: smtp header checks lookup error" in stage.postfix.log
+        assert len(stage.sink.messages) == before + 4
 
 
 def test_nothing_is_sealed_before_somebody_has_seen_the_lines(stage: Stage) -> None:

@@ -6,9 +6,12 @@ client -> smtpd -> smilla: sealed -> cleanup (maps) -> queue (postsuper, postque
 from __future__ import annotations
 
 import contextlib
+import email
 import re
 import shutil
 import socket
+import subprocess
+import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -42,6 +45,7 @@ _PARAMETERS = {
     ),
     "virtual_alias_domains": "inside.test",
     "sender_canonical_maps": "inline:{old@s.test=new@s.test}",
+    "recipient_canonical_maps": "inline:{{older@r.test=alice@r.test} {erin@r.test=n4@r.test}}",
     "sender_bcc_maps": "inline:{watched@s.test=archive@there.test}",
     "export_environment": "MAIL_CONFIG LD_LIBRARY_PATH",
 }
@@ -116,8 +120,7 @@ def handed(mta: Mta, raw: bytes, ident: str, *to: str, sender: str = "sender@s.t
 
 
 def nobody_got(mta: Mta, sent: bytes, but: int = 0) -> None:
-    mark = sent[: sent.index(b"\r\n")] + b"\r\n"
-    assert len([mail for mail in mta.chain.sink.messages if mark in mail.raw]) == but
+    assert len(mta.so_far(sent)) == but
 
 
 # --- the administrator's commands
@@ -179,6 +182,73 @@ def test_without_the_table_for_requeues_ciphertext_leaves_and_no_plaintext(
         path, sent = held(mta)
         mta.chain.postfix.postsuper("-r", path.name)
         assert forms(mta, sent) == {("alice@r.test", "sealed"): 1, ("n1@r.test", "sealed"): 1}
+        path, sent = held(mta)
+        mta.chain.postfix.postsuper("-H", path.name)
+        assert forms(mta, sent) == SPLIT
+
+
+def test_stopped_by_postsuper_and_released_it_goes_to_the_stage(mta: Mta) -> None:
+    """-h moves it at once, whoever has it at that moment."""
+    hold = mta.chain.postfix.queue / "hold"
+    with listener_away(mta):
+        reply, sent = mta.send(letter(), BOTH)
+        name = queued_as(mta, reply)
+        filter_of(mta).wait_for_log(f"{name} copy-failed rcpt=n1@r.test")
+        mta.chain.postfix.postsuper("-h", name)
+        assert (hold / name).exists()
+    mta.chain.postfix.flush()
+    nobody_got(mta, sent)
+    assert CANARY not in (hold / name).read_bytes()
+    mta.chain.postfix.postsuper("-H", name)
+    assert forms(mta, sent) == SPLIT
+
+
+@contextlib.contextmanager
+def stage_away(mta: Mta) -> Iterator[None]:
+    """The milter answers, and the stage does not."""
+    socket, aside = mta.chain.stages["outbound"], mta.chain.folder / "aside"
+    socket.rename(aside)
+    try:
+        yield
+    finally:
+        aside.rename(socket)
+
+
+def test_while_the_stage_is_away_its_mail_waits_sealed_and_other_mail_goes_on(mta: Mta) -> None:
+    with stage_away(mta):
+        waiting = [mta.send(letter(), BOTH) for _ in range(3)]
+        for reply, _ in waiting:
+            assert mta.chain.postfix.defers(queued_as(mta, reply))
+        for listener, to in (("outbound", ["alice@r.test"]), ("outbound", ["n1@r.test"]), ("rules", BOTH)):
+            reply, other = mta.send(letter(to=", ".join(to).encode()), to, listener=listener)
+            assert reply.code == 250
+            assert wait_until(lambda to=to, other=other: len(mta.so_far(other)) == len(to), 20)  # type: ignore[misc]
+        for _, sent in waiting:
+            nobody_got(mta, sent)
+        assert wait_until(lambda: len(mta.chain.postfix.queued()) == 3, 20)
+        assert not mta.queued_with(CANARY)
+    mta.chain.postfix.flush()
+    for _, sent in waiting:
+        assert forms(mta, sent) == SPLIT
+
+
+def test_sealed_message_that_expires_bounces_with_its_header_fields_alone(mta: Mta) -> None:
+    with stage_away(mta):
+        reply, sent = mta.send(letter(), BOTH, mail_parameters="RET=FULL ENVID=QQ1")
+        name = queued_as(mta, reply)
+        assert mta.chain.postfix.defers(name)
+        mta.chain.postfix.postsuper("-e", name)
+        mta.chain.postfix.flush()
+        (bounce,) = mta.delivered(sent)
+    assert bounce.rcpt_to == ("sender@s.test",)
+    assert bounce.mail_from == ""
+    assert CANARY not in bounce.raw
+    assert b"sealed.smilla" not in bounce.raw
+    report: Any = email.message_from_bytes(bounce.raw)
+    _, status, returned = report.get_payload()
+    assert returned.get_content_type() == "text/rfc822-headers"
+    assert status.get_payload()[0]["Original-Envelope-Id"] == "QQ1"
+    assert {part["Final-Recipient"] for part in status.get_payload()[1:]} == {f"rfc822; {name}" for name in BOTH}
 
 
 # --- marks and seals of others
@@ -268,6 +338,20 @@ def test_mail_waits_for_a_lost_key_and_goes_on_when_it_is_back(mta: Mta) -> None
     assert forms(mta, sent) == SPLIT
 
 
+def test_mail_that_was_sealed_under_an_older_key_goes_on(mta: Mta) -> None:
+    smilla = filter_of(mta)
+    path, sent = held(mta)
+    before = set((smilla.folder / "seal").glob("*.key"))
+    argv = [sys.executable, "-m", "smilla", "seal", "rotate", "--config", str(smilla.config)]
+    subprocess.run(argv, check=True, env=smilla.child.environment, capture_output=True)
+    (newer,) = set((smilla.folder / "seal").glob("*.key")) - before
+    other, other_sent = held(mta)
+    assert newer.stem.encode() in other.read_bytes()
+    assert newer.stem.encode() not in path.read_bytes()
+    mta.chain.postfix.postsuper("-H", "ALL")
+    assert forms(mta, sent) == forms(mta, other_sent) == SPLIT
+
+
 # --- what the MTA makes of addresses after the filter
 
 
@@ -296,6 +380,12 @@ def test_alias_with_a_key_is_encrypted_to_wherever_it_leads(mta: Mta) -> None:
     reply, sent = mta.send(letter(), ["anna@r.test", "n1@r.test"])
     queued_as(mta, reply)
     assert forms(mta, sent) == {("n3@r.test", "smime"): 1, ("n1@r.test", "plain"): 1}
+
+
+def test_canonical_recipient_gets_the_form_of_the_address_that_was_written_to_or_of_whom_it_leads_to(mta: Mta) -> None:
+    reply, sent = mta.send(letter(), ["older@r.test", "erin@r.test", "n1@r.test"])
+    queued_as(mta, reply)
+    assert forms(mta, sent) == {("alice@r.test", "smime"): 1, ("n4@r.test", "smime"): 1, ("n1@r.test", "plain"): 1}
 
 
 def test_alias_that_a_rule_wants_encrypted_never_leads_to_plaintext(mta: Mta) -> None:
@@ -351,3 +441,19 @@ def test_nor_is_one_where_the_body_is_replaced_in_place(mta: Mta, to: str, form:
     assert b"~!~!~!" not in path.read_bytes()
     mta.chain.postfix.release(path.name)
     assert forms(mta, sent) == {(to, form): 1}
+
+
+def test_plaintext_is_in_the_queue_only_for_whom_it_is(mta: Mta) -> None:
+    mta.chain.sink.answer = lambda line: b"451 4.3.0 not now" if line == b"." else None
+    try:
+        reply, sent = mta.send(letter(), [*BOTH, "bob@r.test", "n2@r.test"])
+        name = queued_as(mta, reply)
+        filter_of(mta).wait_for_log(f"{name} plain rcpt=n2@r.test .*via=stage")
+        found = mta.queued_with(CANARY)
+        assert found
+        for raw in (path.read_bytes() for path in found):
+            assert set(re.findall(rb"(?s)R.([a-z0-9]+)@r\.test", raw)) == {b"n1", b"n2"}
+    finally:
+        mta.chain.sink.answer = lambda line: None
+    mta.chain.postfix.flush()
+    assert forms(mta, sent) == {**SPLIT, ("bob@r.test", "openpgp"): 1, ("n2@r.test", "plain"): 1}
