@@ -16,6 +16,7 @@ import pytest
 from tests.lab.postfix import Listener, Postfix
 from tests.lab.processes import free_port
 from tests.lab.programs import REPOSITORY, find_program, program_environment
+from tests.live.examples import unseen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,6 +31,7 @@ class Lines:
 
     base: Path
     folder: Path
+    settings: str = ""
 
     def __post_init__(self) -> None:
         shutil.copytree(self.base, self.folder)
@@ -49,7 +51,7 @@ class Lines:
             (self.folder / name).write_text(text.replace("regexp:/etc/postfix/", here))
         config = self.folder / "smilla.toml"
         config.write_text(
-            f'[policy]\nmixed = "stage"\n[milter]\nsocket = "unix:{queue}/smilla/smilla.sock"\n'
+            f'{self.settings}[policy]\nmixed = "stage"\n[milter]\nsocket = "unix:{queue}/smilla/smilla.sock"\n'
             f'[stage]\nsocket = "unix:{queue}/smilla/stage.sock"\nkeys = "{self.folder}/seal"\n'
             f'[reinject]\nspool = "{self.folder}/spool"\n[keys]\nsources = ["directory"]\ndirectory = "/"\n'
         )
@@ -165,6 +167,62 @@ def test_an_archive_by_always_bcc_is_named_where_it_would_get_nothing(lines: Lin
     assert "always_bcc adds the seal does not name" in told
     lines.master = lines.master.replace("=no_address_mappings,", "=")
     assert lines.check()[:2] == ([], [])
+
+
+SCANNED = ("-o smtpd_milters=unix:smilla/smilla.sock\n", "-o smtpd_milters=inet:[::1]:8891,unix:smilla/smilla.sock\n")
+GUARD = "    -o smtpd_data_restrictions=$smilla_unseen\n"
+
+
+def guarded(lines: Lines) -> None:
+    """The lines against what a milter before smilla quarantines."""
+    lines.main += "".join(
+        f"{name} = {value}\n" for name, value in unseen().items() if name != "smtpd_data_restrictions"
+    )
+    lines.master = lines.master.replace(*SCANNED, 1).replace("#   -o smtpd_data_restrictions=$smilla_unseen\n", GUARD)
+    lines.master += "smtp unix - - y - - smtp\nlmtp unix - - y - - lmtp\n"
+    assert GUARD in lines.master
+
+
+def test_a_milter_before_smilla_is_a_warning_where_what_it_quarantines_could_leave(lines: Lines) -> None:
+    guarded(lines)
+    assert lines.check()[:2] == ([], [])
+    lines.master = lines.master.replace(GUARD, "")
+    errors, (told,), _ = lines.check()
+    assert errors == []
+    assert told.startswith("submission: smilla never sees what inet:[::1]:8891 quarantines")
+    assert "-o smtpd_data_restrictions=check_client_access static:{PREPEND X-Smilla: pending SECRET}" in told
+
+
+UNSEEN = {
+    "no look": ("main", "(?m)^smtp_header_checks = .*", "", "error", "smtp: sends what smilla never saw"),
+    "another secret": ("main", r"pending \$smilla_secret/", "pending x/", "error", "smtp: sends what smilla never saw"),
+    "a look that fails never": ("main", "fail:", "static:", "error", "smtp: sends what smilla never saw"),
+    "one before it": ("main", "(smtp_header_checks = )pipe", r"\1static:x, pipe", "error", "smtp: sends what smilla"),
+    "not by LMTP": ("main", "(?m)^lmtp_header_checks = .*", "", "warning", "lmtp: sends what smilla never saw"),
+    "no way back": ("master", "    -o smtp_header_checks=\n", "", "warning", "smilla-in: postsuper -r cannot bring"),
+    "behind another": ("master", r"(?<=data_restrictions=)\$", "permit,$", "warning", "submission: smilla never sees"),
+    "without the filter": ("main", r"\Z", "smtpd_data_restrictions = $smilla_unseen\n", "error", "all of it stays"),
+}
+
+
+@pytest.mark.parametrize("name", UNSEEN)
+def test_each_line_against_unseen_mail_that_is_wrong_is_named(lines: Lines, name: str) -> None:
+    file, pattern, other, severity, told = UNSEEN[name]
+    guarded(lines)
+    lines.master += "10026 inet n - y - - smtpd -o smtpd_milters=\n" if name == "without the filter" else ""
+    changed, count = re.subn(pattern, other, getattr(lines, file))
+    assert count
+    setattr(lines, file, changed)
+    errors, warnings, _ = lines.check()
+    found = errors if severity == "error" else warnings
+    assert any(told in text for text in found), (errors, warnings)
+
+
+def test_observing_with_the_lines_against_unseen_mail_is_an_error(lines: Lines) -> None:
+    guarded(lines)
+    lines.settings = "observe = true\n"
+    (error,) = lines.check()[0]
+    assert error.startswith("submission: smilla takes the field of unseen mail off nothing")
 
 
 def test_a_milter_socket_that_no_listener_names_is_a_warning(lines: Lines) -> None:

@@ -1,180 +1,68 @@
-"""The lines and tables of contrib/postfix for the stage, in a running Postfix.
-
-client -> smtpd "out", "held", "pending" -> smilla, which seals -> queue -> the example's lmtp -> the stage -> "plain"
-client -> smtpd "unseen", "in"           -> no filter
-"""
+"""The lines and tables of contrib/postfix for the stage, in a running Postfix (tests/live/examples.py)."""
 
 from __future__ import annotations
 
-import re
-import shutil
-import subprocess
-import sys
-import tempfile
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.lab.client import SMTPClient
-from tests.lab.postfix import Listener, Postfix, example_options, queue_id
-from tests.lab.processes import wait_until
-from tests.lab.programs import REPOSITORY, find_program, program_environment
-from tests.lab.sink import Sink
-from tests.lab.smilla import Smilla
-from tests.live.mta import CANARY, letter
+from tests.live.examples import MIXED, Site, site
+from tests.live.mta import letter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.lab.dns import DNSLab
 
 pytestmark = pytest.mark.live
-EXAMPLES = REPOSITORY / "contrib/postfix"
-MASTER = "contrib/postfix/master.cf.example"
-SECRET = "pending 2f1c0d"
-MIXED = ["alice@r.test", "n1@r.test"]
 FORGED = b"X-Smilla-Stage: 0123456789abcdef0123456789abcdef 0123456789abcdef\r\n"
-
-
-@dataclass
-class Stage:
-    """All that runs."""
-
-    sink: Sink
-    smilla: Smilla
-    postfix: Postfix
-    listeners: dict[str, Listener]
-
-    def send(self, listener: str, recipients: list[str], raw: bytes) -> tuple[int, str]:
-        """The reply to the end of the message, and its queue ID."""
-        with SMTPClient(self.listeners[listener].port) as client:
-            reply = client.send("sender@s.test", recipients, raw)[-1]
-        return reply.code, queue_id(reply.text) or ""
-
-    def has_split(self, before: int) -> None:
-        """Both copies of a message to MIXED have come, each in its form, without anything of ours on the way."""
-        alice, n1 = sorted(self.sink.wait_for(before + 2)[before:], key=lambda mail: mail.rcpt_to)
-        assert (alice.rcpt_to, n1.rcpt_to) == (("alice@r.test",), ("n1@r.test",))
-        assert CANARY not in alice.raw
-        assert CANARY in n1.raw
-        for mail in (alice, n1):
-            assert b"X-Smilla-Stage" not in mail.raw
-            assert SECRET.encode() not in mail.raw
-
-
-def _example_main(place: Path) -> dict[str, str]:
-    """What the example says about the stage, with the tables in ``place``."""
-    text = (EXAMPLES / "main.cf.example").read_text()
-    names = r"milter_header_checks|smilla_destination_recipient_limit|header_checks|nested_header_checks"
-    found = dict(re.findall(rf"^({names}|mime_header_checks) =(.*)$", text, re.MULTILINE))
-    assert len(found) == 5
-    found["smtp_header_checks"] = _commented(text, "smtp_header_checks = (.*)")
-    return {name: value.strip().replace("/etc/postfix", str(place)) for name, value in found.items()}
-
-
-def _commented(text: str, pattern: str) -> str:
-    found = re.search(rf"^# .*?{pattern}$", text, re.MULTILINE)
-    assert found is not None, pattern
-    return found[1]
+TO_BOTH = b"alice@r.test, n1@r.test"
 
 
 @pytest.fixture(scope="module")
-def stage(folder: Path, lab: DNSLab) -> Iterator[Stage]:
-    place = Path(tempfile.mkdtemp(prefix="stage-examples-", dir=folder))
-    place.chmod(0o755)
-    (place / "postfix").mkdir()
-    example = (EXAMPLES / "main.cf.example").read_text()
-    prepend = _commented(example, "smtpd_data_restrictions = (.*)").replace("pending 2f1c...", SECRET)
-    pending = _commented(example, "smilla_pending: (.*)").replace("pending 2f1c...", SECRET)
-    (place / "smilla_pending").write_text(pending + "\n")
-    plain = example_options(MASTER, "10025") | {"receive_override_options": "no_address_mappings,no_header_body_checks"}
-    assert f"#   -o receive_override_options={plain['receive_override_options']}\n" in (REPOSITORY / MASTER).read_text()
-    listeners = {name: Listener() for name in ("out", "held", "pending", "unseen", "in")}
-    listeners["plain"] = Listener(options=plain)
-    listeners["held"].options["smtpd_sender_restrictions"] = "static:HOLD"
-    for name in ("pending", "unseen"):
-        listeners[name].options["smtpd_data_restrictions"] = prepend
-    try:
-        settings = {"policy": {"mixed": "stage"}, "reinject": {"smtp": f"127.0.0.1:{listeners['plain'].port}"}}
-        with Sink() as sink, Smilla(place / "smilla", lab.resolver, settings) as smilla:
-            for name in ("out", "held", "pending"):
-                listeners[name].milters = [smilla.milter]
-            for table in ("smilla_stage", "smilla_requeue", "smilla_refuse"):
-                text = (EXAMPLES / table).read_text()
-                (place / table).write_text(text.replace("smilla/stage.sock", f"{smilla.folder}/stage.sock"))
-            postfix = Postfix(place / "postfix", sink.port, list(listeners.values()), _example_main(place))
-            postfix.pickup_options = example_options(MASTER, "pickup", "unix")
-            del postfix.pickup_options["content_filter"]
-            block = re.search(r"^smilla    unix.*?(?=^#)", (REPOSITORY / MASTER).read_text(), re.MULTILINE | re.DOTALL)
-            assert block is not None
-            postfix.services = re.sub(r"(unix +\S+ +\S+ +)y", r"\1n", block[0]).replace("/etc/postfix", str(place))
-            with postfix:
-                yield Stage(sink, smilla, postfix, listeners)
-    finally:
-        shutil.rmtree(place)
+def stage(folder: Path, lab: DNSLab) -> Iterator[Site]:
+    held = {"smtpd_sender_restrictions": "static:HOLD"}
+    with site(folder, lab, {"out": "smilla", "held": "smilla", "in": ""}, {"held": held}) as running:
+        yield running
 
 
-def test_mixed_message_is_sealed_and_split(stage: Stage) -> None:
-    before = len(stage.sink.messages)
-    code, found = stage.send("out", MIXED, letter(b"Message-ID: <1@s.test>", to=b"alice@r.test, n1@r.test"))
+def test_mixed_message_is_sealed_and_split(stage: Site) -> None:
+    code, found, mark = stage.send("out", MIXED, letter(b"Message-ID: <1@s.test>", to=TO_BOTH))
     assert code == 250
-    stage.has_split(before)
+    stage.has_split(mark)
     for event in ("sealed rcpt=alice@r.test", "sealed rcpt=n1@r.test"):
         stage.smilla.wait_for_log(f"{found} {event}")
     for event in ("encrypted rcpt=alice@r.test", "plain rcpt=n1@r.test"):
         assert "via=stage" in stage.smilla.wait_for_log(f"{found} {event}")
 
 
-def test_held_message_that_is_requeued_comes_to_the_stage(stage: Stage) -> None:
-    before = len(stage.sink.messages)
-    _, found = stage.send("held", MIXED, letter(b"Message-ID: <2@s.test>", to=b"alice@r.test, n1@r.test"))
-    program = find_program("postsuper")
-    argv = [str(program), "-c", str(stage.postfix.folder / "etc"), "-r", found]
-    subprocess.run(argv, env=program_environment(program), check=True, capture_output=True)
-    stage.has_split(before)
+def test_held_message_that_is_requeued_comes_to_the_stage(stage: Site) -> None:
+    _, found, mark = stage.send("held", MIXED, letter(b"Message-ID: <2@s.test>", to=TO_BOTH))
+    stage.postfix.postsuper("-r", found)
+    stage.has_split(mark)
 
 
 @pytest.mark.parametrize("listener", ["out", "in"])
-def test_forged_mark_is_refused_on_every_listener(stage: Stage, listener: str) -> None:
+def test_forged_mark_is_refused_on_every_listener(stage: Site, listener: str) -> None:
     assert stage.send(listener, ["n1@r.test"], FORGED + letter())[0] == 550
 
 
 @pytest.mark.parametrize("listener", ["out", "in"])
-def test_attached_message_may_have_a_mark(stage: Stage, listener: str) -> None:
-    before = len(stage.sink.messages)
+def test_attached_message_may_have_a_mark(stage: Site, listener: str) -> None:
     raw = (
         b"Subject: x\r\nMIME-Version: 1.0\r\nContent-Type: message/rfc822\r\n\r\n"
         + FORGED
         + b"Subject: y\r\n\r\nhi\r\n"
     )
-    assert stage.send(listener, ["n1@r.test"], raw)[0] == 250
-    (mail,) = stage.sink.wait_for(before + 1)[before:]
+    code, _, mark = stage.send(listener, ["n1@r.test"], raw)
+    assert code == 250
+    (mail,) = stage.delivered(mark)
     assert FORGED in mail.raw
 
 
-def test_the_secret_field_lets_only_mail_out_that_the_filter_saw(stage: Stage) -> None:
-    """As where an earlier milter quarantined and somebody released it: the filter never saw what comes by "unseen"."""
-    before = len(stage.sink.messages)
-    stage.send("pending", MIXED, letter(b"Message-ID: <3@s.test>", to=b"alice@r.test, n1@r.test"))
-    stage.has_split(before)
-    for recipient in ("alice@r.test", "n1@r.test"):
-        stage.send("pending", [recipient], letter(b"Message-ID: <4@s.test>", to=recipient.encode()))
-    assert not any(SECRET.encode() in mail.raw for mail in stage.sink.wait_for(before + 4))
-    _, found = stage.send("unseen", ["n1@r.test"], letter(b"Message-ID: <5@s.test>", to=b"n1@r.test"))
-    assert wait_until(lambda: re.search(rf"{found}: .*status=deferred", stage.postfix.log) is not None, 20)
-    assert f"{found}: smtp header checks lookup error" in stage.postfix.log
-    assert len(stage.sink.messages) == before + 4
-
-
-def test_the_probe_finds_the_running_stage_and_nothing_amiss(stage: Stage) -> None:
-    program = find_program("postconf")
-    environment = program_environment(program)
-    environment["PATH"] = f"{program.parent}:{environment.get('PATH', '')}"
-    argv = [sys.executable, "-m", "smilla", "config", "check", "--probe", "--config", str(stage.smilla.config)]
-    argv += ["--postfix-config", str(stage.postfix.folder / "etc")]
-    done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
+def test_the_probe_finds_the_running_stage_and_nothing_amiss(stage: Site) -> None:
+    done = stage.check()
     assert f"stage unix:{stage.smilla.folder}/stage.sock: answers" in done.stdout
     assert "seal keys" in done.stdout
     assert "postfix: has the lines for the stage" in done.stdout, done.stderr
