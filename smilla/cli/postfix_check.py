@@ -205,8 +205,7 @@ class _Lines:
     # --- the listener of [reinject]
 
     def _reinject(self, filtered: list[Service]) -> Iterator[Found]:
-        port = self.config.reinject.smtp.rpartition(":")[2]
-        found = next((s for s in self._of("smtpd") if s.name.rpartition(":")[2] == port), None)
+        found = self._listener(self.config.reinject.smtp)
         if found is None:
             return  # whether anybody listens there is tried
         if found in filtered:
@@ -218,6 +217,21 @@ class _Lines:
             if wanted and service != found and wanted != theirs:
                 what = f"what is sealed skips content_filter = {wanted}, and so do its copies"
                 yield "warning", f"{service.name}: {what}; on {found.name}, -o content_filter={wanted}"
+        yield from self._skipped_by_sendmail()
+
+    def _skipped_by_sendmail(self) -> Iterator[Found]:
+        """Mail from sendmail(1) that is sent once around has pickup's content_filter, and none besides."""
+        wanted = self.settings.main.get("content_filter", "")
+        for pickup in self._of("pickup"):
+            theirs = self.settings.value(pickup, "content_filter")
+            found = self._listener(theirs)
+            if found is not None and wanted not in ("", theirs, self.settings.value(found, "content_filter")):
+                what = f"what {pickup.name} sends to {found.name} skips content_filter = {wanted}"
+                yield "warning", f"{pickup.name}: {what}; on {found.name}, -o content_filter={wanted}"
+
+    def _listener(self, place: str) -> Service | None:
+        port = place.rpartition(":")[2]
+        return next((service for service in self._of("smtpd") if service.name.rpartition(":")[2] == port), None)
 
     def _mapped_twice(self, listener: Service) -> Iterator[Found]:
         words = re.split(r"[\s,]+", self.settings.value(listener, "receive_override_options"))

@@ -120,7 +120,7 @@ def site(
 ) -> Iterator[Site]:
     """``milters`` are those of each listener, by name: "scanner" and "smilla", in their order.
     ``options`` come on top of the example's for "plain" and "sendmail", and ``parameters`` on top of its main.cf;
-    {sink} in them is the port of the sink, {place} the folder of the tables."""
+    {sink} in them is the port of the sink, {NAME} that of a listener, {place} the folder of the tables."""
     place = Path(tempfile.mkdtemp(prefix="site-", dir=folder))
     place.chmod(0o755)
     (place / "postfix").mkdir()
@@ -141,6 +141,7 @@ def site(
 
             def filled_in(given: Mapping[str, str]) -> dict[str, str]:
                 known = {"{sink}": str(sink.port), "{place}": str(place)}
+                known |= {f"{{{name}}}": str(listener.port) for name, listener in listeners.items()}
                 return {key: re.sub(r"\{\w+\}", lambda m: known.get(m[0], m[0]), value) for key, value in given.items()}
 
             places = {"scanner": scanner.milter, "smilla": smilla.milter}

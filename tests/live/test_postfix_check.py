@@ -151,6 +151,19 @@ def test_a_content_filter_that_is_skipped_is_a_warning(lines: Lines) -> None:
     assert lines.check()[:2] == ([], [])
 
 
+def test_main_cfs_content_filter_is_named_for_sealed_mail_and_for_that_of_sendmail_1(lines: Lines) -> None:
+    lines.main += "\ncontent_filter = scan:[127.0.0.1]:10030\n"
+    errors, warnings, _ = lines.check()
+    assert errors == []
+    sealed, sendmail = sorted(warnings, reverse=True)
+    assert sealed.startswith("submission: what is sealed skips content_filter = scan:[127.0.0.1]:10030")
+    assert sealed.endswith("; on 127.0.0.1:10025, -o content_filter=scan:[127.0.0.1]:10030")
+    assert sendmail.startswith("pickup: what pickup sends to 127.0.0.1:10024 skips content_filter = scan:")
+    assert sendmail.endswith("; on 127.0.0.1:10024, -o content_filter=scan:[127.0.0.1]:10030")
+    lines.master = lines.master.replace("    -o content_filter=\n", "    -o content_filter=scan:[127.0.0.1]:10030\n")
+    assert lines.check()[:2] == ([], [])
+
+
 def test_aliases_at_work_twice_and_listeners_that_take_forged_marks_are_warnings(lines: Lines) -> None:
     lines.master = re.sub("    -o receive_override_options=.*\n", "", lines.master) + "smtp inet n - y - - smtpd\n"
     lines.main = re.sub("\nheader_checks = .*", "", lines.main)
