@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.lab.client import SMTPClient
+from tests.lab.postfix import queue_id
 from tests.lab.processes import wait_until
 from tests.live.examples import EXAMPLES, MIXED, SECRET, Site, site, unseen
 from tests.live.mta import CANARY, letter
@@ -88,6 +90,24 @@ def test_released_message_stays_and_a_requeue_brings_it_to_the_filter(mta: Site,
 @pytest.mark.parametrize("sender", ["", "sender", '"a b"@s.test'])
 def test_it_stays_whoever_sends_it(mta: Site, sender: str) -> None:
     name, mark = quarantined(mta, sender=sender)
+    stays(mta, name, mark)
+    mta.postfix.postsuper("-d", name)
+
+
+def test_it_stays_however_it_is_sent(mta: Site) -> None:
+    """By BDAT, in two chunks, as the second message of a session."""
+    mark, raw = mta.marked(letter(QUARANTINE))
+    with SMTPClient(mta.listeners["guarded"].port) as client:
+        client.send("sender@s.test", N1, b"no field\r\n")
+        client.command("MAIL FROM:<sender@s.test>")
+        client.command("RCPT TO:<alice@r.test>")
+        assert client.command(b"BDAT %d\r\n" % len(mark) + mark[:-2]).code == 250
+        rest = raw[len(mark) :]
+        reply = client.command(b"BDAT %d LAST\r\n" % len(rest) + rest[:-2])
+    name = queue_id(reply.text)
+    assert name
+    assert wait_until((mta.postfix.queue / "hold" / name).exists, 20)
+    mta.postfix.release(name)
     stays(mta, name, mark)
     mta.postfix.postsuper("-d", name)
 
