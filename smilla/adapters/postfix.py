@@ -96,6 +96,10 @@ class Postfix:
             return ""
         return _output("postmap", done).decode("utf-8", "surrogateescape").strip()
 
+    def fails(self, table: str, key: str) -> bool:
+        """Does the look-up of a key in a table fail, as it does in ``fail:``?"""
+        return b": query error: " in self._done("postmap", "-q", key, table).stderr
+
     # --- the queue
 
     def headers_in_queue(self) -> Iterator[tuple[str, bytes]]:

@@ -31,11 +31,17 @@ _NAMES = (
     "content_filter",
     "receive_override_options",
     "lmtp_send_xforward_command",
+    "smtpd_data_restrictions",
+    "smtp_header_checks",
+    "lmtp_header_checks",
 )
 _TABLE, _REQUEUE = "regexp:/etc/postfix/smilla_stage", "regexp:/etc/postfix/smilla_requeue"
 _OVERRIDES = ("no_address_mappings", "no_header_body_checks")
+_UNSEEN = "check_client_access static:{PREPEND X-Smilla: pending SECRET}"
+_GUARD = re.compile(r"check_client_access[\s,]+static:\{\s*PREPEND\s+(X-Smilla:[^{}]*?)\s*\}")
 _DEFAULT_ACTION = re.compile(r"default_action\s*=\s*(\w+)")
-_TOKEN = re.compile(r"(?:[^\s,{}]|\{(?:[^{}]|\{[^{}]*\})*\})+")  # of a list, with braces up to two deep
+_BRACES = r"\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\}"  # up to three deep
+_TOKEN = re.compile(rf"(?:[^\s,{{}}]|{_BRACES})+")  # of a list
 
 
 def problems(config: Config, asked: Postfix, *, in_doubt: str = "warning") -> Iterator[Found]:
@@ -71,6 +77,7 @@ class _Lines:
             yield from self._pickup(pickup, ways)
         for way in dict.fromkeys(ways):
             yield from self._transport(way)
+        yield from self._unseen(filtered, ways)
         yield from self._reinject(filtered)
         yield from self._forged([service for service in self._of("smtpd") if service not in filtered])
 
@@ -96,12 +103,66 @@ class _Lines:
     def _own_actions(self, service: Service) -> list[str]:
         """What Postfix does while the filter is away: one word for each time that this service names the filter."""
         found = []
-        for token in _TOKEN.findall(self.settings.value(service, "smtpd_milters")):
-            words = _TOKEN.findall(token.removeprefix("{").removesuffix("}")) or [""]
-            if self._is_place(self.config.milter.socket, words[0], service):
+        for token, place in self._milters(service):
+            if self._is_place(self.config.milter.socket, place, service):
                 special = _DEFAULT_ACTION.search(token)
                 found.append(special[1] if special else self.settings.value(service, "milter_default_action"))
         return found
+
+    def _milters(self, service: Service) -> Iterator[tuple[str, str]]:
+        """Each milter as it is written, and its socket."""
+        for token in _TOKEN.findall(self.settings.value(service, "smtpd_milters")):
+            yield token, (_TOKEN.findall(token.removeprefix("{").removesuffix("}")) or [""])[0]
+
+    # --- what an earlier milter quarantines, smilla never sees
+
+    def _unseen(self, filtered: list[Service], ways: list[str]) -> Iterator[Found]:
+        marks = []
+        for service in self._of("smtpd"):
+            guard = _GUARD.match(self.settings.value(service, "smtpd_data_restrictions"))
+            if guard:
+                marks.append(guard[1])
+            if guard and (service not in filtered or self.config.observe):
+                what = "smilla takes the field of unseen mail off nothing that comes here, and all of it stays"
+                yield "error", f"{service.name}: {what}; -o smtpd_data_restrictions="
+            elif not guard and service in filtered and (before := self._before(service)):
+                what = f"smilla never sees what {before} quarantines, and postsuper -H sends it as it is"
+                line = f"-o smtpd_data_restrictions={_UNSEEN}, and smtp_header_checks of main.cf.example"
+                yield "warning", f"{service.name}: {what}; {line}"
+        for mark in dict.fromkeys(marks):
+            yield from self._guarded(mark, [way.partition(":")[0] for way in ways])
+
+    def _before(self, service: Service) -> str:
+        """The milters that this service asks before the filter."""
+        places = [place for _, place in self._milters(service)]
+        own = next(n for n, place in enumerate(places) if self._is_place(self.config.milter.socket, place, service))
+        return " or ".join(places[:own])
+
+    def _guarded(self, mark: str, stages: list[str]) -> Iterator[Found]:
+        """Whoever sends over the network keeps what has the mark; who brings mail to the filter does not."""
+        kept: dict[str, bool] = {}
+        filters = [self.settings.value(pickup, "content_filter").partition(":")[0] for pickup in self._of("pickup")]
+        for agent in (*self._of("smtp"), *self._of("lmtp")):
+            name = f"{agent.program}_header_checks"
+            tables = self.settings.value(agent, name)
+            if tables not in kept:
+                kept[tables] = self._keeps(tables, mark)
+            if agent.name in filters and kept[tables]:
+                what = "postsuper -r cannot bring to the filter what it never saw"
+                yield "warning", f"{agent.name}: {what}; -o {name}= on a service of its own for pickup's content_filter"
+            elif agent.name not in (*filters, *stages) and not kept[tables]:
+                line = f"{name} = pipemap:{{regexp:{{{{/^{mark}/ unseen}}}}, fail:smilla_has_not_seen_it}}"
+                severity = "error" if agent.program == "smtp" else "warning"
+                yield severity, f"{agent.name}: sends what smilla never saw; {line}"
+
+    def _keeps(self, tables: str, mark: str) -> bool:
+        """Does the look-up of the mark fail, so that the message stays in the queue?"""
+        for table in _TOKEN.findall(tables):
+            if self.asked.fails(table, mark):
+                return True
+            if self.asked.looked_up(table, mark):
+                return False
+        return False
 
     # --- what is requeued (postsuper -r) comes in by pickup
 
@@ -145,8 +206,7 @@ class _Lines:
     # --- the listener of [reinject]
 
     def _reinject(self, filtered: list[Service]) -> Iterator[Found]:
-        port = self.config.reinject.smtp.rpartition(":")[2]
-        found = next((s for s in self._of("smtpd") if s.name.rpartition(":")[2] == port), None)
+        found = self._listener(self.config.reinject.smtp)
         if found is None:
             return  # whether anybody listens there is tried
         if found in filtered:
@@ -158,6 +218,21 @@ class _Lines:
             if wanted and service != found and wanted != theirs:
                 what = f"what is sealed skips content_filter = {wanted}, and so do its copies"
                 yield "warning", f"{service.name}: {what}; on {found.name}, -o content_filter={wanted}"
+        yield from self._skipped_by_sendmail()
+
+    def _skipped_by_sendmail(self) -> Iterator[Found]:
+        """Mail from sendmail(1) that is sent once around has pickup's content_filter, and none besides."""
+        wanted = self.settings.main.get("content_filter", "")
+        for pickup in self._of("pickup"):
+            theirs = self.settings.value(pickup, "content_filter")
+            found = self._listener(theirs)
+            if found is not None and wanted not in ("", theirs, self.settings.value(found, "content_filter")):
+                what = f"what {pickup.name} sends to {found.name} skips content_filter = {wanted}"
+                yield "warning", f"{pickup.name}: {what}; on {found.name}, -o content_filter={wanted}"
+
+    def _listener(self, place: str) -> Service | None:
+        port = place.rpartition(":")[2]
+        return next((service for service in self._of("smtpd") if service.name.rpartition(":")[2] == port), None)
 
     def _mapped_twice(self, listener: Service) -> Iterator[Found]:
         words = re.split(r"[\s,]+", self.settings.value(listener, "receive_override_options"))

@@ -53,10 +53,12 @@ class Sink:
 
     ``answer(line)`` may return another reply to a command line (b"." stands for the end of the message), such as
     b"451 4.3.0 not now"; None leaves the usual one.  Where ``folder`` is given, each message is also written there.
+    ``cut_off`` is what came of messages that had no end.
     """
 
     def __init__(self, folder: Path | None = None, extensions: tuple[str, ...] = _EXTENSIONS) -> None:
         self.messages: list[ReceivedMail] = []
+        self.cut_off: list[bytes] = []
         self.answer: Callable[[bytes], bytes | None] = lambda line: None
         self.folder = folder
         self.extensions = extensions
@@ -181,9 +183,10 @@ class _Dialogue:
 
     def _data(self) -> None:
         self._send(b"354 go ahead")
-        lines = []
+        lines: list[bytes] = []
         while (line := self._readline()) != b".\r\n":
             if not line:
+                self._sink.cut_off.append(b"".join(lines))
                 return
             lines.append(line[1:] if line.startswith(b".") else line)
         transaction, self._transaction = self._transaction, _Transaction()

@@ -79,7 +79,8 @@ def test_mail_from_sendmail_1_is_filtered_as_in_the_example(folder: Path, lab: D
             exported = {"export_environment": "MAIL_CONFIG LD_LIBRARY_PATH"}  # to postdrop, where it is unpacked only
             postfix = Postfix(place / "postfix", sink.port, [listener], STRICT | exported)
             (way, port) = example_options(EXAMPLE, "pickup", "unix")["content_filter"].rsplit(":", 1)
-            assert (way, port) == ("smtp:[127.0.0.1]", "10024")
+            assert (way, port) == ("smilla-in:[127.0.0.1]", "10024")
+            postfix.transports = {"smilla-in": example_options(EXAMPLE, "smilla-in", "unix")}
             postfix.pickup_options = {"content_filter": f"{way}:{listener.port}"}
             with postfix:
                 for recipient in ("alice@r.test", "alice@bogus.test"):

@@ -3,6 +3,9 @@
 clients -> smtpd -> HAProxy -> own smilla, which re-injects            the MTA's own smilla first
                        +-TLS-> HAProxy -> spare smilla, mixed = defer
 
+clients -> smtpd -> HAProxy -> own smilla, which seals           -> queue -> the stage of the MTA's own smilla
+                       +-TLS-> HAProxy -> spare smilla, or a pool of them, which seal
+
 clients -> smtpd -> queue -> smtp, one recipient at a time -> smtpd -> HAProxy -TLS-> two smillas, mixed = defer
 """
 
@@ -227,15 +230,40 @@ class OwnFirst:
 
 @pytest.fixture
 def own_first(site: Site) -> OwnFirst:
+    return start_own_first(site, "reinject", "defer")
+
+
+def start_own_first(site: Site, mixed: str, spare_mixed: str) -> OwnFirst:
     plain = Listener(options={"smtpd_authorized_xforward_hosts": f"{LOOPBACK}/32"})
-    own = site.smilla("own", {"policy": {"mixed": "reinject"}, "reinject": {"smtp": f"{LOOPBACK}:{plain.port}"}})
-    spare = site.smilla("spare", {"policy": {"mixed": "defer"}})
+    own = site.smilla("own", {"policy": {"mixed": mixed}, "reinject": {"smtp": f"{LOOPBACK}:{plain.port}"}})
+    spare = site.smilla("spare", {"policy": {"mixed": spare_mixed}})
     neighbour = site.haproxy("mx2", {"127.0.0.1:8896": spare.port})
     haproxy = site.haproxy("mx1", {"127.0.0.1:8895": own.port, "192.0.2.2:8897": neighbour.bind})
     haproxy.wait_for("smilla-own-first", "mx3", up=False)
     postfix = site.postfix(Listener([f"unix:{haproxy.folder}/haproxy.sock"]), plain)
+    if mixed == "stage":
+        with_stage_of(own, postfix)
     site.start(postfix)
     return OwnFirst(own, spare, haproxy, postfix)
+
+
+def with_stage_of(own: Smilla, postfix: Postfix) -> None:
+    """What is sealed goes to this smilla, by all listeners but the last, which is for the copies."""
+    postfix.stages = {"own": own.folder / "stage.sock"}
+    for listener in postfix.listeners[:-1]:
+        listener.options["cleanup_service_name"] = "cleanup-own"
+    postfix.listeners[-1].options["receive_override_options"] = "no_address_mappings,no_header_body_checks"
+
+
+def copy_keys(source: Smilla, target: Smilla) -> None:
+    """As README.md says: all that are there, beside those that the target has, of its user, each as a whole."""
+    for path in (source.folder / "seal").glob("*.key"):
+        beside = target.folder / "seal" / f".{path.name}.part"
+        shutil.copy(path, beside)
+        owner = beside.parent.stat()
+        os.chown(beside, owner.st_uid, owner.st_gid)
+        beside.chmod(0o600)
+        beside.rename(beside.with_name(path.name))
 
 
 def test_while_its_own_smilla_is_dead_a_spare_one_serves_and_nothing_is_lost_or_repeated(
@@ -285,6 +313,49 @@ def test_a_retry_at_a_spare_smilla_repeats_no_copy_that_was_accepted(site: Site,
     assert letter.send(own_first.port).startswith("250 ")
     own_first.postfix.wait_until_empty()
     assert delivered(site, letter) == Counter(letter.recipients)
+
+
+def test_what_a_spare_smilla_sealed_waits_for_its_key_and_for_the_stage_of_the_mtas_own(site: Site) -> None:
+    mta = start_own_first(site, "stage", "stage")
+    own, spare, letter = mta.own, mta.spare, Letter("alice bob|dora")
+    kill(own)
+    mta.wait_for_own(up=False)
+    assert letter.send(mta.port).startswith("250 ")
+    spare.wait_for_log("sealed rcpt=bob@r.test")
+    own.start()
+    own.wait_for_log("seal-key-missing")
+    assert not delivered(site, letter)
+    for path in mta.postfix.queued():
+        with contextlib.suppress(FileNotFoundError):  # it moves on
+            assert CANARY not in path.read_bytes()
+    copy_keys(spare, own)
+    mta.postfix.wait_until_empty()
+    assert delivered(site, letter) == Counter(letter.recipients)
+
+
+def test_a_pool_that_seals_for_the_stage_of_the_mtas_own_smilla_loses_and_repeats_nothing(site: Site) -> None:
+    plain = Listener(options={"smtpd_authorized_xforward_hosts": f"{LOOPBACK}/32"})
+    own = site.smilla("own", {"policy": {"mixed": "stage"}, "reinject": {"smtp": f"{LOOPBACK}:{plain.port}"}})
+    smillas = [site.smilla(f"smilla-{name}", {"policy": {"mixed": "stage"}}) for name in ("crypt1", "crypt2")]
+    for smilla in smillas:
+        copy_keys(smilla, own)
+    entries = [site.haproxy(f"crypt{n}", {"127.0.0.1:8896": smilla.port}).bind for n, smilla in enumerate(smillas, 1)]
+    haproxy = site.haproxy("mx1", {"192.0.2.11:8897": entries[0], "192.0.2.12:8897": entries[1]})
+    postfix = site.postfix(Listener([f"unix:{haproxy.folder}/pool.sock"]), plain)
+    with_stage_of(own, postfix)
+    site.start(postfix)
+    load = Load(postfix.listeners[0].port)
+    for smilla in smillas:
+        smilla.wait_for_log("sealed rcpt=", 30)
+    kill(smillas[0])
+    haproxy.wait_for("smilla-pool", "crypt1", up=False)
+    load.wait_for_more(20)
+    load.end()
+    postfix.wait_until_empty(120)
+    for letter in load.letters:
+        assert delivered(site, letter) == Counter(letter.recipients)
+    assert " via=stage" in own.log
+    assert not any(" via=stage" in smilla.log for smilla in smillas)
 
 
 def test_a_pool_that_loses_a_smilla_under_load_loses_and_repeats_nothing(site: Site) -> None:

@@ -16,6 +16,7 @@ import pytest
 from tests.lab.postfix import Listener, Postfix
 from tests.lab.processes import free_port
 from tests.lab.programs import REPOSITORY, find_program, program_environment
+from tests.live.examples import unseen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,6 +31,7 @@ class Lines:
 
     base: Path
     folder: Path
+    settings: str = ""
 
     def __post_init__(self) -> None:
         shutil.copytree(self.base, self.folder)
@@ -49,7 +51,7 @@ class Lines:
             (self.folder / name).write_text(text.replace("regexp:/etc/postfix/", here))
         config = self.folder / "smilla.toml"
         config.write_text(
-            f'[policy]\nmixed = "stage"\n[milter]\nsocket = "unix:{queue}/smilla/smilla.sock"\n'
+            f'{self.settings}[policy]\nmixed = "stage"\n[milter]\nsocket = "unix:{queue}/smilla/smilla.sock"\n'
             f'[stage]\nsocket = "unix:{queue}/smilla/stage.sock"\nkeys = "{self.folder}/seal"\n'
             f'[reinject]\nspool = "{self.folder}/spool"\n[keys]\nsources = ["directory"]\ndirectory = "/"\n'
         )
@@ -149,6 +151,19 @@ def test_a_content_filter_that_is_skipped_is_a_warning(lines: Lines) -> None:
     assert lines.check()[:2] == ([], [])
 
 
+def test_main_cfs_content_filter_is_named_for_sealed_mail_and_for_that_of_sendmail_1(lines: Lines) -> None:
+    lines.main += "\ncontent_filter = scan:[127.0.0.1]:10030\n"
+    errors, warnings, _ = lines.check()
+    assert errors == []
+    sealed, sendmail = sorted(warnings, reverse=True)
+    assert sealed.startswith("submission: what is sealed skips content_filter = scan:[127.0.0.1]:10030")
+    assert sealed.endswith("; on 127.0.0.1:10025, -o content_filter=scan:[127.0.0.1]:10030")
+    assert sendmail.startswith("pickup: what pickup sends to 127.0.0.1:10024 skips content_filter = scan:")
+    assert sendmail.endswith("; on 127.0.0.1:10024, -o content_filter=scan:[127.0.0.1]:10030")
+    lines.master = lines.master.replace("    -o content_filter=\n", "    -o content_filter=scan:[127.0.0.1]:10030\n")
+    assert lines.check()[:2] == ([], [])
+
+
 def test_aliases_at_work_twice_and_listeners_that_take_forged_marks_are_warnings(lines: Lines) -> None:
     lines.master = re.sub("    -o receive_override_options=.*\n", "", lines.master) + "smtp inet n - y - - smtpd\n"
     lines.main = re.sub("\nheader_checks = .*", "", lines.main)
@@ -165,6 +180,67 @@ def test_an_archive_by_always_bcc_is_named_where_it_would_get_nothing(lines: Lin
     assert "always_bcc adds the seal does not name" in told
     lines.master = lines.master.replace("=no_address_mappings,", "=")
     assert lines.check()[:2] == ([], [])
+
+
+SCANNED = ("-o smtpd_milters=unix:smilla/smilla.sock\n", "-o smtpd_milters=inet:[::1]:8891,unix:smilla/smilla.sock\n")
+GUARD = "    -o smtpd_data_restrictions=$smilla_unseen\n"
+
+
+def guarded(lines: Lines) -> None:
+    """The lines against what a milter before smilla quarantines."""
+    lines.main += "".join(
+        f"{name} = {value}\n" for name, value in unseen().items() if name != "smtpd_data_restrictions"
+    )
+    lines.master = lines.master.replace(*SCANNED, 1).replace("#   -o smtpd_data_restrictions=$smilla_unseen\n", GUARD)
+    lines.master += "smtp unix - - y - - smtp\nlmtp unix - - y - - lmtp\n"
+    assert GUARD in lines.master
+
+
+def test_a_milter_before_smilla_is_a_warning_where_what_it_quarantines_could_leave(lines: Lines) -> None:
+    guarded(lines)
+    assert lines.check()[:2] == ([], [])
+    lines.master = lines.master.replace(GUARD, "")
+    errors, (told,), _ = lines.check()
+    assert errors == []
+    assert told.startswith("submission: smilla never sees what inet:[::1]:8891 quarantines")
+    assert "-o smtpd_data_restrictions=check_client_access static:{PREPEND X-Smilla: pending SECRET}" in told
+
+
+UNSEEN = {
+    "no look": ("(?m)^smtp_header_checks = .*", ""),
+    "another secret": (r"pending \$smilla_secret/", "pending x/"),
+    "one before it": ("(smtp_header_checks = )pipe", r"\1static:x, pipe"),
+}
+
+
+@pytest.mark.parametrize("name", UNSEEN)
+def test_unseen_mail_that_would_leave_is_an_error(lines: Lines, name: str) -> None:
+    guarded(lines)
+    lines.main, count = re.subn(*UNSEEN[name], lines.main)
+    assert count
+    assert "smtp: sends what smilla never saw" in "".join(lines.check()[0])
+
+
+def test_other_lines_against_unseen_mail_that_are_wrong_are_named(lines: Lines) -> None:
+    guarded(lines)
+    lines.main = re.sub("(?m)^lmtp_header_checks = .*", "smtpd_data_restrictions = $smilla_unseen", lines.main)
+    lines.master = lines.master.replace("    -o smtp_header_checks=\n", "").replace(
+        GUARD, GUARD.replace("=", "=permit,")
+    )
+    lines.master += "10026 inet n - y - - smtpd -o smtpd_milters=\n"
+    errors, warnings, _ = lines.check()
+    assert [error.split(":")[0] for error in errors] == ["10026"]
+    assert "takes the field of unseen mail off nothing" in errors[0]
+    told = "\n".join(warnings)
+    for text in ("lmtp: sends what smilla", "smilla-in: postsuper -r cannot bring", "submission: smilla never sees"):
+        assert text in told
+
+
+def test_observing_with_the_lines_against_unseen_mail_is_an_error(lines: Lines) -> None:
+    guarded(lines)
+    lines.settings = "observe = true\n"
+    (error,) = lines.check()[0]
+    assert error.startswith("submission: smilla takes the field of unseen mail off nothing")
 
 
 def test_a_milter_socket_that_no_listener_names_is_a_warning(lines: Lines) -> None:
