@@ -109,6 +109,16 @@ def combined(rewrite: Rewrite, removed: tuple[int, ...], added: tuple[tuple[str,
     return Rewrite(gone, (*added, *rewrite.added), rewrite.body)
 
 
+def applied(message: Message, rewrite: Rewrite) -> Iterator[bytes]:
+    """The message that a rewrite makes, as octets: its header in one block, and the body in blocks."""
+    gone = frozenset(rewrite.removed)
+    kept = (header.raw for index, header in enumerate(message.headers) if index not in gone)
+    added = (f"{name}: {value}\r\n".encode("ascii") for name, value in rewrite.added)
+    body = rewrite.body() if rewrite.body is not None else message.body.blocks()
+    yield b"".join([*kept, *added, b"\r\n"])
+    yield from body
+
+
 def edits(headers: Sequence[Header], rewrite: Rewrite) -> Iterator[tuple[str, int, str]]:
     """The header edits as libmilter names them: a field's name, its number among the fields of that name, from 1, and
     its new value, "" where it goes; number 0 where it comes.
