@@ -47,8 +47,8 @@ _UNCLEAR = Reason("unclear_address", "it is not written as RFC 5321 says, and th
 _AMBIGUOUS = Reason("ambiguous_domain", "its domain has a letter of which IDNA 2003 and IDNA 2008 make two names")
 _ABSENT = (KeyVerdict.NO_KEY, KeyVerdict.INSECURE, KeyVerdict.UNUSABLE_KEY)
 _QUOTED_STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_ODD_ROUTE = re.compile(r"\s*@[^:]*[^:\w\s.,@-][^:]*:")
 _ODD = re.compile(r'[\x00-\x20\x7f()<>,;:\\"]|\.\.|@\.')
-_HOST_LITERAL = re.compile(r"\[(?!\d+(?:\.\d+){3}\]|[a-z0-9-]+:)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,14 +242,13 @@ def hides_destination(recipient: Recipient) -> bool:
 
 def is_unclear(recipient: Recipient) -> bool:
     """``(x)bob@r.test``, ``b\\ob@r.test``, ``bob @r.test``, ``bob@[r.test]``: no address of RFC 5321 section 4.1.2, but
-    MTAs that are liberal in what they accept deliver to bob@r.test, whom nobody asked about.  ``bob@127.0.0.1`` is
-    ``bob@[127.0.0.1]`` to Postfix with resolve_numeric_domain."""
-    if recipient.address is not None:
-        domain = recipient.address.domain
-        return _HOST_LITERAL.match(domain) is not None or domain.rpartition(".")[2].isdigit()
+    MTAs that are liberal in what they accept deliver to bob@r.test, whom nobody asked about.  A tab in a quoted local
+    part is a blank to Postfix."""
     text = recipient.raw.strip().removeprefix("<").removesuffix(">")
+    if recipient.address is not None:
+        return recipient.address.is_odd_host or _ODD_ROUTE.match(text) is not None
     quoted = _QUOTED_STRING.match(text)
-    return _ODD.search(text, quoted.end() if quoted else 0) is not None
+    return "\t" in text or _ODD.search(text, quoted.end() if quoted else 0) is not None
 
 
 def _unknown_destination(recipient: Recipient) -> Reason | None:

@@ -37,6 +37,7 @@ def test_address_that_routes_mail_on_is_unclear_and_never_plain(
         "<bob@r. test>", "<bob\t@r.test>", "<bob@r.test;>", "<bob@r.test,>", "<x:bob@r.test;>", "<<bob@r.test>>",
         "<x <bob@r.test>>", "<bob@r.test>x", '<"bob" @r.test>', '<bob@"r.test">', '<"bob"(c)@r.test>', "<bob@r.test..>",
         "<bob@[r.test]>", "(x)bob@r.test", "<x y>", "<bob@127.0.0.1>", "<bob@1.2.3.4.>", "<bob@127.1>",
+        '<"big\tbob"@r.test>', '<"big\\\tbob"@r.test>', '"\tbob"@r.test', '<"bob\t"@r.test>', "<@a(:bob@r.test>",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize(("settings", "action"), UNCLEAR)
