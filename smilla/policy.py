@@ -44,6 +44,9 @@ _ROUTED = Reason(
     "routed_address", "the local part routes the mail on (%, ! or @ within it), so its recipient is not known here"
 )
 _UNCLEAR = Reason("unclear_address", "it is not written as RFC 5321 says, and the MTA may read it as another address")
+_UNCLEAR_SENDER = Reason(
+    "unclear_sender", "the sender is not written as RFC 5321 says, and the MTA may read another one, which matters here"
+)
 _AMBIGUOUS = Reason("ambiguous_domain", "its domain has a letter of which IDNA 2003 and IDNA 2008 make two names")
 _ABSENT = (KeyVerdict.NO_KEY, KeyVerdict.INSECURE, KeyVerdict.UNUSABLE_KEY)
 _QUOTED_STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
@@ -62,7 +65,8 @@ class Circumstances:
 @dataclass(frozen=True, slots=True)
 class Wish:
     """Whether encryption is wanted for one recipient, in which direction the message goes for them, and the rule that
-    matches them (and its number, from 1).  ``address`` is the one to look a key up for, None where none is known."""
+    matches them (and its number, from 1).  ``address`` is the one to look a key up for, None where none is known.
+    ``unclear`` is why nobody can tell what is wanted."""
 
     wanted: bool
     direction: str
@@ -70,6 +74,7 @@ class Wish:
     number: int = 0
     rule: Rule | None = None
     address: EmailAddress | None = None
+    unclear: Reason | None = None
 
     @property
     def formats(self) -> tuple[str, ...]:
@@ -131,7 +136,11 @@ def wanted(recipient: Recipient, circumstances: Circumstances, config: Config, *
     number, rule = rules.first(config.rule, case)
     wish = Wish(False, case.direction, Reason("wanted", ""), number, rule, _mailbox(case, config))
     if (unknown := _unknown_destination(recipient)) is not None:
-        return replace(wish, reason=unknown)
+        return replace(wish, reason=unknown, unclear=unknown)
+    if rules.hinges_on_sender(config.rule, case):
+        return replace(wish, reason=_UNCLEAR_SENDER, unclear=_UNCLEAR_SENDER, number=0, rule=None)
+    if "sender" in wish.also_to and not rules.is_clear(case.sender):
+        return replace(wish, reason=_UNCLEAR_SENDER, unclear=_UNCLEAR_SENDER)
     if rule is not None and rule.encrypt == "never":
         return replace(wish, reason=Reason("never", f"rule {number} says never"))
     if rule is not None and rule.encrypt == "require":
@@ -260,6 +269,12 @@ def _unknown_destination(recipient: Recipient) -> Reason | None:
     return _AMBIGUOUS if recipient.address is not None and recipient.address.ambiguous else None
 
 
+def unclear_sender(recipient: Recipient, towards: str, config: Config) -> Decision:
+    """A message that would leave in several forms, each with a sender of its own, whom nobody can tell."""
+    action, decider = _action_for(KeyVerdict.UNCLEAR, Wish(False, towards, _UNCLEAR_SENDER), config)
+    return Decision(recipient, Action.DEFER if action is Action.HOLD else action, _UNCLEAR_SENDER, decider)
+
+
 def already_encrypted(recipient: Recipient, classification: Classification) -> Decision:
     """What is encrypted already is left alone, whoever it is for."""
     return Decision(recipient, Action.UNCHANGED, classification.reason, "already encrypted")
@@ -275,7 +290,7 @@ def decide(
 ) -> Decision:
     """What happens for one recipient.  ``lookup`` is None only where nothing was wanted; ``wished`` says that the
     sender asked for encryption in the message itself."""
-    if (unknown := _unknown_destination(recipient)) is not None:
+    if (unknown := wish.unclear or _unknown_destination(recipient)) is not None:
         action, decider = _action_for(KeyVerdict.UNCLEAR, wish, config)
         return Decision(recipient, action, unknown, decider)
     if not wish.wanted:
@@ -299,7 +314,7 @@ def waits(decision: Decision, wish: Wish, client: Client, config: Config) -> boo
     Whoever has a usable key gets it all the same; what nobody can tell now is deferred as ever."""
     if config.keys.aliases != "expanded" or config.policy.mixed != "stage" or decision.key is not None:
         return False
-    if wish.encrypt == "never" or _unknown_destination(decision.recipient) is not None:
+    if wish.encrypt == "never" or (wish.unclear or _unknown_destination(decision.recipient)) is not None:
         return False
     absent = decision.lookup is None or decision.lookup.verdict in _ABSENT
     return absent and _is_local(decision.recipient, client, config)

@@ -28,8 +28,9 @@ class PolicyOptions:
     unclear: str = option(
         "",
         "What smilla could not understand, though the MTA may deliver it: an address that two programs may read "
-        "differently, or one for which DNS cannot be asked, such as an address literal. Nobody can tell whether there "
-        "is a key, so it is never plain. Empty: refuse outbound, defer inbound.",
+        "differently (the sender's, too, where a rule depends on it), or one for which DNS cannot be asked, such as an "
+        "address literal. Nobody can tell whether there is a key, so it is never plain. Empty: refuse outbound, defer "
+        "inbound.",
         choices=("", *NEVER_PLAIN),
     )
     insecure: str = option("plain", "A key was found but its zone is not signed.", choices=FAILURE_ACTIONS)
@@ -86,7 +87,8 @@ class Rule:
     sender: str = option(
         "",
         "Shell pattern for the envelope sender, as given or completed by append_origin and append_domain; <> is the "
-        "null sender.",
+        "null sender. Where the sender is not written as RFC 5321 says, such as < > or Boss<boss@example.org>, of "
+        "which an MTA may make another one, nobody can tell whether the rule holds, which is unclear.",
         check="pattern",
     )
     domain: tuple[str, ...] = option((), "Names or shell patterns; the recipient's domain is one.", check="domain")
