@@ -21,7 +21,7 @@ from smilla.config import Rule
 from smilla.errors import AddressError
 from smilla.model import Client, Recipient
 from smilla.options import CONDITIONS
-from smilla.patterns import domain_pattern
+from smilla.patterns import domain_pattern, forms
 
 _COMMENT = re.compile(r"\([^()]*\)")
 _QUOTES = re.compile(r'^"(.*)"@')  # around a local part they are a way of writing it (RFC 5321 section 4.1.2)
@@ -102,7 +102,8 @@ def domain_of(recipient: Recipient) -> str:
 @lru_cache(maxsize=4096)
 def is_in(domain: str, patterns: tuple[str, ...]) -> bool:
     """Does the domain (lower-case A-labels) match one of these names and shell patterns?"""
-    return any(fnmatchcase(domain, domain_pattern(pattern)) for pattern in patterns)
+    known = [form for pattern in patterns for form in forms(domain_pattern(pattern))]
+    return any(fnmatchcase(seen, pattern) for seen in forms(domain) for pattern in known)
 
 
 @lru_cache(maxsize=4096)
@@ -210,20 +211,20 @@ def _matches(pattern: str, text: str) -> bool:
         return True
     if pattern == "<>" or not text:
         return pattern == "<>" and not text
-    patterns = {_folded(pattern), _folded(_QUOTES.sub(r"\1@", pattern))}
-    return any(fnmatchcase(form, folded) for form in _forms(text) for folded in patterns)
+    known = {*_folded(pattern), *_folded(_QUOTES.sub(r"\1@", pattern))}
+    return any(fnmatchcase(form, folded) for form in _forms(text) for folded in known)
 
 
 def _forms(text: str) -> Iterator[str]:
     """An address as it was given, and without the quoting, source route or final dot that it may have; of what is no
     address, what an MTA that is liberal may make of it."""
-    yield _folded(text)
+    yield from _folded(text)
     try:
         parsed = address.parse(text)
     except AddressError:
-        yield _folded(_NOISE.sub("", _without_comments(text)))
+        yield from _folded(_NOISE.sub("", _without_comments(text)))
         return
-    yield f"{parsed.local_part}@{parsed.domain}"
+    yield from (f"{parsed.local_part}@{domain}" for domain in forms(parsed.domain))
 
 
 def _without_comments(text: str) -> str:
@@ -234,6 +235,6 @@ def _without_comments(text: str) -> str:
     return text
 
 
-def _folded(text: str) -> str:
+def _folded(text: str) -> Iterator[str]:
     local, at, domain = text.rpartition("@")
-    return unicodedata.normalize("NFC", local) + at + domain_pattern(domain)
+    yield from (unicodedata.normalize("NFC", local) + at + form for form in forms(domain_pattern(domain)))

@@ -82,7 +82,11 @@ class Rule:
     """[[rule]]: the first that matches a recipient overrides the keys that it names. All its conditions must hold."""
 
     recipient: str = option(
-        "", "Shell pattern for the recipient's address; its domain without regard to case.", check="pattern"
+        "",
+        "Shell pattern for the recipient's address; its domain without regard to case, in A-labels or as people see "
+        "it. A tag belongs to the address here, whatever [keys] subaddress says: bob@example.org is not "
+        "bob+tag@example.org, for whom write a rule with bob+*@example.org.",
+        check="pattern",
     )
     sender: str = option(
         "",
