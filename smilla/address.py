@@ -24,9 +24,11 @@ import idna
 from smilla.errors import AddressError
 
 _ATOM_OCTETS = re.compile(r"[^\x00-\x20\x7f()<>\[\]:;@\\,\"]+\Z")
-_QUOTED = re.compile(r'"((?:[^"\\\x00-\x08\x0a-\x1f\x7f]|\\[^\x00-\x08\x0a-\x1f\x7f])*)"\Z')
+# Without a tab: Postfix makes a blank of it.
+_QUOTED = re.compile(r'"((?:[^"\\\x00-\x1f\x7f]|\\[^\x00-\x1f\x7f])*)"\Z')
 _LITERAL = re.compile(r"\[[!-.0-Z^-~]{1,255}\]\Z")  # RFC 5321 section 4.1.3, less the slash
 _ROUTE = re.compile(r'@(?:\[[^\]]*\]|[^\[\]:"])*:')
+_HOST_LITERAL = re.compile(r"\[(?!\d+(?:\.\d+){3}\]|[a-z0-9-]+:)")
 _OTHER_DOTS = str.maketrans("\u3002\uff0e\uff61", "...")  # what UTS 46 section 2.3 takes for a full stop
 _DEVIATIONS = re.compile("[\u00df\u1e9e\u03c2\u200c\u200d]")  # UTS 46 section 5; U+1E9E by revision 33 of its table
 _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)\Z")
@@ -73,6 +75,12 @@ class EmailAddress:
     def is_literal(self) -> bool:
         """True for ``user@[192.0.2.1]``, which no DNS name stands for."""
         return self.domain.startswith("[")
+
+    @property
+    def is_odd_host(self) -> bool:
+        """A name in brackets, or an IP address without them, which is ``user@[127.0.0.1]`` to Postfix with
+        resolve_numeric_domain."""
+        return _HOST_LITERAL.match(self.domain) is not None or self.domain.rpartition(".")[2].isdigit()
 
     @property
     def is_single_label(self) -> bool:

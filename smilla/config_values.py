@@ -116,6 +116,8 @@ def _check_pattern(item: str) -> str:
 def _check_user(item: str) -> str:
     if item != item.strip():
         return "a pattern for user names, without blanks around it"
+    if problem := patterns.set_problem(item):
+        return f"a pattern for user names; {problem}"
     return "a shell pattern, no regular expression" if len(item) > 1 and item[0] == item[-1] == "/" else ""
 
 

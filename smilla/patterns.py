@@ -7,34 +7,66 @@ from __future__ import annotations
 
 import re
 import string
+import unicodedata
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
+from functools import lru_cache
 
 from smilla import address
 from smilla.errors import AddressError
 
 _SET = r"\[!?+\]?+[^\]]*+\]"  # a bracket at its beginning is one of its characters
-# What a label in A-form may have, and *, ? and sets of characters; neither end of it is a hyphen.
-_LABEL = re.compile(rf"(?!-)(?:[a-z0-9_*?-]|{_SET})+(?<!-)", re.IGNORECASE)
+# What a label may have, and *, ? and sets of characters; neither end of it is a hyphen.
+_LABEL = re.compile(rf"(?!-)(?:[\w*?-]|{_SET})+(?<!-)", re.IGNORECASE)
 _LITERAL = re.compile(r"\[(?:\d+(?:\.\d+){3}|IPv6:.*)\]", re.IGNORECASE)
+_CLASS = re.compile(r"\[[:.=]\w+[:.=]\]")
+_REGULAR = re.compile(r'[\\()|:"\[\]]|^\^|\.\+|^\.\*')
 _ESCAPED_LITERAL = "[[]"
+_IN_A_DOMAIN = string.ascii_lowercase + string.digits + "-_."
 
 
 def in_a_labels(pattern: str) -> str | None:
-    """A domain or pattern in lower-case A-labels, None where a label is no label."""
+    """A domain or pattern in lower case and A-labels, but for labels with wildcards, which are in NFC; None where a
+    label is no label."""
     if pattern.isascii():
         return pattern.lower().rstrip(".")
     try:
-        wild = re.sub(r"^\*\.", "wildcard.", pattern)
-        domain = address.parse(f"x@{wild}").domain
+        return ".".join(map(_in_a_form, _labels(pattern.rstrip("."))))
     except AddressError:
         return None
-    return re.sub(r"^wildcard\.", "*.", domain) if wild != pattern else domain
+
+
+def _in_a_form(label: str) -> str:
+    """Raises AddressError."""
+    if label.isascii() or _is_wild(label):
+        return unicodedata.normalize("NFC", label.lower())
+    return address.parse(f"x@{label}").domain
+
+
+def _is_wild(label: str) -> bool:
+    return not set("*?[").isdisjoint(label)
 
 
 def domain_pattern(pattern: str) -> str:
     """As ``local_domains`` and rules compare domains: lower-case A-labels, shell wildcards kept."""
     return in_a_labels(pattern) or pattern.lower()
+
+
+@lru_cache(maxsize=4096)
+def forms(domain: str) -> tuple[str, ...]:
+    """A domain or pattern in A-labels, and in U-labels where that is something else: what a wildcard stands for is a
+    character that people see."""
+    if "xn--" not in domain:
+        return (domain,)
+    return (domain, ".".join(map(_in_u_form, _labels(domain))))
+
+
+def _in_u_form(label: str) -> str:
+    try:
+        is_encoded = label.startswith("xn--") and not _is_wild(label)
+        return label[4:].encode("ascii").decode("punycode") if is_encoded else label
+    except ValueError:
+        return label
 
 
 def domain_problem(pattern: str) -> str:
@@ -57,23 +89,43 @@ def _domain_problems(pattern: str) -> Iterator[str]:
         yield f"{pattern!r} begins with a dot, and no domain does: write *{pattern}"
     if _LITERAL.fullmatch(pattern):
         yield f"{pattern!r} is a set of characters in a shell pattern: write {_ESCAPED_LITERAL}{pattern[1:]}"
-    sets = () if pattern.startswith(_ESCAPED_LITERAL) else re.findall(_SET, pattern)
-    if empty := next((characters for characters in sets if not _matches_something(characters)), ""):
-        yield f"{empty} in {pattern!r} is a set of characters that no domain has"
+    if pattern.startswith(_ESCAPED_LITERAL) and pattern.isascii():
+        return
+    yield from _set_problems(pattern, _IN_A_DOMAIN)
     known = in_a_labels(pattern)
-    if known is None or not all(
-        _LABEL.fullmatch(label) and len(label.replace("*", "")) < 64 for label in _labels(known)
-    ):
+    labels = [] if known is None else [re.sub(_SET, "x", label) for label in _labels(known)]
+    if not labels or not all(_LABEL.fullmatch(label) and len(label.replace("*", "")) < 64 for label in labels):
         yield f"{pattern!r} is none"
 
 
-def _matches_something(characters: str) -> bool:
-    return any(fnmatchcase(one, characters.lower()) for one in string.ascii_lowercase + string.digits + "-_.")
+def set_problem(pattern: str) -> str:
+    """What is wrong with the sets of characters in a pattern, "" where nothing is."""
+    return next(_set_problems(pattern, string.printable), "")
+
+
+def _set_problems(pattern: str, alphabet: str) -> Iterator[str]:
+    if found := _CLASS.search(pattern):
+        yield f"{found[0]} is no class of characters here: write [a-z], say"
+    for characters in re.findall(_SET, pattern):
+        if characters.startswith("[^"):
+            yield f"{characters} has a ^ among its characters, and ! is what negates: write [!{characters[2:]}"
+        if not _matches_something(characters, alphabet):
+            yield f"{characters} in {pattern!r} is a set of characters that nothing has"
+    if "[" in re.sub(_SET, "", pattern):
+        yield f"{pattern!r} has a [ without its ]: write [[] for the character itself"
+
+
+def _matches_something(characters: str, alphabet: str) -> bool:
+    seen = alphabet + "".join(filter(str.isalnum, characters.lower()))
+    return any(fnmatchcase(one, characters.lower()) or fnmatchcase(one, characters) for one in seen)
 
 
 def _labels(pattern: str) -> list[str]:
     """A dot within a set of characters separates none, and an address literal has none."""
-    return ["x"] if pattern.startswith(_ESCAPED_LITERAL) else re.sub(_SET, "x", pattern).split(".")
+    if pattern.startswith(_ESCAPED_LITERAL) or _LITERAL.fullmatch(pattern):
+        return [pattern]
+    kept = re.sub(_SET, lambda found: found[0].replace(".", "\0"), pattern)
+    return [label.replace("\0", ".") for label in kept.split(".")]
 
 
 def address_problem(pattern: str) -> str:
@@ -93,9 +145,12 @@ def _address_problems(pattern: str) -> Iterator[str]:
         yield f"it has no @: write *@{pattern.lstrip('.')}" if "." in pattern else "it has no @, and every address does"
     if at and not local:
         yield f"before the @ stands nothing: write *{pattern}"
+    yield from _set_problems(local, string.printable)
     is_quoted = len(local) > 1 and local.startswith('"') and local.endswith('"')
     if not is_quoted and re.search("[@,;]", local):
         yield "it is several in one string: write a rule for each"
+    if not is_quoted and (found := _REGULAR.search(re.sub(_SET, "x", local))):
+        yield f"{found[0]!r} is of no shell pattern: * is any text, ? any character, and a local part with it is quoted"
     if local != local.strip() or domain != domain.strip():
         yield "the blanks beside the @ are in no address"
     if problem := domain_problem(domain):

@@ -97,7 +97,7 @@ def _ask(session: Session, address: EmailAddress, formats: tuple[str, ...], port
 
 def _readers(wish: Wish, session: Session, config: Config) -> list[EmailAddress]:
     """The addresses of further readers; a null sender is none."""
-    *_, sender = rules.sender_readings(session.sender, config.completion)
+    *_, sender = ("", *rules.sender_readings(session.sender, config.completion))
     named = [sender if entry == "sender" else entry for entry in wish.also_to]
     found = []
     for text in named:
@@ -229,16 +229,9 @@ def _outcome(
     reason = culprits[0].reason if culprits else _OK
     held_up = tuple(decision.recipient for decision in culprits)
     relayed = policy.relayed(session.envelope.recipients, _circumstances(session), config)
-    told = partial(
-        Outcome,
-        decisions=decisions,
-        classification=classification,
-        direction=direction,
-        bounced=bounced,
-        relayed=relayed,
-    )
+    told = partial(Outcome, classification=classification, direction=direction, bounced=bounced, relayed=relayed)
     if disposition in (Disposition.DEFER, Disposition.REFUSE):
-        return told(disposition, reason=reason, culprits=held_up)
+        return told(disposition, decisions, reason=reason, culprits=held_up)
     served = tuple(decision for decision in left if decision.action is not Action.DONE)
     groups = copies.group(served, session.message, separate=config.smime.separate)
     kept = copies.stays(groups)
@@ -247,9 +240,14 @@ def _outcome(
     if config.policy.mixed == "reinject" and not copies.removable(removed, session.envelope.recipients):
         kept = -1
         if disposition is Disposition.HOLD:
-            return told(Disposition.DEFER, reason=_ODD_SPELLING, culprits=held_up)
+            return told(Disposition.DEFER, decisions, reason=_ODD_SPELLING, culprits=held_up)
+    splits = len(groups) > 1 or (kept < 0 and bool(groups)) or any(decision.waits for decision in left)
+    if splits and config.policy.mixed in SPLITS and not rules.is_clear(session.sender):
+        unclear = tuple(policy.unclear_sender(decision.recipient, direction, config) for decision in decisions)
+        disposition, culprits = _disposition(unclear)
+        return told(disposition, unclear, reason=culprits[0].reason, culprits=session.envelope.recipients)
     made = _made(session, groups, ports, config)
-    return told(disposition, reason=reason, culprits=held_up, copies=made, kept=kept)
+    return told(disposition, decisions, reason=reason, culprits=held_up, copies=made, kept=kept)
 
 
 def _bounced(session: Session, decisions: tuple[Decision, ...], config: Config) -> tuple[Decision, ...]:
@@ -257,7 +255,13 @@ def _bounced(session: Session, decisions: tuple[Decision, ...], config: Config) 
     so that nobody is bombarded, and wants to be told."""
     failing = tuple(decision for decision in decisions if _fails(decision) and not decision.waits)
     allowed = config.policy.one_fails == "bounce" and config.policy.mixed in SPLITS and session.sender
-    if not failing or not allowed or not policy.is_ours(session.client, config) or len(failing) == len(decisions):
+    if (
+        not failing
+        or not allowed
+        or not rules.is_clear(session.sender)
+        or not policy.is_ours(session.client, config)
+        or len(failing) == len(decisions)
+    ):
         return ()
     return failing if all(dsn.may_notify(decision.recipient) for decision in failing) else ()
 

@@ -44,11 +44,14 @@ _ROUTED = Reason(
     "routed_address", "the local part routes the mail on (%, ! or @ within it), so its recipient is not known here"
 )
 _UNCLEAR = Reason("unclear_address", "it is not written as RFC 5321 says, and the MTA may read it as another address")
+_UNCLEAR_SENDER = Reason(
+    "unclear_sender", "the sender is not written as RFC 5321 says, and the MTA may read another one, which matters here"
+)
 _AMBIGUOUS = Reason("ambiguous_domain", "its domain has a letter of which IDNA 2003 and IDNA 2008 make two names")
 _ABSENT = (KeyVerdict.NO_KEY, KeyVerdict.INSECURE, KeyVerdict.UNUSABLE_KEY)
 _QUOTED_STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_ODD_ROUTE = re.compile(r"\s*@[^:]*[^:\w\s.,@-][^:]*:")
 _ODD = re.compile(r'[\x00-\x20\x7f()<>,;:\\"]|\.\.|@\.')
-_HOST_LITERAL = re.compile(r"\[(?!\d+(?:\.\d+){3}\]|[a-z0-9-]+:)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,8 @@ class Circumstances:
 @dataclass(frozen=True, slots=True)
 class Wish:
     """Whether encryption is wanted for one recipient, in which direction the message goes for them, and the rule that
-    matches them (and its number, from 1).  ``address`` is the one to look a key up for, None where none is known."""
+    matches them (and its number, from 1).  ``address`` is the one to look a key up for, None where none is known.
+    ``unclear`` is why nobody can tell what is wanted."""
 
     wanted: bool
     direction: str
@@ -70,6 +74,7 @@ class Wish:
     number: int = 0
     rule: Rule | None = None
     address: EmailAddress | None = None
+    unclear: Reason | None = None
 
     @property
     def formats(self) -> tuple[str, ...]:
@@ -131,7 +136,11 @@ def wanted(recipient: Recipient, circumstances: Circumstances, config: Config, *
     number, rule = rules.first(config.rule, case)
     wish = Wish(False, case.direction, Reason("wanted", ""), number, rule, _mailbox(case, config))
     if (unknown := _unknown_destination(recipient)) is not None:
-        return replace(wish, reason=unknown)
+        return replace(wish, reason=unknown, unclear=unknown)
+    if rules.hinges_on_sender(config.rule, case):
+        return replace(wish, reason=_UNCLEAR_SENDER, unclear=_UNCLEAR_SENDER, number=0, rule=None)
+    if "sender" in wish.also_to and not rules.is_clear(case.sender):
+        return replace(wish, reason=_UNCLEAR_SENDER, unclear=_UNCLEAR_SENDER)
     if rule is not None and rule.encrypt == "never":
         return replace(wish, reason=Reason("never", f"rule {number} says never"))
     if rule is not None and rule.encrypt == "require":
@@ -242,14 +251,13 @@ def hides_destination(recipient: Recipient) -> bool:
 
 def is_unclear(recipient: Recipient) -> bool:
     """``(x)bob@r.test``, ``b\\ob@r.test``, ``bob @r.test``, ``bob@[r.test]``: no address of RFC 5321 section 4.1.2, but
-    MTAs that are liberal in what they accept deliver to bob@r.test, whom nobody asked about.  ``bob@127.0.0.1`` is
-    ``bob@[127.0.0.1]`` to Postfix with resolve_numeric_domain."""
-    if recipient.address is not None:
-        domain = recipient.address.domain
-        return _HOST_LITERAL.match(domain) is not None or domain.rpartition(".")[2].isdigit()
+    MTAs that are liberal in what they accept deliver to bob@r.test, whom nobody asked about.  A tab in a quoted local
+    part is a blank to Postfix."""
     text = recipient.raw.strip().removeprefix("<").removesuffix(">")
+    if recipient.address is not None:
+        return recipient.address.is_odd_host or _ODD_ROUTE.match(text) is not None
     quoted = _QUOTED_STRING.match(text)
-    return _ODD.search(text, quoted.end() if quoted else 0) is not None
+    return "\t" in text or _ODD.search(text, quoted.end() if quoted else 0) is not None
 
 
 def _unknown_destination(recipient: Recipient) -> Reason | None:
@@ -259,6 +267,12 @@ def _unknown_destination(recipient: Recipient) -> Reason | None:
     if is_unclear(recipient):
         return _UNCLEAR
     return _AMBIGUOUS if recipient.address is not None and recipient.address.ambiguous else None
+
+
+def unclear_sender(recipient: Recipient, towards: str, config: Config) -> Decision:
+    """A message that would leave in several forms, each with a sender of its own, whom nobody can tell."""
+    action, decider = _action_for(KeyVerdict.UNCLEAR, Wish(False, towards, _UNCLEAR_SENDER), config)
+    return Decision(recipient, Action.DEFER if action is Action.HOLD else action, _UNCLEAR_SENDER, decider)
 
 
 def already_encrypted(recipient: Recipient, classification: Classification) -> Decision:
@@ -276,7 +290,7 @@ def decide(
 ) -> Decision:
     """What happens for one recipient.  ``lookup`` is None only where nothing was wanted; ``wished`` says that the
     sender asked for encryption in the message itself."""
-    if (unknown := _unknown_destination(recipient)) is not None:
+    if (unknown := wish.unclear or _unknown_destination(recipient)) is not None:
         action, decider = _action_for(KeyVerdict.UNCLEAR, wish, config)
         return Decision(recipient, action, unknown, decider)
     if not wish.wanted:
@@ -300,7 +314,7 @@ def waits(decision: Decision, wish: Wish, client: Client, config: Config) -> boo
     Whoever has a usable key gets it all the same; what nobody can tell now is deferred as ever."""
     if config.keys.aliases != "expanded" or config.policy.mixed != "stage" or decision.key is not None:
         return False
-    if wish.encrypt == "never" or _unknown_destination(decision.recipient) is not None:
+    if wish.encrypt == "never" or (wish.unclear or _unknown_destination(decision.recipient)) is not None:
         return False
     absent = decision.lookup is None or decision.lookup.verdict in _ABSENT
     return absent and _is_local(decision.recipient, client, config)

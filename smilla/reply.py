@@ -79,6 +79,7 @@ _TEXTS = {
     "other_address": "the published key is for another address",
     "routed_address": "the address routes mail on, so nobody can tell whose key to use; write the recipient's own one",
     "unclear_address": "the address is not written as RFC 5321 says, and the mail server may read it as another one",
+    "unclear_sender": "the sender's address is not written as RFC 5321 says, and may be read as another one",
     "ambiguous_domain": "programs read this domain in two ways; write it as an A-label (xn--...)",
     "forged_mark": "the message has a field that only this filter may add",
     "key_gone": "the key that was there when the message came is gone; it is tried again",

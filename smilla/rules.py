@@ -1,6 +1,7 @@
 """Which [[rule]] holds for a recipient: the first of which all conditions hold, and why the others do not.  Pure.
 
-Whoever writes an address may quote it, route it or end it with a dot: none of that leads around a rule.
+Whoever writes an address may quote it, route it or end it with a dot: none of that leads around a rule.  A sender of
+whom an MTA may make another one fits no rule, and ``hinges_on_sender`` says where that matters.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import ipaddress
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -20,10 +21,11 @@ from smilla.config import Rule
 from smilla.errors import AddressError
 from smilla.model import Client, Recipient
 from smilla.options import CONDITIONS
-from smilla.patterns import domain_pattern
+from smilla.patterns import domain_pattern, forms
 
 _COMMENT = re.compile(r"\([^()]*\)")
 _QUOTES = re.compile(r'^"(.*)"@')  # around a local part they are a way of writing it (RFC 5321 section 4.1.2)
+_ROUTE = re.compile(r"@[\w.-]+(?:,@[\w.-]+)*:")  # RFC 5321 section 4.1.2
 _NOISE = re.compile(r'[\s\\"<>,;]')
 
 
@@ -55,6 +57,16 @@ def first(rules: Iterable[Rule], case: Case) -> tuple[int, Rule | None]:
         if not _failed(rule, case):
             return number, rule
     return 0, None
+
+
+def hinges_on_sender(rules: Iterable[Rule], case: Case) -> bool:
+    """Is there a rule of which nobody can tell here whether it holds, since the MTA may read the sender as another?"""
+    for rule in rules:
+        if rule.sender and _is_doubtful(rule.sender, case) and not _failed(replace(rule, sender=""), case):
+            return True
+        if not _failed(rule, case):
+            return False
+    return False
 
 
 def table(rules: Iterable[Rule], case: Case) -> tuple[Checked, ...]:
@@ -90,7 +102,8 @@ def domain_of(recipient: Recipient) -> str:
 @lru_cache(maxsize=4096)
 def is_in(domain: str, patterns: tuple[str, ...]) -> bool:
     """Does the domain (lower-case A-labels) match one of these names and shell patterns?"""
-    return any(fnmatchcase(domain, domain_pattern(pattern)) for pattern in patterns)
+    known = [form for pattern in patterns for form in forms(domain_pattern(pattern))]
+    return any(fnmatchcase(seen, pattern) for seen in forms(domain) for pattern in known)
 
 
 @lru_cache(maxsize=4096)
@@ -125,20 +138,54 @@ def _domain_holds(patterns: tuple[str, ...], case: Case) -> bool:
 
 
 def _sender_holds(pattern: str, case: Case) -> bool:
-    return any(_matches(pattern, reading) for reading in sender_readings(case.sender, case.completion))
+    return pattern == "*" or any(
+        _matches(pattern, reading) for reading in sender_readings(case.sender, case.completion)
+    )
+
+
+def _is_doubtful(pattern: str, case: Case) -> bool:
+    """May this pattern fit what the MTA makes of the sender, and nobody can tell?"""
+    if pattern == "*":
+        return False
+    if not is_clear(case.sender):
+        return True
+    if pattern == "<>" or not case.sender or _sender_holds(pattern, case):
+        return False
+    parsed = address.parse(case.sender if "@" in case.sender else f"{case.sender}@{case.completion.origin or 'x'}")
+    is_bare = "@" not in case.sender and not case.completion.origin
+    completed = parsed.domain == "localhost" or not parsed.is_single_label or parsed.raw.endswith(".")
+    local, _, domain = pattern.rpartition("@")
+    if (completed or case.completion.domain) and not is_bare:
+        return False
+    if not _matches(f"{local}@x", f"{parsed.raw.rpartition('@')[0]}@x"):
+        return False
+    return is_bare or not set("*?[").isdisjoint(domain) or domain_pattern(domain).startswith(f"{parsed.domain}.")
+
+
+@lru_cache(maxsize=4096)
+def is_clear(sender: str) -> bool:
+    """Is it written as RFC 5321 says: the null sender, or an address, which may lack its domain?  Of all else MTAs that
+    are liberal make the null sender or another address: ``< >``, ``Boss<boss@a.test>``, ``a.test!boss``."""
+    if not sender:
+        return True
+    text = _ROUTE.sub("", sender.strip(" "), count=1) if sender.startswith("@") else sender.strip(" ")
+    if "@" not in text:
+        text = f"{text}@x" if set("%!").isdisjoint(text) else ""
+    try:
+        parsed = address.parse(text)
+    except AddressError:
+        return False
+    return parsed.raw == text and bool(parsed.local_part) and not parsed.is_odd_host
 
 
 def sender_readings(sender: str, completion: Completion) -> Iterator[str]:
     """The envelope sender as it was given, and as the MTA sends it on: with the domain that it lacked (append_origin,
-    append_domain), and without routing in the local part (Postfix: swap_bangpath, allow_percent_hack)."""
+    append_domain).  Nothing where it is not clear."""
+    if not is_clear(sender):
+        return
     yield sender
-    bare = sender.rstrip("@")
-    if bare and "@" not in bare:
-        host, bang, user = bare.partition("!")
-        local, percent, domain = bare.rpartition("%")
-        bare = f"{user}@{host}" if bang else f"{local}@{domain}" if percent else f"{bare}@{completion.origin}"
     try:
-        parsed = address.parse(bare)
+        parsed = address.parse(sender if "@" in sender else f"{sender}@{completion.origin}")
         yield parsed.raw if parsed.domain == "localhost" else parsed.completed(completion.domain).raw
     except AddressError:
         return
@@ -164,20 +211,20 @@ def _matches(pattern: str, text: str) -> bool:
         return True
     if pattern == "<>" or not text:
         return pattern == "<>" and not text
-    patterns = {_folded(pattern), _folded(_QUOTES.sub(r"\1@", pattern))}
-    return any(fnmatchcase(form, folded) for form in _forms(text) for folded in patterns)
+    known = {*_folded(pattern), *_folded(_QUOTES.sub(r"\1@", pattern))}
+    return any(fnmatchcase(form, folded) for form in _forms(text) for folded in known)
 
 
 def _forms(text: str) -> Iterator[str]:
     """An address as it was given, and without the quoting, source route or final dot that it may have; of what is no
     address, what an MTA that is liberal may make of it."""
-    yield _folded(text)
+    yield from _folded(text)
     try:
         parsed = address.parse(text)
     except AddressError:
-        yield _folded(_NOISE.sub("", _without_comments(text)))
+        yield from _folded(_NOISE.sub("", _without_comments(text)))
         return
-    yield f"{parsed.local_part}@{parsed.domain}"
+    yield from (f"{parsed.local_part}@{domain}" for domain in forms(parsed.domain))
 
 
 def _without_comments(text: str) -> str:
@@ -188,6 +235,6 @@ def _without_comments(text: str) -> str:
     return text
 
 
-def _folded(text: str) -> str:
+def _folded(text: str) -> Iterator[str]:
     local, at, domain = text.rpartition("@")
-    return unicodedata.normalize("NFC", local) + at + domain_pattern(domain)
+    yield from (unicodedata.normalize("NFC", local) + at + form for form in forms(domain_pattern(domain)))

@@ -28,8 +28,9 @@ class PolicyOptions:
     unclear: str = option(
         "",
         "What smilla could not understand, though the MTA may deliver it: an address that two programs may read "
-        "differently, or one for which DNS cannot be asked, such as an address literal. Nobody can tell whether there "
-        "is a key, so it is never plain. Empty: refuse outbound, defer inbound.",
+        "differently (the sender's, too, where a rule depends on it), or one for which DNS cannot be asked, such as an "
+        "address literal. Nobody can tell whether there is a key, so it is never plain. Empty: refuse outbound, defer "
+        "inbound.",
         choices=("", *NEVER_PLAIN),
     )
     insecure: str = option("plain", "A key was found but its zone is not signed.", choices=FAILURE_ACTIONS)
@@ -81,12 +82,17 @@ class Rule:
     """[[rule]]: the first that matches a recipient overrides the keys that it names. All its conditions must hold."""
 
     recipient: str = option(
-        "", "Shell pattern for the recipient's address; its domain without regard to case.", check="pattern"
+        "",
+        "Shell pattern for the recipient's address; its domain without regard to case, in A-labels or as people see "
+        "it. A tag belongs to the address here, whatever [keys] subaddress says: bob@example.org is not "
+        "bob+tag@example.org, for whom write a rule with bob+*@example.org.",
+        check="pattern",
     )
     sender: str = option(
         "",
         "Shell pattern for the envelope sender, as given or completed by append_origin and append_domain; <> is the "
-        "null sender.",
+        "null sender. Where the sender is not written as RFC 5321 says, such as < > or Boss<boss@example.org>, of "
+        "which an MTA may make another one, nobody can tell whether the rule holds, which is unclear.",
         check="pattern",
     )
     domain: tuple[str, ...] = option((), "Names or shell patterns; the recipient's domain is one.", check="domain")

@@ -195,11 +195,8 @@ SENDER_RULE = (
         "sam@home.test",
         "sam",
         '"sam"',
-        "sam@",
         "sam@home",
         "sam@HOME",
-        "sam%home.test",
-        "home.test!sam",
         "@a.test:sam@home",
     ],
 )
@@ -210,7 +207,7 @@ def test_rule_for_a_sender_holds_for_what_the_mta_makes_of_another_spelling(send
 
 
 @pytest.mark.parametrize(
-    "sender", ["", "sam@a.test", "sam@home.", "sam@localhost", "sam%a.test", "sam@a.test@b.test", "@"]
+    "sender", ["", "sam@a.test", "sam@home.", "sam@localhost", "sam%a.test@b.test", '"sam@home.test"@b.test']
 )
 def test_rule_for_a_sender_does_not_hold_for_others(sender: str) -> None:
     settings = config.parse(SENDER_RULE)

@@ -10,8 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smilla import config, patterns
+from smilla import config, patterns, policy, rules
 from smilla.errors import ConfigError
+from smilla.model import Client
+from smilla.policy import Circumstances
+from smilla.session import Session
 
 NEVER_AN_ADDRESS = [
     "@partner.example",
@@ -38,6 +41,26 @@ NEVER_AN_ADDRESS = [
     "*@[z-a].test",
     "*@[!a-z0-9._-].test",
     "*@" + "a" * 64 + ".test",
+    "[^a]*@x.org",
+    "*@[^x]y.org",
+    "[[:alpha:]]*@x.org",
+    "*@[[:alpha:]]x.org",
+    "b[ob@x.org",
+    "[*@x.org",
+    '"b[ob"@x.org',
+    "\\b*@x.org",
+    "\\*@x.org",
+    "(bob|joe)@x.org",
+    "bob|joe@x.org",
+    ".+@x.org",
+    ".*@x.org",
+    "bob.+@x.org",
+    "^bob@x.org",
+    "bob@x.org$",
+    "[z-a]ob@x.org",
+    "bob]@x.org",
+    "*@*[.test",
+    "*@*!ü(.test",
     "bob",
     "",
 ]
@@ -60,6 +83,15 @@ MAYBE_AN_ADDRESS = [
     "*@_x.example",
     "*@[[]192.0.2.1]",
     "o'brien/x=y@x.org",
+    "bob.*@x.org",
+    "[!^]*@x.org",
+    '"[[]x]"@x.org',
+    '"(bob|joe)"@x.org',
+    '"b\\ob"@x.org',
+    "[ä-ö]*@x.org",
+    "*@b?cher.test",
+    "*@*ücher.test",
+    "*@b[üu]cher.test",
 ]
 NEVER_A_DOMAIN = [
     "@x.org",
@@ -72,8 +104,25 @@ NEVER_A_DOMAIN = [
     "x..org",
     "<x.org>",
     "-x.org",
+    "[^x]y.org",
+    "[[:alpha:]].org",
+    "x[.org",
+    "(a|b).org",
+    "a\\.org",
+    "[z-a].org",
+    ".+",
 ]
-MAYBE_A_DOMAIN = ["x.org", "*.x.org", "X.org.", "*", "mail?.x.org", "bücher.example", "*.bücher.example", "localhost"]
+MAYBE_A_DOMAIN = [
+    "x.org",
+    "*.x.org",
+    "X.org.",
+    "*",
+    "mail?.x.org",
+    "bücher.example",
+    "*.bücher.example",
+    "localhost",
+    "*ücher.test",
+]
 
 
 @pytest.mark.parametrize("name", ["recipient", "sender"])
@@ -126,6 +175,34 @@ def test_fault_says_what_to_write(pattern: str, instead: str) -> None:
 def test_user_that_nobody_has_is_a_fault(user: str) -> None:
     with pytest.raises(ConfigError, match=re.escape("smilla.toml:2: [rule] user")):
         config.parse(f"[[rule]]\nuser = {toml(user)}\n", "smilla.toml")
+
+
+@pytest.mark.parametrize("user", ["[^a]*", "[[:alpha:]]*", "bo[b", "[z-a]"])
+def test_set_of_characters_that_says_something_else_is_a_fault_for_a_user_too(user: str) -> None:
+    with pytest.raises(ConfigError, match="a pattern for user names"):
+        config.parse(f"[[rule]]\nuser = {toml(user)}\n")
+    config.parse("[[rule]]\nuser = 'DOMAIN\\b[!a]*'\n")
+
+
+@pytest.mark.parametrize("domain", ["bücher.test", "BÜCHER.test", "xn--bcher-kva.test", "bu\u0308cher.test"])
+@pytest.mark.parametrize(
+    "pattern",
+    ["bücher.test", "b?cher.test", "b*cher.test", "*cher.test", "b*.test", "*ücher.test", "B?CHER.test",
+     "b[üu]cher.test", "*ÜCHER.*", "*bu\u0308cher.test", "xn--bcher-kva.test", "xn--*.test", "?????r.test"],
+)  # fmt: skip
+def test_wildcard_stands_for_what_people_see_of_a_domain(pattern: str, domain: str) -> None:
+    recipient = Session(Client(), "").recipient(f"<a@{domain}>")
+    for condition in (f"recipient = '*@{pattern}'", f"domain = ['{pattern}']"):
+        wish = policy.wanted(recipient, Circumstances("", Client()), config.parse(f"[[rule]]\n{condition}\n"))
+        assert wish.number == 1, condition
+    settings = config.parse(f"local_domains = ['{pattern}']\n")
+    assert not policy.wanted(recipient, Circumstances("", Client()), settings).wanted
+
+
+@pytest.mark.parametrize("pattern", ["b?cher.test", "*.bücher.test", "[!b]*cher.test"])
+def test_wildcard_stands_for_no_other_domain(pattern: str) -> None:
+    for domain in ("xn--bcher-kva.other.test", "xn--bchr-0ra.test", "xn--99.test"):
+        assert not rules.is_in(domain, (pattern,))
 
 
 @pytest.mark.parametrize("network", ["192.0.2.0/24 ", "192.0.2.0/24,192.0.2.1", "192.0.2.*", "/192/", "lan.example"])
