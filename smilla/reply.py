@@ -87,6 +87,7 @@ _TEXTS = {
     "too_many_fields": "the message has too many Content fields",
     "header_too_large": "the header of the message is too large",
     "field_too_long": "the message has a Content field that is too long",
+    "bare_cr": "the header has a bare CR, so that programs differ about where the body begins; end lines with CRLF",
     "wished": "the sender asked for encryption, which is not possible",
     "reader": "nobody can tell now whether a further reader has a key",
     "confusable_keys": "the recipient's key cannot share a message with that of a further reader",
