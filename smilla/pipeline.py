@@ -33,6 +33,7 @@ from smilla.model import (
     Decision,
     Disposition,
     Form,
+    HeaderEdits,
     KeyLookup,
     KeyVerdict,
     Message,
@@ -46,7 +47,7 @@ from smilla.model import (
 from smilla.options import SPLITS
 from smilla.policy import Wish
 from smilla.ports import JournalEntry, Ports
-from smilla.protect import Edits, Plan
+from smilla.protect import Plan
 from smilla.questions import BoundedResolver
 from smilla.session import Session
 from smilla.style import Style, is_authenticated
@@ -334,7 +335,7 @@ def _disposition(decisions: tuple[Decision, ...]) -> tuple[Disposition, tuple[De
     return Disposition.DELIVER, ()
 
 
-def _planner(message: Message, edits: Edits) -> Callable[[str], Plan]:
+def _planner(message: Message, edits: HeaderEdits) -> Callable[[str], Plan]:
     """The plan for the header by ``protect_headers``, made once for all the copies that share it."""
     return cache(partial(protect.plan, message, rewrap.content_fields(message), edits=edits))
 
@@ -347,19 +348,19 @@ def _copy(
     style = members[0].style
     if form not in (Form.SMIME, Form.OPENPGP):
         plan = planned("off")
-        return Copy(form, recipients, rewrap.combined(rewrap.unchanged(message), plan.removed, plan.added))
+        return Copy(form, recipients, rewrap.combined(rewrap.unchanged(message), plan.edits))
     plan = planned(style.protect_headers)
     if form is Form.SMIME:
         encrypt = partial(_encrypt_cms, keys, style)
         rewrite = rewrap.smime(message, encrypt, plan.inside, authenticated=is_authenticated(style.cipher))
     else:
         rewrite = rewrap.openpgp(message, partial(_encrypt_pgp, keys, style, ports), plan.inside)
-    return Copy(form, recipients, rewrap.combined(rewrite, plan.removed, plan.added), plan.protection)
+    return Copy(form, recipients, rewrap.combined(rewrite, plan.edits), plan.protection)
 
 
-def _without_wish(session: Session, config: Config) -> Edits:
+def _without_wish(session: Session, config: Config) -> HeaderEdits:
     """Where the sender may ask, what told of the wish is not sent."""
-    return wish_of_sender.without(session.message, config.policy) if _may_ask(session, config) else ((), ())
+    return wish_of_sender.without(session.message, config.policy) if _may_ask(session, config) else HeaderEdits()
 
 
 def _keys(members: tuple[Decision, ...]) -> tuple[X509Key | PGPKey, ...]:

@@ -39,10 +39,9 @@ from itertools import chain
 
 from smilla import hiding
 from smilla.formats import mime
-from smilla.model import Header, HeaderProtection, Message, Reason
+from smilla.model import Header, HeaderEdits, HeaderProtection, Message, Reason
 
-Edits = tuple[tuple[int, ...], tuple[tuple[str, str], ...]]  # indexes that go, fields that come
-
+_NONE = HeaderEdits()
 _NEVER_INSIDE = re.compile("mime-version|content-.*|bcc|resent-bcc|x-smilla|hp-outer")
 _NOT_CARRIED = re.compile(
     "received|x-received|received-spf|return-path|delivered-to|x-original-to|authentication-results|arc-.*"
@@ -65,10 +64,9 @@ _CHARACTERS = re.compile(rb"[\0-\x7f\xc0-\xff]?[\x80-\xbf]*", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """``inside`` is the header of what is encrypted; ``removed`` (indexes) and ``added`` are the edits outside."""
+    """``inside`` is the header of what is encrypted; ``edits`` is what changes outside."""
 
-    removed: tuple[int, ...]
-    added: tuple[tuple[str, str], ...]
+    edits: HeaderEdits
     inside: tuple[Header, ...]
     protection: HeaderProtection
 
@@ -91,7 +89,7 @@ class _Carried:
         ]
 
 
-def plan(message: Message, content: tuple[Header, ...], protect_headers: str, edits: Edits = ((), ())) -> Plan:
+def plan(message: Message, content: tuple[Header, ...], protect_headers: str, edits: HeaderEdits = _NONE) -> Plan:
     """What goes inside and what changes outside, for ``protect_headers`` off, copy or hide.
 
     ``content`` are the fields that are moved inside anyway, ``edits`` what is changed outside already: inside stand the
@@ -99,20 +97,20 @@ def plan(message: Message, content: tuple[Header, ...], protect_headers: str, ed
     and the reason is told.
     """
     if protect_headers == "off":
-        return Plan(*edits, content, HeaderProtection())
+        return Plan(edits, content, HeaderProtection())
     carried = _carried(message, edits, hide=protect_headers == "hide")
     marked = _marked(content)
     problem = marked if isinstance(marked, Reason) else _problem(carried)
     if isinstance(marked, Reason) or problem:
-        return Plan(*edits, content, HeaderProtection(protect_headers, problem=problem))
+        return Plan(edits, content, HeaderProtection(protect_headers, problem=problem))
     inside = [field.header for field in carried]
     record = [_recorded(header) for field in carried for header in field.outside]
     hidden = [field for field in carried if field.hidden]
     protection = HeaderProtection(protect_headers, _names(inside), _names([field.header for field in hidden]))
-    removed, added = _hiding(edits, hidden)
+    outside = _hiding(edits, hidden)
     if protect_headers == "hide":
-        removed = tuple(sorted({*removed, *_telling(message)}))
-    return Plan(removed, added, (*inside, *record, *marked), protection)
+        outside = HeaderEdits(tuple(sorted({*outside.removed, *_telling(message)})), outside.added)
+    return Plan(outside, (*inside, *record, *marked), protection)
 
 
 def _telling(message: Message) -> Iterator[int]:
@@ -127,10 +125,10 @@ def shown(headers: Sequence[Header]) -> tuple[Header, ...]:
     return tuple(h for index, header in enumerate(headers) for h in _Carried(header, None, index in gone).outside)
 
 
-def _carried(message: Message, edits: Edits, *, hide: bool) -> list[_Carried]:
-    removed = frozenset(edits[0])
+def _carried(message: Message, edits: HeaderEdits, *, hide: bool) -> list[_Carried]:
+    removed = frozenset(edits.removed)
     kept = ((header, index) for index, header in enumerate(message.headers) if index not in removed)
-    come = ((Header(name.encode("ascii"), b" " + value.encode("ascii")), None) for name, value in edits[1])
+    come = ((Header(name.encode("ascii"), b" " + value.encode("ascii")), None) for name, value in edits.added)
     fields = [(header, index) for header, index in chain(kept, come) if not _NEVER_INSIDE.fullmatch(header.name)]
     gone = hiding.hidden([header for header, _ in fields]) if hide else frozenset()
     return [
@@ -163,15 +161,15 @@ def _problem(carried: Sequence[_Carried]) -> Reason | None:
     return None
 
 
-def _hiding(edits: Edits, hidden: Sequence[_Carried]) -> Edits:
+def _hiding(edits: HeaderEdits, hidden: Sequence[_Carried]) -> HeaderEdits:
     """The edits outside with those that hide.  What was to be added and is hidden is not added."""
     if not hidden:
         return edits
-    removed = {*edits[0], *(field.index for field in hidden if field.index is not None)}
+    removed = {*edits.removed, *(field.index for field in hidden if field.index is not None)}
     dropped = {field.header.name for field in hidden if field.index is None}
-    kept = [(name, value) for name, value in edits[1] if name.lower() not in dropped]
+    kept = [(name, value) for name, value in edits.added if name.lower() not in dropped]
     instead = [(h.raw_name.decode("ascii"), h.raw_value.decode("ascii").strip()) for f in hidden for h in f.outside]
-    return tuple(sorted(removed)), (*kept, *instead)
+    return HeaderEdits(tuple(sorted(removed)), (*kept, *instead))
 
 
 # --- HP-Outer ----------------------------------------------------------------------------------------------

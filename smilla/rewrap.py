@@ -16,7 +16,7 @@ from itertools import chain
 from smilla.formats.base64_lines import base64_lines
 from smilla.formats.covering import covered, room
 from smilla.message import MOST_FIELDS, MOST_HEADER_OCTETS
-from smilla.model import Header, Message, Reason, Rewrite
+from smilla.model import Header, HeaderEdits, Message, Reason, Rewrite
 
 MARK = "X-Smilla"
 Encrypt = Callable[[Iterable[bytes], int], Iterator[bytes]]
@@ -112,12 +112,12 @@ def _rewrite(message: Message, added: tuple[tuple[str, str], ...], body: Callabl
     return Rewrite(tuple(sorted((*moved, *_marks(message), *_blind(message)))), added, body)
 
 
-def combined(rewrite: Rewrite, removed: tuple[int, ...], added: tuple[tuple[str, str], ...]) -> Rewrite:
-    """The rewrite with further fields that go and come."""
-    if not removed and not added:
+def combined(rewrite: Rewrite, further: HeaderEdits) -> Rewrite:
+    """The rewrite with further edits of the header."""
+    if not further.removed and not further.added:
         return rewrite
-    gone = tuple(sorted({*rewrite.removed, *removed}))
-    return Rewrite(gone, (*added, *rewrite.added), rewrite.body)
+    gone = tuple(sorted({*rewrite.removed, *further.removed}))
+    return Rewrite(gone, (*further.added, *rewrite.added), rewrite.body)
 
 
 def applied(message: Message, rewrite: Rewrite) -> Iterator[bytes]:

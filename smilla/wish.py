@@ -20,7 +20,7 @@ import unicodedata
 from collections.abc import Iterator
 from functools import lru_cache
 
-from smilla.model import Header, Message
+from smilla.model import Header, HeaderEdits, Message
 from smilla.options import PolicyOptions
 
 _WORD = r"=\?[!->@-~]+\?[bBqQ]\?[ !->@-~]*\?="
@@ -69,9 +69,8 @@ def found(message: Message, options: PolicyOptions) -> bool:
     )
 
 
-def without(message: Message, options: PolicyOptions) -> tuple[tuple[int, ...], tuple[tuple[str, str], ...]]:
-    """What takes the wish out of the message: the indexes of header fields that go, the fields (name and value, without
-    leading space) that come."""
+def without(message: Message, options: PolicyOptions) -> HeaderEdits:
+    """What takes the wish out of the message."""
     removed, added = [], []
     for index, header in enumerate(message.headers):
         if _is_wish_field(header, options):
@@ -80,7 +79,7 @@ def without(message: Message, options: PolicyOptions) -> tuple[tuple[int, ...], 
             removed.append(index)
             name = header.raw_name.decode("ascii", "replace").rstrip(" \t")
             added.append((name, _cut_out(header.raw_value, _pattern(options.wish_subject))))
-    return tuple(removed), tuple(added)
+    return HeaderEdits(tuple(removed), tuple(added))
 
 
 # --- the header field --------------------------------------------------------------------------------------

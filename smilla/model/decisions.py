@@ -70,15 +70,21 @@ class Form(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Rewrite:
-    """How a copy differs from the message that came in: the indexes of header fields that go, the fields that come
-    (at the end, in order), and the new body, None where it stays.
+class HeaderEdits:
+    """What changes in the header of a message: the indexes of fields that go, the fields that come (at the end, in
+    order; name, and value without its leading space)."""
+
+    removed: tuple[int, ...] = ()
+    added: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rewrite(HeaderEdits):
+    """How a copy differs from the message that came in: its header, and the new body, None where that stays.
 
     ``body`` makes the new body from the start each time it is called, in blocks, and raises before or within them.
     """
 
-    removed: tuple[int, ...] = ()
-    added: tuple[tuple[str, str], ...] = ()
     body: Callable[[], Iterator[bytes]] | None = None
 
 

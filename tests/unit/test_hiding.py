@@ -97,9 +97,9 @@ def test_no_field_outside_shows_the_subject(words: list[str], encoding: str) -> 
     found = parse(raw + b"\r\nSubject: " + subject.encode() + b"\r\n\r\nbody\r\n").message
     made = protect.plan(found, rewrap.content_fields(found), "hide")
     assert made.protection.problem is None
-    left = [h.raw_name for index, h in enumerate(found.headers) if index not in made.removed]
+    left = [h.raw_name for index, h in enumerate(found.headers) if index not in made.edits.removed]
     assert left == [b"From", b"Received"]
-    assert made.added == (("Subject", "[...]"),)
+    assert made.edits.added == (("Subject", "[...]"),)
     assert b"X-Any" in [header.raw_name for header in made.inside]
 
 

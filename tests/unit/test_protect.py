@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from smilla import protect, rewrap
 from smilla.formats import mime
 from smilla.message import parse
-from smilla.model import Header, HeaderProtection, Message, Reason
+from smilla.model import Header, HeaderEdits, HeaderProtection, Message, Reason
 
 MARK = b'protected-headers="v1"; hp="cipher"'
 HEADER = b"""Return-Path: <alice@example.net>
@@ -42,12 +42,14 @@ MIME-Version: 1.0
 Content-Type: text/plain; charset="us-ascii"
 Content-Transfer-Encoding: 7bit"""
 
+NONE = HeaderEdits()
+
 
 def message(header: bytes = HEADER) -> Message:
     return parse(header.replace(b"\n", b"\r\n") + b"\r\n\r\nbody\r\n").message
 
 
-def plan(found: Message, how: str, edits: protect.Edits = ((), ())) -> protect.Plan:
+def plan(found: Message, how: str, edits: HeaderEdits = NONE) -> protect.Plan:
     return protect.plan(found, rewrap.content_fields(found), how, edits)
 
 
@@ -56,8 +58,8 @@ def lines(fields: tuple[Header, ...]) -> bytes:
 
 
 def outside(found: Message, made: protect.Plan) -> bytes:
-    kept = tuple(header for index, header in enumerate(found.headers) if index not in made.removed)
-    return lines(kept) + "".join(f"{name}: {value}\n" for name, value in made.added).encode("ascii")
+    kept = tuple(header for index, header in enumerate(found.headers) if index not in made.edits.removed)
+    return lines(kept) + "".join(f"{name}: {value}\n" for name, value in made.edits.added).encode("ascii")
 
 
 def content_type(raw: bytes) -> protect.Plan:
@@ -67,7 +69,7 @@ def content_type(raw: bytes) -> protect.Plan:
 def problem(header: bytes, how: str = "hide") -> str:
     found = message(header)
     made = plan(found, how)
-    assert (made.removed, made.added, made.inside) == ((), (), rewrap.content_fields(found))
+    assert (made.edits.removed, made.edits.added, made.inside) == ((), (), rewrap.content_fields(found))
     assert (made.protection.asked, made.protection.inside, made.protection.hidden) == (how, (), ())
     assert made.protection.problem is not None
     return made.protection.problem.code
@@ -75,9 +77,9 @@ def problem(header: bytes, how: str = "hide") -> str:
 
 def test_off_changes_nothing() -> None:
     found = message()
-    assert plan(found, "off") == protect.Plan((), (), rewrap.content_fields(found), HeaderProtection())
-    edits: protect.Edits = ((3,), (("Subject", "other"),))
-    assert plan(found, "off", edits) == protect.Plan(*edits, rewrap.content_fields(found), HeaderProtection())
+    assert plan(found, "off") == protect.Plan(HeaderEdits(), rewrap.content_fields(found), HeaderProtection())
+    edits = HeaderEdits((3,), (("Subject", "other"),))
+    assert plan(found, "off", edits) == protect.Plan(edits, rewrap.content_fields(found), HeaderProtection())
 
 
 def test_copy_has_the_fields_of_the_author_in_their_order_and_a_record_of_each() -> None:
@@ -174,7 +176,7 @@ Message-ID: <text-plain-legacy-display@lhp.example>
 @pytest.mark.parametrize(("how", "subject"), [("copy", b"clean"), ("hide", b"[...]")])
 def test_inside_stands_what_would_have_been_sent(how: str, subject: bytes) -> None:
     found = message(b"X-Encrypt: yes\nSubject: [encrypt] clean\nTo: b@x.org")
-    made = plan(found, how, ((0, 1), (("Subject", "clean"),)))
+    made = plan(found, how, HeaderEdits((0, 1), (("Subject", "clean"),)))
     inside = lines(made.inside)
     assert b"Subject: clean\n" in inside
     assert b"HP-Outer: Subject: " + subject + b"\n" in inside
