@@ -58,6 +58,13 @@ __all__ = [
 ]
 
 
+# Fields that a mail program or a relay writes, and that would be taken away.
+_NEEDED = re.compile(
+    "mime-version|from|sender|reply-to|to|cc|bcc|subject|date|message-id|in-reply-to|references|received|return-path"
+    "|content-.*|resent-.*|dkim-signature|arc-.*|authentication-results|x-smilla.*"
+)
+
+
 def load(path: Path) -> Config:
     """Reads and checks the file.  Raises ConfigError with every fault."""
     try:
@@ -213,6 +220,8 @@ class _Reader:
         word = config.policy.wish_subject
         if word and (not word.strip() or not word.isprintable()):
             self._fault("wish_subject", "policy", f"is {word!r}, but must be a word that can be seen")
+        if _NEEDED.fullmatch(field := config.policy.wish_header.lower()):
+            self._fault("wish_header", "policy", f'is "{field}", a field that mail has without asking for encryption')
         if config.policy.one_fails == "bounce" and not config.may_split:
             self._fault("one_fails", "policy", 'is "bounce", which needs mixed = "stage" or "reinject"')
         for number, rule in enumerate(config.rule, 1):

@@ -2,7 +2,7 @@
 
 Promises: whatever octets the fields have, nothing is raised; what ``without`` adds is ASCII, in lines that no relay has
 to fold.  The word is looked for in what a reader would see, that is after RFC 2047 is undone: part of a word in Base64
-is no wish.
+is no wish.  It may be written in full width, or in another style (NFKC), and with blanks inside its brackets.
 
 Programs read what is malformed in their own ways, and what one of them may show is a wish: nobody guesses towards
 plaintext here.  What the RFC says: an encoded word that cannot be decoded is text as it stands (section 6.3).  What
@@ -52,6 +52,8 @@ _OTHER_NAMES = (
     (r"(iso-8859-\d+)-[ie]", r"\1"),
     (r"x-", ""),
 )
+_BLOCKS = ((0xA0, 0x3400), (0xF900, 0x10000), (0x1D400, 0x1D800), (0x1F100, 0x1F200))  # with compatibility characters
+_OPENING, _CLOSING = "[{(<", "]})>"
 _MOST_CUTS = 4
 _ASCII = bytes(range(0x20, 0x7F))
 _NO = ("no", "false", "0")
@@ -78,7 +80,7 @@ def without(message: Message, options: PolicyOptions) -> HeaderEdits:
         elif _is_said_in_subject(header, options):
             removed.append(index)
             name = header.raw_name.decode("ascii", "replace").rstrip(" \t")
-            added.append((name, _cut_out(header.raw_value, _pattern(options.wish_subject))))
+            added.append((name, _cut_out(header.raw_value, options.wish_subject)))
     return HeaderEdits(tuple(removed), tuple(added))
 
 
@@ -121,29 +123,56 @@ def _reading_that_says(raw_value: bytes, pattern: str) -> str | None:
     return next((text for text in _readings(raw_value) if said.search(text)), None)
 
 
+@lru_cache(maxsize=64)
 def _pattern(word: str) -> str:
-    """The word as a regular expression; a space in it may be any number of them, or a fold."""
-    return r"\s+".join(map(re.escape, unicodedata.normalize("NFC", word).split()))
+    """The word as a regular expression, in whatever width and style its characters are written; a space in it may be
+    any number of them, or a fold, and within brackets there may be some."""
+    return r"\s+".join(map(_part, unicodedata.normalize("NFC", word).split()))
 
 
-def _cut_out(raw_value: bytes, pattern: str) -> str:
+def _part(part: str) -> str:
+    found = []
+    for character in part:
+        one = _like(character)
+        found.append(rf"\s*{one}" if character in _CLOSING else rf"{one}\s*" if character in _OPENING else one)
+    return "".join(found)
+
+
+def _like(character: str) -> str:
+    """The character, and those of which NFKC makes it."""
+    same = _compatible().get(unicodedata.normalize("NFKC", character).lower(), "")
+    return f"[{re.escape(character + same)}]" if same else re.escape(character)
+
+
+@lru_cache(maxsize=1)
+def _compatible() -> dict[str, str]:
+    """The characters that Unicode has for the sake of other widths and styles, by what they stand for."""
+    found: dict[str, str] = {}
+    for number in itertools.chain.from_iterable(itertools.starmap(range, _BLOCKS)):
+        plain = unicodedata.normalize("NFKC", chr(number)).lower()
+        if len(plain) == 1 and plain != chr(number).lower():
+            found[plain] = found.get(plain, "") + chr(number)
+    return found
+
+
+def _cut_out(raw_value: bytes, word: str) -> str:
     """The value without the word: the octets as they came where that is possible, else encoded anew.  What is left may
     say the word again, to another reader."""
     value = ""
     for _ in range(_MOST_CUTS):
-        said = _reading_that_says(raw_value, pattern)
+        said = _reading_that_says(raw_value, _pattern(word))
         if said is None:
             break
-        value = _cut_once(raw_value, pattern, said)
+        value = _cut_once(raw_value, word, said)
         raw_value = value.encode("ascii")
     return value
 
 
-def _cut_once(raw_value: bytes, pattern: str, said: str) -> str:
-    text = _cut(pattern, said).strip()
+def _cut_once(raw_value: bytes, word: str, said: str) -> str:
+    text = _cut(_pattern(word), said).strip()
     rest = raw_value.decode("latin-1")
-    if pattern.isascii():
-        rest = _BLANK_LINES.sub("", _cut(pattern, rest)).strip()
+    if word.isascii():
+        rest = _BLANK_LINES.sub("", _cut(r"\s+".join(map(re.escape, word.split())), rest)).strip()
         if _PLAIN.match(rest) and _is_the_same(_decoded(_FOLD.sub("", rest)), text):
             return rest
     return _encoded(text)

@@ -13,7 +13,7 @@ from smilla.adapters import listener, postfix, smtp, spool
 from smilla.adapters.journal import SQLiteJournal
 from smilla.adapters.postfix_lines import PostfixLines
 from smilla.adapters.seal_keys import SealKeys
-from smilla.cli import EX_NO, EX_OK, postfix_check, say, sendmail_check, stage_check
+from smilla.cli import EX_NO, EX_OK, idle, postfix_check, say, sendmail_check, stage_check
 from smilla.config import Config
 from smilla.discovery import directory
 from smilla.errors import JournalError, SmillaError, SpoolError
@@ -54,6 +54,8 @@ def run(options: argparse.Namespace) -> int:
     if options.postfix:
         return _look_at_lines(behind, options.postfix_config)
     _look_at_keys(settings, ports)
+    for severity, text in idle.problems(settings):
+        say(severity, text)
     if not config.is_local(settings.milter.socket):
         say("warning", f"[milter] socket {settings.milter.socket} is open to other machines: {_OPEN}")
     if settings.mode == "auto" and not any(rule.encrypt == "never" for rule in settings.rule):

@@ -106,6 +106,8 @@ def problems(folder: KeyFolder) -> Iterator[tuple[str, str]]:
             if _looks_like_a_key(name, raw):
                 yield name, f"can be used for no address: name it ADDRESS{', ADDRESS'.join(SUFFIXES)}"
             continue
+        if not set("@,;").isdisjoint(address.local_part):
+            yield name, f"is for one mailbox, {address.local_part!r} in {address.domain}: write a file for each address"
         other = addresses.setdefault(f"{address.folded}{_rank(name)[0]}", name)
         if other != name:
             yield name, f"is for the same address as {other}, but for upper and lower case"

@@ -64,9 +64,9 @@ class PolicyOptions:
     wish_subject: str = option(
         "",
         "A word in the Subject of outbound mail, such as [encrypt], by which a sender asks that the message goes "
-        "encrypted or not at all, to recipients in local_domains as well. It is removed before sending. In mode auto "
-        "it holds for mail from one of ours, to whomever, and for mail that is relayed; inbound, a stranger's word is "
-        "neither heeded nor removed. Empty: no such word.",
+        "encrypted or not at all, to recipients in local_domains as well. It is removed before sending, but not from "
+        "what is held. In mode auto it holds for mail from one of ours, to whomever, and for mail that is relayed; "
+        "inbound, a stranger's word is neither heeded nor removed. Empty: no such word.",
     )
     wish_header: str = option(
         "",

@@ -116,6 +116,17 @@ def test_deferred_comes_before_refused_and_that_before_held() -> None:
         assert [r.shown for r in outcome.culprits] == [culprit]
 
 
+@pytest.mark.parametrize("fields", [b"Subject: [encrypt] x", b"Subject: x\r\nX-Encrypt: yes"])
+def test_what_is_held_in_plaintext_still_says_that_the_sender_asked_for_encryption(fields: bytes) -> None:
+    text = '[policy]\nno_key = "hold"\nwish_subject = "[encrypt]"\nwish_header = "X-Encrypt"\n'
+    raw = b"From: sam@sender.example\r\nTo: x@y.test\r\n" + fields + b"\r\n\r\n" + CANARY + b"\r\n"
+    outcome = processed(HUGH, ZOE, text=text, raw=raw)
+    assert outcome.disposition is Disposition.HOLD
+    encrypted, held = outcome.copies
+    assert (held.form, held.rewrite.removed, held.rewrite.added) == (Form.PLAIN, (), ())
+    assert 2 in encrypted.rewrite.removed or 3 in encrypted.rewrite.removed
+
+
 def test_recipient_that_is_no_address_is_unclear_and_never_plain() -> None:
     outcome = processed("nobody")
     assert (outcome.disposition, outcome.reason.code) == (Disposition.REFUSE, "not_an_address")

@@ -60,6 +60,36 @@ def test_word_in_ascii_is_cut_out_and_the_rest_stays_as_it_is(raw: bytes, left: 
 
 
 @pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("\uff3bencrypt\uff3d Hello", "Hello"),
+        ("\uff3b\uff45\uff4e\uff43\uff52\uff59\uff50\uff54\uff3dHello", "Hello"),
+        (
+            "\u3010x\u3011\uff3b\uff25\uff2e\uff23\uff32\uff39\uff30\uff34\uff3d\u3000\u00bd \uff34\uff45\uff58\uff54",
+            "\u3010x\u3011\u3000\u00bd \uff34\uff45\uff58\uff54",
+        ),
+        ("Hello [\U0001d41e\U0001d427\U0001d41c\U0001d42b\U0001d432\U0001d429\U0001d42d]", "Hello"),
+        ("\ufe47encrypt\ufe48 Hello", "Hello"),
+        ("[ encrypt ] Hello", "Hello"),
+        ("[\u00a0encrypt\t] Hello", "Hello"),
+        ("\uff3b\u3000encrypt\u3000\uff3d Hello", "Hello"),
+        ("[ encrypt] \uff3bencrypt\uff3d [encrypt] Hello", "Hello"),
+    ],
+)
+@pytest.mark.parametrize("charset", ["", "utf-8"])
+def test_word_is_found_in_another_width_and_with_blanks_in_its_brackets(text: str, left: str, charset: str) -> None:
+    asked = subject(EncodedHeader(text, charset).encode().encode() if charset else b" " + text.encode())
+    assert wish.found(asked, OPTIONS)
+    _, ((_, value),) = wish.without(asked, OPTIONS)
+    assert seen(value) == left
+
+
+@pytest.mark.parametrize("text", ["[en crypt] x", "encrypt", "[encrypted]", "⟦encrypt⟧", "(encrypt)", "[x encrypt]"])
+def test_what_only_looks_like_the_word_is_none(text: str) -> None:
+    assert not wish.found(subject(text.encode()), OPTIONS)
+
+
+@pytest.mark.parametrize(
     ("raw", "left"),
     [
         (b" =?utf-8?q?[encrypt]_Gr=C3=BC=C3=9Fe?=", "Grüße"),

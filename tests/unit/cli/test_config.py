@@ -133,3 +133,120 @@ def test_check_tells_what_is_in_the_folder_of_keys_and_what_of_it_is_of_no_use(c
         "hugh.crt",
         "private key",
     ]
+
+
+DIRECTORY = '[keys]\nsources = ["directory"]\ndirectory = "{folder}"\n'
+
+
+def checked(commands: CommandLine, text: str) -> list[str]:
+    """The warnings and hints about a configuration without a fault; {folder} in it is one that is there."""
+    done = commands.run("config", "check", "--config", commands.config(text.replace("{folder}", str(commands.folder))))
+    assert done.code == 0, done.err
+    return done.err.splitlines()
+
+
+@pytest.mark.parametrize("folder", ["{folder}", "/nonexistent"])
+def test_check_warns_of_a_folder_of_keys_that_no_source_reads(commands: CommandLine, folder: str) -> None:
+    (line,) = checked(commands, f'[keys]\ndirectory = "{folder}"\n')
+    assert line.startswith("warning: [keys] directory is ")
+    assert checked(commands, DIRECTORY) == []
+
+
+def test_check_warns_of_keys_in_folders_below(commands: CommandLine) -> None:
+    for name, file in (("staff", "hugh@example.org.crt"), ("old", "notes.txt")):
+        (commands.folder / name).mkdir()
+        (commands.folder / name / file).write_bytes(b"")
+    (line,) = checked(commands, DIRECTORY)
+    assert line.startswith(f"warning: keys {commands.folder}/staff: ")
+
+
+@pytest.mark.parametrize("name", ["a@x.test,b@x.test.crt", "a@b@x.test.asc", "a;b@x.test.crt"])
+def test_check_names_a_file_of_keys_that_is_named_for_several(commands: CommandLine, name: str) -> None:
+    folder = commands.folder / "keys"
+    folder.mkdir()
+    (folder / name).write_bytes((KEYS / "hugh.crt").read_bytes())
+    ports = make_ports()
+    object.__setattr__(ports, "folder", KeyDirectory(str(folder), address_of))
+    commands.monkeypatch.setattr("smilla.cli.config.make_ports", lambda _: ports)
+    assert any(f"/{name}: is for one mailbox" in line for line in checked(commands, DIRECTORY))
+
+
+@pytest.mark.parametrize(
+    ("text", "warns"),
+    [
+        ('local_domains = ["*"]', True),
+        ('local_domains = ["a.test", "*.*"]', True),
+        ('local_domains = ["*.test"]', False),
+        ('mode = "inbound"\nlocal_domains = ["*"]', False),
+    ],
+)
+def test_check_warns_where_nobody_is_encrypted_for(commands: CommandLine, text: str, warns: bool) -> None:
+    assert ["all domains" in line for line in checked(commands, text)] == [True] * warns
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "idle"),
+    [
+        ('recipient = "*"', 'recipient = "*@x.test"', True),
+        ('recipient = "*@*"', 'sender = "<>"', True),
+        ('sender = "*"', 'user = "bob"', True),
+        ('domain = ["*"]', 'recipient = "*@x.test"', True),
+        ('recipient = "*@X.test"', 'recipient = "bob+*@x.test"', True),
+        ('recipient = "*@*.test"', 'recipient = "*@x.test"\nsender = "a@b.test"', True),
+        ('domain = ["a.test", "*.b.test"]', 'domain = ["x.b.test", "a.test"]', True),
+        ('direction = "outbound"', 'recipient = "*@x.test"', True),
+        ('client = ["10.0.0.0/8"]', 'client = ["10.0.0.0/8"]\nuser = "bob"', True),
+        ('user = "*"', 'user = "bob"', True),
+        ('user = "*"', 'recipient = "*@x.test"', False),
+        ('sender = "*@*"', 'sender = "<>"', False),
+        ('recipient = "?@x.test"', 'recipient = "*@x.test"', False),
+        ('recipient = "[ab]@x.test"', 'recipient = "*@x.test"', False),
+        ('recipient = "bob@x.test"', 'recipient = "*@x.test"', False),
+        ('recipient = "*"\nsender = "a@b.test"', 'recipient = "*@x.test"', False),
+        ('client = ["10.0.0.0/8"]', 'recipient = "*@x.test"', False),
+    ],
+)
+def test_check_warns_of_a_rule_behind_one_that_always_holds(
+    commands: CommandLine, first: str, second: str, idle: bool
+) -> None:
+    lines = checked(commands, f"[[rule]]\n{first}\nno_key = 'hold'\n[[rule]]\n{second}\nno_key = 'refuse'\n")
+    warnings = [line for line in lines if line.startswith("warning: ")]
+    assert warnings == ["warning: rule 2 can never apply: rule 1 before it holds wherever it would"] * idle
+
+
+@pytest.mark.parametrize(
+    ("text", "idle"),
+    [
+        ('[[rule]]\ndirection = "inbound"\nrecipient = "*@x.test"', True),
+        ('mode = "inbound"\nlocal_domains = ["x.test"]\n[[rule]]\ndirection = "outbound"', True),
+        ('mode = "auto"\nlocal_domains = ["x.test"]\n[[rule]]\ndirection = "outbound"', False),
+        ('[[rule]]\ndomain = ["x.test"]\nrecipient = "*@y.test"', True),
+        ('[[rule]]\ndomain = ["*.test"]\nrecipient = "*@y.test"', False),
+    ],
+)
+def test_check_warns_of_a_rule_whose_conditions_never_hold(commands: CommandLine, text: str, idle: bool) -> None:
+    assert any("rule 1 can never apply" in line for line in checked(commands, f"{text}\nno_key = 'hold'\n")) is idle
+
+
+@pytest.mark.parametrize(
+    ("text", "hints"),
+    [
+        ("", 0),
+        ('local_domains = ["x.test"]\n', 1),
+        (DIRECTORY, 1),
+        (DIRECTORY + 'subaddress = ""\n', 0),
+        (DIRECTORY + '[[rule]]\nrecipient = "bob+*@x.test"\nno_key = "refuse"\n', 0),
+    ],
+)
+def test_check_says_how_a_rule_holds_for_tags_too(commands: CommandLine, text: str, hints: int) -> None:
+    lines = checked(commands, f'{text}[[rule]]\nrecipient = "bob@x.test"\nno_key = "refuse"\n')
+    assert len(lines) == hints
+    assert all("write a rule with bob+*@x.test" in line for line in lines)
+
+
+@pytest.mark.parametrize("name", ["MIME-Version", "from", "To", "Subject", "Date", "Message-ID", "Received",
+                                  "Content-Type", "Content-X", "Resent-To", "X-Smilla"])  # fmt: skip
+def test_field_that_mail_has_anyway_is_no_wish(commands: CommandLine, name: str) -> None:
+    done = commands.run("config", "check", "--config", commands.config(f'[policy]\nwish_header = "{name}"\n'))
+    assert done.code == 78
+    assert "wish_header is" in done.err

@@ -1,0 +1,109 @@
+"""What in a configuration without a fault does nothing, or less than it seems to: for ``smilla config check``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from itertools import islice
+from pathlib import Path
+
+from smilla import rules
+from smilla.config import Config, Rule
+from smilla.discovery.directory import SUFFIXES
+from smilla.options import CONDITIONS
+from smilla.patterns import domain_pattern
+
+_DOMAINS = ("q7x.example", "mail.k-9.test", "xn--bcher-kva.example")  # what matches all of these matches any
+_MOST_ENTRIES = 5000
+
+
+def problems(settings: Config) -> Iterator[tuple[str, str]]:
+    """Severity (warning or hint) and text."""
+    keys = settings.keys
+    if keys.directory and "directory" not in keys.sources:
+        yield (
+            "warning",
+            f'[keys] directory is "{keys.directory}", but sources has no "directory": no file there is used',
+        )
+    if "directory" in keys.sources:
+        yield from _folders_of_keys(Path(keys.directory))
+    if settings.mode == "outbound" and _has_all_domains(settings.local_domains):
+        yield "warning", "mode = outbound encrypts for nobody in local_domains, and these are all domains there are"
+    for number, rule in enumerate(settings.rule, 1):
+        for text in _never_applies(number, settings):
+            yield "warning", f"rule {number} can never apply: {text}"
+        yield from _without_tags(number, rule, settings)
+
+
+def _folders_of_keys(folder: Path) -> Iterator[tuple[str, str]]:
+    try:
+        for below in sorted(path for path in islice(folder.iterdir(), _MOST_ENTRIES) if path.is_dir()):
+            if any(file.suffix.lower() in SUFFIXES for file in islice(below.rglob("*"), _MOST_ENTRIES)):
+                yield "warning", f"keys {below}: keys in a folder below [keys] directory are not looked for"
+    except OSError as error:
+        yield "warning", f"keys {folder}: cannot be read: {error.strerror}"
+
+
+def _has_all_domains(patterns: tuple[str, ...]) -> bool:
+    return all(rules.is_in(domain, patterns) for domain in _DOMAINS)
+
+
+def _never_applies(number: int, settings: Config) -> Iterator[str]:
+    rule = settings.rule[number - 1]
+    if rule.direction and settings.mode not in ("auto", rule.direction):
+        yield f'direction = "{rule.direction}", and mode = "{settings.mode}"'
+    domain = domain_pattern(rule.recipient.rpartition("@")[2])
+    if rule.domain and rule.recipient and not _is_wild(domain) and not rules.is_in(domain, rule.domain):
+        yield f"{domain} of its recipient is not in its domain"
+    covers = (n for n, before in enumerate(settings.rule[: number - 1], 1) if _covers(before, rule, settings.mode))
+    if (earlier := next(covers, 0)) > 0:
+        yield f"rule {earlier} before it holds wherever it would"
+
+
+def _covers(before: Rule, rule: Rule, mode: str) -> bool:
+    """Does every condition of ``before`` hold wherever ``rule`` does, as far as can be told by their words?"""
+    return all(_is_wider(name, before, rule, mode) for name in CONDITIONS if getattr(before, name))
+
+
+def _is_wider(name: str, before: Rule, rule: Rule, mode: str) -> bool:
+    wide, narrow = getattr(before, name), getattr(rule, name)
+    if name == "direction":
+        return wide in (mode, narrow)
+    if name == "client":
+        return bool(narrow) and set(narrow) <= set(wide)
+    if name == "domain":
+        known = [domain_pattern(one) for one in wide]
+        inside = (any(_fits(domain_pattern(one), other) for other in known) for one in narrow)
+        return _has_all_domains(wide) or (bool(narrow) and all(inside))
+    if (wide == "*" and name != "user") or (name == "recipient" and wide == "*@*"):
+        return True
+    return bool(narrow) and _fits(_folded(narrow), _folded(wide))
+
+
+def _fits(narrow: str, wide: str) -> bool:
+    """Only an asterisk of the wider pattern can stand for a wildcard of the narrower one."""
+    return narrow == wide or (set("?[").isdisjoint(wide) and fnmatchcase(narrow, wide))
+
+
+def _folded(pattern: str) -> str:
+    local, at, domain = pattern.rpartition("@")
+    return f"{local}@{domain_pattern(domain)}" if at else pattern
+
+
+def _is_wild(pattern: str) -> bool:
+    return not set("*?[").isdisjoint(pattern)
+
+
+def _without_tags(number: int, rule: Rule, settings: Config) -> Iterator[tuple[str, str]]:
+    """A rule for one mailbox says nothing of its tags, though these have its key."""
+    local, _, domain = rule.recipient.rpartition("@")
+    tag = settings.keys.subaddress
+    is_mapped = "directory" in settings.keys.sources or rules.is_in(domain_pattern(domain), settings.local_domains)
+    if not local or _is_wild(local) or not tag or tag in local or not is_mapped:
+        return
+    if not any(fnmatchcase(f"{local}{tag}x@{domain}", other.recipient) for other in settings.rule if other.recipient):
+        yield (
+            "hint",
+            f"rule {number} is for {rule.recipient} alone, and {local}{tag}tag@{domain} has that key as well "
+            f"([keys] subaddress): for all tags write a rule with {local}{tag}*@{domain}, too",
+        )
