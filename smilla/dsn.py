@@ -1,6 +1,7 @@
 """Delivery status notifications (RFC 3461, RFC 3464) about recipients that were bounced while the others got the mail.
 
-Header fields of the original only, never an octet of its body.
+Header fields of the original only, never an octet of its body; nor the Content fields, which name its files and stand
+inside the copies that are encrypted.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from email.utils import format_datetime
 
 from smilla.model import Envelope, Message, Recipient
 
-_NOT_SHOWN = ("bcc", "resent-bcc", "x-smilla")
+_NOT_SHOWN = re.compile("bcc|resent-bcc|x-smilla|content-.*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ def build(envelope: Envelope, message: Message, failures: Sequence[Failure], mta
         "Content-Type: text/rfc822-headers",
         "",
     ]
-    fields = b"".join(header.raw for header in message.headers if header.name not in _NOT_SHOWN)
+    fields = b"".join(header.raw for header in message.headers if not _NOT_SHOWN.fullmatch(header.name))
     shown = bytes(octet if octet < 0x80 and octet else 0x3F for octet in fields)
     start = "\r\n".join(parts).encode("utf-8", "replace") + b"\r\n"
     return start + shown + f"\r\n--{boundary}--\r\n".encode("ascii")

@@ -133,7 +133,8 @@ class Filter:
                 self._seal(mta, outcome)
             _edit(mta, answer, session.message.headers)
             if answer.further or answer.bounced:
-                refusals = attempt.deliver(answer.further, answer.bounced, reply.why)
+                hide = any(decision.style.protect_headers == "hide" for decision in outcome.decisions)
+                refusals = attempt.deliver(answer.further, answer.bounced, reply.why, hide=hide)
         if refusals:
             served = sum(decision.action is Action.DONE for decision in outcome.decisions)
             owed = served + sum(len(copy.recipients) for copy in answer.further)

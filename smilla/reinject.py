@@ -185,11 +185,17 @@ class Attempt:
         self._stack.close()
 
     def deliver(
-        self, further: Sequence[Copy], bounced: Sequence[Decision], why: Callable[[Decision], str]
+        self,
+        further: Sequence[Copy],
+        bounced: Sequence[Decision],
+        why: Callable[[Decision], str],
+        *,
+        hide: bool = False,
     ) -> tuple[Refusal, ...]:
-        """Hands the further copies over, and the notification about who is bounced, ``why`` in public words; after the
-        listener is lost, the rest is owed.  Returns who is still owed a copy.  Raises JournalError before anything
-        leaves, and where it cannot be written what has left."""
+        """Hands the further copies over, and the notification about who is bounced, ``why`` in public words; it hides
+        header fields where any copy does (``hide``).  After the listener is lost, the rest is owed.  Returns who is
+        still owed a copy.  Raises JournalError before anything leaves, and where it cannot be written what has left.
+        """
         if self._ports.journal is None or self._ports.mailer is None:
             raise JournalError("there is no journal: [policy] mixed is not reinject")
         if self.entry is None:
@@ -198,7 +204,7 @@ class Attempt:
                 raise JournalBusy("another worker has just handled the same message")
         waiting = [_Parcel(self._submission(copy), _dues(copy.recipients), mailbox) for copy in further]
         if bounced:
-            note = self._notification(bounced, why)
+            note = self._notification(bounced, why, hide=hide)
             about = {note.recipients[0]: tuple(decision.recipient for decision in bounced)}
             waiting.append(_Parcel(note, about, notice))
         try:
@@ -260,12 +266,14 @@ class Attempt:
         yield received(self._session, self._token, self._ports.clock.now()) + next(blocks)
         yield from blocks
 
-    def _notification(self, bounced: Sequence[Decision], why: Callable[[Decision], str]) -> Submission:
+    def _notification(
+        self, bounced: Sequence[Decision], why: Callable[[Decision], str], *, hide: bool = False
+    ) -> Submission:
         """A notification to the sender about who is bounced; accepted, it is what these recipients were owed."""
         envelope, client = self._session.envelope, self._session.client
         failures = [dsn.Failure(d.recipient, "4.7.5" if d.action is Action.DEFER else "5.7.5", why(d)) for d in bounced]
         message = self._session.message
-        if any(decision.style.protect_headers == "hide" for decision in bounced):
+        if hide or any(decision.style.protect_headers == "hide" for decision in bounced):
             message = Message(protect.shown(message.headers), message.body)
         raw = dsn.build(envelope, message, failures, client.mta or "localhost", self._ports.clock.now())
         sender = Recipient(f"<{envelope.sender}>", None)

@@ -64,6 +64,16 @@ def test_who_is_bounced_is_logged_as_refused_since_nobody_tries_again(
     assert [mail.rcpt_to for mail in sink.messages] == [("sender@s.test",)]
 
 
+def test_a_notification_hides_what_a_copy_hides(start: Starter, clients: Clients, keys: Keys, sink: Sink) -> None:
+    rule = [{"recipient": "alice@r.test", "protect_headers": "hide"}, {"recipient": "x@r.test", "no_key": "refuse"}]
+    smilla = start(settings(keys, sink, policy={"one_fails": "bounce"}, rule=rule, internal_networks=["192.0.2.0/24"]))
+    mail = plain_mail(b'Content-Type: text/plain; name="letter.txt"')
+    assert clients.open(smilla.milter).send(mail, ["<alice@r.test>", "<x@r.test>"]).verdict == "accept"
+    (note,) = sink.messages
+    assert b"x@r.test" in note.raw
+    assert b"letter" not in note.raw
+
+
 def test_a_journal_that_cannot_be_used_is_told_as_that_and_defers(
     start: Starter, clients: Clients, keys: Keys, sink: Sink, folder: Path
 ) -> None:

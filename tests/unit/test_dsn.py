@@ -44,6 +44,17 @@ def test_it_is_a_report_of_three_parts_with_the_header_only() -> None:
     assert b"\n" not in raw.replace(b"\r\n", b"")
 
 
+def test_fields_that_name_files_are_not_shown() -> None:
+    raw, _ = built(
+        Recipient("<zoe@r.test>", None),
+        Header(b"Content-Type", b' application/pdf; name="Dismissal.pdf"'),
+        Header(b"Content-Description", b" about Charles"),
+        Header(b"Content-Disposition", b' attachment; filename="Dismissal.pdf"'),
+    )
+    assert b"Dismissal" not in raw
+    assert b"Charles" not in raw
+
+
 def test_the_sender_s_own_names_of_envelope_and_recipient_are_told() -> None:
     recipient = Recipient("<zoe@r.test>", None, ("ORCPT=rfc822;z+2Boe@r.test",))
     _, message = built(recipient, parameters=("ENVID=QQ+3D1",))

@@ -93,6 +93,11 @@ def test_notification_hides_what_the_copy_would_have_hidden(how: str, is_shown: 
     assert (b"\r\nSubject: [...]\r\n" in raw) is not is_shown
 
 
+def test_notification_hides_what_any_copy_hides() -> None:
+    note = attempt(make_session(MESSAGE, [ZOE]))._notification([decision(ZOE, Action.REFUSE)], reply.why, hide=True)
+    assert b"secret" not in b"".join(note.octets())
+
+
 def test_failing_decision_knows_what_would_have_been_hidden() -> None:
     _, outcome = processed(ZOE, text=HIDE + '[policy]\nno_key = "refuse"\n')
     assert [d.style.protect_headers for d in outcome.decisions] == ["hide"]
