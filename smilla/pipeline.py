@@ -350,8 +350,7 @@ def _copy(
         as_it_came = rewrap.unchanged(message)
         if any(decision.action is Action.HOLD for decision in members):
             return Copy(form, recipients, as_it_came)  # whoever releases it sees that its sender asked for encryption
-        plan = planned("off")
-        return Copy(form, recipients, rewrap.combined(as_it_came, plan.edits))
+        return Copy(form, recipients, rewrap.combined(as_it_came, planned("off").edits))
     plan = planned(style.protect_headers)
     if form is Form.SMIME:
         encrypt = partial(_encrypt_cms, keys, style)

@@ -80,7 +80,7 @@ def test_word_in_ascii_is_cut_out_and_the_rest_stays_as_it_is(raw: bytes, left: 
 def test_word_is_found_in_another_width_and_with_blanks_in_its_brackets(text: str, left: str, charset: str) -> None:
     asked = subject(EncodedHeader(text, charset).encode().encode() if charset else b" " + text.encode())
     assert wish.found(asked, OPTIONS)
-    _, ((_, value),) = wish.without(asked, OPTIONS)
+    _, ((_, value),) = without(asked, OPTIONS)
     assert seen(value) == left
 
 
