@@ -24,6 +24,7 @@ from typing import NoReturn
 from smilla import __version__, config, log
 from smilla.adapters import lmtp, log_target, milter, postfix, systemd
 from smilla.adapters.listener import UnixPath
+from smilla.adapters.postfix_lines import PostfixLines
 from smilla.adapters.service import Runtime, Service
 from smilla.config import Config
 from smilla.discovery import directory
@@ -156,9 +157,12 @@ class Daemon:
             if self._config.may_seal:
                 # The MTA has not said yet which one it is.  Behind Postfix, what would have to be split is deferred.
                 log.stage_not_ready("", str(error))
+                PostfixLines(self._config.stage).stage_began(f"the stage could not be started: {error}")
             else:
                 log.stage_closed(str(error))
             return
+        if self._config.may_seal:
+            PostfixLines(self._config.stage).stage_began("")
         self._look_at_lines()
 
     def _look_at_lines(self) -> None:

@@ -55,9 +55,10 @@ _UNPROVEN = {
 }
 
 
-def begin(address: EmailAddress, ports: Ports, config: Config, formats: tuple[str, ...] = ()) -> PendingLookup:
-    """Sends the questions to the sources that can yield these formats (() is any), and returns at once."""
-    sources = tuple(source for source in config.keys.sources if finder.can_yield(source, formats))
+def begin(address: EmailAddress, ports: Ports, config: Config) -> PendingLookup:
+    """Sends the questions to the sources, and returns at once.  All are asked, whatever formats are wanted: a key of
+    another format is no absence."""
+    sources = config.keys.sources
     is_local = is_in(address.domain, config.local_domains)
     spelling = finder.Spelling(config.keys.try_lowercase, config.keys.subaddress, is_local)
     questions = finder.begin(address, sources, ports.resolver, ports.folder, spelling)
@@ -76,7 +77,7 @@ def finish(
         if key is not None:
             engine = ports.openpgp.only_by(key) if isinstance(key, PGPKey) else ""
             return replace(_looked_up(pending.address, finding, key, findings), engine=engine)
-    findings += _of_no_format(pending, deadline, formats)
+    findings += _of_other_formats(pending, deadline, now, ports, formats)
     if not findings:
         reason = Reason("no_source", f"no source of [keys] sources has keys for {' or '.join(formats)}")
         return KeyLookup(pending.address, KeyVerdict.UNCLEAR, reason, None, "", None)
@@ -104,14 +105,23 @@ def _of_format(answer: SourceAnswer, wanted: str) -> SourceAnswer:
     return replace(answer, candidates=found, where=where, detail=detail)
 
 
-def _of_no_format(pending: PendingLookup, deadline: float, formats: tuple[str, ...]) -> Iterator[SourceFinding]:
-    """The administrator's files for this address, where they hold nothing of the formats: that is no absence."""
+def _of_other_formats(
+    pending: PendingLookup, deadline: float, now: datetime, ports: Ports, formats: tuple[str, ...]
+) -> Iterator[SourceFinding]:
+    """What there is for this address of a format that is not wanted: a file of the administrator's, or a key in DNS
+    that could be used.  That is no absence."""
     for question in pending.questions if formats else ():
         answer = question.answer(deadline)
         others = dict.fromkeys(candidate.format.value for candidate in answer.candidates)
-        if question.source == "directory" and others and not others.keys() & set(formats):
-            text = f"{answer.where} is of the format {' and '.join(others)}, and {' or '.join(formats)} is wanted"
-            yield _finding(answer, KeyVerdict.UNUSABLE_KEY, Reason("other_format", text))
+        if not others or others.keys() & set(formats):
+            continue
+        where, text = answer.where or question.source, f"{' and '.join(others)}, and {' or '.join(formats)} is wanted"
+        is_there = question.source == "directory"
+        if not is_there:
+            is_there = _judge_once(answer, pending, now, ports, _others(answer, pending, deadline))[1] is not None
+        if is_there:
+            reason = Reason("other_format", f"{where} is of the format {text}")
+            yield _finding(answer, KeyVerdict.UNUSABLE_KEY, reason)
 
 
 def _precedence(finding: SourceFinding) -> tuple[int, bool]:

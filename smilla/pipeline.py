@@ -92,7 +92,7 @@ def _circumstances(session: Session) -> policy.Circumstances:
 def _ask(session: Session, address: EmailAddress, formats: tuple[str, ...], ports: Ports, config: Config) -> None:
     if (address, formats) not in session.lookups:
         bounded = replace(ports, resolver=BoundedResolver(ports.resolver, session.questions))
-        session.lookups[address, formats] = lookup.begin(address, bounded, config, formats)
+        session.lookups[address, formats] = lookup.begin(address, bounded, config)
 
 
 def _readers(wish: Wish, session: Session, config: Config) -> list[EmailAddress]:

@@ -33,7 +33,7 @@ from email.utils import format_datetime
 from functools import cache
 from typing import Self
 
-from smilla import dsn, log, protect
+from smilla import dsn, log, protect, rewrap
 from smilla.copies import mailbox, notice
 from smilla.errors import JournalBusy, JournalError, ReinjectError
 from smilla.model import Action, Copy, Decision, Form, Header, Message, Recipient
@@ -256,13 +256,9 @@ class Attempt:
 
     def _octets(self, copy: Copy) -> Iterator[bytes]:
         """The copy as it goes over the wire: a Received field, the header, the body."""
-        message, rewrite = self._session.message, copy.rewrite
-        gone = frozenset(rewrite.removed)
-        kept = [header.raw for index, header in enumerate(message.headers) if index not in gone]
-        added = [f"{name}: {value}\r\n".encode("ascii") for name, value in rewrite.added]
-        body = rewrite.body() if rewrite.body is not None else message.body.blocks()
-        yield b"".join([received(self._session, self._token, self._ports.clock.now()), *kept, *added, b"\r\n"])
-        yield from body
+        blocks = rewrap.applied(self._session.message, copy.rewrite)
+        yield received(self._session, self._token, self._ports.clock.now()) + next(blocks)
+        yield from blocks
 
     def _notification(self, bounced: Sequence[Decision], why: Callable[[Decision], str]) -> Submission:
         """A notification to the sender about who is bounced; accepted, it is what these recipients were owed."""

@@ -5,6 +5,7 @@ A text names the recipient and the reason, never a detail of the configuration.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import Enum
 
@@ -86,6 +87,7 @@ _TEXTS = {
     "too_many_fields": "the message has too many Content fields",
     "header_too_large": "the header of the message is too large",
     "field_too_long": "the message has a Content field that is too long",
+    "bare_cr": "the header has a bare CR, so that programs differ about where the body begins; end lines with CRLF",
     "wished": "the sender asked for encryption, which is not possible",
     "reader": "nobody can tell now whether a further reader has a key",
     "confusable_keys": "the recipient's key cannot share a message with that of a further reader",
@@ -157,6 +159,17 @@ def for_refusals(details: list[str], owed: int) -> Reply:
     got a copy, the client is never told 5yz."""
     too_large = len(details) >= owed and all(detail.startswith("552") for detail in details)
     return TOO_LARGE if too_large else HANDOVER
+
+
+def for_refusal(detail: str) -> Reply:
+    """The reply about one recipient whose copy was not taken after the queue: refused for good where the listener says
+    so, and owed otherwise."""
+    if not re.match(r"5\d\d\b", detail):
+        return HANDOVER
+    if detail.startswith("552"):
+        return TOO_LARGE
+    enhanced = re.match(r"5\d\d (5\.\d{1,3}\.\d{1,3}) ", detail)
+    return Reply(Verb.REJECT, "550", enhanced[1] if enhanced else "5.0.0", f"The copy was refused: {detail}"[:500])
 
 
 def why(decision: Decision) -> str:

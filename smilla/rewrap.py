@@ -8,6 +8,7 @@ stay where they are, untouched.  A message without any Content-* field goes insi
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
@@ -22,6 +23,8 @@ Encrypt = Callable[[Iterable[bytes], int], Iterator[bytes]]
 
 _MOST_FIELDS = 500
 _LONGEST_FIELD = 60_000
+_EMPTY_CR_LINE = re.compile(rb"\r\r(?!\n|\Z)")
+_BARE_CR = re.compile(rb"\r(?!\n)")
 
 
 def problem(message: Message) -> Reason | None:
@@ -29,7 +32,8 @@ def problem(message: Message) -> Reason | None:
 
     The milter protocol cuts a field of 64 KB, so that what would be encrypted were less than what was sent; and each
     field that goes makes Postfix read its queue file once more.  A header is held in memory as a whole, so that it may
-    not be of any size.
+    not be of any size.  Who takes a bare CR for the end of a line reads fields, and a body, within what is
+    one field here and would stay outside.
     """
     octets = sum(len(header.raw_name) + len(header.raw_value) for header in message.headers)
     if len(message.headers) > MOST_FIELDS or octets > MOST_HEADER_OCTETS:
@@ -43,7 +47,14 @@ def problem(message: Message) -> Reason | None:
         )
     if any(len(header.raw_value) > _LONGEST_FIELD for header in moving):
         return Reason("field_too_long", f"a Content-* field of more than {_LONGEST_FIELD} octets")
+    if any(_hides_body(header.raw_value, message) for header in message.headers if b"\r" in header.raw_value):
+        return Reason("bare_cr", "a header field with a bare CR, where some programs would find the body")
     return None
+
+
+def _hides_body(raw_value: bytes, message: Message) -> bool:
+    pattern = _EMPTY_CR_LINE if message.body.size else _BARE_CR
+    return pattern.search(raw_value) is not None
 
 
 def unchanged(message: Message) -> Rewrite:
@@ -107,6 +118,16 @@ def combined(rewrite: Rewrite, removed: tuple[int, ...], added: tuple[tuple[str,
         return rewrite
     gone = tuple(sorted({*rewrite.removed, *removed}))
     return Rewrite(gone, (*added, *rewrite.added), rewrite.body)
+
+
+def applied(message: Message, rewrite: Rewrite) -> Iterator[bytes]:
+    """The message that a rewrite makes, as octets: its header in one block, and the body in blocks."""
+    gone = frozenset(rewrite.removed)
+    kept = (header.raw for index, header in enumerate(message.headers) if index not in gone)
+    added = (f"{name}: {value}\r\n".encode("ascii") for name, value in rewrite.added)
+    body = rewrite.body() if rewrite.body is not None else message.body.blocks()
+    yield b"".join([*kept, *added, b"\r\n"])
+    yield from body
 
 
 def edits(headers: Sequence[Header], rewrite: Rewrite) -> Iterator[tuple[str, int, str]]:

@@ -192,7 +192,7 @@ class _Stage:
                 answer = reply.for_recipient(decision) or reply.TAKEN
                 action, reason = decision.action, decision.reason
                 if answer is reply.TAKEN and (detail := refused.get(decision.recipient)) is not None:
-                    answer = reply.for_refusals([detail], 1)
+                    answer = reply.for_refusal(detail)
                     action = Action.REFUSE if answer.verb is reply.Verb.REJECT else Action.DEFER
                     reason = Reason("reinject", detail)
                 answers.append(answer)

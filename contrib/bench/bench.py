@@ -28,6 +28,7 @@ import alone
 import dead
 import large
 import memory
+import mixed
 import mta
 import peers
 import recipients
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 JOBS: dict[str, Callable[[Stage], list[Row]]] = {
     "mta": mta.measure,
     "inet": mta.measure_inet,
+    "mixed": mixed.measure,
     "alone": alone.measure,
     "large": large.measure,
     "memory": memory.measure,

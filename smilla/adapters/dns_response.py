@@ -19,8 +19,11 @@ from smilla.model import DNSAnswer, DNSSECStatus
 # Extended DNS errors that mean that validation failed (RFC 8914 section 4): unsupported algorithms and digests are
 # not among them, since validators take such zones for insecure.
 _BOGUS_ERRORS = frozenset({5, 6, 7, 8, 9, 10, 11, 12})
-# The answer is the resolver's own and not the zone's: forged, blocked, censored, filtered, prohibited.
-_NOT_THE_ZONES = frozenset({4, 15, 16, 17, 18})
+# Unsupported algorithms and digests: a validator takes such a zone for one that is not signed (RFC 4035 section 5.2).
+# Any other error beside an answer without the AD bit leaves open what the zone says: the answer is forged, blocked,
+# censored or filtered, stale, or not validated though it should be (RFC 8914 section 4).
+_OF_UNSIGNED = frozenset({1, 2})
+_ALGORITHMS, _DIGESTS = frozenset({8, 10, 13, 14, 15}), frozenset({2, 4})  # what every validator knows (RFC 8624)
 
 
 class GarbageError(OSError):
@@ -47,7 +50,9 @@ def read(response: dns.message.Message, owner: str, rdtype: int) -> DNSAnswer:
     if response.flags & dns.flags.TC:
         raise GarbageError("truncated over TCP")
     status = DNSSECStatus.SECURE if response.flags & dns.flags.AD else DNSSECStatus.INSECURE
-    if status is DNSSECStatus.INSECURE and any(int(error.code) in _NOT_THE_ZONES for error in _errors(response)):
+    if status is DNSSECStatus.INSECURE and (codes := {int(error.code) for error in _errors(response)} - _OF_UNSIGNED):
+        if codes & _BOGUS_ERRORS:
+            return DNSAnswer(owner, name, DNSSECStatus.BOGUS, detail=f"passed on though it is not valid: {detail}")
         return DNSAnswer(owner, name, DNSSECStatus.INDETERMINATE, detail=f"the resolver's own answer: {detail}")
     if not isinstance(response, dns.message.QueryMessage):
         raise GarbageError("no response to a query")
@@ -57,6 +62,30 @@ def read(response: dns.message.Message, owner: str, rdtype: int) -> DNSAnswer:
     absent = "" if records or malformed else f"no {name} record ({dns.rcode.to_text(code)})"
     ttl_s = chain.minimum_ttl if records or _has_soa(response) else 0  # RFC 2308 section 5
     return DNSAnswer(owner, name, status, records, malformed, ttl_s, " ".join((absent, detail)).strip())
+
+
+def is_own(response: dns.message.Message) -> bool:
+    """Is it the resolver's own answer, by a local zone, a response policy or a copy of a zone, and not validated?"""
+    return bool(response.flags & dns.flags.AA) and not response.flags & dns.flags.AD
+
+
+def apex(response: dns.message.Message, owner: str) -> dns.name.Name | None:
+    """The zone that a response says it is of, None where it does not say, or says another one than the owner's."""
+    name = dns.name.from_text(owner)
+    kinds = (dns.rdatatype.SOA, dns.rdatatype.NS)
+    return next((s.name for s in response.authority if s.rdtype in kinds and name.is_subdomain(s.name)), None)
+
+
+def proves_unsigned(response: dns.message.Message) -> bool:
+    """Does a response about DS say that the zone is not signed, by a resolver that asked and validated?  A zone with
+    algorithms that not every validator knows counts as unsigned (RFC 4035 section 5.2)."""
+    if response.rcode() != dns.rcode.NOERROR or is_own(response):
+        return False
+    if {int(error.code) for error in _errors(response)} - _OF_UNSIGNED:
+        return False
+    records = [rdata for rrset in response.answer if rrset.rdtype == dns.rdatatype.DS for rdata in rrset]
+    is_known = any(int(ds.algorithm) in _ALGORITHMS and int(ds.digest_type) in _DIGESTS for ds in records)
+    return not (is_known and response.flags & dns.flags.AD)
 
 
 def _has_soa(response: dns.message.Message) -> bool:

@@ -17,6 +17,7 @@ from pathlib import Path
 from smilla.errors import SmillaError
 from smilla.options import StageOptions
 
+_STAGE = "the stage"  # among the instances: what smilla itself found at its start
 _NOBODY = "nobody has looked yet whether Postfix has the lines for the stage; run smilla config check --postfix"
 
 
@@ -25,14 +26,11 @@ class PostfixLines:
 
     def __init__(self, options: StageOptions) -> None:
         self._path = Path(options.keys) / "postfix.json"
-        self._socket = options.socket.partition(":")[2] if options.socket.startswith(("unix:", "local:")) else ""
         self._is_asked = options.check
         self._known: tuple[int, str] = (-1, _NOBODY)
 
     def problem(self) -> str:
         """Why nothing may be sealed now, and what to do; "" where it may."""
-        if self._socket and not Path(self._socket).exists():
-            return f"the stage does not listen at {self._socket}; see smilla's log since its start"
         if not self._is_asked:
             return ""
         try:
@@ -44,6 +42,12 @@ class PostfixLines:
         except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
             return f"{self._path}: cannot be read ({error}); run smilla config check --postfix"
         return self._known[1]
+
+    def stage_began(self, problem: str) -> None:
+        """Whether the stage listens, for the workers.  Where it cannot be written, nothing is sealed either."""
+        if self._is_asked:
+            with suppress(SmillaError):
+                self.keep(_STAGE, [problem] if problem else [])
 
     def keep(self, instance: str, missing: Sequence[str]) -> None:
         """Writes what was found of one instance.  Raises SmillaError."""
@@ -68,5 +72,6 @@ class PostfixLines:
 
 
 def _first(told: dict[str, dict[str, list[str]]]) -> str:
-    """The first finding of any instance."""
-    return next((str(text) for found in told["instances"].values() for text in found), "")
+    """The first finding of any instance; that the stage has begun is none."""
+    problem = next((str(text) for found in told["instances"].values() for text in found), "")
+    return problem or ("" if told["instances"].keys() - {_STAGE} else _NOBODY)

@@ -4,7 +4,11 @@ Promises: ``ask`` returns at once; an answer carries one of the five DNSSEC stat
 loopback only (the constructor refuses anything else); questions of one zone do not wait for those of another.  A
 resolver that sends an answer without AD must first have proven that it validates, by an AD bit on something known to
 be signed; until then whatever it says is INDETERMINATE, so that a resolver which does not validate never looks like
-"nobody has a key".  The proof ends with the connection: who answers on the next one may be another program.
+"nobody has a key".  The proof ends with the connection: who answers on the next one may be another program.  A name
+outside of the zone that the probe asks for needs the same proof of the root: there may be no trust anchor above it.
+
+An answer without AD is believed only where its zone is proven to be unsigned, by an answer about its DS record that
+the resolver has not made up itself (the AA bit: a local zone, a response policy, a copy of a zone).
 
 TCP, since UDP answers may be truncated or late (RFC 7929 section 6, RFC 8162 section 7); the flags RD and AD, never
 CD, which would turn bogus data into an ordinary answer (RFC 6840 section 5.7).
@@ -25,7 +29,6 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import replace
 
 import dns.edns
-import dns.exception
 import dns.flags
 import dns.message
 import dns.name
@@ -33,15 +36,13 @@ import dns.rcode
 import dns.rdataclass
 import dns.rdatatype
 
-from smilla import log
-from smilla.adapters.dns_response import parsed, read, type_name
+from smilla.adapters.dns_response import apex, is_own, parsed, proves_unsigned, read, type_name
 from smilla.adapters.pending import Pending
 from smilla.adapters.places import Places, Turn
+from smilla.adapters.proof import FAILURES, Proof
 from smilla.config import nameserver
 from smilla.model import DNSAnswer, DNSSECStatus
 
-_PROOF_LASTS_S = 300.0
-_DOUBT_LASTS_S = 5.0
 _CONNECT_TIMEOUT_S = 2.0
 # unbound answers at most 32 questions of one connection side by side; past that, slow domains would hold up others.
 _ATTEMPTS = 5
@@ -52,10 +53,8 @@ _GIVE_UP_S = 30.0
 # A nameserver that has not answered by then is given a companion.
 _HEDGE_S = 1.0
 _INDETERMINATE = DNSSECStatus.INDETERMINATE
+_UNSIGNED_LASTS_S, _MOST_UNSIGNED = 60.0, 1000  # zones that were proven to be so
 _PROOFS = {DNSSECStatus.SECURE: "the AD bit", DNSSECStatus.INSECURE: "no AD bit in an answer"}
-
-
-_FAILURES = (OSError, EOFError, TimeoutError, dns.exception.DNSException)
 
 
 class LoopbackResolver:
@@ -184,60 +183,75 @@ class _Server:
         if not address.is_loopback:
             raise ValueError(f"{text} is not on loopback; its AD bit could be forged on the way")
         self._host = str(address)
-        self._probe = dns.name.from_text(probe)
         self.name = f"{self._host}@{self._port}"
         self._connections: list[_Connection] = []
-        self._proven_at = self._doubted_at = float("-inf")
-        self._doubt = ""
-        self._probing: asyncio.Task[str] | None = None
+        self._unsigned: dict[dns.name.Name, float] = {}
+        zone = dns.name.from_text(probe)
+        self._proof = Proof(zone, self)
+        self._root = self._proof if zone == dns.name.root else Proof(dns.name.root, self)
 
     async def answer(self, owner: str, rdtype: int) -> DNSAnswer:
         """One question, answered with its status; UNREACHABLE where this server does not answer it."""
-        flags = dns.flags.RD | dns.flags.AD
         kind = dns.rdatatype.RdataType(rdtype)
         try:
-            query = dns.message.make_query(owner, kind, use_edns=0, payload=1232, flags=flags)
-            answer = read(await self._exchange(query), owner, rdtype)
-        except _FAILURES as error:
+            response = await self._asked(dns.name.from_text(owner), kind)
+            answer = read(response, owner, rdtype)
+        except FAILURES as error:
             detail = f"{self.name}: {error or type(error).__name__}"
             return DNSAnswer(owner, type_name(rdtype), DNSSECStatus.UNREACHABLE, detail=detail)
         answer = replace(answer, proven_by=f"{_PROOFS.get(answer.status, 'the answer')} of {self.name}")
         if answer.status is DNSSECStatus.SECURE:
-            self._proven_at = time.monotonic()
-        if answer.status is DNSSECStatus.INSECURE and (doubt := await self.doubt()):
+            self._proof.proven_at = time.monotonic()
+        if answer.status is DNSSECStatus.INSECURE and (doubt := await self._not_unsigned(response, owner)):
             return DNSAnswer(owner, answer.rdtype, DNSSECStatus.INDETERMINATE, detail=doubt)
         return answer
 
     async def doubt(self) -> str:
         """Why this server is not known to validate, "" where it is."""
-        now = time.monotonic()
-        if now - self._proven_at < _PROOF_LASTS_S:
-            return ""
-        if now - self._doubted_at < _DOUBT_LASTS_S:
-            return self._doubt
-        if self._probing is None:
-            self._probing = asyncio.ensure_future(self._ask_probe())
-            self._probing.add_done_callback(lambda _: setattr(self, "_probing", None))
-        return await asyncio.shield(self._probing)
+        return await self._proof.doubt()
 
-    async def _ask_probe(self) -> str:
-        query = dns.message.make_query(self._probe, "SOA", use_edns=0, flags=dns.flags.RD | dns.flags.AD)
-        try:
-            async with asyncio.timeout(_CONNECT_TIMEOUT_S * 2):
-                response = await self._exchange(query)
-        except _FAILURES as error:
-            problem = f"the probe {self._probe} got no answer ({error or type(error).__name__})"
-        else:
-            if response.flags & dns.flags.AD:
-                self._proven_at = time.monotonic()
+    async def _not_unsigned(self, response: dns.message.Message, owner: str) -> str:
+        """Why an answer without the AD bit does not prove that its zone is not signed, "" where it does."""
+        if doubt := await self._proof.doubt():
+            return doubt
+        if not dns.name.from_text(owner).is_subdomain(self._proof.zone) and (doubt := await self._root.doubt()):
+            return doubt
+        told = "the resolver's own answer (AA bit) of" if is_own(response) else "not validated by"
+        told = f"{told} {self.name}"
+        zone = apex(response, owner)
+        if zone is None and not is_own(response):
+            # With records there may be nothing else in an answer; some name servers deny without a SOA.
+            try:
+                zone = apex(await self._asked(dns.name.from_text(owner), dns.rdatatype.SOA), owner)
+            except FAILURES as error:
+                return f"{told}, and about SOA of {owner} {error or type(error).__name__}"
+            if zone is None:
                 return ""
-            problem = f"no AD bit on the probe {self._probe} ({dns.rcode.to_text(response.rcode())})"
-        self._doubted_at = time.monotonic()
-        self._doubt = f"the resolver {self.name} does not prove that it validates: {problem}"
-        log.resolver_not_validating(self.name, str(self._probe), problem)
-        return self._doubt
+        if zone is None:
+            return f"{told}, which does not even name a zone"
+        return await self._perhaps_signed(zone, told)
 
-    async def _exchange(self, query: dns.message.Message) -> dns.message.Message:
+    async def _perhaps_signed(self, zone: dns.name.Name, told: str) -> str:
+        """Why it is not proven that a zone is unsigned, "" where it is, by its parent."""
+        now = time.monotonic()
+        if now - self._unsigned.get(zone, float("-inf")) < _UNSIGNED_LASTS_S:
+            return ""
+        try:
+            is_unsigned = proves_unsigned(await self._asked(zone, dns.rdatatype.DS))
+        except FAILURES as error:
+            return f"{told}, and about DS of {zone} {error or type(error).__name__}"
+        if not is_unsigned:
+            return f"{told}, though {zone} may be signed"
+        if len(self._unsigned) >= _MOST_UNSIGNED:
+            self._unsigned.clear()
+        self._unsigned[zone] = now
+        return ""
+
+    async def _asked(self, name: dns.name.Name, kind: dns.rdatatype.RdataType) -> dns.message.Message:
+        flags = dns.flags.RD | dns.flags.AD
+        return await self.exchange(dns.message.make_query(name, kind, use_edns=0, payload=1232, flags=flags))
+
+    async def exchange(self, query: dns.message.Message) -> dns.message.Message:
         """Sends a query; where a kept connection fails, which the server may have closed meanwhile, once more on a
         younger one.  A server that closes after each answer does so to whoever else asks on the same connection, so
         that a closed one is no reason to give up soon."""
@@ -266,7 +280,7 @@ class _Server:
         return usable
 
     def _lost(self) -> None:
-        self._proven_at = float("-inf")
+        self._proof.proven_at = self._root.proven_at = float("-inf")
 
 
 class _Connection:

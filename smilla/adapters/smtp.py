@@ -232,7 +232,6 @@ class Connection:
     def _forward(self, client: Client, queue_id: str) -> None:
         """XFORWARD, as far as it is offered; one that is refused is no reason to keep the mail."""
         offered = self._client.esmtp_features.get("xforward", "").upper().split()
-        remote = client.ip not in ("", "127.0.0.1", "::1")
         address = f"IPV6:{client.ip}" if ":" in client.ip and not client.ip.upper().startswith("IPV6:") else client.ip
         values = {
             "NAME": client.host_name if not client.host_name.startswith("[") else "",
@@ -241,7 +240,8 @@ class Connection:
             "PROTO": "ESMTP",
             "HELO": client.helo,
             "IDENT": queue_id,
-            "SOURCE": "REMOTE" if remote else "LOCAL",
+            # LOCAL would have the header rewritten: the MTA has done so before the filter saw it, if at all.
+            "SOURCE": "REMOTE",
         }
         words = [f"{name}={_xtext(values[name])}" for name in offered if name in values]
         if words:

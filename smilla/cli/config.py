@@ -13,7 +13,7 @@ from smilla.adapters import listener, postfix, smtp, spool
 from smilla.adapters.journal import SQLiteJournal
 from smilla.adapters.postfix_lines import PostfixLines
 from smilla.adapters.seal_keys import SealKeys
-from smilla.cli import EX_NO, EX_OK, idle, postfix_check, say, stage_check
+from smilla.cli import EX_NO, EX_OK, idle, postfix_check, say, sendmail_check, stage_check
 from smilla.config import Config
 from smilla.discovery import directory
 from smilla.errors import JournalError, SmillaError, SpoolError
@@ -118,7 +118,10 @@ def _probe(settings: Config, postfix_folder: str | None) -> int:
     log.silence()
     problems = [*_resolver_problems(settings), *_socket_problems(settings)]
     problems += [*_spool_problems(settings), *_journal_problems(settings)]
-    for severity, problem in (*_listener_problems(settings), *_stage_problems(settings, postfix_folder)):
+    found = [*_listener_problems(settings), *_stage_problems(settings, postfix_folder)]
+    if settings.policy.mixed == "reinject":
+        found += sendmail_check.problems(settings.milter.socket)
+    for severity, problem in found:
         if severity == "error":
             problems.append(problem)
         elif severity:

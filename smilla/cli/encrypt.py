@@ -12,6 +12,7 @@ import os
 import sys
 from pathlib import Path
 
+from smilla import rewrap
 from smilla.cli import EX_NO, EX_NOPERM, EX_OK, EX_TEMPFAIL, UsageError, say, transaction
 from smilla.errors import SmillaError
 from smilla.message import ParsedMessage
@@ -68,13 +69,9 @@ def _why(decision: Decision) -> str:
 
 def _render(copy: Copy, parsed: ParsedMessage) -> bytes:
     """A copy as octets: as it came where the body stays, with CRLF where it was encrypted."""
-    rewrite = copy.rewrite
-    if rewrite.body is None:
-        return parsed.raw_unchanged(rewrite.removed)
-    body = b"".join(rewrite.body())
-    kept = [header.raw for index, header in enumerate(parsed.message.headers) if index not in rewrite.removed]
-    added = [f"{name}: {value}\r\n".encode("ascii") for name, value in rewrite.added]
-    return b"".join([*kept, *added, b"\r\n", body])
+    if copy.rewrite.body is None:
+        return parsed.raw_unchanged(copy.rewrite.removed)
+    return b"".join(rewrap.applied(parsed.message, copy.rewrite))
 
 
 def _write_all(folder: Path, copies: tuple[Copy, ...], rendered: list[bytes], sender: str) -> None:

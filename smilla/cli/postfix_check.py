@@ -11,6 +11,7 @@ import ipaddress
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from smilla.adapters.postfix import Postfix, Service, Settings
 from smilla.config import Config
@@ -34,6 +35,7 @@ _NAMES = (
     "smtpd_data_restrictions",
     "smtp_header_checks",
     "lmtp_header_checks",
+    "body_checks",
 )
 _TABLE, _REQUEUE = "regexp:/etc/postfix/smilla_stage", "regexp:/etc/postfix/smilla_requeue"
 _OVERRIDES = ("no_address_mappings", "no_header_body_checks")
@@ -99,6 +101,17 @@ class _Lines:
             what = "header_checks has FILTER for the mark, so a stranger's forged one leads mail past other filters"
             line = "header_checks = regexp:/etc/postfix/smilla_refuse"
             yield "error", f"{service.name}: {what}; FILTER in milter_header_checks only, and {line}"
+        if cleanup is not None:
+            yield from self._redirecting(cleanup)
+
+    def _redirecting(self, cleanup: Service) -> Iterator[Found]:
+        """After REDIRECT in one of these tables Postfix asks no milter any more."""
+        for name in ("header_checks", *_NESTED, "body_checks"):
+            value = self._nested(cleanup, name) if name in _NESTED else self.settings.value(cleanup, name)
+            for table in _TOKEN.findall(value):
+                if _has_redirect(table):
+                    what = f"{name} = {table} has REDIRECT, after which no filter is asked: the address gets plaintext"
+                    yield "warning", f"{cleanup.name}: {what}; redirect by an access map, or by milter_header_checks"
 
     def _own_actions(self, service: Service) -> list[str]:
         """What Postfix does while the filter is away: one word for each time that this service names the filter."""
@@ -298,6 +311,18 @@ class _Lines:
         if not path.startswith("/"):
             return [f"{queue}/{path}"]
         return {"y": [f"{queue}{path}"], "n": [path]}.get(service.chroot, [path, f"{queue}{path}"])
+
+
+def _has_redirect(table: str) -> bool:
+    """As far as anybody who runs the check may read it."""
+    kind, _, place = table.partition(":")
+    text = place
+    if place.startswith("/"):
+        try:
+            text = Path(place).read_text("utf-8", "replace") if kind in ("regexp", "pcre", "texthash", "cidr") else ""
+        except OSError:
+            return False
+    return re.search(r"(?m)^[^#]*\sREDIRECT\s", f"{text} ") is not None
 
 
 def _as_milter(socket: str) -> str:

@@ -91,12 +91,19 @@ class Mta:
 
     def queued_with(self, word: bytes) -> list[Path]:
         """The files below Postfix's queue directory, or of Sendmail's queue, in which a word stands."""
+        return list(self._queued_with(word))
+
+    def octets_queued_with(self, word: bytes) -> list[bytes]:
+        """What stands in them."""
+        return list(self._queued_with(word).values())
+
+    def _queued_with(self, word: bytes) -> dict[Path, bytes]:
         mta = self.chain.mta
-        found = []
+        found = {}
         for path in self.chain.postfix.queue.rglob("*") if self.chain.kind == "postfix" else mta.queued():
             with contextlib.suppress(FileNotFoundError):  # it moves on
-                if path.is_file() and word in path.read_bytes():
-                    found.append(path)
+                if path.is_file() and word in (raw := path.read_bytes()):
+                    found[path] = raw
         return found
 
 

@@ -122,6 +122,16 @@ def test_each_line_that_is_missing_is_an_error_with_the_line_that_mends_it(lines
     assert "has the lines for the stage" not in out
 
 
+@pytest.mark.parametrize("name", ["header_checks", "body_checks", "mime_header_checks"])
+def test_redirect_where_it_ends_all_filtering_is_warned_of(lines: Lines, name: str) -> None:
+    (lines.folder / "moving").write_text("# REDIRECT is a comment here\n/^X-Spam: yes/ REDIRECT boss@there.test\n")
+    (lines.folder / "harmless").write_text("# no REDIRECT\n/^X-Spam: yes/ HOLD\n")
+    lines.main += f"\n{name} = regexp:/etc/postfix/harmless regexp:/etc/postfix/moving\n"
+    warned = [warning for warning in lines.check()[1] if "REDIRECT" in warning]
+    assert warned
+    assert all("moving has REDIRECT" in warning for warning in warned)
+
+
 def test_a_stage_that_listens_elsewhere_is_an_error(lines: Lines) -> None:
     table = lines.folder / "smilla_stage"
     table.write_text(table.read_text().replace("smilla/stage.sock", "smilla/other.sock"))

@@ -51,7 +51,8 @@ class Fault(Enum):
 
 @dataclass(frozen=True)
 class Scripted:
-    """One answer.  ``rdata`` are the records of the asked type, in wire form; none with NOERROR is NODATA."""
+    """One answer.  ``rdata`` are the records of the asked type, in wire form; none with NOERROR is NODATA.  ``own`` is
+    the AA bit, ``zone`` what the SOA record in the authority section is of."""
 
     rdata: tuple[bytes, ...] = ()
     authenticated: bool = True
@@ -60,6 +61,8 @@ class Scripted:
     delay_s: float = 0.0
     fault: Fault = Fault.NONE
     ttl_s: int = 60
+    own: bool = False
+    zone: str = ""
 
 
 ABSENT = Scripted(rcode=dns.rcode.NXDOMAIN)
@@ -80,6 +83,8 @@ class DNSStub:
         self.answers: dict[str, Scripted] = {}
         self.default = ABSENT
         self.probe = Scripted()
+        self.probes: dict[str, Scripted] = {}  # by zone, where it is not ``probe``
+        self.parent = Scripted()  # to questions about DS
         self.validates = True
         self.closes_after_each = False
         self.at_once = 0
@@ -155,7 +160,10 @@ class DNSStub:
         owner, rdtype = question.name.to_text().lower(), int(question.rdtype)
         self.asked.append((owner, rdtype))
         if rdtype == dns.rdatatype.SOA:
-            return replace(self.probe, authenticated=self.validates)
+            found = self.probes.get(owner, self.probe)
+            return found if self.validates else replace(found, authenticated=False)
+        if rdtype == dns.rdatatype.DS:
+            return self.parent
         labels = owner.split(".")
         names = [owner, *(".".join(labels[at:]) for at in range(2, len(labels) - 1))]
         found = next((self.answers[name] for name in names if name in self.answers), self.default)
@@ -195,6 +203,10 @@ def _wire(query: dns.message.Message, scripted: Scripted) -> bytes:
     response.set_rcode(scripted.rcode)
     if scripted.authenticated:
         response.flags |= dns.flags.AD
+    if scripted.own:
+        response.flags |= dns.flags.AA
+    if scripted.zone:
+        response.authority = [dns.rrset.from_text(scripted.zone, 60, "IN", "SOA", ". . 1 2 3 4 60")]
     if scripted.fault is Fault.TRUNCATED:
         response.flags |= dns.flags.TC
     if scripted.extended_error is not None:

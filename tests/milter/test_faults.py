@@ -12,13 +12,14 @@ import signal
 import stat
 import threading
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.lab.processes import session_members, wait_until
 from tests.milter.client import ProtocolError
-from tests.milter.dns_stub import FAILED, DNSStub, Fault, Scripted
+from tests.milter.dns_stub import ABSENT, FAILED, DNSStub, Fault, Scripted
 from tests.milter.material import (
     CANARY,
     assert_without_canary,
@@ -219,7 +220,51 @@ def test_a_resolver_that_validates_may_say_that_a_zone_is_not_signed(
         answer = client.send(plain_mail(), [f"<{name}@r.test>"])
         assert (answer.verdict, answer.edits) == ("accept", ())
     # One proof is enough for both questions of both messages.
-    assert sum(rdtype == 6 for _, rdtype in stub.asked) == 1
+    assert stub.asked.count(("test.", 6)) == 1
+
+
+DS = Scripted((bytes.fromhex("04d20d02") + bytes(32),))
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        (Scripted(authenticated=False, zone="r.test."), ABSENT, "451"),
+        (Scripted(authenticated=False, zone="r.test."), Scripted(), ""),
+        (Scripted(authenticated=False, zone="r.test."), Scripted(authenticated=False), ""),
+        (Scripted(authenticated=False, zone="r.test."), replace(DS, authenticated=False), ""),
+        (Scripted(authenticated=False, zone="r.test."), DS, "451"),
+        (Scripted(authenticated=False, zone="r.test."), FAILED, "451"),
+        (Scripted(authenticated=False, own=True), Scripted(), "451"),
+        (Scripted(authenticated=False, own=True, zone="r.test."), Scripted(), ""),
+        (Scripted(authenticated=False, own=True, zone="r.test."), Scripted(authenticated=False, own=True), "451"),
+        (Scripted(authenticated=False, own=True, zone="other.test."), Scripted(), "451"),
+        (Scripted(authenticated=False, zone="r.test.", extended_error=6), Scripted(), "451"),
+        (Scripted(authenticated=False, zone="r.test.", extended_error=22), Scripted(), "451"),
+        (Scripted(authenticated=False, zone="r.test.", extended_error=1), Scripted(), ""),
+    ],
+)
+def test_only_what_the_parent_proves_is_a_zone_that_is_not_signed(
+    start: Starter, clients: Clients, stub: DNSStub, case: tuple[Scripted, Scripted, str]
+) -> None:
+    stub.default, stub.parent, told = case
+    smilla = start(with_dns(no_key="plain", insecure="plain"), resolver=stub.address)
+    answer = clients.open(smilla.milter).send(plain_mail(), ["<alice@r.test>"])
+    assert answer.reply.startswith(told) if told else (answer.verdict, answer.edits) == ("accept", ())
+
+
+def test_a_name_outside_of_the_probed_zone_needs_a_trust_anchor_of_its_own(
+    start: Starter, clients: Clients, stub: DNSStub
+) -> None:
+    settings = with_dns(no_key="plain")
+    settings["dns"] |= {"probe": "island.test"}
+    stub.default = Scripted(authenticated=False, zone="r.test.")
+    stub.probes["."] = Scripted(authenticated=False)
+    client = clients.open(start(settings, resolver=stub.address).milter)
+    assert client.send(plain_mail(), ["<alice@r.test>"]).reply.startswith("451 4.7.5 ")
+    stub.probes["."] = Scripted()
+    client = clients.open(start(settings, resolver=stub.address).milter)
+    assert client.send(plain_mail(), ["<alice@r.test>"]).verdict == "accept"
 
 
 def test_a_probe_that_gets_no_answer_defers(start: Starter, clients: Clients, stub: DNSStub) -> None:

@@ -171,7 +171,7 @@ def test_file_of_a_format_that_a_rule_leaves_out_is_no_absence(raw: bytes) -> No
     settings = Config(keys=KeysOptions(sources=("directory",)))
     for files, verdict in (({f"{HUGH}.crt": raw}, KeyVerdict.UNUSABLE_KEY), ({}, KeyVerdict.NO_KEY)):
         ports = make_ports(TableResolver(), files)
-        found = lookup.finish(lookup.begin(parse(HUGH), ports, settings, ("openpgp",)), 0.0, NOW, ports, ("openpgp",))
+        found = lookup.finish(lookup.begin(parse(HUGH), ports, settings), 0.0, NOW, ports, ("openpgp",))
         assert found.verdict is verdict
 
 

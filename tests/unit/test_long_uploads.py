@@ -48,6 +48,28 @@ def test_header_that_cannot_be_handed_back_whole_is_refused(header: bytes, reaso
     assert outcome.copies == ()
 
 
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"From: a@b.test\rTo: hugh@example.org\rSubject: x\r\rThe secret.\r",
+        b"From: a@b.test\nSubject: x\r\rThe secret.\r",
+        b"From: a@b.test\r\nSubject: x\rX: The secret.\r\n\r\n",
+        b"From: a@b.test\r\nSubject: x\r\rThe secret.\r\n\r\nbody\r\n",
+    ],
+)
+def test_body_that_some_programs_find_within_a_field_is_refused(raw: bytes) -> None:
+    for text in ("", "[headers]\nprotect = 'hide'\n"):
+        outcome = pipeline.process(make_session(raw, [HUGH]), make_ports(), parse(text))
+        assert (outcome.disposition, outcome.reason.code) == (Disposition.REFUSE, "bare_cr")
+        assert outcome.copies == ()
+
+
+@pytest.mark.parametrize("field", [b"X: a\rb\r\n", b"X: a\r\r\n", b"X: a\r\r\n b\r\n"])
+def test_bare_cr_in_a_field_of_a_message_with_a_body_is_no_reason(field: bytes) -> None:
+    outcome = pipeline.process(make_session(field + MESSAGE, [HUGH]), make_ports(), parse(""))
+    assert outcome.reason.code != "bare_cr"
+
+
 def test_many_other_fields_do_no_harm() -> None:
     raw = b"X-Other: x\r\n" * 20_000 + b"Content-Type: text/plain\r\n" * 3 + MESSAGE
     assert pipeline.process(make_session(raw, [HUGH]), make_ports(), parse("")).disposition is Disposition.DELIVER

@@ -271,7 +271,7 @@ BOTH = {"pia@example.org.asc": raw_key("pia.pgp"), "pia@example.org.crt": (KEYS 
 def look_up_for(resolver: TableResolver, formats: tuple[str, ...], *sources: str, files: Any = None) -> KeyLookup:
     settings = Config(keys=KeysOptions(sources=sources or ("smimea", "openpgpkey")))
     ports = make_ports(resolver, files, NOW)
-    pending = lookup.begin(parse(PIA), ports, settings, formats)
+    pending = lookup.begin(parse(PIA), ports, settings)
     return lookup.finish(pending, pending.asked_at + 5, NOW, ports, formats)
 
 
@@ -291,16 +291,17 @@ def test_next_format_serves_where_the_preferred_one_has_no_usable_key() -> None:
     assert [finding.verdict for finding in found.findings] == [KeyVerdict.UNUSABLE_KEY, KeyVerdict.USABLE]
 
 
-def test_source_of_another_format_is_not_asked_and_its_key_not_used() -> None:
+def test_key_of_another_format_is_not_used_and_is_no_absence() -> None:
     resolver = published(("bogus", ()), ("secure", (raw_key("pia.pgp"),)))
     assert look_up_for(resolver, ("openpgp",)).verdict is KeyVerdict.USABLE
-    pending = lookup.begin(parse(PIA), make_ports(resolver, None, NOW), Config(), ("openpgp",))
-    assert [question.source for question in pending.questions] == ["openpgpkey"]
-    unwanted = published(("secure", ()), ("secure", (raw_key("pia.pgp"),)))
-    assert look_up_for(unwanted, ("smime",)).verdict is KeyVerdict.NO_KEY
-    settings, ports = Config(), make_ports(unwanted, None, NOW)
-    pending = lookup.begin(parse(PIA), ports, settings)
-    assert lookup.finish(pending, pending.asked_at + 5, NOW, ports, ("smime",)).verdict is KeyVerdict.NO_KEY
+    unwanted = look_up_for(published(("secure", ()), ("secure", (raw_key("pia.pgp"),))), ("smime",))
+    assert (unwanted.verdict, unwanted.reason.code, unwanted.key) == (KeyVerdict.UNUSABLE_KEY, "other_format", None)
+    assert "openpgp, and smime is wanted" in unwanted.reason.text
+
+
+@pytest.mark.parametrize("answer", [("secure", ()), ("insecure", (raw_key("pia.pgp"),)), ("bogus", ())])
+def test_what_could_not_be_used_in_any_case_is_absence_of_the_format_that_is_wanted(answer: Any) -> None:
+    assert look_up_for(published(("secure", ()), answer), ("smime",)).verdict is KeyVerdict.NO_KEY
 
 
 @pytest.mark.parametrize("name", OPENPGP_TROUBLE)

@@ -11,7 +11,6 @@ from smilla.options import StageOptions
 
 
 def lines(folder: Path, *, check: bool = True) -> PostfixLines:
-    (folder / "stage.sock").touch()
     return PostfixLines(StageOptions(socket=f"unix:{folder}/stage.sock", keys=f"{folder}/seal", check=check))
 
 
@@ -40,10 +39,16 @@ def test_a_file_that_cannot_be_read_is_no_leave_to_seal(tmp_path: Path, raw: str
     assert "cannot be read" in reader.problem()
 
 
-def test_a_stage_that_does_not_listen_gets_nothing(tmp_path: Path) -> None:
-    reader = lines(tmp_path, check=False)
-    (tmp_path / "stage.sock").unlink()
-    assert reader.problem().startswith("the stage does not listen")
+def test_that_the_stage_has_begun_is_not_that_somebody_has_looked(tmp_path: Path) -> None:
+    found = lines(tmp_path)
+    found.stage_began("")
+    assert "nobody has looked" in found.problem()
+    found.keep("", [])
+    assert found.problem() == ""
+    found.stage_began("the stage could not be started: no folder")
+    assert found.problem() == "the stage could not be started: no folder"
+    found.stage_began("")
+    assert found.problem() == ""
 
 
 def test_what_cannot_be_written_is_told(tmp_path: Path) -> None:

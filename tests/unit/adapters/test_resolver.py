@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smilla.adapters import dns_response, resolver
+from smilla.adapters import dns_response, proof
 from smilla.adapters.pending import Pending
 from smilla.adapters.resolver import LoopbackResolver
 from smilla.model import DNSAnswer, DNSSECStatus
@@ -97,12 +97,40 @@ def test_extended_error_beside_an_answer_is_shown_and_changes_nothing(error: int
     assert (found.status, found.detail) == (DNSSECStatus.SECURE, f"EDE {error} in words")
 
 
-@pytest.mark.parametrize("error", [4, 15, 16, 17, 18])
+@pytest.mark.parametrize("error", [0, 3, 4, 13, 15, 16, 17, 18, 19, 22, 27, 999])
 @pytest.mark.parametrize("rcode", [dns.rcode.NOERROR, dns.rcode.NXDOMAIN])
 def test_answer_that_the_resolver_made_up_proves_no_absence(error: int, rcode: dns.rcode.Rcode) -> None:
     found = read(response(rcode=rcode, flags=0, errors=(error,)))
     assert (found.status, found.raw_rdata) == (DNSSECStatus.INDETERMINATE, ())
     assert f"EDE {error} in words" in found.detail
+
+
+@pytest.mark.parametrize("error", [5, 6, 7, 8, 9, 10, 11, 12])
+def test_answer_that_is_passed_on_though_it_is_not_valid_is_bogus(error: int) -> None:
+    assert read(response(RECORD, flags=0, errors=(1, error))).status is DNSSECStatus.BOGUS
+
+
+@pytest.mark.parametrize("error", [1, 2])
+def test_zone_with_algorithms_that_are_not_supported_is_unsigned(error: int) -> None:
+    assert read(response(RECORD, flags=0, errors=(error,))).status is DNSSECStatus.INSECURE
+
+
+@pytest.mark.parametrize(
+    ("ds", "flags", "proven"),
+    [
+        ("1 13 2 " + "00" * 32, dns.flags.AD, False),
+        ("1 13 2 " + "00" * 32, 0, True),  # an island: no anchor leads to it
+        ("1 1 2 " + "00" * 32, dns.flags.AD, True),
+        ("1 13 3 " + "00" * 32, dns.flags.AD, True),
+        ("", dns.flags.AD, True),
+        ("", 0, True),  # opt-out (RFC 5155 section 9.2)
+        ("", dns.flags.AA, False),
+        ("", dns.flags.AA | dns.flags.AD, True),
+    ],
+)
+def test_what_the_parent_says_of_ds_proves_a_zone_unsigned(ds: str, flags: int, proven: bool) -> None:
+    records = (dns.rrset.from_text("example.org.", 60, "IN", "DS", ds),) if ds else ()
+    assert dns_response.proves_unsigned(response(*records, flags=flags)) is proven
 
 
 # --- what answers nothing
@@ -187,7 +215,7 @@ def answer_to(raw: bytes) -> DNSAnswer | None:
     query = dns.message.make_query(OWNER, "SMIMEA", use_edns=0, id=0x4242)
     try:
         return dns_response.read(dns_response.parsed(raw, query), OWNER, 53)
-    except resolver._FAILURES:
+    except proof.FAILURES:
         return None
 
 

@@ -129,6 +129,13 @@ def test_deferred_is_75_refused_is_77_and_nothing_is_written(
         assert not folder.exists()
 
 
+def test_message_with_bare_cr_for_line_ends_is_77(commands: CommandLine) -> None:
+    raw = b"From: sam@sender.example\rTo: hugh@example.org\rSubject: x\r\rThe secret.\r"
+    done = encrypt(commands, HUGH, raw=raw, more=("--require",))
+    assert (done.code, done.out) == (77, b"")
+    assert "bare CR" in done.err
+
+
 def test_several_results_need_a_folder(commands: CommandLine) -> None:
     done = encrypt(commands, HUGH, ZOE, raw=TO_ALL)
     assert (done.code, done.out) == (2, b"")

@@ -1,0 +1,73 @@
+"""Whether a resolver validates: it has to show the AD bit on something that is known to be signed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import weakref
+from typing import Protocol
+
+import dns.exception
+import dns.flags
+import dns.message
+import dns.name
+import dns.rcode
+
+from smilla import log
+
+FAILURES = (OSError, EOFError, TimeoutError, dns.exception.DNSException)
+_PROOF_LASTS_S = 300.0
+_DOUBT_LASTS_S = 5.0
+_TIMEOUT_S = 4.0
+
+
+class Exchanging(Protocol):
+    """A server that can be asked."""
+
+    name: str
+
+    async def exchange(self, query: dns.message.Message) -> dns.message.Message:
+        """The response, checked.  Raises one of FAILURES."""
+
+
+class Proof:
+    """Whether a server has proven that it validates, by an AD bit on a zone that is known to be signed."""
+
+    def __init__(self, zone: dns.name.Name, server: Exchanging) -> None:
+        self.zone = zone
+        self.proven_at = self._doubted_at = float("-inf")
+        self._server = weakref.ref(server)
+        self._doubt = ""
+        self._probing: asyncio.Task[str] | None = None
+
+    async def doubt(self) -> str:
+        """Why this is not proven, "" where it is."""
+        now = time.monotonic()
+        if now - self.proven_at < _PROOF_LASTS_S:
+            return ""
+        if now - self._doubted_at < _DOUBT_LASTS_S:
+            return self._doubt
+        if self._probing is None:
+            self._probing = asyncio.ensure_future(self._ask())
+            self._probing.add_done_callback(lambda _: setattr(self, "_probing", None))
+        return await asyncio.shield(self._probing)
+
+    async def _ask(self) -> str:
+        query = dns.message.make_query(self.zone, "SOA", use_edns=0, flags=dns.flags.RD | dns.flags.AD)
+        server = self._server()
+        if server is None:
+            return "the resolver is gone"
+        try:
+            async with asyncio.timeout(_TIMEOUT_S):
+                response = await server.exchange(query)
+        except FAILURES as error:
+            problem = f"the probe {self.zone} got no answer ({error or type(error).__name__})"
+        else:
+            if response.flags & dns.flags.AD:
+                self.proven_at = time.monotonic()
+                return ""
+            problem = f"no AD bit on the probe {self.zone} ({dns.rcode.to_text(response.rcode())})"
+        self._doubted_at = time.monotonic()
+        self._doubt = f"the resolver {server.name} does not prove that it validates: {problem}"
+        log.resolver_not_validating(server.name, str(self.zone), problem)
+        return self._doubt
