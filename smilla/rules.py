@@ -25,6 +25,7 @@ from smilla.patterns import domain_pattern, forms
 
 _COMMENT = re.compile(r"\([^()]*\)")
 _QUOTES = re.compile(r'^"(.*)"@')  # around a local part they are a way of writing it (RFC 5321 section 4.1.2)
+_ESCAPE = re.compile(r"\\(.)")
 _ROUTE = re.compile(r"@[\w.-]+(?:,@[\w.-]+)*:")  # RFC 5321 section 4.1.2
 _NOISE = re.compile(r'[\s\\"<>,;]')
 
@@ -211,7 +212,7 @@ def _matches(pattern: str, text: str) -> bool:
         return True
     if pattern == "<>" or not text:
         return pattern == "<>" and not text
-    known = {*_folded(pattern), *_folded(_QUOTES.sub(r"\1@", pattern))}
+    known = {*_folded(pattern), *_folded(_QUOTES.sub(lambda found: _ESCAPE.sub(r"\1", found[1]) + "@", pattern))}
     return any(fnmatchcase(form, folded) for form in _forms(text) for folded in known)
 
 

@@ -179,6 +179,7 @@ def test_local_domain_may_have_a_label_that_idna_2008_refuses() -> None:
 
 @pytest.mark.parametrize("to", ["bob@r.test", '"bob"@r.test', '"b\\ob"@R.TEST.', "@a.test:bob@r.test"])
 def test_quotes_in_the_pattern_of_a_rule_are_a_way_of_writing_the_address(to: str) -> None:
+    assert wished_for("[[rule]]\nrecipient = '\"b\\ob\"@r.test'\nno_key = 'refuse'\n", to).number == 1
     assert wished_for("[[rule]]\nrecipient = '\"bob\"@r.test'\nno_key = 'refuse'\n", to).number == 1
 
 
