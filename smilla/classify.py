@@ -8,6 +8,7 @@ malformed or ambiguous, counts as plain: encrypting twice is harmless, passing p
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 
@@ -19,6 +20,12 @@ _PKCS7_MIME = ("application/pkcs7-mime", "application/x-pkcs7-mime")
 _READABLE, _EMPTY, _CONTROL, _CIPHERTEXT = "readable", "empty", "control", "ciphertext"
 _MOST_PARTS = 3
 _ARMOUR_BEGIN = b"-----BEGIN PGP MESSAGE-----"
+# In these ASCII is ASCII; in others (UTF-7, HZ) a line of the armour could be words, though it does not look so.
+_CHARSETS = re.compile(
+    r"|(?:us-)?ascii|utf-?8|unknown-8bit|(?:iso|windows|cp|koi8|ibm)[-_]?[0-9a-z_-]{1,12}|big5|gbk?|gb2312|gb18030"
+    r"|shift_jis|sjis|euc-[a-z]{2}|ks_c_5601-1987|tis-620",
+    re.IGNORECASE,
+)
 
 
 def classify(message: Message) -> Classification:
@@ -58,6 +65,8 @@ def _one_body(kind: mime.ContentType, encoding: str, message: Message) -> Classi
         return _encrypted(f"{kind.media_type} named *.p7m with CMS {check}")
     if not _begins_like_armour(encoding, message):
         return _plain("plain", f"{kind.media_type} is not encrypted")
+    if not _CHARSETS.fullmatch(kind.parameters.get("charset", "")):
+        return _plain("plain", f"{kind.media_type} in a character set in which armour may be words")
     return _armoured(encoding, message.body.blocks(), f"the {kind.media_type} body")
 
 

@@ -10,46 +10,45 @@ from __future__ import annotations
 import re
 
 from smilla.errors import ParseError
-from smilla.formats import parts
+from smilla.formats import parts, words
 
 _KNOWN_HEADERS = ("Version", "Comment", "MessageID", "Hash", "Charset")
 _MAX_OCTETS = 100
 _MAX_HEADERS = 4
 _MAX_WORDS = 4  # of all lines together; PGP, FlowCrypt and others have two in Version
 
-_LINK = re.compile(r"(?:https?://|www\.)[!-~]{1,60}", re.IGNORECASE)
 _IDENTIFIER = re.compile(r"[!-~]{1,40}")
-# In lower case, with the address at the end as LINK; and who writes it.
+_LINK = r"<? ?((?:https?://|www\.)[!-~]{1,60})"
+# What varies in groups, whose words count; and who writes it.
 _SENTENCES = re.compile(
-    r"using gnupg with [a-z0-9.]{2,12}(?: [a-z0-9.]{2,12})? - link"  # Enigmail; the name of the program or the system
+    rf"using gnupg with ([a-z0-9.]{{2,12}}(?: [a-z0-9.]{{2,12}})?) - {_LINK}"  # Enigmail; the program or the system
     r"|seamlessly send and receive encrypted email"  # FlowCrypt
     r"|seamlessly send,? receive and search encrypted email"  # CryptUp, which became FlowCrypt
-    r"|pgp[a-z]{0,12}(?: [a-z]{2,10})? [\d.]{1,10}(?: \(build \d{1,6}\))?(?: -)? "  # PGP Desktop, PGPfreeware
-    r"(?:not licensed for commercial use:|for non-commercial use) <? ?link"
+    r"|(pgp[a-z]{0,12}(?: [a-z]{2,10})?) [\d.]{1,10}(?: \(build \d{1,6}\))?(?: -)? "  # PGP Desktop, PGPfreeware
+    rf"(?:not licensed for commercial use:|for non-commercial use) {_LINK}"
     r"|encrypted using aes with \d{3}-bit key"  # the examples of RFC 9580
-    r"|(?:my )?public key(?: is)? at link|for info see link|see link for (?:my )?public key"  # people's gpg.conf
+    rf"|(?:my )?public key(?: is)? at {_LINK}|for info see {_LINK}|see {_LINK} for (?:my )?public key",  # gpg.conf
+    re.IGNORECASE,
 )
 
 
 def check_message_headers(headers: list[tuple[str, str]]) -> None:
     """Raises ParseError where the lines of an encrypted message are not usual, or could hold a letter."""
-    words: list[str] = []
+    together: list[str] = []
     for name, value in headers:
         if name not in _KNOWN_HEADERS or len(value.encode()) > _MAX_OCTETS:
             raise ParseError(f"an armour header {name!r} that is not usual or too long")
         found = _words(name, value)
         if found is None or len(found) > parts.MOST_WORDS:
             raise ParseError(f"an armour header {name!r} that could hold words of a person")
-        words += found
-    if len(headers) > _MAX_HEADERS or len(words) > _MAX_WORDS:
+        together += found
+    if len(headers) > _MAX_HEADERS or len(together) > _MAX_WORDS:
         raise ParseError("more armour headers than usual")
 
 
 def _words(name: str, value: str) -> list[str] | None:
     if name == "MessageID" and _IDENTIFIER.fullmatch(value):
-        return []
-    text, links = _LINK.subn(" link ", value)
-    if _SENTENCES.fullmatch(" ".join(text.lower().split())):
-        return []
-    found = parts.unusual_words(_LINK.sub(" ", value))
-    return None if found is None else found + ["link"] * links
+        return words.identifier_words(value)
+    if sentence := _SENTENCES.fullmatch(" ".join(value.split())):
+        return words.unusual_words(" ".join(filter(None, sentence.groups())))
+    return words.unusual_words(value)

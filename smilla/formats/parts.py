@@ -2,9 +2,9 @@
 
 A part's header is not encrypted, and readers show some of it (file names, descriptions).  Programs write labels there,
 a letter is a sentence.  So what is harmless does not hang on the field's name, of which there is no end, but on what
-it holds: ASCII, of bounded length, with two words at most that are not the technical vocabulary of such labels, and six
-such words in the whole header.  One word of a secret could still stand there, as it could in the Subject; a letter
-could not.
+it holds: ASCII, of bounded length, with two words at most that are not the technical vocabulary of such labels, and
+four such words in the whole header.  The words of its name count as well, where it is none of the known ones.  One word
+of a secret could still stand there, as it could in the Subject; a letter could not.
 RFC 3156 section 4 names no other fields than Content-Type, and forbids none.
 """
 
@@ -14,39 +14,32 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, starmap
-from urllib.parse import unquote
 
 from smilla.errors import ParseError
-from smilla.formats import mime, notices
+from smilla.formats import mime, notices, words
 
 MOST_HEADER_OCTETS = 4096
 MOST_FIELD_OCTETS = 255
 MOST_FIELDS_OCTETS = 1536
 MOST_WORDS = 2
-MOST_WORDS_TOGETHER = 6  # different ones: a file's name stands in two fields
-MOST_SINGLE_LETTERS = 3  # more of them spell a word
+MOST_WORDS_TOGETHER = 4  # different ones: a file's name stands in two fields
+_MOST_IN_IDENTIFIER = 3  # a domain has some
 MOST_SMALL_OCTETS = 4096
 
 _END_OF_HEADER = re.compile(rb"\r?\n\r?\n")
 _NAME = re.compile(r"content-[a-z0-9-]{1,60}|mime-version|x-[a-z0-9_-]{1,60}")
-# One word without white space, which no reader shows as text (RFC 2045 section 7, RFC 1864, RFC 2557 section 4.2).
-_IDENTIFIERS = ("content-id", "content-md5", "content-location", "content-base")
-_IDENTIFIER = re.compile(rb"[!-~]*")
-_WORD = re.compile(r"[^\W\d_]{2,}")
-_BETWEEN = re.compile(r"[\W_]+")
-_NOT_LATIN = re.compile("[^\0-\u024f]")  # scripts without blanks between words could not be counted
-# The technical words of such labels, names of programs, and the words of dates: with these alone nothing can be told.
-_TECHNICAL = """
-    pgp mime openpgp gpg gnupg smime pgpmime version versions identification information encrypted encryption signed
-    message messages mail email data part content body attachment inline file text html plain mixed control
-    application octet stream name filename charset us ascii iso utf windows format flowed delsp size handling
-    creation modification read date protocol boundary type mac mode unix asc dat bin txt eml msg enveloped armor
-    armored armoured bit quoted printable mon tue wed thu fri sat sun jan feb mar apr may jun jul aug sep oct nov dec
-    gmt utc en de fr es gb with using by for gpgmail enigmail mailvelope thunderbird microsoft outlook express exchange
-    apple evolution kmail claws horde roundcube proton protonmail gateway keybase flowcrypt
-    linux darwin android ios build desktop library java cryptography
+_NAMES = re.compile(rb"^([!-9;-~]+)[ \t]*:", re.MULTILINE)
+_USUAL = """
+    mime-version content-type content-transfer-encoding content-disposition content-description content-id
+    content-language content-location content-md5 content-base content-duration content-features content-length
+    content-alternative content-class content-identifier content-return content-translation-type
+    x-attachment-id x-mailer x-mimeole x-unix-mode x-content-pgp-universal-saved-content-type
+    x-content-pgp-universal-saved-content-transfer-encoding x-content-pgp-universal-saved-content-disposition
 """
-_VOCABULARY = frozenset(_TECHNICAL.split())
+_KNOWN_NAMES = frozenset(_USUAL.split())
+# One word without white space that a program makes up (RFC 2045 section 7, RFC 1864).
+_IDENTIFIERS = ("content-id", "content-md5", "x-attachment-id")
+_IDENTIFIER = re.compile(rb"[!-~]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +93,14 @@ def _fields(raw: bytes) -> dict[str, bytes]:
         raise ParseError("has a header with a malformed line or a field twice")
     if sum(map(len, fields.values())) > MOST_FIELDS_OCTETS:
         raise ParseError("has header fields that are too long together")
+    for raw_name in _NAMES.findall(raw):
+        if len(name_words(raw_name.decode("ascii"))) > MOST_WORDS:
+            raise ParseError("has a header field whose name could hold words of a person")
     for name, value in fields.items():
         if problem := _problem(name, value):
             raise ParseError(problem)
-    if len(set().union(*starmap(_words, fields.items()))) > MOST_WORDS_TOGETHER:
+    names = (name_words(name.decode("ascii")) for name in _NAMES.findall(raw))
+    if len(set().union(*starmap(_words, fields.items()), *names)) > MOST_WORDS_TOGETHER:
         raise ParseError("has header fields that could hold words of a person, taken together")
     return fields
 
@@ -118,39 +115,36 @@ def _problem(name: str, value: bytes) -> str:
 
 
 def _is_harmless(name: str, value: bytes) -> bool:
-    if _says_nothing(name, value):
+    if notices.are_notices(value):
         return True
-    return value.isascii() and b"=?" not in value and is_label(value.decode("ascii"))
+    if not value.isascii() or b"=?" in value:
+        return False
+    if _is_identifier(name, value):
+        return len(_words(name, value)) <= _MOST_IN_IDENTIFIER
+    return is_label(value.decode("ascii"))
 
 
-def _says_nothing(name: str, value: bytes) -> bool:
-    return (name in _IDENTIFIERS and bool(_IDENTIFIER.fullmatch(value.strip()))) or notices.are_notices(value)
+def _is_identifier(name: str, value: bytes) -> bool:
+    return name in _IDENTIFIERS and _IDENTIFIER.fullmatch(value.strip()) is not None
 
 
 def _words(name: str, value: bytes) -> list[str]:
-    """What a harmless field adds to the words of the header."""
-    return [] if _says_nothing(name, value) else unusual_words(value.decode("ascii")) or []
+    """What the value of a harmless field adds to the words of the header."""
+    if notices.are_notices(value):
+        return []
+    text = value.decode("ascii")
+    return words.identifier_words(text) if _is_identifier(name, value) else words.unusual_words(text) or []
+
+
+def name_words(name: str) -> list[str]:
+    """The words of a field's name, in the case in which it is written, where it is not a known one."""
+    return [] if name.lower() in _KNOWN_NAMES else words.unusual_words(name.replace("_", "-")) or []
 
 
 def is_label(text: str) -> bool:
     """Whether ``text`` (a header field's value) is a label: two words at most that are not technical vocabulary."""
-    words = unusual_words(text)
-    return words is not None and len(words) <= MOST_WORDS
-
-
-def unusual_words(text: str) -> list[str] | None:
-    """The words that are not technical vocabulary; None where they cannot be counted.
-
-    A word is two letters or more between anything else; one with a digit in it is an identifier, and single letters
-    are words where there are many.  Words inside percent encoding count, too (RFC 2231 section 4).
-    """
-    plain = unquote(text)
-    if _NOT_LATIN.search(plain):
-        return None
-    pieces = _BETWEEN.split(plain.lower())
-    letters = [piece for piece in pieces if len(piece) == 1 and piece.isalpha()]
-    words = [piece for piece in pieces if _WORD.fullmatch(piece) and piece not in _VOCABULARY]
-    return words + letters if len(letters) > MOST_SINGLE_LETTERS else words
+    found = words.unusual_words(text)
+    return found is not None and len(found) <= MOST_WORDS
 
 
 _TAG = re.compile(

@@ -103,6 +103,18 @@ def test_letter_spread_over_the_header_of_a_part_makes_it_plain(fields: bytes) -
         assert "could hold words of a person" in classified(raw).reason.text
 
 
+@pytest.mark.parametrize(
+    ("charset", "kind"),
+    [
+        *[(name, MessageKind.ENCRYPTED) for name in ("utf-8", "US-ASCII", "iso-8859-15", "iso-2022-jp", "koi8-r")],
+        *[(name, MessageKind.PLAIN) for name in ("utf-7", "UTF7", "unicode-1-1-utf-7", "hz-gb-2312", "utf-16", "x")],
+    ],
+)
+def test_armour_in_a_charset_that_makes_words_of_it_is_plain(charset: str, kind: MessageKind) -> None:
+    raw = f"Content-Type: text/plain; charset={charset}\r\n\r\n".encode() + ARMOUR
+    assert classified(raw).kind is kind
+
+
 # --- PGP/MIME that a server changed ------------------------------------------------------------------------
 
 EMPTY = b'Content-Type: text/plain; charset="us-ascii"\r\n\r\n\r\n'

@@ -16,9 +16,12 @@ TYPE = b"Content-Type: application/octet-stream\r\n"
         b"MIME-Version: 1.0",
         b"Mime-Version: 1.0 (Mac OS X Mail 16.0 \\(3774.600.62\\))",
         b"Content-Language: de-DE, en-US",
-        b"Content-ID: <part1.abc.def.ghi@mail.example.com>",
+        b"Content-ID: <part1.0A0B0C0D.01020304@mail.example.com>",
+        b"Content-ID: <3F2504E0-4F89-11D3-9A0C-0305E82C3301@example.com>",
+        b"Content-ID: <AM0PR01MB12345FA0@eurprd01.prod.exchangelabs.com>",
+        b"Content-ID: <17012345678.123.4567890123456789012@host.example.com>",
         b"Content-MD5: Q2hlY2sgSW50ZWdyaXR5IQ==",
-        b"Content-Location: http://www.example.com/some/path/of/words/msg.asc",
+        b"Content-Location: http://www.example.com/msg.asc",
         b"Content-Description: OpenPGP encrypted message",
         b"Content-Description: PGP/MIME Versions Identification",
         b"Content-Description: This is an OpenPGP/MIME encrypted message (RFC 4880 and 3156)",
@@ -32,6 +35,10 @@ TYPE = b"Content-Type: application/octet-stream\r\n"
         b"X-Attachment-Id: f_kx1abc0",
         b"X-Content-PGP-Universal-Saved-Content-Type: application/octet-stream",
         b"x-unix-mode: 0666",
+        b'Content-Type: x; x-unix-mode=0644; name="encrypted.asc"'.replace(b"Content-Type: x", b"X-A: x"),
+        b"Mime-Version: 1.0 (Mac OS X Mail 10.3 \\(3273\\))",
+        b"X-Apple-Content-Length: 3053",
+        b"Content-Features: x",
         b"X-Empty:",
     ],
 )
@@ -41,6 +48,7 @@ def test_what_programs_write_into_a_part_is_harmless(field: bytes) -> None:
 
 
 WORDS = "has a header field that could hold words of a person"
+NAME = "has a header field whose name could hold words of a person"
 
 
 @pytest.mark.parametrize(
@@ -56,6 +64,23 @@ WORDS = "has a header field that could hold words of a person"
         (TYPE + b"Content-Disposition: inline; filename*=utf-8''%E5%AF%86%E7%A0%81\r\n\r\n", WORDS),
         (TYPE + b"Content-ID: the password is swordfish\r\n\r\n", WORDS),
         (b"Content-Type: application/octet-stream (the password is swordfish)\r\n\r\n", WORDS),
+        (TYPE + b"Content-ID: <Dear.John.meet.me.at.the.old.bridge@or.else>\r\n\r\n", WORDS),
+        (TYPE + b"Content-ID: <D34r-J0hn-m33t-m3-4t-th3-0ld@br1dg3>\r\n\r\n", WORDS),
+        (TYPE + b"Content-ID: <DearJohnMeetMe@example.com>\r\n\r\n", WORDS),
+        (TYPE + b"Content-ID: <kill2charles2tomorrow2at2noon@x>\r\n\r\n", WORDS),
+        (TYPE + b"Content-MD5: DearJohnMeetMeAtTheOld==\r\n\r\n", WORDS),
+        (TYPE + b"Content-Location: http://x/kill/charles/tomorrow/at/noon\r\n\r\n", WORDS),
+        (TYPE + b"Content-Location: kill.charles-tomorrow\r\n\r\n", WORDS),
+        (TYPE + b"Content-Description: D34r J0hn, m33t m3\r\n\r\n", WORDS),
+        (TYPE + b"Content-Description: 4111111111111111 09/27\r\n\r\n", WORDS),
+        (TYPE + b"Content-Dear-John-meet-me:\r\n\r\n", NAME),
+        (TYPE + b"X-Meet-Me-At-Noon: 1\r\n\r\n", NAME),
+        (TYPE + b"X-MeetMeAtNoon: 1\r\n\r\n", NAME),
+        (TYPE + b"X-meet_me_noon: 1\r\n\r\n", NAME),
+        (
+            TYPE + b"X-Kill: 1\r\nX-Charles: 1\r\nX-Tomorrow: 1\r\nX-Noon: 1\r\nX-Poison: 1\r\n\r\n",
+            WORDS.replace("a header field", "header fields") + ", taken together",
+        ),
         (TYPE + b"Subject: x\r\n\r\n", "has a header field that belongs to no part"),
         (TYPE + b"X-Long: " + b"1" * 300 + b"\r\n\r\n", "has a header field of more than 255 octets"),
         (
