@@ -6,24 +6,25 @@ Three kinds, in this order:
   leaves them outside too.  Who writes the Subject into a display name shows it.
 - Some names are made for it: any with "subject" in it, Thread-Topic, X-Amavis-Alert, Comments, Keywords, and a
   signature with copies of fields (``z=``, RFC 6376 section 3.5).  They go, whatever they hold.
-- Any other field goes where its text has the Subject's words in a row.  Compared is what a person reads: encoded words,
-  percent and quoted-printable decoded, case, punctuation and reply prefixes left out.  A Subject of less than four
-  characters (two where they are not ASCII) is looked for as the whole of a field only, since "Hi" stands in many.
-  Single words of a Subject are not looked for: they would take X-Mailer and the like with them.
+- Any other field goes where its text has the Subject's words in a row, or is a piece of the Subject of two words and
+  eight characters at least.  Compared is what a person reads: whatever encoding a program may have written
+  (``shown``) undone, case, punctuation and prefixes left out.  So is what a filter or a program adds at either end:
+  ``***SPAM***``, ``[external]``, ``Accepted:``.  A Subject of less than four characters (two where they are not ASCII)
+  is looked for as the whole of a field only, since "Hi" stands in many.  Single words of a Subject are not looked for:
+  they would take X-Mailer and the like with them.
 
-Time is bounded: after 256 KiB of fields the others are not read any more, and go.
+Time is bounded: after 256 KiB of fields, or where a Subject can be read in too many ways, the others are not read any
+more, and go.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import quopri
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
-from urllib.parse import unquote_to_bytes
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
+from smilla.formats import shown
 from smilla.model import Header
 
 _NEEDED = re.compile(
@@ -34,52 +35,116 @@ _MADE_FOR_IT = re.compile("comments|keywords|thread-topic|x-amavis-alert|.*subje
 _SIGNATURES = re.compile("(?:x-(?:google-)?)?dkim-signature|arc-message-signature")
 _COPIES = re.compile(rb"(?:^|;)\s*z\s*=", re.IGNORECASE)
 _PREFIXES = re.compile(r"(?:\s*(?:\w{1,5}(?:\[\d+\])?\s*[:\uff1a]|\[[^\]]*\]))+\s*")
-_WORD = re.compile(rb"=\?([^?*\s]+)(?:\*[^?\s]*)?\?([bq])\?([^?]*)\?=(?:\s+(?==\?))?", re.IGNORECASE)
-_CONTINUED = re.compile(rb"\"?\s*;\s*[\w-]+\*\d+\*?\s*=\s*\"?")
-_TAG = re.compile(rb"(?:^|;)\s*[\w-]+\s*=(?!\r)")
-_SOFT_BREAK = re.compile(rb"=\s+")
-_BASE64 = re.compile(rb"[A-Za-z0-9+/]{5,}={0,2}")
-_ROUNDS = 3  # encodings in each other: quoted-printable of an encoded word
-_MOST_READINGS = 24
+# What programs and filters add: a tag in brackets or stars, a few words and a colon (Fw(1):, Re^2:).
+_TAG = r"\*{1,5}[^*]{1,40}\*{1,5}|\[[^\]]{0,60}\]|\{[^}]{0,60}\}|\([^)]{0,60}\)|<[^>]{0,60}>"
+_BEFORE = re.compile(rf"\s*(?:[^\W\d_][\w .-]{{0,30}}?(?:[\[(^]\d{{1,3}}[\])]?)?\s*[:\uff1a]|{_TAG})\s*(?=\S)")
+_AFTER = re.compile(rf"(?<=\S)\s*(?:{_TAG})\s*\Z")
+_WAS = re.compile(r"[\[(]\s*\w{1,10}\s*:\s*([^\])]{1,900})[\])]\s*\Z")
+_MOST_ADDED, _LONGEST_TAG = 6, 80
 _MOST_READ, _A_FIELD = 1 << 18, 200  # octets of all fields that are read, and what decoding one costs
 _LONG = 8  # characters; what is shorter must be words of its own
+_MOST_SOUGHT = 200  # ways of showing a Subject
+_ENCODED = re.compile(rb"[=&%+\\\x80-\xff]")
 
 
 def hidden(headers: Sequence[Header]) -> frozenset[int]:
     """The places of the fields that must not stand outside; ``headers`` hold the Subject too, or several of it."""
-    subjects = {text for header in headers if header.name == "subject" for text in _subject(header)}
-    left, found = _MOST_READ, set()
+    raw_subjects = [header.raw_value for header in headers if header.name == "subject"]
+    left, found = _MOST_READ - sum(_A_FIELD + len(raw) for raw in raw_subjects), set()
+    subjects = _sought(raw_subjects if left > 0 else raw_subjects[:0])
+    if len(subjects) > _MOST_SOUGHT:
+        left = 0
     for index, header in enumerate(headers):
         if not _NEEDED.fullmatch(header.name):
-            left -= (_A_FIELD if b"=" in header.raw_value else 16) + len(header.raw_value) if subjects else 0
-            if left < 0 or _shows(header, subjects):
+            if subjects:
+                left -= (_A_FIELD if _ENCODED.search(header.raw_value) else 16) + len(header.raw_value)
+            if left <= 0 or _shows(header, subjects):
                 found.add(index)
     return frozenset(found)
 
 
-def _shows(header: Header, subjects: Iterable[str]) -> bool:
+@dataclass(frozen=True, slots=True)
+class _Subject:
+    """One way in which the Subject may be shown: its ``words`` with one space between them, and without any.
+
+    ``bare``: without what may have been added, or may be a part of it; so little of it may stand in many fields.
+    """
+
+    words: str
+    joined: str
+    bare: bool = False
+
+
+def _shows(header: Header, subjects: Iterable[_Subject]) -> bool:
     if _MADE_FOR_IT.fullmatch(header.name):
         return True
     if _SIGNATURES.fullmatch(header.name) and _COPIES.search(header.raw_value):
         return True
-    texts = [_folded(text) for text in _readings(header.raw_value)] if subjects else []
-    return any(_has(text, subject) for subject in subjects for text in texts)
+    for text in shown.readings(header.raw_value) if subjects else ():
+        words = _folded(text)
+        joined, raw = words.replace(" ", ""), "".join(text.split())
+        if any(_has(words, joined, subject) or _has_symbols(raw, subject) for subject in subjects):
+            return True
+        if any(_folded(bare) == subject.words for bare in _without_added(text[:_LONGEST_TAG]) for subject in subjects):
+            return True
+    return False
 
 
-def _has(text: str, subject: str) -> bool:
-    if text in (subject, f"re {subject}"):
+def _has(words: str, joined: str, subject: _Subject) -> bool:
+    if words in (subject.words, f"re {subject.words}"):
         return True
-    joined = subject.replace(" ", "")
-    if joined.isascii() and len(joined) < _LONG:
-        return len(joined) >= 4 and f" {subject} " in f" {text} "
-    return len(joined) >= 2 and joined in text.replace(" ", "")
+    if _is_long(words, joined) and f" {words}" in f" {subject.words}":
+        return True
+    if subject.bare:
+        return _is_long(subject.words, subject.joined) and subject.joined in joined
+    if subject.joined.isascii() and len(subject.joined) < _LONG:
+        return len(subject.joined) >= 4 and f" {subject.words} " in f" {words} "
+    return len(subject.joined) >= 2 and subject.joined in joined
 
 
-def _subject(header: Header) -> set[str]:
-    """The Subject with its prefixes and without; never empty texts."""
-    whole = _readings(header.raw_value)
-    bare = [_PREFIXES.sub("", text, count=1) if _PREFIXES.match(text) else text for text in whole]
-    return {_folded(text) for text in (*whole, *bare)} - {""}
+def _is_long(words: str, joined: str) -> bool:
+    """Long enough not to stand in a field by chance."""
+    if not joined.isascii() and len(joined) >= 4:
+        return True
+    return len(joined) >= (_LONG if " " in words else 2 * _LONG)
+
+
+def _has_symbols(raw: str, subject: _Subject) -> bool:
+    """A Subject without any word, within a field that has some."""
+    if any(c.isalnum() for c in subject.joined):
+        return False
+    return subject.joined in raw and (len(subject.joined) >= 4 or not subject.joined.isascii())
+
+
+def _sought(raw_values: Iterable[bytes]) -> tuple[_Subject, ...]:
+    """What is looked for; never an empty text."""
+    plain: dict[str, None] = {}
+    bare: dict[str, None] = {}
+    for raw in raw_values:
+        for text in shown.readings(raw):
+            plain[text] = plain[_PREFIXES.sub("", text, count=1) if _PREFIXES.match(text) else text] = None
+            bare.update(dict.fromkeys(_without_added(text)))
+    known: dict[str, _Subject] = {}
+    for texts, is_bare in ((plain, False), (bare, True)):
+        for words in (_folded(spelled) for text in texts for spelled in shown.spellings(text)):
+            if words:
+                known.setdefault(words, _Subject(words, words.replace(" ", ""), is_bare))
+    return tuple(known.values())
+
+
+def _without_added(text: str) -> Iterator[str]:
+    """The text without what may have been added at either end, bit by bit."""
+    if was := _WAS.search(text[-1000:]):
+        yield was[1]
+    for _ in range(_MOST_ADDED):
+        found = _BEFORE.match(text)
+        rest = text[found.end() :] if found else text
+        tail = _AFTER.search(rest[-_LONGEST_TAG:])
+        rest = rest[: len(rest) - len(tail[0])] if tail else rest
+        if rest == text:
+            return
+        text = rest
+        yield text
 
 
 def _folded(text: str) -> str:
@@ -87,81 +152,3 @@ def _folded(text: str) -> str:
     text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     words = "".join(c if c.isalnum() else " " for c in text).split()
     return " ".join(words) if words else "".join(text.split())
-
-
-# --- what a value may be read as --------------------------------------------------------------------------
-
-
-def _readings(raw: bytes) -> tuple[str, ...]:
-    """Everything that a person may be shown of a value, and the value itself; bounded."""
-    known = dict.fromkeys([b" ".join(raw.split())])
-    latest = list(known)
-    for _ in range(_ROUNDS):
-        latest = [found for value in latest for decode in _DECODERS if (found := decode(value)) not in known]
-        known.update(dict.fromkeys(latest))
-        if len(known) > _MOST_READINGS:
-            break
-    return tuple(dict.fromkeys(_text(value) for value in known))
-
-
-def _text(raw: bytes, charset: str = "utf-8") -> str:
-    try:
-        return raw.decode(charset)
-    except (UnicodeDecodeError, LookupError, ValueError):
-        return raw.decode("latin-1")
-
-
-def _of_words(raw: bytes) -> bytes:
-    """RFC 2047, also where a word stands within another text.  What one character is may be split between words."""
-    if b"=?" not in raw:
-        return raw
-    pieces: list[tuple[str, bytes]] = []
-    position = 0
-    for word in _WORD.finditer(raw):
-        if word.start() > position:
-            pieces.append(("utf-8", raw[position : word.start()]))
-        charset, octets = word[1].decode("latin-1").lower(), _octets(word[2].lower(), word[3])
-        if pieces and pieces[-1][0] == charset:
-            pieces[-1] = (charset, pieces[-1][1] + octets)
-        else:
-            pieces.append((charset, octets))
-        position = word.end()
-    pieces.append(("utf-8", raw[position:]))
-    return "".join(_text(octets, charset) for charset, octets in pieces).encode("utf-8", "replace")
-
-
-def _octets(encoding: bytes, raw: bytes) -> bytes:
-    if encoding == b"q":
-        return quopri.decodestring(raw.replace(b"_", b" "))
-    return _of_base64(raw)
-
-
-def _of_base64(raw: bytes) -> bytes:
-    squeezed = bytes(raw.translate(None, b" \t\r\n="))
-    try:
-        return base64.b64decode(squeezed + b"=" * (-len(squeezed) % 4))
-    except (binascii.Error, ValueError):
-        return raw
-
-
-def _of_percent(raw: bytes) -> bytes:
-    """RFC 3986, and RFC 2231 with its parts put together and its charset left in front."""
-    if b"%" not in raw and b"*" not in raw:
-        return raw
-    return unquote_to_bytes(_CONTINUED.sub(b"", raw))
-
-
-def _of_quoted_printable(raw: bytes) -> bytes:
-    """RFC 6376 section 2.11: white space within it means nothing.  A tag name and its = are none of it."""
-    if b"=" not in raw:
-        return raw
-    return quopri.decodestring(b"".join(_SOFT_BREAK.sub(b"", _TAG.sub(b";", raw)).split()))
-
-
-def _of_tokens(raw: bytes) -> bytes:
-    """A value that is Base64 as a whole."""
-    squeezed = b"".join(raw.split())
-    return _of_base64(squeezed) if _BASE64.fullmatch(squeezed) else raw
-
-
-_DECODERS: tuple[Callable[[bytes], bytes], ...] = (_of_words, _of_percent, _of_quoted_printable, _of_tokens)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import base64
+import json
 import quopri
+import time
 from collections.abc import Callable
 from email.header import Header as EncodedWords
+from html.entities import codepoint2name
 from urllib.parse import quote
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from smilla import hiding, protect, rewrap
+from smilla import protect, rewrap
+from smilla.formats import shown
 from smilla.hiding import hidden
 from smilla.message import parse
 from smilla.model import Header
@@ -37,6 +41,10 @@ def test_a_name_made_for_the_subject_is_hidden_whatever_it_holds(name: str) -> N
     assert gone("Hi", (name, b"whatever")) == [name]
 
 
+def named(text: str) -> str:
+    return "".join(f"&{codepoint2name[ord(c)]};" if ord(c) in codepoint2name else c for c in text)
+
+
 ENCODINGS: dict[str, Callable[[str], bytes]] = {
     "plain": lambda text: text.encode(),
     "within": lambda text: f"message {text}, seen".encode(),
@@ -50,6 +58,23 @@ ENCODINGS: dict[str, Callable[[str], bytes]] = {
     "folded": lambda text: text.replace(" ", "\r\n\t").encode(),
     "base64": lambda text: base64.b64encode(text.encode()),
     "slug": lambda text: text.replace(" ", "-").encode(),
+    "JSON": lambda text: json.dumps({"title": text, "path": "a/b"}).encode(),
+    "JSON, all": lambda text: b'{"t":"' + "".join(f"\\u{ord(c):04x}" for c in text).encode() + b'"}',
+    "JavaScript": lambda text: "".join(f"\\x{ord(c):02x}" for c in text).encode("latin-1"),
+    "escape()": lambda text: (
+        "".join(c if c.isascii() else f"%u{ord(c):04X}" for c in text).replace(" ", "%20").encode()
+    ),
+    "decimal entities": lambda text: b"a " + "".join(f"&#{ord(c)};" for c in text).encode(),
+    "hex entities": lambda text: b"a " + "".join(f"&#x{ord(c):X};" for c in text).encode(),
+    "entities": lambda text: b"<p>" + named(text).replace(" ", "&nbsp;").encode() + b"</p>",
+    "base64url": lambda text: base64.urlsafe_b64encode(f"~~~{text}???".encode()).rstrip(b"="),
+    "token": lambda text: b"v=1; t=" + base64.urlsafe_b64encode(f'{{"sub":"{text}"}}'.encode()).rstrip(b"=") + b".x",
+    "hex": lambda text: b"id " + text.encode().hex().encode(),
+    "UTF-8 as Latin-1": lambda text: text.encode().decode("latin-1").encode(),
+    "UTF-8 as Windows-1252": lambda text: text.encode().decode("cp1252").encode(),
+    "UTF-7": lambda text: b"a " + text.encode("utf-7"),
+    "UTF-7, all": lambda text: b"+" + base64.b64encode(text.encode("utf-16-be")).rstrip(b"=") + b"-",
+    "words of JSON": lambda text: EncodedWords(json.dumps({"a": text}), "utf-8").encode(linesep="\r\n").encode(),
 }
 
 
@@ -81,6 +106,92 @@ def test_a_short_subject_is_hidden_where_it_is_the_whole_field() -> None:
     assert gone("会议", ("X-Any", "关于会议的".encode())) == ["X-Any"]
 
 
+@pytest.mark.parametrize(
+    "subject",
+    [
+        *(
+            "***SPAM*** {}",
+            "[external] {}",
+            "{} [external]",
+            "{{Spam?}} {}",
+            "<EXT> {}",
+            "{} (EXT)",
+            "*SPAM* [list] {}",
+        ),
+        *("Accepted: {}", "Automatische Antwort: {}", "Out of Office: {}", "Fw(1): {}", "Re^2: {}", "Re[2]: Fwd: {}"),
+        *("Umleitung: [ext] {} [list] *x*", "Neues Thema (war: {})", "Undeliverable: Accepted: {}"),
+    ],
+)
+@pytest.mark.parametrize("bare", ["Launch codes", "Hi", "Übernahme"])
+def test_subject_is_found_without_what_was_added_on_the_way(subject: str, bare: str) -> None:
+    assert gone(subject.format(bare), ("X-Prev", bare.encode())) == ["X-Prev"]
+    assert gone(bare, ("X-Next", subject.format(bare).encode())) == ["X-Next"]
+
+
+@pytest.mark.parametrize(
+    "subject", ["Accepted: Hi", "***SPAM*** Hi", "Question: version", "Hi [external]", "Hi (was: 1)"]
+)
+def test_what_is_left_of_a_short_subject_takes_no_other_field_with_it(subject: str) -> None:
+    fields = (("X-Mailer", b"Hi version 1.0 external"), ("X-Spam-Status", b"No, score=1"), ("X-Other", b"spam"))
+    assert gone(subject, *fields) == []
+
+
+@pytest.mark.parametrize(
+    "value", ["Launch codes of the nort...", "the northern silo", "LAUNCH CODES", "codes, of the northern"]
+)
+def test_field_that_is_a_piece_of_the_subject_is_hidden(value: str) -> None:
+    assert gone("Launch codes of the northern silo", ("X-Title", value.encode())) == ["X-Title"]
+
+
+@pytest.mark.parametrize("value", ["silo", "of the", "codes", "high", "northern"])
+def test_single_words_of_the_subject_stay(value: str) -> None:
+    assert gone("Launch codes of the northern silo", ("X-Title", value.encode())) == []
+
+
+@pytest.mark.parametrize(
+    ("subject", "value"),
+    [
+        ("Kündigung für Jörg Müller", "https://x.test/kuendigung-fuer-joerg-mueller"),
+        ("Kündigung für Jörg Müller", "Kundigung fur Jorg Muller"),
+        ("Kündigung für Jörg Müller", "K?ndigung f?r J?rg M?ller"),
+    ],
+)
+def test_subject_is_found_where_only_ascii_was_allowed(subject: str, value: str) -> None:
+    assert gone(subject, ("X-Any", value.encode())) == ["X-Any"]
+
+
+@pytest.mark.parametrize("subject", ["\N{PARTY POPPER}\N{PARTY POPPER}", "\N{SKULL}", "?!?!"])
+def test_subject_without_words_is_found_within_a_field(subject: str) -> None:
+    assert gone(subject, ("X-Any", f"new: {subject} from Bob".encode()), ("X-Other", b"...")) == ["X-Any"]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(
+            b"&#" + b"1" * 5000 + b";",
+            b"&" * 60_000,
+            b"\\u{ffffff}\\ud800",
+            b"+" * 60_000,
+            b"*" * 60_000,
+            b"[" * 60_000,
+        ),
+        *(b"\\u00" * 10_000, b"=?utf-7?q?=2B?= &#43;AGE- %u002b \\x2b 2b2b2b2b " * 1000, b"<" * 60_000, b"(a: " * 9000),
+    ],
+)
+def test_odd_values_break_nothing_and_take_no_time(value: bytes) -> None:
+    started = time.process_time()
+    assert gone("Launch codes", ("X-Any", value)) == []
+    headers = [Header(b"Subject", b" " + value), Header(b"X-Any", b" Launch codes"), Header(b"X-Other", b" " + value)]
+    hidden(headers)
+    assert time.process_time() - started < 5
+
+
+def test_more_subjects_than_can_be_looked_for_take_all_others_with_them() -> None:
+    headers = [*(Header(b"Subject", b" x%d" % n) for n in range(2000)), Header(b"X-Any", b" y"), Header(b"To", b" z")]
+    assert hidden(headers) == frozenset(range(2001))
+
+
 def test_words_of_another_word_are_none() -> None:
     assert gone("test", ("X-Any", b"the latest"), ("X-Other", b"a test of it")) == ["X-Other"]
 
@@ -105,13 +216,13 @@ def test_no_field_outside_shows_the_subject(words: list[str], encoding: str) -> 
 
 def test_fields_beyond_the_bound_are_not_read_and_do_not_stay_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[bytes] = []
-    real = hiding._readings
+    real = shown.readings
 
     def counted(raw: bytes) -> tuple[str, ...]:
         read.append(raw)
         return real(raw)
 
-    monkeypatch.setattr(hiding, "_readings", counted)
+    monkeypatch.setattr(shown, "readings", counted)
     found = gone("Dinner plans", *[("X-Any", b"=?utf-8?q?=41?= %41 x=y")] * 5000, ("From", b"a@b.test"))
     assert len(read) < 1500
     assert len(read) + len(found) == 5001
