@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from smilla.errors import ParseError
 from smilla.formats.ciphertext import LONGEST_RUN, Ciphertext, FaultError, check_ciphertext, has_run, is_mostly_text
+from smilla.formats.cms_fields import Field, check_attributes, check_originator, check_recipient
 from smilla.formats.der import INTEGER, OCTET_STRING, OID, SEQUENCE, SET, dotted
 
 if TYPE_CHECKING:
@@ -238,8 +239,10 @@ class _Envelope:
         self._stream.octets(self._expect(data, INTEGER), _MAX_VERSION)
         recipients = self._expect(data, SET, 0xA0)
         if recipients.tag == 0xA0:  # OriginatorInfo
-            if not _ORIGINATOR_FIELDS.fullmatch(self._tags(recipients, _MAX_FIELD, _check_field)):
+            found = self._fields(recipients, _MAX_FIELD, _check_field)
+            if not _ORIGINATOR_FIELDS.fullmatch(bytes(tag for tag, _ in found)):
                 raise ParseError("the originator info has no such form")
+            check_originator(found)
             recipients = self._expect(data, SET)
         self._recipients(recipients)
         self._encrypted_content(self._expect(data, SEQUENCE))
@@ -249,9 +252,11 @@ class _Envelope:
     def _recipients(self, recipients: _Element) -> None:
         count = 0
         for recipient in self._stream.children(recipients):
-            fields = _RECIPIENT_FIELDS.get(recipient.tag)
-            if fields is None or not fields.fullmatch(self._tags(recipient, _MAX_FIELD, _check_field)):
+            form = _RECIPIENT_FIELDS.get(recipient.tag)
+            found = self._fields(recipient, _MAX_FIELD, _check_field) if form else []
+            if form is None or not form.fullmatch(bytes(tag for tag, _ in found)):
                 raise ParseError(f"recipient info {count + 1} has no such form")
+            check_recipient(recipient.tag, found)
             count += 1
         if not count:
             raise ParseError("encrypted to nobody: the set of recipient infos is empty")
@@ -296,13 +301,18 @@ class _Envelope:
 
     def _tags(self, element: _Element, most: int, check: Callable[[int, bytes], None]) -> bytes:
         """The tags of the fields within, each of at most ``most`` octets, which ``check`` may object to."""
-        tags = bytearray()
+        return bytes(tag for tag, _ in self._fields(element, most, check))
+
+    def _fields(self, element: _Element, most: int, check: Callable[[int, bytes], None]) -> list[Field]:
+        """The same with what is in the fields."""
+        found: list[Field] = []
         for child in self._stream.children(element):
-            if len(tags) == _MAX_FIELDS:
+            if len(found) == _MAX_FIELDS:
                 raise ParseError(f"a field too many before octet {self._stream.position}")
-            check(child.tag, self._stream.octets(child, most))
-            tags.append(child.tag)
-        return bytes(tags)
+            content = self._stream.octets(child, most)
+            check(child.tag, content)
+            found.append((child.tag, content))
+        return found
 
     def _nothing_but_space(self) -> None:
         for piece in self._stream.rest():
@@ -323,3 +333,4 @@ def _check_attributes(_tag: int, content: bytes) -> None:
     """Attributes and parameters are object identifiers, numbers and times."""
     if has_run(content, 32) or (len(content) >= 64 and is_mostly_text(content)):
         raise FaultError("readable", "an attribute or parameter is readable text")
+    check_attributes(content)

@@ -7,6 +7,7 @@ import math
 import os
 import tracemalloc
 from dataclasses import dataclass, fields, replace
+from hashlib import shake_256
 from typing import TYPE_CHECKING
 
 import pytest
@@ -38,7 +39,7 @@ END = b"\0\0"
 
 ISSUER_AND_SERIAL = der.sequence(der.sequence(), der.integer(7))
 RSA = der.sequence(der.oid("1.2.840.113549.1.1.1"), der.null())
-KEY_TRANSPORT = der.sequence(der.integer(0), ISSUER_AND_SERIAL, RSA, der.octet_string(bytes(range(256))))
+KEY_TRANSPORT = der.sequence(der.integer(0), ISSUER_AND_SERIAL, RSA, der.octet_string(shake_256(b"").digest(256)))
 KEY_AGREEMENT = der.context(1, der.integer(3), der.context(0, der.sequence()), RSA, der.sequence(ISSUER_AND_SERIAL))
 KEK = der.context(2, der.integer(4), der.sequence(), RSA, der.octet_string(b"k"))
 PASSWORD = der.context(3, der.integer(0), der.context(0, RSA), RSA, der.octet_string(b"k"))
@@ -482,6 +483,94 @@ def test_a_recipient_info_that_holds_a_letter_is_not_encrypted(recipient: bytes)
     assert check(enveloped(KEY_TRANSPORT)).encrypted
 
 
+SENTENCE = b"Dear John, meet me at nine."
+WRAPPED = der.octet_string(shake_256(b"").digest(40))
+NAME = der.sequence(der.tlv(der.SET, der.sequence(der.oid("2.5.4.3"), der.tlv(0x0C, b"Example Root CA of the West"))))
+WITH_NAME = der.sequence(NAME, der.integer(7))
+
+
+def kem(oid: str, rid: bytes, ciphertext: bytes) -> bytes:
+    fields = (rid, RSA, der.octet_string(ciphertext), RSA, der.integer(32), RSA, WRAPPED)
+    return der.context(4, der.oid(oid), der.sequence(der.integer(0), *fields))
+
+
+ORI_KEM = "1.2.840.113549.1.9.16.13.3"
+
+
+@pytest.mark.parametrize(
+    "recipient",
+    [
+        der.sequence(der.integer(0), WITH_NAME, RSA, KEY_FIELD),
+        der.sequence(der.integer(2), der.context(0, os.urandom(20), constructed=False), RSA, KEY_FIELD),
+        der.context(
+            1,
+            der.integer(3),
+            der.context(0, der.context(1, RSA, der.bit_string(os.urandom(32)))),
+            der.context(1, der.octet_string(os.urandom(64))),
+            RSA,
+            der.sequence(der.sequence(WITH_NAME, WRAPPED)),
+        ),
+        der.context(2, der.integer(4), der.sequence(der.octet_string(b"key 7")), RSA, WRAPPED),
+        kem(ORI_KEM, WITH_NAME, shake_256(b"").digest(1088)),
+        kem(ORI_KEM, der.tlv(0x80, os.urandom(20)), shake_256(b"").digest(1568)),
+    ],
+)
+def test_recipient_infos_as_programs_write_them_are_enveloped_data(recipient: bytes) -> None:
+    assert check(enveloped(recipient)).encrypted
+
+
+@pytest.mark.parametrize(
+    "recipient",
+    [
+        der.context(2, der.integer(4), der.sequence(der.octet_string(SENTENCE)), RSA, WRAPPED),
+        der.context(2, der.integer(4), der.sequence(der.octet_string(b"k")), RSA, der.octet_string(SENTENCE)),
+        der.context(3, der.integer(0), der.context(0, der.oid(AES_CBC), der.octet_string(SENTENCE)), RSA, WRAPPED),
+        der.context(4, der.oid("1.2.840.113549.1.7.1"), der.tlv(0x0C, SENTENCE)),
+        der.context(4, der.oid(ORI_KEM), der.tlv(0x0C, SENTENCE)),
+        der.context(4, der.oid(ORI_KEM), der.sequence(der.tlv(0x0C, SENTENCE))),
+        kem("1.2.3", WITH_NAME, b"c"),
+        kem(ORI_KEM, der.sequence(der.tlv(0x0C, SENTENCE), der.integer(7)), b"c"),
+        kem(ORI_KEM, WITH_NAME, SENTENCE),
+        der.sequence(der.integer(0), der.sequence(der.tlv(0x0C, SENTENCE), der.integer(7)), RSA, KEY_FIELD),
+        der.sequence(
+            der.integer(0), der.sequence(der.sequence(der.tlv(0x0C, SENTENCE)), der.integer(7)), RSA, KEY_FIELD
+        ),
+        der.sequence(
+            der.integer(0),
+            der.sequence(der.sequence(der.set_of(der.tlv(0x0C, SENTENCE))), der.integer(7)),
+            RSA,
+            KEY_FIELD,
+        ),
+        der.sequence(der.integer(0), der.sequence(NAME, der.tlv(der.INTEGER, SENTENCE)), RSA, KEY_FIELD),
+        der.sequence(der.integer(2), der.tlv(0x80, SENTENCE), RSA, KEY_FIELD),
+        der.sequence(
+            der.integer(0),
+            WITH_NAME,
+            der.sequence(der.oid("1.2.840.113549.1.1.1"), der.octet_string(SENTENCE)),
+            KEY_FIELD,
+        ),
+        der.context(1, der.integer(3), der.context(0, der.tlv(0x80, SENTENCE)), RSA, der.sequence(ISSUER_AND_SERIAL)),
+        der.context(
+            1,
+            der.integer(3),
+            der.context(0, ISSUER_AND_SERIAL),
+            der.context(1, der.octet_string(SENTENCE)),
+            RSA,
+            der.sequence(der.sequence(ISSUER_AND_SERIAL, WRAPPED)),
+        ),
+        der.context(
+            1,
+            der.integer(3),
+            der.context(0, ISSUER_AND_SERIAL),
+            RSA,
+            der.sequence(der.sequence(der.context(0, der.octet_string(SENTENCE)), WRAPPED)),
+        ),
+    ],
+)
+def test_a_recipient_info_that_holds_a_sentence_is_not_encrypted(recipient: bytes) -> None:
+    assert not check(enveloped(KEY_TRANSPORT, recipient)).encrypted
+
+
 @pytest.mark.parametrize(
     "originator",
     [
@@ -489,6 +578,10 @@ def test_a_recipient_info_that_holds_a_letter_is_not_encrypted(recipient: bytes)
         der.context(0, TEXT),
         der.context(0, der.octet_string(TEXT)),
         der.context(0, RUSSIAN),
+        der.context(0, der.sequence(SENTENCE)),
+        der.context(0, der.sequence(der.tlv(0x0C, SENTENCE))),
+        der.context(0, der.context(3, der.oid("1.2.3"), der.tlv(0x0C, SENTENCE))),
+        der.context(1, der.tlv(0x0C, SENTENCE)),
         der.context(0, os.urandom(16385)),
         der.octet_string(b""),
         der.context(1) + der.context(0),
@@ -509,6 +602,9 @@ def test_originator_info_that_is_not_certificates_is_not_encrypted(originator: b
     [
         der.octet_string(TEXT),
         der.octet_string(TEXT[:40]),
+        der.octet_string(SENTENCE),
+        der.tlv(0x1E, SENTENCE.decode().encode("utf-16-be")),
+        der.tlv(0x1E, b"PIN 4711, IBAN 89370400440532".decode().encode("utf-16-be")),
         der.octet_string(RUSSIAN),
         der.octet_string(TEXT.decode().encode("utf-16-be")),
         os.urandom(4097),

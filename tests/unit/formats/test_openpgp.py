@@ -256,6 +256,12 @@ _LITERAL = packet(11, b"b\0\0\0\0\0hello")
         packet(10, b"meet at noon") + GOOD,
         packet(21, b"meet at noon, and bring what you promised; " * 2) + GOOD,
         packet(21, bytes(40)) * 2 + GOOD,
+        packet(21, b"meet at noon") + GOOD,
+        packet(21, b"\xd0\xb4\xd0\xbe\xd0\xb1\xd1\x80\xd1\x8b\xd0\xb9" * 5) + GOOD,
+        packet(3, b"\x04\x09\x03\x08" + bytes(8) + b"\x60" + b"Dear John, meet me at nine tonight") + GOOD,
+        packet(3, b"\x06\x1a\x09" + b"Dear John, meet me at nine tonight.") + GOOD,
+        packet(1, b"\x03" + bytes(8) + b"\x12\x01\x07\x40" + bytes(32) + b"\x21Dear John, meet me at the bridge.")
+        + GOOD,
         b"hello",
     ],
 )
