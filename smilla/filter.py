@@ -8,6 +8,7 @@ then keep the mail (451).
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -18,7 +19,7 @@ from smilla.errors import JournalBusy, JournalError, SealKeyMissing
 from smilla.model import Action, Decision, Header, Outcome, Reason, Recipient, Rewrite
 from smilla.options import SPLITS
 from smilla.policy import Wish
-from smilla.ports import JournalEntry, Ports
+from smilla.ports import Ports
 from smilla.session import Session
 
 
@@ -67,7 +68,7 @@ class Filter:
         self._ports, self._config, self._busy = ports, config, busy or nullcontext()
         self._began_at = time.monotonic()
         self._wanted = 0
-        self.unfinished: JournalEntry | None = None  # to be finished once the MTA has got the answer
+        self.unfinished: Callable[[], None] | None = None  # to be called once the MTA has got the answer
 
     # --- RCPT
 
@@ -140,7 +141,7 @@ class Filter:
             owed = served + sum(len(copy.recipients) for copy in answer.further)
             live = answer = reply.for_refusals([refusal.detail for refusal in refusals], owed)
         if answer.verb is not reply.Verb.TEMPFAIL:
-            self.unfinished = attempt.entry
+            self.unfinished = attempt.finishing()
         elapsed_ms = round((time.monotonic() - self._began_at) * 1000)
         with log.together():
             report.message(session, report.Result(outcome, live, refusals, config.observe, elapsed_ms))
@@ -198,9 +199,9 @@ def _apply(mta: MTA, rewrite: Rewrite, headers: tuple[Header, ...]) -> None:
         mta.change_header(name, number, value)
 
 
-def finish(entry: JournalEntry, queue_id: str) -> None:
+def finish(unfinished: Callable[[], None], queue_id: str) -> None:
     """The MTA has got the answer: the journal may forget what it need not remember."""
     try:
-        entry.finish()
+        unfinished()
     except JournalError as error:
         log.journal_failed(str(error), queue_id)

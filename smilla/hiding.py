@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from smilla.formats import shown
@@ -43,7 +43,8 @@ _WAS = re.compile(r"[\[(]\s*\w{1,10}\s*:\s*([^\])]{1,900})[\])]\s*\Z")
 _MOST_ADDED, _LONGEST_TAG = 6, 80
 _MOST_READ, _A_FIELD = 1 << 18, 200  # octets of all fields that are read, and what decoding one costs
 _LONG = 8  # characters; what is shorter must be words of its own
-_MOST_SOUGHT = 200  # ways of showing a Subject
+_MOST_SOUGHT, _LONGEST_SUBJECT = 200, 4000  # ways of showing a Subject; octets of it that are looked for
+_MOST_COMPARED = 100_000  # readings of fields, each with each way of showing the Subject
 _ENCODED = re.compile(rb"[=&%+\\\x80-\xff]")
 
 
@@ -54,11 +55,14 @@ def hidden(headers: Sequence[Header]) -> frozenset[int]:
     subjects = _sought(raw_subjects if left > 0 else raw_subjects[:0])
     if len(subjects) > _MOST_SOUGHT:
         left = 0
+    words, compared = frozenset(subject.words for subject in subjects), _MOST_COMPARED
     for index, header in enumerate(headers):
         if not _NEEDED.fullmatch(header.name):
             if subjects:
                 left -= (_A_FIELD if _ENCODED.search(header.raw_value) else 16) + len(header.raw_value)
-            if left <= 0 or _shows(header, subjects):
+            texts = shown.readings(header.raw_value) if subjects and left > 0 and compared > 0 else ()
+            compared -= len(texts) * len(subjects)
+            if left <= 0 or compared <= 0 or _shows(header, texts, subjects, words):
                 found.add(index)
     return frozenset(found)
 
@@ -75,17 +79,17 @@ class _Subject:
     bare: bool = False
 
 
-def _shows(header: Header, subjects: Iterable[_Subject]) -> bool:
+def _shows(header: Header, texts: Iterable[str], subjects: Collection[_Subject], sought: Collection[str]) -> bool:
     if _MADE_FOR_IT.fullmatch(header.name):
         return True
     if _SIGNATURES.fullmatch(header.name) and _COPIES.search(header.raw_value):
         return True
-    for text in shown.readings(header.raw_value) if subjects else ():
+    for text in texts:
         words = _folded(text)
         joined, raw = words.replace(" ", ""), "".join(text.split())
         if any(_has(words, joined, subject) or _has_symbols(raw, subject) for subject in subjects):
             return True
-        if any(_folded(bare) == subject.words for bare in _without_added(text[:_LONGEST_TAG]) for subject in subjects):
+        if any(_folded(bare) in sought for bare in _without_added(text[:_LONGEST_TAG])):
             return True
     return False
 
@@ -121,7 +125,7 @@ def _sought(raw_values: Iterable[bytes]) -> tuple[_Subject, ...]:
     plain: dict[str, None] = {}
     bare: dict[str, None] = {}
     for raw in raw_values:
-        for text in shown.readings(raw):
+        for text in shown.readings(raw[:_LONGEST_SUBJECT]):
             plain[text] = plain[_PREFIXES.sub("", text, count=1) if _PREFIXES.match(text) else text] = None
             bare.update(dict.fromkeys(_without_added(text)))
     known: dict[str, _Subject] = {}
@@ -129,6 +133,8 @@ def _sought(raw_values: Iterable[bytes]) -> tuple[_Subject, ...]:
         for words in (_folded(spelled) for text in texts for spelled in shown.spellings(text)):
             if words:
                 known.setdefault(words, _Subject(words, words.replace(" ", ""), is_bare))
+            if len(known) > _MOST_SOUGHT:
+                return tuple(known.values())
     return tuple(known.values())
 
 

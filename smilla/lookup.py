@@ -113,6 +113,9 @@ def _of_other_formats(
     for question in pending.questions if formats else ():
         answer = question.answer(deadline)
         others = dict.fromkeys(candidate.format.value for candidate in answer.candidates)
+        if answer.status in _UNPROVEN and not finder.can_yield(question.source, formats):
+            yield _judge_once(answer, pending, now, ports, ())[0]  # nobody knows whether there is a key
+            continue
         if not others or others.keys() & set(formats):
             continue
         where, text = answer.where or question.source, f"{' and '.join(others)}, and {' or '.join(formats)} is wanted"

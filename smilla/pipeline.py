@@ -242,7 +242,7 @@ def _outcome(
         kept = -1
         if disposition is Disposition.HOLD:
             return told(Disposition.DEFER, decisions, reason=_ODD_SPELLING, culprits=held_up)
-    splits = len(groups) > 1 or (kept < 0 and bool(groups)) or any(decision.waits for decision in left)
+    splits = len(groups) > 1 or (kept < 0 and bool(groups)) or any(decision.waits for decision in decisions)
     if splits and config.policy.mixed in SPLITS and not rules.is_clear(session.sender):
         unclear = tuple(policy.unclear_sender(decision.recipient, direction, config) for decision in decisions)
         disposition, culprits = _disposition(unclear)

@@ -131,8 +131,8 @@ class JournalEntry(Protocol):
     def settle(self, accepted: Iterable[str], owed: Iterable[str]) -> None:
         """The reply to the final dot: accepted for some, not for others."""
 
-    def finish(self) -> None:
-        """No copy is owed any more."""
+    def finish(self, names: Iterable[str] | None = None) -> None:
+        """No copy is owed any more, to these or, where it is None, to anybody."""
 
 
 class Journal(Protocol):

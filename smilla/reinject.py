@@ -30,7 +30,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import format_datetime
-from functools import cache
+from functools import cache, partial
 from typing import Self
 
 from smilla import dsn, log, protect, rewrap
@@ -52,10 +52,12 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9.:_\[\]-]")
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A copy that was not taken: for whom, and what the listener said."""
+    """A copy that was not taken: for whom, and what the listener said; ``is_of_copy``: to RCPT or to the final dot, and
+    not to whatever concerns all."""
 
     recipient: Recipient
     detail: str
+    is_of_copy: bool = False
 
 
 def fingerprint(session: Session) -> Fingerprint:
@@ -162,6 +164,12 @@ class Attempt:
         everybody = [recipient for recipient in self._session.envelope.recipients if self.entry is not None]
         return any(self._is_accepted(name(recipient)) for recipient in everybody for name in (mailbox, notice))
 
+    def finishing(self) -> Callable[[], None] | None:
+        """What has the journal forget these recipients, for when the MTA has got its answer: others may have been owed
+        copies by another attempt at the same message."""
+        names = [name(recipient) for recipient in self._session.envelope.recipients for name in (mailbox, notice)]
+        return partial(self.entry.finish, names) if self.entry is not None else None
+
     def _is_accepted(self, name: str) -> bool:
         return self.entry is not None and (self.entry.is_accepted(name) or self.entry.is_unknown(name))
 
@@ -239,7 +247,9 @@ class Attempt:
             self._refusals += [Refusal(r, "the connection ended before the final reply") for r in lost]
         else:
             entry.settle(parcel.names(handover.accepted), parcel.names(refused))
-        self._refusals += [Refusal(r, detail) for recipient, detail in refused.items() for r in parcel.dues[recipient]]
+        self._refusals += [
+            Refusal(r, detail, is_of_copy=True) for recipient, detail in refused.items() for r in parcel.dues[recipient]
+        ]
         if handover.accepted:
             log.copy_accepted(self._session.queue_id, len(parcel.due(handover.accepted)), handover.reply)
 

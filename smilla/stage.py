@@ -134,7 +134,7 @@ class _Stage:
             refusals = attempt.deliver(made, (), reply.why) if made else ()
             if attempt.entry is not None and not refusals:
                 self._finish(attempt.entry)
-        return self._told(decisions, {refusal.recipient: refusal.detail for refusal in refusals})
+        return self._told(decisions, {refusal.recipient: refusal for refusal in refusals})
 
     def _finish(self, entry: JournalEntry) -> None:
         """Nothing is owed to these recipients any more; whoever has a copy stays known, should the MTA not hear of it.
@@ -185,16 +185,18 @@ class _Stage:
             meant = [p for p in self._originals if origin and origin == (_original(p[0].parameters) or _bare(p[0].raw))]
         return min(meant, key=lambda pair: pair[1].action in (Action.PLAIN, Action.HOLD), default=None)
 
-    def _told(self, decisions: Sequence[Decision], refused: dict[Recipient, str]) -> tuple[reply.Reply, ...]:
+    def _told(
+        self, decisions: Sequence[Decision], refused: dict[Recipient, reinject.Refusal]
+    ) -> tuple[reply.Reply, ...]:
         answers = []
         with log.together():
             for decision in decisions:
                 answer = reply.for_recipient(decision) or reply.TAKEN
                 action, reason = decision.action, decision.reason
-                if answer is reply.TAKEN and (detail := refused.get(decision.recipient)) is not None:
-                    answer = reply.for_refusal(detail)
+                if answer is reply.TAKEN and (refusal := refused.get(decision.recipient)) is not None:
+                    answer = reply.for_refusal(refusal.detail) if refusal.is_of_copy else reply.HANDOVER
                     action = Action.REFUSE if answer.verb is reply.Verb.REJECT else Action.DEFER
-                    reason = Reason("reinject", detail)
+                    reason = Reason("reinject", refusal.detail)
                 answers.append(answer)
                 log.recipient_decided(self._session.queue_id, decision, (action, reason), observed=False, via="stage")
         return tuple(answers)

@@ -69,11 +69,26 @@ def is_own(response: dns.message.Message) -> bool:
     return bool(response.flags & dns.flags.AA) and not response.flags & dns.flags.AD
 
 
-def apex(response: dns.message.Message, owner: str) -> dns.name.Name | None:
-    """The zone that a response says it is of, None where it does not say, or says another one than the owner's."""
-    name = dns.name.from_text(owner)
-    kinds = (dns.rdatatype.SOA, dns.rdatatype.NS)
+def apex(response: dns.message.Message) -> dns.name.Name | None:
+    """The zone that a response says it is of, None where it does not say, or says another one than that of the name to
+    which the aliases led."""
+    name, kinds = _answered(response), (dns.rdatatype.SOA, dns.rdatatype.NS)
     return next((s.name for s in response.authority if s.rdtype in kinds and name.is_subdomain(s.name)), None)
+
+
+def above(response: dns.message.Message) -> dns.name.Name:
+    """A name that exists in that zone or above it, where the response does not say: records may stand alone, and some
+    deny without a SOA.  The mail domain of an owner's name (RFC 7929 and 8162 put two labels before it)."""
+    name = _answered(response)
+    labels = 2 if name == response.question[0].name else 1
+    return dns.name.Name(name.labels[labels:]) if len(name) > labels + 1 else name
+
+
+def _answered(response: dns.message.Message) -> dns.name.Name:
+    """The name to which the aliases led."""
+    if isinstance(response, dns.message.QueryMessage):
+        return response.resolve_chaining().canonical_name
+    return response.question[0].name
 
 
 def proves_unsigned(response: dns.message.Message) -> bool:

@@ -226,20 +226,29 @@ class SQLiteJournalEntry:
         refused = {self._name(mailbox): _OWED for mailbox in owed}
         self._set(refused | {self._name(mailbox): _ACCEPTED for mailbox in accepted}, last=True)
 
-    def finish(self) -> None:
-        """Writes that no copy is owed any more; a message that does not name itself is forgotten.
+    def finish(self, names: Iterable[str] | None = None) -> None:
+        """Writes that no copy is owed any more; of a message that does not name itself these are forgotten, and with
+        the last of them the message.  None stands for all.
 
         After closing it does so only while no other attempt has begun, which then finishes itself.
         """
         now, token = self._clock(), None if self.is_open else self.token
+        gone = [(self._identity, self._name(name)) for name in names] if names is not None else None
 
         def work(cursor: sqlite3.Cursor) -> None:
             mine = "id = ? AND (? IS NULL OR token = ?)"
             values = (self._identity, token, token)
             if self._identified:
                 cursor.execute(f"UPDATE messages SET finished_at = ?, token = NULL WHERE {mine}", (now, *values))  # noqa: S608
-            elif cursor.execute(f"DELETE FROM messages WHERE {mine}", values).rowcount:  # noqa: S608
+                return
+            if not cursor.execute(f"SELECT 1 FROM messages WHERE {mine}", values).fetchone():  # noqa: S608
+                return
+            if gone is None:
                 cursor.execute("DELETE FROM copies WHERE message = ?", (self._identity,))
+            else:
+                cursor.executemany("DELETE FROM copies WHERE message = ? AND recipient = ?", gone)
+            if not cursor.execute("SELECT 1 FROM copies WHERE message = ?", (self._identity,)).fetchone():
+                cursor.execute("DELETE FROM messages WHERE id = ?", (self._identity,))
 
         with told(self._spool):
             self._database.change(work, last=True)

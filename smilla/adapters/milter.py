@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from types import TracebackType
@@ -26,7 +26,6 @@ from smilla.adapters.spool import SpooledBody
 from smilla.errors import MTALost, SmillaError
 from smilla.filter import Filter, finish
 from smilla.model import Client
-from smilla.ports import JournalEntry
 from smilla.session import Session
 
 _VERBS = {
@@ -49,7 +48,7 @@ class Connection(Milter.Base):
 
     def __init__(self) -> None:
         self._filter: Filter | None = None
-        self._unfinished: tuple[JournalEntry, str] | None = None
+        self._unfinished: tuple[Callable[[], None], str] | None = None
         self._runtime = self.service.runtime
         self._client = Client()
         self._mta = ""
@@ -235,9 +234,9 @@ class Connection(Milter.Base):
     def _forget(self) -> None:
         """The message is over.  What comes after its answer shows that the MTA has got that."""
         if self._unfinished is not None:
-            entry, queue_id = self._unfinished
+            unfinished, queue_id = self._unfinished
             self._unfinished = None
-            finish(entry, queue_id)
+            finish(unfinished, queue_id)
         self._drop()
 
     def _drop(self) -> None:

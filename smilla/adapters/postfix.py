@@ -74,6 +74,11 @@ class Postfix:
 
     # --- the configuration
 
+    def folder(self) -> str:
+        """The configuration folder, in its one spelling."""
+        told = self._run("postconf", "-xh", "config_directory").decode("utf-8", "surrogateescape").strip()
+        return str(Path(told).resolve())
+
     def settings(self, names: Sequence[str], as_written: Sequence[str] = ()) -> Settings:
         """The services, and these parameters of main.cf; ``as_written`` are those whose $names are to stay."""
         main = dict(_pairs(self._run("postconf", "-x", *names)))

@@ -7,8 +7,9 @@ be signed; until then whatever it says is INDETERMINATE, so that a resolver whic
 "nobody has a key".  The proof ends with the connection: who answers on the next one may be another program.  A name
 outside of the zone that the probe asks for needs the same proof of the root: there may be no trust anchor above it.
 
-An answer without AD is believed only where its zone is proven to be unsigned, by an answer about its DS record that
-the resolver has not made up itself (the AA bit: a local zone, a response policy, a copy of a zone).
+An answer without AD is the validator's word that its zone is unsigned, or cannot be proven (opt-out, RFC 5155 section
+6; too many iterations, RFC 9276).  What the resolver has made up itself is no such word (the AA bit: a local zone, a
+response policy, a copy of a zone; or a denial that names no zone): there the parent is asked for the DS record.
 
 TCP, since UDP answers may be truncated or late (RFC 7929 section 6, RFC 8162 section 7); the flags RD and AD, never
 CD, which would turn bogus data into an ordinary answer (RFC 6840 section 5.7).
@@ -36,7 +37,7 @@ import dns.rcode
 import dns.rdataclass
 import dns.rdatatype
 
-from smilla.adapters.dns_response import apex, is_own, parsed, proves_unsigned, read, type_name
+from smilla.adapters.dns_response import above, apex, is_own, parsed, proves_unsigned, read, type_name
 from smilla.adapters.pending import Pending
 from smilla.adapters.places import Places, Turn
 from smilla.adapters.proof import FAILURES, Proof
@@ -54,6 +55,7 @@ _GIVE_UP_S = 30.0
 _HEDGE_S = 1.0
 _INDETERMINATE = DNSSECStatus.INDETERMINATE
 _UNSIGNED_LASTS_S, _MOST_UNSIGNED = 60.0, 1000  # zones that were proven to be so
+_MOST_LABELS = 8  # of a name, that are looked at for a delegation
 _PROOFS = {DNSSECStatus.SECURE: "the AD bit", DNSSECStatus.INSECURE: "no AD bit in an answer"}
 
 
@@ -216,36 +218,37 @@ class _Server:
             return doubt
         if not dns.name.from_text(owner).is_subdomain(self._proof.zone) and (doubt := await self._root.doubt()):
             return doubt
-        told = "the resolver's own answer (AA bit) of" if is_own(response) else "not validated by"
-        told = f"{told} {self.name}"
-        zone = apex(response, owner)
-        if zone is None and not is_own(response):
-            # With records there may be nothing else in an answer; some name servers deny without a SOA.
-            try:
-                zone = apex(await self._asked(dns.name.from_text(owner), dns.rdatatype.SOA), owner)
-            except FAILURES as error:
-                return f"{told}, and about SOA of {owner} {error or type(error).__name__}"
-            if zone is None:
-                return ""
-        if zone is None:
-            return f"{told}, which does not even name a zone"
-        return await self._perhaps_signed(zone, told)
+        zone = apex(response)
+        if is_own(response):
+            told = f"the resolver's own answer (AA bit) of {self.name}"
+            return await self._perhaps_signed(zone, told) if zone else f"{told}, which does not even name a zone"
+        if zone is None and not response.answer:
+            return await self._perhaps_signed(above(response), f"an answer without a zone by {self.name}")
+        return ""
 
     async def _perhaps_signed(self, zone: dns.name.Name, told: str) -> str:
-        """Why it is not proven that a zone is unsigned, "" where it is, by its parent."""
+        """Why it is not proven that a zone is unsigned, "" where it is: a name that is no delegation is looked for
+        above it, until the parent of a delegation tells."""
         now = time.monotonic()
         if now - self._unsigned.get(zone, float("-inf")) < _UNSIGNED_LASTS_S:
             return ""
+        name = zone
         try:
-            is_unsigned = proves_unsigned(await self._asked(zone, dns.rdatatype.DS))
+            for _ in range(_MOST_LABELS):
+                if name == dns.name.root or not proves_unsigned(response := await self._asked(name, dns.rdatatype.DS)):
+                    break
+                is_signed = response.flags & dns.flags.AD and (
+                    (await self._asked(name, dns.rdatatype.SOA)).flags & dns.flags.AD
+                )
+                if not is_signed:
+                    if len(self._unsigned) >= _MOST_UNSIGNED:
+                        self._unsigned.clear()
+                    self._unsigned[zone] = now
+                    return ""
+                name = name.parent()
         except FAILURES as error:
-            return f"{told}, and about DS of {zone} {error or type(error).__name__}"
-        if not is_unsigned:
-            return f"{told}, though {zone} may be signed"
-        if len(self._unsigned) >= _MOST_UNSIGNED:
-            self._unsigned.clear()
-        self._unsigned[zone] = now
-        return ""
+            return f"{told}, and about DS of {name} {error or type(error).__name__}"
+        return f"{told}, though {zone} may be signed, or its parent does not know it"
 
     async def _asked(self, name: dns.name.Name, kind: dns.rdatatype.RdataType) -> dns.message.Message:
         flags = dns.flags.RD | dns.flags.AD
@@ -281,6 +284,7 @@ class _Server:
 
     def _lost(self) -> None:
         self._proof.proven_at = self._root.proven_at = float("-inf")
+        self._unsigned.clear()
 
 
 class _Connection:

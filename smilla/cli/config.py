@@ -72,22 +72,29 @@ def run(options: argparse.Namespace) -> int:
 def _look_at_lines(settings: Config, folder: str | None) -> int:
     """What Postfix's lines for the stage lack, told here and kept for the filter."""
     if settings.policy.mixed != "stage":
-        print(
-            f"postfix: not looked at, since [policy] mixed is {settings.policy.mixed or 'empty and no Postfix is here'}"
-        )
+        if not settings.policy.mixed:
+            say("error", "postfix: postconf is not found here; set [milter] mta, or PATH, or --postfix-config")
+            return EX_NO
+        print(f"postfix: not looked at, since [policy] mixed is {settings.policy.mixed}")
         return EX_OK
-    found = list(postfix_check.problems(settings, postfix.Postfix(folder or "", _POSTFIX_S), in_doubt="error"))
-    missing = [text for severity, text in found if severity == "error"]
-    for severity, text in found:
-        if severity:
-            say(severity, text)
-        else:
-            print(text)
+    asked, lines = postfix.Postfix(folder or "", _POSTFIX_S), PostfixLines(settings.stage)
     try:
-        PostfixLines(settings.stage).keep(folder or "", missing)
+        instance = asked.folder()
+        found = list(postfix_check.problems(settings, asked, in_doubt="error"))
+        missing = [text for severity, text in found if severity == "error"]
+        for severity, text in found:
+            if severity:
+                say(severity, text)
+            else:
+                print(text)
+        lines.keep(instance, missing, in_doubt=any(postfix_check.UNSEEN in text for text in missing))
     except SmillaError as error:
-        say("error", str(error))
+        say("error", f"postfix: {error}")
         return EX_NO
+    for other, text in lines.others(instance):
+        say("warning", f"postfix in {other}: {text}; look there, too: --postfix-config {other}")
+    if not missing:
+        say("hint", "postfix: what was changed there counts from the next 'postfix reload' on; do that first")
     return EX_NO if missing else EX_OK
 
 

@@ -37,6 +37,7 @@ _NAMES = (
     "lmtp_header_checks",
     "body_checks",
 )
+UNSEEN = "its lines for the stage could not be looked at"
 _TABLE, _REQUEUE = "regexp:/etc/postfix/smilla_stage", "regexp:/etc/postfix/smilla_requeue"
 _OVERRIDES = ("no_address_mappings", "no_header_body_checks")
 _UNSEEN = "check_client_access static:{PREPEND X-Smilla: pending SECRET}"
@@ -51,7 +52,7 @@ def problems(config: Config, asked: Postfix, *, in_doubt: str = "warning") -> It
     try:
         found = list(_Lines(config, asked, asked.settings(_NAMES, _NESTED), in_doubt).problems())
     except PostfixUnclear as error:
-        found = [(in_doubt, f"its lines for the stage could not be looked at: {error}")]
+        found = [(in_doubt, f"{UNSEEN}: {error}")]
     for severity, text in found or [("", "has the lines for the stage")]:
         yield severity, f"postfix: {text}"
 
@@ -164,7 +165,8 @@ class _Lines:
                 what = "postsuper -r cannot bring to the filter what it never saw"
                 yield "warning", f"{agent.name}: {what}; -o {name}= on a service of its own for pickup's content_filter"
             elif agent.name not in (*filters, *stages) and not kept[tables]:
-                line = f"{name} = pipemap:{{regexp:{{{{/^{mark}/ unseen}}}}, fail:smilla_has_not_seen_it}}"
+                shown = f"{mark.rpartition(' ')[0]} SECRET"  # the filter may tell it to its clients
+                line = f"{name} = pipemap:{{regexp:{{{{/^{shown}/ unseen}}}}, fail:smilla_has_not_seen_it}}"
                 severity = "error" if agent.program == "smtp" else "warning"
                 yield severity, f"{agent.name}: sends what smilla never saw; {line}"
 

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from urllib.parse import unquote_to_bytes
 
 _WORD = re.compile(rb"=\?([^?*\s]+)(?:\*[^?\s]*)?\?([bq])\?([^?]*)\?=(?:\s+(?==\?))?", re.IGNORECASE)
-_CONTINUED = re.compile(rb"\"?\s*;\s*[\w-]+\*\d+\*?\s*=\s*\"?")
+_CONTINUED = re.compile(rb"(?:\"|(?<!\s))\s*;\s*[\w-]+\*\d+\*?\s*=\s*\"?")
 _TAG = re.compile(rb"(?:^|;)\s*[\w-]+\s*=(?!\r)")
 _SOFT_BREAK = re.compile(rb"=\s+")
 _BASE64 = re.compile(rb"[A-Za-z0-9+/_-]{5,}={0,2}")

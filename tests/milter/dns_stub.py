@@ -83,7 +83,8 @@ class DNSStub:
         self.answers: dict[str, Scripted] = {}
         self.default = ABSENT
         self.probe = Scripted()
-        self.probes: dict[str, Scripted] = {}  # by zone, where it is not ``probe``
+        # By zone, where it is not ``probe``; r.test, where the recipients are, is not signed.
+        self.probes: dict[str, Scripted] = {}
         self.parent = Scripted()  # to questions about DS
         self.validates = True
         self.closes_after_each = False
@@ -160,7 +161,8 @@ class DNSStub:
         owner, rdtype = question.name.to_text().lower(), int(question.rdtype)
         self.asked.append((owner, rdtype))
         if rdtype == dns.rdatatype.SOA:
-            found = self.probes.get(owner, self.probe)
+            of_domain = replace(self.probe, authenticated=False) if owner.endswith("r.test.") else self.probe
+            found = self.probes.get(owner, of_domain)
             return found if self.validates else replace(found, authenticated=False)
         if rdtype == dns.rdatatype.DS:
             return self.parent

@@ -229,12 +229,14 @@ DS = Scripted((bytes.fromhex("04d20d02") + bytes(32),))
 @pytest.mark.parametrize(
     "case",
     [
-        (Scripted(authenticated=False, zone="r.test."), ABSENT, "451"),
-        (Scripted(authenticated=False, zone="r.test."), Scripted(), ""),
-        (Scripted(authenticated=False, zone="r.test."), Scripted(authenticated=False), ""),
-        (Scripted(authenticated=False, zone="r.test."), replace(DS, authenticated=False), ""),
-        (Scripted(authenticated=False, zone="r.test."), DS, "451"),
-        (Scripted(authenticated=False, zone="r.test."), FAILED, "451"),
+        (Scripted(authenticated=False, zone="r.test."), DS, ""),  # the validator's word: opt-out, say
+        (Scripted(authenticated=False, own=True, zone="r.test."), ABSENT, "451"),
+        (Scripted(authenticated=False, own=True, zone="r.test."), Scripted(authenticated=False), ""),
+        (Scripted(authenticated=False, own=True, zone="r.test."), replace(DS, authenticated=False), ""),
+        (Scripted(authenticated=False, own=True, zone="r.test."), DS, "451"),
+        (Scripted(authenticated=False, own=True, zone="r.test."), FAILED, "451"),
+        (Scripted(authenticated=False), Scripted(), ""),
+        (Scripted(authenticated=False), DS, "451"),
         (Scripted(authenticated=False, own=True), Scripted(), "451"),
         (Scripted(authenticated=False, own=True, zone="r.test."), Scripted(), ""),
         (Scripted(authenticated=False, own=True, zone="r.test."), Scripted(authenticated=False, own=True), "451"),
@@ -251,6 +253,16 @@ def test_only_what_the_parent_proves_is_a_zone_that_is_not_signed(
     smilla = start(with_dns(no_key="plain", insecure="plain"), resolver=stub.address)
     answer = clients.open(smilla.milter).send(plain_mail(), ["<alice@r.test>"])
     assert answer.reply.startswith(told) if told else (answer.verdict, answer.edits) == ("accept", ())
+
+
+def test_a_name_in_a_signed_zone_is_no_delegation(start: Starter, clients: Clients, stub: DNSStub) -> None:
+    """Its parent has no DS record for it, and that proves nothing."""
+    stub.default = Scripted(authenticated=False, own=True, zone="a.r.test.")
+    stub.probes["r.test."] = stub.probes["a.r.test."] = Scripted()
+    client = clients.open(start(with_dns(no_key="plain"), resolver=stub.address).milter)
+    assert client.send(plain_mail(), ["<alice@a.r.test>"]).reply.startswith("451 4.7.5 ")
+    stub.default = Scripted(authenticated=False)
+    assert client.send(plain_mail(), ["<bob@a.r.test>"]).reply.startswith("451 4.7.5 ")
 
 
 def test_a_name_outside_of_the_probed_zone_needs_a_trust_anchor_of_its_own(

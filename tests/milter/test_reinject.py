@@ -146,6 +146,17 @@ def test_recipients_are_split_as_the_mta_can(lab: Callable[..., Lab], macros: di
     assert bool(here.copies) is not bool(told)
 
 
+def test_who_is_answered_apart_makes_nobody_else_forgotten(lab: Callable[..., Lab]) -> None:
+    """As an MTA does that splits a list of recipients: the retry of the first part must not repeat bob's copy."""
+    here = lab()
+    here.refuse(b"RCPT TO:<ERIN", b"450 4.2.0 later")
+    assert here.send(NAMED, [ALICE, BOB, ERIN]).verdict == "tempfail"
+    here.take_all()
+    assert here.send(NAMED, [ERIN]).verdict == "accept"
+    assert here.send(NAMED, [ALICE, BOB, ERIN]).verdict == "accept"
+    assert here.copies["bob@r.test"] == 1
+
+
 def connect(client: MilterClient, port: int) -> None:
     data = b"client.test\0" + b"4" + port.to_bytes(2, "big") + b"127.0.0.1\0"
     client._step(b"C", data, {"j": "mta.test"})

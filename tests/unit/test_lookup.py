@@ -299,7 +299,14 @@ def test_key_of_another_format_is_not_used_and_is_no_absence() -> None:
     assert "openpgp, and smime is wanted" in unwanted.reason.text
 
 
-@pytest.mark.parametrize("answer", [("secure", ()), ("insecure", (raw_key("pia.pgp"),)), ("bogus", ())])
+@pytest.mark.parametrize(("status", "verdict"), [("bogus", KeyVerdict.BOGUS), ("unreachable", KeyVerdict.UNREACHABLE)])
+def test_who_keeps_the_answer_about_another_format_away_makes_no_absence_of_it(
+    status: str, verdict: KeyVerdict
+) -> None:
+    assert look_up_for(published(("secure", ()), (status, ())), ("smime",)).verdict is verdict
+
+
+@pytest.mark.parametrize("answer", [("secure", ()), ("insecure", (raw_key("pia.pgp"),))])
 def test_what_could_not_be_used_in_any_case_is_absence_of_the_format_that_is_wanted(answer: Any) -> None:
     assert look_up_for(published(("secure", ()), answer), ("smime",)).verdict is KeyVerdict.NO_KEY
 

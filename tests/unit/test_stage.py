@@ -40,6 +40,7 @@ class Mailer:
 
     refuses: dict[str, str] = field(default_factory=dict)
     is_away: bool = False
+    fails: str = ""  # with whatever concerns all: MAIL FROM, DATA
     sent: list[tuple[Submission, bytes]] = field(default_factory=list)
 
     @contextmanager
@@ -57,6 +58,8 @@ class Mailer:
         before_dot: Callable[[Sequence[Recipient]], None],
         waiting: Callable[[], object] = lambda: None,
     ) -> Handover:
+        if self.fails:
+            raise ReinjectError(self.fails)
         names = {recipient: recipient.raw.strip("<>") for recipient in submission.recipients}
         refused = tuple((r, self.refuses[name]) for r, name in names.items() if name in self.refuses)
         accepted = tuple(r for r, name in names.items() if name not in self.refuses)
@@ -177,6 +180,13 @@ def test_retry_serves_only_who_is_owed_a_copy(lab: Lab) -> None:
     lab.mailer.refuses = {}
     assert lab.deliver(raw, HUGH, PIA) == ["250", "250"]
     assert set(lab.mailer.copies()) == {HUGH, PIA}
+
+
+def test_what_the_listener_says_of_all_copies_refuses_none_for_good(lab: Lab) -> None:
+    raw, lab.mailer.fails = lab.sealed(HUGH, ZOE), "550 5.7.1 no such sender"
+    assert lab.deliver(raw, HUGH, ZOE) == ["451", "451"]
+    lab.mailer.fails = ""
+    assert lab.deliver(raw, HUGH, ZOE) == ["250", "250"]
 
 
 def test_listener_that_is_away_owes_all(lab: Lab) -> None:
