@@ -197,11 +197,3 @@ def _apply(mta: MTA, rewrite: Rewrite, headers: tuple[Header, ...]) -> None:
             mta.replace_body(block)
     for name, number, value in rewrap.edits(headers, rewrite):
         mta.change_header(name, number, value)
-
-
-def finish(unfinished: Callable[[], None], queue_id: str) -> None:
-    """The MTA has got the answer: the journal may forget what it need not remember."""
-    try:
-        unfinished()
-    except JournalError as error:
-        log.journal_failed(str(error), queue_id)

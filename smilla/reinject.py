@@ -100,6 +100,14 @@ def _date_of_mta(headers: Sequence[Header]) -> int:
     return -1
 
 
+def finish(unfinished: Callable[[], None], queue_id: str) -> None:
+    """The answer is out: by ``unfinished`` the journal may forget what it need not remember.  Raises nothing."""
+    try:
+        unfinished()
+    except JournalError as error:
+        log.journal_failed(str(error), queue_id)
+
+
 def own_token(message: Message) -> str:
     """The token of a copy of ours, "" where there is none: it stands in the first Received fields."""
     received = [header for header in message.headers[:40] if header.name == "received"]
@@ -160,18 +168,19 @@ class Attempt:
 
     @property
     def has_sent(self) -> bool:
-        """Was a copy for one of these recipients, or a notification about them, accepted before?"""
-        everybody = [recipient for recipient in self._session.envelope.recipients if self.entry is not None]
-        return any(self._is_accepted(name(recipient)) for recipient in everybody for name in (mailbox, notice))
+        """Was a copy for one of these recipients, or a notification about them, accepted before, or on its way when all
+        ended?"""
+        entry = self.entry
+        return entry is not None and any(entry.is_accepted(name) or entry.is_unknown(name) for name in self._names())
 
     def finishing(self) -> Callable[[], None] | None:
         """What has the journal forget these recipients, for when the MTA has got its answer: others may have been owed
         copies by another attempt at the same message."""
-        names = [name(recipient) for recipient in self._session.envelope.recipients for name in (mailbox, notice)]
-        return partial(self.entry.finish, names) if self.entry is not None else None
+        return partial(self.entry.finish, self._names()) if self.entry is not None else None
 
-    def _is_accepted(self, name: str) -> bool:
-        return self.entry is not None and (self.entry.is_accepted(name) or self.entry.is_unknown(name))
+    def _names(self) -> list[str]:
+        """What the journal calls what these recipients may be owed."""
+        return [name(recipient) for recipient in self._session.envelope.recipients for name in (mailbox, notice)]
 
     def _fingerprint(self) -> Fingerprint:
         if self._known is None:

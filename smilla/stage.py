@@ -24,7 +24,7 @@ from smilla import address, copies, log, pipeline, reinject, reply, seal
 from smilla.config import Config
 from smilla.errors import AddressError, JournalError, SealBroken, SealKeyMissing
 from smilla.model import Action, Decision, Header, Message, Reason, Recipient
-from smilla.ports import Fingerprint, JournalEntry, Ports
+from smilla.ports import Fingerprint, Ports
 from smilla.seal import Opened, SealedRecipient
 from smilla.session import Session, parsed_recipient
 
@@ -133,16 +133,9 @@ class _Stage:
             made = pipeline.make_copies(self._session, tuple(owed), self._ports, self._config)
             refusals = attempt.deliver(made, (), reply.why) if made else ()
             if attempt.entry is not None and not refusals:
-                self._finish(attempt.entry)
+                # Whoever has a copy stays known, should the MTA not hear of it.
+                reinject.finish(attempt.entry.finish, self._session.queue_id)
         return self._told(decisions, {refusal.recipient: refusal for refusal in refusals})
-
-    def _finish(self, entry: JournalEntry) -> None:
-        """Nothing is owed to these recipients any more; whoever has a copy stays known, should the MTA not hear of it.
-        The copies are out, so that a journal which fails now is no reason to owe them."""
-        try:
-            entry.finish()
-        except JournalError as error:
-            log.journal_failed(str(error), self._session.queue_id)
 
     def _decisions(self) -> tuple[Decision, ...]:
         matched = [(recipient, self._named(recipient)) for recipient in self._handed.recipients]

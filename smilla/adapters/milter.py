@@ -24,8 +24,9 @@ from smilla.adapters.acknowledge import without_nagle
 from smilla.adapters.service import Service
 from smilla.adapters.spool import SpooledBody
 from smilla.errors import MTALost, SmillaError
-from smilla.filter import Filter, finish
+from smilla.filter import Filter
 from smilla.model import Client
+from smilla.reinject import finish
 from smilla.session import Session
 
 _VERBS = {

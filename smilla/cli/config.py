@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -80,13 +81,9 @@ def _look_at_lines(settings: Config, folder: str | None) -> int:
     asked, lines = postfix.Postfix(folder or "", _POSTFIX_S), PostfixLines(settings.stage)
     try:
         instance = asked.folder()
-        found = list(postfix_check.problems(settings, asked, in_doubt="error"))
-        missing = [text for severity, text in found if severity == "error"]
-        for severity, text in found:
-            if severity:
-                say(severity, text)
-            else:
-                print(text)
+        missing = _told(postfix_check.problems(settings, asked, in_doubt="error"))
+        for text in missing:
+            say("error", text)
         lines.keep(instance, missing, in_doubt=any(postfix_check.UNSEEN in text for text in missing))
     except SmillaError as error:
         say("error", f"postfix: {error}")
@@ -128,16 +125,23 @@ def _probe(settings: Config, postfix_folder: str | None) -> int:
     found = [*_listener_problems(settings), *_stage_problems(settings, postfix_folder)]
     if settings.policy.mixed == "reinject":
         found += sendmail_check.problems(settings.milter.socket)
-    for severity, problem in found:
-        if severity == "error":
-            problems.append(problem)
-        elif severity:
-            say(severity, problem)
-        else:
-            print(problem)
+    problems += _told(found)
     for problem in problems:
         say("error", problem)
     return EX_NO if problems else EX_OK
+
+
+def _told(found: Iterable[tuple[str, str]]) -> list[str]:
+    """Tells the findings, but for the errors, which are returned."""
+    errors = []
+    for severity, text in found:
+        if severity == "error":
+            errors.append(text)
+        elif severity:
+            say(severity, text)
+        else:
+            print(text)
+    return errors
 
 
 def _resolver_problems(settings: Config) -> list[str]:

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from smilla import protect, rewrap
+from smilla import hiding, protect, rewrap
 from smilla.formats import shown
 from smilla.hiding import hidden
 from smilla.message import parse
@@ -226,3 +226,36 @@ def test_fields_beyond_the_bound_are_not_read_and_do_not_stay_outside(monkeypatc
     found = gone("Dinner plans", *[("X-Any", b"=?utf-8?q?=41?= %41 x=y")] * 5000, ("From", b"a@b.test"))
     assert len(read) < 1500
     assert len(read) + len(found) in (5001, 5002), "the last one that is read may be past the bound"
+
+
+def test_fields_and_ways_of_showing_the_subject_are_compared_a_bounded_number_of_times(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Both are what a sender likes; together they would hold up all other mail for a minute."""
+    compared = 0
+    real = hiding._has
+
+    def counted(words: str, joined: str, subject: hiding._Subject) -> bool:
+        nonlocal compared
+        compared += 1
+        return real(words, joined, subject)
+
+    monkeypatch.setattr(hiding, "_has", counted)
+    subject = "[a] Re: Grüße aus Köln %41 [d]"
+    value = b"a%41 =?utf-8?q?x=41?= +AGE- &amp; \\u0041 dGVzdHRlc3Q="
+    found = gone(subject, *[("X-Any", value)] * 3000)
+    assert 10_000 < compared <= 100_000
+    assert len(found) > 1000
+
+
+def test_blanks_that_stand_in_an_encoding_cost_one_reading() -> None:
+    """Were a beginning looked for at each of them, one such field would take six seconds."""
+    value = base64.b64encode(b" " * 44_000 + b"x%41*")
+    started = time.process_time()
+    gone("the plans", *[("X-Any", value)] * 4)
+    assert time.process_time() - started < 5
+
+
+def test_a_long_subject_is_looked_for_in_a_bounded_number_of_ways() -> None:
+    assert len(hiding._sought([b"x\xc3\xa9 %41 y " * 6000])) <= 201
+    assert max(len(subject.words) for subject in hiding._sought([b"long words " * 5000])) <= 4000
