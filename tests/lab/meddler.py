@@ -10,16 +10,11 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any
 
 import Milter
 
-from tests.lab.processes import Child
-from tests.lab.programs import REPOSITORY
-
-if TYPE_CHECKING:
-    from pathlib import Path
-    from types import TracebackType
+from tests.lab.own_milter import OwnMilter
 
 _ANSWERS = {"reject": Milter.REJECT, "tempfail": Milter.TEMPFAIL, "discard": Milter.DISCARD}
 _ACTIONS = (
@@ -27,42 +22,10 @@ _ACTIONS = (
 ) | Milter.CHGFROM
 
 
-class Meddler:
-    """The child; starts with ``with`` or start()."""
+class Meddler(OwnMilter):
+    """Obeys."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._child = Child(
-            "meddler",
-            [sys.executable, "-m", "tests.lab.meddler", self.milter.partition(":")[2]],
-            folder / "meddler.log",
-            stop_timeout_s=0.5,  # libmilter itself takes longer, and has nothing to lose here
-            environment={**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONDONTWRITEBYTECODE": "1"},
-        )
-
-    @property
-    def milter(self) -> str:
-        """The socket as Postfix's smtpd_milters has it."""
-        return f"unix:{self._folder}/meddler.sock"
-
-    def start(self) -> Self:
-        """Raises ChildError."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._folder.chmod(0o777)
-        self._child.start(ready=(self._folder / "meddler.sock").exists)
-        return self
-
-    def stop(self) -> None:
-        """Ends it.  Safe to repeat."""
-        self._child.stop()
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
+    name = "meddler"
 
 
 class _Connection(Milter.Base):  # type: ignore[misc]

@@ -5,52 +5,16 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Self
 
 import Milter
 
-from tests.lab.processes import Child
-from tests.lab.programs import REPOSITORY
-
-if TYPE_CHECKING:
-    from pathlib import Path
-    from types import TracebackType
+from tests.lab.own_milter import OwnMilter
 
 
-class Scanner:
-    """Starts with ``with``, on a UNIX socket in its folder."""
+class Scanner(OwnMilter):
+    """Looks at X-Scan."""
 
-    def __init__(self, folder: Path) -> None:
-        self.socket = folder / "scanner.sock"
-        self._child = Child(
-            "scanner",
-            [sys.executable, "-m", "tests.lab.scanner", self.socket],
-            folder / "scanner.log",
-            environment={**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONDONTWRITEBYTECODE": "1"},
-        )
-
-    @property
-    def milter(self) -> str:
-        """As Postfix's smtpd_milters has it."""
-        return f"unix:{self.socket}"
-
-    def start(self) -> Self:
-        """Starts it and waits until it listens."""
-        self._child.start(ready=self.socket.exists)
-        return self
-
-    def stop(self) -> None:
-        """Safe to repeat."""
-        self._child.stop()
-        self.socket.unlink(missing_ok=True)
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
+    name = "scanner"
 
 
 class _Connection(Milter.Base):  # type: ignore[misc]

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import shutil
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.lab.client import SMTPClient
 from tests.lab.processes import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Iterator, Sequence
 
     from tests.lab.chain import Chain
     from tests.lab.client import Reply
@@ -26,6 +28,19 @@ def check_logs(chain: Chain) -> None:
     for smilla in chain.filters.values():
         assert CANARY not in smilla.log.encode()
         assert "internal-error" not in smilla.log
+
+
+@contextlib.contextmanager
+def running(folder: Path, name: str, make: Callable[[Path], Chain]) -> Iterator[Mta]:
+    """A chain in a folder of its own, for as long as it is needed; its logs are looked at where all went well."""
+    place = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=folder))
+    place.chmod(0o755)
+    try:
+        with make(place) as chain:
+            yield Mta(chain)
+            check_logs(chain)
+    finally:
+        shutil.rmtree(place)
 
 
 class Mta:

@@ -5,8 +5,6 @@ client -> smtpd -> smilla: sealed -> cleanup (virtual_alias_maps) -> queue -> lm
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +12,7 @@ import pytest
 
 from tests.lab.chain import Chain
 from tests.lab.processes import wait_until
-from tests.live.mta import CANARY, Mta, check_logs
+from tests.live.mta import CANARY, Mta, running
 from tests.live.test_stage import form_of, forms, letter, queued_as
 
 if TYPE_CHECKING:
@@ -60,15 +58,8 @@ _PARAMETERS = {
 
 @pytest.fixture(scope="module")
 def mta(folder: Path, lab: DNSLab, keys: Keys) -> Iterator[Mta]:
-    place = Path(tempfile.mkdtemp(prefix="aliases-", dir=folder))
-    place.chmod(0o755)
-    chain = Chain(place, lab.resolver, _FILTERS, _PARAMETERS)
-    try:
-        with chain:
-            yield Mta(chain)
-            check_logs(chain)
-    finally:
-        shutil.rmtree(place)
+    with running(folder, "aliases", lambda place: Chain(place, lab.resolver, _FILTERS, _PARAMETERS)) as mta:
+        yield mta
 
 
 def filter_of(mta: Mta) -> Smilla:

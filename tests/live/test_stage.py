@@ -5,8 +5,6 @@ client -> smtpd -> smilla: sealed -> cleanup -> queue -> lmtp -> smilla: split -
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +15,7 @@ from tests.lab.chain import Chain
 from tests.lab.client import SMTPClient
 from tests.lab.postfix import queue_id
 from tests.lab.processes import wait_until
-from tests.live.mta import CANARY, Mta, check_logs
+from tests.live.mta import CANARY, Mta, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -46,8 +44,6 @@ _MAPS = {
 
 @pytest.fixture(scope="module")
 def mta(folder: Path, lab: DNSLab, keys: Keys) -> Iterator[Mta]:
-    place = Path(tempfile.mkdtemp(prefix="stage-", dir=folder))
-    place.chmod(0o755)
     options = {name: {"smtpd_recipient_restrictions": f"{map_}, permit"} for name, map_ in _MAPS.items()}
     parameters = {
         # Postfix's default, which the laboratory empties elsewhere.
@@ -55,15 +51,15 @@ def mta(folder: Path, lab: DNSLab, keys: Keys) -> Iterator[Mta]:
         "virtual_alias_maps": "inline:{{box@inside.test = alice@r.test} {open@inside.test = bob@r.test}}",
         "virtual_alias_domains": "inside.test",
     }
-    chain = Chain(place, lab.resolver, _FILTERS, parameters, options=options)
-    # A filter of another kind that stands after smilla, and refuses: it takes the mark for forged.
-    chain.listeners["rejected-later"].milters.append(chain.filters["outbound"].milter)  # type: ignore[attr-defined]
-    try:
-        with chain:
-            yield Mta(chain)
-            check_logs(chain)
-    finally:
-        shutil.rmtree(place)
+
+    def make(place: Path) -> Chain:
+        chain = Chain(place, lab.resolver, _FILTERS, parameters, options=options)
+        # A filter of another kind that stands after smilla, and refuses: it takes the mark for forged.
+        chain.listeners["rejected-later"].milters.append(chain.filters["outbound"].milter)  # type: ignore[attr-defined]
+        return chain
+
+    with running(folder, "stage", make) as mta:
+        yield mta
 
 
 def letter(*fields: bytes, to: bytes = b"alice@r.test, n1@r.test") -> bytes:

@@ -5,10 +5,8 @@ client -> smtpd -> smilla: sealed -> queue (held) ... mixed = "defer" ... -> lmt
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +15,7 @@ import pytest
 from tests.lab.chain import Chain
 from tests.lab.processes import wait_until
 from tests.lab.programs import REPOSITORY, find_program, program_environment
-from tests.live.mta import CANARY, Mta, check_logs
+from tests.live.mta import CANARY, Mta, running
 from tests.live.test_stage import BOTH, SPLIT, forms, letter, queued_as
 
 if TYPE_CHECKING:
@@ -34,16 +32,10 @@ _HELD = "check_sender_access inline:{held@s.test=HOLD}, permit"
 
 @pytest.fixture
 def mta(folder: Path, lab: DNSLab, keys: Keys) -> Iterator[Mta]:
-    place = Path(tempfile.mkdtemp(prefix="stage-back-", dir=folder))
-    place.chmod(0o755)
     options = {"outbound": {"smtpd_sender_restrictions": _HELD}}
-    chain = Chain(place, lab.resolver, {"outbound": _STAGE}, options=options)
-    try:
-        with chain:
-            yield Mta(chain)
-            check_logs(chain)
-    finally:
-        shutil.rmtree(place)
+    filters = {"outbound": _STAGE}
+    with running(folder, "stage-back", lambda place: Chain(place, lab.resolver, filters, options=options)) as mta:
+        yield mta
 
 
 def held(mta: Mta) -> tuple[str, bytes]:
