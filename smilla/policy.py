@@ -111,27 +111,30 @@ def is_ours(client: Client, config: Config) -> bool:
     return rules.is_within(client.ip, config.internal_networks)
 
 
-def may_ask(recipients: Iterable[Recipient], circumstances: Circumstances, config: Config) -> bool:
-    """May a message ask by itself to be encrypted?"""
+def may_ask(wishes: Iterable[Wish], client: Client, config: Config) -> bool:
+    """May a message ask by itself to be encrypted?  ``wishes`` are those for its recipients."""
     if config.mode != "auto":
         return config.mode == OUTBOUND
-    if is_ours(circumstances.client, config):
-        return True
-    return any(_case(recipient, circumstances, config).direction == OUTBOUND for recipient in recipients)
+    return is_ours(client, config) or any(wish.direction == OUTBOUND for wish in wishes)
 
 
-def relayed(recipients: Iterable[Recipient], circumstances: Circumstances, config: Config) -> tuple[Recipient, ...]:
-    """Those to whom the MTA sends a message on though, in mode auto, its client is none of ours: internal_networks or
-    local_domains may lack something.  A rule that says never has considered it."""
-    if config.mode != "auto" or is_ours(circumstances.client, config):
-        return ()
-    found = [(recipient, wanted(recipient, circumstances, config)) for recipient in recipients]
-    return tuple(r for r, wish in found if wish.direction == OUTBOUND and wish.encrypt != "never")
+def is_relayed(wish: Wish) -> bool:
+    """Does a message of a client that is none of ours, in mode auto, leave for somebody elsewhere?  internal_networks
+    or local_domains may lack something.  A rule that says never has considered it."""
+    return wish.direction == OUTBOUND and wish.encrypt != "never"
 
 
-def wanted(recipient: Recipient, circumstances: Circumstances, config: Config, *, wished: bool = False) -> Wish:
-    """Is a key to be looked up for this recipient?  Known at RCPT, before anything of the message has come, save
-    ``wished``: the sender asks for encryption, so that somebody who is local is asked for as well."""
+def requested(wish: Wish) -> Wish:
+    """The same, where the sender asks for encryption: somebody who is local is looked up as well."""
+    if wish.wanted or wish.unclear is not None or wish.encrypt:
+        return wish
+    return replace(
+        wish, wanted=True, reason=Reason("wished", f"{wish.reason.text}, but the sender asks for encryption")
+    )
+
+
+def wanted(recipient: Recipient, circumstances: Circumstances, config: Config) -> Wish:
+    """Is a key to be looked up for this recipient?  Known at RCPT, before anything of the message has come."""
     case = _case(recipient, circumstances, config)
     number, rule = rules.first(config.rule, case)
     wish = Wish(False, case.direction, Reason("wanted", ""), number, rule, _mailbox(case, config))
@@ -146,8 +149,6 @@ def wanted(recipient: Recipient, circumstances: Circumstances, config: Config, *
     if rule is not None and rule.encrypt == "require":
         return replace(wish, wanted=True, reason=Reason("wanted", f"rule {number} requires it"))
     is_wanted, reason = _wanted_by_mode(case, config)
-    if wished and not is_wanted:
-        is_wanted, reason = True, Reason("wished", f"{reason.text}, but the sender asks for encryption")
     return replace(wish, wanted=is_wanted, reason=reason)
 
 

@@ -433,7 +433,7 @@ def test_senders_wish_turns_plaintext_into_a_refusal_and_nothing_else(verdict: K
 
 def test_senders_wish_reaches_whom_mode_leaves_out() -> None:
     settings, to = parse('local_domains = ["example.org"]'), recipient("bob@example.org")
-    wanted = policy.wanted(to, Circumstances("sam@sender.example", CLIENT), settings, wished=True)
+    wanted = policy.requested(policy.wanted(to, Circumstances("sam@sender.example", CLIENT), settings))
     assert (wanted.wanted, wanted.reason.code) == (True, "wished")
     found = lookup("bob@example.org", KeyVerdict.NO_KEY)
     done = policy.decide(to, wanted, found, settings, wished=True)
