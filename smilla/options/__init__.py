@@ -154,6 +154,6 @@ SECTIONS: dict[str, type[Any]] = {
 }
 
 
-def options(section: type[Any]) -> dict[str, dataclasses.Field[Any]]:
+def options_of(section: type[Any]) -> dict[str, dataclasses.Field[Any]]:
     """The options of one section by name, sections and rules left out."""
     return {f.name: f for f in dataclasses.fields(section) if "help" in f.metadata}
