@@ -10,9 +10,9 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
-from smilla import policy
 from smilla.config import Config, Rule
-from smilla.options import SECTIONS, options_of
+from smilla.model import Direction
+from smilla.options import SECTIONS, default_action, options_of
 
 _RULES = (
     "For each recipient, the first rule of which all conditions hold (recipient, sender, domain, client, user, "
@@ -49,7 +49,7 @@ def _rule_lines() -> Iterator[str]:
 def show(config: Config) -> str:
     """The effective configuration, as TOML that says the same."""
     if config.mode != "auto":
-        default = policy.default_action(config.mode)
+        default = default_action(Direction.INBOUND if config.mode == "inbound" else Direction.OUTBOUND)
         unset = {name: default for name in ("unclear", "unusable_key") if not getattr(config.policy, name)}
         config = dataclasses.replace(config, policy=dataclasses.replace(config.policy, **unset))
     lines = list(_section_lines(Config, config, commented=False))

@@ -234,13 +234,13 @@ def _outcome(
     served = tuple(decision for decision in left if decision.action is not Action.DONE)
     groups = copies.group(served, session.message, separate=config.smime.separate)
     kept = copies.stays(groups)
-    staying = {decision.recipient.raw for decision in groups[kept][1]} if groups else set()
+    staying = {decision.recipient.raw for decision in groups[kept][1]} if kept is not None else set()
     removed = [recipient for recipient in session.envelope.recipients if recipient.raw not in staying]
     if config.policy.mixed == "reinject" and not copies.removable(removed, session.envelope.recipients):
-        kept = -1
+        kept = None
         if disposition is Disposition.HOLD:
             return told(Disposition.DEFER, decisions, reason=_ODD_SPELLING, culprits=held_up)
-    splits = len(groups) > 1 or (kept < 0 and bool(groups)) or any(decision.waits for decision in decisions)
+    splits = len(groups) > 1 or (kept is None and bool(groups)) or any(decision.waits for decision in decisions)
     if splits and config.policy.mixed in SPLITS and not rules.is_clear(session.sender):
         unclear = tuple(policy.unclear_sender(decision.recipient, direction, config) for decision in decisions)
         disposition, culprits = _disposition(unclear)
