@@ -14,6 +14,7 @@ from smilla.model.decisions import (
     HeaderProtection,
     MessageKind,
     Outcome,
+    Refusal,
     Rewrite,
 )
 from smilla.model.keys import (
@@ -70,6 +71,7 @@ __all__ = [
     "PGPKey",
     "Reason",
     "Recipient",
+    "Refusal",
     "Rewrite",
     "SMIMEACandidate",
     "SourceAnswer",

@@ -117,6 +117,16 @@ class Copy:
     protection: HeaderProtection = HeaderProtection()
 
 
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A copy that the MTA's listener did not take: for whom, and what it said; ``is_of_copy``: to RCPT or to the
+    final dot, and not to whatever concerns all."""
+
+    recipient: Recipient
+    detail: str
+    is_of_copy: bool = False
+
+
 _OK = Reason("ok", "")
 
 
