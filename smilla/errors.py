@@ -2,7 +2,7 @@
 
 An error carries a stable ``code`` (one word, as the log and smilla(8) have it), whether it is
 ``temporary`` (the sending side keeps the mail and tries again), and a text for the administrator.
-What a remote sender is told is decided by ``smilla.reply`` alone, so nothing here leaks into SMTP.
+What a remote sender is told is decided by ``smilla.answer.reply`` alone, so nothing here leaks into SMTP.
 """
 
 from __future__ import annotations

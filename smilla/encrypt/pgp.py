@@ -1,6 +1,6 @@
 """Content and OpenPGP keys in, one armoured OpenPGP message out (RFC 9580 section 10.3), or EncryptionError.
 
-Promises: nothing but keys that ``smilla.validity`` passed reaches an engine, and no block leaves before the engine's
+Promises: nothing but keys that ``smilla.keys.validity`` passed reaches an engine, and no block leaves before the engine's
 output has been seen to begin as encrypted session keys, one a key, and encrypted data.  So an engine that fails without
 saying so cannot hand plaintext through.  The last block leaves only where the encrypted data is complete and nothing
 follows it.
@@ -22,7 +22,7 @@ from smilla.formats.base64_lines import base64_lines
 from smilla.formats.crc24 import CRC24_INIT, crc24
 from smilla.formats.openpgp_output import OutputReader
 from smilla.model import PGPKey
-from smilla.style import Style
+from smilla.model.style import Style
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

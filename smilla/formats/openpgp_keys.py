@@ -1,7 +1,7 @@
 """OpenPGP keys and signatures: what stands in their packets (RFC 9580 sections 5.2 and 5.5), without any judgement.
 
 Promises: raises ParseError and nothing else.  Versions 4 and 6 are read wholly; of older ones and of LibrePGP's
-version 5 only the version is.  Nothing is verified here; see ``smilla.validity``.
+version 5 only the version is.  Nothing is verified here; see ``smilla.keys.validity``.
 """
 
 from __future__ import annotations

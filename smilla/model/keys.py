@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from smilla.address import EmailAddress
-from smilla.style import OAEP
+from smilla.model.style import OAEP
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
@@ -116,7 +116,7 @@ class SourceAnswer:
 
 
 class UsableKey:
-    """A key that passed the gate for one address at one time.  Only ``smilla.validity`` constructs one.
+    """A key that passed the gate for one address at one time.  Only ``smilla.keys.validity`` constructs one.
 
     The encrypters accept nothing else, so an unchecked key cannot reach them.
     """
