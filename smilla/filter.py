@@ -21,7 +21,7 @@ from smilla.copies import growth, rewrap
 from smilla.errors import JournalBusy, JournalError, SealKeyMissing
 from smilla.handover import reinject, seal
 from smilla.model import Action, Decision, Header, Outcome, Reason, Recipient, Refusal, Rewrite
-from smilla.policy import Wish
+from smilla.policy import Requirement
 from smilla.ports import Ports
 from smilla.session import Session
 
@@ -79,21 +79,21 @@ class Filter:
         """The search for this recipient's key begins.  ``alone``: one who is past the bound, or who fails where a rule
         asks for it, may be answered here; the caller then has ``withdraw`` to say that they are gone."""
         given = self.session.recipient(raw, parameters)
-        wish = pipeline.begin_lookup(self.session, given, self._ports, self._config)
-        away = self._turned_away(given, wish) if alone else None
-        self._wanted += wish.wanted and away is None
+        requirement = pipeline.begin_lookup(self.session, given, self._ports, self._config)
+        away = self._turned_away(given, requirement) if alone else None
+        self._wanted += requirement.wanted and away is None
         return away
 
-    def _turned_away(self, recipient: Recipient, wish: Wish) -> TurnedAway | None:
+    def _turned_away(self, recipient: Recipient, requirement: Requirement) -> TurnedAway | None:
         limit = self._config.reinject.max_copies
-        if self._config.policy.mixed == "reinject" and self._wanted + wish.wanted > limit:
+        if self._config.policy.mixed == "reinject" and self._wanted + requirement.wanted > limit:
             log.too_many(self.session.queue_id, recipient.shown)
             why = Reason("too_many", f"past [reinject] max_copies = {limit}")
             return TurnedAway(Decision(recipient, Action.DEFER, why, "max_copies"), reply.TOO_MANY)
-        if not wish.at_rcpt:
+        if not requirement.at_rcpt:
             return None
         with self._busy:
-            decision = pipeline.decide_at_rcpt(self.session, recipient, wish, self._ports, self._config)
+            decision = pipeline.decide_at_rcpt(self.session, recipient, requirement, self._ports, self._config)
         answer = reply.for_recipient(decision)
         if answer is None or decision.waits:
             return None

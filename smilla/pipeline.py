@@ -44,8 +44,7 @@ from smilla.model import (
     Reason,
     Recipient,
 )
-from smilla.policy import Wish, rules
-from smilla.policy import request as wish_of_sender
+from smilla.policy import Requirement, request, rules
 from smilla.ports import JournalEntry, Ports
 from smilla.session import Session
 
@@ -63,33 +62,37 @@ _CONFUSABLE = Reason(
 _ODD_SPELLING = Reason("odd_spelling", "the MTA could not tell this recipient apart, so the others cannot be split off")
 
 
-def begin_lookup(session: Session, recipient: Recipient, ports: Ports, config: Config, *, wished: bool = False) -> Wish:
+def begin_lookup(
+    session: Session, recipient: Recipient, ports: Ports, config: Config, *, requested: bool = False
+) -> Requirement:
     """Starts the search for a recipient's key as soon as the recipient is known, while the body still arrives; that the
     sender asks for encryption is known at the end only."""
-    wish = wish_for(session, recipient, config, wished=wished)
-    if wish.wanted and wish.address:
-        _begin(session, wish, wish.address, ports, config)
-    return wish
+    requirement = requirement_for(session, recipient, config, requested=requested)
+    if requirement.wanted and requirement.address:
+        _begin(session, requirement, requirement.address, ports, config)
+    return requirement
 
 
-def wish_for(session: Session, recipient: Recipient, config: Config, *, wished: bool = False) -> Wish:
+def requirement_for(session: Session, recipient: Recipient, config: Config, *, requested: bool = False) -> Requirement:
     """What is wanted for a recipient, and in which direction; worked out once, at RCPT."""
-    wish = session.wishes.get(recipient)
-    if wish is None:
+    requirement = session.requirements.get(recipient)
+    if requirement is None:
         circumstances = policy.Circumstances(session.sender, session.client)
-        wish = session.wishes[recipient] = policy.wanted(recipient, circumstances, config)
-    return policy.requested(wish) if wished else wish
+        requirement = session.requirements[recipient] = policy.wanted(recipient, circumstances, config)
+    return policy.on_request(requirement) if requested else requirement
 
 
-def _begin(session: Session, wish: Wish, address: EmailAddress, ports: Ports, config: Config) -> None:
-    _ask(session, address, wish.formats, ports, config)
-    for reader in _readers(wish, session, config):
+def _begin(session: Session, requirement: Requirement, address: EmailAddress, ports: Ports, config: Config) -> None:
+    _ask(session, address, requirement.formats, ports, config)
+    for reader in _readers(requirement, session, config):
         _ask(session, reader, (), ports, config)
 
 
-def decide_at_rcpt(session: Session, recipient: Recipient, wish: Wish, ports: Ports, config: Config) -> Decision:
+def decide_at_rcpt(
+    session: Session, recipient: Recipient, requirement: Requirement, ports: Ports, config: Config
+) -> Decision:
     """The decision about one recipient before the content is known, where a rule asks for it (at_rcpt)."""
-    return _Deciding(session, ports, config).decision(recipient, wish)
+    return _Deciding(session, ports, config).decision(recipient, requirement)
 
 
 def _ask(session: Session, address: EmailAddress, formats: tuple[str, ...], ports: Ports, config: Config) -> None:
@@ -98,10 +101,10 @@ def _ask(session: Session, address: EmailAddress, formats: tuple[str, ...], port
         session.lookups[address, formats] = lookup.begin(address, bounded, config)
 
 
-def _readers(wish: Wish, session: Session, config: Config) -> list[EmailAddress]:
+def _readers(requirement: Requirement, session: Session, config: Config) -> list[EmailAddress]:
     """The addresses of further readers; a null sender is none."""
     *_, sender = ("", *rules.sender_readings(session.sender, config.completion))
-    named = [sender if entry == "sender" else entry for entry in wish.also_to]
+    named = [sender if entry == "sender" else entry for entry in requirement.also_to]
     found = []
     for text in named:
         with suppress(AddressError):
@@ -126,7 +129,7 @@ def judge(session: Session, ports: Ports, config: Config) -> tuple[Classificatio
     if not envelope.recipients:
         raise EncryptionError("a message without a recipient: nobody knows for whom it would have to be encrypted")
     classification = classify.classify(message)
-    wished = is_wished(session, config)
+    requested = is_requested(session, config)
     if (problem := rewrap.problem(message) or seal.forged(message)) is not None:
         decisions = tuple(policy.refused(recipient, problem) for recipient in envelope.recipients)
     elif _is_own(session, ports, config):
@@ -135,43 +138,45 @@ def judge(session: Session, ports: Ports, config: Config) -> tuple[Classificatio
     elif classification.kind is MessageKind.ENCRYPTED:
         decisions = tuple(policy.already_encrypted(recipient, classification) for recipient in envelope.recipients)
     else:
-        decisions = _decided(session, ports, config, wished=wished)
+        decisions = _decided(session, ports, config, requested=requested)
     return classification, decisions
 
 
-def _wish_of_expanded(
-    session: Session, decision: Decision, recipient: Recipient, config: Config, *, wished: bool
-) -> Wish | None:
+def _requirement_of_expanded(
+    session: Session, decision: Decision, recipient: Recipient, config: Config, *, requested: bool
+) -> Requirement | None:
     """What is wanted for ``recipient``, to whom an alias led whose decision is ``decision``: under the rules and the
     direction of the alias; where nothing is wanted for that by mode, under their own ([keys] aliases).  None where the
     alias's decision stands, as it does where it has a usable key."""
     if decision.key is not None or recipient.address is None:
         return None
-    wish = wish_for(session, decision.recipient, config, wished=wished)
-    if wish.wanted and decision.lookup is not None:
-        return replace(wish, address=recipient.address)
-    if config.keys.aliases != "expanded" or wish.encrypt == "never" or decision.action is not Action.PLAIN:
+    requirement = requirement_for(session, decision.recipient, config, requested=requested)
+    if requirement.wanted and decision.lookup is not None:
+        return replace(requirement, address=recipient.address)
+    if config.keys.aliases != "expanded" or requirement.encrypt == "never" or decision.action is not Action.PLAIN:
         return None
-    own = wish_for(session, recipient, config, wished=wished)
+    own = requirement_for(session, recipient, config, requested=requested)
     return own if own.wanted else None
 
 
 def expanded(
-    session: Session, expansions: Sequence[tuple[Decision, Recipient]], ports: Ports, config: Config, *, wished: bool
+    session: Session, expansions: Sequence[tuple[Decision, Recipient]], ports: Ports, config: Config, *, requested: bool
 ) -> list[Decision]:
     """What happens for each recipient to whom an alias led: their own key, where that of the alias does not stand, and
     in no case less than the alias's decision asks for.  Their look-ups are under way together."""
-    wishes = [_wish_of_expanded(session, decision, r, config, wished=wished) for decision, r in expansions]
-    for wish in wishes:
-        if wish is not None and wish.address is not None:
-            _begin(session, wish, wish.address, ports, config)
+    requirements = [
+        _requirement_of_expanded(session, decision, r, config, requested=requested) for decision, r in expansions
+    ]
+    for requirement in requirements:
+        if requirement is not None and requirement.address is not None:
+            _begin(session, requirement, requirement.address, ports, config)
     deciding, found = _Deciding(session, ports, config), []
-    for (decision, recipient), wish in zip(expansions, wishes, strict=True):
-        own = deciding.decision(recipient, wish, wished=wished) if wish is not None else decision
+    for (decision, recipient), requirement in zip(expansions, requirements, strict=True):
+        own = deciding.decision(recipient, requirement, requested=requested) if requirement is not None else decision
         if own.action is Action.HOLD:
             own = replace(own, action=Action.DEFER)  # it is too late for the MTA's quarantine
         outweighs = own.action in (Action.ENCRYPT, Action.DEFER) or decision.action not in (Action.DEFER, own.action)
-        chosen = own if wish is not None and own.action is not Action.PLAIN and outweighs else decision
+        chosen = own if requirement is not None and own.action is not Action.PLAIN and outweighs else decision
         found.append(replace(chosen, recipient=recipient, waits=False))
     return found
 
@@ -182,19 +187,19 @@ def make_copies(session: Session, decisions: tuple[Decision, ...], ports: Ports,
 
 
 def _made(session: Session, groups: Sequence[sharing.Group], ports: Ports, config: Config) -> tuple[Copy, ...]:
-    return make.copies_of(session.message, groups, ports.openpgp, _without_wish(session, config))
+    return make.copies_of(session.message, groups, ports.openpgp, _without_request(session, config))
 
 
-def is_wished(session: Session, config: Config) -> bool:
+def is_requested(session: Session, config: Config) -> bool:
     """Does the sender ask for encryption, and is that to be heeded?"""
-    return _may_ask(session, config) and wish_of_sender.found(session.message, config.policy)
+    return _may_ask(session, config) and request.found(session.message, config.policy)
 
 
 def _may_ask(session: Session, config: Config) -> bool:
-    if not wish_of_sender.is_configured(config.policy):
+    if not request.is_configured(config.policy):
         return False
-    wishes = (wish_for(session, recipient, config) for recipient in session.envelope.recipients)
-    return policy.may_ask(wishes, session.client, config)
+    requirements = (requirement_for(session, recipient, config) for recipient in session.envelope.recipients)
+    return policy.may_ask(requirements, session.client, config)
 
 
 def _is_own(session: Session, ports: Ports, config: Config) -> bool:
@@ -257,7 +262,7 @@ def _relayed(session: Session, config: Config) -> tuple[Recipient, ...]:
     """Those to whom the MTA sends a message on though its client is none of ours."""
     if config.mode != "auto" or policy.is_ours(session.client, config):
         return ()
-    return tuple(r for r in session.envelope.recipients if policy.is_relayed(wish_for(session, r, config)))
+    return tuple(r for r in session.envelope.recipients if policy.is_relayed(requirement_for(session, r, config)))
 
 
 def _bounced(session: Session, decisions: tuple[Decision, ...], config: Config) -> tuple[Decision, ...]:
@@ -276,13 +281,16 @@ def _bounced(session: Session, decisions: tuple[Decision, ...], config: Config) 
     return failing if all(dsn.may_notify(decision.recipient) for decision in failing) else ()
 
 
-def _decided(session: Session, ports: Ports, config: Config, *, wished: bool) -> tuple[Decision, ...]:
+def _decided(session: Session, ports: Ports, config: Config, *, requested: bool) -> tuple[Decision, ...]:
     """One decision a recipient; the look-ups of all of them share one deadline."""
     recipients = session.envelope.recipients
     _forget_stale_lookups(session, ports, config)
-    wishes = [begin_lookup(session, recipient, ports, config, wished=wished) for recipient in recipients]
+    requirements = [begin_lookup(session, recipient, ports, config, requested=requested) for recipient in recipients]
     deciding = _Deciding(session, ports, config)
-    return tuple(deciding.decision(r, wish, wished=wished) for r, wish in zip(recipients, wishes, strict=True))
+    return tuple(
+        deciding.decision(r, requirement, requested=requested)
+        for r, requirement in zip(recipients, requirements, strict=True)
+    )
 
 
 class _Deciding:
@@ -294,16 +302,16 @@ class _Deciding:
         self._session, self._ports, self._config = session, ports, config
         self._found: dict[tuple[EmailAddress, tuple[str, ...], tuple[str, ...]], KeyLookup] = {}
 
-    def decision(self, recipient: Recipient, wish: Wish, *, wished: bool = False) -> Decision:
+    def decision(self, recipient: Recipient, requirement: Requirement, *, requested: bool = False) -> Decision:
         """What happens for one recipient, further readers included."""
         known = None
-        if wish.wanted:
-            asked = wish.address
-            known = self._finish(asked, wish.formats) if asked else lookup.no_address(recipient.shown)
-        decision = policy.decide(recipient, wish, known, self._config, wished=wished)
-        if policy.waits(decision, wish, self._session.client, self._config):
+        if requirement.wanted:
+            asked = requirement.address
+            known = self._finish(asked, requirement.formats) if asked else lookup.no_address(recipient.shown)
+        decision = policy.decide(recipient, requirement, known, self._config, requested=requested)
+        if policy.waits(decision, requirement, self._session.client, self._config):
             return replace(decision, waits=True)
-        return self._with_readers(decision, wish) if wish.also_to and decision.key else decision
+        return self._with_readers(decision, requirement) if requirement.also_to and decision.key else decision
 
     def _finish(
         self, address: EmailAddress, asked: tuple[str, ...], wanted: tuple[str, ...] | None = None
@@ -315,10 +323,10 @@ class _Deciding:
             self._found[address, asked, formats] = found
         return self._found[address, asked, formats]
 
-    def _with_readers(self, decision: Decision, wish: Wish) -> Decision:
+    def _with_readers(self, decision: Decision, requirement: Requirement) -> Decision:
         """The keys of further readers, of the form that this recipient gets."""
         form = (decision.key.format.value,) if decision.key else ()
-        readers = tuple(self._finish(reader, (), form) for reader in _readers(wish, self._session, self._config))
+        readers = tuple(self._finish(reader, (), form) for reader in _readers(requirement, self._session, self._config))
         for reader in readers:
             if reader.verdict in (KeyVerdict.BOGUS, KeyVerdict.UNREACHABLE, KeyVerdict.UNCLEAR):
                 why = Reason("reader", f"further reader {reader.address}: {reader.reason.text}")
@@ -344,6 +352,6 @@ def _disposition(decisions: tuple[Decision, ...]) -> tuple[Disposition, tuple[De
     return Disposition.DELIVER, ()
 
 
-def _without_wish(session: Session, config: Config) -> HeaderEdits:
-    """Where the sender may ask, what told of the wish is not sent."""
-    return wish_of_sender.without(session.message, config.policy) if _may_ask(session, config) else HeaderEdits()
+def _without_request(session: Session, config: Config) -> HeaderEdits:
+    """Where the sender may ask, what told of the request is not sent."""
+    return request.without(session.message, config.policy) if _may_ask(session, config) else HeaderEdits()

@@ -97,7 +97,7 @@ class OpenPGPEngine(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """By what a message is known again when its client tries once more (see reinject.py).
+    """By what a message is known again when its client tries once more (see handover/reinject.py).
 
     ``quick`` is cheap to make and may match by chance, ``content`` takes in the body; ``identified`` says that nothing
     else can have this name (a sealed message), so that it stays known once it is finished.
@@ -110,7 +110,7 @@ class Fingerprint:
 
 class JournalEntry(Protocol):
     """What the journal knows of one message; nobody else has it open.  A recipient is named by their mailbox, the
-    notification about one who is bounced by copies.notice.
+    notification about one who is bounced by copies.sharing.notice.
 
     ``accepted``: their copy was accepted by the MTA, by ``is_accepted``.  Every method that changes something returns
     only once that is on the disk, and raises JournalError where it cannot.

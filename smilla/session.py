@@ -12,7 +12,7 @@ from smilla.errors import AddressError
 from smilla.keys.questions import MessageQuestions
 from smilla.message import MOST_FIELDS, MOST_HEADER_OCTETS, MemoryBody
 from smilla.model import Client, Envelope, GrowingBody, Header, Message, Recipient
-from smilla.policy import Wish
+from smilla.policy import Requirement
 from smilla.ports import PendingLookup
 
 
@@ -33,7 +33,7 @@ class Session:
         self.queue_id = ""
         self.lookups: dict[tuple[EmailAddress, tuple[str, ...]], PendingLookup] = {}
         self.questions = MessageQuestions()
-        self.wishes: dict[Recipient, Wish] = {}
+        self.requirements: dict[Recipient, Requirement] = {}
         self.sender = sender.strip().removeprefix("<").removesuffix(">")
         self._sent_as = self.sender
         self._parameters = parameters

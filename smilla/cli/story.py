@@ -11,7 +11,7 @@ from smilla.answer.reply import Reply, Verb
 from smilla.cli import describe, printable
 from smilla.cli.transaction import Transaction
 from smilla.model import Copy, Decision, KeyLookup, X509Key
-from smilla.policy import Circumstances, Wish, rules
+from smilla.policy import Circumstances, Requirement, rules
 
 _WAYS = {
     "kept": "stays in the MTA's message",
@@ -45,13 +45,15 @@ class Story:
         return next((away.reply.line for away in self.done.turned_away if away.decision is decision), "")
 
     @property
-    def wished(self) -> bool:
+    def requested(self) -> bool:
         """Does the sender ask for encryption, and may they?"""
-        return pipeline.is_wished(self.done.session, self.done.config)
+        return pipeline.is_requested(self.done.session, self.done.config)
 
-    def wish_for(self, decision: Decision) -> Wish:
+    def requirement_for(self, decision: Decision) -> Requirement:
         """What the rules and the mode want for this recipient."""
-        return pipeline.wish_for(self.done.session, decision.recipient, self.done.config, wished=self.wished)
+        return pipeline.requirement_for(
+            self.done.session, decision.recipient, self.done.config, requested=self.requested
+        )
 
     def rule_table(self, decision: Decision) -> tuple[rules.Checked, ...]:
         """Every rule and whether it matches this recipient."""
@@ -78,7 +80,7 @@ def as_json(story: Story) -> dict[str, Any]:
             "reason": {"code": classification.reason.code, "text": classification.reason.text},
         },
         "direction": outcome.direction,
-        "wished": story.wished,
+        "wished": story.requested,
         "relayed": [recipient.raw.strip("<>") for recipient in outcome.relayed],
         "recipients": [_decision_as_json(story, decision) for decision in story.decisions],
         "copies": [
@@ -103,7 +105,7 @@ def _protection_as_json(copy: Copy) -> dict[str, Any]:
 
 
 def _decision_as_json(story: Story, decision: Decision) -> dict[str, Any]:
-    found = story.wish_for(decision)
+    found = story.requirement_for(decision)
     return {
         "recipient": decision.recipient.raw.strip("<>"),
         "direction": found.direction,
@@ -124,7 +126,7 @@ def _style_as_json(story: Story, decision: Decision) -> dict[str, Any] | None:
     """How S/MIME is written to this recipient; None where it is not."""
     if decision.key is None:
         return None
-    _, why = policy.styled(decision.key, story.wish_for(decision), story.done.config)
+    _, why = policy.styled(decision.key, story.requirement_for(decision), story.done.config)
     return describe.style_as_json(decision.key, decision.style, why)
 
 
@@ -134,7 +136,7 @@ def in_words(story: Story) -> Iterator[str]:
     classification = outcome.classification
     yield f"message: {classification.kind.value} ({printable(classification.reason.text)})"
     yield f"direction: {outcome.direction}"
-    if story.wished:
+    if story.requested:
         yield "the sender asks for encryption"
     if outcome.relayed:
         names = ", ".join(recipient.shown for recipient in outcome.relayed)
@@ -178,7 +180,7 @@ def _decision_in_words(story: Story, decision: Decision) -> Iterator[str]:
     if at_rcpt := story.at_rcpt(decision):
         yield f"  turned away alone, at RCPT: {at_rcpt}"
     if isinstance(decision.key, X509Key):
-        _, why = policy.styled(decision.key, story.wish_for(decision), story.done.config)
+        _, why = policy.styled(decision.key, story.requirement_for(decision), story.done.config)
         yield f"  written with {describe.style_in_words(decision.key, decision.style)}; {why}"
     yield from _rules_in_words(story, decision)
     for reader in decision.readers:
@@ -186,7 +188,7 @@ def _decision_in_words(story: Story, decision: Decision) -> Iterator[str]:
 
 
 def _rules_in_words(story: Story, decision: Decision) -> Iterator[str]:
-    found = story.wish_for(decision)
+    found = story.requirement_for(decision)
     if found.rule is not None:
         yield f"  matched by rule {found.number} ({printable(rules.in_words(found.rule))})"
     elif story.done.config.rule:

@@ -1,4 +1,4 @@
-"""The configuration as text, all made from the dataclasses of config.py: the commented sample, the effective
+"""The configuration as text, all made from the dataclasses in options/: the commented sample, the effective
 configuration, and the OPTIONS section of smilla.toml(5)."""
 
 from __future__ import annotations

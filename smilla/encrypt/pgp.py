@@ -1,7 +1,7 @@
 """Content and OpenPGP keys in, one armoured OpenPGP message out (RFC 9580 section 10.3), or EncryptionError.
 
-Promises: nothing but keys that ``smilla.keys.validity`` passed reaches an engine, and no block leaves before the engine's
-output has been seen to begin as encrypted session keys, one a key, and encrypted data.  So an engine that fails without
+Promises: no key reaches an engine that ``smilla.keys.validity`` did not pass, and no block leaves before its output
+has been seen to begin as encrypted session keys, one a key, and encrypted data.  So an engine that fails without
 saying so cannot hand plaintext through.  The last block leaves only where the encrypted data is complete and nothing
 follows it.
 

@@ -145,7 +145,7 @@ class Outcome:
 
     ``copies`` is empty unless the disposition is DELIVER or HOLD; all but number ``kept`` (None for
     none) are re-injected.  ``bounced`` are
-    told to the sender, ``relayed`` see policy; ``reason`` and ``culprits`` explain what is not delivered.
+    told to the sender, ``relayed`` see policy.is_relayed; ``reason`` and ``culprits`` explain what is not delivered.
     """
 
     disposition: Disposition

@@ -1,28 +1,23 @@
 """What is wanted for a recipient, and what happens: ``wanted`` before the look-ups, ``decide`` after them."""
 
-from smilla.policy.decision import (
+from smilla.policy.decision import already_encrypted, decide, refused, styled, unclear_sender, waits
+from smilla.policy.requirement import (
     Circumstances,
-    Wish,
-    already_encrypted,
-    decide,
+    Requirement,
     direction,
     hides_destination,
     is_ours,
     is_relayed,
     is_unclear,
     may_ask,
-    refused,
-    requested,
+    on_request,
     rule_table,
-    styled,
-    unclear_sender,
-    waits,
     wanted,
 )
 
 __all__ = [
     "Circumstances",
-    "Wish",
+    "Requirement",
     "already_encrypted",
     "decide",
     "direction",
@@ -31,8 +26,8 @@ __all__ = [
     "is_relayed",
     "is_unclear",
     "may_ask",
+    "on_request",
     "refused",
-    "requested",
     "rule_table",
     "styled",
     "unclear_sender",

@@ -149,8 +149,8 @@ class _Stage:
         decided = [by_recipient[named[0] if named else recipient] for recipient, named in matched]
         led = [i for i, (r, named) in enumerate(matched) if named and _is_led_to(r, decided[i])]
         expansions = [(decided[i], matched[i][0]) for i in led]
-        wished = pipeline.is_wished(self._session, self._config)
-        found = pipeline.expanded(self._session, expansions, self._ports, self._config, wished=wished)
+        requested = pipeline.is_requested(self._session, self._config)
+        found = pipeline.expanded(self._session, expansions, self._ports, self._config, requested=requested)
         for i, decision in zip(led, found, strict=True):
             decided[i] = decision
         checked = [self._checked(r, decided[i], named[1] if named else None) for i, (r, named) in enumerate(matched)]

@@ -177,7 +177,7 @@ def test_what_is_wanted_is_worked_out_once_a_recipient(monkeypatch: pytest.Monke
     asked = []
     wanted = policy.wanted
 
-    def counted(recipient: Recipient, circumstances: policy.Circumstances, config: Config) -> policy.Wish:
+    def counted(recipient: Recipient, circumstances: policy.Circumstances, config: Config) -> policy.Requirement:
         asked.append(recipient.raw)
         return wanted(recipient, circumstances, config)
 

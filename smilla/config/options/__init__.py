@@ -1,6 +1,6 @@
 """Every option once: its name, type, default, bounds and help.
 
-The configuration file and its errors (config.py), ``smilla config sample`` and smilla.toml(5) (config_text.py) are all
+The configuration file and its errors (config/reader.py), ``smilla config sample`` and smilla.toml(5) (config/text.py) are all
 made from the dataclasses below.
 """
 

@@ -194,8 +194,8 @@ def test_set_of_characters_that_says_something_else_is_a_fault_for_a_user_too(us
 def test_wildcard_stands_for_what_people_see_of_a_domain(pattern: str, domain: str) -> None:
     recipient = Session(Client(), "").recipient(f"<a@{domain}>")
     for condition in (f"recipient = '*@{pattern}'", f"domain = ['{pattern}']"):
-        wish = policy.wanted(recipient, Circumstances("", Client()), config.parse(f"[[rule]]\n{condition}\n"))
-        assert wish.number == 1, condition
+        requirement = policy.wanted(recipient, Circumstances("", Client()), config.parse(f"[[rule]]\n{condition}\n"))
+        assert requirement.number == 1, condition
     settings = config.parse(f"local_domains = ['{pattern}']\n")
     assert not policy.wanted(recipient, Circumstances("", Client()), settings).wanted
 

@@ -12,7 +12,7 @@ from smilla.config import Config, parse
 from smilla.errors import ConfigError
 from smilla.model import Action, Client, Decision, Direction, KeyVerdict, Reason
 from smilla.model.style import Style
-from smilla.policy import Circumstances, Wish, rules
+from smilla.policy import Circumstances, Requirement, rules
 from tests.unit.decisions import PLAIN, certificate, lookup, openpgp_key, recipient
 
 OUTBOUND, INBOUND = Direction.OUTBOUND, Direction.INBOUND
@@ -46,17 +46,17 @@ DEFAULTS = {
 CLIENT = Client("203.0.113.1")
 
 
-def wish(direction: Direction = OUTBOUND, *, wanted: bool = True) -> Wish:
-    return Wish(wanted, direction, Reason("wanted", "wanted"))
+def requirement(direction: Direction = OUTBOUND, *, wanted: bool = True) -> Requirement:
+    return Requirement(wanted, direction, Reason("wanted", "wanted"))
 
 
 def decided(
-    verdict: KeyVerdict, text: str, to: str = "bob@example.org", client: Client = CLIENT, *, wished: bool = False
+    verdict: KeyVerdict, text: str, to: str = "bob@example.org", client: Client = CLIENT, *, requested: bool = False
 ) -> Decision:
     """Both halves of the table, by a configuration: what is wanted, and then what happens."""
     settings = parse(text)
     wanted = policy.wanted(recipient(to), Circumstances("sam@sender.example", client), settings)
-    return policy.decide(recipient(to), wanted, lookup("bob@example.org", verdict), settings, wished=wished)
+    return policy.decide(recipient(to), wanted, lookup("bob@example.org", verdict), settings, requested=requested)
 
 
 def decide(
@@ -67,7 +67,7 @@ def decide(
     direction: Direction = OUTBOUND,
 ) -> Decision:
     number, rule = rules.first(settings.rule, rules.Case(recipient(to), sender, CLIENT, direction))
-    wanted = Wish(True, direction, Reason("wanted", "wanted"), number, rule)
+    wanted = Requirement(True, direction, Reason("wanted", "wanted"), number, rule)
     return policy.decide(recipient(to), wanted, lookup("bob@example.org", verdict), settings)
 
 
@@ -112,7 +112,7 @@ def test_usable_key_encrypts_whatever_policy_says() -> None:
     key = certificate()
     found = lookup("bob@example.org", KeyVerdict.USABLE, key)
     settings = parse('[[rule]]\nrecipient = "*"\nno_key = "refuse"\nunusable_key = "plain"\n')
-    decided = policy.decide(recipient("bob@example.org"), wish(), found, settings)
+    decided = policy.decide(recipient("bob@example.org"), requirement(), found, settings)
     assert (decided.action, decided.key) == (Action.ENCRYPT, key)
 
 
@@ -141,11 +141,11 @@ def test_usable_verdict_without_a_key_is_an_error_and_no_plaintext() -> None:
 
 def test_wanted_without_a_lookup_is_an_error_and_no_plaintext() -> None:
     with pytest.raises(AssertionError):
-        policy.decide(recipient("bob@example.org"), wish(), None, Config())
+        policy.decide(recipient("bob@example.org"), requirement(), None, Config())
 
 
 def test_unwanted_is_plain() -> None:
-    decided = policy.decide(recipient("bob@example.org"), wish(wanted=False), None, Config())
+    decided = policy.decide(recipient("bob@example.org"), requirement(wanted=False), None, Config())
     assert (decided.action, decided.rule) == (Action.PLAIN, "mode")
 
 
@@ -386,7 +386,7 @@ def test_never_looks_for_nothing_and_sends_plain() -> None:
 
 
 def test_never_against_the_senders_wish_is_refused() -> None:
-    done = decided(KeyVerdict.NO_KEY, NEVER, wished=True)
+    done = decided(KeyVerdict.NO_KEY, NEVER, requested=True)
     assert (done.action, done.rule, done.reason.code) == (Action.REFUSE, "rule 1: encrypt", "wished")
 
 
@@ -428,7 +428,7 @@ def test_senders_wish_turns_plaintext_into_a_refusal_and_nothing_else(verdict: K
         f'[policy]\n{verdict.value} = "{action}"\n',
         f'[[rule]]\nsender = "*"\n{verdict.value} = "{action}"\n',
     ):
-        done = decided(verdict, text, wished=True)
+        done = decided(verdict, text, requested=True)
         if action == "plain":
             assert (done.action, done.rule) == (Action.REFUSE, "the sender's wish")
         else:
@@ -437,15 +437,15 @@ def test_senders_wish_turns_plaintext_into_a_refusal_and_nothing_else(verdict: K
 
 def test_senders_wish_reaches_whom_mode_leaves_out() -> None:
     settings, to = parse('local_domains = ["example.org"]'), recipient("bob@example.org")
-    wanted = policy.requested(policy.wanted(to, Circumstances("sam@sender.example", CLIENT), settings))
+    wanted = policy.on_request(policy.wanted(to, Circumstances("sam@sender.example", CLIENT), settings))
     assert (wanted.wanted, wanted.reason.code) == (True, "wished")
     found = lookup("bob@example.org", KeyVerdict.NO_KEY)
-    done = policy.decide(to, wanted, found, settings, wished=True)
+    done = policy.decide(to, wanted, found, settings, requested=True)
     assert (done.action, done.rule) == (Action.REFUSE, "the sender's wish")
 
 
 def test_a_wish_and_no_look_up_is_refused_whatever_mode_says() -> None:
-    done = policy.decide(recipient("bob@example.org"), wish(wanted=False), None, Config(), wished=True)
+    done = policy.decide(recipient("bob@example.org"), requirement(wanted=False), None, Config(), requested=True)
     assert (done.action, done.reason.code, done.rule) == (Action.REFUSE, "wished", "mode")
 
 
@@ -485,11 +485,11 @@ def test_what_the_certificate_announces_decides_where_no_rule_does_and_is_told()
 def test_decision_has_the_style() -> None:
     settings = parse(SMIME)
     found = lookup("bob@example.org", KeyVerdict.USABLE, certificate())
-    decided = policy.decide(recipient("bob@example.org"), wish(), found, settings)
+    decided = policy.decide(recipient("bob@example.org"), requirement(), found, settings)
     assert decided.style == Style(GCM_256, "oaep-sha256", "sha256")
 
 
 def test_style_of_openpgp_is_none_of_smime() -> None:
     """So that no option of S/MIME keeps OpenPGP recipients apart."""
     settings = parse(SMIME)
-    assert policy.styled(openpgp_key(), wish(), settings) == (Style(), "")
+    assert policy.styled(openpgp_key(), requirement(), settings) == (Style(), "")

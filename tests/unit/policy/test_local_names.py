@@ -8,7 +8,7 @@ from smilla import config, pipeline, policy
 from smilla.config import Config
 from smilla.keys import lookup
 from smilla.model import Action, Client, Direction, DNSSECStatus, KeyLookup, KeyVerdict
-from smilla.policy import Circumstances, Wish
+from smilla.policy import Circumstances, Requirement
 from smilla.session import Session
 from tests.vectors.memory import NOW, TableResolver, make_ports
 
@@ -21,7 +21,7 @@ COMPLETED = 'append_domain = "corp.test"\n'
 FOLDER = '[keys]\nsources = ["directory"]\ndirectory = "/tmp"\n'
 
 
-def wished_for(text: str, to: str, client: Client = MTA) -> Wish:
+def wished_for(text: str, to: str, client: Client = MTA) -> Requirement:
     settings = config.parse(text)
     recipient = Session(client, "sam@x.test", (), settings.completion).recipient(f"<{to}>")
     return policy.wanted(recipient, Circumstances("sam@x.test", client), settings)
@@ -34,10 +34,10 @@ def searched(text: str, to: str, status: DNSSECStatus = DNSSECStatus.SECURE) -> 
         resolver.publish(to, record, status.value)
     ports = make_ports(resolver)
     session = Session(MTA, "sam@x.test", (), settings.completion)
-    wish = pipeline.begin_lookup(session, session.recipient(f"<{to}>"), ports, settings)
-    assert wish.wanted
-    assert wish.address is not None
-    return lookup.finish(session.lookups[wish.address, ()], 0.0, NOW, ports), resolver
+    requirement = pipeline.begin_lookup(session, session.recipient(f"<{to}>"), ports, settings)
+    assert requirement.wanted
+    assert requirement.address is not None
+    return lookup.finish(session.lookups[requirement.address, ()], 0.0, NOW, ports), resolver
 
 
 # --- single labels -----------------------------------------------------------------------------------------
@@ -46,22 +46,26 @@ def searched(text: str, to: str, status: DNSSECStatus = DNSSECStatus.SECURE) -> 
 @pytest.mark.parametrize("to", ["bob@partner", "bob@PARTNER", '"bob"@partner', "@relay.test:bob@partner"])
 def test_single_label_is_completed_for_the_look_up_and_for_rules(to: str) -> None:
     for condition in ('recipient = "bob@partner.corp.test"', 'domain = ["*.corp.test"]'):
-        wish = wished_for(f'{COMPLETED}[[rule]]\n{condition}\nno_key = "refuse"\n', to)
-        assert (wish.wanted, wish.number, wish.address and wish.address.domain) == (True, 1, "partner.corp.test")
+        requirement = wished_for(f'{COMPLETED}[[rule]]\n{condition}\nno_key = "refuse"\n', to)
+        assert (requirement.wanted, requirement.number, requirement.address and requirement.address.domain) == (
+            True,
+            1,
+            "partner.corp.test",
+        )
 
 
 @pytest.mark.parametrize("to", ["bob@partner.", "bob@[192.0.2.1]", "bob@a.test"])
 def test_what_the_mta_completes_by_nothing_is_left_alone(to: str) -> None:
-    wish = wished_for(COMPLETED, to)
-    assert wish.address
-    assert "corp" not in wish.address.domain
+    requirement = wished_for(COMPLETED, to)
+    assert requirement.address
+    assert "corp" not in requirement.address.domain
 
 
 def test_completion_may_be_internationalized_and_reaches_the_origin() -> None:
     text = 'append_origin = "mail"\nappend_domain = "bücher.test"\n'
-    wish = wished_for(text, "bob")
-    assert wish.address
-    assert wish.address.domain == "mail.xn--bcher-kva.test"
+    requirement = wished_for(text, "bob")
+    assert requirement.address
+    assert requirement.address.domain == "mail.xn--bcher-kva.test"
 
 
 @pytest.mark.parametrize("text", ["", FOLDER, AUTO, AUTO + FOLDER, AT_REST, AT_REST + FOLDER])
@@ -93,17 +97,17 @@ OWN = ["localhost", "LOCALHOST.", "mail.home.test", "localhost.home.test", "loca
 @pytest.mark.parametrize("domain", OWN)
 def test_names_of_this_machine_are_looked_up_under_the_origin_where_mail_is_inbound(text: str, domain: str) -> None:
     for client in (MTA, Client("127.0.0.1", mta="Mail.home.test")):
-        wish = wished_for(text, f"root@{domain}", client)
-        assert (wish.wanted, wish.direction) == (True, INBOUND)
-        assert wish.address
-        assert (wish.address.local_part, wish.address.domain) == ("root", "home.test")
+        requirement = wished_for(text, f"root@{domain}", client)
+        assert (requirement.wanted, requirement.direction) == (True, INBOUND)
+        assert requirement.address
+        assert (requirement.address.local_part, requirement.address.domain) == ("root", "home.test")
 
 
 @pytest.mark.parametrize("text", [AUTO.replace("home", "*.other"), AT_REST.replace("home", "*.other")])
 @pytest.mark.parametrize("domain", ["localhost", "mail.home.test"])
 def test_names_of_this_machine_are_unclear_at_rest_where_the_origin_is_not_known(text: str, domain: str) -> None:
-    wish = wished_for(text, f"root@{domain}")
-    assert (wish.wanted, wish.direction, wish.address) == (True, INBOUND, None)
+    requirement = wished_for(text, f"root@{domain}")
+    assert (requirement.wanted, requirement.direction, requirement.address) == (True, INBOUND, None)
 
 
 @pytest.mark.parametrize(
@@ -153,9 +157,9 @@ def test_private_domain_is_asked_for_and_its_silence_counts_where_it_is_signed(
 def test_domain_that_programs_read_in_two_ways_is_unclear(domain: str, text: str, action: Action) -> None:
     settings: Config = config.parse(text)
     recipient = Session(MTA, "").recipient(f"<bob@{domain}>")
-    wish = policy.wanted(recipient, Circumstances("", MTA), settings)
-    assert not wish.wanted
-    decision = policy.decide(recipient, wish, None, settings)
+    requirement = policy.wanted(recipient, Circumstances("", MTA), settings)
+    assert not requirement.wanted
+    decision = policy.decide(recipient, requirement, None, settings)
     assert decision.reason.code == "ambiguous_domain"
     assert decision.action is action
 

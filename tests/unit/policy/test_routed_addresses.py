@@ -24,9 +24,9 @@ def test_address_that_routes_mail_on_is_unclear_and_never_plain(
     address: str, settings: config.Config, action: Action
 ) -> None:
     recipient = Session(Client(), "a@x.test").recipient(f"<{address}>")
-    wish = policy.wanted(recipient, Circumstances("a@x.test", Client()), settings)
-    assert not wish.wanted
-    decision = policy.decide(recipient, wish, None, settings)
+    requirement = policy.wanted(recipient, Circumstances("a@x.test", Client()), settings)
+    assert not requirement.wanted
+    decision = policy.decide(recipient, requirement, None, settings)
     assert (decision.action, decision.reason.code) == (action, "routed_address")
 
 
@@ -45,9 +45,9 @@ def test_address_that_the_mta_may_read_as_another_is_unclear_and_never_plain(
     address: str, settings: config.Config, action: Action
 ) -> None:
     recipient = Session(Client(), "a@x.test").recipient(address)
-    wish = policy.wanted(recipient, Circumstances("a@x.test", Client()), settings)
-    assert not wish.wanted
-    decision = policy.decide(recipient, wish, None, settings)
+    requirement = policy.wanted(recipient, Circumstances("a@x.test", Client()), settings)
+    assert not requirement.wanted
+    decision = policy.decide(recipient, requirement, None, settings)
     assert (decision.action, decision.reason.code) == (action, "unclear_address")
 
 
@@ -65,8 +65,8 @@ def test_odd_but_clear_address_is_not_taken_for_another(address: str) -> None:
 def test_rule_for_a_sender_is_not_missed_however_the_sender_spells_it(sender: str) -> None:
     settings = config.parse('[[rule]]\nsender = "boss@s.test"\nno_key = "refuse"\n')
     recipient = Session(Client(), sender).recipient("<alice@r.test>")
-    wish = policy.wanted(recipient, Circumstances(sender, Client()), settings)
-    assert policy.decide(recipient, wish, None, settings).reason.code == "unclear_sender"
+    requirement = policy.wanted(recipient, Circumstances(sender, Client()), settings)
+    assert policy.decide(recipient, requirement, None, settings).reason.code == "unclear_sender"
 
 
 @pytest.mark.parametrize("address", ["bob@r.test", "bob+tag@r.test", '"john smith"@r.test', "prvs=1=a@r.test"])
@@ -99,5 +99,5 @@ def test_rule_holds_for_a_recipient_without_a_domain_too(condition: str) -> None
     )
     for address in ("<alice@home.test>", "<alice>"):
         recipient = Session(Client(), "", (), settings.completion).recipient(address)
-        wish = policy.wanted(recipient, Circumstances("", Client()), settings)
-        assert (wish.number, wish.rule) == (1, settings.rule[0])
+        requirement = policy.wanted(recipient, Circumstances("", Client()), settings)
+        assert (requirement.number, requirement.rule) == (1, settings.rule[0])

@@ -1,0 +1,263 @@
+"""What is wanted for a recipient, before anything is looked up.  Pure: no I/O, no clock.
+
+Directions.  In mode outbound all mail is outbound, in mode inbound all is inbound.  In mode auto a message is
+outbound where its client authenticated, came through a listener named ORIGINATING or from one of internal_networks,
+and inbound otherwise; for a recipient it is inbound where they are local and outbound where they are not, whoever the
+client is, since the MTA has agreed to send it on.  A recipient whose domain is not known goes by the client.
+
+Local.  Besides local_domains, where mail is inbound: localhost and the MTA's own name, which are mailboxes of this
+machine, to be asked for under append_origin as those without any domain are.  Outbound, localhost alone: a key may be
+published for the MTA's own name, as for any other.
+
+The sender's request.  It holds for all recipients of a message that may carry one: outbound, or in mode auto from one
+of ours or for somebody who is not local.  Inbound, a stranger's Subject commands nothing.
+
+Rules.  The first that matches a recipient overrides what it names: whether encryption is wanted at all (encrypt), in
+which formats, for which further readers, and what a failure does.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from smilla.address import EmailAddress
+from smilla.config import Config, Rule
+from smilla.model import (
+    Client,
+    Direction,
+    Reason,
+    Recipient,
+)
+from smilla.policy import rules
+
+_ROUTED = Reason(
+    "routed_address", "the local part routes the mail on (%, ! or @ within it), so its recipient is not known here"
+)
+_UNCLEAR = Reason("unclear_address", "it is not written as RFC 5321 says, and the MTA may read it as another address")
+UNCLEAR_SENDER = Reason(
+    "unclear_sender", "the sender is not written as RFC 5321 says, and the MTA may read another one, which matters here"
+)
+_AMBIGUOUS = Reason("ambiguous_domain", "its domain has a letter of which IDNA 2003 and IDNA 2008 make two names")
+_QUOTED_STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_ODD_ROUTE = re.compile(r"\s*@[^:]*[^:\w\s.,@-][^:]*:")
+_ODD = re.compile(r'[\x00-\x20\x7f()<>,;:\\"]|\.\.|@\.')
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What of the envelope and the connection, besides the recipient, rules may ask for."""
+
+    sender: str
+    client: Client
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """Whether encryption is wanted for one recipient, in which direction the message goes for them, and the rule that
+    matches them (and its number, from 1).  ``address`` is the one to look a key up for, None where none is known.
+    ``unclear`` is why nobody can tell what is wanted."""
+
+    wanted: bool
+    direction: Direction
+    reason: Reason
+    number: int = 0
+    rule: Rule | None = None
+    address: EmailAddress | None = None
+    unclear: Reason | None = None
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """The formats allowed, the preferred one first; () for any."""
+        return self.rule.formats if self.rule else ()
+
+    @property
+    def also_to(self) -> tuple[str, ...]:
+        """Further readers: addresses, or ``sender``."""
+        return self.rule.also_to if self.rule else ()
+
+    @property
+    def at_rcpt(self) -> bool:
+        """Is this recipient to be deferred or refused alone, at RCPT?"""
+        return self.rule is not None and self.rule.at_rcpt
+
+    @property
+    def encrypt(self) -> str:
+        """``require``, ``never`` or "", as the rule says."""
+        return self.rule.encrypt if self.rule else ""
+
+
+def direction(client: Client, config: Config) -> Direction:
+    """The direction of a message as a whole."""
+    if config.mode != "auto":
+        return Direction(config.mode)
+    return Direction.OUTBOUND if is_ours(client, config) else Direction.INBOUND
+
+
+def is_ours(client: Client, config: Config) -> bool:
+    """Is the client one of ours: authenticated, through a listener named ORIGINATING, or in internal_networks?"""
+    if client.authenticated_as or client.daemon_name.upper() == "ORIGINATING":
+        return True
+    return rules.is_within(client.ip, config.internal_networks)
+
+
+def may_ask(requirements: Iterable[Requirement], client: Client, config: Config) -> bool:
+    """May a message ask by itself to be encrypted?  ``requirements`` are those for its recipients."""
+    if config.mode != "auto":
+        return config.mode == Direction.OUTBOUND
+    return is_ours(client, config) or any(requirement.direction == Direction.OUTBOUND for requirement in requirements)
+
+
+def is_relayed(requirement: Requirement) -> bool:
+    """Does a message of a client that is none of ours, in mode auto, leave for somebody elsewhere?  internal_networks
+    or local_domains may lack something.  A rule that says never has considered it."""
+    return requirement.direction == Direction.OUTBOUND and requirement.encrypt != "never"
+
+
+def on_request(requirement: Requirement) -> Requirement:
+    """The same, where the sender asks for encryption: somebody who is local is looked up as well."""
+    if requirement.wanted or requirement.unclear is not None or requirement.encrypt:
+        return requirement
+    return replace(
+        requirement,
+        wanted=True,
+        reason=Reason("wished", f"{requirement.reason.text}, but the sender asks for encryption"),
+    )
+
+
+def wanted(recipient: Recipient, circumstances: Circumstances, config: Config) -> Requirement:
+    """Is a key to be looked up for this recipient?  Known at RCPT, before anything of the message has come."""
+    case = _case(recipient, circumstances, config)
+    number, rule = rules.first(config.rule, case)
+    requirement = Requirement(False, case.direction, Reason("wanted", ""), number, rule, _mailbox(case, config))
+    if (unknown := unknown_destination(recipient)) is not None:
+        return replace(requirement, reason=unknown, unclear=unknown)
+    if rules.hinges_on_sender(config.rule, case):
+        return replace(requirement, reason=UNCLEAR_SENDER, unclear=UNCLEAR_SENDER, number=0, rule=None)
+    if "sender" in requirement.also_to and not rules.is_clear(case.sender):
+        return replace(requirement, reason=UNCLEAR_SENDER, unclear=UNCLEAR_SENDER)
+    if rule is not None and rule.encrypt == "never":
+        return replace(requirement, reason=Reason("never", f"rule {number} says never"))
+    if rule is not None and rule.encrypt == "require":
+        return replace(requirement, wanted=True, reason=Reason("wanted", f"rule {number} requires it"))
+    is_wanted, reason = _wanted_by_mode(case, config)
+    return replace(requirement, wanted=is_wanted, reason=reason)
+
+
+def _wanted_by_mode(case: rules.Case, config: Config) -> tuple[bool, Reason]:
+    domain = _domain(case.recipient)
+    if case.direction == Direction.OUTBOUND:
+        if rules.is_in(domain, config.local_domains):
+            return False, Reason("local", f"outbound, and {domain} is in local_domains")
+        if config.mode == Direction.OUTBOUND and domain in _own_labels(case.client):
+            return False, Reason("local", f"outbound, and {domain} is this machine")
+        return True, Reason("wanted", "outbound, and not in local_domains")
+    if not _is_elsewhere(case.recipient, case.client, config):
+        return True, Reason("wanted", f"inbound, and {domain or 'without a domain'}: it is local, or may be")
+    return False, Reason("not_local", f"inbound, and {domain} is not in local_domains")
+
+
+def _domain(recipient: Recipient) -> str:
+    return recipient.address.domain if recipient.address else ""
+
+
+def is_local(recipient: Recipient, client: Client, config: Config) -> bool:
+    """Local where mail is inbound."""
+    return rules.is_in(_domain(recipient), config.local_domains) or _is_own_name(recipient, client, config)
+
+
+def _is_elsewhere(recipient: Recipient, client: Client, config: Config) -> bool:
+    """Is the recipient's domain known, and not local?  A single label may be completed to a local one."""
+    address = recipient.address
+    if address is None or address.is_literal or address.is_single_label:
+        return False
+    return not is_local(recipient, client, config)
+
+
+def _own_labels(client: Client) -> tuple[str, ...]:
+    """The single labels that are this machine wherever mail to them is written (RFC 6761 section 6.3)."""
+    own = client.mta.lower().rstrip(".")
+    return ("localhost", own) if own and "." not in own else ("localhost",)
+
+
+def _is_own_name(recipient: Recipient, client: Client, config: Config) -> bool:
+    """Is it to a mailbox of this machine, by a name that is not in local_domains: that of the MTA, or localhost with or
+    without one of its domains, as Postfix has them in mydestination?"""
+    domain = _domain(recipient)
+    if not domain or rules.is_in(domain, config.local_domains):
+        return False
+    own = client.mta.lower().rstrip(".")
+    host, _, parent = domain.partition(".")
+    if domain in (*_own_labels(client), own):
+        return True
+    appended = rules.is_in(parent, (config.append_domain,)) if config.append_domain else False
+    if host == own and appended:
+        return True
+    at_home = parent in ("localdomain", own.partition(".")[2]) or rules.is_in(parent, config.local_domains)
+    return host == "localhost" and (appended or at_home)
+
+
+def _mailbox(case: rules.Case, config: Config) -> EmailAddress | None:
+    """The address to look a key up for: where mail is inbound, a mailbox of this machine has that of the origin."""
+    if case.direction == Direction.INBOUND and _is_own_name(case.recipient, case.client, config):
+        return case.mailbox
+    return case.recipient.address
+
+
+def _case(recipient: Recipient, circumstances: Circumstances, config: Config) -> rules.Case:
+    client = circumstances.client
+    towards = _direction_for(recipient, client, config)
+    case = rules.Case(recipient, circumstances.sender, client, towards, completion=config.completion)
+    if recipient.address is None or not config.origin:
+        return case
+    stands_for_another = case.direction == Direction.INBOUND and _is_own_name(recipient, client, config)
+    return replace(case, mailbox=recipient.address.at(config.origin)) if stands_for_another else case
+
+
+def _direction_for(recipient: Recipient, client: Client, config: Config) -> Direction:
+    towards = direction(client, config)
+    if config.mode != "auto":
+        return towards
+    if is_local(recipient, client, config):
+        return Direction.INBOUND
+    known = _is_elsewhere(recipient, client, config) and unknown_destination(recipient) is None
+    return Direction.OUTBOUND if known else towards
+
+
+def rule_table(recipient: Recipient, circumstances: Circumstances, config: Config) -> tuple[rules.Checked, ...]:
+    """Every rule, whether its conditions hold for this recipient, and the first that does not."""
+    return rules.table(config.rule, _case(recipient, circumstances, config))
+
+
+def hides_destination(recipient: Recipient) -> bool:
+    """``user%domain@relay``, ``domain!user`` and ``"user@domain"@relay``: MTAs rewrite these (Postfix's
+    allow_percent_hack, swap_bangpath, resolve_dequoted_address), and then deliver to an address that nobody asked
+    about.  Whatever is looked up for the text as it stands would be a way around encryption."""
+    if recipient.address is not None:
+        local_part = recipient.address.local_part
+    else:
+        text = recipient.raw.strip("<>")
+        quoted = text.startswith('"') and text.endswith('"')
+        local_part = text if quoted else text.rpartition("@")[0] or text
+    return any(sign in local_part for sign in "@%!")
+
+
+def is_unclear(recipient: Recipient) -> bool:
+    """``(x)bob@r.test``, ``b\\ob@r.test``, ``bob @r.test``, ``bob@[r.test]``: no address of RFC 5321 section 4.1.2, but
+    MTAs that are liberal in what they accept deliver to bob@r.test, whom nobody asked about.  A tab in a quoted local
+    part is a blank to Postfix."""
+    text = recipient.raw.strip().removeprefix("<").removesuffix(">")
+    if recipient.address is not None:
+        return recipient.address.is_odd_host or _ODD_ROUTE.match(text) is not None
+    quoted = _QUOTED_STRING.match(text)
+    return "\t" in text or _ODD.search(text, quoted.end() if quoted else 0) is not None
+
+
+def unknown_destination(recipient: Recipient) -> Reason | None:
+    """Why nobody can tell here where the MTA delivers to; None where that is clear."""
+    if hides_destination(recipient):
+        return _ROUTED
+    if is_unclear(recipient):
+        return _UNCLEAR
+    return _AMBIGUOUS if recipient.address is not None and recipient.address.ambiguous else None
