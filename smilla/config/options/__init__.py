@@ -1,7 +1,7 @@
 """Every option once: its name, type, default, bounds and help.
 
-The configuration file and its errors (config/reader.py), ``smilla config sample`` and smilla.toml(5) (config/text.py) are all
-made from the dataclasses below.
+The reader of the file and its errors (config/reader.py), ``smilla config sample`` and smilla.toml(5) (config/text.py)
+are all made from the dataclasses below.
 """
 
 from __future__ import annotations
