@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from smilla import rules
 from smilla.address import EmailAddress
@@ -38,6 +38,7 @@ from smilla.model import (
     X509Key,
 )
 from smilla.style import Style, cipher_for
+from smilla.value import value
 
 OUTBOUND, INBOUND = "outbound", "inbound"
 _ROUTED = Reason(
@@ -54,7 +55,7 @@ _ODD_ROUTE = re.compile(r"\s*@[^:]*[^:\w\s.,@-][^:]*:")
 _ODD = re.compile(r'[\x00-\x20\x7f()<>,;:\\"]|\.\.|@\.')
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Circumstances:
     """What of the envelope and the connection, besides the recipient, rules may ask for."""
 
@@ -62,7 +63,7 @@ class Circumstances:
     client: Client
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Wish:
     """Whether encryption is wanted for one recipient, in which direction the message goes for them, and the rule that
     matches them (and its number, from 1).  ``address`` is the one to look a key up for, None where none is known.

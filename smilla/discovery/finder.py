@@ -7,7 +7,6 @@ nothing for what a network, a name server or a file can do.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from smilla.address import EmailAddress
 from smilla.discovery import directory, openpgpkey, owner, smimea
@@ -15,6 +14,7 @@ from smilla.errors import SmillaError
 from smilla.model import Candidate, DNSAnswer, DNSSECStatus, Reason, SourceAnswer
 from smilla.options import FORMATS_OF
 from smilla.ports import KeyFolder, PendingAnswer, Resolver, SourceQuestion
+from smilla.value import value
 
 _RECORDS: dict[str, tuple[int, Callable[[DNSAnswer], tuple[Candidate, ...]]]] = {
     "smimea": (owner.SMIMEA, smimea.candidates),
@@ -30,7 +30,7 @@ def can_yield(source: str, formats: tuple[str, ...]) -> bool:
     return not formats or any(form in formats for form in FORMATS_OF[source])
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Spelling:
     """Under which other names an address may have its key: in lower case, and without its tag.  In DNS the latter is
     asked for only where the address ``is_local``, since the RFCs forbid such mapping of others (RFC 7929 section 3)."""

@@ -18,6 +18,7 @@ from smilla.errors import EncryptionError
 from smilla.formats import der
 from smilla.model import Reason
 from smilla.style import Style
+from smilla.value import value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -97,7 +98,7 @@ def encrypted_size(
 # --- the envelope ------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class _Envelope:
     """All that precedes the ciphertext, and what encrypts it."""
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum, StrEnum
 
 from smilla.model.keys import KeyLookup, PGPKey, Reason, X509Key
 from smilla.model.message import Recipient
 from smilla.style import Style
+from smilla.value import value
 
 
 class MessageKind(StrEnum):
@@ -19,7 +20,7 @@ class MessageKind(StrEnum):
     PLAIN = "plain"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Classification:
     """The kind and why."""
 
@@ -39,7 +40,7 @@ class Action(StrEnum):
     DONE = "done"  # a copy was accepted at an earlier attempt
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Decision:
     """What happens for one recipient and why; ``rule`` names what in the configuration decided.  ``readers`` are
     the look-ups of further readers (also_to), ``style`` is how their copy is written.  ``waits``: this may be an alias,
@@ -69,7 +70,7 @@ class Form(StrEnum):
     UNCHANGED = "unchanged"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class HeaderEdits:
     """What changes in the header of a message: the indexes of fields that go, the fields that come (at the end, in
     order; name, and value without its leading space)."""
@@ -78,7 +79,7 @@ class HeaderEdits:
     added: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Rewrite(HeaderEdits):
     """How a copy differs from the message that came in: its header, and the new body, None where that stays.
 
@@ -88,7 +89,7 @@ class Rewrite(HeaderEdits):
     body: Callable[[], Iterator[bytes]] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class HeaderProtection:
     """What was asked for a copy's header fields (off, copy or hide), the names of those that stand inside it and of
     those hidden outside, and why none does where that was asked for."""
@@ -99,7 +100,7 @@ class HeaderProtection:
     problem: Reason | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Copy:
     """A message to be delivered: to whom, in which form, how it differs from what came in, and how its header fields
     are protected."""
@@ -122,7 +123,7 @@ class Disposition(Enum):
     HOLD = "hold"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Outcome:
     """What ``pipeline.process`` found: one decision a recipient, and the copies owed where all is delivered.
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 from typing import Protocol
 
 from smilla.address import EmailAddress
+from smilla.value import value
 
 _USUAL_NAME = 80  # octets; a stranger may send a thousand names of 60 KB, which are not worth remembering
 
@@ -19,7 +20,7 @@ def _folded_name(raw_name: bytes) -> str:
 _remembered_name = lru_cache(maxsize=1024)(_folded_name)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Header:
     """One header field, octet for octet: ``raw_value`` is all after the colon, folding included (CRLF), without the
     final line end.  ``name`` is the field name in lower case, for comparison."""
@@ -56,7 +57,7 @@ class GrowingBody(Body, Protocol):
         """Adds octets at the end."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Message:
     """Header fields in order, and the body; lines end in CRLF."""
 
@@ -64,7 +65,7 @@ class Message:
     body: Body
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Recipient:
     """An envelope recipient as the MTA named it, its ESMTP parameters, and the parsed address, None for no address."""
 
@@ -79,7 +80,7 @@ class Recipient:
         return "".join(c if "!" <= c <= "~" and c not in '"\\' else f"\\u{ord(c):04x}" for c in text)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Envelope:
     """MAIL FROM and RCPT TO as given; ``sender`` is "" for the null sender."""
 
@@ -88,7 +89,7 @@ class Envelope:
     parameters: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Client:
     """Who handed the message in, as far as the MTA tells (``mta`` is its own name); decides the direction in
     ``mode = "auto"``."""
