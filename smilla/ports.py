@@ -142,6 +142,10 @@ class Journal(Protocol):
     def prepare(self, user: str) -> None:
         """Makes the folder for ``user``, as far as the rights go.  Raises JournalError."""
 
+    def is_there(self) -> bool:
+        """Has anything been written into it yet?  Asked for every message, before it has a fingerprint.  Raises
+        JournalError."""
+
     def known(self, fingerprint: Fingerprint) -> bool:
         """May this message have an entry?  Cheap; asked for every message.  Raises JournalError."""
 

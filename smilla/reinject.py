@@ -30,7 +30,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import format_datetime
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from typing import Self
 
 from smilla import dsn, log, protect, rewrap
@@ -157,12 +157,11 @@ class Attempt:
         self.entry: JournalEntry | None = None
         self._session, self._ports, self._alive = session, ports, alive
         self._stack = ExitStack()
-        self._token = secrets.token_hex(16)
         self._refusals: list[Refusal] = []
 
     def __enter__(self) -> Self:
         journal = self._ports.journal
-        if journal is not None and journal.known(self._fingerprint()):
+        if journal is not None and journal.is_there() and journal.known(self._fingerprint()):
             self.entry = self._opened(journal)
         return self
 
@@ -177,6 +176,11 @@ class Attempt:
         """What has the journal forget these recipients, for when the MTA has got its answer: others may have been owed
         copies by another attempt at the same message."""
         return partial(self.entry.finish, self._names()) if self.entry is not None else None
+
+    @cached_property
+    def _token(self) -> str:
+        """By which our own copies of this attempt are known."""
+        return secrets.token_hex(16)
 
     def _names(self) -> list[str]:
         """What the journal calls what these recipients may be owed."""
