@@ -31,7 +31,7 @@ from smilla.model import (
     SourceFinding,
     X509Key,
 )
-from smilla.ports import PendingLookup, Ports
+from smilla.ports import PendingLookup, Ports, Resolver
 from smilla.rules import is_in
 from smilla.validity import pgp, whose, x509
 from smilla.validity.memory import Memory
@@ -55,13 +55,13 @@ _UNPROVEN = {
 }
 
 
-def begin(address: EmailAddress, ports: Ports, config: Config) -> PendingLookup:
+def begin(address: EmailAddress, ports: Ports, config: Config, resolver: Resolver | None = None) -> PendingLookup:
     """Sends the questions to the sources, and returns at once.  All are asked, whatever formats are wanted: a key of
-    another format is no absence."""
+    another format is no absence.  ``resolver`` stands in for that of the ports."""
     sources = config.keys.sources
     is_local = is_in(address.domain, config.local_domains)
     spelling = finder.Spelling(config.keys.try_lowercase, config.keys.subaddress, is_local)
-    questions = finder.begin(address, sources, ports.resolver, ports.folder, spelling)
+    questions = finder.begin(address, sources, resolver or ports.resolver, ports.folder, spelling)
     return PendingLookup(address, questions, ports.clock.monotonic(), config.keys.prefer)
 
 
@@ -185,7 +185,7 @@ def _judge(
         return _finding(answer, verdict, Reason(answer.status.value, answer.detail or answer.status.value)), None
     if answer.unclear is not None:
         return _finding(answer, KeyVerdict.UNCLEAR, answer.unclear), None
-    assessments = _assess_all(answer, pending, now, ports, others)
+    assessments = _assess_all(answer, pending, now, ports, others) if answer.candidates else ()
     if answer.status is DNSSECStatus.INSECURE:
         return _insecure(answer, assessments), None
     while (best := _taken(assessments, answer, pending.prefer)) and (fault := _refusal(best, ports)):

@@ -15,10 +15,10 @@ and ``smilla encrypt`` alike.  It returns an Outcome or raises; whoever called i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import suppress
 from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 
 from smilla import classify, copies, dsn, lookup, policy, protect, reinject, rewrap, rules, seal
 from smilla import wish as wish_of_sender
@@ -92,12 +92,14 @@ def _circumstances(session: Session) -> policy.Circumstances:
 
 def _ask(session: Session, address: EmailAddress, formats: tuple[str, ...], ports: Ports, config: Config) -> None:
     if (address, formats) not in session.lookups:
-        bounded = replace(ports, resolver=BoundedResolver(ports.resolver, session.questions))
-        session.lookups[address, formats] = lookup.begin(address, bounded, config)
+        bounded = BoundedResolver(ports.resolver, session.questions)
+        session.lookups[address, formats] = lookup.begin(address, ports, config, bounded)
 
 
 def _readers(wish: Wish, session: Session, config: Config) -> list[EmailAddress]:
     """The addresses of further readers; a null sender is none."""
+    if not wish.also_to:
+        return []
     *_, sender = ("", *rules.sender_readings(session.sender, config.completion))
     named = [sender if entry == "sender" else entry for entry in wish.also_to]
     found = []
@@ -180,8 +182,10 @@ def make_copies(session: Session, decisions: tuple[Decision, ...], ports: Ports,
 
 
 def _made(session: Session, groups: Sequence[copies.Group], ports: Ports, config: Config) -> tuple[Copy, ...]:
-    planned = _planner(session.message, _without_wish(session, config))
-    return tuple(_copy(session.message, planned, ports, form, members) for form, members in groups)
+    message, edits = session.message, _without_wish(session, config)
+    asked = {"off", *(members[0].style.protect_headers for _, members in groups)}
+    plans = {each: protect.plan(message, rewrap.content_fields(message), each, edits=edits) for each in asked}
+    return tuple(_copy(message, plans, ports, form, members) for form, members in groups)
 
 
 def is_wished(session: Session, config: Config) -> bool:
@@ -335,14 +339,8 @@ def _disposition(decisions: tuple[Decision, ...]) -> tuple[Disposition, tuple[De
     return Disposition.DELIVER, ()
 
 
-def _planner(message: Message, edits: HeaderEdits) -> Callable[[str], Plan]:
-    """The plan for the header by ``protect_headers``, made once for all the copies that share it."""
-    return cache(partial(protect.plan, message, rewrap.content_fields(message), edits=edits))
-
-
-def _copy(
-    message: Message, planned: Callable[[str], Plan], ports: Ports, form: Form, members: tuple[Decision, ...]
-) -> Copy:
+def _copy(message: Message, plans: Mapping[str, Plan], ports: Ports, form: Form, members: tuple[Decision, ...]) -> Copy:
+    """``plans`` for the header are by ``protect_headers``; copies share them."""
     recipients = tuple(decision.recipient for decision in members)
     keys = _keys(members)
     style = members[0].style
@@ -350,8 +348,8 @@ def _copy(
         as_it_came = rewrap.unchanged(message)
         if any(decision.action is Action.HOLD for decision in members):
             return Copy(form, recipients, as_it_came)  # whoever releases it sees that its sender asked for encryption
-        return Copy(form, recipients, rewrap.combined(as_it_came, planned("off").edits))
-    plan = planned(style.protect_headers)
+        return Copy(form, recipients, rewrap.combined(as_it_came, plans["off"].edits))
+    plan = plans[style.protect_headers]
     if form is Form.SMIME:
         encrypt = partial(_encrypt_cms, keys, style)
         rewrite = rewrap.smime(message, encrypt, plan.inside, authenticated=is_authenticated(style.cipher))
