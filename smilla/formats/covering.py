@@ -91,4 +91,4 @@ def _short(line: bytes) -> bytes:
     text = line.rstrip(b"\r\n")
     if not _BASE64.fullmatch(text) or len(text) % _SHORT:
         return line
-    return b"".join(text[i : i + _SHORT] + b"\r\n" for i in range(0, len(text), _SHORT))
+    return b"\r\n".join([*(text[i : i + _SHORT] for i in range(0, len(text), _SHORT)), b""])
