@@ -115,7 +115,7 @@ def plan(message: Message, content: tuple[Header, ...], protect_headers: str, ed
 
 def _telling(message: Message) -> Iterator[int]:
     """HP-Outer fields that came from outside, where they mean nothing, and hold the Subject."""
-    if any(header.name == "hp-outer" for header in message.headers):
+    if "hp-outer" in message.places:
         yield from (i for i in hiding.hidden(message.headers) if message.headers[i].name == "hp-outer")
 
 

@@ -110,8 +110,9 @@ def finish(unfinished: Callable[[], None], queue_id: str) -> None:
 
 def own_token(message: Message) -> str:
     """The token of a copy of ours, "" where there is none: it stands in the first Received fields."""
-    received = [header for header in message.headers[:40] if header.name == "received"]
-    found = (_TOKEN.search(header.raw_value) for header in received)
+    found = (
+        _TOKEN.search(message.headers[index].raw_value) for index in message.places.get("received", ()) if index < 40
+    )
     return next((match[1].decode("ascii") for match in found if match), "")
 
 

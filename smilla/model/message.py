@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field
 from functools import lru_cache
 from typing import Protocol
@@ -59,10 +59,22 @@ class GrowingBody(Body, Protocol):
 
 @value
 class Message:
-    """Header fields in order, and the body; lines end in CRLF."""
+    """Header fields in order, and the body; lines end in CRLF.  ``places`` has, for each name in lower case, the
+    indexes of the fields of that name, in order."""
 
     headers: tuple[Header, ...]
     body: Body
+    places: Mapping[str, Sequence[int]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        places: dict[str, list[int]] = {}
+        for index, header in enumerate(self.headers):
+            places.setdefault(header.name, []).append(index)
+        object.__setattr__(self, "places", places)
+
+    def named(self, name: str) -> list[Header]:
+        """The fields of that name, in order."""
+        return [self.headers[index] for index in self.places.get(name, ())]
 
 
 @value
