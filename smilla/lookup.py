@@ -97,12 +97,12 @@ def _answers(pending: PendingLookup, deadline: float, formats: tuple[str, ...]) 
 
 
 def _of_format(answer: SourceAnswer, wanted: str) -> SourceAnswer:
-    """The answer without candidates of another format."""
+    """The answer without candidates of another format; what was found out from all of them is not true of these."""
     found = tuple(candidate for candidate in answer.candidates if candidate.format == wanted)
     if len(found) == len(answer.candidates):
         return answer
     where, detail = (found[0].where, "") if found else (str(answer.where), f"nothing of the format {wanted}")
-    return replace(answer, candidates=found, where=where, detail=detail)
+    return replace(answer, candidates=found, where=where, detail=detail, memory=None)
 
 
 def _of_other_formats(
@@ -152,12 +152,12 @@ def _judge_once(
     meanwhile: a message to a hundred would be judged a hundred times else.
 
     Only where the directory adds nothing, and for two spellings of one address; under another trust store or other
-    revocation lists it is judged anew.
+    revocation lists, or for another engine, it is judged anew.
     """
-    if answer.told_by is None or others or not answer.candidates:
+    memory = answer.memory
+    if memory is None or others or not answer.candidates:
         return _judge(answer, pending, now, ports, others)
-    memory = answer.told_by.memory
-    name = (pending.address, pending.prefer, ports.raw_trust_store, ports.raw_crls)
+    name = (pending.address, pending.prefer, ports.raw_trust_store, ports.raw_crls, ports.openpgp.name)
     known: tuple[_Judged, datetime] | None = memory.get(name)
     if known is not None and _still_holds(*known, now):
         finding, key = known[0]

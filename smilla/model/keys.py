@@ -99,9 +99,9 @@ class Reason:
 @value
 class SourceAnswer:
     """What a source says: where it was asked, the DNSSEC status (None outside DNS), the candidates, and in
-    ``detail`` why there is none.  ``malformed`` counts records that could not be read at all.  ``told_by`` is the
-    answer of DNS that all this was read from.  ``unclear`` is why the source could not be asked, so that its silence
-    proves nothing.  ``local_part`` is that under which DNS has it: in lower case, say, or without a tag."""
+    ``detail`` why there is none.  ``malformed`` counts records that could not be read at all.  ``memory`` is for what
+    follows from all this, None where nothing is remembered.  ``unclear`` is why the source could not be asked, so that
+    its silence proves nothing.  ``local_part`` is that under which DNS has it: in lower case, say, or without a tag."""
 
     source: str
     where: str
@@ -111,7 +111,7 @@ class SourceAnswer:
     ttl_s: int = 0
     detail: str = ""
     proven_by: str = ""
-    told_by: DNSAnswer | None = field(default=None, repr=False, compare=False)
+    memory: dict[object, Any] | None = field(default=None, repr=False, compare=False)
     unclear: Reason | None = None
     local_part: str = ""
 
