@@ -5,7 +5,8 @@ While observing the lines are the same, and say what would be done.
 
 from __future__ import annotations
 
-from smilla import log, reply
+from smilla import log
+from smilla.answer import reply
 from smilla.model import Action, Decision, Disposition, Outcome, Reason, Refusal
 from smilla.session import Session
 from smilla.value import value

@@ -36,7 +36,7 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
-from smilla import hiding
+from smilla.copies import hiding
 from smilla.formats import mime
 from smilla.model import Header, HeaderEdits, HeaderProtection, Message, Reason
 from smilla.value import value

@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field
 
-from smilla.adapters.acknowledge import Acknowledger
-from smilla.adapters.crew import Crew
 from smilla.config import Config
 from smilla.ports import Ports
+from smilla.server.acknowledge import Acknowledger
+from smilla.server.crew import Crew
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,11 @@ from functools import lru_cache
 from typing import Any
 
 from smilla.address import EmailAddress
-from smilla.discovery import directory, openpgpkey, owner, smimea
+from smilla.config.options import FORMATS_OF
 from smilla.errors import SmillaError
 from smilla.formats import key_file
+from smilla.keys.discovery import directory, openpgpkey, owner, smimea
 from smilla.model import Candidate, DNSAnswer, DNSSECStatus, Reason, SourceAnswer
-from smilla.options import FORMATS_OF
 from smilla.ports import KeyFolder, PendingAnswer, Resolver, SourceQuestion
 from smilla.value import value
 
