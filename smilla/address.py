@@ -15,13 +15,14 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
 import idna
 
 from smilla.errors import AddressError
+from smilla.value import value
 
 _ATOM_OCTETS = re.compile(r"[^\x00-\x20\x7f()<>\[\]:;@\\,\"]+\Z")
 # Without a tab: Postfix makes a blank of it.
@@ -37,7 +38,7 @@ _MAX_CHARACTERS = 2048
 _USUAL_CHARACTERS = 320  # RFC 3696 section 3, as corrected: 64, an at sign, 255; longer ones are not remembered
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Completion:
     """What the MTA adds to a recipient: ``origin`` where there is no domain, ``domain`` after a single label; "" where
     it adds nothing, or that is not known."""
@@ -49,7 +50,7 @@ class Completion:
 NO_COMPLETION = Completion()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class EmailAddress:
     """One mailbox.
 

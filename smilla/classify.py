@@ -30,8 +30,8 @@ _CHARSETS = re.compile(
 
 def classify(message: Message) -> Classification:
     """The message's kind and why.  Raises nothing: what cannot be read is plain."""
-    types = [h.raw_value for h in message.headers if h.name == "content-type"]
-    encodings = [h.raw_value for h in message.headers if h.name == "content-transfer-encoding"]
+    types = [header.raw_value for header in message.named("content-type")]
+    encodings = [header.raw_value for header in message.named("content-transfer-encoding")]
     if len(types) > 1 or len(encodings) > 1:
         return _plain("ambiguous", "a Content-Type or Content-Transfer-Encoding field stands twice")
     kind = mime.content_type(types[0]) if types else mime.ContentType("text/plain", {})
@@ -220,8 +220,8 @@ def _named_p7m(kind: mime.ContentType, message: Message) -> bool:
     if kind.media_type.startswith("message/"):
         return False
     names = [kind.parameters.get("name", "")]
-    for header in message.headers:
-        if header.name == "content-disposition" and (found := mime.disposition(header.raw_value)) is not None:
+    for header in message.named("content-disposition"):
+        if (found := mime.disposition(header.raw_value)) is not None:
             names.append(found.get("filename", ""))
     return any(name.strip().lower().endswith(".p7m") for name in names)
 

@@ -20,7 +20,7 @@ from smilla.config.options import SPLITS
 from smilla.copies import growth, rewrap
 from smilla.errors import JournalBusy, JournalError, SealKeyMissing
 from smilla.handover import reinject, seal
-from smilla.model import Action, Decision, Header, Outcome, Reason, Recipient, Refusal, Rewrite
+from smilla.model import Action, Decision, Message, Outcome, Reason, Recipient, Refusal, Rewrite
 from smilla.policy import Requirement
 from smilla.ports import Ports
 from smilla.session import Session
@@ -135,7 +135,7 @@ class Filter:
             answer = reply.Reply(reply.Verb.ACCEPT) if config.observe else live
             if answer.is_sealed:
                 self._seal(mta, outcome)
-            _edit(mta, answer, session.message.headers)
+            _edit(mta, answer, session.message)
             if answer.further or answer.bounced:
                 hide = any(decision.style.protect_headers == "hide" for decision in outcome.decisions)
                 refusals = attempt.deliver(answer.further, answer.bounced, reply.why, hide=hide)
@@ -157,7 +157,7 @@ class Filter:
         if keys is None:
             raise SealKeyMissing("there are no seal keys: [policy] mixed is not stage")
         facts = seal.facts(session.envelope, outcome.decisions, session.queue_id, session.client, outcome.direction)
-        _apply(mta, seal.rewrite(session.message, facts, keys.current()), session.message.headers)
+        _apply(mta, seal.rewrite(session.message, facts, keys.current()), session.message)
         mta.change_sender(session.sender, _headers_only(session.envelope.parameters))
 
     def _without_journal(self, error: JournalError) -> reply.Reply:
@@ -183,20 +183,20 @@ def _headers_only(parameters: tuple[str, ...]) -> str:
     return " ".join(["RET=HDRS", *kept])
 
 
-def _edit(mta: MTA, answer: reply.Reply, headers: tuple[Header, ...]) -> None:
+def _edit(mta: MTA, answer: reply.Reply, message: Message) -> None:
     """What becomes of the MTA's message.  Raises MTALost."""
     if answer.copy is not None:
-        _apply(mta, answer.copy.rewrite, headers)
+        _apply(mta, answer.copy.rewrite, message)
     for recipient in answer.removed:
         mta.delete_recipient(recipient.raw)
     if answer.verb is reply.Verb.QUARANTINE:
         mta.quarantine(answer.text)
 
 
-def _apply(mta: MTA, rewrite: Rewrite, headers: tuple[Header, ...]) -> None:
+def _apply(mta: MTA, rewrite: Rewrite, message: Message) -> None:
     """The edits, the new body first: where making it fails, nothing of the message has been touched."""
     if rewrite.body is not None:
         for block in rewrite.body():
             mta.replace_body(block)
-    for name, number, value in rewrap.edits(headers, rewrite):
+    for name, number, value in rewrap.edits(message, rewrite):
         mta.change_header(name, number, value)

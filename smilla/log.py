@@ -17,12 +17,12 @@ import time
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from smilla.errors import SmillaError
 from smilla.model import Action, Decision, HeaderProtection, Outcome, Reason, Recipient
+from smilla.value import value
 
 _BARE = re.compile(r"""[!#-&(-<>-\[\]-~]+""")  # no white space, quote, backslash or equals sign
 _DEBUG, _INFO, _WARNING, _ERROR = logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR
@@ -201,7 +201,7 @@ def undecided(queue_id: str, recipients: Iterable[str], *, observed: bool, reaso
         _event(_WARNING, "deferred", queue_id, rcpt=recipient, reason=reason, **observe)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Facts:
     """What the ``message`` event tells besides the outcome; ``would`` is the reply that observing held back."""
 

@@ -97,12 +97,14 @@ def decide_at_rcpt(
 
 def _ask(session: Session, address: EmailAddress, formats: tuple[str, ...], ports: Ports, config: Config) -> None:
     if (address, formats) not in session.lookups:
-        bounded = replace(ports, resolver=BoundedResolver(ports.resolver, session.questions))
-        session.lookups[address, formats] = lookup.begin(address, bounded, config)
+        bounded = BoundedResolver(ports.resolver, session.questions)
+        session.lookups[address, formats] = lookup.begin(address, ports, config, bounded)
 
 
 def _readers(requirement: Requirement, session: Session, config: Config) -> list[EmailAddress]:
     """The addresses of further readers; a null sender is none."""
+    if not requirement.also_to:
+        return []
     *_, sender = ("", *rules.sender_readings(session.sender, config.completion))
     named = [sender if entry == "sender" else entry for entry in requirement.also_to]
     found = []

@@ -11,6 +11,7 @@ from typing import Protocol
 from smilla.address import EmailAddress
 from smilla.model import Client, DNSAnswer, PGPKey, Reason, Recipient, SourceAnswer
 from smilla.model.style import Style
+from smilla.value import value
 
 
 class Clock(Protocol):
@@ -41,7 +42,7 @@ class Resolver(Protocol):
         """Starts the question for ``owner`` (absolute, with final dot, in A-labels) and returns at once."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SourceQuestion:
     """A source that has been asked; ``answer(deadline)`` waits until then at most and raises nothing for what a
     network, a name server or a file can do."""
@@ -50,7 +51,7 @@ class SourceQuestion:
     answer: Callable[[float], SourceAnswer]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class PendingLookup:
     """The search for one address's key, under way since ``asked_at`` (monotonic seconds).  ``prefer`` is that of
     [keys]."""
@@ -95,7 +96,7 @@ class OpenPGPEngine(Protocol):
         the style asks for."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Fingerprint:
     """By what a message is known again when its client tries once more (see handover/reinject.py).
 
@@ -140,6 +141,10 @@ class Journal(Protocol):
 
     def prepare(self, user: str) -> None:
         """Makes the folder for ``user``, as far as the rights go.  Raises JournalError."""
+
+    def is_there(self) -> bool:
+        """Has anything been written into it yet?  Asked for every message, before it has a fingerprint.  Raises
+        JournalError."""
 
     def known(self, fingerprint: Fingerprint) -> bool:
         """May this message have an entry?  Cheap; asked for every message.  Raises JournalError."""
@@ -226,7 +231,7 @@ class Mailer(Protocol):
         nothing."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Ports:
     """Everything outside, handed to ``pipeline.process``.
 

@@ -1,7 +1,8 @@
 """The administrator's folder of keys: a changed file counts at once.
 
-What is remembered is only which names there are, as long as the folder itself has not changed; a file is read anew each
-time.  Nothing but a regular file is opened, so that a FIFO holds up nobody.
+What is remembered is which names there are, as long as the folder itself has not changed, and what stands in a file of
+usual size, as long as the file that has this name is the same and has not changed.  Nothing but a regular file is
+opened, so that a FIFO holds up nobody.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from smilla.errors import SmillaError
 
 _LIMIT = 1 << 20
 _SETTLED_NS = 100_000_000  # a change within the clock tick of the one before would show no other time
+_USUAL, _MOST_KEPT = 16 * 1024, 1000  # octets of a file that is remembered, and how many are
+_Identity = tuple[int, int, int, int, int]
 
 
 class KeyDirectory:
@@ -26,6 +29,7 @@ class KeyDirectory:
         self._folder = Path(folder) if folder else None
         self._address_of = address_of
         self._index: tuple[tuple[int, int], dict[str, list[str]]] | None = None
+        self._kept: dict[str, tuple[_Identity, bytes]] = {}
 
     def names(self, folded: str) -> Sequence[str]:
         """The names of an address's files.  Raises SmillaError."""
@@ -68,13 +72,21 @@ class KeyDirectory:
         """The octets of a file, None where there is none.  Raises SmillaError where it cannot be read."""
         if self._folder is None:
             return None
-        path = self._folder / name
+        path = f"{self._folder}/{name}"
+        if (kept := self._kept.get(name)) is not None and kept[0] == _identity_of(path):
+            return kept[1]
+        self._kept.pop(name, None)
+        return self._read(name, Path(path))
+
+    def _read(self, name: str, path: Path) -> bytes | None:
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             with os.fdopen(descriptor, "rb") as file:
-                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                before = os.fstat(descriptor)
+                if not stat.S_ISREG(before.st_mode):
                     raise SmillaError(f"{path}: is no file")
                 raw = file.read(_LIMIT + 1)
+                after = os.fstat(descriptor)
         except (FileNotFoundError, NotADirectoryError) as error:
             if path.is_symlink():
                 raise SmillaError(f"{path}: is a link that leads nowhere") from error
@@ -85,7 +97,24 @@ class KeyDirectory:
             raise SmillaError(f"{path}: cannot be read: {error}") from error
         if len(raw) > _LIMIT:
             raise SmillaError(f"{path}: is larger than {_LIMIT} octets")
+        is_settled = time.time_ns() - max(after.st_mtime_ns, after.st_ctime_ns) > _SETTLED_NS
+        if is_settled and _identity(before) == _identity(after) and len(raw) == after.st_size <= _USUAL:
+            if len(self._kept) >= _MOST_KEPT:
+                self._kept.clear()
+            self._kept[name] = _identity(after), raw
         return raw
+
+
+def _identity(found: os.stat_result) -> _Identity:
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _identity_of(path: str) -> _Identity | None:
+    """That of the file which has this name now, None where that cannot be told."""
+    try:
+        return _identity(os.stat(path))  # noqa: PTH116 - asked for every message
+    except (OSError, ValueError):
+        return None
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

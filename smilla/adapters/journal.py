@@ -83,6 +83,11 @@ class SQLiteJournal:
         with told(self._spool):
             make_folder(self._spool, user)
 
+    def is_there(self) -> bool:
+        """Is there a file?  It is made when a copy is first owed."""
+        with told(self._spool):
+            return self._database.is_there()
+
     def known(self, fingerprint: Fingerprint) -> bool:
         """Does an entry have this ``quick``?  One look into an index; no file is made and no body is read."""
         with told(self._spool):

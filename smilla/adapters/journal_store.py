@@ -47,6 +47,11 @@ class Database:
         self.key = b""
         self._file = (0, 0)
 
+    def is_there(self) -> bool:
+        """Is there anything to be read?"""
+        with self._mutex:
+            return self._existing() is not None
+
     def read(self, query: str, values: Callable[[bytes], tuple[object, ...]] = lambda _: ()) -> list[tuple[Any, ...]]:
         """The rows; ``values`` gets the key of the digests.  None where there is no journal; none is made."""
         with self._mutex:

@@ -6,10 +6,10 @@ A text names the recipient and the reason, never a detail of the configuration.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from enum import Enum
 
 from smilla.model import Action, Copy, Decision, Disposition, Outcome, Recipient
+from smilla.value import value
 
 
 class Verb(Enum):
@@ -22,7 +22,7 @@ class Verb(Enum):
     DISCARD = "discard"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Reply:
     """The answer; ``copy`` is what the MTA's message becomes, None where it stays as it is.
 

@@ -5,17 +5,16 @@ While observing the lines are the same, and say what would be done.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from smilla import log
 from smilla.answer import reply
 from smilla.model import Action, Decision, Disposition, Outcome, Reason, Refusal
 from smilla.session import Session
+from smilla.value import value
 
 _TROUBLE = ("bogus", "unreachable", "unclear", "unusable_key")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Result:
     """How a message ended: ``answer`` is the reply (while observing the one held back), ``refusals`` tells of copies
     that were not taken, ``elapsed_ms`` counts from MAIL FROM."""

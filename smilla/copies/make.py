@@ -5,8 +5,8 @@ A copy is encrypted when its body is asked for.  Nobody is left out: a key that 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
-from functools import cache, partial
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from functools import partial
 
 from smilla.copies import protect, rewrap
 from smilla.copies.protect import Plan
@@ -20,18 +20,15 @@ from smilla.ports import OpenPGPEngine
 
 def copies_of(message: Message, groups: Sequence[Group], engine: OpenPGPEngine, edits: HeaderEdits) -> tuple[Copy, ...]:
     """One copy a group; ``edits`` is what goes from the header of each, or comes to it."""
-    planned = _planner(message, edits)
-    return tuple(_copy(message, planned, engine, form, members) for form, members in groups)
-
-
-def _planner(message: Message, edits: HeaderEdits) -> Callable[[str], Plan]:
-    """The plan for the header by ``protect_headers``, made once for all the copies that share it."""
-    return cache(partial(protect.plan, message, rewrap.content_fields(message), edits=edits))
+    asked = {"off", *(members[0].style.protect_headers for _, members in groups)}
+    plans = {each: protect.plan(message, rewrap.content_fields(message), each, edits=edits) for each in asked}
+    return tuple(_copy(message, plans, engine, form, members) for form, members in groups)
 
 
 def _copy(
-    message: Message, planned: Callable[[str], Plan], engine: OpenPGPEngine, form: Form, members: tuple[Decision, ...]
+    message: Message, plans: Mapping[str, Plan], engine: OpenPGPEngine, form: Form, members: tuple[Decision, ...]
 ) -> Copy:
+    """``plans`` for the header are by ``protect_headers``; copies share them."""
     recipients = tuple(decision.recipient for decision in members)
     keys = _keys(members)
     style = members[0].style
@@ -39,8 +36,8 @@ def _copy(
         as_it_came = rewrap.unchanged(message)
         if any(decision.action is Action.HOLD for decision in members):
             return Copy(form, recipients, as_it_came)  # whoever releases it sees that its sender asked for encryption
-        return Copy(form, recipients, rewrap.combined(as_it_came, planned("off").edits))
-    plan = planned(style.protect_headers)
+        return Copy(form, recipients, rewrap.combined(as_it_came, plans["off"].edits))
+    plan = plans[style.protect_headers]
     if form is Form.SMIME:
         encrypt = partial(_encrypt_cms, keys, style)
         rewrite = rewrap.smime(message, encrypt, plan.inside, authenticated=is_authenticated(style.cipher))

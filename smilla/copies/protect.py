@@ -34,12 +34,12 @@ from __future__ import annotations
 import binascii
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import chain
 
 from smilla.copies import hiding
 from smilla.formats import mime
 from smilla.model import Header, HeaderEdits, HeaderProtection, Message, Reason
+from smilla.value import value
 
 _NONE = HeaderEdits()
 _NEVER_INSIDE = re.compile("mime-version|content-.*|bcc|resent-bcc|x-smilla|hp-outer")
@@ -62,7 +62,7 @@ _OCTETS_A_WORD = 39
 _CHARACTERS = re.compile(rb"[\0-\x7f\xc0-\xff]?[\x80-\xbf]*", re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Plan:
     """``inside`` is the header of what is encrypted; ``edits`` is what changes outside."""
 
@@ -71,7 +71,7 @@ class Plan:
     protection: HeaderProtection
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class _Carried:
     """A field that is copied inside; ``index`` is its place in the message, None for one that comes with the edits."""
 
@@ -115,7 +115,7 @@ def plan(message: Message, content: tuple[Header, ...], protect_headers: str, ed
 
 def _telling(message: Message) -> Iterator[int]:
     """HP-Outer fields that came from outside, where they mean nothing, and hold the Subject."""
-    if any(header.name == "hp-outer" for header in message.headers):
+    if "hp-outer" in message.places:
         yield from (i for i in hiding.hidden(message.headers) if message.headers[i].name == "hp-outer")
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 
@@ -106,10 +107,16 @@ def openpgp(message: Message, encrypt: Encrypt, inside: Sequence[Header] | None 
 
 
 def _rewrite(message: Message, added: tuple[tuple[str, str], ...], body: Callable[[], Iterator[bytes]]) -> Rewrite:
-    moved = tuple(index for index, header in enumerate(message.headers) if header.name.startswith("content-"))
-    if not any(header.name == "mime-version" for header in message.headers):
+    if "mime-version" not in message.places:
         added = (("MIME-Version", "1.0"), *added)
-    return Rewrite(tuple(sorted((*moved, *_marks(message), *_blind(message)))), added, body)
+    gone = sorted(index for name, places in message.places.items() if goes(name) for index in places)
+    return Rewrite(tuple(gone), added, body)
+
+
+def goes(name: str) -> bool:
+    """Is a field of this name not to stand outside what is encrypted?  Bcc names somebody that the readers of a copy
+    shall not know of."""
+    return name.startswith("content-") or name in (MARK.lower(), "bcc", "resent-bcc")
 
 
 def combined(rewrite: Rewrite, further: HeaderEdits) -> Rewrite:
@@ -130,20 +137,17 @@ def applied(message: Message, rewrite: Rewrite) -> Iterator[bytes]:
     yield from body
 
 
-def edits(headers: Sequence[Header], rewrite: Rewrite) -> Iterator[tuple[str, int, str]]:
+def edits(message: Message, rewrite: Rewrite) -> Iterator[tuple[str, int, str]]:
     """The header edits as libmilter names them: a field's name, its number among the fields of that name, from 1, and
     its new value, "" where it goes; number 0 where it comes.
 
     A field that goes and comes is changed where it stands, which is one edit less.  The others are deleted from the
     last to the first, since Postfix renumbers them at once and Sendmail does not.
     """
-    counts: dict[str, int] = {}
-    gone = frozenset(rewrite.removed)
     deleted: list[tuple[str, int]] = []
-    for position, header in enumerate(headers):
-        counts[header.name] = counts.get(header.name, 0) + 1
-        if position in gone:
-            deleted.append((header.raw_name.decode("ascii"), counts[header.name]))
+    for index in sorted(set(rewrite.removed)):
+        header = message.headers[index]
+        deleted.append((header.raw_name.decode("ascii"), 1 + bisect_left(message.places[header.name], index)))
     come = []
     for name, value in rewrite.added:
         places = [place for place in deleted if place[0].lower() == name.lower()]
@@ -156,13 +160,8 @@ def edits(headers: Sequence[Header], rewrite: Rewrite) -> Iterator[tuple[str, in
     yield from come
 
 
-def _blind(message: Message) -> tuple[int, ...]:
-    """Bcc fields, which name somebody that the readers of a copy shall not know of."""
-    return tuple(index for index, header in enumerate(message.headers) if header.name in ("bcc", "resent-bcc"))
-
-
 def _marks(message: Message) -> tuple[int, ...]:
-    return tuple(index for index, header in enumerate(message.headers) if header.name == MARK.lower())
+    return tuple(message.places.get(MARK.lower(), ()))
 
 
 def content_fields(message: Message) -> tuple[Header, ...]:

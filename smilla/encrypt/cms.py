@@ -18,6 +18,7 @@ from smilla.errors import EncryptionError
 from smilla.formats import der
 from smilla.model import Reason
 from smilla.model.style import Style
+from smilla.value import value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -97,7 +98,7 @@ def encrypted_size(
 # --- the envelope ------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class _Envelope:
     """All that precedes the ciphertext, and what encrypts it."""
 
@@ -114,7 +115,8 @@ def _envelope(size: int, keys: Sequence[X509Key], style: Style) -> _Envelope:
         raise EncryptionError(f"no such cipher: {style.cipher!r}")
     if size < 0:
         raise EncryptionError("content of negative size")
-    cek, iv = os.urandom(suite.key_octets), os.urandom(suite.iv_octets)
+    drawn = os.urandom(suite.key_octets + suite.iv_octets)  # at once, since each time costs a call of the system
+    cek, iv = drawn[: suite.key_octets], drawn[suite.key_octets :]
     version, recipients = recipient_infos(keys, cek, suite.wrap, style)
     if suite.authenticated:
         return _auth_enveloped_data(size, recipients, suite, cek, iv)

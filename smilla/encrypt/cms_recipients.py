@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from smilla.errors import EncryptionError
 from smilla.formats import der, oaep
 from smilla.model import X509Key
+from smilla.value import value
 
 try:
     from cryptography.hazmat.primitives.asymmetric import mlkem
@@ -52,7 +53,7 @@ AES256_WRAP = Wrap(der.sequence(der.oid("2.16.840.1.101.3.4.1.45")), 32)
 _VERSIONS = {0x30: 0, 0xA1: 2, 0xA4: 3}  # of EnvelopedData, by the tag of a RecipientInfo
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class _Task:
     """What is the same for all recipients of a message; ``wrap`` is as strong as the content cipher."""
 

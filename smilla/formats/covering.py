@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+
+from smilla.value import value
 
 _LONGEST_RECORD = 2048  # line_length_limit
 _LONG = 128  # a line of so many octets has one octet more of length before it
@@ -22,7 +23,7 @@ _SHORT = 4
 _BASE64 = re.compile(rb"(?:[A-Za-z0-9+/]{4})+[A-Za-z0-9+/=]{0,4}")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Room:
     """How many octets a body has in the queue file, and by how many that may be wrong."""
 
@@ -90,4 +91,4 @@ def _short(line: bytes) -> bytes:
     text = line.rstrip(b"\r\n")
     if not _BASE64.fullmatch(text) or len(text) % _SHORT:
         return line
-    return b"".join(text[i : i + _SHORT] + b"\r\n" for i in range(0, len(text), _SHORT))
+    return b"\r\n".join([*(text[i : i + _SHORT] for i in range(0, len(text), _SHORT)), b""])

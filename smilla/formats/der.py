@@ -6,10 +6,10 @@ nothing but what is asked for, and raises ParseError on every malformation, noth
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from smilla.errors import ParseError
+from smilla.value import value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,7 +92,7 @@ def context(number: int, *content: bytes, constructed: bool = True) -> bytes:
 # --- reading -----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class TLV:
     """One element within ``raw``: the header from ``start``, the content from ``content_start`` to ``end``."""
 

@@ -13,6 +13,7 @@ import re
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -24,6 +25,7 @@ from smilla.formats.armour import dearmour
 from smilla.model import Format
 
 MOST = 200  # keys of one file
+USUAL = 16 * 1024  # octets of a file; what follows from a larger one is not worth remembering
 _LINE = re.compile(rb"-----(BEGIN|END) ([A-Z0-9 ]{3,40})-----")
 _CERTIFICATES = (b"CERTIFICATE", b"X509 CERTIFICATE", b"TRUSTED CERTIFICATE")
 _PKCS7 = (b"PKCS7", b"CMS")
@@ -42,6 +44,15 @@ class Contents:
 
 def contents(raw: bytes, expected: Format) -> Contents:
     """All that is in a file.  ``expected`` is the format by the file's name, where the octets do not tell."""
+    return _usual(raw, expected) if len(raw) <= USUAL else _contents(raw, expected)
+
+
+@lru_cache(maxsize=1000)
+def _usual(raw: bytes, expected: Format) -> Contents:
+    return _contents(raw, expected)
+
+
+def _contents(raw: bytes, expected: Format) -> Contents:
     text = raw.removeprefix(_BOM)
     has_private = re.search(rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY", text) is not None
     found = tuple(islice(_keys(text, expected), MOST + 1))

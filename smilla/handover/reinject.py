@@ -30,7 +30,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import format_datetime
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from typing import Self
 
 from smilla import log
@@ -102,8 +102,9 @@ def finish(unfinished: Callable[[], None], queue_id: str) -> None:
 
 def own_token(message: Message) -> str:
     """The token of a copy of ours, "" where there is none: it stands in the first Received fields."""
-    received = [header for header in message.headers[:40] if header.name == "received"]
-    found = (_TOKEN.search(header.raw_value) for header in received)
+    found = (
+        _TOKEN.search(message.headers[index].raw_value) for index in message.places.get("received", ()) if index < 40
+    )
     return next((match[1].decode("ascii") for match in found if match), "")
 
 
@@ -149,12 +150,11 @@ class Attempt:
         self.entry: JournalEntry | None = None
         self._session, self._ports, self._alive = session, ports, alive
         self._stack = ExitStack()
-        self._token = secrets.token_hex(16)
         self._refusals: list[Refusal] = []
 
     def __enter__(self) -> Self:
         journal = self._ports.journal
-        if journal is not None and journal.known(self._fingerprint()):
+        if journal is not None and journal.is_there() and journal.known(self._fingerprint()):
             self.entry = self._opened(journal)
         return self
 
@@ -169,6 +169,11 @@ class Attempt:
         """What has the journal forget these recipients, for when the MTA has got its answer: others may have been owed
         copies by another attempt at the same message."""
         return partial(self.entry.finish, self._names()) if self.entry is not None else None
+
+    @cached_property
+    def _token(self) -> str:
+        """By which our own copies of this attempt are known."""
+        return secrets.token_hex(16)
 
     def _names(self) -> list[str]:
         """What the journal calls what these recipients may be owed."""

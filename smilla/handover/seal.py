@@ -88,12 +88,12 @@ def rewrite(message: Message, known: Facts, key: SealKey) -> Rewrite:
     replaced, the mark comes."""
     raw_id = secrets.token_bytes(seal.MESSAGE_ID_OCTETS)
     boundary = f"smilla-{secrets.token_hex(16)}"
-    gone = tuple(index for index, header in enumerate(message.headers) if _goes(header.name))
+    gone = sorted(index for name, places in message.places.items() if _goes(name) for index in places)
     added: tuple[tuple[str, str], ...] = (
         ("Content-Type", f'multipart/mixed; boundary="{boundary}"'),
         (MARK, f"{raw_id.hex()} {key.raw_id.hex()}"),
     )
-    if not any(header.name == "mime-version" for header in message.headers):
+    if "mime-version" not in message.places:
         added = (("MIME-Version", "1.0"), *added)
 
     def body() -> Iterator[bytes]:
@@ -101,11 +101,11 @@ def rewrite(message: Message, known: Facts, key: SealKey) -> Rewrite:
         yield from covered(beginning, base64_lines(base64), room(message.body.blocks()))
         yield f"\r\n--{boundary}--\r\n".encode("ascii")
 
-    return Rewrite(gone, added, body)
+    return Rewrite(tuple(gone), added, body)
 
 
 def _goes(name: str) -> bool:
-    return name.startswith("content-") or name in (MARK.lower(), rewrap.MARK.lower(), "bcc", "resent-bcc")
+    return rewrap.goes(name) or name == MARK.lower()
 
 
 def _beginning(boundary: str) -> bytes:
@@ -153,7 +153,7 @@ def mark(headers: Iterable[Header]) -> Mark | None:
 
 def forged(message: Message) -> Reason | None:
     """Why a message that comes in with a mark is refused: the mark is ours to give, and leads past other filters."""
-    if any(header.name == MARK.lower() for header in message.headers):
+    if MARK.lower() in message.places:
         return Reason("forged_mark", f"it has an {MARK} field, which only this filter may add")
     return None
 
@@ -205,7 +205,7 @@ def _first(blocks: Iterator[bytes], octets: int) -> Iterator[bytes]:
 def sealed_octets(message: Message) -> Callable[[], Iterator[bytes]]:
     """The sealed octets in the second part of a message that ``rewrite`` made, as often as they are asked for.  Raises
     SealBroken, now or while they are read."""
-    types = [header.raw_value for header in message.headers if header.name == "content-type"]
+    types = [header.raw_value for header in message.named("content-type")]
     kind = mime.content_type(types[0]) if len(types) == 1 else None
     boundary = kind.parameters.get("boundary", "") if kind else ""
     if not boundary:

@@ -34,7 +34,7 @@ from smilla.model import (
     X509Key,
 )
 from smilla.policy.rules import is_in
-from smilla.ports import PendingLookup, Ports
+from smilla.ports import PendingLookup, Ports, Resolver
 
 _ORDERED = "ordered"  # what the administrator's folder prefers
 _JUDGED_FOR = timedelta(minutes=1)
@@ -55,13 +55,13 @@ _UNPROVEN = {
 }
 
 
-def begin(address: EmailAddress, ports: Ports, config: Config) -> PendingLookup:
+def begin(address: EmailAddress, ports: Ports, config: Config, resolver: Resolver | None = None) -> PendingLookup:
     """Sends the questions to the sources, and returns at once.  All are asked, whatever formats are wanted: a key of
-    another format is no absence."""
+    another format is no absence.  ``resolver`` stands in for that of the ports."""
     sources = config.keys.sources
     is_local = is_in(address.domain, config.local_domains)
     spelling = finder.Spelling(config.keys.try_lowercase, config.keys.subaddress, is_local)
-    questions = finder.begin(address, sources, ports.resolver, ports.folder, spelling)
+    questions = finder.begin(address, sources, resolver or ports.resolver, ports.folder, spelling)
     return PendingLookup(address, questions, ports.clock.monotonic(), config.keys.prefer)
 
 
@@ -97,12 +97,12 @@ def _answers(pending: PendingLookup, deadline: float, formats: tuple[str, ...]) 
 
 
 def _of_format(answer: SourceAnswer, wanted: str) -> SourceAnswer:
-    """The answer without candidates of another format."""
+    """The answer without candidates of another format; what was found out from all of them is not true of these."""
     found = tuple(candidate for candidate in answer.candidates if candidate.format == wanted)
     if len(found) == len(answer.candidates):
         return answer
     where, detail = (found[0].where, "") if found else (str(answer.where), f"nothing of the format {wanted}")
-    return replace(answer, candidates=found, where=where, detail=detail)
+    return replace(answer, candidates=found, where=where, detail=detail, memory=None)
 
 
 def _of_other_formats(
@@ -152,12 +152,12 @@ def _judge_once(
     meanwhile: a message to a hundred would be judged a hundred times else.
 
     Only where the directory adds nothing, and for two spellings of one address; under another trust store or other
-    revocation lists it is judged anew.
+    revocation lists, or for another engine, it is judged anew.
     """
-    if answer.told_by is None or others or not answer.candidates:
+    memory = answer.memory
+    if memory is None or others or not answer.candidates:
         return _judge(answer, pending, now, ports, others)
-    memory = answer.told_by.memory
-    name = (pending.address, pending.prefer, ports.raw_trust_store, ports.raw_crls)
+    name = (pending.address, pending.prefer, ports.raw_trust_store, ports.raw_crls, ports.openpgp.name)
     known: tuple[_Judged, datetime] | None = memory.get(name)
     if known is not None and _still_holds(*known, now):
         finding, key = known[0]
@@ -185,7 +185,7 @@ def _judge(
         return _finding(answer, verdict, Reason(answer.status.value, answer.detail or answer.status.value)), None
     if answer.unclear is not None:
         return _finding(answer, KeyVerdict.UNCLEAR, answer.unclear), None
-    assessments = _assess_all(answer, pending, now, ports, others)
+    assessments = _assess_all(answer, pending, now, ports, others) if answer.candidates else ()
     if answer.status is DNSSECStatus.INSECURE:
         return _insecure(answer, assessments), None
     while (best := _taken(assessments, answer, pending.prefer)) and (fault := _refusal(best, ports)):

@@ -23,10 +23,17 @@ class MessageQuestions:
         self._open: list[PendingAnswer] = []
         self._waiting: deque[_Question] = deque()
 
-    def add(self, question: _Question) -> None:
-        """Asks it now or, where there are too many, later."""
+    def add(self, question: _Question) -> PendingAnswer:
+        """Asks it now or, where there are too many, later.  What is answered at once, from a cache, is not counted."""
+        if not self._waiting and len(self._open) < MOST:
+            pending = question.ask()
+            if pending.done():
+                return pending
+            self._open.append(pending)
+            return question
         self._waiting.append(question)
         self.go_on()
+        return question
 
     def go_on(self) -> bool:
         """Asks what there is room for by now; whether anything still waits."""
@@ -45,8 +52,7 @@ class BoundedResolver:
     def ask(self, owner: str, rdtype: int) -> PendingAnswer:
         """The question, which may wait until others of the message are answered."""
         question = _Question(self._resolver, self._questions, owner, rdtype)
-        self._questions.add(question)
-        return question
+        return self._questions.add(question)
 
 
 class _Question:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum, StrEnum
 
 from smilla.model.keys import KeyLookup, PGPKey, Reason, X509Key
 from smilla.model.message import Recipient
 from smilla.model.style import Style
+from smilla.value import value
 
 
 class Direction(StrEnum):
@@ -26,7 +27,7 @@ class MessageKind(StrEnum):
     PLAIN = "plain"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Classification:
     """The kind and why."""
 
@@ -46,7 +47,7 @@ class Action(StrEnum):
     DONE = "done"  # a copy was accepted at an earlier attempt
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Decision:
     """What happens for one recipient and why; ``rule`` names what in the configuration decided.  ``readers`` are
     the look-ups of further readers (also_to), ``style`` is how their copy is written.  ``waits``: this may be an alias,
@@ -76,7 +77,7 @@ class Form(StrEnum):
     UNCHANGED = "unchanged"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class HeaderEdits:
     """What changes in the header of a message: the indexes of fields that go, the fields that come (at the end, in
     order; name, and value without its leading space)."""
@@ -85,7 +86,7 @@ class HeaderEdits:
     added: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Rewrite(HeaderEdits):
     """How a copy differs from the message that came in: its header, and the new body, None where that stays.
 
@@ -95,7 +96,7 @@ class Rewrite(HeaderEdits):
     body: Callable[[], Iterator[bytes]] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class HeaderProtection:
     """What was asked for a copy's header fields (off, copy or hide), the names of those that stand inside it and of
     those hidden outside, and why none does where that was asked for."""
@@ -106,7 +107,7 @@ class HeaderProtection:
     problem: Reason | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Copy:
     """A message to be delivered: to whom, in which form, how it differs from what came in, and how its header fields
     are protected."""
@@ -117,7 +118,7 @@ class Copy:
     protection: HeaderProtection = HeaderProtection()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Refusal:
     """A copy that the MTA's listener did not take: for whom, and what it said; ``is_of_copy``: to RCPT or to the
     final dot, and not to whatever concerns all."""
@@ -139,7 +140,7 @@ class Disposition(Enum):
     HOLD = "hold"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Outcome:
     """What ``pipeline.process`` found: one decision a recipient, and the copies owed where all is delivered.
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from smilla.address import EmailAddress
 from smilla.model.style import OAEP
+from smilla.value import value
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
@@ -43,7 +44,7 @@ class DNSSECStatus(StrEnum):
     UNREACHABLE = "unreachable"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class DNSAnswer:
     """One answer, or why there was none.
 
@@ -63,7 +64,7 @@ class DNSAnswer:
     memory: dict[object, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Candidate:
     """A certificate or key that a source named for an address, not yet judged.
 
@@ -78,7 +79,7 @@ class Candidate:
     dnssec: DNSSECStatus | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SMIMEACandidate(Candidate):
     """An SMIMEA record (RFC 8162 section 2): the fields of a TLSA record (RFC 6698 section 2.1)."""
 
@@ -87,7 +88,7 @@ class SMIMEACandidate(Candidate):
     matching_type: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Reason:
     """Why something holds or fails: a stable word for programs and the log, a sentence for people."""
 
@@ -95,12 +96,12 @@ class Reason:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SourceAnswer:
     """What a source says: where it was asked, the DNSSEC status (None outside DNS), the candidates, and in
-    ``detail`` why there is none.  ``malformed`` counts records that could not be read at all.  ``told_by`` is the
-    answer of DNS that all this was read from.  ``unclear`` is why the source could not be asked, so that its silence
-    proves nothing.  ``local_part`` is that under which DNS has it: in lower case, say, or without a tag."""
+    ``detail`` why there is none.  ``malformed`` counts records that could not be read at all.  ``memory`` is for what
+    follows from all this, None where nothing is remembered.  ``unclear`` is why the source could not be asked, so that
+    its silence proves nothing.  ``local_part`` is that under which DNS has it: in lower case, say, or without a tag."""
 
     source: str
     where: str
@@ -110,7 +111,7 @@ class SourceAnswer:
     ttl_s: int = 0
     detail: str = ""
     proven_by: str = ""
-    told_by: DNSAnswer | None = field(default=None, repr=False, compare=False)
+    memory: dict[object, Any] | None = field(default=None, repr=False, compare=False)
     unclear: Reason | None = None
     local_part: str = ""
 
@@ -183,7 +184,7 @@ class PGPKey(UsableKey):
         return self.raw_bound_seipd2 or self.raw_for_engine
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Assessment:
     """What the gate says of one candidate: a key, or every reason against it.
 
@@ -214,7 +215,7 @@ class KeyVerdict(StrEnum):
     NO_KEY = "no_key"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SourceFinding:
     """What one source answered: where it looked, what DNSSEC says, each candidate's assessment, the verdict."""
 
@@ -228,7 +229,7 @@ class SourceFinding:
     proven_by: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class KeyLookup:
     """The whole search for one address, source by source in the order asked; ``engine`` alone takes the key, if any."""
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import field
 from functools import lru_cache
 from typing import Protocol
 
 from smilla.address import EmailAddress
+from smilla.value import value
 
 _USUAL_NAME = 80  # octets; a stranger may send a thousand names of 60 KB, which are not worth remembering
 
@@ -19,7 +20,7 @@ def _folded_name(raw_name: bytes) -> str:
 _remembered_name = lru_cache(maxsize=1024)(_folded_name)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Header:
     """One header field, octet for octet: ``raw_value`` is all after the colon, folding included (CRLF), without the
     final line end.  ``name`` is the field name in lower case, for comparison."""
@@ -56,15 +57,27 @@ class GrowingBody(Body, Protocol):
         """Adds octets at the end."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Message:
-    """Header fields in order, and the body; lines end in CRLF."""
+    """Header fields in order, and the body; lines end in CRLF.  ``places`` has, for each name in lower case, the
+    indexes of the fields of that name, in order."""
 
     headers: tuple[Header, ...]
     body: Body
+    places: Mapping[str, Sequence[int]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        places: dict[str, list[int]] = {}
+        for index, header in enumerate(self.headers):
+            places.setdefault(header.name, []).append(index)
+        object.__setattr__(self, "places", places)
+
+    def named(self, name: str) -> list[Header]:
+        """The fields of that name, in order."""
+        return [self.headers[index] for index in self.places.get(name, ())]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Recipient:
     """An envelope recipient as the MTA named it, its ESMTP parameters, and the parsed address, None for no address."""
 
@@ -79,7 +92,7 @@ class Recipient:
         return "".join(c if "!" <= c <= "~" and c not in '"\\' else f"\\u{ord(c):04x}" for c in text)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Envelope:
     """MAIL FROM and RCPT TO as given; ``sender`` is "" for the null sender."""
 
@@ -88,7 +101,7 @@ class Envelope:
     parameters: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Client:
     """Who handed the message in, as far as the MTA tells (``mta`` is its own name); decides the direction in
     ``mode = "auto"``."""

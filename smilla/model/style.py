@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from smilla.value import value
 
-@dataclass(frozen=True, slots=True)
+
+@value
 class Style:
     """Recipients whose styles differ share no ciphertext.  Each field has the name and meaning of its option
     (protect_headers that of [headers] protect)."""

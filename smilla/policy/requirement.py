@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from smilla.address import EmailAddress
 from smilla.config import Config, Rule
@@ -31,6 +31,7 @@ from smilla.model import (
     Recipient,
 )
 from smilla.policy import rules
+from smilla.value import value
 
 _ROUTED = Reason(
     "routed_address", "the local part routes the mail on (%, ! or @ within it), so its recipient is not known here"
@@ -45,7 +46,7 @@ _ODD_ROUTE = re.compile(r"\s*@[^:]*[^:\w\s.,@-][^:]*:")
 _ODD = re.compile(r'[\x00-\x20\x7f()<>,;:\\"]|\.\.|@\.')
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Circumstances:
     """What of the envelope and the connection, besides the recipient, rules may ask for."""
 
@@ -53,7 +54,7 @@ class Circumstances:
     client: Client
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Requirement:
     """Whether encryption is wanted for one recipient, in which direction the message goes for them, and the rule that
     matches them (and its number, from 1).  ``address`` is the one to look a key up for, None where none is known.

@@ -10,7 +10,7 @@ import ipaddress
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -22,6 +22,7 @@ from smilla.config.options import CONDITIONS
 from smilla.config.patterns import domain_pattern, forms
 from smilla.errors import AddressError
 from smilla.model import Client, Direction, Recipient
+from smilla.value import value
 
 _COMMENT = re.compile(r"\([^()]*\)")
 _QUOTES = re.compile(r'^"(.*)"@')  # around a local part they are a way of writing it (RFC 5321 section 4.1.2)
@@ -30,7 +31,7 @@ _ROUTE = re.compile(r"@[\w.-]+(?:,@[\w.-]+)*:")  # RFC 5321 section 4.1.2
 _NOISE = re.compile(r'[\s\\"<>,;]')
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Case:
     """What a rule is held against: a recipient, who sends to them from where, and the direction for them.  ``mailbox``
     is the address that theirs stands for, where that is another one: either may fit.  ``completion`` is what the MTA

@@ -85,7 +85,8 @@ class Acknowledger:
 
     def wake(self) -> None:
         """A callback has come; there may be more to read soon."""
-        self._has_work.set()
+        if not self._has_work.is_set():
+            self._has_work.set()
 
     def _run(self) -> None:
         while True:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from types import TracebackType
 from typing import Any
@@ -39,7 +39,9 @@ _VERBS = {
 }
 _ACTIONS = Milter.ADDHDRS | Milter.CHGHDRS | Milter.MODBODY | Milter.QUARANTINE | Milter.DELRCPT | Milter.CHGFROM
 _LINE_LIMIT = 900
-_CONTINUE = int(Milter.CONTINUE)
+_CONTINUE, _NOREPLY = int(Milter.CONTINUE), int(Milter.NOREPLY)
+_NO_REPLY_TO_HEADER = int(Milter.P_NR_HDR)
+_UNSEEN = re.compile(r"[^!-~]")
 _serving = threading.local()  # .connection: the one that this thread of libmilter serves
 
 
@@ -107,17 +109,18 @@ class Connection(Milter.Base):
                 return int(_VERBS[away.reply.verb])
         return _CONTINUE
 
-    @Milter.decode("bytes")
-    @Milter.noreply
     def header(self, name: str, raw_value: bytes) -> int:
-        """One header field."""
+        """One header field, as octets.  pymilter's decorators and what leads here would cost more than what is done."""
         try:  # not _guarded, which costs more than the rest of this
             # Without SMFIP_HDR_LEADSPC the MTA has dropped the space after the colon.
             value = raw_value if self._protocol & Milter.P_HDR_LEADSPC else b" " + raw_value
             self._current().session.header(name.encode("ascii"), value)
         except BaseException:
             self._fail("header")
-        return _CONTINUE
+        return _NOREPLY if self._protocol & _NO_REPLY_TO_HEADER else _CONTINUE
+
+    header.milter_protocol = _NO_REPLY_TO_HEADER  # type: ignore[attr-defined]  # what Milter.noreply tells the MTA
+    header_bytes = header
 
     @Milter.noreply
     def body(self, block: bytes) -> int:
@@ -175,33 +178,28 @@ class Connection(Milter.Base):
 
     def replace_body(self, block: bytes) -> None:
         """See filter.MTA."""
-        with _lost():
-            self.replacebody(block)
+        _changed(self.replacebody, block)
 
     def change_header(self, name: str, number: int, value: str) -> None:
         """See filter.MTA."""
         space = " " if self._protocol & Milter.P_HDR_LEADSPC else ""
         raw = space + value.replace("\r\n", "\n") if value else ""
-        with _lost():
-            if number:
-                self.chgheader(name, number, raw)
-            else:
-                self.addheader(name, raw)
+        if number:
+            _changed(self.chgheader, name, number, raw)
+        else:
+            _changed(self.addheader, name, raw)
 
     def delete_recipient(self, raw: str) -> None:
         """See filter.MTA."""
-        with _lost():
-            self.delrcpt(raw)
+        _changed(self.delrcpt, raw)
 
     def change_sender(self, sender: str, parameters: str) -> None:
         """See filter.MTA."""
-        with _lost():
-            self.chgfrom(f"<{sender}>", parameters)
+        _changed(self.chgfrom, f"<{sender}>", parameters)
 
     def quarantine(self, text: str) -> None:
         """See filter.MTA."""
-        with _lost():
-            super().quarantine(text)
+        _changed(super().quarantine, text)
 
     def alive(self) -> None:
         """See filter.MTA.  Where the MTA is gone, what is under way is finished and remembered all the same."""
@@ -251,7 +249,7 @@ class Connection(Milter.Base):
         return self._filter.session.queue_id if self._filter else ""
 
     def _queue_id(self) -> str:
-        return re.sub(r"[^!-~]", "?", self._macro("i"))
+        return _UNSEEN.sub("?", self._macro("i"))
 
     def _macro(self, name: str) -> str:
         try:
@@ -273,11 +271,10 @@ class Connection(Milter.Base):
         self.setreply(answer.code, answer.enhanced, answer.text[:_LINE_LIMIT].replace("%", "%%"))
 
 
-@contextmanager
-def _lost() -> Iterator[None]:
-    """Raises MTALost where the MTA does not take a change."""
+def _changed(change: Callable[..., object], *words: object) -> None:
+    """Tells the MTA of a change.  Raises MTALost where it is not taken."""
     try:
-        yield
+        change(*words)
     except milter.error as error:
         raise MTALost("the MTA has gone, or does not take this change") from error
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
 
 from smilla.config import Config
 from smilla.ports import Ports
@@ -18,15 +17,13 @@ class Runtime:
 
     config: Config
     ports: Ports
+    _known: dict[str, Config] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def behind(self, mta: str) -> Config:
-        """The configuration as it is behind this MTA."""
-        return self.config if self.config.policy.mixed else _behind(self.config, mta)
-
-
-@lru_cache(maxsize=8)
-def _behind(config: Config, mta: str) -> Config:
-    return config.behind(mta)
+        """The configuration as it is behind this MTA (postfix, sendmail, or "" where nobody knows)."""
+        if mta not in self._known:
+            self._known[mta] = self.config.behind(mta)
+        return self._known[mta]
 
 
 class Service:

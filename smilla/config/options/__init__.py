@@ -116,11 +116,18 @@ class Config:
     spool: SpoolOptions = field(default_factory=SpoolOptions)
     log: LogOptions = field(default_factory=LogOptions)
 
+    completion: Completion = field(init=False, repr=False, compare=False)
+    """What the MTA adds to an incomplete recipient."""
+
+    def __post_init__(self) -> None:
+        names = (name for name in self.local_domains if not set(name) & set("*?["))
+        completion = Completion(self.append_origin or next(names, ""), self.append_domain)
+        object.__setattr__(self, "completion", completion)
+
     @property
     def origin(self) -> str:
         """The domain of recipients without one, "" where it is not known."""
-        names = (name for name in self.local_domains if not set(name) & set("*?["))
-        return self.append_origin or next(names, "")
+        return self.completion.origin
 
     def behind(self, mta: str) -> Config:
         """With [policy] mixed as it is behind this MTA (postfix, sendmail, or "" where nobody knows)."""
@@ -139,11 +146,6 @@ class Config:
     def may_seal(self) -> bool:
         """May messages be sealed, behind some MTA?"""
         return self.policy.mixed == "stage" or (not self.policy.mixed and self.milter.mta != "sendmail")
-
-    @property
-    def completion(self) -> Completion:
-        """What the MTA adds to an incomplete recipient."""
-        return Completion(self.origin, self.append_domain)
 
 
 SECTIONS: dict[str, type[Any]] = {

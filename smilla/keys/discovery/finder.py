@@ -7,14 +7,17 @@ nothing for what a network, a name server or a file can do.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 from smilla.address import EmailAddress
 from smilla.config.options import FORMATS_OF
 from smilla.errors import SmillaError
+from smilla.formats import key_file
 from smilla.keys.discovery import directory, openpgpkey, owner, smimea
 from smilla.model import Candidate, DNSAnswer, DNSSECStatus, Reason, SourceAnswer
 from smilla.ports import KeyFolder, PendingAnswer, Resolver, SourceQuestion
+from smilla.value import value
 
 _RECORDS: dict[str, tuple[int, Callable[[DNSAnswer], tuple[Candidate, ...]]]] = {
     "smimea": (owner.SMIMEA, smimea.candidates),
@@ -30,7 +33,7 @@ def can_yield(source: str, formats: tuple[str, ...]) -> bool:
     return not formats or any(form in formats for form in FORMATS_OF[source])
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Spelling:
     """Under which other names an address may have its key: in lower case, and without its tag.  In DNS the latter is
     asked for only where the address ``is_local``, since the RFCs forbid such mapping of others (RFC 7929 section 3)."""
@@ -70,7 +73,14 @@ def _from_directory(address: EmailAddress, folder: KeyFolder, spelling: Spelling
         # The MTA may deliver it to a mailbox that has another name, and a file under that.
         return SourceAnswer("directory", str(address), None, unclear=why)
     detail = "" if found else f"no file for {address}"
-    return SourceAnswer("directory", found[0].where if found else str(address), None, found, detail=detail)
+    memory = _memory_of(found) if sum(len(candidate.raw) for candidate in found) <= key_file.USUAL else None
+    return SourceAnswer("directory", found[0].where if found else str(address), None, found, 0, 0, detail, "", memory)
+
+
+@lru_cache(maxsize=1000)
+def _memory_of(_: tuple[Candidate, ...]) -> dict[object, Any]:
+    """For what follows from these very octets in these files."""
+    return {}
 
 
 def _ask_dns(source: str, address: EmailAddress, resolver: Resolver, spelling: Spelling) -> SourceQuestion:
@@ -110,6 +120,6 @@ def _first_with_records(
         facts = (answer.malformed, answer.ttl_s, answer.detail, answer.proven_by)
         empty = not answer.raw_rdata and not answer.malformed
         unclear = silence if empty and answer.status is DNSSECStatus.INSECURE else None
-        read = SourceAnswer(source, answer.owner, answer.status, found, *facts, answer, unclear, local_part)
+        read = SourceAnswer(source, answer.owner, answer.status, found, *facts, answer.memory, unclear, local_part)
         answer.memory[source] = read
     return read

@@ -30,6 +30,7 @@ def owner_name(local_part: str, domain: str, rdtype: int) -> str:
     return f"{digest.hex()}.{_LABELS[rdtype]}.{domain}."
 
 
+@lru_cache(maxsize=4096)
 def not_asked(domain: str, *, local: bool = False) -> Reason | None:
     """Why DNS is not asked about this domain, None where it is.  Nothing is proven by that: whoever the MTA delivers to
     may have a key under another name.  ``local``: the domain is in local_domains, so the MTA adds nothing to it."""
@@ -44,6 +45,7 @@ def not_asked(domain: str, *, local: bool = False) -> Reason | None:
     return None
 
 
+@lru_cache(maxsize=4096)
 def unproven_silence(domain: str) -> Reason | None:
     """Why an answer that is not signed and holds nothing proves nothing about this domain, None where it does.  For
     private names resolvers answer from tables of their own (unbound: local-zone), while the MTA may know the real zone.

@@ -41,6 +41,7 @@ from smilla.keys.validity.pgp_algorithms import (
 from smilla.keys.validity.pgp_certificate import Certificate, Component, Judge, RefusedError, Standing, day
 from smilla.keys.validity.pgp_user_ids import MAX_USER_ID, UserID, mailbox_in, names, shown
 from smilla.model import Assessment, Candidate, PGPKey, Reason
+from smilla.value import value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -55,7 +56,7 @@ _FOR_ELSE = 0x01 | 0x02 | 0x20  # certification, signing, authentication
 _JUDGEMENT_LASTS_S = 60.0
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Terms:
     """How a candidate is judged.
 

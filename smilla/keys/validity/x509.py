@@ -13,7 +13,6 @@ Its dates are (RFC 8162 section 9).
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from smilla.address import parse
@@ -25,6 +24,7 @@ from smilla.keys.validity.x509_checks import Findings, check, check_period
 from smilla.keys.validity.x509_paths import Paths, TrustStore, load_trust_store
 from smilla.keys.validity.x509_revocation import TEMPORARY, RevocationLists
 from smilla.model import Assessment, Reason, SMIMEACandidate, X509Key
+from smilla.value import value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -107,7 +107,7 @@ def names_another(candidate: Candidate) -> bool:
     return isinstance(candidate, SMIMEACandidate) and not holds_certificate(candidate) and not unknown(candidate)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class _Answer:
     """What every candidate of one answer is judged by."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,59 @@ def test_an_old_folder_is_listed_once(tmp_path: Path, monkeypatch: pytest.Monkey
     for _ in range(5):
         assert list(folder.names("bob@x.test")) == ["bob@x.test.pem"]
     assert len(listed) == 1
+
+
+def test_a_file_is_read_once_and_anew_when_it_has_changed_in_any_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    original = os.open
+
+    def counted(path: str | Path, flags: int, mode: int = 0o777) -> int:
+        opened.append(str(path))
+        return original(path, flags, mode)
+
+    file, folder = tmp_path / "bob@x.test.pem", KeyDirectory(str(tmp_path), address_of)
+    file.write_bytes(b"one")
+    time.sleep(0.15)
+    monkeypatch.setattr(os, "open", counted)
+    assert [folder.read(file.name) for _ in range(3)] == [b"one"] * 3
+    assert len(opened) == 1
+    before = file.stat()
+    with file.open("r+b") as same:
+        same.write(b"two")
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert folder.read(file.name) == b"two"
+    time.sleep(0.15)
+    assert [folder.read(file.name) for _ in range(3)] == [b"two"] * 3
+    (tmp_path / "other").write_bytes(b"new")
+    (tmp_path / "other").rename(file)
+    assert folder.read(file.name) == b"new"
+    time.sleep(0.15)
+    assert [folder.read(file.name) for _ in range(3)] == [b"new"] * 3
+    file.unlink()
+    assert folder.read(file.name) is None
+    file.mkdir()
+    with pytest.raises(SmillaError):
+        folder.read(file.name)
+
+
+def test_a_file_that_changes_while_it_is_read_is_not_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, folder = tmp_path / "bob@x.test.pem", KeyDirectory(str(tmp_path), address_of)
+    file.write_bytes(b"one")
+    time.sleep(0.15)
+    original = os.fstat
+
+    def changing(descriptor: int) -> os.stat_result:
+        found = original(descriptor)
+        os.utime(file)
+        return found
+
+    monkeypatch.setattr(os, "fstat", changing)
+    assert folder.read(file.name) == b"one"
+    assert folder._kept == {}
 
 
 def test_what_is_no_file_is_an_error_and_waits_for_nobody(tmp_path: Path) -> None:

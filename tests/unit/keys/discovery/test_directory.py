@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
@@ -268,3 +269,19 @@ def test_link_that_leads_nowhere_is_no_absence(tmp_path: Path, target: str) -> N
     found = lookup.finish(lookup.begin(parse(ALICE), ports, settings), 0.0, NOW, ports)
     assert found.verdict is KeyVerdict.UNREACHABLE
     assert [file for file, _ in directory.problems(ports.folder)] == [name]
+
+
+def test_what_was_found_out_about_a_file_holds_no_longer_than_its_octets(tmp_path: Path) -> None:
+    file = tmp_path / f"{HUGH}.crt"
+    ports = replace(make_ports(), folder=KeyDirectory(str(tmp_path), directory.address_of))
+    settings = Config(keys=KeysOptions(sources=("directory",)))
+
+    def verdict() -> KeyVerdict:
+        return lookup.finish(lookup.begin(parse(HUGH), ports, settings), 0.0, NOW, ports).verdict
+
+    for name, expected in (("hugh", KeyVerdict.USABLE), ("expired", KeyVerdict.UNUSABLE_KEY)) * 2:
+        file.write_bytes(PEM[name])
+        time.sleep(0.15)
+        assert [verdict() for _ in range(3)] == [expected] * 3
+    file.write_bytes(b"")
+    assert verdict() is KeyVerdict.UNUSABLE_KEY
