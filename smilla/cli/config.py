@@ -84,14 +84,13 @@ def _look_at_lines(settings: Config, folder: str | None) -> int:
         missing = _told(postfix_check.problems(settings, asked, in_doubt="error"))
         for text in missing:
             say("error", text)
-        lines.keep(instance, missing, in_doubt=any(postfix_check.UNSEEN in text for text in missing))
+        stamps = {path: file.stamp for path, file in asked.files.items()}
+        lines.keep(instance, missing, stamps, in_doubt=any(postfix_check.UNSEEN in text for text in missing))
     except SmillaError as error:
         say("error", f"postfix: {error}")
         return EX_NO
     for other, text in lines.others(instance):
         say("warning", f"postfix in {other}: {text}; look there, too: --postfix-config {other}")
-    if not missing:
-        say("hint", "postfix: what was changed there counts from the next 'postfix reload' on; do that first")
     return EX_NO if missing else EX_OK
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from smilla.adapters.postfix import Postfix, Service, Settings
+from smilla.cli import postfix_read
 from smilla.config import Config
 from smilla.errors import PostfixUnclear
 
@@ -50,10 +51,12 @@ _TOKEN = re.compile(rf"(?:[^\s,{{}}]|{_BRACES})+")  # of a list
 def problems(config: Config, asked: Postfix, *, in_doubt: str = "warning") -> Iterator[Found]:
     """What the lines of one instance lack; ``in_doubt`` is the severity of what leaves it open whether it has them."""
     try:
-        found = list(_Lines(config, asked, asked.settings(_NAMES, _NESTED), in_doubt).problems())
+        settings = asked.settings(_NAMES, _NESTED)
+        found = list(_Lines(config, asked, settings, in_doubt).problems()) or [("", "has the lines for the stage")]
+        found += postfix_read.problems(settings.main.get("queue_directory", ""), asked.folder(), asked.files)
     except PostfixUnclear as error:
         found = [(in_doubt, f"{UNSEEN}: {error}")]
-    for severity, text in found or [("", "has the lines for the stage")]:
+    for severity, text in found:
         yield severity, f"postfix: {text}"
 
 
