@@ -14,7 +14,7 @@ from smilla.adapters import listener, postfix, smtp, spool
 from smilla.adapters.journal import SQLiteJournal
 from smilla.adapters.postfix_lines import PostfixLines
 from smilla.adapters.seal_keys import SealKeys
-from smilla.cli import EX_NO, EX_OK, idle, postfix_check, say, sendmail_check, stage_check
+from smilla.cli import EX_NO, EX_OK, idle, postfix_actions, postfix_check, say, sendmail_check, stage_check
 from smilla.config import Config
 from smilla.discovery import directory
 from smilla.errors import JournalError, SmillaError, SpoolError
@@ -67,6 +67,7 @@ def run(options: argparse.Namespace) -> int:
         and postfix.is_installed()
     ):
         say("warning", _REINJECT)
+        _told(postfix_actions.problems(postfix.Postfix(options.postfix_config or "", _POSTFIX_S)))
     return _probe(behind, options.postfix_config) if options.probe else EX_OK
 
 

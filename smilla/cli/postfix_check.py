@@ -10,11 +10,12 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from smilla.adapters.postfix import Postfix, Service, Settings
-from smilla.cli import postfix_read
+from smilla.cli import postfix_actions, postfix_read
+from smilla.cli.postfix_actions import TOKEN
 from smilla.config import Config
 from smilla.errors import PostfixUnclear
 
@@ -44,8 +45,6 @@ _OVERRIDES = ("no_address_mappings", "no_header_body_checks")
 _UNSEEN = "check_client_access static:{PREPEND X-Smilla: pending SECRET}"
 _GUARD = re.compile(r"check_client_access[\s,]+static:\{\s*PREPEND\s+(X-Smilla:[^{}]*?)\s*\}")
 _DEFAULT_ACTION = re.compile(r"default_action\s*=\s*(\w+)")
-_BRACES = r"\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\}"  # up to three deep
-_TOKEN = re.compile(rf"(?:[^\s,{{}}]|{_BRACES})+")  # of a list
 
 
 def problems(config: Config, asked: Postfix, *, in_doubt: str = "warning") -> Iterator[Found]:
@@ -112,7 +111,7 @@ class _Lines:
         """After REDIRECT in one of these tables Postfix asks no milter any more."""
         for name in ("header_checks", *_NESTED, "body_checks"):
             value = self._nested(cleanup, name) if name in _NESTED else self.settings.value(cleanup, name)
-            for table in _TOKEN.findall(value):
+            for table in TOKEN.findall(value):
                 if _has_redirect(table):
                     what = f"{name} = {table} has REDIRECT, after which no filter is asked: the address gets plaintext"
                     yield "warning", f"{cleanup.name}: {what}; redirect by an access map, or by milter_header_checks"
@@ -128,8 +127,8 @@ class _Lines:
 
     def _milters(self, service: Service) -> Iterator[tuple[str, str]]:
         """Each milter as it is written, and its socket."""
-        for token in _TOKEN.findall(self.settings.value(service, "smtpd_milters")):
-            yield token, (_TOKEN.findall(token.removeprefix("{").removesuffix("}")) or [""])[0]
+        for token in TOKEN.findall(self.settings.value(service, "smtpd_milters")):
+            yield token, (TOKEN.findall(token.removeprefix("{").removesuffix("}")) or [""])[0]
 
     # --- what an earlier milter quarantines, smilla never sees
 
@@ -175,7 +174,7 @@ class _Lines:
 
     def _keeps(self, tables: str, mark: str) -> bool:
         """Does the look-up of the mark fail, so that the message stays in the queue?"""
-        for table in _TOKEN.findall(tables):
+        for table in TOKEN.findall(tables):
             if self.asked.fails(table, mark):
                 return True
             if self.asked.looked_up(table, mark):
@@ -294,7 +293,7 @@ class _Lines:
 
     def _first(self, tables: str) -> str:
         """What the first of the tables that has something for a sealed message has for it."""
-        for table in _TOKEN.findall(tables):
+        for table in TOKEN.findall(tables):
             if table not in self._known:
                 self._known[table] = self.asked.looked_up(table, _MARK)
             if self._known[table]:
@@ -320,14 +319,9 @@ class _Lines:
 
 def _has_redirect(table: str) -> bool:
     """As far as anybody who runs the check may read it."""
-    kind, _, place = table.partition(":")
-    text = place
-    if place.startswith("/"):
-        try:
-            text = Path(place).read_text("utf-8", "replace") if kind in ("regexp", "pcre", "texthash", "cidr") else ""
-        except OSError:
-            return False
-    return re.search(r"(?m)^[^#]*\sREDIRECT\s", f"{text} ") is not None
+    with suppress(OSError):
+        return "REDIRECT" in postfix_actions.verbs(table)
+    return False
 
 
 def _as_milter(socket: str) -> str:

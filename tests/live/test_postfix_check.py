@@ -32,6 +32,7 @@ class Lines:
     base: Path
     folder: Path
     settings: str = ""
+    mixed: str = "stage"
 
     def __post_init__(self) -> None:
         shutil.copytree(self.base, self.folder)
@@ -45,27 +46,31 @@ class Lines:
 
     def check(self) -> tuple[list[str], list[str], str]:
         """Errors, warnings and what is in order, about Postfix."""
+        done = self.run("--probe")
+        assert re.search(r"(?m)^(\w+: )?postfix: ", done.stdout + done.stderr), done.stderr
+        errors, warnings = (
+            re.findall(rf"^{kind}: postfix: (.*)", done.stderr, re.MULTILINE) for kind in ("error", "warning")
+        )
+        return errors, warnings, done.stdout
+
+    def run(self, *options: str) -> subprocess.CompletedProcess[str]:
+        """smilla config check."""
         queue = self.base.parent / "queue"
         here = f"regexp:{self.folder}/"
         for name, text in (("main.cf", (self.base / "main.cf").read_text() + self.main), ("master.cf", self.master)):
             (self.folder / name).write_text(text.replace("regexp:/etc/postfix/", here))
         config = self.folder / "smilla.toml"
         config.write_text(
-            f'{self.settings}[policy]\nmixed = "stage"\n[milter]\nsocket = "unix:{queue}/smilla/smilla.sock"\n'
+            f'{self.settings}[policy]\nmixed = "{self.mixed}"\n[milter]\nsocket = "unix:{queue}/smilla/smilla.sock"\n'
             f'[stage]\nsocket = "unix:{queue}/smilla/stage.sock"\nkeys = "{self.folder}/seal"\n'
             f'[reinject]\nspool = "{self.folder}/spool"\n[keys]\nsources = ["directory"]\ndirectory = "/"\n'
         )
         program = find_program("postconf")
         environment = program_environment(program)
         environment["PATH"] = f"{program.parent}:{environment.get('PATH', '')}"
-        argv = [sys.executable, "-m", "smilla", "config", "check", "--probe", "--config", str(config)]
+        argv = [sys.executable, "-m", "smilla", "config", "check", *options, "--config", str(config)]
         argv += ["--postfix-config", str(self.folder)]
-        done = subprocess.run(argv, capture_output=True, check=False, env=environment, text=True)
-        assert re.search(r"(?m)^(\w+: )?postfix: ", done.stdout + done.stderr), done.stderr
-        errors, warnings = (
-            re.findall(rf"^{kind}: postfix: (.*)", done.stderr, re.MULTILINE) for kind in ("error", "warning")
-        )
-        return errors, warnings, done.stdout
+        return subprocess.run(argv, capture_output=True, check=False, env=environment, text=True)
 
 
 @pytest.fixture(scope="module")
@@ -263,3 +268,18 @@ def test_lines_that_cannot_be_looked_at_are_a_warning(lines: Lines) -> None:
     (lines.folder / "smilla_stage").unlink()
     _, warnings, _ = lines.check()
     assert any("could not be looked at" in told for told in warnings), warnings
+
+
+def test_what_is_done_to_a_message_whose_copies_have_left_is_named_for_each_table(lines: Lines) -> None:
+    lines.mixed = "reinject"
+    assert lines.run().stderr.count("[policy] mixed = reinject") == 1
+    (lines.folder / "access").write_text("bob@s.test HOLD for a look\neve@s.test REDIRECT boss@s.test\n")
+    lines.main += (
+        "\nsmtpd_sender_restrictions = permit_sasl_authenticated, check_sender_access texthash:$places/access"
+        f"\nplaces = {lines.folder}"
+        "\nbody_checks = regexp:{{/x/ FILTER a:b}}\nsmtpd_client_restrictions = check_client_access ldap:x\n"
+    )
+    told = lines.run().stderr
+    assert f"smtpd_sender_restrictions: texthash:{lines.folder}/access has HOLD and REDIRECT; it does so" in told
+    assert "body_checks: regexp:{{/x/ FILTER a:b}} has FILTER; it does so" in told
+    assert "smtpd_client_restrictions: ldap:x could not be read" in told
