@@ -109,6 +109,10 @@ class Postfix:
             options.setdefault(service, {})[option] = value
         return Settings(main, tuple(_service(name, found, options.get(name, {})) for name, found in fields.items()))
 
+    def value(self, name: str, *, as_written: bool = False) -> str:
+        """What main.cf or Postfix's defaults say of one parameter, with its $names where it is ``as_written``."""
+        return self._run("postconf", "-h" if as_written else "-xh", name).decode("utf-8", "surrogateescape").strip()
+
     def looked_up(self, table: str, key: str) -> str:
         """What a table (``regexp:/etc/postfix/x``) has for a key, "" where it has nothing."""
         self._rests_on(*_files_of(table))

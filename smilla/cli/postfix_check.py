@@ -35,6 +35,7 @@ _NAMES = (
     "receive_override_options",
     "lmtp_send_xforward_command",
     "smtpd_data_restrictions",
+    "smtpd_authorized_xforward_hosts",
     "smtp_header_checks",
     "lmtp_header_checks",
     "body_checks",
@@ -83,6 +84,7 @@ class _Lines:
         for way in dict.fromkeys(ways):
             yield from self._transport(way)
         yield from self._unseen(filtered, ways)
+        yield from self._attached()
         yield from self._reinject(filtered)
         yield from self._forged([service for service in self._of("smtpd") if service not in filtered])
 
@@ -205,6 +207,23 @@ class _Lines:
             "$header_checks", self.settings.value(service, "header_checks")
         )
 
+    # --- messages that are attached
+
+    def _attached(self) -> Iterator[Found]:
+        """A table for forged marks that is asked about attached messages, too: it is where nothing else is said."""
+        seen = [
+            service
+            for service in self._of("smtpd")
+            if _OVERRIDES[1] not in self.settings.value(service, "receive_override_options")
+        ]
+        services = {found.name: found for service in seen if (found := self._cleanup(service)) is not None}
+        for cleanup in services.values():
+            for name in _NESTED:
+                action = self._first(self._nested(cleanup, name)).partition(" ")[0].upper()
+                if action in ("REJECT", "DISCARD"):
+                    what = f"{action} also meets a message with a sealed one attached"
+                    yield "warning", f"{cleanup.name}: {what}; {name} =, or your own tables without smilla_refuse"
+
     # --- the transport
 
     def _transport(self, way: str) -> Iterator[Found]:
@@ -217,6 +236,10 @@ class _Lines:
         if self.settings.value(found, "lmtp_send_xforward_command") != "yes":
             what = "the stage would not know again what was requeued"
             yield "error", f"{name}: {what}; -o lmtp_send_xforward_command=yes"
+        limit = f"{name}_destination_recipient_limit"
+        if self.asked.value(limit, as_written=True).startswith("$") and (most := self.asked.value(limit)) != "0":
+            what = f"a message for more than {most} recipients comes to the stage in parts, each encrypted anew"
+            yield "warning", f"{name}: {what}; {limit} = 1000 in main.cf"
         if not self._is_place(self.config.stage.socket, hop, found):
             yield "error", f"FILTER {way}: smilla's [stage] socket is {self.config.stage.socket}; write that one"
 
@@ -228,6 +251,9 @@ class _Lines:
             return  # whether anybody listens there is tried
         if found in filtered:
             yield "error", f"{found.name}: the copies would come to the filter again; -o smtpd_milters="
+        if not self.settings.value(found, "smtpd_authorized_xforward_hosts"):
+            what = "smilla may not say who the client was, so the copies seem to come from this machine"
+            yield "warning", f"{found.name}: {what}; -o smtpd_authorized_xforward_hosts=127.0.0.0/8"
         yield from self._mapped_twice(found)
         theirs = self.settings.value(found, "content_filter")
         for service in filtered:

@@ -127,6 +127,45 @@ def test_each_line_that_is_missing_is_an_error_with_the_line_that_mends_it(lines
     assert "has the lines for the stage" not in out
 
 
+_ATTACHED = "cleanup: REJECT also meets a message with a sealed one attached"
+_PARTS = "smilla: a message for more than 50 recipients comes to the stage in parts, each encrypted anew"
+WARNINGS = {
+    "nested": (
+        "main",
+        "\nnested_header_checks =",
+        "",
+        _ATTACHED,
+    ),
+    "mime": ("main", "\nmime_header_checks =", "", _ATTACHED),
+    "limit": ("main", "\nsmilla_destination_recipient_limit = 1000", "", f"{_PARTS}; smilla_destination_recip"),
+    "xforward": (
+        "master",
+        "    -o smtpd_authorized_xforward_hosts=.*\n",
+        "",
+        "127.0.0.1:10025: smilla may not",
+    ),
+    "refuse": ("main", "\nheader_checks = .*", "\nsmtpd_milters =", "smtp: takes mail with a forged mark"),
+}
+
+
+@pytest.mark.parametrize("name", WARNINGS)
+def test_each_line_that_is_better_there_is_a_warning_with_the_line(lines: Lines, name: str) -> None:
+    file, pattern, other, told = WARNINGS[name]
+    lines.master += "smtp inet n - y - - smtpd\n" if name == "refuse" else ""
+    changed, count = re.subn(pattern, other, getattr(lines, file))
+    assert count
+    setattr(lines, file, changed)
+    errors, (warning,), _ = lines.check()
+    assert errors == []
+    assert warning.startswith(told)
+    assert "; " in warning
+
+
+def test_a_recipient_limit_that_somebody_chose_is_left_alone(lines: Lines) -> None:
+    lines.main = lines.main.replace("recipient_limit = 1000", "recipient_limit = 20")
+    assert lines.check()[:2] == ([], [])
+
+
 @pytest.mark.parametrize("name", ["header_checks", "body_checks", "mime_header_checks"])
 def test_redirect_where_it_ends_all_filtering_is_warned_of(lines: Lines, name: str) -> None:
     (lines.folder / "moving").write_text("# REDIRECT is a comment here\n/^X-Spam: yes/ REDIRECT boss@there.test\n")
