@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import textwrap
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -20,7 +21,9 @@ from smilla.errors import SmillaError
 from smilla.options import StageOptions
 
 _STAGE = "the stage"  # among the instances: what smilla itself found at its start
-_NOBODY = "nobody has looked yet whether Postfix has the lines for the stage; run smilla config check --postfix"
+_LOOK = "smilla config check --postfix"
+_NOBODY = f"nobody has looked yet whether Postfix has the lines for the stage; run {_LOOK}"
+_MOST = 350  # octets of a finding, so that the reply to the client has room for how many more there are
 
 
 class PostfixLines:
@@ -45,7 +48,7 @@ class PostfixLines:
         except FileNotFoundError:
             return _NOBODY
         except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
-            return f"{self._path}: cannot be read ({error}); run smilla config check --postfix"
+            return f"{self._path}: cannot be read ({error}); run {_LOOK}"
         return self._known[1] or _changed(self._files)
 
     def stage_began(self, problem: str) -> None:
@@ -123,10 +126,12 @@ def _files(told: Mapping[str, Any]) -> dict[str, dict[str, str]]:
 
 
 def _first(told: Mapping[str, Any]) -> str:
-    """The first finding of any instance; that the stage has begun is none."""
+    """The first finding of any instance, and how many more there are; that the stage has begun is none."""
     instances = _found(told)
-    problem = next((text for found in instances.values() for text in found), "")
-    return problem or ("" if instances.keys() - {_STAGE} else _NOBODY)
+    problems = [text for found in instances.values() for text in found]
+    if len(problems) > 1:
+        return f"{textwrap.shorten(problems[0], _MOST, placeholder=' ...')} (and {len(problems) - 1} more: {_LOOK})"
+    return problems[0] if problems else ("" if instances.keys() - {_STAGE} else _NOBODY)
 
 
 def _changed(files: Mapping[str, Mapping[str, str]]) -> str:
@@ -136,6 +141,6 @@ def _changed(files: Mapping[str, Mapping[str, str]]) -> str:
             if "" not in (before, now := stamps.stamp(path)) and before != now:
                 done = "is gone" if now == stamps.GONE else "was changed"
                 what = f"{path} {done} since somebody looked at Postfix's lines for the stage"
-                look = f"smilla config check --postfix --postfix-config {instance}"
+                look = f"{_LOOK} --postfix-config {instance}"
                 return f"{what}; postfix -c {instance} reload, then {look}"
     return ""

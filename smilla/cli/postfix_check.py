@@ -41,7 +41,6 @@ _NAMES = (
     "body_checks",
 )
 UNSEEN = "its lines for the stage could not be looked at"
-_TABLE, _REQUEUE = "regexp:/etc/postfix/smilla_stage", "regexp:/etc/postfix/smilla_requeue"
 _OVERRIDES = ("no_address_mappings", "no_header_body_checks")
 _UNSEEN = "check_client_access static:{PREPEND X-Smilla: pending SECRET}"
 _GUARD = re.compile(r"check_client_access[\s,]+static:\{\s*PREPEND\s+(X-Smilla:[^{}]*?)\s*\}")
@@ -52,7 +51,9 @@ def problems(config: Config, asked: Postfix, *, in_doubt: str = "warning") -> It
     """What the lines of one instance lack; ``in_doubt`` is the severity of what leaves it open whether it has them."""
     try:
         settings = asked.settings(_NAMES, _NESTED)
-        found = list(_Lines(config, asked, settings, in_doubt).problems()) or [("", "has the lines for the stage")]
+        found = list(_Lines(config, asked, settings, in_doubt, asked.folder()).problems()) or [
+            ("", "has the lines for the stage")
+        ]
         found += postfix_read.problems(settings.main.get("queue_directory", ""), asked.folder(), asked.files)
     except PostfixUnclear as error:
         found = [(in_doubt, f"{UNSEEN}: {error}")]
@@ -68,14 +69,19 @@ class _Lines:
     asked: Postfix
     settings: Settings
     in_doubt: str
+    folder: str
     _known: dict[str, str] = field(default_factory=dict)
 
     def problems(self) -> Iterator[Found]:
         """Those of all services."""
+        socket, line = self.config.milter.socket, f"smtpd_milters = {_as_milter(self.config.milter.socket)}"
         filtered = [service for service in self._of("smtpd") if self._own_actions(service)]
-        if not filtered:
-            line = f"smtpd_milters = {_as_milter(self.config.milter.socket)}"
-            yield self.in_doubt, f"no listener has the filter at [milter] socket {self.config.milter.socket}; {line}"
+        if not filtered and (filtered := self._reached()):
+            places = dict.fromkeys(place for service in filtered for _, place in self._milters(service))
+            what = f"may be reached through something else at {' or '.join(places)}, which could not be followed"
+            yield "warning", f"[milter] socket {socket} {what}; if it is not, {line}"
+        elif not filtered:
+            yield self.in_doubt, f"no listener has the filter at [milter] socket {socket}; {line}"
         for service in filtered:
             yield from self._filtered(service)
         ways = [way for service in filtered if (way := self._way(self._cleanup(service), "milter_header_checks"))]
@@ -91,7 +97,7 @@ class _Lines:
     # --- listeners with the filter
 
     def _filtered(self, service: Service) -> Iterator[Found]:
-        actions = self._own_actions(service)
+        actions = self._own_actions(service) or self._common_action(service)
         if "accept" in actions:
             what = "while the filter is away, mail passes in plaintext"
             yield "error", f"{service.name}: {what}; milter_default_action = tempfail"
@@ -101,10 +107,10 @@ class _Lines:
         cleanup = self._cleanup(service)
         if not self._way(cleanup, "milter_header_checks"):
             what = "nothing sends a sealed message to the stage, so it would be delivered sealed"
-            yield "error", f"{service.name}: {what}; milter_header_checks = {_TABLE}"
+            yield "error", f"{service.name}: {what}; milter_header_checks = regexp:{self.folder}/smilla_stage"
         if self._way(cleanup, "header_checks"):
             what = "header_checks has FILTER for the mark, so a stranger's forged one leads mail past other filters"
-            line = "header_checks = regexp:/etc/postfix/smilla_refuse"
+            line = f"header_checks = regexp:{self.folder}/smilla_refuse"
             yield "error", f"{service.name}: {what}; FILTER in milter_header_checks only, and {line}"
         if cleanup is not None:
             yield from self._redirecting(cleanup)
@@ -118,14 +124,27 @@ class _Lines:
                     what = f"{name} = {table} has REDIRECT, after which no filter is asked: the address gets plaintext"
                     yield "warning", f"{cleanup.name}: {what}; redirect by an access map, or by milter_header_checks"
 
+    def _reached(self) -> list[Service]:
+        """Listeners with a milter that may lead to the filter (HAProxy): those that have the way to the stage, if any
+        has; else all of them."""
+        copies = self._listener(self.config.reinject.smtp)
+        found = [service for service in self._of("smtpd") if service != copies and any(self._milters(service))]
+        return [one for one in found if self._way(self._cleanup(one), "milter_header_checks")] or found
+
     def _own_actions(self, service: Service) -> list[str]:
         """What Postfix does while the filter is away: one word for each time that this service names the filter."""
-        found = []
-        for token, place in self._milters(service):
-            if self._is_place(self.config.milter.socket, place, service):
-                special = _DEFAULT_ACTION.search(token)
-                found.append(special[1] if special else self.settings.value(service, "milter_default_action"))
-        return found
+        milters = list(self._milters(service))
+        ours = [token for token, place in milters if self._is_place(self.config.milter.socket, place, service)]
+        return [self._default_action(service, token) for token in ours]
+
+    def _common_action(self, service: Service) -> set[str]:
+        """What it does while any of its milters is away, whichever leads to the filter; nothing where they differ."""
+        found = {self._default_action(service, token) for token, _ in self._milters(service)}
+        return found if len(found) == 1 else set()
+
+    def _default_action(self, service: Service, milter: str) -> str:
+        special = _DEFAULT_ACTION.search(milter)
+        return special[1] if special else self.settings.value(service, "milter_default_action")
 
     def _milters(self, service: Service) -> Iterator[tuple[str, str]]:
         """Each milter as it is written, and its socket."""
@@ -153,7 +172,8 @@ class _Lines:
     def _before(self, service: Service) -> str:
         """The milters that this service asks before the filter."""
         places = [place for _, place in self._milters(service)]
-        own = next(n for n, place in enumerate(places) if self._is_place(self.config.milter.socket, place, service))
+        ours = (n for n, place in enumerate(places) if self._is_place(self.config.milter.socket, place, service))
+        own = next(ours, 0)  # which of others leads to the filter, nobody can tell
         return " or ".join(places[:own])
 
     def _guarded(self, mark: str, stages: list[str]) -> Iterator[Found]:
@@ -190,7 +210,7 @@ class _Lines:
         way = self._way(cleanup, "header_checks")
         if not way or cleanup is None:
             what = "after postsuper -r a sealed message would be delivered sealed"
-            line = f"smilla-requeue unix n - y - 0 cleanup -o header_checks={_REQUEUE}"
+            line = f"smilla-requeue unix n - y - 0 cleanup -o header_checks=regexp:{self.folder}/smilla_requeue"
             nested = " ".join(f"-o {name}=" for name in _NESTED)
             yield "error", f"{pickup.name}: {what}; -o cleanup_service_name=smilla-requeue, and {line} {nested}"
             return
@@ -297,7 +317,7 @@ class _Lines:
             action = self._action(self._cleanup(service), "header_checks").partition(" ")[0].upper()
             if "no_header_body_checks" not in overrides and action not in ("REJECT", "DISCARD"):
                 what = "takes mail with a forged mark, which would come to the stage after postsuper -r"
-                yield "warning", f"{service.name}: {what}; header_checks = regexp:/etc/postfix/smilla_refuse"
+                yield "warning", f"{service.name}: {what}; header_checks = regexp:{self.folder}/smilla_refuse"
 
     # --- what all of them ask
 

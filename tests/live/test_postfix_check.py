@@ -124,6 +124,7 @@ def test_each_line_that_is_missing_is_an_error_with_the_line_that_mends_it(lines
     errors, _, out = lines.check()
     assert any(re.search(told, error) for error in errors), errors
     assert all(";" in error for error in errors)
+    assert not any("/etc/postfix" in error for error in errors)
     assert "has the lines for the stage" not in out
 
 
@@ -297,10 +298,34 @@ def test_observing_with_the_lines_against_unseen_mail_is_an_error(lines: Lines) 
     assert error.startswith("submission: smilla takes the field of unseen mail off nothing")
 
 
-def test_a_milter_socket_that_no_listener_names_is_a_warning(lines: Lines) -> None:
-    lines.master = lines.master.replace("unix:smilla/smilla.sock", "unix:smilla/other.sock")
-    lines.main = lines.main.replace("unix:smilla/smilla.sock", "unix:smilla/other.sock")
+def test_a_filter_that_no_listener_has_is_a_warning(lines: Lines) -> None:
+    lines.master = lines.master.replace("unix:smilla/smilla.sock", "")
+    lines.main = lines.main.replace("unix:smilla/smilla.sock", "")
     assert any("no listener has the filter" in told for told in lines.check()[1])
+
+
+def behind_haproxy(lines: Lines) -> None:
+    for name in ("main", "master"):
+        setattr(lines, name, getattr(lines, name).replace("unix:smilla/smilla.sock", "unix:smilla/haproxy.sock"))
+    # The one that signs is no way to the filter.
+    lines.master = lines.master.replace("-o smtpd_milters=\n", "-o smtpd_milters=inet:127.0.0.1:8892\n")
+
+
+def test_a_filter_behind_haproxy_is_not_followed_and_no_fault(lines: Lines) -> None:
+    behind_haproxy(lines)
+    errors, (told,), _ = lines.check()
+    assert errors == []
+    assert "may be reached through something else at unix:smilla/haproxy.sock, which could not be followed" in told
+    assert lines.run("--postfix").returncode == 0
+
+
+def test_what_could_not_be_followed_needs_the_lines_for_the_stage_and_tempfail_all_the_same(lines: Lines) -> None:
+    behind_haproxy(lines)
+    lines.main = re.sub("milter_header_checks = .*", "", lines.main).replace("= tempfail", "= accept")
+    told = lines.check()[0]
+    assert any("submission: nothing sends a sealed message to the stage" in error for error in told)
+    assert any("submission: while the filter is away, mail passes in plaintext" in error for error in told)
+    assert not any(error.startswith("127.0.0.1:10025") for error in told)
 
 
 def test_lines_that_cannot_be_looked_at_are_a_warning(lines: Lines) -> None:

@@ -30,7 +30,15 @@ def test_what_is_found_counts_at_once(tmp_path: Path) -> None:
     reader, writer = lines(tmp_path), lines(tmp_path)
     one, two = instance(tmp_path, "one"), instance(tmp_path, "two")
     writer.keep(one, ["a line is missing; b = c", "another"])
-    assert reader.problem() == "a line is missing; b = c"
+    assert reader.problem() == "a line is missing; b = c (and 1 more: smilla config check --postfix)"
+    writer.keep(two, ["x" * 400, "y"])
+    assert reader.problem().endswith(" (and 3 more: smilla config check --postfix)")
+    writer.keep(one, [])
+    told = reader.problem()
+    writer.keep(two, ["word " * 200, "y"])
+    assert "word word ... (and 1 more" in reader.problem()
+    assert max(len(told), len(reader.problem())) < 420
+    writer.keep(two, [])
     writer.keep(one, [])
     assert reader.problem() == ""
     writer.keep(two, ["the second instance has none"])
