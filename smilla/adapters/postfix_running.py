@@ -3,7 +3,7 @@
 ``postfix reload`` makes the queue manager, pickup and every idle daemon end and start anew (measured with 3.7.11), and
 each reads main.cf and its tables as it starts.  A daemon that is at work ends after that: an smtpd when its client
 goes.  So a process that started after a file was changed has read it, and the queue manager, which ends for nothing
-else, shows when master last read master.cf.
+else, shows when master last read master.cf.  Whatever is older than the queue manager has the options of before.
 
 Promises: what cannot be told raises PostfixUnclear.  No lock is waited for.
 """
@@ -26,15 +26,15 @@ QUEUE_MANAGERS = ("qmgr", "oqmgr", "nqmgr")
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A child of master: program, and when it started (seconds since 1970, at most a tick too early)."""
+    """master or a child of it: program, and when it started (seconds since 1970, at most a tick too early)."""
 
     pid: int
     name: str
     started_at: float
 
 
-def children(queue_directory: str, proc: Path = PROC) -> list[Process] | None:
-    """The processes under the master of this queue, None where none runs.  Raises PostfixUnclear."""
+def processes(queue_directory: str, proc: Path = PROC) -> list[Process] | None:
+    """The master of this queue and the processes under it, None where none runs.  Raises PostfixUnclear."""
     master = _master(Path(queue_directory) / "pid/master.pid", proc)
     if master is None:
         return None
@@ -43,7 +43,7 @@ def children(queue_directory: str, proc: Path = PROC) -> list[Process] | None:
     return [
         Process(pid, name, offset + start / ticks)
         for pid, name, state, parent, start in _all(proc)
-        if parent == master and state not in "ZX"
+        if master in (pid, parent) and state not in "ZX"
     ]
 
 

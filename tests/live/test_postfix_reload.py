@@ -19,7 +19,7 @@ import pytest
 
 from smilla.adapters import stamps
 from smilla.adapters.postfix import File
-from smilla.adapters.postfix_running import children
+from smilla.adapters.postfix_running import processes
 from smilla.cli import postfix_read
 from tests.lab.client import SMTPClient
 from tests.lab.postfix import Listener, Postfix
@@ -72,10 +72,20 @@ def test_a_session_that_a_reload_left_alone_is_named_until_it_ends(postfix: Post
     assert found(postfix) == []
 
 
+def test_a_session_that_began_between_a_change_and_the_reload_is_named_too(postfix: Postfix) -> None:
+    time.sleep(1)  # or else this is still the start
+    (postfix.folder / "etc/main.cf").touch()
+    time.sleep(0.05)
+    with SMTPClient(postfix.listeners[0].port):
+        postfix.reload()
+        (told,) = found(postfix)
+        assert told.startswith("error: smtpd (process ")
+
+
 def test_smillas_own_user_sees_the_processes_too(postfix: Postfix) -> None:
     """The systemd unit's ExecStartPre does not run as root."""
     nobody = pwd.getpwnam("nobody")
-    code = "import sys; from smilla.adapters.postfix_running import children; print(len(children(sys.argv[1])))"
+    code = "import sys; from smilla.adapters.postfix_running import processes; print(len(processes(sys.argv[1])))"
     done = subprocess.run(
         [sys.executable, "-c", code, str(postfix.queue)],
         cwd=REPOSITORY,
@@ -87,6 +97,6 @@ def test_smillas_own_user_sees_the_processes_too(postfix: Postfix) -> None:
         text=True,
         check=False,
     )
-    expected = children(str(postfix.queue))
+    expected = processes(str(postfix.queue))
     assert expected
     assert (done.stdout.strip(), done.stderr) == (str(len(expected)), "")

@@ -18,12 +18,12 @@ def found(*looks: Iterable[Process] | None, wait_s: float = 0.0) -> list[tuple[s
     """The findings, where the processes are those of ``looks``, one after the other, the last for ever."""
     left = list(looks)
 
-    def children(queue: str) -> list[Process] | None:
+    def processes(queue: str) -> list[Process] | None:
         assert queue == "/q"
         look = left.pop(0) if len(left) > 1 else left[0]
         return None if look is None else list(look)
 
-    return list(postfix_read.problems("/q", "/p", FILES, children, wait_s))
+    return list(postfix_read.problems("/q", "/p", FILES, processes, wait_s))
 
 
 QMGR = Process(10, "qmgr", 1001.0)
@@ -50,8 +50,16 @@ def test_one_that_is_still_at_work_after_a_reload_is_named(name: str) -> None:
     ((severity, text),) = found([QMGR, Process(11, name, 950.0)])
     assert severity == "error"
     assert text == (
-        f"{name} (process 11) goes on with what /p/main.cf said before; wait until it has ended, or: kill 11"
+        f"{name} (process 11) goes on with what it read before the last reload; wait until it has ended, or: kill 11"
     )
+
+
+def test_one_that_was_made_between_a_change_and_the_reload_has_the_options_of_before() -> None:
+    master, late = Process(1, "master", 500.0), Process(11, "smtpd", 1002.0)
+    ((_, text),) = found([master, late, Process(10, "qmgr", 1003.0)])
+    assert text.startswith("smtpd (process 11) goes on")
+    assert found([master, late, Process(10, "qmgr", 1002.01)]) == []
+    assert found([Process(1, "master", 1001.5), late, Process(10, "qmgr", 1002.2)]) == []
 
 
 def test_one_that_ends_in_time_is_waited_for() -> None:
