@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from smilla.adapters import stamps
+from smilla.config.options import StageOptions
 from smilla.errors import SmillaError
-from smilla.options import StageOptions
 
 _STAGE = "the stage"  # among the instances: what smilla itself found at its start
 _LOOK = "smilla config check --postfix"
