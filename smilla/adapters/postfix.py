@@ -19,6 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from smilla.adapters import stamps
 from smilla.errors import PostfixUnclear
 
 _FOLDERS = ("/usr/sbin", "/usr/local/sbin", "/usr/bin", "/usr/local/bin")
@@ -27,6 +28,8 @@ _LOOK_S = 150.0
 _QUEUE_ID = re.compile(r"[0-9A-Za-z]+")
 _UNLISTED = ("corrupt", "saved")  # folders of the queue directory that postqueue does not tell of
 _MOST_ROUNDS = 5
+_FILE = re.compile(r"\w+:(/[^\s,{}]+)")  # of a table
+_INDEXED = (".db", ".lmdb", ".cdb", ".dir")  # what postmap makes of it
 
 
 def is_installed() -> bool:
@@ -65,10 +68,20 @@ class Settings:
         return next((found for found in self.services if (found.name, found.kind) == (name, kind)), None)
 
 
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file as it was before it was read: its stamp, and when it was changed (adapters/stamps.py)."""
+
+    stamp: str
+    changed_at: float
+
+
 class Postfix:
-    """One instance of Postfix.  Every method raises PostfixUnclear; all of them together may take ``timeout_s``."""
+    """One instance of Postfix.  Every method raises PostfixUnclear; all of them together may take ``timeout_s``.
+    ``files`` are those that its answers about the configuration rest on."""
 
     def __init__(self, folder: str = "", timeout_s: float = 600.0) -> None:
+        self.files: dict[str, File] = {}
         self._options = ["-c", folder] if folder else []
         self._deadline = time.monotonic() + timeout_s
 
@@ -81,6 +94,8 @@ class Postfix:
 
     def settings(self, names: Sequence[str], as_written: Sequence[str] = ()) -> Settings:
         """The services, and these parameters of main.cf; ``as_written`` are those whose $names are to stay."""
+        folder = self.folder()
+        self._rests_on(f"{folder}/main.cf", f"{folder}/master.cf")
         main = dict(_pairs(self._run("postconf", "-x", *names)))
         if as_written:
             main |= _pairs(self._run("postconf", *as_written))
@@ -94,8 +109,13 @@ class Postfix:
             options.setdefault(service, {})[option] = value
         return Settings(main, tuple(_service(name, found, options.get(name, {})) for name, found in fields.items()))
 
+    def value(self, name: str, *, as_written: bool = False) -> str:
+        """What main.cf or Postfix's defaults say of one parameter, with its $names where it is ``as_written``."""
+        return self._run("postconf", "-h" if as_written else "-xh", name).decode("utf-8", "surrogateescape").strip()
+
     def looked_up(self, table: str, key: str) -> str:
         """What a table (``regexp:/etc/postfix/x``) has for a key, "" where it has nothing."""
+        self._rests_on(*_files_of(table))
         done = self._done("postmap", "-q", key, table)
         if done.returncode == 1 and not _faults(done.stderr):
             return ""
@@ -103,7 +123,13 @@ class Postfix:
 
     def fails(self, table: str, key: str) -> bool:
         """Does the look-up of a key in a table fail, as it does in ``fail:``?"""
+        self._rests_on(*_files_of(table))
         return b": query error: " in self._done("postmap", "-q", key, table).stderr
+
+    def _rests_on(self, *paths: str) -> None:
+        for path in paths:
+            if path not in self.files:
+                self.files[path] = File(stamps.stamp(path), stamps.changed_at(path))
 
     # --- the queue
 
@@ -192,6 +218,12 @@ def _faults(raw: bytes) -> list[bytes]:
 def _last_line(raw: bytes) -> str:
     lines = raw.decode("utf-8", "replace").strip().splitlines()
     return lines[-1].partition(": ")[2] or lines[-1] if lines else ""
+
+
+def _files_of(table: str) -> Iterator[str]:
+    for path in _FILE.findall(table):
+        yield path
+        yield from (f"{path}{end}" for end in _INDEXED if Path(f"{path}{end}").exists())
 
 
 def _pairs(raw: bytes) -> Iterator[tuple[str, str]]:

@@ -1,24 +1,29 @@
 """What ``smilla config check --postfix`` found of Postfix's lines for the stage, for the filter to read.
 
 Where they are missing, a sealed message would be delivered to people as it is.  So nothing is sealed unless somebody
-has looked and found them; what is found later, after a mend, counts at once.  One small file in the folder of the seal
-keys, written as a whole or not at all.
+has looked and found them; what is found later, after a mend, counts at once.  What was found of files that were
+changed since counts no more.  One small file in the folder of the seal keys, written as a whole or not at all.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import textwrap
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+from smilla.adapters import stamps
 from smilla.config.options import StageOptions
 from smilla.errors import SmillaError
 
 _STAGE = "the stage"  # among the instances: what smilla itself found at its start
-_NOBODY = "nobody has looked yet whether Postfix has the lines for the stage; run smilla config check --postfix"
+_LOOK = "smilla config check --postfix"
+_NOBODY = f"nobody has looked yet whether Postfix has the lines for the stage; run {_LOOK}"
+_MOST = 350  # octets of a finding, so that the reply to the client has room for how many more there are
 
 
 class PostfixLines:
@@ -28,6 +33,7 @@ class PostfixLines:
         self._path = Path(options.keys) / "postfix.json"
         self._is_asked = options.check
         self._known: tuple[int, str] = (-1, _NOBODY)
+        self._files: dict[str, dict[str, str]] = {}
 
     def problem(self) -> str:
         """Why nothing may be sealed now, and what to do; "" where it may."""
@@ -36,12 +42,14 @@ class PostfixLines:
         try:
             changed_at = self._path.stat().st_mtime_ns
             if changed_at != self._known[0]:
-                self._known = changed_at, _first(json.loads(self._path.read_text("utf-8")))
+                told = json.loads(self._path.read_text("utf-8"))
+                self._files = _files(told)
+                self._known = changed_at, _first(told)
         except FileNotFoundError:
             return _NOBODY
         except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
-            return f"{self._path}: cannot be read ({error}); run smilla config check --postfix"
-        return self._known[1]
+            return f"{self._path}: cannot be read ({error}); run {_LOOK}"
+        return self._known[1] or _changed(self._files)
 
     def stage_began(self, problem: str) -> None:
         """Whether the stage listens, for the workers.  Where it cannot be written, nothing is sealed either."""
@@ -49,19 +57,29 @@ class PostfixLines:
             with suppress(SmillaError):
                 self.keep(_STAGE, [problem] if problem else [])
 
-    def keep(self, instance: str, missing: Sequence[str], *, in_doubt: bool = False) -> None:
-        """Writes what was found of one instance; instances that are gone are forgotten.  Where nothing could be seen
-        (``in_doubt``) what was found before stays.  Raises SmillaError."""
+    def keep(
+        self,
+        instance: str,
+        missing: Sequence[str],
+        files: Mapping[str, str] | None = None,
+        *,
+        in_doubt: bool = False,
+    ) -> None:
+        """Writes what was found of one instance, and the stamps of the ``files`` it rests on; instances that are gone
+        are forgotten.  Where nothing could be seen (``in_doubt``) what was found before stays.  Raises SmillaError."""
         folder = self._path.parent
         try:
             if not folder.is_dir():
                 folder.mkdir(mode=0o700, parents=True)
                 self._give(folder, folder.parent)
-            known = {k: v for k, v in self._instances().items() if k == _STAGE or (Path(k) / "main.cf").exists()}
+            told = self._told()
+            known = {k: v for k, v in _found(told).items() if k == _STAGE or (Path(k) / "main.cf").exists()}
+            stamped = {k: v for k, v in _files(told).items() if k in known}
             if not in_doubt or instance not in known:
-                known[instance] = list(missing)
+                known[instance], stamped[instance] = list(missing), dict(files or {})
             temporary = self._path.with_suffix(".new")
-            temporary.write_text(json.dumps({"looked_at": int(time.time()), "instances": known}), "utf-8")
+            written = {"looked_at": int(time.time()), "instances": known, "files": stamped}
+            temporary.write_text(json.dumps(written), "utf-8")
             temporary.chmod(0o600)
             self._give(temporary, folder)
             temporary.rename(self._path)
@@ -72,12 +90,18 @@ class PostfixLines:
 
     def others(self, instance: str) -> list[tuple[str, str]]:
         """What keeps the filter from sealing besides this instance: where, and the first finding there."""
-        return [(name, found[0]) for name, found in self._instances().items() if found and name != instance]
+        told = self._told()
+        found = [(name, texts[0]) for name, texts in _found(told).items() if texts and name != instance]
+        files = {name: stamped for name, stamped in _files(told).items() if name not in (instance, *dict(found))}
+        return found + [(name, text) for name in files if (text := _changed({name: files[name]}))]
 
-    def _instances(self) -> dict[str, list[str]]:
+    def _told(self) -> dict[str, Any]:
+        """What stands in the file, nothing where that is not understood."""
         with suppress(OSError, ValueError, LookupError, AttributeError, TypeError):
-            return _checked(json.loads(self._path.read_text("utf-8")))
-        return {}
+            told: dict[str, Any] = json.loads(self._path.read_text("utf-8"))
+            _found(told), _files(told)
+            return told
+        return {"instances": {}}
 
     @staticmethod
     def _give(path: Path, like: Path) -> None:
@@ -87,15 +111,36 @@ class PostfixLines:
             os.chown(path, owner.st_uid, owner.st_gid)
 
 
-def _checked(told: dict[str, dict[str, list[str]]]) -> dict[str, list[str]]:
+def _found(told: Mapping[str, Any]) -> dict[str, list[str]]:
     instances = told["instances"]
     if not all(isinstance(found, list) for found in instances.values()):
         raise TypeError("it is not of the form that is expected")
     return {name: [str(text) for text in found] for name, found in instances.items()}
 
 
-def _first(told: dict[str, dict[str, list[str]]]) -> str:
-    """The first finding of any instance; that the stage has begun is none."""
-    instances = _checked(told)
-    problem = next((text for found in instances.values() for text in found), "")
-    return problem or ("" if instances.keys() - {_STAGE} else _NOBODY)
+def _files(told: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    return {
+        instance: {path: str(stamp) for path, stamp in files.items()}
+        for instance, files in told.get("files", {}).items()
+    }
+
+
+def _first(told: Mapping[str, Any]) -> str:
+    """The first finding of any instance, and how many more there are; that the stage has begun is none."""
+    instances = _found(told)
+    problems = [text for found in instances.values() for text in found]
+    if len(problems) > 1:
+        return f"{textwrap.shorten(problems[0], _MOST, placeholder=' ...')} (and {len(problems) - 1} more: {_LOOK})"
+    return problems[0] if problems else ("" if instances.keys() - {_STAGE} else _NOBODY)
+
+
+def _changed(files: Mapping[str, Mapping[str, str]]) -> str:
+    """The first file that is no longer as it was looked at; who may not look at it does not know."""
+    for instance, stamped in files.items():
+        for path, before in stamped.items():
+            if "" not in (before, now := stamps.stamp(path)) and before != now:
+                done = "is gone" if now == stamps.GONE else "was changed"
+                what = f"{path} {done} since somebody looked at Postfix's lines for the stage"
+                look = f"{_LOOK} --postfix-config {instance}"
+                return f"{what}; postfix -c {instance} reload, then {look}"
+    return ""

@@ -14,7 +14,7 @@ from smilla.adapters import postfix, smtp, spool
 from smilla.adapters.journal import SQLiteJournal
 from smilla.adapters.postfix_lines import PostfixLines
 from smilla.adapters.seal_keys import SealKeys
-from smilla.cli import EX_NO, EX_OK, idle, postfix_check, say, sendmail_check, stage_check
+from smilla.cli import EX_NO, EX_OK, idle, postfix_actions, postfix_check, say, sendmail_check, stage_check
 from smilla.config import Config
 from smilla.config import text as config_text
 from smilla.config.values import is_local
@@ -71,6 +71,7 @@ def run(options: argparse.Namespace) -> int:
         and postfix.is_installed()
     ):
         say("warning", _REINJECT)
+        _told(postfix_actions.problems(postfix.Postfix(options.postfix_config or "", _POSTFIX_S)))
     return _probe(behind, options.postfix_config) if options.probe else EX_OK
 
 
@@ -88,14 +89,13 @@ def _look_at_lines(settings: Config, folder: str | None) -> int:
         missing = _told(postfix_check.problems(settings, asked, in_doubt="error"))
         for text in missing:
             say("error", text)
-        lines.keep(instance, missing, in_doubt=any(postfix_check.UNSEEN in text for text in missing))
+        stamps = {path: file.stamp for path, file in asked.files.items()}
+        lines.keep(instance, missing, stamps, in_doubt=any(postfix_check.UNSEEN in text for text in missing))
     except SmillaError as error:
         say("error", f"postfix: {error}")
         return EX_NO
     for other, text in lines.others(instance):
         say("warning", f"postfix in {other}: {text}; look there, too: --postfix-config {other}")
-    if not missing:
-        say("hint", "postfix: what was changed there counts from the next 'postfix reload' on; do that first")
     return EX_NO if missing else EX_OK
 
 

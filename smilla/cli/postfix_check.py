@@ -10,10 +10,12 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from smilla.adapters.postfix import Postfix, Service, Settings
+from smilla.cli import postfix_actions, postfix_read
+from smilla.cli.postfix_actions import TOKEN
 from smilla.config import Config
 from smilla.errors import PostfixUnclear
 
@@ -33,27 +35,29 @@ _NAMES = (
     "receive_override_options",
     "lmtp_send_xforward_command",
     "smtpd_data_restrictions",
+    "smtpd_authorized_xforward_hosts",
     "smtp_header_checks",
     "lmtp_header_checks",
     "body_checks",
 )
 UNSEEN = "its lines for the stage could not be looked at"
-_TABLE, _REQUEUE = "regexp:/etc/postfix/smilla_stage", "regexp:/etc/postfix/smilla_requeue"
 _OVERRIDES = ("no_address_mappings", "no_header_body_checks")
 _UNSEEN = "check_client_access static:{PREPEND X-Smilla: pending SECRET}"
 _GUARD = re.compile(r"check_client_access[\s,]+static:\{\s*PREPEND\s+(X-Smilla:[^{}]*?)\s*\}")
 _DEFAULT_ACTION = re.compile(r"default_action\s*=\s*(\w+)")
-_BRACES = r"\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\}"  # up to three deep
-_TOKEN = re.compile(rf"(?:[^\s,{{}}]|{_BRACES})+")  # of a list
 
 
 def problems(config: Config, asked: Postfix, *, in_doubt: str = "warning") -> Iterator[Found]:
     """What the lines of one instance lack; ``in_doubt`` is the severity of what leaves it open whether it has them."""
     try:
-        found = list(_Lines(config, asked, asked.settings(_NAMES, _NESTED), in_doubt).problems())
+        settings = asked.settings(_NAMES, _NESTED)
+        found = list(_Lines(config, asked, settings, in_doubt, asked.folder()).problems()) or [
+            ("", "has the lines for the stage")
+        ]
+        found += postfix_read.problems(settings.main.get("queue_directory", ""), asked.folder(), asked.files)
     except PostfixUnclear as error:
         found = [(in_doubt, f"{UNSEEN}: {error}")]
-    for severity, text in found or [("", "has the lines for the stage")]:
+    for severity, text in found:
         yield severity, f"postfix: {text}"
 
 
@@ -65,14 +69,19 @@ class _Lines:
     asked: Postfix
     settings: Settings
     in_doubt: str
+    folder: str
     _known: dict[str, str] = field(default_factory=dict)
 
     def problems(self) -> Iterator[Found]:
         """Those of all services."""
+        socket, line = self.config.milter.socket, f"smtpd_milters = {_as_milter(self.config.milter.socket)}"
         filtered = [service for service in self._of("smtpd") if self._own_actions(service)]
-        if not filtered:
-            line = f"smtpd_milters = {_as_milter(self.config.milter.socket)}"
-            yield self.in_doubt, f"no listener has the filter at [milter] socket {self.config.milter.socket}; {line}"
+        if not filtered and (filtered := self._reached()):
+            places = dict.fromkeys(place for service in filtered for _, place in self._milters(service))
+            what = f"may be reached through something else at {' or '.join(places)}, which could not be followed"
+            yield "warning", f"[milter] socket {socket} {what}; if it is not, {line}"
+        elif not filtered:
+            yield self.in_doubt, f"no listener has the filter at [milter] socket {socket}; {line}"
         for service in filtered:
             yield from self._filtered(service)
         ways = [way for service in filtered if (way := self._way(self._cleanup(service), "milter_header_checks"))]
@@ -81,13 +90,14 @@ class _Lines:
         for way in dict.fromkeys(ways):
             yield from self._transport(way)
         yield from self._unseen(filtered, ways)
+        yield from self._attached()
         yield from self._reinject(filtered)
         yield from self._forged([service for service in self._of("smtpd") if service not in filtered])
 
     # --- listeners with the filter
 
     def _filtered(self, service: Service) -> Iterator[Found]:
-        actions = self._own_actions(service)
+        actions = self._own_actions(service) or self._common_action(service)
         if "accept" in actions:
             what = "while the filter is away, mail passes in plaintext"
             yield "error", f"{service.name}: {what}; milter_default_action = tempfail"
@@ -97,10 +107,10 @@ class _Lines:
         cleanup = self._cleanup(service)
         if not self._way(cleanup, "milter_header_checks"):
             what = "nothing sends a sealed message to the stage, so it would be delivered sealed"
-            yield "error", f"{service.name}: {what}; milter_header_checks = {_TABLE}"
+            yield "error", f"{service.name}: {what}; milter_header_checks = regexp:{self.folder}/smilla_stage"
         if self._way(cleanup, "header_checks"):
             what = "header_checks has FILTER for the mark, so a stranger's forged one leads mail past other filters"
-            line = "header_checks = regexp:/etc/postfix/smilla_refuse"
+            line = f"header_checks = regexp:{self.folder}/smilla_refuse"
             yield "error", f"{service.name}: {what}; FILTER in milter_header_checks only, and {line}"
         if cleanup is not None:
             yield from self._redirecting(cleanup)
@@ -109,24 +119,37 @@ class _Lines:
         """After REDIRECT in one of these tables Postfix asks no milter any more."""
         for name in ("header_checks", *_NESTED, "body_checks"):
             value = self._nested(cleanup, name) if name in _NESTED else self.settings.value(cleanup, name)
-            for table in _TOKEN.findall(value):
+            for table in TOKEN.findall(value):
                 if _has_redirect(table):
                     what = f"{name} = {table} has REDIRECT, after which no filter is asked: the address gets plaintext"
                     yield "warning", f"{cleanup.name}: {what}; redirect by an access map, or by milter_header_checks"
 
+    def _reached(self) -> list[Service]:
+        """Listeners with a milter that may lead to the filter (HAProxy): those that have the way to the stage, if any
+        has; else all of them."""
+        copies = self._listener(self.config.reinject.smtp)
+        found = [service for service in self._of("smtpd") if service != copies and any(self._milters(service))]
+        return [one for one in found if self._way(self._cleanup(one), "milter_header_checks")] or found
+
     def _own_actions(self, service: Service) -> list[str]:
         """What Postfix does while the filter is away: one word for each time that this service names the filter."""
-        found = []
-        for token, place in self._milters(service):
-            if self._is_place(self.config.milter.socket, place, service):
-                special = _DEFAULT_ACTION.search(token)
-                found.append(special[1] if special else self.settings.value(service, "milter_default_action"))
-        return found
+        milters = list(self._milters(service))
+        ours = [token for token, place in milters if self._is_place(self.config.milter.socket, place, service)]
+        return [self._default_action(service, token) for token in ours]
+
+    def _common_action(self, service: Service) -> set[str]:
+        """What it does while any of its milters is away, whichever leads to the filter; nothing where they differ."""
+        found = {self._default_action(service, token) for token, _ in self._milters(service)}
+        return found if len(found) == 1 else set()
+
+    def _default_action(self, service: Service, milter: str) -> str:
+        special = _DEFAULT_ACTION.search(milter)
+        return special[1] if special else self.settings.value(service, "milter_default_action")
 
     def _milters(self, service: Service) -> Iterator[tuple[str, str]]:
         """Each milter as it is written, and its socket."""
-        for token in _TOKEN.findall(self.settings.value(service, "smtpd_milters")):
-            yield token, (_TOKEN.findall(token.removeprefix("{").removesuffix("}")) or [""])[0]
+        for token in TOKEN.findall(self.settings.value(service, "smtpd_milters")):
+            yield token, (TOKEN.findall(token.removeprefix("{").removesuffix("}")) or [""])[0]
 
     # --- what an earlier milter quarantines, smilla never sees
 
@@ -149,7 +172,8 @@ class _Lines:
     def _before(self, service: Service) -> str:
         """The milters that this service asks before the filter."""
         places = [place for _, place in self._milters(service)]
-        own = next(n for n, place in enumerate(places) if self._is_place(self.config.milter.socket, place, service))
+        ours = (n for n, place in enumerate(places) if self._is_place(self.config.milter.socket, place, service))
+        own = next(ours, 0)  # which of others leads to the filter, nobody can tell
         return " or ".join(places[:own])
 
     def _guarded(self, mark: str, stages: list[str]) -> Iterator[Found]:
@@ -172,7 +196,7 @@ class _Lines:
 
     def _keeps(self, tables: str, mark: str) -> bool:
         """Does the look-up of the mark fail, so that the message stays in the queue?"""
-        for table in _TOKEN.findall(tables):
+        for table in TOKEN.findall(tables):
             if self.asked.fails(table, mark):
                 return True
             if self.asked.looked_up(table, mark):
@@ -186,7 +210,7 @@ class _Lines:
         way = self._way(cleanup, "header_checks")
         if not way or cleanup is None:
             what = "after postsuper -r a sealed message would be delivered sealed"
-            line = f"smilla-requeue unix n - y - 0 cleanup -o header_checks={_REQUEUE}"
+            line = f"smilla-requeue unix n - y - 0 cleanup -o header_checks=regexp:{self.folder}/smilla_requeue"
             nested = " ".join(f"-o {name}=" for name in _NESTED)
             yield "error", f"{pickup.name}: {what}; -o cleanup_service_name=smilla-requeue, and {line} {nested}"
             return
@@ -203,6 +227,23 @@ class _Lines:
             "$header_checks", self.settings.value(service, "header_checks")
         )
 
+    # --- messages that are attached
+
+    def _attached(self) -> Iterator[Found]:
+        """A table for forged marks that is asked about attached messages, too: it is where nothing else is said."""
+        seen = [
+            service
+            for service in self._of("smtpd")
+            if _OVERRIDES[1] not in self.settings.value(service, "receive_override_options")
+        ]
+        services = {found.name: found for service in seen if (found := self._cleanup(service)) is not None}
+        for cleanup in services.values():
+            for name in _NESTED:
+                action = self._first(self._nested(cleanup, name)).partition(" ")[0].upper()
+                if action in ("REJECT", "DISCARD"):
+                    what = f"{action} also meets a message with a sealed one attached"
+                    yield "warning", f"{cleanup.name}: {what}; {name} =, or your own tables without smilla_refuse"
+
     # --- the transport
 
     def _transport(self, way: str) -> Iterator[Found]:
@@ -215,6 +256,10 @@ class _Lines:
         if self.settings.value(found, "lmtp_send_xforward_command") != "yes":
             what = "the stage would not know again what was requeued"
             yield "error", f"{name}: {what}; -o lmtp_send_xforward_command=yes"
+        limit = f"{name}_destination_recipient_limit"
+        if self.asked.value(limit, as_written=True).startswith("$") and (most := self.asked.value(limit)) != "0":
+            what = f"a message for more than {most} recipients comes to the stage in parts, each encrypted anew"
+            yield "warning", f"{name}: {what}; {limit} = 1000 in main.cf"
         if not self._is_place(self.config.stage.socket, hop, found):
             yield "error", f"FILTER {way}: smilla's [stage] socket is {self.config.stage.socket}; write that one"
 
@@ -226,6 +271,9 @@ class _Lines:
             return  # whether anybody listens there is tried
         if found in filtered:
             yield "error", f"{found.name}: the copies would come to the filter again; -o smtpd_milters="
+        if not self.settings.value(found, "smtpd_authorized_xforward_hosts"):
+            what = "smilla may not say who the client was, so the copies seem to come from this machine"
+            yield "warning", f"{found.name}: {what}; -o smtpd_authorized_xforward_hosts=127.0.0.0/8"
         yield from self._mapped_twice(found)
         theirs = self.settings.value(found, "content_filter")
         for service in filtered:
@@ -269,7 +317,7 @@ class _Lines:
             action = self._action(self._cleanup(service), "header_checks").partition(" ")[0].upper()
             if "no_header_body_checks" not in overrides and action not in ("REJECT", "DISCARD"):
                 what = "takes mail with a forged mark, which would come to the stage after postsuper -r"
-                yield "warning", f"{service.name}: {what}; header_checks = regexp:/etc/postfix/smilla_refuse"
+                yield "warning", f"{service.name}: {what}; header_checks = regexp:{self.folder}/smilla_refuse"
 
     # --- what all of them ask
 
@@ -291,7 +339,7 @@ class _Lines:
 
     def _first(self, tables: str) -> str:
         """What the first of the tables that has something for a sealed message has for it."""
-        for table in _TOKEN.findall(tables):
+        for table in TOKEN.findall(tables):
             if table not in self._known:
                 self._known[table] = self.asked.looked_up(table, _MARK)
             if self._known[table]:
@@ -317,14 +365,9 @@ class _Lines:
 
 def _has_redirect(table: str) -> bool:
     """As far as anybody who runs the check may read it."""
-    kind, _, place = table.partition(":")
-    text = place
-    if place.startswith("/"):
-        try:
-            text = Path(place).read_text("utf-8", "replace") if kind in ("regexp", "pcre", "texthash", "cidr") else ""
-        except OSError:
-            return False
-    return re.search(r"(?m)^[^#]*\sREDIRECT\s", f"{text} ") is not None
+    with suppress(OSError):
+        return "REDIRECT" in postfix_actions.verbs(table)
+    return False
 
 
 def _as_milter(socket: str) -> str:

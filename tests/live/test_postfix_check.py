@@ -32,6 +32,7 @@ class Lines:
     base: Path
     folder: Path
     settings: str = ""
+    mixed: str = "stage"
 
     def __post_init__(self) -> None:
         shutil.copytree(self.base, self.folder)
@@ -45,27 +46,31 @@ class Lines:
 
     def check(self) -> tuple[list[str], list[str], str]:
         """Errors, warnings and what is in order, about Postfix."""
+        done = self.run("--probe")
+        assert re.search(r"(?m)^(\w+: )?postfix: ", done.stdout + done.stderr), done.stderr
+        errors, warnings = (
+            re.findall(rf"^{kind}: postfix: (.*)", done.stderr, re.MULTILINE) for kind in ("error", "warning")
+        )
+        return errors, warnings, done.stdout
+
+    def run(self, *options: str) -> subprocess.CompletedProcess[str]:
+        """smilla config check."""
         queue = self.base.parent / "queue"
         here = f"regexp:{self.folder}/"
         for name, text in (("main.cf", (self.base / "main.cf").read_text() + self.main), ("master.cf", self.master)):
             (self.folder / name).write_text(text.replace("regexp:/etc/postfix/", here))
         config = self.folder / "smilla.toml"
         config.write_text(
-            f'{self.settings}[policy]\nmixed = "stage"\n[milter]\nsocket = "unix:{queue}/smilla/smilla.sock"\n'
+            f'{self.settings}[policy]\nmixed = "{self.mixed}"\n[milter]\nsocket = "unix:{queue}/smilla/smilla.sock"\n'
             f'[stage]\nsocket = "unix:{queue}/smilla/stage.sock"\nkeys = "{self.folder}/seal"\n'
             f'[reinject]\nspool = "{self.folder}/spool"\n[keys]\nsources = ["directory"]\ndirectory = "/"\n'
         )
         program = find_program("postconf")
         environment = program_environment(program)
         environment["PATH"] = f"{program.parent}:{environment.get('PATH', '')}"
-        argv = [sys.executable, "-m", "smilla", "config", "check", "--probe", "--config", str(config)]
+        argv = [sys.executable, "-m", "smilla", "config", "check", *options, "--config", str(config)]
         argv += ["--postfix-config", str(self.folder)]
-        done = subprocess.run(argv, capture_output=True, check=False, env=environment, text=True)
-        assert re.search(r"(?m)^(\w+: )?postfix: ", done.stdout + done.stderr), done.stderr
-        errors, warnings = (
-            re.findall(rf"^{kind}: postfix: (.*)", done.stderr, re.MULTILINE) for kind in ("error", "warning")
-        )
-        return errors, warnings, done.stdout
+        return subprocess.run(argv, capture_output=True, check=False, env=environment, text=True)
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +124,47 @@ def test_each_line_that_is_missing_is_an_error_with_the_line_that_mends_it(lines
     errors, _, out = lines.check()
     assert any(re.search(told, error) for error in errors), errors
     assert all(";" in error for error in errors)
+    assert not any("/etc/postfix" in error for error in errors)
     assert "has the lines for the stage" not in out
+
+
+_ATTACHED = "cleanup: REJECT also meets a message with a sealed one attached"
+_PARTS = "smilla: a message for more than 50 recipients comes to the stage in parts, each encrypted anew"
+WARNINGS = {
+    "nested": (
+        "main",
+        "\nnested_header_checks =",
+        "",
+        _ATTACHED,
+    ),
+    "mime": ("main", "\nmime_header_checks =", "", _ATTACHED),
+    "limit": ("main", "\nsmilla_destination_recipient_limit = 1000", "", f"{_PARTS}; smilla_destination_recip"),
+    "xforward": (
+        "master",
+        "    -o smtpd_authorized_xforward_hosts=.*\n",
+        "",
+        "127.0.0.1:10025: smilla may not",
+    ),
+    "refuse": ("main", "\nheader_checks = .*", "\nsmtpd_milters =", "smtp: takes mail with a forged mark"),
+}
+
+
+@pytest.mark.parametrize("name", WARNINGS)
+def test_each_line_that_is_better_there_is_a_warning_with_the_line(lines: Lines, name: str) -> None:
+    file, pattern, other, told = WARNINGS[name]
+    lines.master += "smtp inet n - y - - smtpd\n" if name == "refuse" else ""
+    changed, count = re.subn(pattern, other, getattr(lines, file))
+    assert count
+    setattr(lines, file, changed)
+    errors, (warning,), _ = lines.check()
+    assert errors == []
+    assert warning.startswith(told)
+    assert "; " in warning
+
+
+def test_a_recipient_limit_that_somebody_chose_is_left_alone(lines: Lines) -> None:
+    lines.main = lines.main.replace("recipient_limit = 1000", "recipient_limit = 20")
+    assert lines.check()[:2] == ([], [])
 
 
 @pytest.mark.parametrize("name", ["header_checks", "body_checks", "mime_header_checks"])
@@ -253,13 +298,52 @@ def test_observing_with_the_lines_against_unseen_mail_is_an_error(lines: Lines) 
     assert error.startswith("submission: smilla takes the field of unseen mail off nothing")
 
 
-def test_a_milter_socket_that_no_listener_names_is_a_warning(lines: Lines) -> None:
-    lines.master = lines.master.replace("unix:smilla/smilla.sock", "unix:smilla/other.sock")
-    lines.main = lines.main.replace("unix:smilla/smilla.sock", "unix:smilla/other.sock")
+def test_a_filter_that_no_listener_has_is_a_warning(lines: Lines) -> None:
+    lines.master = lines.master.replace("unix:smilla/smilla.sock", "")
+    lines.main = lines.main.replace("unix:smilla/smilla.sock", "")
     assert any("no listener has the filter" in told for told in lines.check()[1])
+
+
+def behind_haproxy(lines: Lines) -> None:
+    for name in ("main", "master"):
+        setattr(lines, name, getattr(lines, name).replace("unix:smilla/smilla.sock", "unix:smilla/haproxy.sock"))
+    # The one that signs is no way to the filter.
+    lines.master = lines.master.replace("-o smtpd_milters=\n", "-o smtpd_milters=inet:127.0.0.1:8892\n")
+
+
+def test_a_filter_behind_haproxy_is_not_followed_and_no_fault(lines: Lines) -> None:
+    behind_haproxy(lines)
+    errors, (told,), _ = lines.check()
+    assert errors == []
+    assert "may be reached through something else at unix:smilla/haproxy.sock, which could not be followed" in told
+    assert lines.run("--postfix").returncode == 0
+
+
+def test_what_could_not_be_followed_needs_the_lines_for_the_stage_and_tempfail_all_the_same(lines: Lines) -> None:
+    behind_haproxy(lines)
+    lines.main = re.sub("milter_header_checks = .*", "", lines.main).replace("= tempfail", "= accept")
+    told = lines.check()[0]
+    assert any("submission: nothing sends a sealed message to the stage" in error for error in told)
+    assert any("submission: while the filter is away, mail passes in plaintext" in error for error in told)
+    assert not any(error.startswith("127.0.0.1:10025") for error in told)
 
 
 def test_lines_that_cannot_be_looked_at_are_a_warning(lines: Lines) -> None:
     (lines.folder / "smilla_stage").unlink()
     _, warnings, _ = lines.check()
     assert any("could not be looked at" in told for told in warnings), warnings
+
+
+def test_what_is_done_to_a_message_whose_copies_have_left_is_named_for_each_table(lines: Lines) -> None:
+    lines.mixed = "reinject"
+    assert lines.run().stderr.count("[policy] mixed = reinject") == 1
+    (lines.folder / "access").write_text("bob@s.test HOLD for a look\neve@s.test REDIRECT boss@s.test\n")
+    lines.main += (
+        "\nsmtpd_sender_restrictions = permit_sasl_authenticated, check_sender_access texthash:$places/access"
+        f"\nplaces = {lines.folder}"
+        "\nbody_checks = regexp:{{/x/ FILTER a:b}}\nsmtpd_client_restrictions = check_client_access ldap:x\n"
+    )
+    told = lines.run().stderr
+    assert f"smtpd_sender_restrictions: texthash:{lines.folder}/access has HOLD and REDIRECT; it does so" in told
+    assert "body_checks: regexp:{{/x/ FILTER a:b}} has FILTER; it does so" in told
+    assert "smtpd_client_restrictions: ldap:x could not be read" in told

@@ -76,13 +76,30 @@ def test_what_is_found_missing_is_named_to_the_client_until_it_is_mended(stage: 
         assert "nothing sends a sealed message to the stage" in done.stderr
         told = stage.told(MIXED)
         assert told.startswith("451 4.3.5 The recipients need different forms of this message, and postfix: ")
-        assert "milter_header_checks = regexp:/etc/postfix/smilla_stage" in told
+        assert f"milter_header_checks = regexp:{stage.postfix.folder}/etc/smilla_stage (and " in told
+        assert told.rstrip().endswith("more: smilla config check --postfix)")
         assert stage.told(["alice@r.test"]).startswith("250")
     finally:
         table.write_text(right)
+    done = stage.check("--postfix")
+    assert (done.returncode, "was not told to read " in done.stderr) == (1, True)
+    stage.postfix.reload()
     assert stage.check("--postfix").returncode == 0
     _, _, mark = stage.send("out", MIXED, letter(b"Message-ID: <3@s.test>", to=TO_BOTH))
     stage.has_split(mark)
+
+
+def test_what_is_changed_after_somebody_has_looked_closes_the_stage_until_postfix_has_read_it(stage: Site) -> None:
+    path = stage.postfix.folder / "etc/main.cf"
+    with path.open("a") as file:
+        file.write("# a comment\n")
+    told = stage.told(MIXED)
+    assert told.startswith(f"451 4.3.5 The recipients need different forms of this message, and {path} was changed")
+    assert stage.check("--postfix").returncode == 1
+    assert f"and postfix: was not told to read {path}" in stage.told(MIXED)
+    stage.postfix.reload()
+    assert stage.check("--postfix").returncode == 0
+    assert stage.told(MIXED).startswith("250")
 
 
 def test_the_probe_finds_the_running_stage_and_nothing_amiss(stage: Site) -> None:

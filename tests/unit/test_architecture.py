@@ -97,7 +97,17 @@ def test_sockets_are_opened_by_adapters_and_what_serves_the_mta_only() -> None:
 
 def test_adapters_are_chosen_in_one_place() -> None:
     found = {name for name in importers("smilla.adapters") if not name.startswith("adapters/")}
-    commands = {"config", "journal", "milter", "open", "postfix_check", "seal", "stage_check"}
+    commands = {
+        "config",
+        "journal",
+        "milter",
+        "open",
+        "postfix_actions",
+        "postfix_check",
+        "postfix_read",
+        "seal",
+        "stage_check",
+    }
     assert found <= {
         *(f"cli/{n}.py" for n in commands),
         *(f"server/{n}.py" for n in ("daemon", "lmtp", "milter", "runtime")),

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from smilla.adapters.postfix_lines import PostfixLines
+from smilla.adapters.stamps import stamp
 from smilla.config import parse
 from smilla.config.options import StageOptions
 from smilla.errors import SmillaError
@@ -29,7 +30,15 @@ def test_what_is_found_counts_at_once(tmp_path: Path) -> None:
     reader, writer = lines(tmp_path), lines(tmp_path)
     one, two = instance(tmp_path, "one"), instance(tmp_path, "two")
     writer.keep(one, ["a line is missing; b = c", "another"])
-    assert reader.problem() == "a line is missing; b = c"
+    assert reader.problem() == "a line is missing; b = c (and 1 more: smilla config check --postfix)"
+    writer.keep(two, ["x" * 400, "y"])
+    assert reader.problem().endswith(" (and 3 more: smilla config check --postfix)")
+    writer.keep(one, [])
+    told = reader.problem()
+    writer.keep(two, ["word " * 200, "y"])
+    assert "word word ... (and 1 more" in reader.problem()
+    assert max(len(told), len(reader.problem())) < 420
+    writer.keep(two, [])
     writer.keep(one, [])
     assert reader.problem() == ""
     writer.keep(two, ["the second instance has none"])
@@ -95,3 +104,32 @@ def test_what_cannot_be_written_is_told(tmp_path: Path) -> None:
 )
 def test_mixed_follows_the_mta_where_the_file_does_not_say_it(text: str, mta: str, mixed: str) -> None:
     assert parse(text).behind(mta).policy.mixed == mixed
+
+
+def test_what_was_found_of_a_file_that_was_changed_since_counts_no_more(tmp_path: Path) -> None:
+    found, one, two = lines(tmp_path), instance(tmp_path, "one"), instance(tmp_path, "two")
+    path = f"{one}/main.cf"
+    found.keep(one, [], {path: stamp(path)})
+    assert found.problem() == ""
+    Path(path).write_text("a = b\n")
+    told = (
+        f"{path} was changed since somebody looked at Postfix's lines for the stage; postfix -c {one} reload, then "
+        f"smilla config check --postfix --postfix-config {one}"
+    )
+    assert found.problem() == told
+    found.keep(two, [])
+    assert found.problem() == told
+    assert found.others(two) == [(one, told)]
+    found.keep(one, [], {path: stamp(path)})
+    assert (found.problem(), found.others(two)) == ("", [])
+    found.keep(one, ["postconf did not answer"], {}, in_doubt=True)
+    Path(path).unlink()
+    assert f"{path} is gone" in found.problem()
+    found.keep(two, [])
+    assert found.problem() == ""
+
+
+def test_a_file_that_only_root_may_look_at_is_not_taken_for_changed(tmp_path: Path) -> None:
+    found, one = lines(tmp_path), instance(tmp_path, "one")
+    found.keep(one, [], {f"{one}/main.cf": ""})
+    assert found.problem() == ""

@@ -1,0 +1,80 @@
+"""Has the running Postfix read its files since they were changed?  Part of ``smilla config check --postfix``.
+
+What the check finds in the files is nothing yet while Postfix works with what it read before: then a sealed message
+would be delivered sealed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+
+from smilla.adapters import postfix_running
+from smilla.adapters.postfix import File
+from smilla.adapters.postfix_running import QUEUE_MANAGERS, Process
+from smilla.errors import PostfixUnclear
+
+Found = tuple[str, str]
+_WAIT_S = 3.0  # what a reload may need to come to an end
+_CLOCK_S = 0.01  # a file's time may be a tick of the clock too early
+_START_S = 1.0  # from master to its queue manager
+_AT_WORK = ("smtpd", "cleanup", "pickup")  # who decides by these lines, for as long as the process lives
+_ALONE = "so the files alone were looked at; 'postfix -c {} reload' after each change"
+
+
+def problems(
+    queue: str,
+    folder: str,
+    files: Mapping[str, File],
+    processes: Callable[[str], list[Process] | None] = postfix_running.processes,
+    wait_s: float = _WAIT_S,
+) -> Iterator[Found]:
+    """Who still works with what these files were; what has been told to end has a moment for it."""
+    until = time.monotonic() + wait_s
+    while True:
+        try:
+            found = processes(queue)
+        except PostfixUnclear as error:
+            yield "warning", f"nobody can tell whether Postfix has read its files: {error}, {_ALONE.format(folder)}"
+            return
+        if found is None:
+            yield "hint", "Postfix does not run; it reads its files as it starts"
+            return
+        late = _late(found, files, folder)
+        if not late or time.monotonic() > until:
+            break
+        time.sleep(0.05)
+    yield from (("error", text) for text in late)
+
+
+def _late(found: list[Process], files: Mapping[str, File], folder: str) -> list[str]:
+    reload = f"postfix -c {folder} reload"
+    managers = [process for process in found if process.name in QUEUE_MANAGERS]
+    if not managers:
+        return [f"its queue manager does not run, so nobody can tell what it has read; {reload}"]
+    unread = {path for process in managers for path in _newer(files, process)}
+    if unread:
+        return [f"was not told to read {', '.join(sorted(unread))}, changed since; {reload}"]
+    reloaded_at = _reloaded_at(found, managers)
+    return [
+        f"{process.name} (process {process.pid}) goes on with what it read before the last reload; "
+        f"wait until it has ended, or: kill {process.pid}"
+        for process in found
+        if process.name in _AT_WORK and (process.started_at + _CLOCK_S < reloaded_at or _newer(files, process))
+    ]
+
+
+def _reloaded_at(found: list[Process], managers: list[Process]) -> float:
+    """When the queue manager started, 0 where that was with master: then nobody is older than what master read.
+
+    A process that was made between a change and the reload has read main.cf as it is now, but its options (-o) are
+    those that master knew before.
+    """
+    began_at = max(process.started_at for process in managers)
+    with_master = any(began_at - process.started_at < _START_S for process in found if process.name == "master")
+    return 0.0 if with_master else began_at
+
+
+def _newer(files: Mapping[str, File], process: Process) -> list[str]:
+    """The files that were changed after it started, or so shortly before that nobody can tell."""
+    return [path for path, file in files.items() if file.changed_at + _CLOCK_S > process.started_at]

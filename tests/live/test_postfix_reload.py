@@ -1,0 +1,102 @@
+"""smilla config check --postfix beside a Postfix that runs: what it has not read yet does not count.
+
+The check's own part in that (smilla/cli/postfix_read.py), with the processes of a real master.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from smilla.adapters import stamps
+from smilla.adapters.postfix import File
+from smilla.adapters.postfix_running import processes
+from smilla.cli import postfix_read
+from tests.lab.client import SMTPClient
+from tests.lab.postfix import Listener, Postfix
+from tests.lab.processes import free_port
+from tests.lab.programs import REPOSITORY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.live
+
+
+@pytest.fixture
+def postfix(folder: Path) -> Iterator[Postfix]:
+    place = Path(tempfile.mkdtemp(prefix="reload-", dir=folder))
+    place.chmod(0o755)
+    try:
+        with Postfix(place, free_port(), [Listener()]) as running:
+            yield running
+    finally:
+        shutil.rmtree(place)
+
+
+def found(postfix: Postfix) -> list[str]:
+    """The findings about main.cf."""
+    path = str(postfix.folder / "etc/main.cf")
+    files = {path: File(stamps.stamp(path), stamps.changed_at(path))}
+    return [f"{kind}: {text}" for kind, text in postfix_read.problems(str(postfix.queue), "/x", files, wait_s=2)]
+
+
+def test_what_was_written_after_the_start_counts_from_a_reload_on(postfix: Postfix) -> None:
+    assert found(postfix) == []
+    time.sleep(0.05)
+    (postfix.folder / "etc/main.cf").touch()
+    (told,) = found(postfix)
+    assert told.startswith("error: was not told to read ")
+    postfix.reload()
+    assert found(postfix) == []
+    postfix.stop()
+    assert found(postfix) == ["hint: Postfix does not run; it reads its files as it starts"]
+
+
+def test_a_session_that_a_reload_left_alone_is_named_until_it_ends(postfix: Postfix) -> None:
+    with SMTPClient(postfix.listeners[0].port):
+        time.sleep(0.05)
+        (postfix.folder / "etc/main.cf").touch()
+        postfix.reload()
+        (told,) = found(postfix)
+        assert told.startswith("error: smtpd (process ")
+    assert found(postfix) == []
+
+
+def test_a_session_that_began_between_a_change_and_the_reload_is_named_too(postfix: Postfix) -> None:
+    time.sleep(1)  # or else this is still the start
+    (postfix.folder / "etc/main.cf").touch()
+    time.sleep(0.05)
+    with SMTPClient(postfix.listeners[0].port):
+        postfix.reload()
+        (told,) = found(postfix)
+        assert told.startswith("error: smtpd (process ")
+
+
+def test_smillas_own_user_sees_the_processes_too(postfix: Postfix) -> None:
+    """The systemd unit's ExecStartPre does not run as root."""
+    nobody = pwd.getpwnam("nobody")
+    code = "import sys; from smilla.adapters.postfix_running import processes; print(len(processes(sys.argv[1])))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(postfix.queue)],
+        cwd=REPOSITORY,
+        user=nobody.pw_uid,
+        group=nobody.pw_gid,
+        extra_groups=[],
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    expected = processes(str(postfix.queue))
+    assert expected
+    assert (done.stdout.strip(), done.stderr) == (str(len(expected)), "")

@@ -1,0 +1,99 @@
+"""Who of Postfix runs, by a /proc of our own; the real one is looked at in tests/live/test_postfix_reload.py."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from smilla.adapters.postfix_running import Process, processes
+from smilla.errors import PostfixUnclear
+
+
+class Machine:
+    """A queue directory, and processes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.queue, self.proc = folder / "queue", folder / "proc"
+        self.proc.mkdir()
+        (self.proc / "locks").write_text("")
+        self.file = self.queue / "pid/master.pid"
+        self.file.parent.mkdir(parents=True)
+        self.file.write_text("                             100\n")
+
+    def process(self, pid: int, name: str, parent: int, *, start: int = 0, state: str = "S") -> None:
+        place = self.proc / str(pid)
+        place.mkdir()
+        (place / "comm").write_text(f"{name}\n")
+        (place / "stat").write_text(f"{pid} ({name}) {state} {parent} {'1 ' * 17}{start} 0 0\n")
+
+    def locks(self, pid: int) -> None:
+        line = f"1: FLOCK  ADVISORY  WRITE {pid} 00:1f:{self.file.stat().st_ino} 0 EOF\n"
+        (self.proc / "locks").write_text(f"2: OFDLCK ADVISORY  WRITE -1 fe:00:1 0 0\nrubbish\n{line}")
+
+    def found(self) -> list[Process] | None:
+        return processes(str(self.queue), self.proc)
+
+    def names(self) -> list[str]:
+        return sorted(process.name for process in self.found() or [])
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
+
+
+def test_whoever_holds_the_lock_and_its_children_are_found(machine: Machine) -> None:
+    machine.file.write_text("rubbish")
+    machine.process(200, "master", 1)
+    machine.process(201, "qmgr", 200)
+    machine.process(202, "smt) d", 200)
+    machine.process(203, "qmgr", 300)
+    machine.process(204, "cleanup", 200, state="Z")
+    machine.locks(200)
+    assert machine.names() == ["master", "qmgr", "smt) d"]
+
+
+def test_where_no_locks_are_shown_the_file_says_who_it_is(machine: Machine) -> None:
+    (machine.proc / "locks").unlink()
+    machine.process(100, "master", 1)
+    machine.process(101, "qmgr", 100)
+    assert machine.names() == ["master", "qmgr"]
+
+
+def test_start_is_told_by_the_clock_on_the_wall(machine: Machine) -> None:
+    ticks = os.sysconf("SC_CLK_TCK")
+    machine.process(100, "master", 1)
+    machine.process(101, "qmgr", 100, start=int(time.clock_gettime(time.CLOCK_BOOTTIME) * ticks) - 10 * ticks)
+    (process,) = [one for one in machine.found() or [] if one.name == "qmgr"]
+    assert 9 < time.time() - process.started_at < 12
+
+
+@pytest.mark.parametrize("stop", [lambda m: m.file.unlink(), lambda m: m.process(100, "bash", 1), lambda _: None])
+def test_postfix_that_is_stopped_has_no_processes(machine: Machine, stop: Callable[[Machine], None]) -> None:
+    stop(machine)
+    assert machine.found() is None
+
+
+def test_postfix_that_runs_in_another_container_is_unclear(machine: Machine) -> None:
+    with machine.file.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(PostfixUnclear, match="cannot be seen from here"):
+            machine.found()
+
+
+def test_who_may_not_read_the_file_and_sees_nobody_cannot_tell(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", denied)
+    with pytest.raises(PostfixUnclear, match="only root can tell"):
+        machine.found()
+    os.utime(machine.file, (1, 1))  # before this machine was started
+    assert machine.found() is None
