@@ -100,7 +100,7 @@ def test_sockets_are_opened_by_adapters_only() -> None:
 
 def test_adapters_are_chosen_in_one_place() -> None:
     found = {name for name in importers("smilla.adapters") if not name.startswith("adapters/")}
-    commands = {"config", "journal", "milter", "open", "postfix_check", "seal", "stage_check"}
+    commands = {"config", "explain", "journal", "milter", "open", "postfix_check", "seal", "stage_check"}
     assert found <= {"runtime.py", "daemon.py", *(f"cli/{name}.py" for name in commands)}
 
 
