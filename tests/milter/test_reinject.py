@@ -216,3 +216,13 @@ def test_the_same_message_in_two_transactions_at_once_is_no_reason_to_send_eithe
     second.join()
     assert answers == ["accept", "accept"]
     assert here.copies == Counter(["bob@r.test", "erin@r.test"])
+
+
+def test_what_is_sealed_says_what_was_decided_and_by_which_rule(lab: Callable[..., Lab]) -> None:
+    here = lab(policy={"mixed": "stage", "no_key": "hold"})
+    answer = here.send(NAMED, [ALICE, ZOE])
+    assert (answer.verdict, answer.quarantined is not None) == ("accept", True)
+    alice = 'format=smime source=directory reason=usable rule="usable key" action=encrypt'
+    here.smilla.wait_for_log(f"sealed rcpt=alice@r.test {alice}")
+    here.smilla.wait_for_log('sealed rcpt=zoe@r.test .*reason=no_key rule="policy: no_key" action=hold')
+    here.smilla.wait_for_log("message from=sender@s.test .*reply=quarantine reason=sealed")
