@@ -119,16 +119,19 @@ class Filter:
         # Where copies leave before the MTA has decided, an earlier attempt is to be known again.
         known_again = ports if config.policy.mixed in SPLITS else replace(ports, journal=None, mailer=None)
         with reinject.Attempt(session, known_again, mta.alive) as attempt:
-            if attempt.has_sent and config.policy.mixed == "stage":
-                # mixed was reinject when its copies were sent in part: so it ends.
-                config = replace(config, policy=replace(config.policy, mixed="reinject"))
             outcome = pipeline.process(session, ports, config, attempt.entry)
+            if attempt.has_sent and config.policy.mixed == "stage" and not outcome.waits:
+                # mixed was reinject when its copies were sent in part: so it ends.  Where somebody waits for the
+                # expansion of an alias, the stage ends it: it is told who has a copy.
+                config = replace(config, policy=replace(config.policy, mixed="reinject"))
+                outcome = pipeline.process(session, ports, config, attempt.entry)
             live, lack = answer_to(session, outcome, ports, config)
             if lack:
                 log.stage_not_ready(session.queue_id, lack)
             answer = reply.Reply(reply.Verb.ACCEPT) if config.observe else live
             if answer.is_sealed:
                 self._seal(mta, outcome)
+                attempt.tell_unknown()
             _edit(mta, answer, session.message.headers)
             if answer.further or answer.bounced:
                 hide = any(decision.style.protect_headers == "hide" for decision in outcome.decisions)

@@ -238,6 +238,13 @@ class Attempt:
             log.copy_failed(self._session.queue_id, refusal.recipient.shown, refusal.detail)
         return tuple(self._refusals)
 
+    def tell_unknown(self) -> None:
+        """The log's lines about those whose copy goes another way now, though an earlier one may have been accepted."""
+        entry = self.entry
+        for recipient in self._session.envelope.recipients if entry is not None else ():
+            if entry is not None and entry.is_unknown(mailbox(recipient)):
+                log.copy_unknown(self._session.queue_id, recipient.shown)
+
     def _owe(self, entry: JournalEntry, parcels: Sequence[_Parcel]) -> None:
         for parcel in parcels:
             for recipient in parcel.due(parcel.dues):

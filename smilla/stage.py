@@ -24,7 +24,7 @@ from smilla import address, copies, log, pipeline, reinject, reply, seal
 from smilla.config import Config
 from smilla.errors import AddressError, JournalError, SealBroken, SealKeyMissing
 from smilla.model import Action, Decision, Header, Message, Reason, Recipient
-from smilla.ports import Fingerprint, Ports
+from smilla.ports import Fingerprint, JournalEntry, Ports
 from smilla.seal import Opened, SealedRecipient
 from smilla.session import Session, parsed_recipient
 
@@ -129,7 +129,7 @@ class _Stage:
             decisions = self._decisions()
             entry = attempt.entry
             served = [d for d in decisions if d.action not in _FAILING]
-            owed = [d for d in served if entry is None or not entry.is_accepted(copies.mailbox(d.recipient))]
+            owed = [d for d in served if d.action is not Action.DONE and not _has_copy(entry, d.recipient)]
             made = pipeline.make_copies(self._session, tuple(owed), self._ports, self._config)
             refusals = attempt.deliver(made, (), reply.why) if made else ()
             if attempt.entry is not None and not refusals:
@@ -161,6 +161,9 @@ class _Stage:
             why = Reason("not_sealed", "not among the recipients for whom the message was sealed, and without a key")
             return replace(decision, action=Action.REFUSE, reason=why)
         found = replace(decision, recipient=recipient)
+        if sealed.action is Action.DONE:
+            why = Reason("already_sent", "a copy was accepted before the message was sealed")
+            return replace(found, action=Action.DONE, reason=why)
         if sealed.action in _FAILING and not sealed.waits and found.action is Action.DEFER:
             return replace(found, action=Action.REFUSE)  # one_fails = "bounce": the sender is told now
         if sealed.action in _ENCRYPTED and found.action in (Action.PLAIN, Action.HOLD):
@@ -193,6 +196,10 @@ class _Stage:
                 answers.append(answer)
                 log.recipient_decided(self._session.queue_id, decision, (action, reason), observed=False, via="stage")
         return tuple(answers)
+
+
+def _has_copy(entry: JournalEntry | None, recipient: Recipient) -> bool:
+    return entry is not None and entry.is_accepted(copies.mailbox(recipient))
 
 
 def _is_led_to(recipient: Recipient, decision: Decision) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -102,15 +102,22 @@ class Lab:
         ports = make_ports(self.resolver)
         return replace(ports, clock=self.clock, journal=self.journal, mailer=self.mailer, seal_keys=self.keys)
 
-    def sealed(self, *to: str, raw: bytes = RAW, parameters: tuple[str, ...] = ("RET=FULL", "ENVID=x")) -> bytes:
-        """What lies in the queue after the filter."""
+    def sealed(
+        self,
+        *to: str,
+        raw: bytes = RAW,
+        parameters: tuple[str, ...] = ("RET=FULL", "ENVID=x"),
+        served: Collection[str] = (),
+    ) -> bytes:
+        """What lies in the queue after the filter; ``served`` had a copy before."""
         session = Session(Client("127.0.0.1"), "<sam@sender.example>", parameters, self.config.completion)
         session.queue_id = "4XyZ"
         for address in to:
             session.recipient(f"<{address}>")
         session.take(parse_message(raw).message)
-        outcome = pipeline.process(session, make_ports(self.resolver), self.config)
-        facts = seal.facts(session.envelope, outcome.decisions, "4XyZ", session.client, outcome.direction)
+        decided = pipeline.process(session, make_ports(self.resolver), self.config).decisions
+        decisions = [replace(d, action=Action.DONE) if d.recipient.raw.strip("<>") in served else d for d in decided]
+        facts = seal.facts(session.envelope, decisions, "4XyZ", session.client, "outbound")
         rewrite = seal.rewrite(session.message, facts, self.keys.current())
         kept = [h.raw for i, h in enumerate(session.message.headers) if i not in rewrite.removed]
         added = [f"{name}: {value}\r\n".encode() for name, value in rewrite.added]
@@ -171,6 +178,16 @@ def test_copy_in_the_clear_brings_back_its_header_fields_alone(lab: Lab) -> None
     lab.deliver(lab.sealed(HUGH, ZOE), HUGH, ZOE)
     told = {s.recipients[0].raw.strip("<>"): s.parameters for s, _ in lab.mailer.sent}
     assert told == {HUGH: ("RET=FULL", "ENVID=x"), ZOE: ("ENVID=x", "RET=HDRS")}
+
+
+def test_who_had_a_copy_before_the_message_was_sealed_gets_none(lab: Lab) -> None:
+    """Nor does anybody to whom an alias leads that had it; the others get theirs."""
+    raw = lab.sealed(HUGH, PIA, "team@example.org", served=(HUGH, "team@example.org"))
+    led = ("zoe@example.org", "team@example.org")
+    assert lab.deliver(raw, HUGH, PIA, led) == ["250", "250", "250"]
+    assert forms(lab.mailer.copies()) == {PIA: "openpgp"}
+    assert lab.deliver(raw, HUGH) == ["250"]
+    assert len(lab.mailer.sent) == 1
 
 
 def test_retry_serves_only_who_is_owed_a_copy(lab: Lab) -> None:
