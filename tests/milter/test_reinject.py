@@ -238,9 +238,10 @@ def test_what_reinjection_began_goes_on_where_a_recipient_waits_for_the_expansio
     assert here.send(NAMED, [team, BOB, ERIN]).verdict == "tempfail"
     here.take_all()
     assert here.copies == Counter(["bob@r.test"])
-    settings, expanded = here.smilla.settings, {"mode": "auto", "local_domains": ["inside.test"]}
-    keys = {**settings["keys"], "aliases": "expanded"}
-    here.smilla.write_config({**settings, **expanded, "keys": keys, "policy": {"mixed": "stage", "no_key": "plain"}})
+    settings: dict[str, Any] = {**here.smilla.settings, "mode": "auto", "local_domains": ["inside.test"]}
+    settings["keys"] = {**settings["keys"], "aliases": "expanded"}
+    settings["policy"] = {"mixed": "stage", "no_key": "plain"}
+    here.smilla.write_config(settings)
     here.smilla.stop()
     here.smilla.start()
     answer = here.send(NAMED, [team, BOB, ERIN])
