@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
@@ -359,3 +360,56 @@ def test_journal_that_fails_once_the_copies_are_out_owes_nobody_a_second_one(
     monkeypatch.setattr("smilla.adapters.journal.SQLiteJournalEntry.finish", finish)
     assert lab.deliver(raw, HUGH, ZOE) == ["250", "250"]
     assert set(lab.mailer.copies()) == {HUGH, ZOE}
+
+
+def noted(lab: Lab) -> list[tuple[int, int, str | None]]:
+    """Of each unfinished message: owed, accepted, last answer."""
+    found = lab.journal.summary().unfinished
+    assert all(entry.queue_id == "4XyZ" and "example" not in repr(entry) for entry in found)
+    return [(entry.owed, entry.accepted, entry.answer) for entry in found]
+
+
+def test_journal_tells_of_a_message_of_which_no_copy_was_accepted(lab: Lab) -> None:
+    raw = lab.sealed(HUGH, ZOE)
+    lab.mailer.is_away = True
+    assert lab.deliver(raw, HUGH, ZOE) == ["451", "451"]
+    assert noted(lab) == [(2, 0, "451 4.3.0 reinject")]
+    (entry,) = lab.journal.summary().unfinished
+    mark = seal.mark(parse_message(raw).message.headers)
+    assert mark is not None
+    assert (entry.message_id, entry.sealed_at) == (mark.raw_message_id.hex(), NOW.timestamp() - 60)
+    lab.mailer.is_away = False
+    assert lab.deliver(raw, HUGH) == ["250"]
+    assert noted(lab)[0][:2] == (1, 1), "zoe is owed by another transaction"
+    assert lab.deliver(raw, ZOE) == ["250"]
+    assert noted(lab) == []
+
+
+def test_journal_tells_of_a_message_whose_key_is_missing(lab: Lab) -> None:
+    raw = lab.sealed(HUGH, ZOE)
+    key = next((lab.folder / "seal").glob("*.key"))
+    away = key.rename(lab.folder / "away")
+    lab.keys = SealKeys(str(lab.folder / "seal"))
+    assert lab.deliver(raw, HUGH, ZOE) == ["451", "451"]
+    assert noted(lab) == [(2, 0, "451 seal-key-missing")]
+    away.rename(key)
+    lab.keys = SealKeys(str(lab.folder / "seal"))
+    assert lab.deliver(raw, HUGH, ZOE) == ["250", "250"]
+    assert noted(lab) == []
+
+
+def test_who_is_refused_for_good_is_owed_nothing_any_more(lab: Lab) -> None:
+    raw = lab.sealed(HUGH, ZOE)
+    lab.mailer.refuses = {ZOE: "451 4.2.0 later"}
+    assert lab.deliver(raw, HUGH, ZOE) == ["250", "451"]
+    assert noted(lab) == [(1, 1, "451 4.3.0 reinject")]
+    lab.mailer.refuses = {ZOE: "550 5.1.1 nobody"}
+    assert lab.deliver(raw, ZOE) == ["550"]
+    assert noted(lab) == []
+
+
+def test_message_that_is_taken_at_once_costs_no_note(lab: Lab) -> None:
+    assert lab.deliver(lab.sealed(HUGH, ZOE), HUGH, ZOE) == ["250", "250"]
+    assert noted(lab) == []
+    with closing(sqlite3.connect(lab.folder / "spool/journal.sqlite3")) as database:
+        assert not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'notes'").fetchall()
