@@ -23,7 +23,7 @@ from hashlib import sha256
 from smilla import address, copies, log, pipeline, reinject, reply, seal
 from smilla.config import Config
 from smilla.errors import AddressError, JournalError, SealBroken, SealKeyMissing
-from smilla.model import Action, Decision, Header, Message, Reason, Recipient
+from smilla.model import Action, Decision, Header, Message, Reason, Recipient, Refusal
 from smilla.ports import Fingerprint, JournalEntry, Ports, StageNote
 from smilla.seal import Opened, SealedRecipient
 from smilla.session import Session, parsed_recipient
@@ -197,7 +197,7 @@ class _Stage:
         return min(meant, key=lambda pair: pair[1].action in (Action.PLAIN, Action.HOLD), default=None)
 
     def _told(
-        self, decisions: Sequence[Decision], refused: dict[Recipient, reinject.Refusal]
+        self, decisions: Sequence[Decision], refused: dict[Recipient, Refusal]
     ) -> list[tuple[reply.Reply, Reason]]:
         answers = []
         with log.together():

@@ -100,8 +100,8 @@ def test_sockets_are_opened_by_adapters_only() -> None:
 
 def test_adapters_are_chosen_in_one_place() -> None:
     found = {name for name in importers("smilla.adapters") if not name.startswith("adapters/")}
-    commands = {"config", "explain", "journal", "milter", "open", "postfix_check", "seal", "stage_check"}
-    assert found <= {"runtime.py", "daemon.py", "worker.py", *(f"cli/{name}.py" for name in commands)}
+    commands = {"config", "journal", "milter", "open", "postfix_check", "seal", "stage_check"}
+    assert found <= {"runtime.py", "daemon.py", *(f"cli/{name}.py" for name in commands)}
 
 
 def test_stages_import_no_adapter_and_no_command() -> None:
@@ -130,7 +130,7 @@ def broad_handlers(tree: ast.AST) -> Iterator[ast.ExceptHandler]:
 
 def test_no_stage_swallows_what_it_does_not_know() -> None:
     found = {name for name, tree in FILES.items() if any(broad_handlers(tree))}
-    assert {name for name in found if not name.startswith("adapters/")} <= {"worker.py"}
+    assert {name for name in found if not name.startswith("adapters/")} <= {"daemon.py"}
 
 
 def test_there_is_no_room_for_odds_and_ends() -> None:
