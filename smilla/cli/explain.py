@@ -6,8 +6,8 @@ import argparse
 import json
 from dataclasses import replace
 
-from smilla import reply
 from smilla.adapters.postfix_lines import PostfixLines
+from smilla.answer import reply
 from smilla.cli import EX_NOPERM, EX_OK, EX_TEMPFAIL, say, story, transaction
 from smilla.filter import answer_to
 

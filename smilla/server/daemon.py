@@ -19,17 +19,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from smilla import __version__, config, log
-from smilla.adapters import lmtp, log_target, milter, systemd
-from smilla.adapters.listener import UnixPath
+from smilla.adapters import log_target
 from smilla.adapters.look import Look
 from smilla.adapters.postfix_lines import PostfixLines
-from smilla.adapters.service import Runtime
 from smilla.config import Config
-from smilla.discovery import directory
 from smilla.errors import ConfigError, EngineMissing, SmillaError
+from smilla.keys.discovery import directory
 from smilla.ports import SealKeyStore
-from smilla.runtime import make_ports
-from smilla.worker import SIGNALS, Serve, work
+from smilla.server import lmtp, milter, systemd
+from smilla.server.listener import UnixPath
+from smilla.server.runtime import make_ports
+from smilla.server.service import Runtime
+from smilla.server.worker import SIGNALS, Serve, work
 
 _FIXED_OPTIONS = {
     "milter": ("socket", "workers", "timeout_s", "user", "socket_group", "socket_mode"),

@@ -20,12 +20,15 @@ from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from hashlib import sha256
 
-from smilla import address, copies, log, pipeline, reinject, reply, seal
+from smilla import address, log, pipeline
+from smilla.answer import reply
 from smilla.config import Config
+from smilla.copies import sharing
 from smilla.errors import AddressError, JournalError, SealBroken, SealKeyMissing
+from smilla.handover import reinject, seal
+from smilla.handover.seal import Opened, SealedRecipient
 from smilla.model import Action, Decision, Header, Message, Reason, Recipient, Refusal
 from smilla.ports import Fingerprint, JournalEntry, Ports, StageNote
-from smilla.seal import Opened, SealedRecipient
 from smilla.session import Session, parsed_recipient
 
 _HOP = re.compile(rb"\sby\s+\S+\s+\([^()]*\)(?:\s+with\s+\S+)?\s+id\s+([0-9A-Za-z]+)")
@@ -144,7 +147,7 @@ class _Stage:
         by_verb: dict[reply.Verb, dict[str, str]] = {verb: {} for verb in reply.Verb}
         for decision, (answer, reason) in zip(decisions, told, strict=True):
             shown = f"{answer.code} {answer.enhanced} {reason.code}"
-            by_verb[answer.verb][copies.mailbox(decision.recipient)] = shown
+            by_verb[answer.verb][sharing.mailbox(decision.recipient)] = shown
         taken, owed = by_verb[reply.Verb.ACCEPT], by_verb[reply.Verb.TEMPFAIL]
         owed = {name: shown for name, shown in owed.items() if name not in taken}
         gone = by_verb[reply.Verb.REJECT].keys() - taken - owed.keys()
@@ -189,8 +192,8 @@ class _Stage:
     def _named(self, recipient: Recipient) -> tuple[Recipient, SealedRecipient] | None:
         """Whom the seal names that this recipient is, or is an alias's outcome of; where several might be meant, one
         for whom the message is to be encrypted."""
-        mailbox = copies.mailbox(recipient)
-        meant = [pair for pair in self._originals if copies.mailbox(pair[0]) == mailbox]
+        mailbox = sharing.mailbox(recipient)
+        meant = [pair for pair in self._originals if sharing.mailbox(pair[0]) == mailbox]
         if not meant:
             origin = _original(recipient.parameters)
             meant = [p for p in self._originals if origin and origin == (_original(p[0].parameters) or _bare(p[0].raw))]
@@ -223,7 +226,7 @@ def _keep_locked(handed: Handed, queue_id: str, ports: Ports) -> None:
     mark = seal.mark(handed.message.headers)
     if mark is None or ports.journal is None:
         return
-    owed = {copies.mailbox(recipient) for recipient in handed.recipients}
+    owed = {sharing.mailbox(recipient) for recipient in handed.recipients}
     note = _note(handed, queue_id, mark.raw_message_id, f"{reply.SEAL_KEY.code} seal-key-missing", ports)
     try:
         with ports.journal.open(_fingerprint(mark.raw_message_id)) as entry:
@@ -233,12 +236,12 @@ def _keep_locked(handed: Handed, queue_id: str, ports: Ports) -> None:
 
 
 def _has_copy(entry: JournalEntry | None, recipient: Recipient) -> bool:
-    return entry is not None and entry.is_accepted(copies.mailbox(recipient))
+    return entry is not None and entry.is_accepted(sharing.mailbox(recipient))
 
 
 def _is_led_to(recipient: Recipient, decision: Decision) -> bool:
     """Did an alias lead to this recipient, whose decision this is?"""
-    return copies.mailbox(recipient) != copies.mailbox(decision.recipient)
+    return sharing.mailbox(recipient) != sharing.mailbox(decision.recipient)
 
 
 def _one_a_mailbox(decisions: Sequence[Decision], led: Collection[int]) -> tuple[Decision, ...]:
@@ -247,9 +250,9 @@ def _one_a_mailbox(decisions: Sequence[Decision], led: Collection[int]) -> tuple
     best: dict[str, Decision] = {}
     for number in sorted(range(len(decisions)), key=lambda n: (n in led, decisions[n].action not in _ENCRYPTED)):
         if decisions[number].action not in _FAILING:
-            best.setdefault(copies.mailbox(decisions[number].recipient), decisions[number])
+            best.setdefault(sharing.mailbox(decisions[number].recipient), decisions[number])
     return tuple(
-        d if d.action in _FAILING else replace(best[copies.mailbox(d.recipient)], recipient=d.recipient)
+        d if d.action in _FAILING else replace(best[sharing.mailbox(d.recipient)], recipient=d.recipient)
         for d in decisions
     )
 

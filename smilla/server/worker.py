@@ -13,9 +13,9 @@ from typing import NoReturn
 
 from smilla import config, log
 from smilla.adapters import log_target
-from smilla.adapters.service import Runtime, Service
 from smilla.errors import SmillaError
-from smilla.runtime import make_ports
+from smilla.server.runtime import make_ports
+from smilla.server.service import Runtime, Service
 
 Serve = Callable[[Service], object]
 SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}  # what the parent waits for

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from smilla import seal
 from smilla.adapters.seal_keys import SealKeys
+from smilla.handover import seal
 from smilla.message import parse
 from smilla.model import Action
 from tests.lab.sink import Sink

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from smilla import log, reinject
+from smilla import log
 from smilla.adapters.journal import SQLiteJournal
+from smilla.handover import reinject
 from smilla.model import Client
 from smilla.session import Session
 from tests.vectors.memory import NOW, make_ports
