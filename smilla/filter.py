@@ -122,19 +122,19 @@ class Filter:
         # Where copies leave before the MTA has decided, an earlier attempt is to be known again.
         known_again = ports if config.policy.mixed in SPLITS else replace(ports, journal=None, mailer=None)
         with reinject.Attempt(session, known_again, mta.alive) as attempt:
-            if attempt.has_sent and config.policy.mixed == "stage":
-                # mixed was reinject when its copies were sent in part: so it ends.
-                config = replace(config, policy=replace(config.policy, mixed="reinject"))
             outcome = pipeline.process(session, ports, config, attempt.entry)
-            live = reply.for_outcome(outcome, config.policy.mixed, observe=False)
-            if live.is_sealed and (lack := ports.stage_problem()):
+            if attempt.has_sent and config.policy.mixed == "stage" and not outcome.waits:
+                # mixed was reinject when its copies were sent in part: so it ends.  Where somebody waits for the
+                # expansion of an alias, the stage ends it: it is told who has a copy.
+                config = replace(config, policy=replace(config.policy, mixed="reinject"))
+                outcome = pipeline.process(session, ports, config, attempt.entry)
+            live, lack = answer_to(session, outcome, ports, config)
+            if lack:
                 log.stage_not_ready(session.queue_id, lack)
-                live = reply.not_ready(lack)
-            if live.is_sealed and _is_too_large(session, outcome, ports, config):
-                live = reply.TOO_LARGE
             answer = reply.Reply(reply.Verb.ACCEPT) if config.observe else live
             if answer.is_sealed:
                 self._seal(mta, outcome)
+                attempt.tell_unknown()
             _edit(mta, answer, session.message)
             if answer.further or answer.bounced:
                 hide = any(decision.style.protect_headers == "hide" for decision in outcome.decisions)
@@ -167,6 +167,17 @@ class Filter:
             log.journal_failed(str(error), self.session.queue_id)
         self.failed("busy" if is_busy else "journal")
         return reply.BUSY if is_busy else reply.JOURNAL
+
+
+def answer_to(session: Session, outcome: Outcome, ports: Ports, config: Config) -> tuple[reply.Reply, str]:
+    """What the MTA is to be told of a message that was decided, had nobody said to observe; and why nothing may be
+    sealed now, where that is the reason."""
+    answer = reply.for_outcome(outcome, config.policy.mixed, observe=False)
+    if answer.is_sealed and (lack := ports.stage_problem()):
+        return reply.not_ready(lack), lack
+    if answer.is_sealed and _is_too_large(session, outcome, ports, config):
+        return reply.TOO_LARGE, ""
+    return answer, ""
 
 
 def _is_too_large(session: Session, outcome: Outcome, ports: Ports, config: Config) -> bool:

@@ -6,28 +6,25 @@ material; what comes from outside is quoted, so that no sender can write a line 
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import re
 import select
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
+from smilla import log_line
 from smilla.errors import SmillaError
 from smilla.model import Action, Decision, HeaderProtection, Outcome, Reason, Recipient
 from smilla.value import value
 
-_BARE = re.compile(r"""[!#-&(-<>-\[\]-~]+""")  # no white space, quote, backslash or equals sign
 _DEBUG, _INFO, _WARNING, _ERROR = logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR
 _LEVELS = {"debug": _DEBUG, "info": _INFO, "warning": _WARNING, "error": _ERROR}
-_SHORTER = (500, 100, 16)  # characters of a value, where a line is too long
+_TROUBLE = (Action.DEFER, Action.REFUSE, Action.HOLD)
 _EVENTS = {
     Action.ENCRYPT: "encrypted",
     Action.UNCHANGED: "unchanged",
@@ -85,22 +82,9 @@ class _Output:
             held.append(raw)
 
     def line(self, level: int, event: str, queue_id: str, fields: dict[str, Any]) -> bytes:
-        """The line, with its line end; of PIPE_BUF octets at most, since no more are written at once."""
-        raw = self._line(level, event, queue_id, fields)
-        limits = iter(_SHORTER)
-        while len(raw) > select.PIPE_BUF:
-            limit = next(limits)
-            cut = {key: _cut(value, limit) for key, value in fields.items()}
-            raw = self._line(level, event, str(_cut(queue_id, limit)), cut)
-        return raw
-
-    def _line(self, level: int, event: str, queue_id: str, fields: dict[str, Any]) -> bytes:
-        line = _json_line(level, event, queue_id, fields) if self._as_json else _text_line(event, queue_id, fields)
-        return line.encode("ascii", "backslashreplace") + b"\n"
-
-
-def _cut(value: object, limit: int) -> object:
-    return value[:limit] + "..." if isinstance(value, str) and len(value) > limit else value
+        """The line, in the form that [log] asks for."""
+        name = next(name for name, number in _LEVELS.items() if number == level) if self._as_json else ""
+        return log_line.made(name, event, queue_id, fields)
 
 
 _held = threading.local()
@@ -145,24 +129,6 @@ def flush() -> None:
         _output.target.flush()
 
 
-def _text_line(event: str, queue_id: str, fields: dict[str, Any]) -> str:
-    told = [f"{key}={_quoted(str(value))}" for key, value in fields.items() if value != ""]
-    return " ".join([queue_id or "-", event, *told])
-
-
-def _json_line(level: int, event: str, queue_id: str, fields: dict[str, Any]) -> str:
-    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    name = next(name for name, number in _LEVELS.items() if number == level)
-    return json.dumps({"time": now, "level": name, "queue_id": queue_id, "event": event, **fields})
-
-
-def _quoted(value: str) -> str:
-    """Bare where nothing in it could be taken for something else, quoted with escapes otherwise."""
-    if _BARE.fullmatch(value):
-        return value
-    return json.dumps(value)
-
-
 def _event(level: int, event: str, queue_id: str = "", **fields: Any) -> None:
     if _output is not None and level >= _output.level:
         _output.write(level, event, queue_id, fields)
@@ -176,21 +142,20 @@ def recipient_decided(
     ``became`` is what the message as a whole made of the decision.  ``via`` is
     empty for who stays with the MTA's message, else reinject, bounce or rcpt.
     """
-    lookup, key, (action, reason) = decision.lookup, decision.key, became
-    level = _WARNING if action in (Action.DEFER, Action.REFUSE, Action.HOLD) else _INFO
-    _event(
-        level,
-        _EVENTS[action],
-        queue_id,
-        rcpt=decision.recipient.shown,
-        format=key.format.value if key else "",
-        source=lookup.source if lookup else "",
-        dnssec=lookup.status.value if lookup and lookup.status else "",
-        reason=reason.code,
-        rule=decision.rule,
-        via=via,
-        **({"observe": "true"} if observed else {}),
-    )
+    fields = _found(decision, became[1]) | {"via": via} | ({"observe": "true"} if observed else {})
+    _event(_WARNING if became[0] in _TROUBLE else _INFO, _EVENTS[became[0]], queue_id, **fields)
+
+
+def _found(decision: Decision, reason: Reason) -> dict[str, str]:
+    lookup, key = decision.lookup, decision.key
+    return {
+        "rcpt": decision.recipient.shown,
+        "format": key.format.value if key else "",
+        "source": lookup.source if lookup else "",
+        "dnssec": lookup.status.value if lookup and lookup.status else "",
+        "reason": reason.code,
+        "rule": decision.rule,
+    }
 
 
 def undecided(queue_id: str, recipients: Iterable[str], *, observed: bool, reason: str = "internal") -> None:
@@ -287,9 +252,12 @@ def journal_failed(detail: str, queue_id: str = "") -> None:
     _event(_ERROR, "journal-failed", queue_id, detail=detail)
 
 
-def sealed(queue_id: str, recipient: str, reason: Reason) -> None:
-    """The message waits, sealed, in the MTA's queue for the stage, which tells what becomes of this recipient."""
-    _event(_INFO, "sealed", queue_id, rcpt=recipient, reason=reason.code)
+def sealed(queue_id: str, decision: Decision) -> None:
+    """The message waits, sealed, in the MTA's queue for the stage, which tells what becomes of this recipient; until
+    then ``action`` is what was decided, or wait for who may be an alias."""
+    level = _WARNING if decision.action in _TROUBLE and not decision.waits else _INFO
+    action = "wait" if decision.waits else decision.action.value
+    _event(level, "sealed", queue_id, **_found(decision, decision.reason), action=action)
 
 
 def stage_not_ready(queue_id: str, detail: str) -> None:

@@ -109,6 +109,17 @@ class Fingerprint:
     identified: bool
 
 
+@dataclass(frozen=True, slots=True)
+class StageNote:
+    """What the stage notes of a sealed message of which somebody is owed a copy: the queue ID, the message ID in its
+    mark, when it was sealed (seconds since 1970), and code and reason of the last answer.  No address."""
+
+    queue_id: str
+    message_id: str
+    sealed_at: float
+    answer: str
+
+
 class JournalEntry(Protocol):
     """What the journal knows of one message; nobody else has it open.  A recipient is named by their mailbox, the
     notification about one who is bounced by copies.sharing.notice.
@@ -131,6 +142,13 @@ class JournalEntry(Protocol):
 
     def settle(self, accepted: Iterable[str], owed: Iterable[str]) -> None:
         """The reply to the final dot: accepted for some, not for others."""
+
+    def answered(self, owed: Collection[str], gone: Collection[str], note: StageNote) -> None:
+        """The MTA was told 4yz for those who are ``owed`` a copy, and 5yz for those who are ``gone``."""
+
+    @property
+    def has_owed(self) -> bool:
+        """Is a copy owed to anybody, by this attempt or another?"""
 
     def finish(self, names: Iterable[str] | None = None) -> None:
         """No copy is owed any more, to these or, where it is None, to anybody."""

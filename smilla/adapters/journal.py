@@ -25,7 +25,7 @@ from pathlib import Path
 
 from smilla.adapters.journal_store import Database, fill_reserve, lock, make_folder, told
 from smilla.errors import JournalBusy, JournalError
-from smilla.ports import Fingerprint
+from smilla.ports import Fingerprint, StageNote
 
 _OWN_S = 3600
 _EXPIRE_EVERY_S = 60
@@ -41,14 +41,18 @@ _OWE = (
 )
 _UNFINISHED = (
     "SELECT m.queue_id, m.begun_at, m.tried_at, sum(c.state = 'owed'), sum(c.state = 'committing'),"
-    " sum(c.state = 'accepted') FROM messages m JOIN copies c ON c.message = m.id"
+    " sum(c.state = 'accepted'), {} FROM messages m JOIN copies c ON c.message = m.id {}"
     " WHERE m.finished_at IS NULL GROUP BY m.id ORDER BY m.begun_at"
 )
 
 
+_NOTES = "CREATE TABLE IF NOT EXISTS notes(message BLOB PRIMARY KEY, message_id TEXT, sealed_at REAL, answer TEXT)"
+
+
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """A message for which copies may be owed: the last queue ID, the first and the last attempt, copies by state."""
+    """A message for which copies may be owed: the last queue ID, the first and the last attempt, copies by state; of a
+    sealed one also what the stage noted."""
 
     queue_id: str
     begun_at: float
@@ -56,6 +60,9 @@ class Unfinished:
     owed: int
     committing: int
     accepted: int
+    message_id: str | None = None
+    sealed_at: float | None = None
+    answer: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +144,9 @@ class SQLiteJournal:
     def summary(self) -> Summary:
         """What is unfinished, remembered, and counted; creates nothing.  Raises JournalError."""
         with told(self._spool):
-            rows = self._database.read(_UNFINISHED)
+            has_notes = self._database.read("SELECT 1 FROM sqlite_master WHERE name = 'notes'")
+            noted = ("n.message_id, n.sealed_at, n.answer", "LEFT JOIN notes n ON n.message = m.id")
+            rows = self._database.read(_UNFINISHED.format(*(noted if has_notes else ("NULL, NULL, NULL", ""))))
             done = self._database.read("SELECT count(*) FROM messages WHERE finished_at IS NOT NULL")
             unknown = self._database.read("SELECT value FROM meta WHERE name = 'unknown'")
         return Summary(
@@ -230,6 +239,34 @@ class SQLiteJournalEntry:
         self._check_open()
         refused = {self._name(mailbox): _OWED for mailbox in owed}
         self._set(refused | {self._name(mailbox): _ACCEPTED for mailbox in accepted}, last=True)
+
+    def answered(self, owed: Collection[str], gone: Collection[str], note: StageNote) -> None:
+        """Writes what the stage told the MTA, and what it knows of the message."""
+        self._check_open()
+        now, token = self._clock(), self.token
+        dropped = [name for name in map(self._name, gone) if self.states.get(name) == _OWED]
+        kept = dict.fromkeys(map(self._name, owed), _OWED) | {k: v for k, v in self.states.items() if k not in dropped}
+        row = (self._identity, self._quick, _text(note.queue_id), token, self._identified, now, now)
+
+        def work(cursor: sqlite3.Cursor) -> None:
+            cursor.execute(_OWE, row)
+            cursor.executemany(_SET, [(self._identity, name, state, now) for name, state in kept.items()])
+            cursor.executemany(
+                "DELETE FROM copies WHERE message = ? AND recipient = ?", [(self._identity, name) for name in dropped]
+            )
+            cursor.execute(_NOTES)
+            cursor.execute("DELETE FROM notes WHERE message NOT IN (SELECT id FROM messages)")
+            noted = (self._identity, note.message_id, note.sealed_at, _text(note.answer))
+            cursor.execute("INSERT OR REPLACE INTO notes VALUES(?, ?, ?, ?)", noted)
+
+        with told(self._spool):
+            self._database.change(work)
+        self.states = kept
+
+    @property
+    def has_owed(self) -> bool:
+        """Is a copy owed to anybody?"""
+        return any(state != _ACCEPTED for state in self.states.values())
 
     def finish(self, names: Iterable[str] | None = None) -> None:
         """Writes that no copy is owed any more; of a message that does not name itself these are forgotten, and with

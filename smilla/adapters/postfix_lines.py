@@ -51,6 +51,16 @@ class PostfixLines:
             return f"{self._path}: cannot be read ({error}); run {_LOOK}"
         return self._known[1] or _changed(self._files)
 
+    def is_readable(self) -> bool:
+        """May this user know what was found?  Where nothing was, that is known."""
+        try:
+            self._path.stat()
+        except PermissionError:
+            return False
+        except OSError:
+            return True
+        return os.access(self._path, os.R_OK)
+
     def stage_began(self, problem: str) -> None:
         """Whether the stage listens, for the workers.  Where it cannot be written, nothing is sealed either."""
         if self._is_asked:

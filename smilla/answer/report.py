@@ -61,7 +61,10 @@ def message(session: Session, result: Result) -> None:
 def _sealed(queue_id: str, outcome: Outcome) -> None:
     for decision in outcome.decisions:
         _trouble(queue_id, decision)
-        log.sealed(queue_id, decision.recipient.shown, decision.reason)
+        if decision.action is Action.DONE:
+            log.recipient_decided(queue_id, decision, (decision.action, decision.reason), observed=False)
+        else:
+            log.sealed(queue_id, decision)
 
 
 def refused_at_rcpt(queue_id: str, decision: Decision) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 
+from smilla.adapters.postfix_lines import PostfixLines
 from smilla.answer import reply
-from smilla.cli import EX_NOPERM, EX_OK, EX_TEMPFAIL, story, transaction
+from smilla.cli import EX_NOPERM, EX_OK, EX_TEMPFAIL, say, story, transaction
+from smilla.filter import answer_to
 
 _EXIT = {
     reply.Verb.TEMPFAIL: EX_TEMPFAIL,
@@ -20,12 +23,22 @@ _EXIT = {
 def run(options: argparse.Namespace) -> int:
     """Exits by the filter's reply: 0 accepted, 75 deferred or held, 77 refused (also where smilla only observes)."""
     done = transaction.process(options, over_smtp=True)
-    answer = reply.for_outcome(done.outcome, done.config.policy.mixed, observe=False)
-    if len(done.turned_away) == len(options.recipients):
-        answer = done.turned_away[0].reply
-    told = story.Story(done, answer)
+    told = _told(done, all_away=len(done.turned_away) == len(options.recipients))
     if options.json:
         print(json.dumps(story.as_json(told), indent=2, ensure_ascii=False))
     else:
         print("\n".join(story.in_words(told)))
-    return _EXIT[answer.verb]
+    return _EXIT[told.reply.verb]
+
+
+def _told(done: transaction.Transaction, *, all_away: bool) -> story.Story:
+    if all_away:
+        return story.Story(done, done.turned_away[0].reply)
+    lines, ports = PostfixLines(done.config.stage), done.ports
+    is_known = not done.config.stage.check or lines.is_readable()
+    if not is_known:
+        ports = replace(ports, stage_problem=lambda: "")
+    answer, lack = answer_to(done.session, done.outcome, ports, done.config)
+    if answer.is_sealed and not is_known:
+        say("warning", "whether the stage is ready is for root and smilla's user to read; run this as one of them")
+    return story.Story(done, answer, lack, is_stage_known=is_known)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from smilla import config
-from smilla.adapters.journal import SQLiteJournal, Summary
+from smilla.adapters.journal import SQLiteJournal, Summary, Unfinished
 from smilla.cli import EX_NO, EX_OK, printable
 
 
@@ -27,14 +27,16 @@ def _as_json(found: Summary) -> dict[str, object]:
     """The instants in UTC (RFC 3339)."""
     whole = asdict(found)
     for entry in whole["unfinished"]:
-        entry |= {name: _instant(entry[name]) for name in ("begun_at", "tried_at")}
+        entry |= {
+            name: _instant(entry[name]) for name in ("begun_at", "tried_at", "sealed_at") if entry[name] is not None
+        }
     return whole
 
 
 def _in_words(found: Summary) -> str:
     lines = [
         f"{printable(entry.queue_id)}: since {_instant(entry.begun_at)}, last tried {_instant(entry.tried_at)}: "
-        f"{entry.owed} owed, {entry.committing} of unknown acceptance, {entry.accepted} accepted"
+        f"{entry.owed} owed, {entry.committing} of unknown acceptance, {entry.accepted} accepted{_noted(entry)}"
         for entry in found.unfinished
     ]
     return "\n".join(
@@ -45,6 +47,12 @@ def _in_words(found: Summary) -> str:
             f"copies sent again since their acceptance was unknown: {found.unknown_windows}",
         ]
     )
+
+
+def _noted(entry: Unfinished) -> str:
+    if entry.sealed_at is None:
+        return ""
+    return f"; sealed {_instant(entry.sealed_at)} as {printable(str(entry.message_id))}, last answer {entry.answer}"
 
 
 def _instant(seconds: float) -> str:

@@ -28,10 +28,13 @@ _VERBS = {
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """A message, what was made of it, and the reply of the filter, had it not been told to observe."""
+    """A message, what was made of it, and the reply of the filter, had it not been told to observe; ``lack`` is why
+    nothing may be sealed now, where that is the reason for the reply."""
 
     done: Transaction
     reply: Reply
+    lack: str = ""
+    is_stage_known: bool = True
 
     @property
     def decisions(self) -> tuple[Decision, ...]:
@@ -94,8 +97,16 @@ def as_json(story: Story) -> dict[str, Any]:
         ],
         "bounced": [decision.recipient.raw.strip("<>") for decision in outcome.bounced],
         "disposition": outcome.disposition.value,
+        "stage": _stage_as_json(story),
         "reply": story.reply.line,
     }
+
+
+def _stage_as_json(story: Story) -> dict[str, Any] | None:
+    """Is the stage ready (None: this user may not know)?  None where this message does not need it."""
+    if not (story.reply.is_sealed or story.lack):
+        return None
+    return {"ready": not story.lack if story.is_stage_known else None, "problem": story.lack}
 
 
 def _protection_as_json(copy: Copy) -> dict[str, Any]:
@@ -158,6 +169,9 @@ def in_words(story: Story) -> Iterator[str]:
     observing = " (observe = true: nothing is changed)" if story.done.config.observe else ""
     answer = story.reply.line if story.reply.code else _VERBS[story.reply.verb]
     sealed = ", sealed for the stage" if story.reply.is_sealed else ""
+    if story.lack:
+        yield f"the stage is not ready, so nothing is sealed now (stage-not-ready): {printable(story.lack)}"
+        yield "smilla config check --postfix tells more, and what it finds counts at once"
     yield f"reply of the filter: {answer}{sealed}{observing}"
 
 

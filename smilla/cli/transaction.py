@@ -14,6 +14,7 @@ from smilla.errors import AddressError
 from smilla.filter import Filter, TurnedAway
 from smilla.message import ParsedMessage, parse, without_beginning
 from smilla.model import Client, Outcome
+from smilla.ports import Ports
 from smilla.server.runtime import make_ports
 from smilla.session import Session
 
@@ -26,6 +27,7 @@ class Transaction:
     session: Session
     parsed: ParsedMessage
     outcome: Outcome
+    ports: Ports
     turned_away: tuple[TurnedAway, ...] = ()
 
 
@@ -56,7 +58,7 @@ def process(options: argparse.Namespace, *, over_smtp: bool = False) -> Transact
         session.header(header.raw_name, header.raw_value)
     for block in parsed.message.body.blocks():
         session.body_chunk(block)
-    return Transaction(settings, session, parsed, pipeline.process(session, ports, settings), turned_away)
+    return Transaction(settings, session, parsed, pipeline.process(session, ports, settings), ports, turned_away)
 
 
 def _recipient(text: str) -> str:

@@ -25,7 +25,7 @@ import hashlib
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
@@ -39,7 +39,7 @@ from smilla.copies import protect, rewrap
 from smilla.copies.sharing import mailbox, notice
 from smilla.errors import JournalBusy, JournalError, ReinjectError
 from smilla.model import Action, Copy, Decision, Form, Header, Message, Recipient, Refusal
-from smilla.ports import Fingerprint, Journal, JournalEntry, MailerConnection, Ports, Submission
+from smilla.ports import Fingerprint, Journal, JournalEntry, MailerConnection, Ports, StageNote, Submission
 from smilla.session import Session
 
 _OF_THIS_HOP = re.compile("received-spf|authentication-results|arc-.*")
@@ -234,6 +234,28 @@ class Attempt:
         for refusal in self._refusals:
             log.copy_failed(self._session.queue_id, refusal.recipient.shown, refusal.detail)
         return tuple(self._refusals)
+
+    def answered(self, owed: Collection[str], gone: Collection[str], note: StageNote) -> None:
+        """The stage has answered: who is owed a copy stands in the journal, and what nobody is owed is finished.  An
+        entry is made only where somebody is owed.  Raises nothing: the answers stand."""
+        try:
+            if self.entry is None and owed and self._ports.journal is not None:
+                self.entry = self._opened(self._ports.journal)
+            if self.entry is None:
+                return
+            if owed or (gone and self.entry.has_owed):
+                self.entry.answered(owed, gone, note)
+            if not self.entry.has_owed:
+                self.entry.finish()
+        except JournalError as error:
+            log.journal_failed(str(error), self._session.queue_id)
+
+    def tell_unknown(self) -> None:
+        """The log's lines about those whose copy goes another way now, though an earlier one may have been accepted."""
+        entry = self.entry
+        for recipient in self._session.envelope.recipients if entry is not None else ():
+            if entry is not None and entry.is_unknown(mailbox(recipient)):
+                log.copy_unknown(self._session.queue_id, recipient.shown)
 
     def _owe(self, entry: JournalEntry, parcels: Sequence[_Parcel]) -> None:
         for parcel in parcels:

@@ -162,5 +162,5 @@ class Outcome:
 
     @property
     def waits(self) -> bool:
-        """Is there anybody who may be an alias?"""
-        return any(decision.waits for decision in self.decisions)
+        """Is there anybody who may be an alias, and has no copy yet?"""
+        return any(decision.waits and decision.action is not Action.DONE for decision in self.decisions)

@@ -14,15 +14,13 @@ import os
 import pwd
 import select
 import signal
-import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 from smilla import __version__, config, log
-from smilla.adapters import log_target, postfix
+from smilla.adapters import log_target
+from smilla.adapters.look import Look
 from smilla.adapters.postfix_lines import PostfixLines
 from smilla.config import Config
 from smilla.errors import ConfigError, EngineMissing, SmillaError
@@ -31,21 +29,19 @@ from smilla.ports import SealKeyStore
 from smilla.server import lmtp, milter, systemd
 from smilla.server.listener import UnixPath
 from smilla.server.runtime import make_ports
-from smilla.server.service import Runtime, Service
+from smilla.server.service import Runtime
+from smilla.server.worker import SIGNALS, Serve, work
 
-_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
 _FIXED_OPTIONS = {
     "milter": ("socket", "workers", "timeout_s", "user", "socket_group", "socket_mode"),
     "stage": ("socket", "socket_group", "socket_mode", "connections"),
 }
-_Serve = Callable[[Service], object]
-_GRACE_S = 0.2  # between the last answer of a draining worker and its end, so that libmilter can send it
-_LAST_WORDS_S = 2.5  # that, and a moment for a log that nobody reads
+_LAST_WORDS_S = 2.5  # worker.GRACE_S, and a moment for a log that nobody reads
 _HEALTHY_S = 60.0
-_PROBE_EVERY_S = 240.0  # more often than a proof lasts, so that no message has to wait for one
 _LONGEST_WAIT_S = 30.0
 _KEY_EVERY_S = 3600.0  # [stage] key_days counts days
 _TAKE_OVER_S = 5.0
+_LOOKING = "nobody has looked yet whether Postfix has the lines for the stage; smilla is doing so now"
 
 
 @dataclass(slots=True)
@@ -54,7 +50,7 @@ class _Worker:
     control: int  # the writing end of its pipe
     taken: int  # the reading end of the other, on which it says that a configuration is in force
     started_at: float
-    serve: _Serve
+    serve: Serve
 
     @property
     def ends(self) -> tuple[int, int]:
@@ -83,8 +79,10 @@ class Daemon:
         self._workers: dict[int, _Worker] = {}
         self._socket: UnixPath | None = None
         self._stage: lmtp.Server | None = None
+        self._look: Look | None = None
+        self._is_due = False  # a further look, once this one is over
         self._failures = 0
-        self._respawn_at: list[tuple[float, _Serve]] = []
+        self._respawn_at: list[tuple[float, Serve]] = []
 
     def run(self) -> int:
         """Opens the socket, forks, and watches until SIGTERM or SIGINT.  Raises SmillaError where it cannot start."""
@@ -92,7 +90,7 @@ class Daemon:
         self._prepare_journal()
         self._open_stage()
         _drop_rights(self._config.milter.user)
-        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         count = self._config.milter.workers or os.cpu_count() or 1
         for _ in range(count):
             self._fork(milter.serve)
@@ -167,12 +165,35 @@ class Daemon:
         self._look_at_lines()
 
     def _look_at_lines(self) -> None:
-        """Has Postfix the lines for the stage?  The systemd unit asks before it starts and reloads the filter."""
-        if self._stage is not None and self._config.may_seal and self._config.stage.check:
-            if not systemd.is_there():
-                postfix.look(self._path)
-            if lack := self._runtime.ports.stage_problem():
-                log.stage_not_ready("", lack)
+        """Has Postfix the lines for the stage?  The systemd unit asks before it starts and reloads the filter; without
+        a service manager a process beside looks, and nothing is sealed until it has."""
+        if self._stage is None or not self._config.may_seal or not self._config.stage.check:
+            return
+        if systemd.is_there():
+            self._tell_of_lines()
+            return
+        PostfixLines(self._config.stage).stage_began(_LOOKING)
+        if self._look is None:
+            mine = [end for worker in self._workers.values() for end in worker.ends]
+            self._look = Look(self._path, mine)
+        else:
+            self._is_due = True
+
+    def _see_look(self) -> None:
+        """Opens the gate, or says why not, where a look is over."""
+        if self._look is None or not self._look.is_over():
+            return
+        self._look = None
+        if self._is_due:
+            self._is_due = False
+            self._look_at_lines()
+            return
+        PostfixLines(self._config.stage).stage_began("")
+        self._tell_of_lines()
+
+    def _tell_of_lines(self) -> None:
+        if lack := self._runtime.ports.stage_problem():
+            log.stage_not_ready("", lack)
 
     def _renew_key(self, keys: SealKeyStore, user: str = "") -> None:
         """A new seal key, where there is none or the newest is too old.  Raises SmillaError."""
@@ -189,15 +210,16 @@ class Daemon:
         except SmillaError as error:
             log.seal_key_missing("", str(error))
 
-    def _fork(self, serve: _Serve) -> None:
+    def _fork(self, serve: Serve) -> None:
         reading, writing = os.pipe()
         taken, taking = os.pipe()
         os.set_blocking(taken, False)
         pid = os.fork()
         if pid == 0:
-            for mine in (writing, taken, *(end for other in self._workers.values() for end in other.ends)):
+            looks = [self._look.end] if self._look is not None else []
+            for mine in (writing, taken, *looks, *(end for other in self._workers.values() for end in other.ends)):
                 os.close(mine)
-            _work(self._runtime, reading, taking, serve)
+            work(self._runtime, reading, taking, serve)
         os.close(reading)
         os.close(taking)
         self._workers[pid] = _Worker(pid, writing, taken, time.monotonic(), serve)
@@ -206,9 +228,10 @@ class Daemon:
         """Waits for signals; returns the name of the one that ends smilla."""
         while True:
             self._look_at_key()
+            self._see_look()
             until = time.monotonic() + _KEY_EVERY_S
             pause = min([until, *(at for at, _ in self._respawn_at)]) - time.monotonic()
-            received = signal.sigtimedwait(_SIGNALS, max(0.0, pause))
+            received = signal.sigtimedwait(SIGNALS, max(0.0, pause))
             if received is not None and received.si_signo in (signal.SIGTERM, signal.SIGINT):
                 return signal.Signals(received.si_signo).name
             if received is not None and received.si_signo == signal.SIGHUP:
@@ -279,6 +302,8 @@ class Daemon:
 
     def _stop(self) -> None:
         """No new connections, then the workers finish what they have, then they are gone."""
+        if self._look is not None:
+            self._look.stop()
         for listening in (self._socket, self._stage):
             if listening is not None:
                 listening.remove()
@@ -320,81 +345,3 @@ def _drop_rights(user: str) -> None:
         os.setuid(entry.pw_uid)
     except (KeyError, OSError) as error:
         raise SmillaError(f"[milter] user {user}: {error}") from error
-
-
-def _work(runtime: Runtime, control: int, taking: int, serve: _Serve) -> NoReturn:
-    """A worker, from the fork to its end.  The parent alone reacts to signals and tells it through the pipe, so that
-    a signal to the whole group (Ctrl-C, a service manager) cuts nothing off.
-
-    libmilter blocks these signals in the thread that serves and waits for them in one of its own, which would end all
-    connections within five seconds.  A signal that is ignored is thrown away at once only where the first thread of
-    the process does not block it; so the first thread is another one than that which serves.
-    """
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-    try:
-        service = Service(runtime)
-        threading.Thread(target=_answer, args=(service, serve), name="serve", daemon=True).start()
-        threading.Thread(target=_probe, args=(service,), name="probe", daemon=True).start()
-        _obey(service, control, taking)
-    except BaseException:
-        log.internal_error("", "worker")
-    log.flush()
-    os._exit(1)
-
-
-def _answer(service: Service, serve: _Serve) -> NoReturn:
-    """Answers the MTA; where that ends, so does the worker."""
-    try:
-        serve(service)
-    except BaseException:
-        log.internal_error("", "worker")
-    log.flush()
-    os._exit(1)
-
-
-def _probe(service: Service) -> NoReturn:
-    """At the start and every few minutes: does the resolver still prove that it validates?  Mail does not wait for
-    this; where it does not, what comes without the AD bit is not believed, and the resolver's adapter logs it."""
-    while True:
-        runtime = service.runtime
-        if set(runtime.config.keys.sources) != {"directory"}:
-            runtime.ports.probe(runtime.config.dns.timeout_s)
-        time.sleep(_PROBE_EVERY_S)
-
-
-def _obey(service: Service, control: int, taking: int) -> NoReturn:
-    """Does what the parent says, line by line; the end of the pipe means that the parent is gone."""
-    with os.fdopen(control, "rb") as pipe:
-        for line in pipe:
-            message = json.loads(line)
-            if "reload" in message:
-                _take_over(service, message["reload"])
-                with contextlib.suppress(OSError):
-                    os.write(taking, b".")
-            elif "stop" in message:
-                _drain(service, float(message["stop"]))
-    _drain(service, float(service.runtime.config.milter.stop_timeout_s))
-
-
-def _take_over(service: Service, text: str) -> None:
-    """Puts a configuration in force that the parent has checked."""
-    try:
-        fresh = config.parse(text)
-        service.runtime = Runtime(fresh, make_ports(fresh))
-        log.configure(fresh.log.level, fresh.log.format, log_target.opened(fresh.log.target))
-    except Exception as error:  # whatever it is, this thread must live on to obey the next word
-        log.reload_failed(str(error) if isinstance(error, (SmillaError, OSError)) else type(error).__name__)
-
-
-def _drain(service: Service, timeout_s: float) -> NoReturn:
-    """Begins nothing new, waits for what is in flight, and ends the process."""
-    service.draining = True
-    deadline = time.monotonic() + timeout_s
-    while service.in_flight and time.monotonic() < deadline:
-        time.sleep(0.02)
-    time.sleep(_GRACE_S)
-    log.flush()
-    os._exit(0)

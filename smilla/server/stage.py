@@ -28,7 +28,7 @@ from smilla.errors import AddressError, JournalError, SealBroken, SealKeyMissing
 from smilla.handover import reinject, seal
 from smilla.handover.seal import Opened, SealedRecipient
 from smilla.model import Action, Decision, Header, Message, Reason, Recipient, Refusal
-from smilla.ports import Fingerprint, Ports
+from smilla.ports import Fingerprint, JournalEntry, Ports, StageNote
 from smilla.session import Session, parsed_recipient
 
 _HOP = re.compile(rb"\sby\s+\S+\s+\([^()]*\)(?:\s+with\s+\S+)?\s+id\s+([0-9A-Za-z]+)")
@@ -60,6 +60,7 @@ def deliver(
         opened = _opened(handed, ports)
     except SealKeyMissing as error:
         log.seal_key_missing(queue_id, str(error))
+        _keep_locked(handed, queue_id, ports)
         return (reply.SEAL_KEY,) * len(handed.recipients)
     except SealBroken as error:
         gives_up = _age(handed.message, ports.clock.now()) > _GIVEN_UP_AFTER
@@ -132,13 +133,27 @@ class _Stage:
             decisions = self._decisions()
             entry = attempt.entry
             served = [d for d in decisions if d.action not in _FAILING]
-            owed = [d for d in served if entry is None or not entry.is_accepted(sharing.mailbox(d.recipient))]
+            owed = [d for d in served if d.action is not Action.DONE and not _has_copy(entry, d.recipient)]
             made = pipeline.make_copies(self._session, tuple(owed), self._ports, self._config)
             refusals = attempt.deliver(made, (), reply.why) if made else ()
-            if attempt.entry is not None and not refusals:
-                # Whoever has a copy stays known, should the MTA not hear of it.
-                reinject.finish(attempt.entry.finish, self._session.queue_id)
-        return self._told(decisions, {refusal.recipient: refusal for refusal in refusals})
+            told = self._told(decisions, {refusal.recipient: refusal for refusal in refusals})
+            # Whoever has a copy stays known, should the MTA not hear of it.
+            self._remember(attempt, decisions, told)
+        return tuple(answer for answer, _ in told)
+
+    def _remember(
+        self, attempt: reinject.Attempt, decisions: Sequence[Decision], told: Sequence[tuple[reply.Reply, Reason]]
+    ) -> None:
+        by_verb: dict[reply.Verb, dict[str, str]] = {verb: {} for verb in reply.Verb}
+        for decision, (answer, reason) in zip(decisions, told, strict=True):
+            shown = f"{answer.code} {answer.enhanced} {reason.code}"
+            by_verb[answer.verb][sharing.mailbox(decision.recipient)] = shown
+        taken, owed = by_verb[reply.Verb.ACCEPT], by_verb[reply.Verb.TEMPFAIL]
+        owed = {name: shown for name, shown in owed.items() if name not in taken}
+        gone = by_verb[reply.Verb.REJECT].keys() - taken - owed.keys()
+        last = next(iter([*owed.values(), *by_verb[reply.Verb.REJECT].values()]), "")
+        note = _note(self._handed, self._session.queue_id, self._opened.raw_message_id, last, self._ports)
+        attempt.answered(owed.keys(), gone, note)
 
     def _decisions(self) -> tuple[Decision, ...]:
         matched = [(recipient, self._named(recipient)) for recipient in self._handed.recipients]
@@ -164,6 +179,9 @@ class _Stage:
             why = Reason("not_sealed", "not among the recipients for whom the message was sealed, and without a key")
             return replace(decision, action=Action.REFUSE, reason=why)
         found = replace(decision, recipient=recipient)
+        if sealed.action is Action.DONE:
+            why = Reason("already_sent", "a copy was accepted before the message was sealed")
+            return replace(found, action=Action.DONE, reason=why)
         if sealed.action in _FAILING and not sealed.waits and found.action is Action.DEFER:
             return replace(found, action=Action.REFUSE)  # one_fails = "bounce": the sender is told now
         if sealed.action in _ENCRYPTED and found.action in (Action.PLAIN, Action.HOLD):
@@ -181,7 +199,9 @@ class _Stage:
             meant = [p for p in self._originals if origin and origin == (_original(p[0].parameters) or _bare(p[0].raw))]
         return min(meant, key=lambda pair: pair[1].action in (Action.PLAIN, Action.HOLD), default=None)
 
-    def _told(self, decisions: Sequence[Decision], refused: dict[Recipient, Refusal]) -> tuple[reply.Reply, ...]:
+    def _told(
+        self, decisions: Sequence[Decision], refused: dict[Recipient, Refusal]
+    ) -> list[tuple[reply.Reply, Reason]]:
         answers = []
         with log.together():
             for decision in decisions:
@@ -191,9 +211,32 @@ class _Stage:
                     answer = reply.for_refusal(refusal.detail) if refusal.is_of_copy else reply.HANDOVER
                     action = Action.REFUSE if answer.verb is reply.Verb.REJECT else Action.DEFER
                     reason = Reason("reinject", refusal.detail)
-                answers.append(answer)
+                answers.append((answer, reason))
                 log.recipient_decided(self._session.queue_id, decision, (action, reason), observed=False, via="stage")
-        return tuple(answers)
+        return answers
+
+
+def _note(handed: Handed, queue_id: str, raw_message_id: bytes, answer: str, ports: Ports) -> StageNote:
+    now = ports.clock.now()
+    return StageNote(queue_id, raw_message_id.hex(), (now - _age(handed.message, now)).timestamp(), answer)
+
+
+def _keep_locked(handed: Handed, queue_id: str, ports: Ports) -> None:
+    """A message whose key is missing is owed, too, as far as its mark can be believed."""
+    mark = seal.mark(handed.message.headers)
+    if mark is None or ports.journal is None:
+        return
+    owed = {sharing.mailbox(recipient) for recipient in handed.recipients}
+    note = _note(handed, queue_id, mark.raw_message_id, f"{reply.SEAL_KEY.code} seal-key-missing", ports)
+    try:
+        with ports.journal.open(_fingerprint(mark.raw_message_id)) as entry:
+            entry.answered(owed, (), note)
+    except JournalError as error:
+        log.journal_failed(str(error), queue_id)
+
+
+def _has_copy(entry: JournalEntry | None, recipient: Recipient) -> bool:
+    return entry is not None and entry.is_accepted(sharing.mailbox(recipient))
 
 
 def _is_led_to(recipient: Recipient, decision: Decision) -> bool:

@@ -8,12 +8,16 @@ import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from smilla.adapters.seal_keys import SealKeys
+from smilla.handover import seal
+from smilla.message import parse
+from smilla.model import Action
 from tests.lab.sink import Sink
 from tests.lab.smilla import Smilla
 from tests.milter.client import Answer, Clients, Mail, MilterClient
@@ -215,4 +219,57 @@ def test_the_same_message_in_two_transactions_at_once_is_no_reason_to_send_eithe
     first.join()
     second.join()
     assert answers == ["accept", "accept"]
+    assert here.copies == Counter(["bob@r.test", "erin@r.test"])
+
+
+def test_what_is_sealed_says_what_was_decided_and_by_which_rule(lab: Callable[..., Lab]) -> None:
+    here = lab(policy={"mixed": "stage", "no_key": "hold"})
+    answer = here.send(NAMED, [ALICE, ZOE])
+    assert (answer.verdict, answer.quarantined is not None) == ("accept", True)
+    alice = 'format=smime source=directory reason=usable rule="usable key" action=encrypt'
+    here.smilla.wait_for_log(f"sealed rcpt=alice@r.test {alice}")
+    here.smilla.wait_for_log('sealed rcpt=zoe@r.test .*reason=no_key rule="policy: no_key" action=hold')
+    here.smilla.wait_for_log("message from=sender@s.test .*reply=quarantine reason=sealed")
+
+
+def test_what_reinjection_began_goes_on_where_a_recipient_waits_for_the_expansion(lab: Callable[..., Lab]) -> None:
+    here, team = lab(policy={"no_key": "plain"}), "<team@inside.test>"
+    here.refuse(b"RCPT TO:<ERIN", b"450 4.2.0 later")
+    assert here.send(NAMED, [team, BOB, ERIN]).verdict == "tempfail"
+    here.take_all()
+    assert here.copies == Counter(["bob@r.test"])
+    settings: dict[str, Any] = {**here.smilla.settings, "mode": "auto", "local_domains": ["inside.test"]}
+    settings["keys"] = {**settings["keys"], "aliases": "expanded"}
+    settings["policy"] = {"mixed": "stage", "no_key": "plain"}
+    here.smilla.write_config(settings)
+    here.smilla.stop()
+    here.smilla.start()
+    answer = here.send(NAMED, [team, BOB, ERIN])
+    assert answer.verdict == "accept"
+    here.smilla.wait_for_log("already-sent rcpt=bob@r.test")
+    here.smilla.wait_for_log("sealed rcpt=team@inside.test .*action=wait")
+    here.smilla.wait_for_log("sealed rcpt=erin@r.test .*action=encrypt")
+    assert here.copies == Counter(["bob@r.test"])
+    answer = replace(answer, edits=tuple(edit for edit in answer.edits if edit.command != b"e"))  # the sender
+    queued = parse(answer.applied(NAMED, postfix=True).raw).message
+    mark, store = seal.mark(queued.headers), SealKeys(str(here.smilla.folder / "seal"))
+    assert mark is not None
+    inside = seal.opened(queued, store.find(mark.raw_key_id)).facts.recipients
+    assert {r.raw: (r.action, r.waits) for r in inside if r.raw != team} == {
+        BOB: (Action.DONE, False),
+        ERIN: (Action.ENCRYPT, False),
+    }
+    assert next(r.waits for r in inside if r.raw == team)
+    assert here.send(NAMED, [team, BOB, ERIN]).verdict == "accept", "the same once more is another message"
+    here.smilla.wait_for_log("sealed rcpt=bob@r.test .*action=encrypt")
+
+
+def test_what_reinjection_began_ends_so_where_nobody_waits(lab: Callable[..., Lab]) -> None:
+    here = lab(policy={"no_key": "plain"})
+    here.refuse(b"RCPT TO:<ERIN", b"450 4.2.0 later")
+    assert here.send(NAMED, [ALICE, BOB, ERIN]).verdict == "tempfail"
+    here.take_all()
+    here.smilla.write_config({**here.smilla.settings, "policy": {"mixed": "stage"}})
+    here.smilla.reload()
+    assert here.send(NAMED, [ALICE, BOB, ERIN]).verdict == "accept"
     assert here.copies == Counter(["bob@r.test", "erin@r.test"])

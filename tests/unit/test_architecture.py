@@ -99,6 +99,7 @@ def test_adapters_are_chosen_in_one_place() -> None:
     found = {name for name in importers("smilla.adapters") if not name.startswith("adapters/")}
     commands = {
         "config",
+        "explain",
         "journal",
         "milter",
         "open",
@@ -110,7 +111,7 @@ def test_adapters_are_chosen_in_one_place() -> None:
     }
     assert found <= {
         *(f"cli/{n}.py" for n in commands),
-        *(f"server/{n}.py" for n in ("daemon", "lmtp", "milter", "runtime")),
+        *(f"server/{n}.py" for n in ("daemon", "lmtp", "milter", "runtime", "worker")),
     }
 
 
@@ -140,7 +141,7 @@ def broad_handlers(tree: ast.AST) -> Iterator[ast.ExceptHandler]:
 
 def test_no_stage_swallows_what_it_does_not_know() -> None:
     found = {name for name, tree in FILES.items() if any(broad_handlers(tree))}
-    boundary = {f"server/{name}.py" for name in ("acknowledge", "daemon", "lmtp", "milter")}
+    boundary = {f"server/{name}.py" for name in ("acknowledge", "daemon", "lmtp", "milter", "worker")}
     assert {name for name in found if not name.startswith("adapters/")} <= boundary
 
 

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import pytest
+
+from smilla.adapters.postfix_lines import PostfixLines
+from smilla.config import Config, parse
+from smilla.ports import Ports
 from tests.unit.cli.conftest import CommandLine, Done
+from tests.vectors.memory import make_ports
 
 HUGH, PIA, ZOE = "hugh@example.org", "pia@example.org", "zoe@example.org"
 RULES = (
@@ -138,3 +146,55 @@ def test_relayed_recipient_is_told_of(commands: CommandLine) -> None:
         "outbound",
     )
     assert explain(commands, "--to", "x@other.example", "--json", text=text).json["relayed"] == []
+
+
+@pytest.fixture
+def stage(commands: CommandLine, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A configuration whose gate is the real one."""
+
+    def ports(config: Config) -> Ports:
+        return replace(make_ports(commands.resolver), stage_problem=PostfixLines(config.stage).problem)
+
+    monkeypatch.setattr("smilla.cli.transaction.make_ports", ports)
+    return f'[stage]\nkeys = "{commands.folder}/seal"\n'
+
+
+def test_what_the_filter_answers_while_the_stage_is_not_ready_is_told(commands: CommandLine, stage: str) -> None:
+    to = ("--to", HUGH, "--to", ZOE)
+    done = explain(commands, *to, text=stage)
+    assert done.code == 75
+    told = done.out.decode()
+    assert "reply of the filter: 451 4.3.5 The recipients need different forms of this message, and nobody has" in told
+    assert "nothing is sealed now (stage-not-ready): nobody has looked yet" in told
+    assert "smilla config check --postfix tells more" in told
+    assert "leaves by the stage" not in told
+    found = explain(commands, *to, "--json", text=stage)
+    assert (found.code, found.json["reply"][:10], found.json["stage"]["ready"]) == (75, "451 4.3.5 ", False)
+    assert {copy["way"] for copy in found.json["copies"]} == {"not_sent"}
+    alone = explain(commands, "--to", HUGH, "--json", text=stage)
+    assert (alone.code, alone.json["reply"], alone.json["stage"]) == (0, "accept", None)
+
+
+def test_stage_whose_lines_were_seen_is_ready(commands: CommandLine, stage: str) -> None:
+    (commands.folder / "main.cf").touch()
+    PostfixLines(parse(stage).stage).keep(str(commands.folder), [])
+    found = explain(commands, "--to", HUGH, "--to", ZOE, "--json", text=stage)
+    assert (found.code, found.json["stage"]) == (0, {"ready": True, "problem": ""})
+
+
+def test_who_may_not_read_what_was_found_is_told_so(
+    commands: CommandLine, stage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(self: Path, **_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    to = ("--to", HUGH, "--to", ZOE)
+    lines = PostfixLines(parse(stage).stage)
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "stat", refused)
+        assert not lines.is_readable()
+    monkeypatch.setattr(PostfixLines, "is_readable", lambda _: False)
+    done = explain(commands, *to, "--json", text=stage)
+    assert done.json["stage"] == {"ready": None, "problem": ""}
+    assert done.err.startswith("warning: whether the stage is ready is for root and smilla's user to read")
+    assert explain(commands, *to, text=stage + "check = false\n").err == ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from smilla.adapters.journal import SQLiteJournal
-from smilla.ports import Fingerprint
+from smilla.ports import Fingerprint, StageNote
 from tests.unit.cli.conftest import CommandLine
 
 ANN, BEN = "ann@example.org", "ben@example.org"
@@ -49,6 +49,24 @@ def test_what_is_owed_exits_1_and_names_no_mailbox(commands: CommandLine) -> Non
     done = commands.run("journal", "--config", path, "--json")
     assert done.code == 0
     assert done.json == {"unfinished": [], "remembered": 1, "unknown_windows": 1}
+    journal.close()
+
+
+def test_sealed_message_says_what_the_stage_noted_and_no_mailbox(commands: CommandLine) -> None:
+    path, journal = spool(commands)
+    with journal.open(message(b"one")) as entry:
+        entry.answered([ANN, BEN], (), StageNote("Q1", "ab" * 16, 0.0, "451 4.7.5 unreachable"))
+    with journal.open(message(b"two")) as entry:
+        entry.owe([ANN], "f" * 32, "Q2")
+    done = commands.run("journal", "--config", path, "--json")
+    one, two = done.json["unfinished"]
+    assert done.code == 1
+    assert (one["sealed_at"], one["message_id"]) == ("1970-01-01T00:00:00+00:00", "ab" * 16)
+    assert (one["owed"], one["answer"]) == (2, "451 4.7.5 unreachable")
+    assert (two["sealed_at"], two["message_id"], two["answer"]) == (None, None, None)
+    words = commands.run("journal", "--config", path).out.decode()
+    assert f"sealed 1970-01-01T00:00:00+00:00 as {'ab' * 16}, last answer 451 4.7.5 unreachable\n" in words
+    assert "example" not in words
     journal.close()
 
 

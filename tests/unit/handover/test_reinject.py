@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
+from smilla import log
+from smilla.adapters.journal import SQLiteJournal
 from smilla.handover import reinject
 from smilla.model import Client
 from smilla.session import Session
-from tests.vectors.memory import NOW
+from tests.vectors.memory import NOW, make_ports
 
 FIELDS = [
     (b"Received", b" from a by b; now"),
@@ -108,3 +113,19 @@ def test_what_the_client_called_itself_cannot_add_a_line() -> None:
     assert raw.count(b"\r\n") == 3
     assert raw.count(b"\n") == 3
     assert raw.count(b"(smilla)") == 1
+
+
+def test_copy_whose_acceptance_is_unknown_is_told_of_where_it_goes_another_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal, told, of = SQLiteJournal(str(tmp_path), 1000), [], session()
+    for name in ("ann@r.test", "ben@r.test"):
+        of.recipient(f"<{name}>")
+    with journal.open(reinject.fingerprint(of)) as entry:
+        entry.owe(["ann@r.test", "ben@r.test"], "f" * 32, "4XyZ")
+        entry.committing(["ben@r.test"])
+    monkeypatch.setattr(log, "copy_unknown", lambda _, recipient: told.append(recipient))
+    with reinject.Attempt(of, replace(make_ports(), journal=journal), lambda: None) as attempt:
+        attempt.tell_unknown()
+    assert told == ["ben@r.test"]
+    journal.close()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import sqlite3
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
@@ -19,7 +20,7 @@ from smilla.errors import JournalError, ReinjectError
 from smilla.handover import seal
 from smilla.message import MemoryBody
 from smilla.message import parse as parse_message
-from smilla.model import Action, Client, Message, Recipient
+from smilla.model import Action, Client, Direction, Message, Recipient
 from smilla.ports import Handover, Ports, Submission
 from smilla.server import stage
 from smilla.server.stage import Handed
@@ -104,15 +105,22 @@ class Lab:
         ports = make_ports(self.resolver)
         return replace(ports, clock=self.clock, journal=self.journal, mailer=self.mailer, seal_keys=self.keys)
 
-    def sealed(self, *to: str, raw: bytes = RAW, parameters: tuple[str, ...] = ("RET=FULL", "ENVID=x")) -> bytes:
-        """What lies in the queue after the filter."""
+    def sealed(
+        self,
+        *to: str,
+        raw: bytes = RAW,
+        parameters: tuple[str, ...] = ("RET=FULL", "ENVID=x"),
+        served: Collection[str] = (),
+    ) -> bytes:
+        """What lies in the queue after the filter; ``served`` had a copy before."""
         session = Session(Client("127.0.0.1"), "<sam@sender.example>", parameters, self.config.completion)
         session.queue_id = "4XyZ"
         for address in to:
             session.recipient(f"<{address}>")
         session.take(parse_message(raw).message)
-        outcome = pipeline.process(session, make_ports(self.resolver), self.config)
-        facts = seal.facts(session.envelope, outcome.decisions, "4XyZ", session.client, outcome.direction)
+        decided = pipeline.process(session, make_ports(self.resolver), self.config).decisions
+        decisions = [replace(d, action=Action.DONE) if d.recipient.raw.strip("<>") in served else d for d in decided]
+        facts = seal.facts(session.envelope, decisions, "4XyZ", session.client, Direction.OUTBOUND)
         rewrite = seal.rewrite(session.message, facts, self.keys.current())
         kept = [h.raw for i, h in enumerate(session.message.headers) if i not in rewrite.removed]
         added = [f"{name}: {value}\r\n".encode() for name, value in rewrite.added]
@@ -173,6 +181,16 @@ def test_copy_in_the_clear_brings_back_its_header_fields_alone(lab: Lab) -> None
     lab.deliver(lab.sealed(HUGH, ZOE), HUGH, ZOE)
     told = {s.recipients[0].raw.strip("<>"): s.parameters for s, _ in lab.mailer.sent}
     assert told == {HUGH: ("RET=FULL", "ENVID=x"), ZOE: ("ENVID=x", "RET=HDRS")}
+
+
+def test_who_had_a_copy_before_the_message_was_sealed_gets_none(lab: Lab) -> None:
+    """Nor does anybody to whom an alias leads that had it; the others get theirs."""
+    raw = lab.sealed(HUGH, PIA, "team@example.org", served=(HUGH, "team@example.org"))
+    led = ("zoe@example.org", "team@example.org")
+    assert lab.deliver(raw, HUGH, PIA, led) == ["250", "250", "250"]
+    assert forms(lab.mailer.copies()) == {PIA: "openpgp"}
+    assert lab.deliver(raw, HUGH) == ["250"]
+    assert len(lab.mailer.sent) == 1
 
 
 def test_retry_serves_only_who_is_owed_a_copy(lab: Lab) -> None:
@@ -344,3 +362,56 @@ def test_journal_that_fails_once_the_copies_are_out_owes_nobody_a_second_one(
     monkeypatch.setattr("smilla.adapters.journal.SQLiteJournalEntry.finish", finish)
     assert lab.deliver(raw, HUGH, ZOE) == ["250", "250"]
     assert set(lab.mailer.copies()) == {HUGH, ZOE}
+
+
+def noted(lab: Lab) -> list[tuple[int, int, str | None]]:
+    """Of each unfinished message: owed, accepted, last answer."""
+    found = lab.journal.summary().unfinished
+    assert all(entry.queue_id == "4XyZ" and "example" not in repr(entry) for entry in found)
+    return [(entry.owed, entry.accepted, entry.answer) for entry in found]
+
+
+def test_journal_tells_of_a_message_of_which_no_copy_was_accepted(lab: Lab) -> None:
+    raw = lab.sealed(HUGH, ZOE)
+    lab.mailer.is_away = True
+    assert lab.deliver(raw, HUGH, ZOE) == ["451", "451"]
+    assert noted(lab) == [(2, 0, "451 4.3.0 reinject")]
+    (entry,) = lab.journal.summary().unfinished
+    mark = seal.mark(parse_message(raw).message.headers)
+    assert mark is not None
+    assert (entry.message_id, entry.sealed_at) == (mark.raw_message_id.hex(), NOW.timestamp() - 60)
+    lab.mailer.is_away = False
+    assert lab.deliver(raw, HUGH) == ["250"]
+    assert noted(lab)[0][:2] == (1, 1), "zoe is owed by another transaction"
+    assert lab.deliver(raw, ZOE) == ["250"]
+    assert noted(lab) == []
+
+
+def test_journal_tells_of_a_message_whose_key_is_missing(lab: Lab) -> None:
+    raw = lab.sealed(HUGH, ZOE)
+    key = next((lab.folder / "seal").glob("*.key"))
+    away = key.rename(lab.folder / "away")
+    lab.keys = SealKeys(str(lab.folder / "seal"))
+    assert lab.deliver(raw, HUGH, ZOE) == ["451", "451"]
+    assert noted(lab) == [(2, 0, "451 seal-key-missing")]
+    away.rename(key)
+    lab.keys = SealKeys(str(lab.folder / "seal"))
+    assert lab.deliver(raw, HUGH, ZOE) == ["250", "250"]
+    assert noted(lab) == []
+
+
+def test_who_is_refused_for_good_is_owed_nothing_any_more(lab: Lab) -> None:
+    raw = lab.sealed(HUGH, ZOE)
+    lab.mailer.refuses = {ZOE: "451 4.2.0 later"}
+    assert lab.deliver(raw, HUGH, ZOE) == ["250", "451"]
+    assert noted(lab) == [(1, 1, "451 4.3.0 reinject")]
+    lab.mailer.refuses = {ZOE: "550 5.1.1 nobody"}
+    assert lab.deliver(raw, ZOE) == ["550"]
+    assert noted(lab) == []
+
+
+def test_message_that_is_taken_at_once_costs_no_note(lab: Lab) -> None:
+    assert lab.deliver(lab.sealed(HUGH, ZOE), HUGH, ZOE) == ["250", "250"]
+    assert noted(lab) == []
+    with closing(sqlite3.connect(lab.folder / "spool/journal.sqlite3")) as database:
+        assert not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'notes'").fetchall()

@@ -1,0 +1,61 @@
+"""A look at Postfix's lines that nobody waits for: ``smilla config check --postfix`` in a process beside the filter.
+
+It may be root's while the parent has dropped its rights, and could not be killed then.  So it ends by itself as soon as
+the pipe to its parent does, and takes what it has started with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NoReturn
+
+from smilla.adapters import postfix
+
+
+class Look:
+    """A look under way; ``end`` is the parent's end of the pipe, which no other process may keep."""
+
+    def __init__(self, configuration: Path, ends_of_others: Iterable[int]) -> None:
+        """``ends_of_others`` are descriptors of the parent that the look must not keep open."""
+        reading, self.end = os.pipe()
+        self._pid = os.fork()
+        if self._pid == 0:
+            try:
+                for descriptor in (self.end, *ends_of_others):
+                    os.close(descriptor)
+                _look(configuration, reading)
+            finally:
+                os._exit(1)
+        os.close(reading)
+
+    def is_over(self) -> bool:
+        """Asks without waiting; once it is over, this must not be asked again."""
+        if os.waitpid(self._pid, os.WNOHANG)[0] == 0:
+            return False
+        os.close(self.end)
+        return True
+
+    def stop(self) -> None:
+        """Has it end at once, and does not wait for that."""
+        os.close(self.end)
+
+
+def _look(configuration: Path, reading: int) -> NoReturn:
+    os.setpgid(0, 0)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    threading.Thread(target=_end_with_parent, args=(reading,), daemon=True).start()
+    postfix.look(configuration)
+    os._exit(0)
+
+
+def _end_with_parent(reading: int) -> None:
+    with contextlib.suppress(OSError):
+        os.read(reading, 1)
+    os.killpg(0, signal.SIGKILL)

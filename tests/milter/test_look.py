@@ -1,0 +1,103 @@
+"""Without a service manager smilla itself looks at Postfix's lines: beside its work, and nothing is sealed before."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from smilla.adapters.postfix_lines import PostfixLines
+from smilla.config import parse
+from tests.lab.processes import Child, processes_in, wait_until
+from tests.lab.programs import REPOSITORY
+from tests.lab.smilla import to_toml
+from tests.milter.material import directory_settings, plain_mail
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.milter.client import Clients
+    from tests.milter.material import Keys
+
+BOTH = ["<alice@r.test>", "<zoe@r.test>"]
+LOOKING = (
+    "451 4.3.5 The recipients need different forms of this message, and nobody has looked yet whether Postfix has the "
+    "lines for the stage; smilla is doing so now"
+)
+
+
+@contextmanager
+def running(keys: Keys, place: Path, postconf: str) -> Iterator[Child]:
+    """A filter that finds this shell script as postconf."""
+    programs = place / "bin"
+    programs.mkdir()
+    (programs / "postconf").write_text(f"#!/bin/sh\ncd {place}\necho asked >> asked\n{postconf}\n")
+    (programs / "postconf").chmod(0o755)
+    settings = directory_settings(
+        keys,
+        milter={"socket": f"unix:{place}/s", "workers": 1},
+        policy={"no_key": "plain", "mixed": "stage"},
+        reinject={"spool": f"{place}/spool"},
+        stage={"socket": f"unix:{place}/stage.sock", "keys": f"{place}/seal"},
+    )
+    (place / "smilla.toml").write_text(to_toml(settings))
+    (place / "main.cf").touch()
+    PostfixLines(parse((place / "smilla.toml").read_text()).stage).keep(str(place), [])  # found before, and in order
+    environment = {name: value for name, value in os.environ.items() if name != "NOTIFY_SOCKET"}
+    environment |= {"PYTHONPATH": str(REPOSITORY), "PATH": f"{programs}:{environment['PATH']}"}
+    command: list[str | Path] = [sys.executable, "-m", "smilla", "milter", "--config", place / "smilla.toml"]
+    child = Child("smilla", command, place / "log", environment=environment)
+    with child.start(ready=lambda: " started " in (place / "log").read_text(), timeout_s=30):
+        yield child
+
+
+def answer(clients: Clients, place: Path, *to: str) -> str:
+    with clients.open(f"unix:{place}/s", greet=False) as client:
+        client.connect("127.0.0.1", macros={"v": "Postfix 3.10.13"})
+        found = client.send(plain_mail(to="alice@r.test, zoe@r.test"), to or BOTH, sender="<sender@s.test>")
+        return found.reply or found.verdict
+
+
+def asked(place: Path) -> int:
+    return len((place / "asked").read_text().splitlines()) if (place / "asked").exists() else 0
+
+
+def test_mail_is_served_while_the_look_goes_on_and_nothing_is_sealed(
+    keys: Keys, tmp_path: Path, clients: Clients
+) -> None:
+    began_at = time.monotonic()
+    with running(keys, tmp_path, "sleep 120; exit 1") as child:
+        assert time.monotonic() - began_at < 20
+        assert answer(clients, tmp_path, "<alice@r.test>") == "accept"
+        assert answer(clients, tmp_path).startswith(LOOKING)
+        assert wait_until(lambda: asked(tmp_path) == 1, 20)
+        child.signal(signal.SIGHUP)
+        assert wait_until(lambda: "- reloaded" in (tmp_path / "log").read_text(), 10)
+        assert answer(clients, tmp_path).startswith(LOOKING)
+        began_at = time.monotonic()
+        child.signal(signal.SIGTERM)
+        assert wait_until(lambda: not child.running, 10)
+        assert time.monotonic() - began_at < 10
+        assert wait_until(lambda: processes_in(tmp_path) == [], 5), processes_in(tmp_path)
+
+
+@pytest.mark.parametrize("reload", [False, True])
+def test_what_the_look_finds_counts_once_it_is_over(keys: Keys, tmp_path: Path, clients: Clients, reload: bool) -> None:
+    with running(keys, tmp_path, "while [ ! -e go ]; do sleep 0.1; done; echo fatal: broken >&2; exit 1") as child:
+        log = tmp_path / "log"
+        assert answer(clients, tmp_path).startswith(LOOKING)
+        if reload:
+            child.signal(signal.SIGHUP)
+            assert wait_until(lambda: "- reloaded" in log.read_text(), 10)
+        assert wait_until(lambda: asked(tmp_path) == 1, 20)
+        (tmp_path / "go").touch()
+        # postconf tells nothing, so what was found before stays.
+        assert wait_until(lambda: answer(clients, tmp_path) == "accept", 30)
+        # A reload during the look has it look once more.
+        assert asked(tmp_path) == (2 if reload else 1)
