@@ -9,8 +9,7 @@ from datetime import datetime
 from typing import Protocol
 
 from smilla.address import EmailAddress
-from smilla.model import Client, DNSAnswer, PGPKey, Reason, Recipient, SourceAnswer
-from smilla.model.style import Style
+from smilla.model import Client, DNSAnswer, PGPKey, Reason, Recipient, SourceAnswer, Style
 
 
 class Clock(Protocol):

@@ -6,8 +6,17 @@ from collections.abc import Iterator
 from typing import Any
 
 from smilla.cli import printable
-from smilla.model import Assessment, Format, KeyLookup, KeyVerdict, PGPKey, SMIMEACandidate, SourceFinding, X509Key
-from smilla.model.style import Style
+from smilla.model import (
+    Assessment,
+    Format,
+    KeyLookup,
+    KeyVerdict,
+    PGPKey,
+    SMIMEACandidate,
+    SourceFinding,
+    Style,
+    X509Key,
+)
 
 VERDICTS = {
     KeyVerdict.USABLE: "a usable key",

@@ -30,8 +30,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 from smilla.address import in_header
 from smilla.errors import EncryptionError
 from smilla.formats.issuer import comparable
-from smilla.model import Action, Decision, Form, KeyLookup, Message, Recipient, X509Key
-from smilla.model.style import Style
+from smilla.model import Action, Decision, Form, KeyLookup, Message, Recipient, Style, X509Key
 
 Group = tuple[Form, tuple[Decision, ...]]
 

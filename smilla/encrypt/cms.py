@@ -16,8 +16,7 @@ from cryptography.hazmat.primitives.ciphers import AEADEncryptionContext, Cipher
 from smilla.encrypt.cms_recipients import AES128_WRAP, AES256_WRAP, Wrap, recipient_infos
 from smilla.errors import EncryptionError
 from smilla.formats import der
-from smilla.model import Reason
-from smilla.model.style import Style
+from smilla.model import Reason, Style
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -51,23 +50,14 @@ _SUITES = {  # RFC 3565 section 4.1, RFC 5084 section 3.2
 }
 
 
-def encrypt(  # noqa: PLR0913  # three choices, each with a default
-    content: Iterable[bytes],
-    size: int,
-    keys: Sequence[X509Key],
-    *,
-    cipher: str = "aes256-cbc",
-    rsa_padding: str = "pkcs1",
-    ecdh_kdf: str = "sha1",
-) -> Iterator[bytes]:
+def encrypt(content: Iterable[bytes], size: int, keys: Sequence[X509Key], style: Style) -> Iterator[bytes]:
     """A ContentInfo in DER that each of ``keys`` opens, in blocks.
 
-    ``content`` comes in pieces of any length, ``size`` octets in all.  The three choices have the names and values of
-    their options in [smime]; what a key has no use for, or forces otherwise, is passed over.  Raises EncryptionError:
-    at once for the keys, and before the last block where the content is longer or shorter than ``size``.
+    ``content`` comes in pieces of any length, ``size`` octets in all.  What a key has no use for in the style, or
+    forces otherwise, is passed over.  Raises EncryptionError: at once for the keys, and before the last block where the
+    content is longer or shorter than ``size``.
     """
-    envelope = _envelope(size, keys, Style(cipher, rsa_padding, ecdh_kdf))
-    return _write(envelope, _exactly(content, size))
+    return _write(_envelope(size, keys, style), _exactly(content, size))
 
 
 def fault(key: X509Key) -> Reason | None:
@@ -79,19 +69,6 @@ def fault(key: X509Key) -> Reason | None:
         except EncryptionError as error:
             return Reason("engine_refuses", str(error))
     return None
-
-
-def encrypted_size(
-    size: int,
-    keys: Sequence[X509Key],
-    *,
-    cipher: str = "aes256-cbc",
-    rsa_padding: str = "pkcs1",
-    ecdh_kdf: str = "sha1",
-) -> int:
-    """How many octets ``encrypt`` makes of ``size`` octets; raises EncryptionError as it does."""
-    envelope = _envelope(size, keys, Style(cipher, rsa_padding, ecdh_kdf))
-    return len(envelope.head) + envelope.ciphertext_octets + envelope.tail_octets
 
 
 # --- the envelope ------------------------------------------------------------------------------------------

@@ -16,8 +16,10 @@ from smilla.model.decisions import (
     Outcome,
     Refusal,
     Rewrite,
+    Style,
 )
 from smilla.model.keys import (
+    OAEP,
     Assessment,
     Candidate,
     DNSAnswer,
@@ -44,6 +46,7 @@ from smilla.model.message import (
 )
 
 __all__ = [
+    "OAEP",
     "Action",
     "Assessment",
     "Body",
@@ -76,6 +79,7 @@ __all__ = [
     "SMIMEACandidate",
     "SourceAnswer",
     "SourceFinding",
+    "Style",
     "UsableKey",
     "X509Key",
 ]

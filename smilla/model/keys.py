@@ -9,7 +9,6 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from smilla.address import EmailAddress
-from smilla.model.style import OAEP
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
@@ -123,6 +122,17 @@ class UsableKey:
 
     __slots__ = ()
     format: Format
+
+
+@dataclass(frozen=True, slots=True)
+class OAEP:
+    """RSAES-OAEP with its parameters (RFC 4055 section 4.1): the hashes as sha1 … sha512, and ``raw_algorithm``, the
+    AlgorithmIdentifier that says so."""
+
+    digest: str
+    mask_digest: str
+    raw_algorithm: bytes
+    label: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

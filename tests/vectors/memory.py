@@ -16,8 +16,7 @@ from smilla.errors import EncryptionError, SmillaError
 from smilla.keys.discovery import directory
 from smilla.keys.discovery.owner import OPENPGPKEY, SMIMEA, owner_name
 from smilla.message import parse
-from smilla.model import Client, DNSAnswer, DNSSECStatus, PGPKey, Reason
-from smilla.model.style import Style
+from smilla.model import Client, DNSAnswer, DNSSECStatus, PGPKey, Reason, Style
 from smilla.ports import Ports
 from smilla.session import Session
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from datetime import datetime
 
-    from smilla.model.style import OAEP
+    from smilla.model import OAEP
 
 _MAX_OCTETS = 64 * 1024
 _MAX_PEM_OCTETS = 16 * _MAX_OCTETS  # a file may hold a chain, and the certificates written out as text

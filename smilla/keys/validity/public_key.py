@@ -19,8 +19,8 @@ except ImportError:  # older than the algorithm: such a key is one that is not s
 if TYPE_CHECKING:
     from cryptography import x509
 
+    from smilla.model import OAEP
     from smilla.model.keys import EncryptionPublicKey
-    from smilla.model.style import OAEP
 
 RSA = "1.2.840.113549.1.1.1"
 SIGNATURE_ALGORITHMS = {
