@@ -154,14 +154,14 @@ def _judge_once(
     Only where the directory adds nothing, and for two spellings of one address; under another trust store or other
     revocation lists it is judged anew.
     """
-    if answer.told_by is None or others or not answer.candidates:
+    if answer.dns is None or others or not answer.candidates:
         return _judge(answer, pending, now, ports, others)
-    memory = answer.told_by.memory
+    memory = answer.dns.memory
     name = (pending.address, pending.prefer, ports.raw_trust_store, ports.raw_crls)
     known: tuple[_Judged, datetime] | None = memory.get(name)
     if known is not None and _still_holds(*known, now):
         finding, key = known[0]
-        return (finding if finding.ttl_s == answer.ttl_s else replace(finding, ttl_s=answer.ttl_s)), key
+        return (finding if finding.ttl_s == answer.dns.ttl_s else replace(finding, ttl_s=answer.dns.ttl_s)), key
     judged = _judge(answer, pending, now, ports, others)
     for old, entry in memory.copy().items():
         if isinstance(entry, tuple) and not timedelta() <= now - entry[1] < _JUDGED_FOR:
@@ -259,8 +259,10 @@ def _absence(answer: SourceAnswer, assessments: tuple[Assessment, ...]) -> Reaso
 def _finding(
     answer: SourceAnswer, verdict: KeyVerdict, reason: Reason, assessments: tuple[Assessment, ...] = ()
 ) -> SourceFinding:
-    told = (answer.status, answer.ttl_s, reason, assessments, answer.proven_by)
-    return SourceFinding(answer.source, answer.where, verdict, *told)
+    ttl_s, proven_by = (answer.dns.ttl_s, answer.dns.proven_by) if answer.dns is not None else (0, "")
+    return SourceFinding(
+        answer.source, answer.where, verdict, answer.status, ttl_s, reason, assessments, proven_by=proven_by
+    )
 
 
 def _assess_all(

@@ -96,22 +96,31 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class SourceAnswer:
-    """What a source says: where it was asked, the DNSSEC status (None outside DNS), the candidates, and in
-    ``detail`` why there is none.  ``malformed`` counts records that could not be read at all.  ``told_by`` is the
-    answer of DNS that all this was read from.  ``unclear`` is why the source could not be asked, so that its silence
-    proves nothing.  ``local_part`` is that under which DNS has it: in lower case, say, or without a tag."""
+    """What a source says: where it was asked, the candidates, and in ``detail`` why there is none.  ``dns`` is the
+    answer that all this was read from, None outside DNS.  ``is_unreachable``: it could not be read at all.  ``unclear``
+    is why it could not be asked, so that its silence proves nothing.  ``local_part`` is that under which DNS has it: in
+    lower case, say, or without a tag."""
 
     source: str
     where: str
-    status: DNSSECStatus | None
     candidates: tuple[Candidate, ...] = ()
-    malformed: int = 0
-    ttl_s: int = 0
     detail: str = ""
-    proven_by: str = ""
-    told_by: DNSAnswer | None = field(default=None, repr=False, compare=False)
+    dns: DNSAnswer | None = None
+    is_unreachable: bool = False
     unclear: Reason | None = None
     local_part: str = ""
+
+    @property
+    def status(self) -> DNSSECStatus | None:
+        """What DNSSEC says; None for what stands outside DNS and could be read."""
+        if self.dns is not None:
+            return self.dns.status
+        return DNSSECStatus.UNREACHABLE if self.is_unreachable else None
+
+    @property
+    def malformed(self) -> int:
+        """How many records could not be read at all."""
+        return self.dns.malformed if self.dns is not None else 0
 
 
 class UsableKey:
