@@ -19,12 +19,14 @@ from smilla.address import EmailAddress
 from smilla.config import Config
 from smilla.encrypt import cms
 from smilla.keys.discovery import directory, finder
+from smilla.keys.memory import Memory
 from smilla.keys.validity import pgp, whose, x509
-from smilla.keys.validity.memory import Memory
 from smilla.model import (
     Assessment,
+    DNSAnswer,
     DNSSECStatus,
     Format,
+    Judgement,
     KeyLookup,
     KeyVerdict,
     PGPKey,
@@ -38,7 +40,7 @@ from smilla.ports import PendingLookup, Ports
 
 _ORDERED = "ordered"  # what the administrator's folder prefers
 _JUDGED_FOR = timedelta(minutes=1)
-_MOST_REMEMBERED = 3  # of an answer: what was read from it, and the key for two spellings; the cache counts on that
+_A_JUDGEMENT, _OF_A_RECORD, _OF_AN_OCTET = 3000, 700, 2  # octets, as measured
 _PRECEDENCE = (
     KeyVerdict.BOGUS,
     KeyVerdict.UNREACHABLE,
@@ -148,33 +150,35 @@ def _looked_up(
 def _judge_once(
     answer: SourceAnswer, pending: PendingLookup, now: datetime, ports: Ports, others: Sequence[bytes]
 ) -> _Judged:
-    """What was found out from this very answer within the last minute, whatever it was, but for a key that has ended
+    """What was found out from such an answer within the last minute, whatever it was, but for a key that has ended
     meanwhile: a message to a hundred would be judged a hundred times else.
 
-    Only where the directory adds nothing, and for two spellings of one address; under another trust store or other
-    revocation lists it is judged anew.
+    Only where the directory adds nothing; under another trust store or other revocation lists it is judged anew.
     """
-    if answer.dns is None or others or not answer.candidates:
+    dns = answer.dns
+    if dns is None or ports.judgements is None or others or not answer.candidates:
         return _judge(answer, pending, now, ports, others)
-    memory = answer.dns.memory
-    name = (pending.address, pending.prefer, ports.raw_trust_store, ports.raw_crls)
-    known: tuple[_Judged, datetime] | None = memory.get(name)
-    if known is not None and _still_holds(*known, now):
-        finding, key = known[0]
-        return (finding if finding.ttl_s == answer.dns.ttl_s else replace(finding, ttl_s=answer.dns.ttl_s)), key
-    judged = _judge(answer, pending, now, ports, others)
-    for old, entry in memory.copy().items():
-        if isinstance(entry, tuple) and not timedelta() <= now - entry[1] < _JUDGED_FOR:
-            memory.pop(old, None)
-    if name in memory or len(memory) < _MOST_REMEMBERED:
-        memory[name] = (judged, now)
-    return judged
+    told = (answer.source, answer.local_part, dns.owner, dns.status, dns.raw_rdata, dns.malformed, dns.proven_by)
+    question = (pending.address, pending.prefer, told, ports.raw_trust_store, ports.raw_crls)
+    known = ports.judgements.recall(question)
+    if known is not None and _still_holds(known, now):
+        finding = known.finding
+        return (finding if finding.ttl_s == dns.ttl_s else replace(finding, ttl_s=dns.ttl_s)), known.key
+    finding, key = _judge(answer, pending, now, ports, others)
+    ports.judgements.remember(question, Judgement(finding, key, now), _weight(dns))
+    return finding, key
 
 
-def _still_holds(judged: _Judged, judged_at: datetime, now: datetime) -> bool:
-    keys = (judged[1], *(assessment.key for assessment in judged[0].assessments))
+def _weight(dns: DNSAnswer) -> int:
+    """The octets that a judgement takes, the answer itself among them."""
+    records, octets = len(dns.raw_rdata), sum(map(len, dns.raw_rdata))
+    return _A_JUDGEMENT + _OF_A_RECORD * records + _OF_AN_OCTET * octets
+
+
+def _still_holds(known: Judgement, now: datetime) -> bool:
+    keys = (known.key, *(assessment.key for assessment in known.finding.assessments))
     has_ended = any(key is not None and key.expires_at is not None and key.expires_at <= now for key in keys)
-    return not has_ended and timedelta() <= now - judged_at < _JUDGED_FOR
+    return not has_ended and timedelta() <= now - known.at < _JUDGED_FOR
 
 
 def _judge(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from smilla.address import EmailAddress
 
@@ -48,7 +48,7 @@ class DNSAnswer:
 
     ``raw_rdata`` holds the RDATA of each record of the asked type, in wire form, CNAMEs followed.
     ``proven_by`` says in words what the status rests on.  ``malformed`` counts records that could not be read.
-    ``ttl_s`` bounds how long the answer may be kept.  ``memory`` is for what follows from it, as long as it is kept.
+    ``ttl_s`` bounds how long the answer may be kept.
     """
 
     owner: str
@@ -59,7 +59,6 @@ class DNSAnswer:
     ttl_s: int = 0
     detail: str = ""
     proven_by: str = ""
-    memory: dict[object, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +244,15 @@ class SourceFinding:
     reason: Reason
     assessments: tuple[Assessment, ...] = ()
     proven_by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What a source's answer came to, the key that is taken from it, if any, and when that was found out."""
+
+    finding: SourceFinding
+    key: X509Key | PGPKey | None
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True)

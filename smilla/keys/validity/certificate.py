@@ -23,8 +23,8 @@ from cryptography.x509.oid import NameOID
 
 from smilla.errors import ParseError
 from smilla.formats import der
+from smilla.keys.memory import Memory
 from smilla.keys.validity import capabilities, public_key
-from smilla.keys.validity.memory import Memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -28,8 +28,8 @@ from typing import TYPE_CHECKING
 
 from smilla.errors import ParseError
 from smilla.formats.openpgp_binding import bound_certificate
+from smilla.keys.memory import Memory
 from smilla.keys.validity import pgp_certificate as cert
-from smilla.keys.validity.memory import Memory
 from smilla.keys.validity.pgp_algorithms import (
     can_encrypt,
     can_sign,

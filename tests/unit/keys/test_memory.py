@@ -8,8 +8,8 @@ import pysequoia
 import pytest
 
 from smilla.address import EmailAddress, parse
+from smilla.keys.memory import Memory
 from smilla.keys.validity import pgp
-from smilla.keys.validity.memory import Memory
 from smilla.model import Assessment, Candidate, Format
 
 
