@@ -11,6 +11,7 @@ from smilla.model import (
     Format,
     KeyLookup,
     KeyVerdict,
+    Mechanism,
     PGPKey,
     SMIMEACandidate,
     SourceFinding,
@@ -99,9 +100,9 @@ def style_in_words(key: X509Key, style: Style) -> str:
     """The content cipher, and what brings its key to the recipient."""
     if key.oaep:
         return f"{style.cipher} and OAEP as the certificate demands"
-    if key.algorithm.startswith("RSA"):
+    if key.mechanism is Mechanism.RSA:
         return f"{style.cipher} and RSA {style.rsa_padding}"
-    if key.algorithm.startswith("EC "):
+    if key.mechanism is Mechanism.ECDH:
         return f"{style.cipher} and ECDH by {style.ecdh_kdf}"
     return f"{style.cipher} and {key.algorithm}"
 

@@ -143,6 +143,16 @@ class OAEP:
     label: bytes = b""
 
 
+class Mechanism(StrEnum):
+    """How the content-encryption key reaches the holder of a certificate: by key transport, by key agreement on a
+    curve of the certificate's or on X25519 or X448, or by key encapsulation."""
+
+    RSA = "rsa"
+    ECDH = "ec"
+    XDH = "xdh"
+    KEM = "kem"
+
+
 @dataclass(frozen=True, slots=True)
 class X509Key(UsableKey):
     """A certificate that may be encrypted to; ``issued_at`` is its notBefore, ``raw_issuer_and_serial`` the DER of
@@ -159,6 +169,7 @@ class X509Key(UsableKey):
     expires_at: datetime
     raw_issuer_and_serial: bytes
     public_key: EncryptionPublicKey
+    mechanism: Mechanism
     issued_at: datetime | None = None
     oaep: OAEP | None = None
     ciphers: tuple[str, ...] = ()

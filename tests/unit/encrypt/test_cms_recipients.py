@@ -261,6 +261,7 @@ def test_key_that_nothing_is_known_about_is_an_error() -> None:
         key.expires_at,
         key.raw_issuer_and_serial,
         object(),  # type: ignore[arg-type]
+        key.mechanism,
     )
     with pytest.raises(EncryptionError, match=key.fingerprint):
         cms.encrypt([BODY], len(BODY), [recipient("p256").key, stranger], Style())
