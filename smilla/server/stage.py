@@ -60,16 +60,16 @@ def deliver(
         opened = _opened(handed, ports)
     except SealKeyMissing as error:
         log.seal_key_missing(queue_id, str(error))
-        return (reply.SEAL_KEY,) * len(handed.recipients)
+        return (reply.for_error(error),) * len(handed.recipients)
     except SealBroken as error:
         gives_up = _age(handed.message, ports.clock.now()) > _GIVEN_UP_AFTER
         log.seal_broken(queue_id, str(error), gives_up=gives_up)
-        return (reply.SEAL_REFUSED if gives_up else reply.SEAL_BROKEN,) * len(handed.recipients)
+        return (reply.SEAL_REFUSED if gives_up else reply.for_error(error),) * len(handed.recipients)
     try:
         return _Stage(handed, opened, ports, config).answers(alive)
     except JournalError as error:
         log.journal_failed(str(error), queue_id)
-        return (reply.JOURNAL,) * len(handed.recipients)
+        return (reply.for_error(error),) * len(handed.recipients)
 
 
 def _opened(handed: Handed, ports: Ports) -> Opened:
