@@ -80,9 +80,7 @@ class _Envelope:
 
     head: bytes
     context: CipherContext | AEADEncryptionContext
-    ciphertext_octets: int
     padding: bytes
-    tail_octets: int
 
 
 def _envelope(size: int, keys: Sequence[X509Key], style: Style) -> _Envelope:
@@ -104,7 +102,7 @@ def _enveloped_data(size: int, start: bytes, suite: _Suite, cek: bytes, iv: byte
     algorithm = der.sequence(suite.algorithm, der.octet_string(iv))
     head = _head(_ENVELOPED_DATA, start, algorithm, size + pad, 0)
     context = Cipher(algorithms.AES(cek), modes.CBC(iv)).encryptor()
-    return _Envelope(head, context, size + pad, bytes((pad,)) * pad, 0)
+    return _Envelope(head, context, bytes((pad,)) * pad)
 
 
 def _auth_enveloped_data(size: int, recipients: bytes, suite: _Suite, cek: bytes, nonce: bytes) -> _Envelope:
@@ -114,7 +112,7 @@ def _auth_enveloped_data(size: int, recipients: bytes, suite: _Suite, cek: bytes
     tail_octets = len(der.header(der.OCTET_STRING, _ICV_OCTETS)) + _ICV_OCTETS
     head = _head(_AUTH_ENVELOPED_DATA, der.integer(0) + recipients, algorithm, size, tail_octets)
     context = Cipher(algorithms.AES(cek), modes.GCM(nonce)).encryptor()
-    return _Envelope(head, context, size, b"", tail_octets)
+    return _Envelope(head, context, b"")
 
 
 def _head(content_type: bytes, start: bytes, algorithm: bytes, ciphertext: int, tail: int) -> bytes:

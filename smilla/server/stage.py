@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -50,11 +50,8 @@ class Handed:
     ident: str = ""
 
 
-def deliver(
-    handed: Handed, ports: Ports, config: Config, alive: Callable[[], object] = lambda: None
-) -> tuple[reply.Reply, ...]:
-    """One answer a recipient, in their order.  ``alive`` is called while the listener is waited for.  Raises whatever
-    goes wrong in us: then all are owed their copies."""
+def deliver(handed: Handed, ports: Ports, config: Config) -> tuple[reply.Reply, ...]:
+    """One answer a recipient, in their order.  Raises whatever goes wrong in us: then all are owed their copies."""
     queue_id = handed.ident or hop(handed.message)
     try:
         opened = _opened(handed, ports)
@@ -66,7 +63,7 @@ def deliver(
         log.seal_broken(queue_id, str(error), gives_up=gives_up)
         return (reply.SEAL_REFUSED if gives_up else reply.for_error(error),) * len(handed.recipients)
     try:
-        return _Stage(handed, opened, ports, config).answers(alive)
+        return _Stage(handed, opened, ports, config).answers()
     except JournalError as error:
         log.journal_failed(str(error), queue_id)
         return (reply.for_error(error),) * len(handed.recipients)
@@ -125,10 +122,10 @@ class _Stage:
         )
         self._originals = [(parsed_recipient(s.raw, s.parameters, config.completion), s) for s in facts.recipients]
 
-    def answers(self, alive: Callable[[], object]) -> tuple[reply.Reply, ...]:
+    def answers(self) -> tuple[reply.Reply, ...]:
         """Hands over what is owed, and says what became of it."""
         known = _fingerprint(self._opened.raw_message_id)
-        with reinject.Attempt(self._session, self._ports, alive, known=known, after_queue=True) as attempt:
+        with reinject.Attempt(self._session, self._ports, lambda: None, known=known, after_queue=True) as attempt:
             decisions = self._decisions()
             entry = attempt.entry
             served = [d for d in decisions if d.action not in _FAILING]

@@ -91,9 +91,9 @@ def assess_all(
     return tuple(map(judged, candidates))
 
 
-def assess(candidate: Candidate, address: EmailAddress, now: datetime, *, require_user_id: bool = True) -> Assessment:
+def assess(candidate: Candidate, address: EmailAddress, now: datetime) -> Assessment:
     """Whether the candidate, alone, may be encrypted to for ``address`` at ``now`` (aware, UTC), with every reason."""
-    return _assess(candidate, address, now, Terms(require_user_id))
+    return _assess(candidate, address, now, Terms())
 
 
 def _assess(candidate: Candidate, address: EmailAddress, now: datetime, terms: Terms) -> Assessment:
