@@ -111,9 +111,9 @@ class Filter:
             except JournalError as error:
                 return self._without_journal(error)
 
-    def failed(self, reason: str = "internal") -> None:
-        """The log's lines about a message that could not be decided."""
-        report.undecided(self.session, observed=self._config.observe, reason=reason)
+    def failed(self, error: BaseException | None = None) -> None:
+        """The log's lines about a message that this error ended, or an earlier one."""
+        report.undecided(self.session, error, observed=self._config.observe)
 
     def _ended(self, mta: MTA) -> reply.Reply:
         session, config = self.session, self._config
@@ -162,11 +162,10 @@ class Filter:
 
     def _without_journal(self, error: JournalError) -> reply.Reply:
         """451: nobody can tell who is owed a copy of this message, or another worker is at it."""
-        is_busy = isinstance(error, JournalBusy)
-        if not is_busy:
+        if not isinstance(error, JournalBusy):
             log.journal_failed(str(error), self.session.queue_id)
-        self.failed("busy" if is_busy else "journal")
-        return reply.BUSY if is_busy else reply.JOURNAL
+        self.failed(error)
+        return reply.for_error(error)
 
 
 def answer_to(session: Session, outcome: Outcome, ports: Ports, config: Config) -> tuple[reply.Reply, str]:

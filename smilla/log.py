@@ -158,7 +158,7 @@ def _found(decision: Decision, reason: Reason) -> dict[str, str]:
     }
 
 
-def undecided(queue_id: str, recipients: Iterable[str], *, observed: bool, reason: str = "internal") -> None:
+def undecided(queue_id: str, recipients: Iterable[str], *, observed: bool, reason: str) -> None:
     """The message is deferred for all of them: an internal error or the journal ended it before or while it was handed
     back, or another worker has the same one."""
     observe = {"observe": "true"} if observed else {}

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
 from smilla.address import EmailAddress
-from smilla.model import Client, DNSAnswer, PGPKey, Reason, Recipient, SourceAnswer
-from smilla.model.style import Style
+from smilla.model import Client, DNSAnswer, Judgement, PGPKey, Reason, Recipient, SourceAnswer, Style
 from smilla.value import value
 
 
@@ -60,6 +59,16 @@ class PendingLookup:
     questions: tuple[SourceQuestion, ...]
     asked_at: float
     prefer: str = "compatible"
+
+
+class Judgements(Protocol):
+    """What was found out lately from answers of DNS; bounded, and for any number of threads."""
+
+    def recall(self, question: Hashable, /) -> Judgement | None:
+        """What is remembered of this question."""
+
+    def remember(self, question: Hashable, judgement: Judgement, weight: int, /) -> None:
+        """Keeps what was found out, which takes ``weight`` octets together with the question."""
 
 
 class KeyFolder(Protocol):
@@ -257,6 +266,7 @@ class Ports:
     every nameserver for something known to be signed: pairs of its name and what is wrong, "" where it validates.
     ``seal_keys`` are there where [policy] mixed may be stage, and later as long as there is a key: what was sealed is
     still served then.  ``journal`` and ``mailer`` are there with them, and where mixed may be reinject.
+    ``judgements`` lives as long as the ports; None remembers nothing.
     ``stage_problem()`` is why nothing may be sealed now, and what to do, "" where it may.
     """
 
@@ -270,4 +280,5 @@ class Ports:
     journal: Journal | None = None
     mailer: Mailer | None = None
     seal_keys: SealKeyStore | None = None
+    judgements: Judgements | None = None
     stage_problem: Callable[[], str] = lambda: ""

@@ -40,8 +40,7 @@ from smilla.model import Reason
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from smilla.model import PGPKey
-    from smilla.model.style import Style
+    from smilla.model import PGPKey, Style
 
 _MIN_VERSION = (2, 2)
 _PIPE = 256 * 1024

@@ -14,8 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from smilla.errors import EncryptionError, EngineMissing
-from smilla.model import Reason
-from smilla.model.style import Style
+from smilla.model import Reason, Style
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -28,8 +28,7 @@ from smilla.model import Reason
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from smilla.model import PGPKey
-    from smilla.model.style import Style
+    from smilla.model import PGPKey, Style
 
 _PIECE = 128 * 1024
 _REMEMBERED = 1000  # certificates that each worker keeps as pysequoia has read them, which takes it 50 µs

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from enum import Enum
 
+from smilla.errors import JournalBusy, JournalError, SealBroken, SealKeyMissing, SmillaError
 from smilla.model import Action, Copy, Decision, Disposition, Outcome, Recipient
 from smilla.value import value
 
@@ -58,6 +59,14 @@ SEAL_KEY = Reply(Verb.TEMPFAIL, "451", "4.3.0", "The key of this sealed message 
 SEAL_BROKEN = Reply(Verb.TEMPFAIL, "451", "4.7.1", "This is not what was sealed, or not for this use; see smilla's log")
 SEAL_REFUSED = Reply(Verb.REJECT, "550", "5.7.1", "This is not what was sealed, or not for this use")
 STOPPING = Reply(Verb.TEMPFAIL, "451", "4.3.2", "The encryption filter is restarting; try again later")
+
+_OF_ERRORS = {
+    SmillaError: INTERNAL,
+    JournalError: JOURNAL,
+    JournalBusy: BUSY,
+    SealKeyMissing: SEAL_KEY,
+    SealBroken: SEAL_BROKEN,
+}
 
 _TEXTS = {
     "bogus": "the answer about a published key fails DNSSEC validation",
@@ -110,6 +119,11 @@ def for_outcome(outcome: Outcome, mixed: str, *, observe: bool) -> Reply:
     if len(outcome.copies) > 1 and mixed != "reinject":
         return _several_copies(mixed, len(outcome.copies))
     return _handed_over(outcome)
+
+
+def for_error(error: BaseException) -> Reply:
+    """The reply to a message that an error ended: that of its nearest kind in the table, and never a refusal."""
+    return next((_OF_ERRORS[kind] for kind in type(error).__mro__ if kind in _OF_ERRORS), INTERNAL)
 
 
 def _staged(outcome: Outcome) -> Reply:

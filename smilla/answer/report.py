@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from smilla import log
 from smilla.answer import reply
+from smilla.errors import code_of
 from smilla.model import Action, Decision, Disposition, Outcome, Reason, Refusal
 from smilla.session import Session
 from smilla.value import value
@@ -73,10 +74,10 @@ def refused_at_rcpt(queue_id: str, decision: Decision) -> None:
     log.recipient_decided(queue_id, decision, (decision.action, decision.reason), observed=False, via="rcpt")
 
 
-def undecided(session: Session, *, observed: bool, reason: str = "internal") -> None:
-    """The lines about a message that could not be decided, or that another worker has."""
+def undecided(session: Session, error: BaseException | None, *, observed: bool) -> None:
+    """The lines about a message that an error ended; None where nobody knows any more which."""
     recipients = [recipient.shown for recipient in session.envelope.recipients]
-    log.undecided(session.queue_id, recipients, observed=observed, reason=reason)
+    log.undecided(session.queue_id, recipients, observed=observed, reason=code_of(error))
 
 
 def _trouble(queue_id: str, decision: Decision) -> None:

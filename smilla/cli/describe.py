@@ -6,8 +6,18 @@ from collections.abc import Iterator
 from typing import Any
 
 from smilla.cli import printable
-from smilla.model import Assessment, Format, KeyLookup, KeyVerdict, PGPKey, SMIMEACandidate, SourceFinding, X509Key
-from smilla.model.style import Style
+from smilla.model import (
+    Assessment,
+    Format,
+    KeyLookup,
+    KeyVerdict,
+    Mechanism,
+    PGPKey,
+    SMIMEACandidate,
+    SourceFinding,
+    Style,
+    X509Key,
+)
 
 VERDICTS = {
     KeyVerdict.USABLE: "a usable key",
@@ -90,9 +100,9 @@ def style_in_words(key: X509Key, style: Style) -> str:
     """The content cipher, and what brings its key to the recipient."""
     if key.oaep:
         return f"{style.cipher} and OAEP as the certificate demands"
-    if key.algorithm.startswith("RSA"):
+    if key.mechanism is Mechanism.RSA:
         return f"{style.cipher} and RSA {style.rsa_padding}"
-    if key.algorithm.startswith("EC "):
+    if key.mechanism is Mechanism.ECDH:
         return f"{style.cipher} and ECDH by {style.ecdh_kdf}"
     return f"{style.cipher} and {key.algorithm}"
 

@@ -13,8 +13,7 @@ from smilla.copies.protect import Plan
 from smilla.copies.sharing import Group
 from smilla.encrypt import cms, pgp
 from smilla.errors import EncryptionError
-from smilla.model import Action, Copy, Decision, Form, HeaderEdits, Message, PGPKey, X509Key
-from smilla.model.style import Style, is_authenticated
+from smilla.model import Action, Copy, Decision, Form, HeaderEdits, Message, PGPKey, Style, X509Key
 from smilla.ports import OpenPGPEngine
 
 
@@ -40,7 +39,7 @@ def _copy(
     plan = plans[style.protect_headers]
     if form is Form.SMIME:
         encrypt = partial(_encrypt_cms, keys, style)
-        rewrite = rewrap.smime(message, encrypt, plan.inside, authenticated=is_authenticated(style.cipher))
+        rewrite = rewrap.smime(message, encrypt, plan.inside, authenticated=style.is_authenticated)
     else:
         rewrite = rewrap.openpgp(message, partial(_encrypt_pgp, keys, style, engine), plan.inside)
     return Copy(form, recipients, rewrap.combined(rewrite, plan.edits), plan.protection)
@@ -64,8 +63,7 @@ def _encrypt_cms(
 ) -> Iterator[bytes]:
     certificates = [key for key in keys if isinstance(key, X509Key)]
     _nobody_left_out(keys, certificates)
-    chosen = {"cipher": style.cipher, "rsa_padding": style.rsa_padding, "ecdh_kdf": style.ecdh_kdf}
-    return cms.encrypt(content, size, certificates, **chosen)
+    return cms.encrypt(content, size, certificates, style)
 
 
 def _encrypt_pgp(

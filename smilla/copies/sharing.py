@@ -22,16 +22,10 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from cryptography.hazmat.primitives.asymmetric.x448 import X448PublicKey
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
-
 from smilla.address import in_header
 from smilla.errors import EncryptionError
 from smilla.formats.issuer import comparable
-from smilla.model import Action, Decision, Form, KeyLookup, Message, Recipient, X509Key
-from smilla.model.style import Style
+from smilla.model import Action, Decision, Form, KeyLookup, Mechanism, Message, Recipient, Style, X509Key
 
 Group = tuple[Form, tuple[Decision, ...]]
 
@@ -127,17 +121,8 @@ def _kind(decision: Decision, separate: bool) -> str:
 
 def _mechanism(key: X509Key, style: Style) -> str:
     """How the content-encryption key reaches the holder of this key."""
-    family = _family(type(key.public_key))
-    return "oaep" if family == "rsa" and (key.oaep or style.rsa_padding != "pkcs1") else family
-
-
-@lru_cache(maxsize=64)
-def _family(kind: type) -> str:
-    if issubclass(kind, RSAPublicKey):
-        return "rsa"
-    if issubclass(kind, EllipticCurvePublicKey):
-        return "ec"
-    return "xdh" if issubclass(kind, (X25519PublicKey, X448PublicKey)) else "kem"
+    is_oaep = key.mechanism is Mechanism.RSA and (key.oaep or style.rsa_padding != "pkcs1")
+    return "oaep" if is_oaep else key.mechanism.value
 
 
 @lru_cache(maxsize=64)

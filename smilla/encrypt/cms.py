@@ -16,8 +16,7 @@ from cryptography.hazmat.primitives.ciphers import AEADEncryptionContext, Cipher
 from smilla.encrypt.cms_recipients import AES128_WRAP, AES256_WRAP, Wrap, recipient_infos
 from smilla.errors import EncryptionError
 from smilla.formats import der
-from smilla.model import Reason
-from smilla.model.style import Style
+from smilla.model import Reason, Style
 from smilla.value import value
 
 if TYPE_CHECKING:
@@ -52,23 +51,14 @@ _SUITES = {  # RFC 3565 section 4.1, RFC 5084 section 3.2
 }
 
 
-def encrypt(  # noqa: PLR0913  # three choices, each with a default
-    content: Iterable[bytes],
-    size: int,
-    keys: Sequence[X509Key],
-    *,
-    cipher: str = "aes256-cbc",
-    rsa_padding: str = "pkcs1",
-    ecdh_kdf: str = "sha1",
-) -> Iterator[bytes]:
+def encrypt(content: Iterable[bytes], size: int, keys: Sequence[X509Key], style: Style) -> Iterator[bytes]:
     """A ContentInfo in DER that each of ``keys`` opens, in blocks.
 
-    ``content`` comes in pieces of any length, ``size`` octets in all.  The three choices have the names and values of
-    their options in [smime]; what a key has no use for, or forces otherwise, is passed over.  Raises EncryptionError:
-    at once for the keys, and before the last block where the content is longer or shorter than ``size``.
+    ``content`` comes in pieces of any length, ``size`` octets in all.  What a key has no use for in the style, or
+    forces otherwise, is passed over.  Raises EncryptionError: at once for the keys, and before the last block where the
+    content is longer or shorter than ``size``.
     """
-    envelope = _envelope(size, keys, Style(cipher, rsa_padding, ecdh_kdf))
-    return _write(envelope, _exactly(content, size))
+    return _write(_envelope(size, keys, style), _exactly(content, size))
 
 
 def fault(key: X509Key) -> Reason | None:
@@ -82,19 +72,6 @@ def fault(key: X509Key) -> Reason | None:
     return None
 
 
-def encrypted_size(
-    size: int,
-    keys: Sequence[X509Key],
-    *,
-    cipher: str = "aes256-cbc",
-    rsa_padding: str = "pkcs1",
-    ecdh_kdf: str = "sha1",
-) -> int:
-    """How many octets ``encrypt`` makes of ``size`` octets; raises EncryptionError as it does."""
-    envelope = _envelope(size, keys, Style(cipher, rsa_padding, ecdh_kdf))
-    return len(envelope.head) + envelope.ciphertext_octets + envelope.tail_octets
-
-
 # --- the envelope ------------------------------------------------------------------------------------------
 
 
@@ -104,9 +81,7 @@ class _Envelope:
 
     head: bytes
     context: CipherContext | AEADEncryptionContext
-    ciphertext_octets: int
     padding: bytes
-    tail_octets: int
 
 
 def _envelope(size: int, keys: Sequence[X509Key], style: Style) -> _Envelope:
@@ -129,7 +104,7 @@ def _enveloped_data(size: int, start: bytes, suite: _Suite, cek: bytes, iv: byte
     algorithm = der.sequence(suite.algorithm, der.octet_string(iv))
     head = _head(_ENVELOPED_DATA, start, algorithm, size + pad, 0)
     context = Cipher(algorithms.AES(cek), modes.CBC(iv)).encryptor()
-    return _Envelope(head, context, size + pad, bytes((pad,)) * pad, 0)
+    return _Envelope(head, context, bytes((pad,)) * pad)
 
 
 def _auth_enveloped_data(size: int, recipients: bytes, suite: _Suite, cek: bytes, nonce: bytes) -> _Envelope:
@@ -139,7 +114,7 @@ def _auth_enveloped_data(size: int, recipients: bytes, suite: _Suite, cek: bytes
     tail_octets = len(der.header(der.OCTET_STRING, _ICV_OCTETS)) + _ICV_OCTETS
     head = _head(_AUTH_ENVELOPED_DATA, der.integer(0) + recipients, algorithm, size, tail_octets)
     context = Cipher(algorithms.AES(cek), modes.GCM(nonce)).encryptor()
-    return _Envelope(head, context, size, b"", tail_octets)
+    return _Envelope(head, context, b"")
 
 
 def _head(content_type: bytes, start: bytes, algorithm: bytes, ciphertext: int, tail: int) -> bytes:

@@ -84,9 +84,9 @@ def null() -> bytes:
     return b"\x05\0"
 
 
-def context(number: int, *content: bytes, constructed: bool = True) -> bytes:
+def context(number: int, *content: bytes) -> bytes:
     """A context tag: EXPLICIT around an element, or IMPLICIT around the content of one."""
-    return tlv((0xA0 if constructed else 0x80) | number, *content)
+    return tlv(0xA0 | number, *content)
 
 
 # --- reading -----------------------------------------------------------------------------------------------

@@ -89,12 +89,11 @@ def head_of(raw: bytes) -> Head:
     return Head(*parts)
 
 
-def opened(blocks: Iterable[bytes], key: SealKey, bound: Bound | None = None) -> Iterator[bytes]:
+def opened(blocks: Iterable[bytes], key: SealKey) -> Iterator[bytes]:
     """The plaintext of a sealed message, block by block, none before its tag was verified.  The caller must read to the
     end before it believes anything: only then is it known that nothing is missing.
 
-    ``bound`` is what the seal must be bound to; None, for an administrator's eyes, asks for nothing.  Raises
-    SealBroken.
+    What the seal is bound to, ``is_bound_to`` tells.  Raises SealBroken.
     """
     pieces = iter(blocks)
     raw = b""
@@ -104,8 +103,6 @@ def opened(blocks: Iterable[bytes], key: SealKey, bound: Bound | None = None) ->
             break
     head = head_of(raw)
     message_key = _message_key(key, head.raw_message_id)
-    if bound is not None and not hmac.compare_digest(_binding(message_key, bound), head.raw_binding):
-        raise SealBroken("the seal is bound to another sender, to other recipients or to another hop")
     cipher = AESGCM(message_key)
     rest = _blocks(chain([raw[HEAD_OCTETS:]], pieces), BLOCK + _TAG)
     for number, (block, last) in enumerate(_with_last(rest)):

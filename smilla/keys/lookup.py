@@ -19,12 +19,13 @@ from smilla.address import EmailAddress
 from smilla.config import Config
 from smilla.encrypt import cms
 from smilla.keys.discovery import directory, finder
+from smilla.keys.memory import Memory
 from smilla.keys.validity import pgp, whose, x509
-from smilla.keys.validity.memory import Memory
 from smilla.model import (
     Assessment,
     DNSSECStatus,
     Format,
+    Judgement,
     KeyLookup,
     KeyVerdict,
     PGPKey,
@@ -38,7 +39,7 @@ from smilla.ports import PendingLookup, Ports, Resolver
 
 _ORDERED = "ordered"  # what the administrator's folder prefers
 _JUDGED_FOR = timedelta(minutes=1)
-_MOST_REMEMBERED = 3  # of an answer: what was read from it, and the key for two spellings; the cache counts on that
+_A_JUDGEMENT, _OF_A_RECORD, _OF_AN_OCTET = 3000, 700, 2  # octets, as measured
 _PRECEDENCE = (
     KeyVerdict.BOGUS,
     KeyVerdict.UNREACHABLE,
@@ -97,12 +98,12 @@ def _answers(pending: PendingLookup, deadline: float, formats: tuple[str, ...]) 
 
 
 def _of_format(answer: SourceAnswer, wanted: str) -> SourceAnswer:
-    """The answer without candidates of another format; what was found out from all of them is not true of these."""
+    """The answer without candidates of another format."""
     found = tuple(candidate for candidate in answer.candidates if candidate.format == wanted)
     if len(found) == len(answer.candidates):
         return answer
     where, detail = (found[0].where, "") if found else (str(answer.where), f"nothing of the format {wanted}")
-    return replace(answer, candidates=found, where=where, detail=detail, memory=None)
+    return replace(answer, candidates=found, where=where, detail=detail)
 
 
 def _of_other_formats(
@@ -148,33 +149,41 @@ def _looked_up(
 def _judge_once(
     answer: SourceAnswer, pending: PendingLookup, now: datetime, ports: Ports, others: Sequence[bytes]
 ) -> _Judged:
-    """What was found out from this very answer within the last minute, whatever it was, but for a key that has ended
+    """What was found out from such an answer within the last minute, whatever it was, but for a key that has ended
     meanwhile: a message to a hundred would be judged a hundred times else.
 
-    Only where the directory adds nothing, and for two spellings of one address; under another trust store or other
-    revocation lists, or for another engine, it is judged anew.
+    Only where the directory adds nothing; under another trust store or other revocation lists it is judged anew.
     """
-    memory = answer.memory
-    if memory is None or others or not answer.candidates:
+    if ports.judgements is None or others or not answer.candidates:
         return _judge(answer, pending, now, ports, others)
-    name = (pending.address, pending.prefer, ports.raw_trust_store, ports.raw_crls, ports.openpgp.name)
-    known: tuple[_Judged, datetime] | None = memory.get(name)
-    if known is not None and _still_holds(*known, now):
-        finding, key = known[0]
-        return (finding if finding.ttl_s == answer.ttl_s else replace(finding, ttl_s=answer.ttl_s)), key
-    judged = _judge(answer, pending, now, ports, others)
-    for old, entry in memory.copy().items():
-        if isinstance(entry, tuple) and not timedelta() <= now - entry[1] < _JUDGED_FOR:
-            memory.pop(old, None)
-    if name in memory or len(memory) < _MOST_REMEMBERED:
-        memory[name] = (judged, now)
-    return judged
+    question = (pending.address, pending.prefer, _told(answer), ports.raw_trust_store, ports.raw_crls)
+    known = ports.judgements.recall(question)
+    if known is not None and _still_holds(known, now):
+        finding, ttl_s = known.finding, answer.dns.ttl_s if answer.dns else 0
+        return (finding if finding.ttl_s == ttl_s else replace(finding, ttl_s=ttl_s)), known.key
+    finding, key = _judge(answer, pending, now, ports, others)
+    ports.judgements.remember(question, Judgement(finding, key, now), _weight(answer))
+    return finding, key
 
 
-def _still_holds(judged: _Judged, judged_at: datetime, now: datetime) -> bool:
-    keys = (judged[1], *(assessment.key for assessment in judged[0].assessments))
+def _told(answer: SourceAnswer) -> tuple[object, ...]:
+    """What a judgement follows from, besides the question: the records, or the octets of the files."""
+    dns = answer.dns
+    if dns is None:
+        return answer.source, answer.where, answer.candidates
+    return answer.source, answer.local_part, dns.owner, dns.status, dns.raw_rdata, dns.malformed, dns.proven_by
+
+
+def _weight(answer: SourceAnswer) -> int:
+    """The octets that a judgement takes, the answer itself among them."""
+    raw = answer.dns.raw_rdata if answer.dns else [candidate.raw for candidate in answer.candidates]
+    return _A_JUDGEMENT + _OF_A_RECORD * len(raw) + _OF_AN_OCTET * sum(map(len, raw))
+
+
+def _still_holds(known: Judgement, now: datetime) -> bool:
+    keys = (known.key, *(assessment.key for assessment in known.finding.assessments))
     has_ended = any(key is not None and key.expires_at is not None and key.expires_at <= now for key in keys)
-    return not has_ended and timedelta() <= now - judged_at < _JUDGED_FOR
+    return not has_ended and timedelta() <= now - known.at < _JUDGED_FOR
 
 
 def _judge(
@@ -259,8 +268,10 @@ def _absence(answer: SourceAnswer, assessments: tuple[Assessment, ...]) -> Reaso
 def _finding(
     answer: SourceAnswer, verdict: KeyVerdict, reason: Reason, assessments: tuple[Assessment, ...] = ()
 ) -> SourceFinding:
-    told = (answer.status, answer.ttl_s, reason, assessments, answer.proven_by)
-    return SourceFinding(answer.source, answer.where, verdict, *told)
+    ttl_s, proven_by = (answer.dns.ttl_s, answer.dns.proven_by) if answer.dns is not None else (0, "")
+    return SourceFinding(
+        answer.source, answer.where, verdict, answer.status, ttl_s, reason, assessments, proven_by=proven_by
+    )
 
 
 def _assess_all(

@@ -16,15 +16,19 @@ from smilla.model.decisions import (
     Outcome,
     Refusal,
     Rewrite,
+    Style,
 )
 from smilla.model.keys import (
+    OAEP,
     Assessment,
     Candidate,
     DNSAnswer,
     DNSSECStatus,
     Format,
+    Judgement,
     KeyLookup,
     KeyVerdict,
+    Mechanism,
     PGPKey,
     Reason,
     SMIMEACandidate,
@@ -44,6 +48,7 @@ from smilla.model.message import (
 )
 
 __all__ = [
+    "OAEP",
     "Action",
     "Assessment",
     "Body",
@@ -63,8 +68,10 @@ __all__ = [
     "Header",
     "HeaderEdits",
     "HeaderProtection",
+    "Judgement",
     "KeyLookup",
     "KeyVerdict",
+    "Mechanism",
     "Message",
     "MessageKind",
     "Outcome",
@@ -76,6 +83,7 @@ __all__ = [
     "SMIMEACandidate",
     "SourceAnswer",
     "SourceFinding",
+    "Style",
     "UsableKey",
     "X509Key",
 ]

@@ -8,7 +8,6 @@ from enum import Enum, StrEnum
 
 from smilla.model.keys import KeyLookup, PGPKey, Reason, X509Key
 from smilla.model.message import Recipient
-from smilla.model.style import Style
 from smilla.value import value
 
 
@@ -45,6 +44,27 @@ class Action(StrEnum):
     REFUSE = "refuse"
     HOLD = "hold"
     DONE = "done"  # a copy was accepted at an earlier attempt
+
+
+@value
+class Style:
+    """How a ciphertext is written, as the configuration, the rule for a recipient and the recipient's certificate say.
+
+    Recipients whose styles differ share no ciphertext.  Each field has the name and meaning of its option
+    (protect_headers that of [headers] protect).
+    """
+
+    cipher: str = "aes256-cbc"
+    rsa_padding: str = "pkcs1"
+    ecdh_kdf: str = "sha1"
+    protect_headers: str = "off"
+    seipd2: str = "v6"
+    hidden_recipients: bool = False
+
+    @property
+    def is_authenticated(self) -> bool:
+        """Whether it makes AuthEnvelopedData (RFC 5083), which older clients do not read."""
+        return self.cipher.endswith("-gcm")
 
 
 @value

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from smilla.address import EmailAddress
-from smilla.model.style import OAEP
 from smilla.value import value
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ class DNSAnswer:
 
     ``raw_rdata`` holds the RDATA of each record of the asked type, in wire form, CNAMEs followed.
     ``proven_by`` says in words what the status rests on.  ``malformed`` counts records that could not be read.
-    ``ttl_s`` bounds how long the answer may be kept.  ``memory`` is for what follows from it, as long as it is kept.
+    ``ttl_s`` bounds how long the answer may be kept.
     """
 
     owner: str
@@ -61,7 +60,6 @@ class DNSAnswer:
     ttl_s: int = 0
     detail: str = ""
     proven_by: str = ""
-    memory: dict[object, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
 @value
@@ -98,22 +96,31 @@ class Reason:
 
 @value
 class SourceAnswer:
-    """What a source says: where it was asked, the DNSSEC status (None outside DNS), the candidates, and in
-    ``detail`` why there is none.  ``malformed`` counts records that could not be read at all.  ``memory`` is for what
-    follows from all this, None where nothing is remembered.  ``unclear`` is why the source could not be asked, so that
-    its silence proves nothing.  ``local_part`` is that under which DNS has it: in lower case, say, or without a tag."""
+    """What a source says: where it was asked, the candidates, and in ``detail`` why there is none.  ``dns`` is the
+    answer that all this was read from, None outside DNS.  ``is_unreachable``: it could not be read at all.  ``unclear``
+    is why it could not be asked, so that its silence proves nothing.  ``local_part`` is that under which DNS has it: in
+    lower case, say, or without a tag."""
 
     source: str
     where: str
-    status: DNSSECStatus | None
     candidates: tuple[Candidate, ...] = ()
-    malformed: int = 0
-    ttl_s: int = 0
     detail: str = ""
-    proven_by: str = ""
-    memory: dict[object, Any] | None = field(default=None, repr=False, compare=False)
+    dns: DNSAnswer | None = None
+    is_unreachable: bool = False
     unclear: Reason | None = None
     local_part: str = ""
+
+    @property
+    def status(self) -> DNSSECStatus | None:
+        """What DNSSEC says; None for what stands outside DNS and could be read."""
+        if self.dns is not None:
+            return self.dns.status
+        return DNSSECStatus.UNREACHABLE if self.is_unreachable else None
+
+    @property
+    def malformed(self) -> int:
+        """How many records could not be read at all."""
+        return self.dns.malformed if self.dns is not None else 0
 
 
 class UsableKey:
@@ -124,6 +131,27 @@ class UsableKey:
 
     __slots__ = ()
     format: Format
+
+
+@dataclass(frozen=True, slots=True)
+class OAEP:
+    """RSAES-OAEP with its parameters (RFC 4055 section 4.1): the hashes as sha1 … sha512, and ``raw_algorithm``, the
+    AlgorithmIdentifier that says so."""
+
+    digest: str
+    mask_digest: str
+    raw_algorithm: bytes
+    label: bytes = b""
+
+
+class Mechanism(StrEnum):
+    """How the content-encryption key reaches the holder of a certificate: by key transport, by key agreement on a
+    curve of the certificate's or on X25519 or X448, or by key encapsulation."""
+
+    RSA = "rsa"
+    ECDH = "ec"
+    XDH = "xdh"
+    KEM = "kem"
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +170,7 @@ class X509Key(UsableKey):
     expires_at: datetime
     raw_issuer_and_serial: bytes
     public_key: EncryptionPublicKey
+    mechanism: Mechanism
     issued_at: datetime | None = None
     oaep: OAEP | None = None
     ciphers: tuple[str, ...] = ()
@@ -227,6 +256,15 @@ class SourceFinding:
     reason: Reason
     assessments: tuple[Assessment, ...] = ()
     proven_by: str = ""
+
+
+@value
+class Judgement:
+    """What a source's answer came to, the key that is taken from it, if any, and when that was found out."""
+
+    finding: SourceFinding
+    key: X509Key | PGPKey | None
+    at: datetime
 
 
 @value

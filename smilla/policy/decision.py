@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from smilla.config import Config
 from smilla.config.options import default_action
 from smilla.model import (
@@ -15,9 +17,9 @@ from smilla.model import (
     PGPKey,
     Reason,
     Recipient,
+    Style,
     X509Key,
 )
-from smilla.model.style import Style, cipher_for
 from smilla.policy.requirement import UNCLEAR_SENDER, Requirement, is_local, unknown_destination
 
 _ABSENT = (KeyVerdict.NO_KEY, KeyVerdict.INSECURE, KeyVerdict.UNUSABLE_KEY)
@@ -96,6 +98,24 @@ def styled(key: X509Key | PGPKey | None, requirement: Requirement | None, config
     else:
         reason = "smime.cipher"
     return Style(cipher, padding, kdf, protect), reason
+
+
+def cipher_for(configured: str, announced: Iterable[str]) -> str:
+    """The content cipher for a certificate that announces these of ours, in its order of preference.
+
+    RFC 8551 section 2.7.1 says that a sending agent should take the first that it has itself.  Others: Outlook and NSS
+    take the strongest that all recipients announce; OpenSSL and gpgsm look at no list.  What we do: the configured
+    cipher wherever it is announced, or nothing of ours is; else the first announced one, save that no list turns CBC
+    into GCM.  Such a list is what a CA writes into all its certificates rather than what the reading program can do;
+    AES-CBC is mandatory for every receiving agent (section 2.7), whereas GCM opens in no common client yet.  GCM that
+    is configured becomes CBC for who announces CBC alone.
+    """
+    wanted = tuple(announced)
+    if configured in wanted:
+        return configured
+    same_mode = [cipher for cipher in wanted if Style(cipher).is_authenticated is Style(configured).is_authenticated]
+    others = [cipher for cipher in wanted if not Style(cipher).is_authenticated]
+    return next(iter((*same_mode, *others)), configured)
 
 
 def _unwanted(recipient: Recipient, requirement: Requirement, requested: bool) -> Decision:

@@ -149,7 +149,7 @@ class Connection(Milter.Base):
         try:
             answer = current.end(self)
         except BaseException as error:
-            current.failed(error.code if isinstance(error, MTALost) else "internal")
+            current.failed(error)
             raise
         if answer.code:
             self._say(answer)

@@ -16,8 +16,8 @@ from smilla.adapters.seal_keys import SealKeys
 from smilla.adapters.smtp import Listener
 from smilla.config import Config
 from smilla.errors import ConfigError, EngineMissing, ParseError, SmillaError
-from smilla.keys.discovery import directory
-from smilla.keys.discovery.cache import CachingResolver
+from smilla.keys.discovery import cache, directory
+from smilla.keys.memory import Memory
 from smilla.keys.validity import x509
 from smilla.ports import OpenPGPEngine, Ports
 
@@ -30,7 +30,8 @@ def make_ports(config: Config) -> Ports:
     splits = stands or config.may_split
     return Ports(
         clock=SystemClock(),
-        resolver=CachingResolver(resolver, config.dns),
+        resolver=cache.CachingResolver(resolver, config.dns),
+        judgements=Memory(config.dns.cache_entries, cache.octets(config.dns)),
         folder=KeyDirectory(config.keys.directory, directory.address_of),
         openpgp=_make_engine(config),
         probe=resolver.probe,

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -50,27 +50,24 @@ class Handed:
     ident: str = ""
 
 
-def deliver(
-    handed: Handed, ports: Ports, config: Config, alive: Callable[[], object] = lambda: None
-) -> tuple[reply.Reply, ...]:
-    """One answer a recipient, in their order.  ``alive`` is called while the listener is waited for.  Raises whatever
-    goes wrong in us: then all are owed their copies."""
+def deliver(handed: Handed, ports: Ports, config: Config) -> tuple[reply.Reply, ...]:
+    """One answer a recipient, in their order.  Raises whatever goes wrong in us: then all are owed their copies."""
     queue_id = handed.ident or hop(handed.message)
     try:
         opened = _opened(handed, ports)
     except SealKeyMissing as error:
         log.seal_key_missing(queue_id, str(error))
         _keep_locked(handed, queue_id, ports)
-        return (reply.SEAL_KEY,) * len(handed.recipients)
+        return (reply.for_error(error),) * len(handed.recipients)
     except SealBroken as error:
         gives_up = _age(handed.message, ports.clock.now()) > _GIVEN_UP_AFTER
         log.seal_broken(queue_id, str(error), gives_up=gives_up)
-        return (reply.SEAL_REFUSED if gives_up else reply.SEAL_BROKEN,) * len(handed.recipients)
+        return (reply.SEAL_REFUSED if gives_up else reply.for_error(error),) * len(handed.recipients)
     try:
-        return _Stage(handed, opened, ports, config).answers(alive)
+        return _Stage(handed, opened, ports, config).answers()
     except JournalError as error:
         log.journal_failed(str(error), queue_id)
-        return (reply.JOURNAL,) * len(handed.recipients)
+        return (reply.for_error(error),) * len(handed.recipients)
 
 
 def _opened(handed: Handed, ports: Ports) -> Opened:
@@ -126,10 +123,10 @@ class _Stage:
         )
         self._originals = [(parsed_recipient(s.raw, s.parameters, config.completion), s) for s in facts.recipients]
 
-    def answers(self, alive: Callable[[], object]) -> tuple[reply.Reply, ...]:
+    def answers(self) -> tuple[reply.Reply, ...]:
         """Hands over what is owed, and says what became of it."""
         known = _fingerprint(self._opened.raw_message_id)
-        with reinject.Attempt(self._session, self._ports, alive, known=known, after_queue=True) as attempt:
+        with reinject.Attempt(self._session, self._ports, lambda: None, known=known, after_queue=True) as attempt:
             decisions = self._decisions()
             entry = attempt.entry
             served = [d for d in decisions if d.action not in _FAILING]

@@ -24,8 +24,7 @@ from smilla.formats.armour import dearmour
 from smilla.formats.openpgp import encrypted_message, packets
 from smilla.formats.openpgp_output import OutputReader
 from smilla.keys.validity.pgp import assess
-from smilla.model import Candidate, Format, PGPKey
-from smilla.model.style import Style
+from smilla.model import Candidate, Format, PGPKey, Style
 from smilla.ports import OpenPGPEngine
 from tests.interop.readers.pgp_programs import Sq
 from tests.programs import require

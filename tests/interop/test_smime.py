@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography import x509
@@ -26,7 +26,7 @@ from smilla.formats import der
 from smilla.formats.cms import EnvelopedCheck, is_enveloped
 from smilla.formats.oaep import RSAES_OAEP
 from smilla.keys.validity.x509 import assess
-from smilla.model import Candidate, Format, X509Key
+from smilla.model import Candidate, Format, Style, X509Key
 from tests.certificates import make_certificate, to_pem, with_key_algorithm
 from tests.interop.owners import Owner
 from tests.interop.readers.smime_programs import import_into_gpgsm
@@ -73,9 +73,9 @@ def passed(private: PrivateKeyTypes, raw: bytes) -> Recipient:
     return Recipient(private, raw, key)
 
 
-def encrypted(body: bytes, *to: Recipient, **choices: str) -> bytes:
+def encrypted(body: bytes, *to: Recipient, **choices: Any) -> bytes:
     pieces = (body[i : i + 40_000] for i in range(0, len(body), 40_000))
-    return b"".join(cms.encrypt(pieces, len(body), [one.key for one in to], **choices))
+    return b"".join(cms.encrypt(pieces, len(body), [one.key for one in to], Style(**choices)))
 
 
 def run(*command: str | Path) -> None:

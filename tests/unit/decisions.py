@@ -48,7 +48,8 @@ def certificate() -> X509Key:
 
 def openpgp_key() -> PGPKey:
     candidate = Candidate("directory", "", Format.OPENPGP, raw_key("pia.pgp"))
-    return cast("PGPKey", pgp.assess(candidate, parse("pia@example.org"), NOW, require_user_id=False).key)
+    terms = pgp.Terms(require_user_id=False)
+    return cast("PGPKey", pgp.assess_all([candidate], parse("pia@example.org"), NOW, terms)[0].key)
 
 
 def lookup(text: str, verdict: KeyVerdict, key: X509Key | PGPKey | None = None, code: str = "") -> KeyLookup:

@@ -31,12 +31,12 @@ def armour(content: bytes = b"Content-Type: text/plain\r\n\r\nhello\r\n") -> byt
 def cms_octets(cipher: str = "aes256-cbc") -> bytes:
     from smilla.address import parse as parse_address
     from smilla.encrypt import cms
-    from smilla.model import Candidate, Format
+    from smilla.model import Candidate, Format, Style
 
     candidate = Candidate("directory", "", Format.SMIME, raw_key("hugh.crt"))
     key = x509.assess(candidate, parse_address("hugh@example.org"), NOW, require_address=True).key
     assert isinstance(key, X509Key)
-    return b"".join(cms.encrypt([b"hello"], 5, [key], cipher=cipher))
+    return b"".join(cms.encrypt([b"hello"], 5, [key], Style(cipher)))
 
 
 ARMOUR = armour()

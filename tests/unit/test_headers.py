@@ -14,8 +14,7 @@ from smilla.cli import story
 from smilla.config import parse
 from smilla.errors import ConfigError
 from smilla.handover import reinject
-from smilla.model import Action, Copy, Form, Outcome
-from smilla.model.style import Style
+from smilla.model import Action, Copy, Form, Outcome, Style
 from smilla.session import Session
 from tests.unit.decisions import decision
 from tests.vectors.memory import NOW, StillClock, TableResolver, make_ports, make_session, raw_key, smimea

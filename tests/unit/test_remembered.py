@@ -6,8 +6,7 @@ from dataclasses import replace
 
 from smilla import address
 from smilla.encrypt import cms, cms_recipients
-from smilla.model import Header, message
-from smilla.model.style import OAEP
+from smilla.model import OAEP, Header, Style, message
 from tests.unit.decisions import certificate
 
 
@@ -28,6 +27,6 @@ def test_an_address_with_a_long_route_is_parsed_and_not_remembered() -> None:
 def test_the_head_of_a_recipient_info_with_a_long_label_is_not_remembered() -> None:
     before = cms_recipients._remembered_head.cache_info().currsize
     demanded = OAEP("sha256", "sha256", b"\x30\x82\xe0\x00" + bytes(0xE000), b"label")
-    written = b"".join(cms.encrypt([b"x"], 1, [replace(certificate(), oaep=demanded)]))
+    written = b"".join(cms.encrypt([b"x"], 1, [replace(certificate(), oaep=demanded)], Style()))
     assert demanded.raw_algorithm in written
     assert cms_recipients._remembered_head.cache_info().currsize == before

@@ -15,9 +15,9 @@ from smilla.adapters.sequoia import SequoiaEngine
 from smilla.errors import EncryptionError, SmillaError
 from smilla.keys.discovery import directory
 from smilla.keys.discovery.owner import OPENPGPKEY, SMIMEA, owner_name
+from smilla.keys.memory import Memory
 from smilla.message import parse
-from smilla.model import Client, DNSAnswer, DNSSECStatus, PGPKey, Reason
-from smilla.model.style import Style
+from smilla.model import Client, DNSAnswer, DNSSECStatus, PGPKey, Reason, Style
 from smilla.ports import Ports
 from smilla.session import Session
 
@@ -125,6 +125,7 @@ def make_ports(
         folder=MemoryFolder(files or {}),
         openpgp=SequoiaEngine() if sequoia else NoEngine(),
         raw_trust_store=raw_trust_store,
+        judgements=Memory(entries=1000, octets=1 << 24),
     )
 
 

@@ -20,8 +20,12 @@ from smilla.ports import PendingAnswer, Resolver
 
 _Question = tuple[str, int]
 _KNOWN = (DNSSECStatus.SECURE, DNSSECStatus.INSECURE)
-# Octets that an entry takes, as measured: without records, then with what is remembered of them (DNSAnswer.memory).
-_OVERHEAD, _WITH_RECORDS, _A_RECORD, _AN_OCTET = 500, 6000, 1000, 3
+_OVERHEAD, _A_RECORD = 600, 50  # octets that an entry takes besides those of its records, as measured
+
+
+def octets(options: DNSOptions) -> int:
+    """Half of ``cache_mib`` is for the answers, and as much for what is found out from them (ports.Judgements)."""
+    return options.cache_mib << 19
 
 
 class CachingResolver:
@@ -66,9 +70,7 @@ class CachingResolver:
             return None
         self._entries.move_to_end(question)
         if (ttl_s := round(left_s)) < entry.answer.ttl_s:
-            # What was judged stays; what was read has the TTL of its time, and is read anew.
-            memory = {name: known for name, known in entry.answer.memory.copy().items() if isinstance(known, tuple)}
-            entry.answer = replace(entry.answer, ttl_s=ttl_s, memory=memory)
+            entry.answer = replace(entry.answer, ttl_s=ttl_s)
         return entry.answer
 
     def _forget(self, question: _Question) -> None:
@@ -96,7 +98,7 @@ class CachingResolver:
                 self._forget(question)
             self._entries[question] = _Entry(answer, until)
             self._octets += _size(answer)
-            while len(self._entries) > options.cache_entries or self._octets > options.cache_mib << 20:
+            while len(self._entries) > options.cache_entries or self._octets > octets(options):
                 self._forget(next(iter(self._entries)))
 
 
@@ -146,7 +148,4 @@ class _Shared:
 
 
 def _size(answer: DNSAnswer) -> int:
-    if not answer.raw_rdata:
-        return _OVERHEAD
-    records, octets = len(answer.raw_rdata), sum(map(len, answer.raw_rdata))
-    return _OVERHEAD + _WITH_RECORDS + _A_RECORD * records + _AN_OCTET * octets
+    return _OVERHEAD + _A_RECORD * len(answer.raw_rdata) + sum(map(len, answer.raw_rdata))

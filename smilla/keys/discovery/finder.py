@@ -7,13 +7,10 @@ nothing for what a network, a name server or a file can do.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
-from typing import Any
 
 from smilla.address import EmailAddress
 from smilla.config.options import FORMATS_OF
 from smilla.errors import SmillaError
-from smilla.formats import key_file
 from smilla.keys.discovery import directory, openpgpkey, owner, smimea
 from smilla.model import Candidate, DNSAnswer, DNSSECStatus, Reason, SourceAnswer
 from smilla.ports import KeyFolder, PendingAnswer, Resolver, SourceQuestion
@@ -63,29 +60,22 @@ def _from_directory(address: EmailAddress, folder: KeyFolder, spelling: Spelling
         )
     except directory.CaseDiffersError:
         text = f"the folder has a file for {address}, but for upper and lower case; see keys.try_lowercase"
-        return SourceAnswer("directory", str(address), None, unclear=Reason("case_differs", text))
+        return SourceAnswer("directory", str(address), unclear=Reason("case_differs", text))
     except directory.TooManyKeysError as error:
-        return SourceAnswer("directory", str(address), None, unclear=Reason("too_many_candidates", str(error)))
+        return SourceAnswer("directory", str(address), unclear=Reason("too_many_candidates", str(error)))
     except SmillaError as error:
-        return SourceAnswer("directory", str(address), DNSSECStatus.UNREACHABLE, detail=str(error))
+        return SourceAnswer("directory", str(address), detail=str(error), is_unreachable=True)
     may_differ = not found and (address.is_literal or address.is_single_label)
     if may_differ and (why := owner.not_asked(address.domain, local=spelling.is_local)) is not None:
         # The MTA may deliver it to a mailbox that has another name, and a file under that.
-        return SourceAnswer("directory", str(address), None, unclear=why)
+        return SourceAnswer("directory", str(address), unclear=why)
     detail = "" if found else f"no file for {address}"
-    memory = _memory_of(found) if sum(len(candidate.raw) for candidate in found) <= key_file.USUAL else None
-    return SourceAnswer("directory", found[0].where if found else str(address), None, found, 0, 0, detail, "", memory)
-
-
-@lru_cache(maxsize=1000)
-def _memory_of(_: tuple[Candidate, ...]) -> dict[object, Any]:
-    """For what follows from these very octets in these files."""
-    return {}
+    return SourceAnswer("directory", found[0].where if found else str(address), found, detail)
 
 
 def _ask_dns(source: str, address: EmailAddress, resolver: Resolver, spelling: Spelling) -> SourceQuestion:
     if (why := owner.not_asked(address.domain, local=spelling.is_local)) is not None:
-        nothing = SourceAnswer(source, address.domain, None, unclear=why)
+        nothing = SourceAnswer(source, address.domain, unclear=why)
         return SourceQuestion(source, lambda _: nothing)
     rdtype, reader = _RECORDS[source]
     local_parts = directory.local_parts(address.local_part, spelling.subaddress if spelling.is_local else "")
@@ -114,12 +104,7 @@ def _first_with_records(
             break
     else:
         answer = last.result(deadline)
-    read: SourceAnswer | None = answer.memory.get(source)
-    if read is None:
-        found = reader(answer) if answer.status in _KNOWN else ()
-        facts = (answer.malformed, answer.ttl_s, answer.detail, answer.proven_by)
-        empty = not answer.raw_rdata and not answer.malformed
-        unclear = silence if empty and answer.status is DNSSECStatus.INSECURE else None
-        read = SourceAnswer(source, answer.owner, answer.status, found, *facts, answer.memory, unclear, local_part)
-        answer.memory[source] = read
-    return read
+    found = reader(answer) if answer.status in _KNOWN else ()
+    empty = not answer.raw_rdata and not answer.malformed
+    unclear = silence if empty and answer.status is DNSSECStatus.INSECURE else None
+    return SourceAnswer(source, answer.owner, found, answer.detail, answer, unclear=unclear, local_part=local_part)

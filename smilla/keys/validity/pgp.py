@@ -28,8 +28,8 @@ from typing import TYPE_CHECKING
 
 from smilla.errors import ParseError
 from smilla.formats.openpgp_binding import bound_certificate
+from smilla.keys.memory import Memory
 from smilla.keys.validity import pgp_certificate as cert
-from smilla.keys.validity.memory import Memory
 from smilla.keys.validity.pgp_algorithms import (
     can_encrypt,
     can_sign,
@@ -92,9 +92,9 @@ def assess_all(
     return tuple(map(judged, candidates))
 
 
-def assess(candidate: Candidate, address: EmailAddress, now: datetime, *, require_user_id: bool = True) -> Assessment:
+def assess(candidate: Candidate, address: EmailAddress, now: datetime) -> Assessment:
     """Whether the candidate, alone, may be encrypted to for ``address`` at ``now`` (aware, UTC), with every reason."""
-    return _assess(candidate, address, now, Terms(require_user_id))
+    return _assess(candidate, address, now, Terms())
 
 
 def _assess(candidate: Candidate, address: EmailAddress, now: datetime, terms: Terms) -> Assessment:

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 from smilla.errors import ParseError
 from smilla.formats import der, oaep
 from smilla.formats.oaep import RSAES_OAEP
+from smilla.model import Mechanism
 
 try:
     from cryptography.hazmat.primitives.asymmetric import mlkem
@@ -19,8 +20,8 @@ except ImportError:  # older than the algorithm: such a key is one that is not s
 if TYPE_CHECKING:
     from cryptography import x509
 
+    from smilla.model import OAEP
     from smilla.model.keys import EncryptionPublicKey
-    from smilla.model.style import OAEP
 
 RSA = "1.2.840.113549.1.1.1"
 SIGNATURE_ALGORITHMS = {
@@ -47,15 +48,22 @@ _CURVES = {
 }
 _COMMON_CURVES = ("secp256r1", "secp384r1", "secp521r1")
 _ENCAPSULATION_KEYS = () if mlkem is None else (mlkem.MLKEM768PublicKey, mlkem.MLKEM1024PublicKey)
-_ENCRYPTION_KEYS = (
-    *(rsa.RSAPublicKey, ec.EllipticCurvePublicKey, x25519.X25519PublicKey, x448.X448PublicKey),
-    *_ENCAPSULATION_KEYS,
+_MECHANISMS: tuple[tuple[tuple[type, ...], Mechanism], ...] = (
+    ((rsa.RSAPublicKey,), Mechanism.RSA),
+    ((ec.EllipticCurvePublicKey,), Mechanism.ECDH),
+    ((x25519.X25519PublicKey, x448.X448PublicKey), Mechanism.XDH),
+    (_ENCAPSULATION_KEYS, Mechanism.KEM),
 )
 
 
 def is_for_encryption(key: object) -> TypeGuard[EncryptionPublicKey]:
     """Whether it is of a kind that the encrypter takes."""
-    return isinstance(key, _ENCRYPTION_KEYS)
+    return any(isinstance(key, kinds) for kinds, _ in _MECHANISMS)
+
+
+def mechanism(key: EncryptionPublicKey) -> Mechanism:
+    """How what is encrypted to it reaches its holder."""
+    return next(found for kinds, found in _MECHANISMS if isinstance(key, kinds))
 
 
 def is_common(key: object, demanded: OAEP | None) -> bool:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from smilla.address import parse
 from smilla.errors import AddressError
 from smilla.keys.validity.certificate import Reading, read
-from smilla.keys.validity.public_key import is_common, is_for_encryption
+from smilla.keys.validity.public_key import is_common, is_for_encryption, mechanism
 from smilla.keys.validity.smimea import RecordSet, holds_certificate, shape_fault, unknown
 from smilla.keys.validity.x509_checks import Findings, check, check_period
 from smilla.keys.validity.x509_paths import Paths, TrustStore, load_trust_store
@@ -203,6 +203,7 @@ def _usable(certificate: Certificate, strength: int, facts: dict[str, str]) -> X
         expires_at=certificate.not_after,
         raw_issuer_and_serial=certificate.raw_issuer_and_serial,
         public_key=certificate.public_key,
+        mechanism=mechanism(certificate.public_key),
         issued_at=certificate.not_before,
         oaep=certificate.oaep,
         ciphers=certificate.ciphers,

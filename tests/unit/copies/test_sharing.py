@@ -13,8 +13,7 @@ from smilla.errors import EncryptionError
 from smilla.formats import oaep
 from smilla.keys.validity import x509
 from smilla.message import parse
-from smilla.model import Action, Candidate, Client, Decision, Form, Format, KeyVerdict, Reason, X509Key
-from smilla.model.style import Style
+from smilla.model import Action, Candidate, Client, Decision, Form, Format, KeyVerdict, Reason, Style, X509Key
 from smilla.session import Session
 from tests.certificates import NOW, make_certificate
 from tests.unit.decisions import certificate, decision, lookup, openpgp_key, recipient

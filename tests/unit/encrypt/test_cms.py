@@ -20,9 +20,10 @@ from hypothesis import strategies as st
 from smilla.address import parse
 from smilla.encrypt import cms
 from smilla.errors import EncryptionError
+from smilla.formats import der
 from smilla.formats.cms import is_enveloped
 from smilla.keys.validity.x509 import assess
-from smilla.model import Candidate, Format, PGPKey, X509Key
+from smilla.model import Candidate, Format, PGPKey, Style, X509Key
 from tests import cms_opener
 from tests.certificates import NOW, make_certificate
 from tests.cms_opener import content_encryption_key, loaded, recipient_infos
@@ -56,8 +57,8 @@ def recipient(kind: str = "rsa2048", number: int = 0) -> Recipient:
 def encrypt(body: bytes, *to: Recipient, cipher: str = "aes256-cbc", rsa_padding: str = "pkcs1") -> bytes:
     pieces = [body[i : i + 1000] for i in range(0, len(body), 1000)]
     keys = [one.key for one in to]
-    written = b"".join(cms.encrypt(pieces, len(body), keys, cipher=cipher, rsa_padding=rsa_padding))
-    assert len(written) == cms.encrypted_size(len(body), keys, cipher=cipher, rsa_padding=rsa_padding)
+    written = b"".join(cms.encrypt(pieces, len(body), keys, Style(cipher, rsa_padding)))
+    assert der.read(written).end == len(written)
     return written
 
 
@@ -105,14 +106,14 @@ def test_oaep_opens_with_sha256_for_both_digest_and_mask() -> None:
 @settings(max_examples=50)
 def test_pieces_of_any_length_give_the_whole(pieces: list[bytes]) -> None:
     body = b"".join(pieces)
-    written = b"".join(cms.encrypt(pieces, len(body), [recipient().key]))
+    written = b"".join(cms.encrypt(pieces, len(body), [recipient().key], Style()))
     assert opened_by_cryptography(written, recipient()) == body
 
 
 def test_one_large_piece_gives_the_whole() -> None:
     body = os.urandom(300_001)
     for pieces in ([body], [body[:5], body[5:]], [body[:299_999], body[299_999:]]):
-        written = b"".join(cms.encrypt(pieces, len(body), [recipient().key]))
+        written = b"".join(cms.encrypt(pieces, len(body), [recipient().key], Style()))
         assert opened_by_cryptography(written, recipient()) == body
 
 
@@ -241,31 +242,31 @@ def test_a_key_that_fails_is_an_error_at_once_and_named() -> None:
     numbers = RSAPublicNumbers(65537, (1 << 511) + 1)
     short = replace(recipient("rsa2048", 1).key, public_key=numbers.public_key())
     with pytest.raises(EncryptionError, match=short.fingerprint):
-        cms.encrypt([BODY], len(BODY), [recipient().key, short], rsa_padding="oaep-sha256")
+        cms.encrypt([BODY], len(BODY), [recipient().key, short], Style(rsa_padding="oaep-sha256"))
 
 
 def test_no_key_is_an_error_at_once() -> None:
     with pytest.raises(EncryptionError, match="no key"):
-        cms.encrypt([BODY], len(BODY), [])
+        cms.encrypt([BODY], len(BODY), [], Style())
 
 
 def test_what_did_not_pass_the_gate_is_an_error_at_once() -> None:
     openpgp = PGPKey(b"", "", "", 0, None, 4)
     for stranger in (openpgp, recipient().raw, None):
         with pytest.raises(EncryptionError, match="passed the gate"):
-            cms.encrypt([BODY], len(BODY), [recipient().key, stranger])  # type: ignore[list-item]
+            cms.encrypt([BODY], len(BODY), [recipient().key, stranger], Style())  # type: ignore[list-item]
 
 
 @pytest.mark.parametrize(("cipher", "rsa_padding"), [("null", "pkcs1"), ("aes256-cbc", "none"), ("", "pkcs1")])
 def test_an_unknown_cipher_or_padding_is_an_error_at_once(cipher: str, rsa_padding: str) -> None:
     with pytest.raises(EncryptionError, match="no such"):
-        cms.encrypt([BODY], len(BODY), [recipient().key], cipher=cipher, rsa_padding=rsa_padding)
+        cms.encrypt([BODY], len(BODY), [recipient().key], Style(cipher, rsa_padding))
 
 
 @pytest.mark.parametrize("kdf", ["", "sha384", "md5"])
 def test_an_unknown_kdf_is_an_error_at_once(kdf: str) -> None:
     with pytest.raises(EncryptionError, match="no such"):
-        cms.encrypt([BODY], len(BODY), [recipient().key], ecdh_kdf=kdf)
+        cms.encrypt([BODY], len(BODY), [recipient().key], Style(ecdh_kdf=kdf))
 
 
 @pytest.mark.parametrize("size", [0, 1, 16, 64 * 1024, 200_000])
@@ -275,9 +276,9 @@ def test_content_of_another_length_raises_before_the_last_block(size: int, off: 
     if announced == size:
         announced = size + 1
     got = bytearray()
-    whole = cms.encrypted_size(announced, [recipient().key])
+    whole = len(b"".join(cms.encrypt([bytes(announced)], announced, [recipient().key], Style())))
     with pytest.raises(EncryptionError, match="announced"):
-        for block in cms.encrypt(iter([bytes(size)]), announced, [recipient().key]):
+        for block in cms.encrypt(iter([bytes(size)]), announced, [recipient().key], Style()):
             got += block
     assert len(got) < whole
     assert not is_enveloped([bytes(got)]).encrypted
@@ -285,7 +286,7 @@ def test_content_of_another_length_raises_before_the_last_block(size: int, off: 
 
 def test_a_negative_size_is_an_error() -> None:
     with pytest.raises(EncryptionError):
-        cms.encrypt([], -1, [recipient().key])
+        cms.encrypt([], -1, [recipient().key], Style())
 
 
 def test_a_failing_source_fails_the_message() -> None:
@@ -294,7 +295,7 @@ def test_a_failing_source_fails_the_message() -> None:
         raise OSError("gone")
 
     with pytest.raises(OSError, match="gone"):
-        list(cms.encrypt(source(), 2 * len(BODY), [recipient().key]))
+        list(cms.encrypt(source(), 2 * len(BODY), [recipient().key], Style()))
 
 
 def test_no_octet_of_the_content_is_in_what_is_written() -> None:
@@ -305,7 +306,7 @@ def test_no_octet_of_the_content_is_in_what_is_written() -> None:
 @pytest.mark.parametrize("keys", [["rsa2048"], ["p256"]])
 def test_a_large_message_needs_little_memory(keys: Sequence[str]) -> None:
     block, count = bytes(50_000), 400
-    written = cms.encrypt((block for _ in range(count)), count * len(block), [recipient(k).key for k in keys])
+    written = cms.encrypt((block for _ in range(count)), count * len(block), [recipient(k).key for k in keys], Style())
     tracemalloc.start()
     blocks = [len(block) for block in written]
     _, peak = tracemalloc.get_traced_memory()

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,8 +18,7 @@ from smilla.errors import EncryptionError
 from smilla.formats import der, oaep
 from smilla.formats.cms import is_enveloped
 from smilla.keys.validity.x509 import assess
-from smilla.model import Candidate, Format, X509Key
-from smilla.model.style import Style
+from smilla.model import Candidate, Format, Style, X509Key
 from tests import cms_opener
 from tests.certificates import NOW, make_certificate, with_key_algorithm
 from tests.cms_opener import loaded, recipient_infos
@@ -52,9 +51,9 @@ def recipient(kind: str = "rsa2048", number: int = 0) -> Recipient:
     return passed(*make_certificate(kind, number=number, common_name=f"Hugh {number}"))
 
 
-def encrypt(*to: Recipient, body: bytes = BODY, **choices: str) -> bytes:
-    written = b"".join(cms.encrypt([body], len(body), [one.key for one in to], **choices))
-    assert len(written) == cms.encrypted_size(len(body), [one.key for one in to], **choices)
+def encrypt(*to: Recipient, body: bytes = BODY, **choices: Any) -> bytes:
+    written = b"".join(cms.encrypt([body], len(body), [one.key for one in to], Style(**choices)))
+    assert der.read(written).end == len(written)
     assert is_enveloped([written]).encrypted
     return written
 
@@ -262,6 +261,7 @@ def test_key_that_nothing_is_known_about_is_an_error() -> None:
         key.expires_at,
         key.raw_issuer_and_serial,
         object(),  # type: ignore[arg-type]
+        key.mechanism,
     )
     with pytest.raises(EncryptionError, match=key.fingerprint):
-        cms.encrypt([BODY], len(BODY), [recipient("p256").key, stranger])
+        cms.encrypt([BODY], len(BODY), [recipient("p256").key, stranger], Style())

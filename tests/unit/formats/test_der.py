@@ -48,7 +48,7 @@ def test_set_of_is_in_ascending_order_of_encodings() -> None:
 
 def test_context_tags_are_constructed_or_primitive() -> None:
     assert der.context(2, der.null()) == b"\xa2\x02\x05\x00"
-    assert der.context(0, b"ab", constructed=False) == b"\x80\x02ab"
+    assert der.tlv(0x80, b"ab") == b"\x80\x02ab"
     assert der.bit_string(b"ab") == b"\x03\x03\x00ab"
 
 

@@ -55,7 +55,7 @@ def content_info(data: bytes, content_type: str = ENVELOPED_DATA) -> bytes:
 
 
 def encrypted_content(ciphertext: bytes | None = None, cipher: str = AES_CBC) -> bytes:
-    content = der.context(0, os.urandom(320) if ciphertext is None else ciphertext, constructed=False)
+    content = der.tlv(0x80, os.urandom(320) if ciphertext is None else ciphertext)
     return der.sequence(der.oid("1.2.840.113549.1.7.1"), algorithm(cipher), content)
 
 
@@ -466,7 +466,7 @@ KEY_FIELD = der.octet_string(os.urandom(256))
     "recipient",
     [
         der.sequence(der.integer(0), der.sequence(der.octet_string(TEXT)), RSA, KEY_FIELD),
-        der.sequence(der.integer(2), der.context(0, TEXT, constructed=False), RSA, KEY_FIELD),
+        der.sequence(der.integer(2), der.tlv(0x80, TEXT), RSA, KEY_FIELD),
         der.sequence(der.integer(0), ISSUER_AND_SERIAL, der.sequence(der.octet_string(TEXT)), KEY_FIELD),
         der.sequence(
             der.integer(0), b"\x30\x80" + der.octet_string(TEXT[:70]) + b"\x30\x80" + TEXT + END + END, RSA, KEY_FIELD
@@ -501,7 +501,7 @@ ORI_KEM = "1.2.840.113549.1.9.16.13.3"
     "recipient",
     [
         der.sequence(der.integer(0), WITH_NAME, RSA, KEY_FIELD),
-        der.sequence(der.integer(2), der.context(0, os.urandom(20), constructed=False), RSA, KEY_FIELD),
+        der.sequence(der.integer(2), der.tlv(0x80, os.urandom(20)), RSA, KEY_FIELD),
         der.context(
             1,
             der.integer(3),

@@ -19,7 +19,7 @@ _FEATURES = 30
 
 def passed(raw: bytes) -> PGPKey:
     candidate = Candidate("openpgpkey", "x", Format.OPENPGP, raw)
-    key = pgp.assess(candidate, parse("a@x.test"), datetime.now(UTC), require_user_id=False).key
+    key = pgp.assess_all([candidate], parse("a@x.test"), datetime.now(UTC), pgp.Terms(require_user_id=False))[0].key
     assert isinstance(key, PGPKey)
     return key
 

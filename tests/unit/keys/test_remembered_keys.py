@@ -1,12 +1,13 @@
-"""A verdict is remembered with the answer that it was found from: no longer than that, than its key lasts, and than a
-minute, and for nobody else; and what that takes of memory is counted."""
+"""A judgement is remembered for the answer that it was found from: no longer than its key lasts, and than a minute, and
+for nobody else; and what that takes of memory is counted."""
 
 from __future__ import annotations
 
 import gc
 import tracemalloc
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
@@ -16,16 +17,31 @@ from smilla.config.options import KeysOptions
 from smilla.keys import lookup
 from smilla.keys.discovery import cache
 from smilla.keys.discovery.cache import CachingResolver
-from smilla.model import DNSAnswer, DNSSECStatus, KeyLookup, KeyVerdict
+from smilla.keys.memory import Memory
+from smilla.model import Judgement, KeyLookup, KeyVerdict
 from tests.vectors.memory import KEYS, NOW, TableResolver, make_ports, raw_key, smimea
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from smilla.ports import Resolver
 
 HUGH, PIA = "hugh@example.org", "pia@example.org"
 SPELLINGS = ("{}@{}", '"{}"@{}', '"\\{}"@{}')
 USUAL = KeysOptions()
 SECOND = timedelta(seconds=1)
+T = TypeVar("T")
+
+
+class Worker:
+    """What a worker remembers."""
+
+    judgements: Memory[Any, Judgement]
+
+
+@pytest.fixture(autouse=True)
+def _worker() -> None:
+    Worker.judgements = Memory(entries=1000, octets=1 << 24)
 
 
 def look_up(
@@ -36,7 +52,8 @@ def look_up(
     keys: KeysOptions = USUAL,
     trust_store: bytes = b"",
 ) -> KeyLookup:
-    ports = make_ports(resolver, now=now, raw_trust_store=trust_store)  # type: ignore[arg-type]
+    made = make_ports(resolver, now=now, raw_trust_store=trust_store)  # type: ignore[arg-type]
+    ports = replace(made, judgements=Worker.judgements)
     pending = lookup.begin(parse(mailbox), ports, Config(keys=keys))
     return lookup.finish(pending, pending.asked_at + 5, now, ports)
 
@@ -75,12 +92,7 @@ def test_what_is_known_of_one_address_says_nothing_of_another_that_has_the_same_
     first = look_up(HUGH, resolver)
     shouted = look_up("HUGH@example.org", resolver, keys=KeysOptions(try_lowercase=True))
     assert (first.verdict, str(shouted.address)) == (KeyVerdict.USABLE, "HUGH@example.org")
-    keys = [_keys(answer) for answer in resolver.table.values()]
-    assert [[str(address) for address, *_ in names] for names in keys if names] == [[HUGH, "HUGH@example.org"]]
-
-
-def _keys(answer: DNSAnswer) -> list[tuple[object, bytes, bytes]]:
-    return [name for name in answer.memory if isinstance(name, tuple)]
+    assert [str(address) for address, *_ in Worker.judgements._kept] == [HUGH, "HUGH@example.org"]
 
 
 def test_another_trust_store_or_other_revocation_lists_are_asked_anew() -> None:
@@ -141,25 +153,39 @@ def test_a_key_is_forgotten_with_its_answer(monkeypatch: pytest.MonkeyPatch) -> 
         (PIA, "openpgpkey", (raw_key("pia.pgp"),) * 20),
     ],
 )
-def test_the_cache_counts_what_is_remembered_of_an_answer(mailbox: str, kind: str, rdata: tuple[bytes, ...]) -> None:
+def test_what_is_remembered_of_an_answer_is_counted(mailbox: str, kind: str, rdata: tuple[bytes, ...]) -> None:
+    """By the cache for the answer, and for each spelling of the address by the memory of what was judged."""
     keys = KeysOptions(sources=(kind,))
     local_part, _, domain = mailbox.partition("@")
     spellings = [text.format(local_part, domain) for text in SPELLINGS]
     spellings += [f"{local_part}@{domain[:end].upper()}{domain[end:]}" for end in range(1, 6)]
 
-    def asked() -> DNSAnswer:
-        resolver = TableResolver().publish(mailbox, kind, "secure", *(bytes(bytearray(raw)) for raw in rdata))
-        assert all(look_up(spelling, resolver, keys=keys).key for spelling in spellings)
-        return next(answer for answer in resolver.table.values() if answer.status is DNSSECStatus.SECURE)
+    def published() -> TableResolver:
+        return TableResolver().publish(mailbox, kind, "secure", *(bytes(bytearray(raw)) for raw in rdata))
 
-    asked()  # fills what is remembered elsewhere
+    def judged() -> Memory[Any, Judgement]:
+        judgements = Worker.judgements = Memory(entries=1000, octets=1 << 24)
+        resolver = published()
+        assert all(look_up(spelling, resolver, keys=keys).key for spelling in spellings)
+        assert len(judgements) == len(spellings)
+        return judgements
+
+    judged()  # fills what is remembered elsewhere
+    answer, of_an_answer = held(lambda: next(iter(published().table.values())))
+    assert of_an_answer < 1.5 * cache._size(answer)
+    judgements, of_judgements = held(judged)
+    assert of_judgements < 1.5 * judgements.size
+
+
+def held(make: Callable[[], T]) -> tuple[T, float]:
+    """One of what is made, and the octets that it holds."""
     gc.collect()
     tracemalloc.start()
     try:
         before, _ = tracemalloc.get_traced_memory()
-        kept = [asked() for _ in range(30)]
+        kept = [make() for _ in range(30)]
+        Worker.judgements = Memory(0, 0)
         gc.collect()
-        held = (tracemalloc.get_traced_memory()[0] - before) / len(kept)
+        return kept[0], (tracemalloc.get_traced_memory()[0] - before) / len(kept)
     finally:
         tracemalloc.stop()
-    assert held < 1.5 * cache._size(kept[0])

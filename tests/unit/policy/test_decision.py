@@ -10,8 +10,7 @@ import pytest
 from smilla import policy
 from smilla.config import Config, parse
 from smilla.errors import ConfigError
-from smilla.model import Action, Client, Decision, Direction, KeyVerdict, Reason
-from smilla.model.style import Style
+from smilla.model import Action, Client, Decision, Direction, KeyVerdict, Reason, Style
 from smilla.policy import Circumstances, Requirement, rules
 from tests.unit.decisions import PLAIN, certificate, lookup, openpgp_key, recipient
 

@@ -52,7 +52,7 @@ def judged(
     raw: bytes, address: str = "alice@example.org", source: str = "openpgpkey", *, require_user_id: bool = True
 ) -> Assessment:
     candidate = Candidate(source, "somewhere", Format.OPENPGP, raw, DNSSECStatus.SECURE)
-    return pgp.assess(candidate, parse(address), NOW, require_user_id=require_user_id)
+    return pgp.assess_all([candidate], parse(address), NOW, pgp.Terms(require_user_id))[0]
 
 
 def codes(assessment: Assessment) -> list[str]:

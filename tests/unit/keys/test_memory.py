@@ -8,8 +8,8 @@ import pysequoia
 import pytest
 
 from smilla.address import EmailAddress, parse
+from smilla.keys.memory import Memory
 from smilla.keys.validity import pgp
-from smilla.keys.validity.memory import Memory
 from smilla.model import Assessment, Candidate, Format
 
 
@@ -68,4 +68,4 @@ def test_another_address_is_another_question(candidate: Candidate) -> None:
     now = datetime.now(UTC)
     assert pgp.assess(candidate, parse("a@x.test"), now).key
     assert pgp.assess(candidate, parse("b@x.test"), now).key is None
-    assert pgp.assess(candidate, parse("b@x.test"), now, require_user_id=False).key
+    assert pgp.assess_all([candidate], parse("b@x.test"), now, pgp.Terms(require_user_id=False))[0].key
