@@ -159,12 +159,10 @@ class Postfix:
         self.postsuper("-H", queue_id)
 
     def postsuper(self, option: str, queue_id: str) -> None:
-        """What an administrator does with a queued message, or with ALL: -r, -h, -H, -d.  Whoever is to go on with it
-        is told, instead of looking by itself a second or two later."""
+        """What an administrator does with a queued message, or with ALL: -r, -h, -H, -d.  After -H qmgr is told, instead
+        of looking by itself a second later."""
         self.run("postsuper", "-c", str(self.folder / "etc"), option, queue_id)
-        if option == "-r":
-            self.run("postkick", "-c", str(self.folder / "etc"), "public", "pickup", "W")
-        elif option == "-H":
+        if option == "-H":
             self.flush()
 
     def flush(self) -> None:
@@ -294,7 +292,7 @@ class Postfix:
             self.pickup_options["cleanup_service_name"] = "requeue"
         else:
             services_of_requeue = ""
-        services = _SERVICES.replace("60    1 pickup\n", f"2     1 pickup\n{_options(self.pickup_options)}")
+        services = _SERVICES.replace("60    1 pickup\n", f"1     1 pickup\n{_options(self.pickup_options)}")
         services += services_of_requeue + self.services
         services += "".join(f"{name} unix - - n - - smtp\n{_options(o)}" for name, o in self.transports.items())
         services += "".join(_stage(name, path, etc) for name, path in self.stages.items())
