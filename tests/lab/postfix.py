@@ -159,8 +159,8 @@ class Postfix:
         self.postsuper("-H", queue_id)
 
     def postsuper(self, option: str, queue_id: str) -> None:
-        """What an administrator does with a queued message, or with ALL: -r, -h, -H, -d.  After -H qmgr is told, instead
-        of looking by itself a second later."""
+        """What an administrator does with a queued message, or with ALL: -r, -h, -H, -d.  After -H qmgr is told,
+        instead of looking by itself a second later."""
         self.run("postsuper", "-c", str(self.folder / "etc"), option, queue_id)
         if option == "-H":
             self.flush()
