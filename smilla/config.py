@@ -26,36 +26,15 @@ from smilla.options import (
     FORMATS_OF,
     KEY_FAILURES,
     SECTIONS,
-    SOURCES,
     STYLE,
     Config,
-    DNSOptions,
-    KeysOptions,
     MilterOptions,
-    PolicyOptions,
-    ReinjectOptions,
     Rule,
     StageOptions,
-    options,
+    options_of,
 )
 
-__all__ = [
-    "DEFAULT_PATH",
-    "SECTIONS",
-    "SOURCES",
-    "Config",
-    "DNSOptions",
-    "KeysOptions",
-    "MilterOptions",
-    "PolicyOptions",
-    "ReinjectOptions",
-    "Rule",
-    "is_local",
-    "load",
-    "nameserver",
-    "options",
-    "parse",
-]
+__all__ = ["DEFAULT_PATH", "Config", "Rule", "load", "parse"]
 
 
 # Fields that a mail program or a relay writes, and that would be taken away.
@@ -137,7 +116,7 @@ class _Reader:
         )
 
     def _section(self, kind: type[Any], section: str, table: dict[str, Any]) -> dict[str, Any]:
-        known = options(kind)
+        known = options_of(kind)
         types = get_type_hints(kind)
         values = {}
         for key, value in table.items():
@@ -153,9 +132,9 @@ class _Reader:
 
     @staticmethod
     def _unknown(key: str, section: str, is_table: bool) -> str:
-        names = {f"[{s}] {n}": n for s, kind in SECTIONS.items() for n in options(kind)}
-        names.update({n: n for n in options(Config)})
-        here = [*options(SECTIONS[section] if section else Config), *(() if section else SECTIONS)]
+        names = {f"[{s}] {n}": n for s, kind in SECTIONS.items() for n in options_of(kind)}
+        names.update({n: n for n in options_of(Config)})
+        here = [*options_of(SECTIONS[section] if section else Config), *(() if section else SECTIONS)]
         elsewhere = [where for where, name in names.items() if name == key]
         if not elsewhere and (near := difflib.get_close_matches(key, here, 1, 0.5)):
             return f"is unknown; did you mean {near[0]}?"

@@ -10,8 +10,8 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
-from smilla import policy
-from smilla.config import SECTIONS, Config, Rule, options
+from smilla.model import Direction
+from smilla.options import SECTIONS, Config, Rule, default_action, options_of
 
 _RULES = (
     "For each recipient, the first rule of which all conditions hold (recipient, sender, domain, client, user, "
@@ -41,14 +41,14 @@ def _rule_lines() -> Iterator[str]:
     yield from textwrap.wrap(f"[[rule]]: {_RULES}", 100, initial_indent="# ", subsequent_indent="# ")
     yield from _RULE_EXAMPLE.splitlines()
     yield "#"
-    for name, field in options(Rule).items():
+    for name, field in options_of(Rule).items():
         yield from textwrap.wrap(f"{name}: {_help(field)}", 100, initial_indent="#   ", subsequent_indent="#     ")
 
 
 def show(config: Config) -> str:
     """The effective configuration, as TOML that says the same."""
     if config.mode != "auto":
-        default = policy.default_action(config.mode)
+        default = default_action(Direction.INBOUND if config.mode == "inbound" else Direction.OUTBOUND)
         unset = {name: default for name in ("unclear", "unusable_key") if not getattr(config.policy, name)}
         config = dataclasses.replace(config, policy=dataclasses.replace(config.policy, **unset))
     lines = list(_section_lines(Config, config, commented=False))
@@ -57,12 +57,12 @@ def show(config: Config) -> str:
             lines += ["", f"[{name}]", *_section_lines(kind, getattr(config, name), commented=False)]
     for rule in config.rule:
         lines += ["", "[[rule]]"]
-        lines += [f"{n} = {_toml(getattr(rule, n))}" for n in options(Rule) if getattr(rule, n)]
+        lines += [f"{n} = {_toml(getattr(rule, n))}" for n in options_of(Rule) if getattr(rule, n)]
     return "\n".join(lines) + "\n"
 
 
 def _section_lines(kind: type[Any], values: Any, *, commented: bool) -> Iterator[str]:
-    for name, field in options(kind).items():
+    for name, field in options_of(kind).items():
         if commented:
             yield from textwrap.wrap(_help(field), 100, initial_indent="# ", subsequent_indent="# ")
         yield f"{name} = {_toml(getattr(values, name))}"
@@ -94,7 +94,7 @@ def manual() -> str:
     for name, kind in [("", Config), *SECTIONS.items()]:
         title = "Top level" if not name else f"Table {name}" + (", any number of times" if kind is Rule else "")
         lines += [f".Ss {title}", *(_sentences(_RULES) if kind is Rule else ()), ".Bl -tag -width Ds"]
-        for option, field in options(kind).items():
+        for option, field in options_of(kind).items():
             lines += [f".It Cm {option} Li = {_mdoc(_toml(field.default))}"]
             lines += _sentences(_help(field))
         lines += [".El"]

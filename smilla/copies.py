@@ -152,15 +152,15 @@ def _that_matters(style: Style, kind: str) -> Style:
     )
 
 
-def stays(groups: Sequence[Group]) -> int:
+def stays(groups: Sequence[Group]) -> int | None:
     """The index of the group that stays with the MTA's message: what is held, else what is not encrypted, so that no
-    plaintext is handed over again, else the largest."""
+    plaintext is handed over again, else the largest; None where there is none."""
 
     def preference(index: int) -> tuple[bool, bool, int]:
         form, members = groups[index]
         return any(d.action is Action.HOLD for d in members), form not in _ENCRYPTED, len(members)
 
-    return max(range(len(groups)), key=lambda index: (*preference(index), -index), default=-1)
+    return max(range(len(groups)), key=lambda index: (*preference(index), -index), default=None)
 
 
 def removable(removed: Iterable[Recipient], recipients: Sequence[Recipient]) -> bool:

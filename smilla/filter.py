@@ -16,7 +16,7 @@ from typing import Protocol
 from smilla import growth, log, pipeline, reinject, reply, report, rewrap, seal
 from smilla.config import Config
 from smilla.errors import JournalBusy, JournalError, SealKeyMissing
-from smilla.model import Action, Decision, Header, Outcome, Reason, Recipient, Rewrite
+from smilla.model import Action, Decision, Header, Outcome, Reason, Recipient, Refusal, Rewrite
 from smilla.options import SPLITS
 from smilla.policy import Wish
 from smilla.ports import Ports
@@ -115,7 +115,7 @@ class Filter:
     def _ended(self, mta: MTA) -> reply.Reply:
         session, config = self.session, self._config
         ports = replace(self._ports, journal=None, mailer=None) if config.observe else self._ports
-        refusals: tuple[reinject.Refusal, ...] = ()
+        refusals: tuple[Refusal, ...] = ()
         # Where copies leave before the MTA has decided, an earlier attempt is to be known again.
         known_again = ports if config.policy.mixed in SPLITS else replace(ports, journal=None, mailer=None)
         with reinject.Attempt(session, known_again, mta.alive) as attempt:

@@ -15,16 +15,15 @@ and ``smilla encrypt`` alike.  It returns an Outcome or raises; whoever called i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 
-from smilla import classify, copies, dsn, lookup, policy, protect, reinject, rewrap, rules, seal
+from smilla import classify, copies, dsn, lookup, making, policy, reinject, rewrap, rules, seal
 from smilla import wish as wish_of_sender
 from smilla.address import EmailAddress, parse
 from smilla.config import Config
-from smilla.encrypt import cms, pgp
 from smilla.errors import AddressError, EncryptionError
 from smilla.model import (
     Action,
@@ -32,25 +31,19 @@ from smilla.model import (
     Copy,
     Decision,
     Disposition,
-    Form,
     HeaderEdits,
     KeyLookup,
     KeyVerdict,
-    Message,
     MessageKind,
     Outcome,
-    PGPKey,
     Reason,
     Recipient,
-    X509Key,
 )
 from smilla.options import SPLITS
 from smilla.policy import Wish
 from smilla.ports import JournalEntry, Ports
-from smilla.protect import Plan
 from smilla.questions import BoundedResolver
 from smilla.session import Session
-from smilla.style import Style, is_authenticated
 
 _DISPOSITIONS = (
     (Action.DEFER, Disposition.DEFER),
@@ -69,10 +62,19 @@ _ODD_SPELLING = Reason("odd_spelling", "the MTA could not tell this recipient ap
 def begin_lookup(session: Session, recipient: Recipient, ports: Ports, config: Config, *, wished: bool = False) -> Wish:
     """Starts the search for a recipient's key as soon as the recipient is known, while the body still arrives; that the
     sender asks for encryption is known at the end only."""
-    wish = policy.wanted(recipient, _circumstances(session), config, wished=wished)
+    wish = wish_for(session, recipient, config, wished=wished)
     if wish.wanted and wish.address:
         _begin(session, wish, wish.address, ports, config)
     return wish
+
+
+def wish_for(session: Session, recipient: Recipient, config: Config, *, wished: bool = False) -> Wish:
+    """What is wanted for a recipient, and in which direction; worked out once, at RCPT."""
+    wish = session.wishes.get(recipient)
+    if wish is None:
+        circumstances = policy.Circumstances(session.sender, session.client)
+        wish = session.wishes[recipient] = policy.wanted(recipient, circumstances, config)
+    return policy.requested(wish) if wished else wish
 
 
 def _begin(session: Session, wish: Wish, address: EmailAddress, ports: Ports, config: Config) -> None:
@@ -84,10 +86,6 @@ def _begin(session: Session, wish: Wish, address: EmailAddress, ports: Ports, co
 def decide_at_rcpt(session: Session, recipient: Recipient, wish: Wish, ports: Ports, config: Config) -> Decision:
     """The decision about one recipient before the content is known, where a rule asks for it (at_rcpt)."""
     return _Deciding(session, ports, config).decision(recipient, wish)
-
-
-def _circumstances(session: Session) -> policy.Circumstances:
-    return policy.Circumstances(session.sender, session.client)
 
 
 def _ask(session: Session, address: EmailAddress, formats: tuple[str, ...], ports: Ports, config: Config) -> None:
@@ -145,12 +143,12 @@ def _wish_of_expanded(
     alias's decision stands, as it does where it has a usable key."""
     if decision.key is not None or recipient.address is None:
         return None
-    wish = policy.wanted(decision.recipient, _circumstances(session), config, wished=wished)
+    wish = wish_for(session, decision.recipient, config, wished=wished)
     if wish.wanted and decision.lookup is not None:
         return replace(wish, address=recipient.address)
     if config.keys.aliases != "expanded" or wish.encrypt == "never" or decision.action is not Action.PLAIN:
         return None
-    own = policy.wanted(recipient, _circumstances(session), config, wished=wished)
+    own = wish_for(session, recipient, config, wished=wished)
     return own if own.wanted else None
 
 
@@ -180,8 +178,7 @@ def make_copies(session: Session, decisions: tuple[Decision, ...], ports: Ports,
 
 
 def _made(session: Session, groups: Sequence[copies.Group], ports: Ports, config: Config) -> tuple[Copy, ...]:
-    planned = _planner(session.message, _without_wish(session, config))
-    return tuple(_copy(session.message, planned, ports, form, members) for form, members in groups)
+    return making.copies_of(session.message, groups, ports.openpgp, _without_wish(session, config))
 
 
 def is_wished(session: Session, config: Config) -> bool:
@@ -192,7 +189,8 @@ def is_wished(session: Session, config: Config) -> bool:
 def _may_ask(session: Session, config: Config) -> bool:
     if not wish_of_sender.is_configured(config.policy):
         return False
-    return policy.may_ask(session.envelope.recipients, _circumstances(session), config)
+    wishes = (wish_for(session, recipient, config) for recipient in session.envelope.recipients)
+    return policy.may_ask(wishes, session.client, config)
 
 
 def _is_own(session: Session, ports: Ports, config: Config) -> bool:
@@ -229,26 +227,33 @@ def _outcome(
     disposition, culprits = _disposition(left)
     reason = culprits[0].reason if culprits else _OK
     held_up = tuple(decision.recipient for decision in culprits)
-    relayed = policy.relayed(session.envelope.recipients, _circumstances(session), config)
+    relayed = _relayed(session, config)
     told = partial(Outcome, classification=classification, direction=direction, bounced=bounced, relayed=relayed)
     if disposition in (Disposition.DEFER, Disposition.REFUSE):
         return told(disposition, decisions, reason=reason, culprits=held_up)
     served = tuple(decision for decision in left if decision.action is not Action.DONE)
     groups = copies.group(served, session.message, separate=config.smime.separate)
     kept = copies.stays(groups)
-    staying = {decision.recipient.raw for decision in groups[kept][1]} if groups else set()
+    staying = {decision.recipient.raw for decision in groups[kept][1]} if kept is not None else set()
     removed = [recipient for recipient in session.envelope.recipients if recipient.raw not in staying]
     if config.policy.mixed == "reinject" and not copies.removable(removed, session.envelope.recipients):
-        kept = -1
+        kept = None
         if disposition is Disposition.HOLD:
             return told(Disposition.DEFER, decisions, reason=_ODD_SPELLING, culprits=held_up)
-    splits = len(groups) > 1 or (kept < 0 and bool(groups)) or any(decision.waits for decision in decisions)
+    splits = len(groups) > 1 or (kept is None and bool(groups)) or any(decision.waits for decision in decisions)
     if splits and config.policy.mixed in SPLITS and not rules.is_clear(session.sender):
         unclear = tuple(policy.unclear_sender(decision.recipient, direction, config) for decision in decisions)
         disposition, culprits = _disposition(unclear)
         return told(disposition, unclear, reason=culprits[0].reason, culprits=session.envelope.recipients)
     made = _made(session, groups, ports, config)
     return told(disposition, decisions, reason=reason, culprits=held_up, copies=made, kept=kept)
+
+
+def _relayed(session: Session, config: Config) -> tuple[Recipient, ...]:
+    """Those to whom the MTA sends a message on though its client is none of ours."""
+    if config.mode != "auto" or policy.is_ours(session.client, config):
+        return ()
+    return tuple(r for r in session.envelope.recipients if policy.is_relayed(wish_for(session, r, config)))
 
 
 def _bounced(session: Session, decisions: tuple[Decision, ...], config: Config) -> tuple[Decision, ...]:
@@ -335,66 +340,6 @@ def _disposition(decisions: tuple[Decision, ...]) -> tuple[Disposition, tuple[De
     return Disposition.DELIVER, ()
 
 
-def _planner(message: Message, edits: HeaderEdits) -> Callable[[str], Plan]:
-    """The plan for the header by ``protect_headers``, made once for all the copies that share it."""
-    return cache(partial(protect.plan, message, rewrap.content_fields(message), edits=edits))
-
-
-def _copy(
-    message: Message, planned: Callable[[str], Plan], ports: Ports, form: Form, members: tuple[Decision, ...]
-) -> Copy:
-    recipients = tuple(decision.recipient for decision in members)
-    keys = _keys(members)
-    style = members[0].style
-    if form not in (Form.SMIME, Form.OPENPGP):
-        as_it_came = rewrap.unchanged(message)
-        if any(decision.action is Action.HOLD for decision in members):
-            return Copy(form, recipients, as_it_came)  # whoever releases it sees that its sender asked for encryption
-        return Copy(form, recipients, rewrap.combined(as_it_came, planned("off").edits))
-    plan = planned(style.protect_headers)
-    if form is Form.SMIME:
-        encrypt = partial(_encrypt_cms, keys, style)
-        rewrite = rewrap.smime(message, encrypt, plan.inside, authenticated=is_authenticated(style.cipher))
-    else:
-        rewrite = rewrap.openpgp(message, partial(_encrypt_pgp, keys, style, ports), plan.inside)
-    return Copy(form, recipients, rewrap.combined(rewrite, plan.edits), plan.protection)
-
-
 def _without_wish(session: Session, config: Config) -> HeaderEdits:
     """Where the sender may ask, what told of the wish is not sent."""
     return wish_of_sender.without(session.message, config.policy) if _may_ask(session, config) else HeaderEdits()
-
-
-def _keys(members: tuple[Decision, ...]) -> tuple[X509Key | PGPKey, ...]:
-    """The keys of all who read a copy, each once.  Two OpenPGP keys of one primary key may have different subkeys, and
-    both are needed; two that differ in what they announce alone are left to the encrypter."""
-    keys = [decision.key for decision in members]
-    keys += [reader.key for decision in members if decision.key for reader in decision.readers]
-    return tuple({(key.format, key.fingerprint, _octets(key)): key for key in keys if key}.values())
-
-
-def _octets(key: X509Key | PGPKey) -> bytes:
-    """What the encrypter is handed."""
-    return key.raw_for_seipd2 if isinstance(key, PGPKey) else key.raw
-
-
-def _encrypt_cms(
-    keys: tuple[X509Key | PGPKey, ...], style: Style, content: Iterable[bytes], size: int
-) -> Iterator[bytes]:
-    certificates = [key for key in keys if isinstance(key, X509Key)]
-    _nobody_left_out(keys, certificates)
-    chosen = {"cipher": style.cipher, "rsa_padding": style.rsa_padding, "ecdh_kdf": style.ecdh_kdf}
-    return cms.encrypt(content, size, certificates, **chosen)
-
-
-def _encrypt_pgp(
-    keys: tuple[X509Key | PGPKey, ...], style: Style, ports: Ports, content: Iterable[bytes], size: int
-) -> Iterator[bytes]:
-    certificates = [key for key in keys if isinstance(key, PGPKey)]
-    _nobody_left_out(keys, certificates)
-    return pgp.encrypt(content, size, certificates, ports.openpgp, style)
-
-
-def _nobody_left_out(wanted: Sized, found: Sized) -> None:
-    if len(wanted) != len(found) or not wanted:
-        raise EncryptionError(f"{len(wanted)} recipients share a copy, but {len(found)} keys fit its form")

@@ -30,6 +30,7 @@ from smilla.model import (
     Classification,
     Client,
     Decision,
+    Direction,
     KeyLookup,
     KeyVerdict,
     PGPKey,
@@ -37,9 +38,9 @@ from smilla.model import (
     Recipient,
     X509Key,
 )
+from smilla.options import default_action
 from smilla.style import Style, cipher_for
 
-OUTBOUND, INBOUND = "outbound", "inbound"
 _ROUTED = Reason(
     "routed_address", "the local part routes the mail on (%, ! or @ within it), so its recipient is not known here"
 )
@@ -69,7 +70,7 @@ class Wish:
     ``unclear`` is why nobody can tell what is wanted."""
 
     wanted: bool
-    direction: str
+    direction: Direction
     reason: Reason
     number: int = 0
     rule: Rule | None = None
@@ -97,11 +98,11 @@ class Wish:
         return self.rule.encrypt if self.rule else ""
 
 
-def direction(client: Client, config: Config) -> str:
+def direction(client: Client, config: Config) -> Direction:
     """The direction of a message as a whole."""
     if config.mode != "auto":
-        return config.mode
-    return OUTBOUND if is_ours(client, config) else INBOUND
+        return Direction(config.mode)
+    return Direction.OUTBOUND if is_ours(client, config) else Direction.INBOUND
 
 
 def is_ours(client: Client, config: Config) -> bool:
@@ -111,27 +112,30 @@ def is_ours(client: Client, config: Config) -> bool:
     return rules.is_within(client.ip, config.internal_networks)
 
 
-def may_ask(recipients: Iterable[Recipient], circumstances: Circumstances, config: Config) -> bool:
-    """May a message ask by itself to be encrypted?"""
+def may_ask(wishes: Iterable[Wish], client: Client, config: Config) -> bool:
+    """May a message ask by itself to be encrypted?  ``wishes`` are those for its recipients."""
     if config.mode != "auto":
-        return config.mode == OUTBOUND
-    if is_ours(circumstances.client, config):
-        return True
-    return any(_case(recipient, circumstances, config).direction == OUTBOUND for recipient in recipients)
+        return config.mode == Direction.OUTBOUND
+    return is_ours(client, config) or any(wish.direction == Direction.OUTBOUND for wish in wishes)
 
 
-def relayed(recipients: Iterable[Recipient], circumstances: Circumstances, config: Config) -> tuple[Recipient, ...]:
-    """Those to whom the MTA sends a message on though, in mode auto, its client is none of ours: internal_networks or
-    local_domains may lack something.  A rule that says never has considered it."""
-    if config.mode != "auto" or is_ours(circumstances.client, config):
-        return ()
-    found = [(recipient, wanted(recipient, circumstances, config)) for recipient in recipients]
-    return tuple(r for r, wish in found if wish.direction == OUTBOUND and wish.encrypt != "never")
+def is_relayed(wish: Wish) -> bool:
+    """Does a message of a client that is none of ours, in mode auto, leave for somebody elsewhere?  internal_networks
+    or local_domains may lack something.  A rule that says never has considered it."""
+    return wish.direction == Direction.OUTBOUND and wish.encrypt != "never"
 
 
-def wanted(recipient: Recipient, circumstances: Circumstances, config: Config, *, wished: bool = False) -> Wish:
-    """Is a key to be looked up for this recipient?  Known at RCPT, before anything of the message has come, save
-    ``wished``: the sender asks for encryption, so that somebody who is local is asked for as well."""
+def requested(wish: Wish) -> Wish:
+    """The same, where the sender asks for encryption: somebody who is local is looked up as well."""
+    if wish.wanted or wish.unclear is not None or wish.encrypt:
+        return wish
+    return replace(
+        wish, wanted=True, reason=Reason("wished", f"{wish.reason.text}, but the sender asks for encryption")
+    )
+
+
+def wanted(recipient: Recipient, circumstances: Circumstances, config: Config) -> Wish:
+    """Is a key to be looked up for this recipient?  Known at RCPT, before anything of the message has come."""
     case = _case(recipient, circumstances, config)
     number, rule = rules.first(config.rule, case)
     wish = Wish(False, case.direction, Reason("wanted", ""), number, rule, _mailbox(case, config))
@@ -146,17 +150,15 @@ def wanted(recipient: Recipient, circumstances: Circumstances, config: Config, *
     if rule is not None and rule.encrypt == "require":
         return replace(wish, wanted=True, reason=Reason("wanted", f"rule {number} requires it"))
     is_wanted, reason = _wanted_by_mode(case, config)
-    if wished and not is_wanted:
-        is_wanted, reason = True, Reason("wished", f"{reason.text}, but the sender asks for encryption")
     return replace(wish, wanted=is_wanted, reason=reason)
 
 
 def _wanted_by_mode(case: rules.Case, config: Config) -> tuple[bool, Reason]:
     domain = _domain(case.recipient)
-    if case.direction == OUTBOUND:
+    if case.direction == Direction.OUTBOUND:
         if rules.is_in(domain, config.local_domains):
             return False, Reason("local", f"outbound, and {domain} is in local_domains")
-        if config.mode == OUTBOUND and domain in _own_labels(case.client):
+        if config.mode == Direction.OUTBOUND and domain in _own_labels(case.client):
             return False, Reason("local", f"outbound, and {domain} is this machine")
         return True, Reason("wanted", "outbound, and not in local_domains")
     if not _is_elsewhere(case.recipient, case.client, config):
@@ -206,7 +208,7 @@ def _is_own_name(recipient: Recipient, client: Client, config: Config) -> bool:
 
 def _mailbox(case: rules.Case, config: Config) -> EmailAddress | None:
     """The address to look a key up for: where mail is inbound, a mailbox of this machine has that of the origin."""
-    if case.direction == INBOUND and _is_own_name(case.recipient, case.client, config):
+    if case.direction == Direction.INBOUND and _is_own_name(case.recipient, case.client, config):
         return case.mailbox
     return case.recipient.address
 
@@ -217,18 +219,18 @@ def _case(recipient: Recipient, circumstances: Circumstances, config: Config) ->
     case = rules.Case(recipient, circumstances.sender, client, towards, completion=config.completion)
     if recipient.address is None or not config.origin:
         return case
-    stands_for_another = case.direction == INBOUND and _is_own_name(recipient, client, config)
+    stands_for_another = case.direction == Direction.INBOUND and _is_own_name(recipient, client, config)
     return replace(case, mailbox=recipient.address.at(config.origin)) if stands_for_another else case
 
 
-def _direction_for(recipient: Recipient, client: Client, config: Config) -> str:
+def _direction_for(recipient: Recipient, client: Client, config: Config) -> Direction:
     towards = direction(client, config)
     if config.mode != "auto":
         return towards
     if _is_local(recipient, client, config):
-        return INBOUND
+        return Direction.INBOUND
     known = _is_elsewhere(recipient, client, config) and _unknown_destination(recipient) is None
-    return OUTBOUND if known else towards
+    return Direction.OUTBOUND if known else towards
 
 
 def rule_table(recipient: Recipient, circumstances: Circumstances, config: Config) -> tuple[rules.Checked, ...]:
@@ -269,7 +271,7 @@ def _unknown_destination(recipient: Recipient) -> Reason | None:
     return _AMBIGUOUS if recipient.address is not None and recipient.address.ambiguous else None
 
 
-def unclear_sender(recipient: Recipient, towards: str, config: Config) -> Decision:
+def unclear_sender(recipient: Recipient, towards: Direction, config: Config) -> Decision:
     """A message that would leave in several forms, each with a sender of its own, whom nobody can tell."""
     action, decider = _action_for(KeyVerdict.UNCLEAR, Wish(False, towards, _UNCLEAR_SENDER), config)
     return Decision(recipient, Action.DEFER if action is Action.HOLD else action, _UNCLEAR_SENDER, decider)
@@ -360,9 +362,3 @@ def _action_for(verdict: KeyVerdict, wish: Wish, config: Config) -> tuple[Action
         return Action(value), f"rule {wish.number}: {verdict.value}"
     value = getattr(config.policy, verdict.value) or default_action(wish.direction)
     return Action(value), f"policy: {verdict.value}"
-
-
-def default_action(towards: str) -> str:
-    """[policy] unclear and unusable_key where they are empty: at rest a refusal would bounce mail that the sender
-    cannot mend."""
-    return "defer" if towards == INBOUND else "refuse"

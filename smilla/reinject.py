@@ -36,7 +36,7 @@ from typing import Self
 from smilla import dsn, log, protect, rewrap
 from smilla.copies import mailbox, notice
 from smilla.errors import JournalBusy, JournalError, ReinjectError
-from smilla.model import Action, Copy, Decision, Form, Header, Message, Recipient
+from smilla.model import Action, Copy, Decision, Form, Header, Message, Recipient, Refusal
 from smilla.ports import Fingerprint, Journal, JournalEntry, MailerConnection, Ports, Submission
 from smilla.session import Session
 
@@ -48,16 +48,6 @@ _TOKEN = re.compile(rb"\(smilla\) with E?SMTP id ([0-9a-f]{32});")
 _BUSY_S = 30.0  # how long another worker may take over the same message, to others of its recipients say
 _ASK_EVERY_S = 0.1
 _UNSAFE = re.compile(r"[^A-Za-z0-9.:_\[\]-]")
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """A copy that was not taken: for whom, and what the listener said; ``is_of_copy``: to RCPT or to the final dot, and
-    not to whatever concerns all."""
-
-    recipient: Recipient
-    detail: str
-    is_of_copy: bool = False
 
 
 def fingerprint(session: Session) -> Fingerprint:

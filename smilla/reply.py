@@ -124,7 +124,7 @@ def _handed_over(outcome: Outcome) -> Reply:
         settled = all(decision.action is Action.DONE or decision in bounced for decision in outcome.decisions)
         # Else nobody said in which form it may go.
         return Reply(Verb.DISCARD, bounced=bounced) if outcome.decisions and settled else INTERNAL
-    if outcome.kept < 0:
+    if outcome.kept is None:
         return Reply(Verb.DISCARD, further=outcome.copies, bounced=bounced)
     copy = outcome.copies[outcome.kept]
     verb, text = Verb.ACCEPT, ""

@@ -8,8 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from smilla import log, reply
-from smilla.model import Action, Decision, Disposition, Outcome, Reason
-from smilla.reinject import Refusal
+from smilla.model import Action, Decision, Disposition, Outcome, Reason, Refusal
 from smilla.session import Session
 
 _TROUBLE = ("bogus", "unreachable", "unclear", "unusable_key")

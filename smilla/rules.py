@@ -19,7 +19,7 @@ from smilla import address
 from smilla.address import NO_COMPLETION, Completion, EmailAddress
 from smilla.config import Rule
 from smilla.errors import AddressError
-from smilla.model import Client, Recipient
+from smilla.model import Client, Direction, Recipient
 from smilla.options import CONDITIONS
 from smilla.patterns import domain_pattern, forms
 
@@ -39,7 +39,7 @@ class Case:
     recipient: Recipient
     sender: str
     client: Client
-    direction: str
+    direction: Direction
     mailbox: EmailAddress | None = None
     completion: Completion = NO_COMPLETION
 

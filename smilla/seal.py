@@ -22,7 +22,7 @@ from smilla.formats import mime, seal
 from smilla.formats.base64_lines import base64_lines
 from smilla.formats.covering import covered, room
 from smilla.formats.seal import Bound, Head
-from smilla.model import Action, Client, Decision, Envelope, Header, Message, Reason, Rewrite
+from smilla.model import Action, Client, Decision, Direction, Envelope, Header, Message, Reason, Rewrite
 from smilla.ports import SealKey
 
 MARK = "X-Smilla-Stage"
@@ -59,7 +59,7 @@ class Facts:
     recipients: tuple[SealedRecipient, ...]
     queue_id: str
     client: Client
-    direction: str
+    direction: Direction
 
     @property
     def bound(self) -> Bound:
@@ -67,7 +67,9 @@ class Facts:
         return Bound(self.envelope.sender, tuple(recipient.raw for recipient in self.recipients), self.queue_id)
 
 
-def facts(envelope: Envelope, decisions: Iterable[Decision], queue_id: str, client: Client, direction: str) -> Facts:
+def facts(
+    envelope: Envelope, decisions: Iterable[Decision], queue_id: str, client: Client, direction: Direction
+) -> Facts:
     """The facts about a message that was decided."""
     recipients = tuple(
         SealedRecipient(
@@ -254,7 +256,7 @@ def _facts_of(told: dict[str, Any]) -> Facts:
         for r in told["recipients"]
     )
     envelope = Envelope(told["sender"], (), tuple(told["parameters"]))
-    return Facts(envelope, recipients, told["queue_id"], Client(**told["client"]), told["direction"])
+    return Facts(envelope, recipients, told["queue_id"], Client(**told["client"]), Direction(told["direction"]))
 
 
 class _OpenedBody:

@@ -11,12 +11,14 @@ from smilla.address import NO_COMPLETION, Completion, EmailAddress
 from smilla.errors import AddressError
 from smilla.message import MOST_FIELDS, MOST_HEADER_OCTETS, MemoryBody
 from smilla.model import Client, Envelope, GrowingBody, Header, Message, Recipient
+from smilla.policy import Wish
 from smilla.ports import PendingLookup
 from smilla.questions import MessageQuestions
 
 
 class Session:
-    """Collects the envelope, the header fields and the body of one message, and keeps the look-ups that began."""
+    """Collects the envelope, the header fields and the body of one message, and keeps what was found out at RCPT: what
+    is wanted for each recipient, and the look-ups that began."""
 
     def __init__(
         self,
@@ -31,6 +33,7 @@ class Session:
         self.queue_id = ""
         self.lookups: dict[tuple[EmailAddress, tuple[str, ...]], PendingLookup] = {}
         self.questions = MessageQuestions()
+        self.wishes: dict[Recipient, Wish] = {}
         self.sender = sender.strip().removeprefix("<").removesuffix(">")
         self._sent_as = self.sender
         self._parameters = parameters

@@ -23,7 +23,7 @@ from hashlib import sha256
 from smilla import address, copies, log, pipeline, reinject, reply, seal
 from smilla.config import Config
 from smilla.errors import AddressError, JournalError, SealBroken, SealKeyMissing
-from smilla.model import Action, Decision, Header, Message, Reason, Recipient
+from smilla.model import Action, Decision, Header, Message, Reason, Recipient, Refusal
 from smilla.ports import Fingerprint, Ports
 from smilla.seal import Opened, SealedRecipient
 from smilla.session import Session, parsed_recipient
@@ -178,9 +178,7 @@ class _Stage:
             meant = [p for p in self._originals if origin and origin == (_original(p[0].parameters) or _bare(p[0].raw))]
         return min(meant, key=lambda pair: pair[1].action in (Action.PLAIN, Action.HOLD), default=None)
 
-    def _told(
-        self, decisions: Sequence[Decision], refused: dict[Recipient, reinject.Refusal]
-    ) -> tuple[reply.Reply, ...]:
+    def _told(self, decisions: Sequence[Decision], refused: dict[Recipient, Refusal]) -> tuple[reply.Reply, ...]:
         answers = []
         with log.together():
             for decision in decisions:

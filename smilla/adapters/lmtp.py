@@ -21,7 +21,7 @@ from smilla import log, message, reply, stage
 from smilla.adapters.listener import UnixPath
 from smilla.adapters.service import Service
 from smilla.adapters.spool import SpooledBody
-from smilla.config import is_local
+from smilla.config_values import is_local
 from smilla.errors import SmillaError
 from smilla.message import MOST_HEADER_OCTETS
 from smilla.model import Message, Recipient

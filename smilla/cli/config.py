@@ -16,6 +16,7 @@ from smilla.adapters.postfix_lines import PostfixLines
 from smilla.adapters.seal_keys import SealKeys
 from smilla.cli import EX_NO, EX_OK, idle, postfix_check, say, sendmail_check, stage_check
 from smilla.config import Config
+from smilla.config_values import is_local
 from smilla.discovery import directory
 from smilla.errors import JournalError, SmillaError, SpoolError
 from smilla.ports import Ports
@@ -57,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
     _look_at_keys(settings, ports)
     for severity, text in idle.problems(settings):
         say(severity, text)
-    if not config.is_local(settings.milter.socket):
+    if not is_local(settings.milter.socket):
         say("warning", f"[milter] socket {settings.milter.socket} is open to other machines: {_OPEN}")
     if settings.mode == "auto" and not any(rule.encrypt == "never" for rule in settings.rule):
         say("hint", _RELAYING)

@@ -51,15 +51,13 @@ class Story:
 
     def wish_for(self, decision: Decision) -> Wish:
         """What the rules and the mode want for this recipient."""
-        return policy.wanted(decision.recipient, self._circumstances, self.done.config, wished=self.wished)
+        return pipeline.wish_for(self.done.session, decision.recipient, self.done.config, wished=self.wished)
 
     def rule_table(self, decision: Decision) -> tuple[rules.Checked, ...]:
         """Every rule and whether it matches this recipient."""
-        return policy.rule_table(decision.recipient, self._circumstances, self.done.config)
-
-    @property
-    def _circumstances(self) -> Circumstances:
-        return Circumstances(self.done.session.sender, self.done.session.client)
+        session = self.done.session
+        circumstances = Circumstances(session.sender, session.client)
+        return policy.rule_table(decision.recipient, circumstances, self.done.config)
 
     def way(self, copy: Copy) -> str:
         """What becomes of a copy: a key of _WAYS."""

@@ -11,6 +11,13 @@ from smilla.model.message import Recipient
 from smilla.style import Style
 
 
+class Direction(StrEnum):
+    """The way of a message, as a whole or for one recipient, seen from this MTA."""
+
+    OUTBOUND = "outbound"
+    INBOUND = "inbound"
+
+
 class MessageKind(StrEnum):
     """What a message is by its structure (never by mention)."""
 
@@ -110,6 +117,16 @@ class Copy:
     protection: HeaderProtection = HeaderProtection()
 
 
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A copy that the MTA's listener did not take: for whom, and what it said; ``is_of_copy``: to RCPT or to the
+    final dot, and not to whatever concerns all."""
+
+    recipient: Recipient
+    detail: str
+    is_of_copy: bool = False
+
+
 _OK = Reason("ok", "")
 
 
@@ -126,18 +143,19 @@ class Disposition(Enum):
 class Outcome:
     """What ``pipeline.process`` found: one decision a recipient, and the copies owed where all is delivered.
 
-    ``copies`` is empty unless the disposition is DELIVER or HOLD; all but ``kept`` are re-injected.  ``bounced`` are
+    ``copies`` is empty unless the disposition is DELIVER or HOLD; all but number ``kept`` (None for
+    none) are re-injected.  ``bounced`` are
     told to the sender, ``relayed`` see policy; ``reason`` and ``culprits`` explain what is not delivered.
     """
 
     disposition: Disposition
     decisions: tuple[Decision, ...]
     classification: Classification
-    direction: str
+    direction: Direction
     copies: tuple[Copy, ...] = ()
     reason: Reason = _OK
     culprits: tuple[Recipient, ...] = ()
-    kept: int = 0
+    kept: int | None = 0
     bounced: tuple[Decision, ...] = ()
     relayed: tuple[Recipient, ...] = ()
 

@@ -24,7 +24,7 @@ from smilla.options.basic import (
     option,
 )
 from smilla.options.keys import HeadersOptions, KeysOptions, OpenPGPOptions, SMIMEOptions
-from smilla.options.policy import PolicyOptions, Rule
+from smilla.options.policy import PolicyOptions, Rule, default_action
 from smilla.options.service import DNSOptions, LogOptions, MilterOptions, ReinjectOptions, SpoolOptions, StageOptions
 
 __all__ = [
@@ -51,6 +51,7 @@ __all__ = [
     "SMIMEOptions",
     "SpoolOptions",
     "StageOptions",
+    "default_action",
     "options",
 ]
 
@@ -154,6 +155,6 @@ SECTIONS: dict[str, type[Any]] = {
 }
 
 
-def options(section: type[Any]) -> dict[str, dataclasses.Field[Any]]:
+def options_of(section: type[Any]) -> dict[str, dataclasses.Field[Any]]:
     """The options of one section by name, sections and rules left out."""
     return {f.name: f for f in dataclasses.fields(section) if "help" in f.metadata}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from smilla.model import Direction
 from smilla.options.basic import (
     CIPHERS,
     ECDH_KDFS,
@@ -14,6 +15,12 @@ from smilla.options.basic import (
     SPLITS,
     option,
 )
+
+
+def default_action(direction: Direction) -> str:
+    """``unclear`` and ``unusable_key`` where they are empty: at rest a refusal would bounce mail that the sender cannot
+    mend."""
+    return "defer" if direction is Direction.INBOUND else "refuse"
 
 
 @dataclass(frozen=True, slots=True)

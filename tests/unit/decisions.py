@@ -13,6 +13,7 @@ from smilla.model import (
     Classification,
     Copy,
     Decision,
+    Direction,
     Disposition,
     DNSSECStatus,
     Form,
@@ -62,7 +63,7 @@ def decision(text: str, action: Action, key: X509Key | PGPKey | None = None, cod
 
 def outcome(disposition: Disposition, *copies: Copy, code: str = "ok", culprits: tuple[str, ...] = ()) -> Outcome:
     reason = Reason(code, "policy.no_key of /etc/smilla/smilla.toml at 127.0.0.1")
-    return Outcome(disposition, (), PLAIN, "outbound", copies, reason, tuple(map(recipient, culprits)))
+    return Outcome(disposition, (), PLAIN, Direction.OUTBOUND, copies, reason, tuple(map(recipient, culprits)))
 
 
 def copy(form: Form, *recipients: str) -> Copy:

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smilla import config_text
-from smilla.config import SECTIONS, Config, KeysOptions, PolicyOptions, Rule, load, options, parse
+from smilla.config import Config, Rule, load, parse
 from smilla.errors import ConfigError
-from smilla.options import CONDITIONS, FAILURES, OpenPGPOptions
+from smilla.options import CONDITIONS, FAILURES, SECTIONS, KeysOptions, OpenPGPOptions, PolicyOptions, options_of
 
 
 def faults(text: str) -> list[str]:
@@ -31,7 +31,7 @@ def test_sample_is_the_default_with_every_option() -> None:
     sample = config_text.sample()
     assert parse(sample) == Config()
     for name, kind in [("", Config), *SECTIONS.items()]:
-        for option in options(kind):
+        for option in options_of(kind):
             assert f"{option} =" in sample or f"#   {option}: " in sample, f"[{name}] {option}"
 
 
@@ -248,7 +248,7 @@ def test_file_that_cannot_be_read_is_a_fault(tmp_path: Path) -> None:
 
 def test_environment_configures_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     for section, kind in [("", Config), *SECTIONS.items()]:
-        for option in options(kind):
+        for option in options_of(kind):
             for name in (option, f"{section}_{option}", f"SMILLA_{section}_{option}", f"smilla_{option}"):
                 monkeypatch.setitem(os.environ, name.upper().replace("__", "_"), "1")
     assert parse("") == Config()
@@ -286,7 +286,7 @@ def values_of(field: dataclasses.Field[Any], kind: type[Any]) -> st.SearchStrate
 
 
 def section_of(kind: type[Any]) -> st.SearchStrategy[Any]:
-    built = st.builds(kind, **{name: values_of(field, kind) for name, field in options(kind).items()})
+    built = st.builds(kind, **{name: values_of(field, kind) for name, field in options_of(kind).items()})
     return built.map(without_contradiction)
 
 
@@ -332,7 +332,7 @@ def test_manual_names_every_option_with_its_default() -> None:
     manual = config_text.manual()
     kinds: list[type[Any]] = [Config, *SECTIONS.values()]
     for kind in kinds:
-        for option, field in options(kind).items():
+        for option, field in options_of(kind).items():
             assert f".It Cm {option} Li = " in manual
             assert field.metadata["help"]
 

@@ -14,10 +14,11 @@ from cryptography.x509 import load_der_x509_certificate
 from smilla import lookup
 from smilla.adapters.folder import KeyDirectory
 from smilla.address import parse
-from smilla.config import Config, KeysOptions
+from smilla.config import Config
 from smilla.discovery import directory
 from smilla.formats import key_file
 from smilla.model import Candidate, Format, KeyLookup, KeyVerdict, X509Key
+from smilla.options import KeysOptions
 from smilla.validity import pgp
 from tests.certificates import make_certificate
 from tests.openpgp_maker import armoured

@@ -6,10 +6,12 @@ import pytest
 
 from smilla import config, lookup, pipeline, policy
 from smilla.config import Config
-from smilla.model import Action, Client, DNSSECStatus, KeyLookup, KeyVerdict
-from smilla.policy import INBOUND, OUTBOUND, Circumstances, Wish
+from smilla.model import Action, Client, Direction, DNSSECStatus, KeyLookup, KeyVerdict
+from smilla.policy import Circumstances, Wish
 from smilla.session import Session
 from tests.vectors.memory import NOW, TableResolver, make_ports
+
+OUTBOUND, INBOUND = Direction.OUTBOUND, Direction.INBOUND
 
 MTA = Client("203.0.113.9", mta="mail.home.test")
 AUTO = 'mode = "auto"\nlocal_domains = ["home.test"]\n'

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from smilla import config, config_text
-from smilla.config import SECTIONS, Config, Rule
+from smilla.config import Config, Rule
+from smilla.options import SECTIONS, options_of
 
 ROOT = Path(__file__).resolve().parents[2]
 MANUAL = (ROOT / "man" / "smilla.8").read_text("utf-8")
@@ -66,7 +67,7 @@ def test_every_option_stands_in_the_manual_and_in_the_sample() -> None:
     page = (ROOT / "man" / "smilla.toml.5").read_text("utf-8")
     kinds: list[type[Any]] = [Config, *SECTIONS.values()]
     for kind in kinds:
-        for name in config.options(kind):
+        for name in options_of(kind):
             assert f".It Cm {name} " in page
             assert kind is Rule or re.search(rf"^{name} = ", config_text.sample(), re.MULTILINE)
 

@@ -11,10 +11,21 @@ from typing import cast
 import pytest
 
 from smilla import lookup as lookup_module
-from smilla import pipeline
-from smilla.config import parse
+from smilla import pipeline, policy
+from smilla.config import Config, parse
 from smilla.errors import EncryptionError, SmillaError
-from smilla.model import Action, Client, Copy, Disposition, DNSAnswer, DNSSECStatus, Form, KeyVerdict, Outcome
+from smilla.model import (
+    Action,
+    Client,
+    Copy,
+    Disposition,
+    DNSAnswer,
+    DNSSECStatus,
+    Form,
+    KeyVerdict,
+    Outcome,
+    Recipient,
+)
 from smilla.ports import Journal
 from smilla.questions import MOST
 from smilla.session import Session
@@ -23,6 +34,7 @@ from tests.vectors.memory import TableResolver, make_ports, make_session, raw_ke
 
 CANARY = b"the canary sings"
 MESSAGE = b"From: sam@sender.example\r\nTo: hugh@example.org, pia@example.org\r\nSubject: x\r\n\r\n" + CANARY + b"\r\n"
+AUTO = 'mode = "auto"\nlocal_domains = ["here.example"]\n[policy]\nwish_subject = "[encrypt]"'
 HUGH, PIA, ZOE = "hugh@example.org", "pia@example.org", "zoe@example.org"
 
 
@@ -158,6 +170,23 @@ def test_lookups_begin_at_rcpt_and_are_not_begun_again() -> None:
     assert len(resolver.asked) == 2
     pipeline.process(session, ports, settings)
     assert len(resolver.asked) == 2
+
+
+@pytest.mark.parametrize("text", ["", AUTO])
+def test_what_is_wanted_is_worked_out_once_a_recipient(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    asked = []
+    wanted = policy.wanted
+
+    def counted(recipient: Recipient, circumstances: policy.Circumstances, config: Config) -> policy.Wish:
+        asked.append(recipient.raw)
+        return wanted(recipient, circumstances, config)
+
+    monkeypatch.setattr(policy, "wanted", counted)
+    session, ports, settings = make_session(MESSAGE, [HUGH, PIA]), make_ports(dns()), parse(text)
+    for recipient in session.envelope.recipients:
+        pipeline.begin_lookup(session, recipient, ports, settings)
+    pipeline.process(session, ports, settings)
+    assert asked == [f"<{HUGH}>", f"<{PIA}>"]
 
 
 def test_a_message_to_many_domains_asks_so_much_at_once() -> None:

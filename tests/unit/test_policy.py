@@ -10,10 +10,12 @@ import pytest
 from smilla import policy, rules
 from smilla.config import Config, parse
 from smilla.errors import ConfigError
-from smilla.model import Action, Client, Decision, KeyVerdict, Reason
-from smilla.policy import INBOUND, OUTBOUND, Circumstances, Wish
+from smilla.model import Action, Client, Decision, Direction, KeyVerdict, Reason
+from smilla.policy import Circumstances, Wish
 from smilla.style import Style
 from tests.unit.decisions import PLAIN, certificate, lookup, openpgp_key, recipient
+
+OUTBOUND, INBOUND = Direction.OUTBOUND, Direction.INBOUND
 
 FAILURES = [verdict for verdict in KeyVerdict if verdict is not KeyVerdict.USABLE]
 ACTIONS = {
@@ -44,7 +46,7 @@ DEFAULTS = {
 CLIENT = Client("203.0.113.1")
 
 
-def wish(direction: str = OUTBOUND, *, wanted: bool = True) -> Wish:
+def wish(direction: Direction = OUTBOUND, *, wanted: bool = True) -> Wish:
     return Wish(wanted, direction, Reason("wanted", "wanted"))
 
 
@@ -62,7 +64,7 @@ def decide(
     settings: Config,
     to: str = "bob@example.org",
     sender: str = "sam@sender.example",
-    direction: str = OUTBOUND,
+    direction: Direction = OUTBOUND,
 ) -> Decision:
     number, rule = rules.first(settings.rule, rules.Case(recipient(to), sender, CLIENT, direction))
     wanted = Wish(True, direction, Reason("wanted", "wanted"), number, rule)
@@ -71,7 +73,7 @@ def decide(
 
 @pytest.mark.parametrize("direction", [OUTBOUND, INBOUND])
 @pytest.mark.parametrize("verdict", FAILURES)
-def test_each_failure_has_its_default(verdict: KeyVerdict, direction: str) -> None:
+def test_each_failure_has_its_default(verdict: KeyVerdict, direction: Direction) -> None:
     decided = decide(verdict, Config(), direction=direction)
     assert decided.action.value == DEFAULTS[verdict, direction]
     assert decided.rule == f"policy: {verdict.value}"
@@ -80,14 +82,16 @@ def test_each_failure_has_its_default(verdict: KeyVerdict, direction: str) -> No
 
 @pytest.mark.parametrize("direction", [OUTBOUND, INBOUND])
 @pytest.mark.parametrize(("verdict", "action"), TABLE)
-def test_policy_decides_each_failure(verdict: KeyVerdict, action: str, direction: str) -> None:
+def test_policy_decides_each_failure(verdict: KeyVerdict, action: str, direction: Direction) -> None:
     settings = parse(f'[policy]\n{verdict.value} = "{action}"\n')
     assert decide(verdict, settings, direction=direction).action is Action(action)
 
 
 @pytest.mark.parametrize("direction", [OUTBOUND, INBOUND])
 @pytest.mark.parametrize(("verdict", "action"), TABLE)
-def test_rule_overrides_policy_for_the_key_that_it_names_only(verdict: KeyVerdict, action: str, direction: str) -> None:
+def test_rule_overrides_policy_for_the_key_that_it_names_only(
+    verdict: KeyVerdict, action: str, direction: Direction
+) -> None:
     settings = parse(f'[[rule]]\nrecipient = "*@example.org"\n{verdict.value} = "{action}"\n')
     decided = decide(verdict, settings, direction=direction)
     assert (decided.action, decided.rule) == (Action(action), f"rule 1: {verdict.value}")
@@ -433,7 +437,7 @@ def test_senders_wish_turns_plaintext_into_a_refusal_and_nothing_else(verdict: K
 
 def test_senders_wish_reaches_whom_mode_leaves_out() -> None:
     settings, to = parse('local_domains = ["example.org"]'), recipient("bob@example.org")
-    wanted = policy.wanted(to, Circumstances("sam@sender.example", CLIENT), settings, wished=True)
+    wanted = policy.requested(policy.wanted(to, Circumstances("sam@sender.example", CLIENT), settings))
     assert (wanted.wanted, wanted.reason.code) == (True, "wished")
     found = lookup("bob@example.org", KeyVerdict.NO_KEY)
     done = policy.decide(to, wanted, found, settings, wished=True)

@@ -12,10 +12,11 @@ import pytest
 
 from smilla import lookup
 from smilla.address import parse
-from smilla.config import Config, KeysOptions
+from smilla.config import Config
 from smilla.discovery import cache
 from smilla.discovery.cache import CachingResolver
 from smilla.model import DNSAnswer, DNSSECStatus, KeyLookup, KeyVerdict
+from smilla.options import KeysOptions
 from tests.vectors.memory import KEYS, NOW, TableResolver, make_ports, raw_key, smimea
 
 if TYPE_CHECKING:

@@ -79,7 +79,7 @@ def test_one_copy_stays_and_the_others_are_reinjected(disposition: Disposition, 
 
 def test_where_no_copy_stays_the_original_is_discarded_and_all_are_reinjected() -> None:
     copies = copy(Form.SMIME, "a@x.org"), copy(Form.PLAIN, "b@x.org")
-    answer = told(replace(outcome(Disposition.DELIVER, *copies), kept=-1), "reinject")
+    answer = told(replace(outcome(Disposition.DELIVER, *copies), kept=None), "reinject")
     assert (answer.verb, answer.copy, answer.further, answer.removed) == (Verb.DISCARD, None, copies, ())
 
 

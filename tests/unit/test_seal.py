@@ -11,7 +11,7 @@ import pytest
 from smilla import seal
 from smilla.errors import SealBroken
 from smilla.message import MemoryBody, parse
-from smilla.model import Action, Client, Envelope, Message
+from smilla.model import Action, Client, Direction, Envelope, Message
 from smilla.ports import SealKey
 from smilla.seal import Facts, SealedRecipient
 
@@ -31,7 +31,7 @@ FACTS = Facts(
     ),
     "4XyZ",
     Client(ip="192.0.2.1", authenticated_as="söm", mta="mx.s.test"),
-    "outbound",
+    Direction.OUTBOUND,
 )
 
 

@@ -9,7 +9,7 @@ import pytest
 from smilla import config, runtime
 from smilla.adapters import openpgp
 from smilla.adapters.listener import UnixPath
-from smilla.config import is_local
+from smilla.config_values import is_local
 from smilla.errors import EngineMissing, SmillaError
 
 

@@ -14,7 +14,7 @@ import pytest
 from smilla import log, seal
 from smilla.adapters.seal_keys import SealKeys
 from smilla.message import parse
-from smilla.model import Action, Client, Envelope
+from smilla.model import Action, Client, Direction, Envelope
 from smilla.ports import SealKey
 from smilla.seal import Facts, SealedRecipient
 from tests.unit.cli.conftest import CommandLine
@@ -33,7 +33,7 @@ FACTS = Facts(
     ),
     "4XyZ",
     Client(ip="192.0.2.1", authenticated_as="sam", host_name="pc.s.test", helo="pc"),
-    "outbound",
+    Direction.OUTBOUND,
 )
 
 

@@ -9,8 +9,9 @@ import pytest
 
 from smilla import lookup
 from smilla.address import parse
-from smilla.config import Config, KeysOptions
+from smilla.config import Config
 from smilla.model import KeyLookup, KeyVerdict
+from smilla.options import KeysOptions
 from smilla.ports import Ports
 from tests.certificates import NOW, association_data, make_certificate, make_crl, to_pem
 from tests.vectors.memory import MemoryFolder, NoEngine, StillClock, TableResolver
