@@ -1,4 +1,4 @@
-# 'make test' and 'make demo' do everything on a bare Debian 12 or newer: see contrib/setup.
+# 'make test' and 'make demo' do everything on a bare Debian 12 or newer: see tests/setup/install.
 
 PYTHON = .venv/bin/python
 PYTEST = $(PYTHON) -m pytest
@@ -24,22 +24,22 @@ help:
 	@echo 'make clean     removes all that was made here'
 
 setup:
-	@contrib/setup
+	@tests/setup/install
 
 setup-demo:
-	@contrib/setup demo
+	@tests/setup/install demo
 
 demo: setup-demo
 	@$(if $(AS_ROOT),echo "demo: through sudo: Postfix needs root")
-	@$(AS_ROOT) $(ROOT_ENV) $(PYTHON) contrib/demo/demo.py $(if $(KEEP),--keep)
+	@$(AS_ROOT) $(ROOT_ENV) $(PYTHON) -m tests.demo.demo $(if $(KEEP),--keep)
 
 bench: setup-demo
 	@$(if $(AS_ROOT),echo "bench: through sudo: Postfix needs root")
-	@$(AS_ROOT) $(ROOT_ENV) $(PYTHON) contrib/bench/bench.py $(if $(QUICK),--quick) $(if $(ROWS),--rows $(ROWS)) \
+	@$(AS_ROOT) $(ROOT_ENV) $(PYTHON) -m tests.bench.bench $(if $(QUICK),--quick) $(if $(ROWS),--rows $(ROWS)) \
 		$(if $(JSON),--json $(JSON)) $(foreach peer,$(PEER),--peer $(peer))
 
 profile: setup-demo
-	@$(PYTHON) contrib/bench/hotpath.py
+	@$(PYTHON) -m tests.bench.hotpath
 
 test: check
 	@rm -rf .cache/interop
@@ -50,12 +50,12 @@ test: check
 	$(AS_ROOT) $(ROOT_ENV) $(PYTEST) $(LIVE)
 
 check: lint
-	$(if $(wildcard man/*),mandoc -T lint $(wildcard man/*))
+	mandoc -T lint man/*.[0-9]
 
 lint: setup
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
-	.venv/bin/mypy smilla tests contrib/demo contrib/bench
+	.venv/bin/mypy smilla tests
 	.venv/bin/lint-imports
 
 interop: setup
@@ -69,7 +69,7 @@ pictures: setup
 # The newest stable release, unless told.
 SUITE = trixie
 in-root:
-	contrib/in-root $(SUITE)
+	tests/setup/in-root $(SUITE)
 
 clean:
 	rm -rf .venv .cache build ./*.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -13,11 +13,14 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from smilla import growth, log, pipeline, reinject, reply, report, rewrap, seal
+from smilla import log, pipeline
+from smilla.answer import reply, report
 from smilla.config import Config
+from smilla.config.options import SPLITS
+from smilla.copies import growth, rewrap
 from smilla.errors import JournalBusy, JournalError, SealKeyMissing
+from smilla.handover import reinject, seal
 from smilla.model import Action, Decision, Header, Outcome, Reason, Recipient, Refusal, Rewrite
-from smilla.options import SPLITS
 from smilla.policy import Wish
 from smilla.ports import Ports
 from smilla.session import Session

@@ -20,11 +20,16 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
-from smilla import classify, copies, dsn, lookup, making, policy, reinject, rewrap, rules, seal
-from smilla import wish as wish_of_sender
+from smilla import classify, policy
 from smilla.address import EmailAddress, parse
+from smilla.answer import dsn
 from smilla.config import Config
+from smilla.config.options import SPLITS
+from smilla.copies import make, rewrap, sharing
 from smilla.errors import AddressError, EncryptionError
+from smilla.handover import reinject, seal
+from smilla.keys import lookup
+from smilla.keys.questions import BoundedResolver
 from smilla.model import (
     Action,
     Classification,
@@ -39,10 +44,9 @@ from smilla.model import (
     Reason,
     Recipient,
 )
-from smilla.options import SPLITS
-from smilla.policy import Wish
+from smilla.policy import Wish, rules
+from smilla.policy import request as wish_of_sender
 from smilla.ports import JournalEntry, Ports
-from smilla.questions import BoundedResolver
 from smilla.session import Session
 
 _DISPOSITIONS = (
@@ -174,11 +178,11 @@ def expanded(
 
 def make_copies(session: Session, decisions: tuple[Decision, ...], ports: Ports, config: Config) -> tuple[Copy, ...]:
     """The copies that these recipients are to get."""
-    return _made(session, copies.group(decisions, session.message, separate=config.smime.separate), ports, config)
+    return _made(session, sharing.group(decisions, session.message, separate=config.smime.separate), ports, config)
 
 
-def _made(session: Session, groups: Sequence[copies.Group], ports: Ports, config: Config) -> tuple[Copy, ...]:
-    return making.copies_of(session.message, groups, ports.openpgp, _without_wish(session, config))
+def _made(session: Session, groups: Sequence[sharing.Group], ports: Ports, config: Config) -> tuple[Copy, ...]:
+    return make.copies_of(session.message, groups, ports.openpgp, _without_wish(session, config))
 
 
 def is_wished(session: Session, config: Config) -> bool:
@@ -199,7 +203,7 @@ def _is_own(session: Session, ports: Ports, config: Config) -> bool:
     token = reinject.own_token(session.message) if policy.is_ours(session.client, config) else ""
     if not token or ports.journal is None:
         return False
-    return ports.journal.is_own(token, {copies.mailbox(recipient) for recipient in session.envelope.recipients})
+    return ports.journal.is_own(token, {sharing.mailbox(recipient) for recipient in session.envelope.recipients})
 
 
 def _done_before(decisions: tuple[Decision, ...], entry: JournalEntry) -> tuple[Decision, ...]:
@@ -208,8 +212,8 @@ def _done_before(decisions: tuple[Decision, ...], entry: JournalEntry) -> tuple[
     Unless those are all that this message is for: then it is no second attempt but was sent to them once more, and what
     is said of them now is said anew.
     """
-    served = {d.recipient for d in decisions if entry.is_accepted(copies.mailbox(d.recipient))}
-    told = {d.recipient for d in decisions if _fails(d) and entry.is_accepted(copies.notice(d.recipient))}
+    served = {d.recipient for d in decisions if entry.is_accepted(sharing.mailbox(d.recipient))}
+    told = {d.recipient for d in decisions if _fails(d) and entry.is_accepted(sharing.notice(d.recipient))}
     done = served | told if any(d.recipient not in told for d in decisions) else served
     return tuple(replace(d, action=Action.DONE, reason=_DONE) if d.recipient in done else d for d in decisions)
 
@@ -232,11 +236,11 @@ def _outcome(
     if disposition in (Disposition.DEFER, Disposition.REFUSE):
         return told(disposition, decisions, reason=reason, culprits=held_up)
     served = tuple(decision for decision in left if decision.action is not Action.DONE)
-    groups = copies.group(served, session.message, separate=config.smime.separate)
-    kept = copies.stays(groups)
+    groups = sharing.group(served, session.message, separate=config.smime.separate)
+    kept = sharing.stays(groups)
     staying = {decision.recipient.raw for decision in groups[kept][1]} if kept is not None else set()
     removed = [recipient for recipient in session.envelope.recipients if recipient.raw not in staying]
-    if config.policy.mixed == "reinject" and not copies.removable(removed, session.envelope.recipients):
+    if config.policy.mixed == "reinject" and not sharing.removable(removed, session.envelope.recipients):
         kept = None
         if disposition is Disposition.HOLD:
             return told(Disposition.DEFER, decisions, reason=_ODD_SPELLING, culprits=held_up)
@@ -321,7 +325,7 @@ class _Deciding:
                 return replace(decision, action=Action.DEFER, reason=why, readers=readers)
         decision = replace(decision, readers=readers)
         return (
-            replace(decision, action=Action.DEFER, reason=_CONFUSABLE) if copies.are_confusable(decision) else decision
+            replace(decision, action=Action.DEFER, reason=_CONFUSABLE) if sharing.are_confusable(decision) else decision
         )
 
 

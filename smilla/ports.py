@@ -10,7 +10,7 @@ from typing import Protocol
 
 from smilla.address import EmailAddress
 from smilla.model import Client, DNSAnswer, PGPKey, Reason, Recipient, SourceAnswer
-from smilla.style import Style
+from smilla.model.style import Style
 
 
 class Clock(Protocol):

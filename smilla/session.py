@@ -9,11 +9,11 @@ from __future__ import annotations
 from smilla import address
 from smilla.address import NO_COMPLETION, Completion, EmailAddress
 from smilla.errors import AddressError
+from smilla.keys.questions import MessageQuestions
 from smilla.message import MOST_FIELDS, MOST_HEADER_OCTETS, MemoryBody
 from smilla.model import Client, Envelope, GrowingBody, Header, Message, Recipient
 from smilla.policy import Wish
 from smilla.ports import PendingLookup
-from smilla.questions import MessageQuestions
 
 
 class Session:

@@ -24,7 +24,7 @@ def require_nothing_missing(missing: Sequence[str]) -> None:
 
 
 def require_servers(*names: str) -> None:
-    """The same for what the laboratory runs beside Postfix, unpacked by contrib/setup or installed; and for root."""
+    """The same for what the laboratory runs beside Postfix, unpacked by tests/setup/install or there; and for root."""
     try:
         for name in names:
             find_program(name)

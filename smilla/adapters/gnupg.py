@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from smilla.model import PGPKey
-    from smilla.style import Style
+    from smilla.model.style import Style
 
 _MIN_VERSION = (2, 2)
 _PIPE = 256 * 1024

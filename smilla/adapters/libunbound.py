@@ -32,7 +32,7 @@ from smilla import log
 from smilla.adapters.libunbound_abi import Callback, Result, load, words
 from smilla.adapters.pending import Pending
 from smilla.adapters.places import Places, Turn
-from smilla.config_values import nameserver
+from smilla.config.values import nameserver
 from smilla.errors import SmillaError
 from smilla.model import DNSAnswer, DNSSECStatus
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from smilla.errors import EncryptionError, EngineMissing
 from smilla.model import Reason
-from smilla.style import Style
+from smilla.model.style import Style
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

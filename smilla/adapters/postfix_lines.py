@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from smilla.config.options import StageOptions
 from smilla.errors import SmillaError
-from smilla.options import StageOptions
 
 _STAGE = "the stage"  # among the instances: what smilla itself found at its start
 _NOBODY = "nobody has looked yet whether Postfix has the lines for the stage; run smilla config check --postfix"

@@ -41,7 +41,7 @@ from smilla.adapters.dns_response import above, apex, is_own, parsed, proves_uns
 from smilla.adapters.pending import Pending
 from smilla.adapters.places import Places, Turn
 from smilla.adapters.proof import FAILURES, Proof
-from smilla.config_values import nameserver
+from smilla.config.values import nameserver
 from smilla.model import DNSAnswer, DNSSECStatus
 
 _CONNECT_TIMEOUT_S = 2.0

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from smilla.model import PGPKey
-    from smilla.style import Style
+    from smilla.model.style import Style
 
 _PIECE = 128 * 1024
 _REMEMBERED = 1000  # certificates that each worker keeps as pysequoia has read them, which takes it 50 µs

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from smilla import log, reply
+from smilla import log
+from smilla.answer import reply
 from smilla.model import Action, Decision, Disposition, Outcome, Reason, Refusal
 from smilla.session import Session
 

@@ -9,18 +9,21 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-from smilla import config, config_text, log, lookup
-from smilla.adapters import listener, postfix, smtp, spool
+from smilla import config, log
+from smilla.adapters import postfix, smtp, spool
 from smilla.adapters.journal import SQLiteJournal
 from smilla.adapters.postfix_lines import PostfixLines
 from smilla.adapters.seal_keys import SealKeys
 from smilla.cli import EX_NO, EX_OK, idle, postfix_check, say, sendmail_check, stage_check
 from smilla.config import Config
-from smilla.config_values import is_local
-from smilla.discovery import directory
+from smilla.config import text as config_text
+from smilla.config.values import is_local
 from smilla.errors import JournalError, SmillaError, SpoolError
+from smilla.keys import lookup
+from smilla.keys.discovery import directory
 from smilla.ports import Ports
-from smilla.runtime import make_ports, make_resolver
+from smilla.server import listener
+from smilla.server.runtime import make_ports, make_resolver
 
 _OPEN = (
     "mail comes to it in plaintext, and who reaches it can send in anybody's name through [reinject] smtp; listen on "

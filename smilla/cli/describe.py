@@ -7,7 +7,7 @@ from typing import Any
 
 from smilla.cli import printable
 from smilla.model import Assessment, Format, KeyLookup, KeyVerdict, PGPKey, SMIMEACandidate, SourceFinding, X509Key
-from smilla.style import Style
+from smilla.model.style import Style
 
 VERDICTS = {
     KeyVerdict.USABLE: "a usable key",

@@ -12,8 +12,8 @@ import os
 import sys
 from pathlib import Path
 
-from smilla import rewrap
 from smilla.cli import EX_NO, EX_NOPERM, EX_OK, EX_TEMPFAIL, UsageError, say, transaction
+from smilla.copies import rewrap
 from smilla.errors import SmillaError
 from smilla.message import ParsedMessage
 from smilla.model import Action, Copy, Decision, Disposition, Outcome

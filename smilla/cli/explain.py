@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from smilla import reply
+from smilla.answer import reply
 from smilla.cli import EX_NOPERM, EX_OK, EX_TEMPFAIL, story, transaction
 
 _EXIT = {

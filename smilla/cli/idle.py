@@ -7,11 +7,11 @@ from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import Path
 
-from smilla import rules
 from smilla.config import Config, Rule
-from smilla.discovery.directory import SUFFIXES
-from smilla.options import CONDITIONS
-from smilla.patterns import domain_pattern
+from smilla.config.options import CONDITIONS
+from smilla.config.patterns import domain_pattern
+from smilla.keys.discovery.directory import SUFFIXES
+from smilla.policy import rules
 
 _DOMAINS = ("q7x.example", "mail.k-9.test", "xn--bcher-kva.example")  # what matches all of these matches any
 _MOST_ENTRIES = 5000

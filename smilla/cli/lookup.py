@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from smilla import address, config, log, lookup, policy
+from smilla import address, config, log, policy
 from smilla.cli import EX_NO, EX_OK, EX_TEMPFAIL, UsageError, describe
 from smilla.config import Config
 from smilla.errors import AddressError
+from smilla.keys import lookup
 from smilla.model import KeyLookup, KeyVerdict, X509Key
-from smilla.runtime import make_ports
+from smilla.server.runtime import make_ports
 
 _UNTOLD = (KeyVerdict.BOGUS, KeyVerdict.UNREACHABLE, KeyVerdict.UNCLEAR)  # each is no word about a key
 _EXIT = {KeyVerdict.USABLE: EX_OK, **dict.fromkeys(_UNTOLD, EX_TEMPFAIL)}

@@ -8,8 +8,8 @@ from pathlib import Path
 from smilla import config, log
 from smilla.adapters import log_target
 from smilla.cli import EX_NO, say
-from smilla.daemon import Daemon
 from smilla.errors import ConfigError, EngineMissing, SmillaError
+from smilla.server.daemon import Daemon
 
 
 def run(options: argparse.Namespace) -> int:

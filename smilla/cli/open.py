@@ -16,15 +16,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from smilla import config, log, seal
+from smilla import config, log
 from smilla.adapters import log_target
 from smilla.adapters.seal_keys import SealKeys
 from smilla.cli import EX_NO, EX_OK, UsageError, printable, say
 from smilla.cli.transaction import read_message
 from smilla.errors import SealBroken
 from smilla.formats.seal import MAGIC
+from smilla.handover import seal
+from smilla.handover.seal import Facts, Opened
 from smilla.message import parse, without_beginning
-from smilla.seal import Facts, Opened
 
 _NO_SEAL = (
     "this is no sealed message: it has neither the X-Smilla-Stage field nor the sealed part; a message in Postfix's "

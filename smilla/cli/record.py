@@ -15,11 +15,11 @@ from pathlib import Path
 from smilla import address
 from smilla.address import EmailAddress
 from smilla.cli import EX_OK, UsageError, say
-from smilla.discovery.owner import OPENPGPKEY, SMIMEA, not_asked, owner_name
 from smilla.errors import AddressError
 from smilla.formats import key_file
+from smilla.keys.discovery.owner import OPENPGPKEY, SMIMEA, not_asked, owner_name
+from smilla.keys.validity import certificate, pgp, x509
 from smilla.model import Assessment, Candidate, Format, SMIMEACandidate
-from smilla.validity import certificate, pgp, x509
 
 _EXPORT = "export a public key, e.g. gpg --export ADDRESS"
 _LARGE = 16384  # octets; RFC 7929 section 2.1 asks for small keys, since answers over UDP get lost

@@ -20,13 +20,13 @@ from itertools import pairwise
 from pathlib import Path
 
 from smilla import config, log
-from smilla import seal as sealing
 from smilla.adapters import log_target
 from smilla.adapters.postfix import Postfix
 from smilla.adapters.seal_keys import SealKeys, StoredKey
 from smilla.cli import EX_NO, EX_OK, say
 from smilla.config import Config
 from smilla.errors import PostfixUnclear, SealBroken, SealKeyMissing
+from smilla.handover import seal as sealing
 from smilla.message import parse
 
 _KEY_ID = re.compile(rb"(?<![0-9a-f])[0-9a-f]{16}(?![0-9a-f])")

@@ -9,10 +9,11 @@ import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from smilla.adapters import listener, smtp
+from smilla.adapters import smtp
 from smilla.adapters.seal_keys import SealKeys
 from smilla.config import Config
 from smilla.errors import SmillaError
+from smilla.server import listener
 
 Found = tuple[str, str]
 

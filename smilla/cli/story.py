@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from smilla import pipeline, policy, rules
+from smilla import pipeline, policy
+from smilla.answer.reply import Reply, Verb
 from smilla.cli import describe, printable
 from smilla.cli.transaction import Transaction
 from smilla.model import Copy, Decision, KeyLookup, X509Key
-from smilla.policy import Circumstances, Wish
-from smilla.reply import Reply, Verb
+from smilla.policy import Circumstances, Wish, rules
 
 _WAYS = {
     "kept": "stays in the MTA's message",

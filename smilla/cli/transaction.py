@@ -14,7 +14,7 @@ from smilla.errors import AddressError
 from smilla.filter import Filter, TurnedAway
 from smilla.message import ParsedMessage, parse, without_beginning
 from smilla.model import Client, Outcome
-from smilla.runtime import make_ports
+from smilla.server.runtime import make_ports
 from smilla.session import Session
 
 

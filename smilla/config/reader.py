@@ -17,9 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from smilla.config_values import UNIX, convert, is_local, nameserver
-from smilla.errors import ConfigError
-from smilla.options import (
+from smilla.config.options import (
     CONDITIONS,
     DEFAULT_PATH,
     FAILURES,
@@ -33,6 +31,8 @@ from smilla.options import (
     StageOptions,
     options_of,
 )
+from smilla.config.values import UNIX, convert, is_local, nameserver
+from smilla.errors import ConfigError
 
 __all__ = ["DEFAULT_PATH", "Config", "Rule", "load", "parse"]
 

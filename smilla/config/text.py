@@ -10,8 +10,8 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
+from smilla.config.options import SECTIONS, Config, Rule, default_action, options_of
 from smilla.model import Direction
-from smilla.options import SECTIONS, Config, Rule, default_action, options_of
 
 _RULES = (
     "For each recipient, the first rule of which all conditions hold (recipient, sender, domain, client, user, "

@@ -7,7 +7,8 @@ import ipaddress
 import re
 from typing import Any
 
-from smilla import address, patterns
+from smilla import address
+from smilla.config import patterns
 from smilla.errors import AddressError
 
 UNIX = ("unix:", "local:")  # how a UNIX socket begins in libmilter's notation

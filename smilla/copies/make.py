@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from functools import cache, partial
 
-from smilla import protect, rewrap
-from smilla.copies import Group
+from smilla.copies import protect, rewrap
+from smilla.copies.protect import Plan
+from smilla.copies.sharing import Group
 from smilla.encrypt import cms, pgp
 from smilla.errors import EncryptionError
 from smilla.model import Action, Copy, Decision, Form, HeaderEdits, Message, PGPKey, X509Key
+from smilla.model.style import Style, is_authenticated
 from smilla.ports import OpenPGPEngine
-from smilla.protect import Plan
-from smilla.style import Style, is_authenticated
 
 
 def copies_of(message: Message, groups: Sequence[Group], engine: OpenPGPEngine, edits: HeaderEdits) -> tuple[Copy, ...]:

@@ -37,7 +37,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
-from smilla import hiding
+from smilla.copies import hiding
 from smilla.formats import mime
 from smilla.model import Header, HeaderEdits, HeaderProtection, Message, Reason
 

@@ -31,7 +31,7 @@ from smilla.address import in_header
 from smilla.errors import EncryptionError
 from smilla.formats.issuer import comparable
 from smilla.model import Action, Decision, Form, KeyLookup, Message, Recipient, X509Key
-from smilla.style import Style
+from smilla.model.style import Style
 
 Group = tuple[Form, tuple[Decision, ...]]
 

@@ -17,7 +17,7 @@ from smilla.encrypt.cms_recipients import AES128_WRAP, AES256_WRAP, Wrap, recipi
 from smilla.errors import EncryptionError
 from smilla.formats import der
 from smilla.model import Reason
-from smilla.style import Style
+from smilla.model.style import Style
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

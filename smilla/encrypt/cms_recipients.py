@@ -35,7 +35,7 @@ except ImportError:  # older than the algorithm; then no such key passes the gat
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from smilla.style import OAEP, Style
+    from smilla.model.style import OAEP, Style
 
 
 @dataclass(frozen=True, slots=True)

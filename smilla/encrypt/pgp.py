@@ -22,7 +22,7 @@ from smilla.formats.base64_lines import base64_lines
 from smilla.formats.crc24 import CRC24_INIT, crc24
 from smilla.formats.openpgp_output import OutputReader
 from smilla.model import PGPKey
-from smilla.style import Style
+from smilla.model.style import Style
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from smilla.errors import ParseError
 from smilla.formats import der
-from smilla.style import OAEP
+from smilla.model.style import OAEP
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -33,8 +33,10 @@ from email.utils import format_datetime
 from functools import cache, partial
 from typing import Self
 
-from smilla import dsn, log, protect, rewrap
-from smilla.copies import mailbox, notice
+from smilla import log
+from smilla.answer import dsn
+from smilla.copies import protect, rewrap
+from smilla.copies.sharing import mailbox, notice
 from smilla.errors import JournalBusy, JournalError, ReinjectError
 from smilla.model import Action, Copy, Decision, Form, Header, Message, Recipient, Refusal
 from smilla.ports import Fingerprint, Journal, JournalEntry, MailerConnection, Ports, Submission

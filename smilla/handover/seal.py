@@ -16,7 +16,7 @@ from itertools import chain
 from typing import Any
 
 from smilla import message as messages
-from smilla import rewrap
+from smilla.copies import rewrap
 from smilla.errors import ParseError, SealBroken
 from smilla.formats import mime, seal
 from smilla.formats.base64_lines import base64_lines

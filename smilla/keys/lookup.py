@@ -17,8 +17,10 @@ from functools import lru_cache, partial
 
 from smilla.address import EmailAddress
 from smilla.config import Config
-from smilla.discovery import directory, finder
 from smilla.encrypt import cms
+from smilla.keys.discovery import directory, finder
+from smilla.keys.validity import pgp, whose, x509
+from smilla.keys.validity.memory import Memory
 from smilla.model import (
     Assessment,
     DNSSECStatus,
@@ -31,10 +33,8 @@ from smilla.model import (
     SourceFinding,
     X509Key,
 )
+from smilla.policy.rules import is_in
 from smilla.ports import PendingLookup, Ports
-from smilla.rules import is_in
-from smilla.validity import pgp, whose, x509
-from smilla.validity.memory import Memory
 
 _ORDERED = "ordered"  # what the administrator's folder prefers
 _JUDGED_FOR = timedelta(minutes=1)

@@ -8,7 +8,7 @@ from enum import Enum, StrEnum
 
 from smilla.model.keys import KeyLookup, PGPKey, Reason, X509Key
 from smilla.model.message import Recipient
-from smilla.style import Style
+from smilla.model.style import Style
 
 
 class Direction(StrEnum):

@@ -22,9 +22,9 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from smilla import rules
 from smilla.address import EmailAddress
 from smilla.config import Config, Rule
+from smilla.config.options import default_action
 from smilla.model import (
     Action,
     Classification,
@@ -38,8 +38,8 @@ from smilla.model import (
     Recipient,
     X509Key,
 )
-from smilla.options import default_action
-from smilla.style import Style, cipher_for
+from smilla.model.style import Style, cipher_for
+from smilla.policy import rules
 
 _ROUTED = Reason(
     "routed_address", "the local part routes the mail on (%, ! or @ within it), so its recipient is not known here"

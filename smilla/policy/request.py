@@ -20,8 +20,8 @@ import unicodedata
 from collections.abc import Iterator
 from functools import lru_cache
 
+from smilla.config.options import PolicyOptions
 from smilla.model import Header, HeaderEdits, Message
-from smilla.options import PolicyOptions
 
 _WORD = r"=\?[!->@-~]+\?[bBqQ]\?[ !->@-~]*\?="
 _ENCODED_WORD = re.compile(_WORD)

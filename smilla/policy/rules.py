@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 from smilla import address
 from smilla.address import NO_COMPLETION, Completion, EmailAddress
 from smilla.config import Rule
+from smilla.config.options import CONDITIONS
+from smilla.config.patterns import domain_pattern, forms
 from smilla.errors import AddressError
 from smilla.model import Client, Direction, Recipient
-from smilla.options import CONDITIONS
-from smilla.patterns import domain_pattern, forms
 
 _COMMENT = re.compile(r"\([^()]*\)")
 _QUOTES = re.compile(r'^"(.*)"@')  # around a local part they are a way of writing it (RFC 5321 section 4.1.2)

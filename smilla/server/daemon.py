@@ -22,15 +22,16 @@ from pathlib import Path
 from typing import NoReturn
 
 from smilla import __version__, config, log
-from smilla.adapters import lmtp, log_target, milter, postfix, systemd
-from smilla.adapters.listener import UnixPath
+from smilla.adapters import log_target, postfix
 from smilla.adapters.postfix_lines import PostfixLines
-from smilla.adapters.service import Runtime, Service
 from smilla.config import Config
-from smilla.discovery import directory
 from smilla.errors import ConfigError, EngineMissing, SmillaError
+from smilla.keys.discovery import directory
 from smilla.ports import SealKeyStore
-from smilla.runtime import make_ports
+from smilla.server import lmtp, milter, systemd
+from smilla.server.listener import UnixPath
+from smilla.server.runtime import make_ports
+from smilla.server.service import Runtime, Service
 
 _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
 _FIXED_OPTIONS = {

@@ -17,15 +17,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NoReturn
 
-from smilla import log, message, reply, stage
-from smilla.adapters.listener import UnixPath
-from smilla.adapters.service import Service
+from smilla import log, message
 from smilla.adapters.spool import SpooledBody
-from smilla.config_values import is_local
+from smilla.answer import reply
+from smilla.config.options import StageOptions
+from smilla.config.values import is_local
 from smilla.errors import SmillaError
 from smilla.message import MOST_HEADER_OCTETS
 from smilla.model import Message, Recipient
-from smilla.options import StageOptions
+from smilla.server import stage
+from smilla.server.listener import UnixPath
+from smilla.server.service import Service
 from smilla.session import parsed_recipient
 
 _READ = 65536

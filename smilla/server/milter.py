@@ -19,14 +19,15 @@ from typing import Any
 import Milter
 import milter
 
-from smilla import log, reply
-from smilla.adapters.acknowledge import without_nagle
-from smilla.adapters.service import Service
+from smilla import log
 from smilla.adapters.spool import SpooledBody
+from smilla.answer import reply
 from smilla.errors import MTALost, SmillaError
 from smilla.filter import Filter
+from smilla.handover.reinject import finish
 from smilla.model import Client
-from smilla.reinject import finish
+from smilla.server.acknowledge import without_nagle
+from smilla.server.service import Service
 from smilla.session import Session
 
 _VERBS = {

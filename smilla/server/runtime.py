@@ -15,11 +15,11 @@ from smilla.adapters.resolver import LoopbackResolver
 from smilla.adapters.seal_keys import SealKeys
 from smilla.adapters.smtp import Listener
 from smilla.config import Config
-from smilla.discovery import directory
-from smilla.discovery.cache import CachingResolver
 from smilla.errors import ConfigError, EngineMissing, ParseError, SmillaError
+from smilla.keys.discovery import directory
+from smilla.keys.discovery.cache import CachingResolver
+from smilla.keys.validity import x509
 from smilla.ports import OpenPGPEngine, Ports
-from smilla.validity import x509
 
 
 def make_ports(config: Config) -> Ports:

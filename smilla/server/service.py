@@ -6,10 +6,10 @@ import threading
 from dataclasses import dataclass
 from functools import lru_cache
 
-from smilla.adapters.acknowledge import Acknowledger
-from smilla.adapters.crew import Crew
 from smilla.config import Config
 from smilla.ports import Ports
+from smilla.server.acknowledge import Acknowledger
+from smilla.server.crew import Crew
 
 
 @dataclass(frozen=True, slots=True)

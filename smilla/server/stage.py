@@ -20,12 +20,15 @@ from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from hashlib import sha256
 
-from smilla import address, copies, log, pipeline, reinject, reply, seal
+from smilla import address, log, pipeline
+from smilla.answer import reply
 from smilla.config import Config
+from smilla.copies import sharing
 from smilla.errors import AddressError, JournalError, SealBroken, SealKeyMissing
+from smilla.handover import reinject, seal
+from smilla.handover.seal import Opened, SealedRecipient
 from smilla.model import Action, Decision, Header, Message, Reason, Recipient, Refusal
 from smilla.ports import Fingerprint, Ports
-from smilla.seal import Opened, SealedRecipient
 from smilla.session import Session, parsed_recipient
 
 _HOP = re.compile(rb"\sby\s+\S+\s+\([^()]*\)(?:\s+with\s+\S+)?\s+id\s+([0-9A-Za-z]+)")
@@ -129,7 +132,7 @@ class _Stage:
             decisions = self._decisions()
             entry = attempt.entry
             served = [d for d in decisions if d.action not in _FAILING]
-            owed = [d for d in served if entry is None or not entry.is_accepted(copies.mailbox(d.recipient))]
+            owed = [d for d in served if entry is None or not entry.is_accepted(sharing.mailbox(d.recipient))]
             made = pipeline.make_copies(self._session, tuple(owed), self._ports, self._config)
             refusals = attempt.deliver(made, (), reply.why) if made else ()
             if attempt.entry is not None and not refusals:
@@ -171,8 +174,8 @@ class _Stage:
     def _named(self, recipient: Recipient) -> tuple[Recipient, SealedRecipient] | None:
         """Whom the seal names that this recipient is, or is an alias's outcome of; where several might be meant, one
         for whom the message is to be encrypted."""
-        mailbox = copies.mailbox(recipient)
-        meant = [pair for pair in self._originals if copies.mailbox(pair[0]) == mailbox]
+        mailbox = sharing.mailbox(recipient)
+        meant = [pair for pair in self._originals if sharing.mailbox(pair[0]) == mailbox]
         if not meant:
             origin = _original(recipient.parameters)
             meant = [p for p in self._originals if origin and origin == (_original(p[0].parameters) or _bare(p[0].raw))]
@@ -195,7 +198,7 @@ class _Stage:
 
 def _is_led_to(recipient: Recipient, decision: Decision) -> bool:
     """Did an alias lead to this recipient, whose decision this is?"""
-    return copies.mailbox(recipient) != copies.mailbox(decision.recipient)
+    return sharing.mailbox(recipient) != sharing.mailbox(decision.recipient)
 
 
 def _one_a_mailbox(decisions: Sequence[Decision], led: Collection[int]) -> tuple[Decision, ...]:
@@ -204,9 +207,9 @@ def _one_a_mailbox(decisions: Sequence[Decision], led: Collection[int]) -> tuple
     best: dict[str, Decision] = {}
     for number in sorted(range(len(decisions)), key=lambda n: (n in led, decisions[n].action not in _ENCRYPTED)):
         if decisions[number].action not in _FAILING:
-            best.setdefault(copies.mailbox(decisions[number].recipient), decisions[number])
+            best.setdefault(sharing.mailbox(decisions[number].recipient), decisions[number])
     return tuple(
-        d if d.action in _FAILING else replace(best[copies.mailbox(d.recipient)], recipient=d.recipient)
+        d if d.action in _FAILING else replace(best[sharing.mailbox(d.recipient)], recipient=d.recipient)
         for d in decisions
     )
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from stage import FORMATS, SMIME, addressed
-from table import AT_LEAST, Row, Target, medians, ratios
+from tests.bench.stage import FORMATS, SMIME, addressed
+from tests.bench.table import AT_LEAST, Row, Target, medians, ratios
 
 if TYPE_CHECKING:
-    from driver import Options
-    from stage import Filter, Stage
+    from tests.bench.driver import Options
+    from tests.bench.stage import Filter, Stage
 
 _TARGETS = {"smime": 0.42, "openpgp": 0.38}
 _CONNECTIONS, _WARM = 4, 30

@@ -22,23 +22,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-import alone
-import dead
-import large
-import memory
-import mixed
-import mta
-import peers
-import recipients
-import start
-import stranger
-from driver import WrongAnswerError
-from stage import Stage
-from stub import Stub
-from table import Row, machine, rendered, write_json
-
+from tests.bench import alone, dead, large, memory, mixed, mta, peers, recipients, start, stranger
+from tests.bench.driver import WrongAnswerError
+from tests.bench.stage import Stage
+from tests.bench.stub import Stub
+from tests.bench.table import Row, machine, rendered, write_json
 from tests.lab.processes import processes_in
 from tests.lab.programs import REPOSITORY
 

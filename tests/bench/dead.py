@@ -15,15 +15,14 @@ import contextlib
 import time
 from typing import TYPE_CHECKING
 
-import material
-from driver import Load, Options
-from stage import SMIME
-from table import AT_LEAST, AT_MOST, Row, Target, medians, ratios
-
+from tests.bench import material
+from tests.bench.driver import Load, Options
+from tests.bench.stage import SMIME
+from tests.bench.table import AT_LEAST, AT_MOST, Row, Target, medians, ratios
 from tests.milter.material import make_certificate_for_anybody
 
 if TYPE_CHECKING:
-    from stage import Filter, Stage
+    from tests.bench.stage import Filter, Stage
 
 _SECONDS, _WAITING, _ADDRESSES = 8, 96, 200
 _DEAD, _ALIVE, _NONE = "dead.test", "alive.test", ""

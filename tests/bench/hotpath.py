@@ -20,19 +20,17 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
 import Milter
-from driver import WrongAnswerError
-from recipients import publish
-from stage import FORMATS, RECIPIENTS, SMIME, Stage
-from stub import Stub
 
 from smilla import config, log
 from smilla.adapters import log_target
-from smilla.adapters.milter import Connection
-from smilla.adapters.service import Runtime, Service
-from smilla.runtime import make_ports
+from smilla.server.milter import Connection
+from smilla.server.runtime import make_ports
+from smilla.server.service import Runtime, Service
+from tests.bench.driver import WrongAnswerError
+from tests.bench.recipients import publish
+from tests.bench.stage import FORMATS, RECIPIENTS, SMIME, Stage
+from tests.bench.stub import Stub
 from tests.lab.smilla import to_toml
 from tests.milter.client import Mail
 

@@ -9,20 +9,20 @@ import subprocess
 import time
 from typing import TYPE_CHECKING
 
-import driver
 import pysequoia
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from memory import Sampler
-from stage import FORMATS, OPENPGP, RECIPIENTS, SMIME
-from table import AT_MOST, Row, Target, medians, ratios
 
+from tests.bench import driver
+from tests.bench.memory import Sampler
+from tests.bench.stage import FORMATS, OPENPGP, RECIPIENTS, SMIME
+from tests.bench.table import AT_MOST, Row, Target, medians, ratios
 from tests.lab.programs import find_program
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from stage import Stage
+    from tests.bench.stage import Stage
 
 _OCTETS = 25 << 20
 _BLOCK = 48 * 1024  # octets that make whole lines of base64

@@ -10,16 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-import driver
-import material
-from stage import FORMATS, RECIPIENTS, SMIME
-from table import AT_MOST, Row, Target, differences, medians
+from tests.bench import driver, material
+from tests.bench.stage import FORMATS, RECIPIENTS, SMIME
+from tests.bench.table import AT_MOST, Row, Target, differences, medians
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
 
-    from stage import Filter, Stage
+    from tests.bench.stage import Filter, Stage
 
 _MB = 1 << 20
 _EVERY_S = 0.003

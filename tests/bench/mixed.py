@@ -13,12 +13,11 @@ import subprocess
 import time
 from typing import TYPE_CHECKING
 
-import material
-from driver import WrongAnswerError
-from mta import Counts, FastSink, Sender
-from stage import SMIME
-from table import Row, medians, ratios
-
+from tests.bench import material
+from tests.bench.driver import WrongAnswerError
+from tests.bench.mta import Counts, FastSink, Sender
+from tests.bench.stage import SMIME
+from tests.bench.table import Row, medians, ratios
 from tests.lab.postfix import Listener, Postfix
 from tests.lab.processes import LOOPBACK
 from tests.lab.programs import program_environment
@@ -26,7 +25,7 @@ from tests.lab.programs import program_environment
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from stage import Stage
+    from tests.bench.stage import Stage
 
 _SENDERS, _MESSAGES = 8, 400
 _ADDRESS = "mixed@r.test"  # smtp-source writes to 2mixed@r.test, too

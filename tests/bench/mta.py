@@ -19,10 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from driver import WrongAnswerError, compiled
-from stage import FORMATS, OPENPGP, RECIPIENTS, SMIME, cpu_of_session
-from table import AT_LEAST, AT_MOST, Row, Target, medians, ratios
-
+from tests.bench.driver import WrongAnswerError, compiled
+from tests.bench.stage import FORMATS, OPENPGP, RECIPIENTS, SMIME, cpu_of_session
+from tests.bench.table import AT_LEAST, AT_MOST, Row, Target, medians, ratios
 from tests.lab.postfix import Listener, Postfix
 from tests.lab.processes import LOOPBACK, Child, free_port, port_answers
 from tests.lab.programs import find_program, program_environment
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import TracebackType
 
-    from stage import Filter, Stage
+    from tests.bench.stage import Filter, Stage
 
 _TARGETS = {SMIME: 0.85, OPENPGP: 0.80}
 _SENDERS, _MESSAGES = 10, 1000

@@ -11,17 +11,16 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-import driver
-from stage import OPENPGP, RECIPIENTS, SMIME, Filter
-from table import Row, medians, ratios
-
+from tests.bench import driver
+from tests.bench.stage import OPENPGP, RECIPIENTS, SMIME, Filter
+from tests.bench.table import Row, medians, ratios
 from tests.certificates import to_pem
 from tests.lab.processes import Child
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from stage import Stage
+    from tests.bench.stage import Stage
 
 _CONNECTIONS = 4
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import driver
-import material
-from stage import SMIME
-from table import AT_MOST, Row, Target, medians, ratios
+from tests.bench import driver, material
+from tests.bench.stage import SMIME
+from tests.bench.table import AT_MOST, Row, Target, medians, ratios
 
 if TYPE_CHECKING:
-    from stage import Stage
+    from tests.bench.stage import Stage
 
 _RECIPIENTS, _KEYS = 100, 4
 

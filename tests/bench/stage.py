@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import material
-from driver import HERE, Load, Run, compiled
-from stub import Stub
-
+from tests.bench import material
+from tests.bench.driver import HERE, Load, Run, compiled
+from tests.bench.stub import Stub
 from tests.lab.processes import Child, session_members
 from tests.lab.smilla import Settings, Smilla
 

@@ -9,15 +9,14 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from stage import WORKERS
-from table import AT_MOST, Row, Target
-
+from tests.bench.stage import WORKERS
+from tests.bench.table import AT_MOST, Row, Target
 from tests.lab.programs import REPOSITORY
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from stage import Stage
+    from tests.bench.stage import Stage
 
 
 def measure(stage: Stage) -> list[Row]:

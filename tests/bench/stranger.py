@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import driver
-import material
-from stage import FORMATS, SMIME
-from table import AT_MOST, Row, Target, differences, medians
+from tests.bench import driver, material
+from tests.bench.stage import FORMATS, SMIME
+from tests.bench.table import AT_MOST, Row, Target, differences, medians
 
 if TYPE_CHECKING:
-    from stage import Stage
+    from tests.bench.stage import Stage
 
 _LATE_S, _PAUSE_MS, _MESSAGES = 0.05, 100, 12
 

@@ -28,10 +28,7 @@ from email.utils import formatdate, make_msgid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from terminal import Terminal
-
+from tests.demo.terminal import Terminal
 from tests.lab.chain import Chain
 from tests.lab.client import SMTPClient
 from tests.lab.dns import DNSLab, openpgpkey_owner, smimea_owner

@@ -1,4 +1,4 @@
-"""Messages from the public test suites that contrib/corpus fetches."""
+"""Messages from the public test suites that tests/setup/corpus fetches."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def two_readers(format_: str, folder: Path) -> list[Reader]:
 
 def judge(format_: str, folder: Path) -> None:
     """Takes every message through a format.  Fails where one differs, or where there are too few."""
-    require_nothing_missing([] if (FOLDER / "VERSIONS").exists() else ["the corpus (contrib/corpus)"])
+    require_nothing_missing([] if (FOLDER / "VERSIONS").exists() else ["the corpus (tests/setup/corpus)"])
     corpus, recipient, readers = samples(), owner(format_, OWNERS[format_]), two_readers(format_, folder)
     (folder / "keys").mkdir()
     publish(folder / "keys", recipient)

@@ -23,10 +23,10 @@ from smilla.errors import EncryptionError, EngineMissing
 from smilla.formats.armour import dearmour
 from smilla.formats.openpgp import encrypted_message, packets
 from smilla.formats.openpgp_output import OutputReader
+from smilla.keys.validity.pgp import assess
 from smilla.model import Candidate, Format, PGPKey
+from smilla.model.style import Style
 from smilla.ports import OpenPGPEngine
-from smilla.style import Style
-from smilla.validity.pgp import assess
 from tests.interop.readers.pgp_programs import Sq
 from tests.programs import require
 

@@ -25,8 +25,8 @@ from smilla.encrypt import cms
 from smilla.formats import der
 from smilla.formats.cms import EnvelopedCheck, is_enveloped
 from smilla.formats.oaep import RSAES_OAEP
+from smilla.keys.validity.x509 import assess
 from smilla.model import Candidate, Format, X509Key
-from smilla.validity.x509 import assess
 from tests.certificates import make_certificate, to_pem, with_key_algorithm
 from tests.interop.owners import Owner
 from tests.interop.readers.smime_programs import import_into_gpgsm

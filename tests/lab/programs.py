@@ -1,6 +1,6 @@
-"""Finds the programs that the laboratory runs: those of the system, else those that contrib/setup unpacked.
+"""Finds the programs that the laboratory runs: those of the system, else those that tests/setup/install unpacked.
 
-Nothing is installed for the laboratory: contrib/setup unpacks nsd, unbound and Postfix into ``.cache/programs``
+Nothing is installed for the laboratory: tests/setup/install unpacks nsd, unbound and Postfix into ``.cache/programs``
 (or the folder that SMILLA_PROGRAMS names), where their libraries are found through LD_LIBRARY_PATH only.
 """
 
@@ -26,7 +26,7 @@ class MissingProgramError(Exception):
 
 
 def unpacked_folder() -> Path:
-    """The folder into which contrib/setup unpacks packages."""
+    """The folder into which tests/setup/install unpacks packages."""
     return Path(os.environ.get("SMILLA_PROGRAMS") or REPOSITORY / ".cache" / "programs")
 
 

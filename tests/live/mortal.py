@@ -14,9 +14,10 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smilla import cli, daemon, filter, stage
-from smilla.adapters import journal, lmtp, milter, smtp
-from smilla.reply import Reply
+from smilla import cli, filter
+from smilla.adapters import journal, smtp
+from smilla.answer.reply import Reply
+from smilla.server import daemon, lmtp, milter, stage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

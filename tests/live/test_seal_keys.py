@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from smilla import seal
 from smilla.adapters.seal_keys import SealKeys
+from smilla.handover import seal
 from smilla.message import parse
 from tests.lab.client import SMTPClient
 from tests.lab.postfix import Listener, Postfix, queue_id
 from tests.lab.processes import free_port, wait_until
 from tests.lab.programs import find_program, program_environment
-from tests.unit.test_seal import CANARY, FACTS, RAW
+from tests.unit.handover.test_seal import CANARY, FACTS, RAW
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

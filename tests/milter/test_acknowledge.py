@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from smilla.adapters.acknowledge import Acknowledger, without_nagle
+from smilla.server.acknowledge import Acknowledger, without_nagle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

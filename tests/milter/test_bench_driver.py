@@ -1,10 +1,9 @@
-"""The benchmark's load driver (contrib/bench/driver.c) notices every wrong answer: no figure praises a filter that does
+"""The benchmark's load driver (tests/bench/driver.c) notices every wrong answer: no figure praises a filter that does
 nothing, or something else.
 """
 
 from __future__ import annotations
 
-import importlib
 import socket
 import struct
 import threading
@@ -12,15 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.bench import driver as bench_driver
 from tests.lab.client import SMTPClient
 from tests.lab.processes import Child, free_port, port_answers, wait_until
-from tests.lab.programs import REPOSITORY
 from tests.milter.client import CHUNK, LEADING_SPACE, NR_BODY, NR_HEADER
 from tests.milter.material import CANARY
 from tests.programs import require
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.lab.smilla import Smilla
@@ -71,10 +69,9 @@ class Scripted:
 
 
 @pytest.fixture
-def driver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def driver() -> Any:
     require("gcc")
-    monkeypatch.syspath_prepend(str(REPOSITORY / "contrib" / "bench"))
-    return importlib.import_module("driver")
+    return bench_driver
 
 
 @pytest.fixture

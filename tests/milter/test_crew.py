@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from smilla.adapters.crew import _address
+from smilla.server.crew import _address
 from tests.milter.dns_stub import Fault, Scripted
 
 if TYPE_CHECKING:

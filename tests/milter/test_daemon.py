@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from smilla.adapters import systemd
+from smilla.server import systemd
 from tests.lab.processes import Child, free_port, processes_in, session_members, wait_until
 from tests.lab.programs import REPOSITORY
 from tests.lab.smilla import to_toml

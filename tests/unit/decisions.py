@@ -7,6 +7,7 @@ from typing import cast
 
 from smilla.address import parse
 from smilla.errors import AddressError
+from smilla.keys.validity import pgp, x509
 from smilla.model import (
     Action,
     Candidate,
@@ -28,7 +29,6 @@ from smilla.model import (
     Rewrite,
     X509Key,
 )
-from smilla.validity import pgp, x509
 from tests.vectors.memory import NOW, raw_key
 
 PLAIN = Classification(MessageKind.PLAIN, Reason("plain", "text/plain is not encrypted"))

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from smilla import pipeline, reply, seal
+from smilla import pipeline
+from smilla.answer import reply
+from smilla.answer.reply import Verb
 from smilla.config import Config, parse
 from smilla.filter import Filter
+from smilla.handover import seal
 from smilla.model import Action, Outcome
-from smilla.reply import Verb
-from tests.unit.test_stage import HUGH, PIA, Lab, forms
+from tests.unit.server.test_stage import HUGH, PIA, Lab, forms
 from tests.vectors.memory import TableResolver, make_ports, make_session, raw_key, smimea
 
 TEAM = "team@inside.test"

@@ -12,16 +12,11 @@ import smilla
 
 PACKAGE = Path(smilla.__file__).parent
 FILES = {path.relative_to(PACKAGE).as_posix(): ast.parse(path.read_text("utf-8")) for path in PACKAGE.rglob("*.py")}
-STAGES = (
-    "classify.py",
-    "policy.py",
-    "copies.py",
-    "rewrap.py",
-    "protect.py",
-    "reply.py",
-    "message.py",
-    "address.py",
-    "session.py",
+STAGES = tuple(
+    name
+    for name in FILES
+    if name in ("classify.py", "message.py", "address.py", "session.py", "pipeline.py")
+    or name.startswith(("answer/", "copies/", "handover/", "policy/"))
 )
 
 
@@ -57,7 +52,7 @@ def calls(tree: ast.AST) -> Iterator[str]:
             yield getattr(node.func, "id", getattr(node.func, "attr", ""))
 
 
-@pytest.mark.parametrize(("key", "place"), [("X509Key", "validity/x509.py"), ("PGPKey", "validity/pgp.py")])
+@pytest.mark.parametrize(("key", "place"), [("X509Key", "keys/validity/x509.py"), ("PGPKey", "keys/validity/pgp.py")])
 def test_only_the_gate_constructs_a_usable_key(key: str, place: str) -> None:
     assert {name for name, tree in FILES.items() if key in calls(tree)} == {place}
 
@@ -79,7 +74,7 @@ def test_nothing_else_makes_a_key_out_of_another() -> None:
 @pytest.mark.parametrize(
     ("modules", "allowed"),
     [
-        (("Milter", "milter"), {"adapters/milter.py"}),
+        (("Milter", "milter"), {"server/milter.py"}),
         (("pysequoia",), {"adapters/sequoia.py"}),
         (("gnupg",), {"adapters/gnupg.py"}),
         (("subprocess",), {"adapters/gnupg.py", "adapters/postfix.py"}),
@@ -87,27 +82,32 @@ def test_nothing_else_makes_a_key_out_of_another() -> None:
         (("asyncio",), {"adapters/resolver.py", "adapters/proof.py"}),
         (("smtplib", "http", "urllib.request", "ssl", "ldap"), {"adapters/smtp.py"}),
         (("argparse",), {name for name in FILES if name.startswith("cli/")}),
-        (("tomllib",), {"config.py"}),
+        (("tomllib",), {"config/reader.py"}),
     ],
 )
 def test_each_thing_outside_has_one_importer(modules: tuple[str, ...], allowed: set[str]) -> None:
     assert importers(*modules) <= allowed
 
 
-def test_sockets_are_opened_by_adapters_only() -> None:
-    assert {name for name in importers("socket", "socketserver") if not name.startswith("adapters/")} == set()
+def test_sockets_are_opened_by_adapters_and_what_serves_the_mta_only() -> None:
+    found = {name for name in importers("socket", "socketserver") if not name.startswith("adapters/")}
+    serving = ("acknowledge", "crew", "listener", "lmtp", "milter", "systemd")
+    assert found <= {f"server/{name}.py" for name in serving}
 
 
 def test_adapters_are_chosen_in_one_place() -> None:
     found = {name for name in importers("smilla.adapters") if not name.startswith("adapters/")}
     commands = {"config", "journal", "milter", "open", "postfix_check", "seal", "stage_check"}
-    assert found <= {"runtime.py", "daemon.py", *(f"cli/{name}.py" for name in commands)}
+    assert found <= {
+        *(f"cli/{n}.py" for n in commands),
+        *(f"server/{n}.py" for n in ("daemon", "lmtp", "milter", "runtime")),
+    }
 
 
 def test_stages_import_no_adapter_and_no_command() -> None:
-    for name in (*STAGES, "pipeline.py", "lookup.py"):
+    for name in (*STAGES, "keys/lookup.py"):
         for module in imports(FILES[name]):
-            assert not module.startswith(("smilla.adapters", "smilla.cli", "smilla.daemon", "smilla.runtime")), name
+            assert not module.startswith(("smilla.adapters", "smilla.cli", "smilla.server")), name
 
 
 def test_environment_is_read_for_systemd_other_programs_and_who_asks_only() -> None:
@@ -117,7 +117,7 @@ def test_environment_is_read_for_systemd_other_programs_and_who_asks_only() -> N
         for node in ast.walk(tree)
         if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv", "environb")
     }
-    assert readers <= {"adapters/systemd.py", "adapters/gnupg.py", "adapters/postfix.py", "cli/open.py"}
+    assert readers <= {"server/systemd.py", "adapters/gnupg.py", "adapters/postfix.py", "cli/open.py"}
 
 
 def broad_handlers(tree: ast.AST) -> Iterator[ast.ExceptHandler]:
@@ -130,7 +130,8 @@ def broad_handlers(tree: ast.AST) -> Iterator[ast.ExceptHandler]:
 
 def test_no_stage_swallows_what_it_does_not_know() -> None:
     found = {name for name, tree in FILES.items() if any(broad_handlers(tree))}
-    assert {name for name in found if not name.startswith("adapters/")} <= {"daemon.py"}
+    boundary = {f"server/{name}.py" for name in ("acknowledge", "daemon", "lmtp", "milter")}
+    assert {name for name in found if not name.startswith("adapters/")} <= boundary
 
 
 def test_there_is_no_room_for_odds_and_ends() -> None:

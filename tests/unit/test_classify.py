@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from smilla.classify import classify
 from smilla.formats import der
+from smilla.keys.validity import x509
 from smilla.message import MemoryBody, parse
 from smilla.model import Classification, Message, MessageKind, X509Key
-from smilla.validity import x509
 from tests.openpgp_maker import armoured, packet
 from tests.vectors.memory import KEYS, NOW, raw_key
 

@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 
-from smilla import log, pipeline, reinject, reply, report
+from smilla import log, pipeline
+from smilla.answer import reply, report
 from smilla.cli import story
 from smilla.config import parse
 from smilla.errors import ConfigError
+from smilla.handover import reinject
 from smilla.model import Action, Copy, Form, Outcome
+from smilla.model.style import Style
 from smilla.session import Session
-from smilla.style import Style
 from tests.unit.decisions import decision
 from tests.vectors.memory import NOW, StillClock, TableResolver, make_ports, make_session, raw_key, smimea
 

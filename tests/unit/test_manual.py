@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from smilla import config, config_text
+from smilla import config
 from smilla.config import Config, Rule
-from smilla.options import SECTIONS, options_of
+from smilla.config import text as config_text
+from smilla.config.options import SECTIONS, options_of
 
 ROOT = Path(__file__).resolve().parents[2]
 MANUAL = (ROOT / "man" / "smilla.8").read_text("utf-8")
@@ -58,7 +59,7 @@ def test_every_command_and_option_stands_in_the_synopsis() -> None:
 
 
 def test_the_generated_pages_are_those_of_the_option_table() -> None:
-    command = [sys.executable, str(ROOT / "contrib" / "man"), "--check"]
+    command = [sys.executable, str(ROOT / "man" / "make"), "--check"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

@@ -10,10 +10,11 @@ from typing import cast
 
 import pytest
 
-from smilla import lookup as lookup_module
 from smilla import pipeline, policy
 from smilla.config import Config, parse
 from smilla.errors import EncryptionError, SmillaError
+from smilla.keys import lookup as lookup_module
+from smilla.keys.questions import MOST
 from smilla.model import (
     Action,
     Client,
@@ -27,7 +28,6 @@ from smilla.model import (
     Recipient,
 )
 from smilla.ports import Journal
-from smilla.questions import MOST
 from smilla.session import Session
 from tests.unit.decisions import certificate, decision, lookup, openpgp_key
 from tests.vectors.memory import TableResolver, make_ports, make_session, raw_key, smimea
@@ -82,7 +82,7 @@ def test_failing_classifier_or_clock_is_not_caught(monkeypatch: pytest.MonkeyPat
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("broken")
 
-    for target in ("classify.classify", "policy.decide", "copies.group", "lookup.finish"):
+    for target in ("classify.classify", "policy.decide", "copies.sharing.group", "keys.lookup.finish"):
         with monkeypatch.context() as patched:
             patched.setattr(f"smilla.{target}", broken)
             with pytest.raises(RuntimeError):
@@ -263,7 +263,7 @@ def test_key_of_another_format_in_a_copy_is_an_error(monkeypatch: pytest.MonkeyP
     mixed = (decision(HUGH, Action.ENCRYPT, certificate()), decision(PIA, Action.ENCRYPT, openpgp_key()))
     for form in (Form.SMIME, Form.OPENPGP):
         with monkeypatch.context() as patched:
-            patched.setattr("smilla.copies.group", lambda *_, form=form, **__: [(form, mixed)])
+            patched.setattr("smilla.copies.sharing.group", lambda *_, form=form, **__: [(form, mixed)])
             outcome = processed(HUGH)
             assert outcome.copies[0].rewrite.body is not None
             with pytest.raises(EncryptionError):

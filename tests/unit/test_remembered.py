@@ -7,7 +7,7 @@ from dataclasses import replace
 from smilla import address
 from smilla.encrypt import cms, cms_recipients
 from smilla.model import Header, message
-from smilla.style import OAEP
+from smilla.model.style import OAEP
 from tests.unit.decisions import certificate
 
 

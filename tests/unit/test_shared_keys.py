@@ -7,17 +7,18 @@ from dataclasses import replace
 
 import pytest
 
-from smilla import copies, pipeline
+from smilla import pipeline
 from smilla.adapters.gnupg import GnuPGEngine
 from smilla.adapters.openpgp import Either
 from smilla.adapters.sequoia import SequoiaEngine
 from smilla.address import parse as parse_address
 from smilla.config import parse
+from smilla.copies import sharing
 from smilla.errors import ParseError
 from smilla.formats.armour import dearmour
 from smilla.formats.openpgp import PKESK, packets
+from smilla.keys.validity import pgp
 from smilla.model import Action, Candidate, Decision, Disposition, Format, KeyVerdict, Outcome, PGPKey
-from smilla.validity import pgp
 from tests.certificates import make_certificate
 from tests.openpgp_maker import Secret, mpi, packet, secret, signature, subkey, subpacket, user_id
 from tests.programs import require
@@ -180,11 +181,11 @@ def openpgp_key(address: str, sub: str, version: int = 4) -> Decision:
 def test_openpgp_keys_of_one_key_id_share_no_message() -> None:
     message = make_session(MESSAGE, [ALICE, BOB]).message
     alice, bob = openpgp_key(ALICE, "cv25519"), openpgp_key(BOB, "ecdh-nistp256")
-    assert len(copies.group([alice, bob], message)) == 1
+    assert len(sharing.group([alice, bob], message)) == 1
     assert isinstance(alice.key, PGPKey)
     assert isinstance(bob.key, PGPKey)
     forged = replace(bob.key, encrypts_to="0" * 24 + alice.key.encrypts_to[-16:])
-    assert len(copies.group([alice, decision(BOB, Action.ENCRYPT, forged)], message)) == 2
+    assert len(sharing.group([alice, decision(BOB, Action.ENCRYPT, forged)], message)) == 2
 
 
 LARGE = Secret(1, mpi((1 << 8191) + 12345) + mpi(65537), MADE, 4)  # which pysequoia's wheels do not take

@@ -12,14 +12,14 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from smilla import address
 from smilla.adapters.sequoia import SequoiaEngine
-from smilla.discovery import directory
-from smilla.discovery.owner import OPENPGPKEY, SMIMEA, owner_name
 from smilla.errors import EncryptionError, SmillaError
+from smilla.keys.discovery import directory
+from smilla.keys.discovery.owner import OPENPGPKEY, SMIMEA, owner_name
 from smilla.message import parse
 from smilla.model import Client, DNSAnswer, DNSSECStatus, PGPKey, Reason
+from smilla.model.style import Style
 from smilla.ports import Ports
 from smilla.session import Session
-from smilla.style import Style
 
 KEYS = Path(__file__).parent / "keys"
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)

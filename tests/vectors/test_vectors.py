@@ -30,7 +30,8 @@ import pytest
 from asn1crypto import cms
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from smilla import config, pipeline, reply
+from smilla import config, pipeline
+from smilla.answer import reply
 from smilla.formats import openpgp
 from smilla.formats.armour import dearmour
 from smilla.message import ParsedMessage, parse

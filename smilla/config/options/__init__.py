@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from smilla.address import Completion
-from smilla.options.basic import (
+from smilla.config.options.basic import (
     CONDITIONS,
     DEFAULT_PATH,
     FAILURES,
@@ -23,9 +23,16 @@ from smilla.options.basic import (
     STYLE,
     option,
 )
-from smilla.options.keys import HeadersOptions, KeysOptions, OpenPGPOptions, SMIMEOptions
-from smilla.options.policy import PolicyOptions, Rule, default_action
-from smilla.options.service import DNSOptions, LogOptions, MilterOptions, ReinjectOptions, SpoolOptions, StageOptions
+from smilla.config.options.keys import HeadersOptions, KeysOptions, OpenPGPOptions, SMIMEOptions
+from smilla.config.options.policy import PolicyOptions, Rule, default_action
+from smilla.config.options.service import (
+    DNSOptions,
+    LogOptions,
+    MilterOptions,
+    ReinjectOptions,
+    SpoolOptions,
+    StageOptions,
+)
 
 __all__ = [
     "CONDITIONS",

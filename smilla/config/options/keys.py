@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from smilla.options.basic import CIPHERS, ECDH_KDFS, PREFERENCES, PROTECTIONS, RSA_PADDINGS, SOURCES, option
+from smilla.config.options.basic import CIPHERS, ECDH_KDFS, PREFERENCES, PROTECTIONS, RSA_PADDINGS, SOURCES, option
 
 
 @dataclass(frozen=True, slots=True)

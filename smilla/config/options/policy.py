@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from smilla.model import Direction
-from smilla.options.basic import (
+from smilla.config.options.basic import (
     CIPHERS,
     ECDH_KDFS,
     FAILURE_ACTIONS,
@@ -15,6 +14,7 @@ from smilla.options.basic import (
     SPLITS,
     option,
 )
+from smilla.model import Direction
 
 
 def default_action(direction: Direction) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from smilla.options.basic import option
+from smilla.config.options.basic import option
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,8 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 
+from smilla.config.options import DNSOptions
 from smilla.model import DNSAnswer, DNSSECStatus
-from smilla.options import DNSOptions
 from smilla.ports import PendingAnswer, Resolver
 
 _Question = tuple[str, int]

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from smilla.address import EmailAddress
-from smilla.discovery import directory, openpgpkey, owner, smimea
+from smilla.config.options import FORMATS_OF
 from smilla.errors import SmillaError
+from smilla.keys.discovery import directory, openpgpkey, owner, smimea
 from smilla.model import Candidate, DNSAnswer, DNSSECStatus, Reason, SourceAnswer
-from smilla.options import FORMATS_OF
 from smilla.ports import KeyFolder, PendingAnswer, Resolver, SourceQuestion
 
 _RECORDS: dict[str, tuple[int, Callable[[DNSAnswer], tuple[Candidate, ...]]]] = {

@@ -23,14 +23,14 @@ from cryptography.x509.oid import NameOID
 
 from smilla.errors import ParseError
 from smilla.formats import der
-from smilla.validity import capabilities, public_key
-from smilla.validity.memory import Memory
+from smilla.keys.validity import capabilities, public_key
+from smilla.keys.validity.memory import Memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from datetime import datetime
 
-    from smilla.style import OAEP
+    from smilla.model.style import OAEP
 
 _MAX_OCTETS = 64 * 1024
 _MAX_PEM_OCTETS = 16 * _MAX_OCTETS  # a file may hold a chain, and the certificates written out as text

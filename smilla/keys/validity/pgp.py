@@ -28,10 +28,9 @@ from typing import TYPE_CHECKING
 
 from smilla.errors import ParseError
 from smilla.formats.openpgp_binding import bound_certificate
-from smilla.model import Assessment, Candidate, PGPKey, Reason
-from smilla.validity import pgp_certificate as cert
-from smilla.validity.memory import Memory
-from smilla.validity.pgp_algorithms import (
+from smilla.keys.validity import pgp_certificate as cert
+from smilla.keys.validity.memory import Memory
+from smilla.keys.validity.pgp_algorithms import (
     can_encrypt,
     can_sign,
     encryption_fault,
@@ -39,8 +38,9 @@ from smilla.validity.pgp_algorithms import (
     primary_fault,
     strength,
 )
-from smilla.validity.pgp_certificate import Certificate, Component, Judge, RefusedError, Standing, day
-from smilla.validity.pgp_user_ids import MAX_USER_ID, UserID, mailbox_in, names, shown
+from smilla.keys.validity.pgp_certificate import Certificate, Component, Judge, RefusedError, Standing, day
+from smilla.keys.validity.pgp_user_ids import MAX_USER_ID, UserID, mailbox_in, names, shown
+from smilla.model import Assessment, Candidate, PGPKey, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -8,8 +8,8 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import x448, x25519
 
 from smilla.formats import openpgp_keys as pgp
+from smilla.keys.validity.pgp_signatures import CURVES, elliptic_point
 from smilla.model import Reason
-from smilla.validity.pgp_signatures import CURVES, elliptic_point
 
 if TYPE_CHECKING:
     from smilla.formats.openpgp_keys import Key

@@ -20,8 +20,8 @@ from smilla.errors import ParseError
 from smilla.formats import openpgp
 from smilla.formats.armour import PUBLIC_KEY, dearmour, is_armoured
 from smilla.formats.openpgp_keys import Key, Signature, parse_key, parse_signature
+from smilla.keys.validity.pgp_signatures import Verdict, verify
 from smilla.model import Candidate, Reason
-from smilla.validity.pgp_signatures import Verdict, verify
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

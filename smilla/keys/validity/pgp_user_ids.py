@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from smilla.address import EmailAddress, parse
 from smilla.errors import AddressError
+from smilla.keys.validity.pgp_certificate import Component, Standing
 from smilla.model import Reason
-from smilla.validity.pgp_certificate import Component, Standing
 
 MAX_USER_ID = 2048  # octets; gpg refuses longer ones
 

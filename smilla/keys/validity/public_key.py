@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cryptography import x509
 
     from smilla.model.keys import EncryptionPublicKey
-    from smilla.style import OAEP
+    from smilla.model.style import OAEP
 
 RSA = "1.2.840.113549.1.1.1"
 SIGNATURE_ALGORITHMS = {

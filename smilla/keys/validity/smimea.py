@@ -23,14 +23,14 @@ from typing import TYPE_CHECKING
 
 from smilla.errors import ParseError
 from smilla.formats import der
+from smilla.keys.validity.certificate import read
 from smilla.model import Reason, SMIMEACandidate
-from smilla.validity.certificate import read
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from smilla.keys.validity.certificate import Certificate
     from smilla.model import Candidate
-    from smilla.validity.certificate import Certificate
 
 _Name = tuple[int, int, bytes]  # selector, matching type, association data
 _HASH_OCTETS = {1: 32, 2: 64}  # SHA-256 and SHA-512, by matching type

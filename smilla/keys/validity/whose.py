@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from smilla.address import EmailAddress
+from smilla.keys.validity import pgp, x509
+from smilla.keys.validity.certificate import Certificate, read
 from smilla.model import Assessment, Candidate, Format, Reason
-from smilla.validity import pgp, x509
-from smilla.validity.certificate import Certificate, read
 
 OWN, NOBODYS, ANOTHERS = 2, 1, 0
 _ISSUER = Reason("issuer", "the CA that issued another certificate beside it: nothing to encrypt to")

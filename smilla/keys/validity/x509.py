@@ -18,21 +18,21 @@ from typing import TYPE_CHECKING
 
 from smilla.address import parse
 from smilla.errors import AddressError
+from smilla.keys.validity.certificate import Reading, read
+from smilla.keys.validity.public_key import is_common, is_for_encryption
+from smilla.keys.validity.smimea import RecordSet, holds_certificate, shape_fault, unknown
+from smilla.keys.validity.x509_checks import Findings, check, check_period
+from smilla.keys.validity.x509_paths import Paths, TrustStore, load_trust_store
+from smilla.keys.validity.x509_revocation import TEMPORARY, RevocationLists
 from smilla.model import Assessment, Reason, SMIMEACandidate, X509Key
-from smilla.validity.certificate import Reading, read
-from smilla.validity.public_key import is_common, is_for_encryption
-from smilla.validity.smimea import RecordSet, holds_certificate, shape_fault, unknown
-from smilla.validity.x509_checks import Findings, check, check_period
-from smilla.validity.x509_paths import Paths, TrustStore, load_trust_store
-from smilla.validity.x509_revocation import TEMPORARY, RevocationLists
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
     from smilla.address import EmailAddress
+    from smilla.keys.validity.certificate import Certificate
     from smilla.model import Candidate
-    from smilla.validity.certificate import Certificate
 
 _MAX_CANDIDATES = 64  # of one answer
 

@@ -16,16 +16,16 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from smilla import address as addresses
 from smilla.errors import AddressError
 from smilla.formats.oaep import RSAES_OAEP
+from smilla.keys.validity import capabilities
+from smilla.keys.validity.certificate import in_words
+from smilla.keys.validity.public_key import RSA, SIGNATURE_ALGORITHMS
 from smilla.model import Reason
-from smilla.validity import capabilities
-from smilla.validity.certificate import in_words
-from smilla.validity.public_key import RSA, SIGNATURE_ALGORITHMS
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from smilla.address import EmailAddress
-    from smilla.validity.certificate import Certificate
+    from smilla.keys.validity.certificate import Certificate
 
 _MAX_ADDRESS = 1024
 # ML-DSA, SLH-DSA and both over a hash (RFC 9881, RFC 9909, FIPS 204 and 205); what else the arc will hold is not known.

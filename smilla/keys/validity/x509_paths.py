@@ -21,17 +21,17 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import verification
 
 from smilla.errors import ParseError
+from smilla.keys.validity.certificate import UNREADABLE, read, shown
+from smilla.keys.validity.x509_checks import is_for_mail
+from smilla.keys.validity.x509_revocation import RevocationLists
 from smilla.model import Reason
-from smilla.validity.certificate import UNREADABLE, read, shown
-from smilla.validity.x509_checks import is_for_mail
-from smilla.validity.x509_revocation import RevocationLists
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from smilla.validity.certificate import Certificate, Reading
-    from smilla.validity.smimea import RecordSet
+    from smilla.keys.validity.certificate import Certificate, Reading
+    from smilla.keys.validity.smimea import RecordSet
 
 _MAX_DEPTH = 4  # intermediate CAs
 _MAX_SEARCHES = 16  # an answer

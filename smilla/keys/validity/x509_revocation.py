@@ -21,14 +21,14 @@ from cryptography import x509
 
 from smilla.errors import ParseError
 from smilla.formats import der
+from smilla.keys.validity.certificate import UNREADABLE, in_words, shown
 from smilla.model import Reason
-from smilla.validity.certificate import UNREADABLE, in_words, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from datetime import datetime
 
-    from smilla.validity.certificate import Certificate
+    from smilla.keys.validity.certificate import Certificate
 
 TEMPORARY = frozenset({"stale_crl", "bad_crl"})  # the reasons that pass with another list
 

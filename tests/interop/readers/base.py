@@ -147,6 +147,6 @@ def _decoded(part: Message) -> bytes:
 
 
 def unpacked(relative: Path | str) -> Path:
-    """A file of a package that contrib/setup unpacked, or that is installed."""
+    """A file of a package that tests/setup/install unpacked, or that is installed."""
     beside = ROOT / ".cache/programs" / relative
     return beside if beside.exists() else Path("/") / relative

@@ -1,4 +1,4 @@
-"""The programs of Debian 13: those that contrib/debian13 unpacks beside this machine's, or, on Debian 13 and newer,
+"""The programs of Debian 13: those that tests/setup/debian13 unpacks beside this machine's, or, on Debian 13 and newer,
 this machine's own."""
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _UNPACKED = ROOT / ".cache/debian13"
 
 
 def _are_this_machine_s() -> bool:
-    """As contrib/debian13 decides it.  Debian's testing and unstable have no number."""
+    """As tests/setup/debian13 decides it.  Debian's testing and unstable have no number."""
     release = freedesktop_os_release()
     return release.get("ID") == "debian" and int(release.get("VERSION_ID", "99")) >= 13
 
@@ -45,7 +45,7 @@ class _Newer(Reader):
     def missing(cls) -> list[str]:
         if THIS_MACHINE_S:
             return super().missing()
-        return [] if (_UNPACKED / "VERSIONS").exists() else ["the programs of Debian 13 (contrib/debian13)"]
+        return [] if (_UNPACKED / "VERSIONS").exists() else ["the programs of Debian 13 (tests/setup/debian13)"]
 
     @staticmethod
     def program(name: str) -> Command:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 
-from smilla import lookup
 from smilla.address import parse
 from smilla.config import Config
 from smilla.config import parse as parse_config
+from smilla.keys import lookup
 from smilla.model import DNSSECStatus, KeyLookup, KeyVerdict
 from smilla.ports import Ports
 from tests.certificates import make_certificate

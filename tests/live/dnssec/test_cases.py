@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from smilla import lookup
 from smilla.address import parse
 from smilla.config import Config
+from smilla.keys import lookup
 from smilla.model import DNSSECStatus, KeyLookup, KeyVerdict
 from smilla.ports import PendingLookup, Ports
-from smilla.runtime import make_ports
+from smilla.server.runtime import make_ports
 from tests.live.dnssec.bench import EXIT, Bench, Case
 from tests.live.dnssec.conftest import CASES
 

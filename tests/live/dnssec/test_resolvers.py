@@ -13,7 +13,7 @@ import dns.rcode
 import pytest
 
 from smilla.model import DNSSECStatus, KeyLookup, KeyVerdict
-from smilla.runtime import make_ports, make_resolver
+from smilla.server.runtime import make_ports, make_resolver
 from tests.lab import servers
 from tests.lab.dns import Kind, smimea_owner
 from tests.lab.processes import wait_until

@@ -14,7 +14,7 @@ import pytest
 from smilla.adapters.libunbound import ValidatingResolver
 from smilla.adapters.resolver import LoopbackResolver
 from smilla.model import DNSSECStatus
-from smilla.runtime import make_resolver
+from smilla.server.runtime import make_resolver
 from tests.lab.dns import smimea_owner
 from tests.lab.processes import wait_until
 

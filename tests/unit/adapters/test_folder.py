@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from smilla.adapters.folder import KeyDirectory
-from smilla.discovery.directory import address_of
 from smilla.errors import SmillaError
+from smilla.keys.discovery.directory import address_of
 
 
 def test_a_file_that_comes_changes_or_goes_counts_at_once(tmp_path: Path) -> None:

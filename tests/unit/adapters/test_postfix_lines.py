@@ -6,8 +6,8 @@ import pytest
 
 from smilla.adapters.postfix_lines import PostfixLines
 from smilla.config import parse
+from smilla.config.options import StageOptions
 from smilla.errors import SmillaError
-from smilla.options import StageOptions
 
 
 def lines(folder: Path, *, check: bool = True) -> PostfixLines:

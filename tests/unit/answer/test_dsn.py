@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from smilla import dsn
+from smilla.answer import dsn
 from smilla.message import MemoryBody
 from smilla.model import Envelope, Header, Message, Recipient
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 import smilla
-from smilla import reply
+from smilla.answer import reply
+from smilla.answer.reply import Reply, Verb
 from smilla.model import Action, Disposition, Form
-from smilla.reply import Reply, Verb
 from tests.unit.decisions import copy, decision, outcome
 
 PACKAGE = Path(smilla.__file__).parent

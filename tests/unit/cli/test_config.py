@@ -6,7 +6,7 @@ import pytest
 
 from smilla.adapters.folder import KeyDirectory
 from smilla.config import Config, parse
-from smilla.discovery.directory import address_of
+from smilla.keys.discovery.directory import address_of
 from tests.unit.cli.conftest import CommandLine
 from tests.vectors.memory import KEYS, make_ports
 

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from smilla import log, seal
+from smilla import log
 from smilla.adapters.seal_keys import SealKeys
+from smilla.handover import seal
+from smilla.handover.seal import Facts, SealedRecipient
 from smilla.message import parse
 from smilla.model import Action, Client, Direction, Envelope
 from smilla.ports import SealKey
-from smilla.seal import Facts, SealedRecipient
 from tests.unit.cli.conftest import CommandLine
 
 CANARY = b"Kanarienvogel"

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from smilla import seal
 from smilla.adapters.seal_keys import SealKeys
 from smilla.errors import PostfixUnclear
+from smilla.handover import seal
 from smilla.message import parse
 from smilla.ports import SealKey
 from tests.unit.cli.conftest import CommandLine

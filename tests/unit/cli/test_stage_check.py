@@ -20,7 +20,7 @@ def staged(commands: CommandLine, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A configuration; the listener of [reinject] and Postfix are not what these tests are about."""
     monkeypatch.setattr("smilla.cli.config.smtp.problems", lambda *_: [])
     monkeypatch.setattr("smilla.cli.stage_check.smtp.size_limit", lambda *_: 0)
-    monkeypatch.setattr("smilla.adapters.listener.can_connect", lambda _: False)
+    monkeypatch.setattr("smilla.server.listener.can_connect", lambda _: False)
     monkeypatch.setattr("smilla.cli.config.postfix.is_installed", lambda: False)
     folder = commands.folder
     return commands.config(

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smilla import config, patterns, policy, rules
+from smilla import config, policy
+from smilla.config import patterns
 from smilla.errors import ConfigError
 from smilla.model import Client
-from smilla.policy import Circumstances
+from smilla.policy import Circumstances, rules
 from smilla.session import Session
 
 NEVER_AN_ADDRESS = [

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smilla import config_text
 from smilla.config import Config, Rule, load, parse
+from smilla.config import text as config_text
+from smilla.config.options import CONDITIONS, FAILURES, SECTIONS, KeysOptions, OpenPGPOptions, PolicyOptions, options_of
 from smilla.errors import ConfigError
-from smilla.options import CONDITIONS, FAILURES, SECTIONS, KeysOptions, OpenPGPOptions, PolicyOptions, options_of
 
 
 def faults(text: str) -> list[str]:

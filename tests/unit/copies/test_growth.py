@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from smilla import growth, pipeline, seal
+from smilla import pipeline
 from smilla.config import parse
+from smilla.copies import growth
+from smilla.handover import seal
 from smilla.model import Message, Rewrite
 from smilla.ports import SealKey
-from tests.unit.test_stage import HUGH, PIA, ZOE
+from tests.unit.server.test_stage import HUGH, PIA, ZOE
 from tests.vectors.memory import TableResolver, make_ports, make_session, raw_key, smimea
 
 

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from smilla import hiding, protect, rewrap
+from smilla.copies import hiding, protect, rewrap
+from smilla.copies.hiding import hidden
 from smilla.formats import shown
-from smilla.hiding import hidden
 from smilla.message import parse
 from smilla.model import Header
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from smilla import protect, rewrap
+from smilla.copies import protect, rewrap
 from smilla.formats import mime
 from smilla.message import parse
 from smilla.model import Header, HeaderEdits, HeaderProtection, Message, Reason

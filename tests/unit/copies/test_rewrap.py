@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smilla import rewrap
+from smilla.copies import rewrap
 from smilla.errors import EncryptionError
 from smilla.formats.base64_lines import base64_lines
 from smilla.message import parse

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from smilla.address import parse as parse_address
-from smilla.copies import group, removable, visible_recipients
+from smilla.copies.sharing import group, removable, visible_recipients
 from smilla.errors import EncryptionError
 from smilla.formats import oaep
+from smilla.keys.validity import x509
 from smilla.message import parse
 from smilla.model import Action, Candidate, Client, Decision, Form, Format, KeyVerdict, Reason, X509Key
+from smilla.model.style import Style
 from smilla.session import Session
-from smilla.style import Style
-from smilla.validity import x509
 from tests.certificates import NOW, make_certificate
 from tests.unit.decisions import certificate, decision, lookup, openpgp_key, recipient
 

@@ -21,8 +21,8 @@ from smilla.address import parse
 from smilla.encrypt import cms
 from smilla.errors import EncryptionError
 from smilla.formats.cms import is_enveloped
+from smilla.keys.validity.x509 import assess
 from smilla.model import Candidate, Format, PGPKey, X509Key
-from smilla.validity.x509 import assess
 from tests import cms_opener
 from tests.certificates import NOW, make_certificate
 from tests.cms_opener import content_encryption_key, loaded, recipient_infos

@@ -17,9 +17,9 @@ from smilla.encrypt import cms, cms_recipients
 from smilla.errors import EncryptionError
 from smilla.formats import der, oaep
 from smilla.formats.cms import is_enveloped
+from smilla.keys.validity.x509 import assess
 from smilla.model import Candidate, Format, X509Key
-from smilla.style import Style
-from smilla.validity.x509 import assess
+from smilla.model.style import Style
 from tests import cms_opener
 from tests.certificates import NOW, make_certificate, with_key_algorithm
 from tests.cms_opener import loaded, recipient_infos

@@ -22,9 +22,9 @@ from smilla.errors import EncryptionError, EngineMissing
 from smilla.formats.armour import dearmour
 from smilla.formats.openpgp import encrypted_message
 from smilla.formats.openpgp_output import OutputReader
+from smilla.keys.validity.pgp import assess
 from smilla.model import Candidate, Format, PGPKey, Reason
-from smilla.style import Style
-from smilla.validity.pgp import assess
+from smilla.model.style import Style
 from tests.openpgp_maker import armoured, mpi, packet
 from tests.programs import require
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from smilla.errors import ParseError
 from smilla.formats import der, oaep
-from smilla.style import OAEP
+from smilla.model.style import OAEP
 
 SHA1, SHA256, SHA512 = "1.3.14.3.2.26", "2.16.840.1.101.3.4.2.1", "2.16.840.1.101.3.4.2.3"
 MGF1, P_SPECIFIED = "1.2.840.113549.1.1.8", "1.2.840.113549.1.1.9"

@@ -11,8 +11,8 @@ from smilla.address import parse
 from smilla.formats.openpgp import PUBLIC_SUBKEY, SIGNATURE, packets
 from smilla.formats.openpgp_binding import bound_certificate
 from smilla.formats.openpgp_keys import parse_key, parse_signature
+from smilla.keys.validity import pgp
 from smilla.model import Candidate, Format, PGPKey
-from smilla.validity import pgp
 
 _FEATURES = 30
 

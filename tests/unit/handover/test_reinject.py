@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from smilla import reinject
+from smilla.handover import reinject
 from smilla.model import Client
 from smilla.session import Session
 from tests.vectors.memory import NOW

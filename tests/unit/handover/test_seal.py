@@ -8,12 +8,12 @@ from dataclasses import replace
 
 import pytest
 
-from smilla import seal
 from smilla.errors import SealBroken
+from smilla.handover import seal
+from smilla.handover.seal import Facts, SealedRecipient
 from smilla.message import MemoryBody, parse
 from smilla.model import Action, Client, Direction, Envelope, Message
 from smilla.ports import SealKey
-from smilla.seal import Facts, SealedRecipient
 
 KEY = SealKey(b"KEY-ID-1", b"k" * 32)
 CANARY = b"Kanarienvogel"

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from smilla import lookup
 from smilla.address import parse
 from smilla.config import Config
+from smilla.config.options import KeysOptions
+from smilla.keys import lookup
 from smilla.model import Format, KeyLookup, KeyVerdict, PGPKey, X509Key
-from smilla.options import KeysOptions
 from tests.certificates import make_certificate
 from tests.openpgp_maker import FLAGS_CERTIFY, packet, secret, signature, subkey, user_id
 from tests.vectors.memory import KEYS, NOW, TableResolver, make_ports, raw_key, smimea

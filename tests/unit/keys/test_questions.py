@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 import time
 
+from smilla.keys.questions import MOST, BoundedResolver, MessageQuestions
 from smilla.model import DNSAnswer, DNSSECStatus
-from smilla.questions import MOST, BoundedResolver, MessageQuestions
 
 
 class Asked:

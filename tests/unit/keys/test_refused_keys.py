@@ -11,7 +11,7 @@ from typing import cast
 import pysequoia
 import pytest
 
-from smilla import lookup, pipeline
+from smilla import pipeline
 from smilla.adapters import gnupg
 from smilla.adapters.gnupg import GnuPGEngine
 from smilla.adapters.openpgp import Either
@@ -22,9 +22,10 @@ from smilla.encrypt import cms
 from smilla.encrypt import pgp as openpgp
 from smilla.encrypt.cms_recipients import recipient_infos
 from smilla.errors import EncryptionError
+from smilla.keys import lookup
+from smilla.keys.validity import pgp
 from smilla.model import Action, Candidate, Disposition, Format, KeyVerdict, Outcome, PGPKey, Reason, X509Key
 from smilla.ports import OpenPGPEngine
-from smilla.validity import pgp
 from tests.certificates import make_certificate
 from tests.openpgp_maker import FLAGS_CERTIFY, FLAGS_ENCRYPT, Secret, mpi, packet, secret, signature, subkey, subpacket
 from tests.openpgp_maker import user_id as made_user_id

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from smilla import lookup
 from smilla.address import parse
 from smilla.config import Config
-from smilla.discovery import cache
-from smilla.discovery.cache import CachingResolver
+from smilla.config.options import KeysOptions
+from smilla.keys import lookup
+from smilla.keys.discovery import cache
+from smilla.keys.discovery.cache import CachingResolver
 from smilla.model import DNSAnswer, DNSSECStatus, KeyLookup, KeyVerdict
-from smilla.options import KeysOptions
 from tests.vectors.memory import KEYS, NOW, TableResolver, make_ports, raw_key, smimea
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from smilla.style import cipher_for
+from smilla.model.style import cipher_for
 
 CBC, CBC128, GCM, GCM128 = "aes256-cbc", "aes128-cbc", "aes256-gcm", "aes128-gcm"
 

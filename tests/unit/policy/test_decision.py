@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from smilla import policy, rules
+from smilla import policy
 from smilla.config import Config, parse
 from smilla.errors import ConfigError
 from smilla.model import Action, Client, Decision, Direction, KeyVerdict, Reason
-from smilla.policy import Circumstances, Wish
-from smilla.style import Style
+from smilla.model.style import Style
+from smilla.policy import Circumstances, Wish, rules
 from tests.unit.decisions import PLAIN, certificate, lookup, openpgp_key, recipient
 
 OUTBOUND, INBOUND = Direction.OUTBOUND, Direction.INBOUND

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from smilla import config, lookup, pipeline, policy
+from smilla import config, pipeline, policy
 from smilla.config import Config
+from smilla.keys import lookup
 from smilla.model import Action, Client, Direction, DNSSECStatus, KeyLookup, KeyVerdict
 from smilla.policy import Circumstances, Wish
 from smilla.session import Session

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from smilla import log, pipeline, reply, report
+from smilla import log, pipeline
+from smilla.answer import reply, report
 from smilla.config import parse
 from smilla.model import Action, Client, Outcome
 from smilla.session import Session

@@ -13,16 +13,16 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from smilla import wish
+from smilla.config.options import PolicyOptions
 from smilla.message import MemoryBody
 from smilla.model import Header, Message
-from smilla.options import PolicyOptions
+from smilla.policy import request
 
 OPTIONS = PolicyOptions(wish_subject="[encrypt]", wish_header="X-Encrypt")
 
 
 def without(found: Message, options: PolicyOptions) -> tuple[tuple[int, ...], tuple[tuple[str, str], ...]]:
-    edits = wish.without(found, options)
+    edits = request.without(found, options)
     return edits.removed, edits.added
 
 
@@ -55,7 +55,7 @@ def seen(value: str) -> str:
     ],
 )
 def test_word_in_ascii_is_cut_out_and_the_rest_stays_as_it_is(raw: bytes, left: str) -> None:
-    assert wish.found(subject(raw), OPTIONS)
+    assert request.found(subject(raw), OPTIONS)
     assert without(subject(raw), OPTIONS) == ((1,), (("Subject", left),))
 
 
@@ -79,14 +79,14 @@ def test_word_in_ascii_is_cut_out_and_the_rest_stays_as_it_is(raw: bytes, left: 
 @pytest.mark.parametrize("charset", ["", "utf-8"])
 def test_word_is_found_in_another_width_and_with_blanks_in_its_brackets(text: str, left: str, charset: str) -> None:
     asked = subject(EncodedHeader(text, charset).encode().encode() if charset else b" " + text.encode())
-    assert wish.found(asked, OPTIONS)
+    assert request.found(asked, OPTIONS)
     _, ((_, value),) = without(asked, OPTIONS)
     assert seen(value) == left
 
 
 @pytest.mark.parametrize("text", ["[en crypt] x", "encrypt", "[encrypted]", "⟦encrypt⟧", "(encrypt)", "[x encrypt]"])
 def test_what_only_looks_like_the_word_is_none(text: str) -> None:
-    assert not wish.found(subject(text.encode()), OPTIONS)
+    assert not request.found(subject(text.encode()), OPTIONS)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_what_only_looks_like_the_word_is_none(text: str) -> None:
     ],
 )
 def test_word_within_other_octets_is_taken_out_and_the_rest_encoded_anew(raw: bytes, left: str) -> None:
-    assert wish.found(subject(raw), OPTIONS)
+    assert request.found(subject(raw), OPTIONS)
     ((removed,), ((name, value),)) = without(subject(raw), OPTIONS)
     assert (removed, name, seen(value)) == (1, "Subject", left)
     assert value.isascii()
@@ -128,7 +128,7 @@ def test_word_within_other_octets_is_taken_out_and_the_rest_encoded_anew(raw: by
     ],
 )
 def test_what_is_no_wish_stays(raw: bytes) -> None:
-    assert not wish.found(subject(raw), OPTIONS)
+    assert not request.found(subject(raw), OPTIONS)
     assert without(subject(raw), OPTIONS) == ((), ())
 
 
@@ -174,7 +174,7 @@ def test_word_is_seen_in_every_character_set_of_python(encoding: str) -> None:
     missed = []
     for name in names:
         word = f"=?{name}?{encoding}?{ENCODED[encoding]('[encrypt] x'.encode(name))}?="
-        missed += [] if wish.found(subject(f" {word}".encode()), OPTIONS) else [name]
+        missed += [] if request.found(subject(f" {word}".encode()), OPTIONS) else [name]
     assert missed == []
 
 
@@ -183,9 +183,9 @@ def test_word_is_seen_in_every_character_set_of_python(encoding: str) -> None:
 def test_word_is_seen_in_a_character_set_by_its_other_name(charset: str, encoding: str) -> None:
     payload = ENCODED[encoding]("[encrypt] Gruss".encode(KNOWN_OTHERWISE[charset]))
     raw = f" =?{charset}?{encoding}?{payload}?= x".encode()
-    assert wish.found(subject(raw), OPTIONS)
+    assert request.found(subject(raw), OPTIONS)
     ((_,), ((_, value),)) = without(subject(raw), OPTIONS)
-    assert not wish.found(subject(value.encode("ascii")), OPTIONS)
+    assert not request.found(subject(value.encode("ascii")), OPTIONS)
     assert charset in value or seen(value) == "Gruss x"
 
 
@@ -194,7 +194,7 @@ def test_word_is_seen_in_a_character_set_by_its_other_name(charset: str, encodin
 def test_word_is_seen_in_a_character_set_that_nobody_knows(charset: str, encoding: str) -> None:
     for codec in ("ascii", "utf-16-be", "utf-16-le", "utf-16", "utf-32-be", "utf-7", "cp037"):
         payload = ENCODED[encoding]("[encrypt] Gruss".encode(codec))
-        assert wish.found(subject(f" =?{charset}?{encoding}?{payload}?= x".encode()), OPTIONS), codec
+        assert request.found(subject(f" =?{charset}?{encoding}?{payload}?= x".encode()), OPTIONS), codec
 
 
 @pytest.mark.parametrize(
@@ -232,27 +232,27 @@ def test_word_is_seen_in_a_character_set_that_nobody_knows(charset: str, encodin
     ],
 )
 def test_what_one_reader_may_show_is_a_wish_and_is_cut_out(raw: bytes) -> None:
-    assert wish.found(subject(raw), OPTIONS)
+    assert request.found(subject(raw), OPTIONS)
     ((removed,), ((_, value),)) = without(subject(raw), OPTIONS)
     assert removed == 1
-    assert not wish.found(subject(b" " + value.encode("ascii")), OPTIONS)
+    assert not request.found(subject(b" " + value.encode("ascii")), OPTIONS)
 
 
 def test_word_that_is_not_ascii_is_seen_in_octets_without_a_character_set() -> None:
     options = PolicyOptions(wish_subject="verschl\u00fcsselt")
-    assert wish.found(subject("Re: VERSCHL\u00dcSSELT".encode("latin-1")), options)
-    assert wish.found(subject(b"=?x-none?q?verschl=FCsselt?="), options)
+    assert request.found(subject("Re: VERSCHL\u00dcSSELT".encode("latin-1")), options)
+    assert request.found(subject(b"=?x-none?q?verschl=FCsselt?="), options)
 
 
 def test_many_strange_words_are_borne() -> None:
     for piece in (b"=?x?q?a?= ", b"=?x?b?", b"=?x", b"=?x?q?=", b"?=5B", b"=?utf-16?b?AA==?="):
-        wish.found(subject(piece * (1 << 13)), OPTIONS)
+        request.found(subject(piece * (1 << 13)), OPTIONS)
 
 
 def test_letters_of_base64_are_no_word() -> None:
     options = PolicyOptions(wish_subject="enc")
-    assert not wish.found(subject(b" =?utf-8?b?encw?="), options)
-    assert wish.found(subject(b" =?utf-8?b?encab?="), options)  # cannot be decoded, so it is text
+    assert not request.found(subject(b" =?utf-8?b?encw?="), options)
+    assert request.found(subject(b" =?utf-8?b?encab?="), options)  # cannot be decoded, so it is text
 
 
 @pytest.mark.parametrize(
@@ -260,7 +260,7 @@ def test_letters_of_base64_are_no_word() -> None:
 )
 def test_word_with_a_space_may_be_folded_there(raw: bytes) -> None:
     options = PolicyOptions(wish_subject="[please encrypt]")
-    assert wish.found(subject(raw), options)
+    assert request.found(subject(raw), options)
     assert seen(without(subject(raw), options)[1][0][1]) == "x"
 
 
@@ -268,7 +268,7 @@ def test_word_need_not_be_ascii() -> None:
     options = PolicyOptions(wish_subject="verschlüsselt")
     for text in ("VERSCHLÜSSELT: x", "verschlu\u0308sselt: x"):
         for raw in (text.encode(), EncodedHeader(text, "utf-8").encode("\r\n ").encode()):
-            assert wish.found(subject(raw), options)
+            assert request.found(subject(raw), options)
             assert seen(without(subject(raw), options)[1][0][1]) == ": x"
 
 
@@ -288,7 +288,7 @@ def test_word_need_not_be_ascii() -> None:
 def test_header_field_is_a_wish_unless_it_says_no_and_always_goes(raw: bytes, *, expected: bool) -> None:
     for name in (b"X-Encrypt", b"x-ENCRYPT "):
         found = message((b"To", b" x"), (name, raw))
-        assert wish.found(found, OPTIONS) is expected
+        assert request.found(found, OPTIONS) is expected
         assert without(found, OPTIONS) == ((1,), ())
 
 
@@ -296,13 +296,13 @@ def test_each_of_several_fields_is_treated() -> None:
     found = message(
         (b"X-Encrypt", b" no"), (b"SUBJECT", b" [encrypt] a"), (b"Subject", b" b"), (b"Subject", b"[encrypt]")
     )
-    assert wish.found(found, OPTIONS)
+    assert request.found(found, OPTIONS)
     assert without(found, OPTIONS) == ((0, 1, 3), (("SUBJECT", "a"), ("Subject", "")))
 
 
 def test_without_options_nothing_is_a_wish() -> None:
     found = message((b"Subject", b" [encrypt]"), (b"X-Encrypt", b" yes"), (b"", b""))
-    assert not wish.found(found, PolicyOptions())
+    assert not request.found(found, PolicyOptions())
     assert without(found, PolicyOptions()) == ((), ())
 
 
@@ -330,7 +330,7 @@ PIECES = st.sampled_from(
 @example(b" =?utf-7?q?+2AA-[encrypt]?=")
 @example(b" =?punycode?q?[encrypt]-99999999?=")
 def test_any_octets_are_borne_and_what_is_added_is_one_ascii_field(raw: bytes) -> None:
-    found = wish.found(subject(raw), OPTIONS)
+    found = request.found(subject(raw), OPTIONS)
     removed, added = without(subject(raw), OPTIONS)
     assert found == (removed == (1,)) == bool(added)
     for _, value in added:
@@ -338,5 +338,5 @@ def test_any_octets_are_borne_and_what_is_added_is_one_ascii_field(raw: bytes) -
         assert not value[:1].isspace()
         assert all(line.strip() and line[:1] in " \t" for line in value.split("\r\n")[1:])
         assert not set(value.replace("\r\n", "")) & {"\r", "\n", "\0"}
-        assert not wish.found(subject(b" " + value.encode("ascii")), OPTIONS)
-    wish.found(message((b"X-Encrypt", raw)), OPTIONS)
+        assert not request.found(subject(b" " + value.encode("ascii")), OPTIONS)
+    request.found(message((b"X-Encrypt", raw)), OPTIONS)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from smilla import pipeline, policy, reply, rules
+from smilla import pipeline, policy
+from smilla.answer import reply
 from smilla.config import Config, parse
 from smilla.model import Action, Client, Disposition, Form, Outcome
+from smilla.policy import rules
 from smilla.session import Session
 from tests.vectors.memory import TableResolver, make_ports, make_session, raw_key, smimea
 

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from smilla import config, runtime
+from smilla import config
 from smilla.adapters import openpgp
-from smilla.adapters.listener import UnixPath
-from smilla.config_values import is_local
+from smilla.config.values import is_local
 from smilla.errors import EngineMissing, SmillaError
+from smilla.server import runtime
+from smilla.server.listener import UnixPath
 
 
 def test_regular_file_at_the_path_of_the_socket_is_kept(tmp_path: Path) -> None:

@@ -10,18 +10,20 @@ from pathlib import Path
 
 import pytest
 
-from smilla import pipeline, seal, stage
+from smilla import pipeline
 from smilla.adapters.journal import SQLiteJournal
 from smilla.adapters.seal_keys import SealKeys
+from smilla.answer.reply import Reply
 from smilla.config import Config, parse
 from smilla.errors import JournalError, ReinjectError
+from smilla.handover import seal
 from smilla.message import MemoryBody
 from smilla.message import parse as parse_message
 from smilla.model import Action, Client, Message, Recipient
 from smilla.ports import Handover, Ports, Submission
-from smilla.reply import Reply
+from smilla.server import stage
+from smilla.server.stage import Handed
 from smilla.session import Session, parsed_recipient
-from smilla.stage import Handed
 from tests.vectors.memory import NOW, StillClock, TableResolver, make_ports, raw_key, smimea
 
 HUGH, PIA, ZOE = "hugh@example.org", "pia@example.org", "zoe@example.org"

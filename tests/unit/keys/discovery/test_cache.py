@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smilla.discovery import cache
-from smilla.discovery.cache import CachingResolver
+from smilla.config.options import DNSOptions
+from smilla.keys.discovery import cache
+from smilla.keys.discovery.cache import CachingResolver
 from smilla.model import DNSAnswer, DNSSECStatus
-from smilla.options import DNSOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

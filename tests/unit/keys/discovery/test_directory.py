@@ -11,15 +11,15 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import load_der_x509_certificate
 
-from smilla import lookup
 from smilla.adapters.folder import KeyDirectory
 from smilla.address import parse
 from smilla.config import Config
-from smilla.discovery import directory
+from smilla.config.options import KeysOptions
 from smilla.formats import key_file
+from smilla.keys import lookup
+from smilla.keys.discovery import directory
+from smilla.keys.validity import pgp
 from smilla.model import Candidate, Format, KeyLookup, KeyVerdict, X509Key
-from smilla.options import KeysOptions
-from smilla.validity import pgp
 from tests.certificates import make_certificate
 from tests.openpgp_maker import armoured
 from tests.vectors.memory import KEYS, NOW, MemoryFolder, TableResolver, make_ports, raw_key

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import pytest
 
 from smilla.address import parse
-from smilla.discovery import finder
-from smilla.discovery.owner import OPENPGPKEY, SMIMEA, owner_name
+from smilla.keys.discovery import finder
+from smilla.keys.discovery.owner import OPENPGPKEY, SMIMEA, owner_name
 from smilla.model import DNSSECStatus, Format, SMIMEACandidate, SourceAnswer
 from tests.vectors.memory import MemoryFolder, TableResolver
 

@@ -6,7 +6,7 @@ import dns.name
 import pytest
 
 from smilla.address import parse
-from smilla.discovery.owner import OPENPGPKEY, SMIMEA, not_asked, owner_name, unproven_silence
+from smilla.keys.discovery.owner import OPENPGPKEY, SMIMEA, not_asked, owner_name, unproven_silence
 
 HUGH = "c93f1e400f26708f98cb19d936620da35eec8f72e57f9eec01c1afd6"
 

@@ -7,9 +7,9 @@ from cryptography import x509
 
 from smilla.address import parse
 from smilla.formats import der
+from smilla.keys.validity import capabilities
+from smilla.keys.validity.x509 import assess
 from smilla.model import Assessment, Candidate, Format, X509Key
-from smilla.validity import capabilities
-from smilla.validity.x509 import assess
 from tests import certificates
 from tests.certificates import NOW, make_certificate
 

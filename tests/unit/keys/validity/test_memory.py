@@ -8,9 +8,9 @@ import pysequoia
 import pytest
 
 from smilla.address import EmailAddress, parse
+from smilla.keys.validity import pgp
+from smilla.keys.validity.memory import Memory
 from smilla.model import Assessment, Candidate, Format
-from smilla.validity import pgp
-from smilla.validity.memory import Memory
 
 
 def test_least_recently_used_goes_first() -> None:

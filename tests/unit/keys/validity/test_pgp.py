@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from smilla.address import parse
 from smilla.formats.openpgp import packets
 from smilla.formats.openpgp_keys import Key, Signature
+from smilla.keys.validity import pgp, pgp_certificate, pgp_signatures
 from smilla.model import Assessment, Candidate, DNSSECStatus, Format, PGPKey
-from smilla.validity import pgp, pgp_certificate, pgp_signatures
 from tests.openpgp_maker import (
     FLAGS_CERTIFY,
     FLAGS_ENCRYPT,
@@ -793,10 +793,10 @@ def test_no_more_than_a_hundred_signatures_are_verified(monkeypatch: pytest.Monk
 
 _STRANGERS = """
 from datetime import UTC, datetime
-import smilla.lookup
+import smilla.keys.lookup
 from smilla.address import parse
 from smilla.model import Candidate, DNSSECStatus, Format
-from smilla.validity import x509
+from smilla.keys.validity import x509
 from tests.certificates import make_certificate
 
 _, raw = make_certificate("p256", email="hugh@example.org", serial=5)

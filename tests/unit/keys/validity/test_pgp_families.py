@@ -8,10 +8,10 @@ from time import process_time
 import pytest
 
 from smilla.address import parse
+from smilla.keys.validity import pgp
 from smilla.model import Assessment, Candidate, DNSSECStatus, Format, PGPKey
-from smilla.validity import pgp
 from tests.openpgp_maker import FLAGS_SIGN, packet, secret, signature, subkey, subpacket, user_id
-from tests.unit.validity.test_pgp import ALICE, GOOD, LATER, MADE, NAMED, NOW, PRIMARY, START, SUB, codes
+from tests.unit.keys.validity.test_pgp import ALICE, GOOD, LATER, MADE, NAMED, NOW, PRIMARY, START, SUB, codes
 
 NEWER = secret("ecdh-nistp256", LATER)
 REVOCATION = signature(PRIMARY, 0x28, PRIMARY.signed + SUB.signed, LATER, subpacket(29, b"\x02"))

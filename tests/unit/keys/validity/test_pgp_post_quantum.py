@@ -11,8 +11,8 @@ from smilla.adapters.sequoia import SequoiaEngine
 from smilla.address import parse
 from smilla.encrypt import pgp
 from smilla.formats.openpgp import PUBLIC_SUBKEY, SIGNATURE, Packet, encrypted_message, packets
+from smilla.keys.validity.pgp import assess
 from smilla.model import Assessment, Candidate, Format
-from smilla.validity.pgp import assess
 from tests.openpgp_maker import packet
 
 ADDRESS = "alice@example.org"

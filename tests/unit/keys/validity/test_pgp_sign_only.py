@@ -18,7 +18,7 @@ from tests.openpgp_maker import (
     subpacket,
     user_id,
 )
-from tests.unit.validity.test_pgp import ALICE, BOUND, GOOD, LATER, MADE, NAMED, PRIMARY, START, SUB, codes, judged
+from tests.unit.keys.validity.test_pgp import ALICE, BOUND, GOOD, LATER, MADE, NAMED, PRIMARY, START, SUB, codes, judged
 
 FLAGS_AUTHENTICATE = subpacket(27, b"\x20")
 SIGNER = secret("ecdsa-nistp256", MADE)

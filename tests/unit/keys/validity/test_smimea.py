@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smilla.address import parse
-from smilla.discovery.smimea import candidates
+from smilla.keys.discovery.smimea import candidates
+from smilla.keys.validity import x509_paths
+from smilla.keys.validity.smimea import RecordSet
+from smilla.keys.validity.x509 import TrustStore, assess_all, load_trust_store, names_another
 from smilla.model import Assessment, DNSAnswer, DNSSECStatus, Format, SMIMEACandidate, X509Key
-from smilla.validity import x509_paths
-from smilla.validity.smimea import RecordSet
-from smilla.validity.x509 import TrustStore, assess_all, load_trust_store, names_another
 from tests.certificates import NOW, association_data, make_certificate, to_pem
 
 if TYPE_CHECKING:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from smilla import lookup
 from smilla.address import parse
 from smilla.config import Config
+from smilla.config.options import KeysOptions
+from smilla.keys import lookup
 from smilla.model import KeyLookup, KeyVerdict
-from smilla.options import KeysOptions
 from smilla.ports import Ports
 from tests.certificates import NOW, association_data, make_certificate, make_crl, to_pem
 from tests.vectors.memory import MemoryFolder, NoEngine, StillClock, TableResolver

@@ -10,8 +10,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from smilla.address import parse
+from smilla.keys.validity.x509 import TrustStore, assess_all, load_trust_store
 from smilla.model import Assessment, DNSSECStatus, Format, SMIMEACandidate
-from smilla.validity.x509 import TrustStore, assess_all, load_trust_store
 from tests.certificates import NOW, association_data
 
 SAMPLES = Path(__file__).parent / "data" / "rfc9216"

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from smilla.address import EmailAddress, parse
 from smilla.errors import ParseError
 from smilla.formats import der
+from smilla.keys.validity.x509 import TrustStore, assess, load_trust_store
 from smilla.model import Assessment, Candidate, DNSSECStatus, Format, SMIMEACandidate, X509Key
-from smilla.validity.x509 import TrustStore, assess, load_trust_store
 from tests.certificates import NOW, association_data, key_usage, make_certificate, to_pem
 
 if TYPE_CHECKING:
@@ -507,7 +507,7 @@ def test_key_of_an_algorithm_that_is_not_known_is_not_for_signing_alone_for_its_
 
 
 def test_key_of_a_kind_that_the_encrypter_does_not_take_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("smilla.validity.x509.is_for_encryption", lambda key: False)
+    monkeypatch.setattr("smilla.keys.validity.x509.is_for_encryption", lambda key: False)
     assert one_reason(from_dns(make_certificate("x448", email=EMAIL)[1])) == ("unsupported_key", True)
 
 

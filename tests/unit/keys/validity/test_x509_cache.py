@@ -8,10 +8,10 @@ from datetime import timedelta
 import pytest
 
 from smilla.address import parse
+from smilla.keys.validity import certificate
+from smilla.keys.validity.certificate import Reading, Readings
+from smilla.keys.validity.x509 import assess
 from smilla.model import Candidate, Format
-from smilla.validity import certificate
-from smilla.validity.certificate import Reading, Readings
-from smilla.validity.x509 import assess
 from tests.certificates import NOW, make_certificate, to_pem
 
 

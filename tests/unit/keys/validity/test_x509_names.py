@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from smilla.address import parse
 from smilla.formats import der
+from smilla.keys.validity.x509 import assess
 from smilla.model import Assessment, DNSSECStatus, Format, SMIMEACandidate
-from smilla.validity.x509 import assess
 from tests.certificates import NOW, key_usage, make_certificate
 
 SMTP_UTF8_MAILBOX = ObjectIdentifier("1.3.6.1.5.5.7.8.9")

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from smilla.address import parse
 from smilla.errors import ParseError
 from smilla.formats import der
+from smilla.keys.validity import x509_revocation
+from smilla.keys.validity.x509 import RevocationLists, assess_all, load_trust_store
 from smilla.model import Assessment, DNSSECStatus, Format, SMIMEACandidate
-from smilla.validity import x509_revocation
-from smilla.validity.x509 import RevocationLists, assess_all, load_trust_store
 from tests.certificates import NOW, make_certificate, make_crl, make_key, to_pem
 
 if TYPE_CHECKING:

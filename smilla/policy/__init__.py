@@ -1,0 +1,41 @@
+"""What is wanted for a recipient, and what happens: ``wanted`` before the look-ups, ``decide`` after them."""
+
+from smilla.policy.decision import (
+    Circumstances,
+    Wish,
+    already_encrypted,
+    decide,
+    direction,
+    hides_destination,
+    is_ours,
+    is_relayed,
+    is_unclear,
+    may_ask,
+    refused,
+    requested,
+    rule_table,
+    styled,
+    unclear_sender,
+    waits,
+    wanted,
+)
+
+__all__ = [
+    "Circumstances",
+    "Wish",
+    "already_encrypted",
+    "decide",
+    "direction",
+    "hides_destination",
+    "is_ours",
+    "is_relayed",
+    "is_unclear",
+    "may_ask",
+    "refused",
+    "requested",
+    "rule_table",
+    "styled",
+    "unclear_sender",
+    "waits",
+    "wanted",
+]
