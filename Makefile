@@ -2,6 +2,8 @@
 
 PYTHON = .venv/bin/python
 PYTEST = $(PYTHON) -m pytest
+# The live tests mostly wait, so that two cores serve four of them; each worker has a laboratory of its own.
+LIVE = -m live -p no:cacheprovider -n 4 --dist loadfile --no-loadscope-reorder tests/live
 # Postfix's master insists on root; for whatever starts one, and for nothing else, sudo is used.
 AS_ROOT = $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 ROOT_ENV = env PYTHONDONTWRITEBYTECODE=1 $(if $(CI),CI=$(CI))
@@ -41,10 +43,11 @@ profile: setup-demo
 
 test: check
 	@rm -rf .cache/interop
+	@$(PYTHON) -m compileall -q smilla  # once, not by each process that the tests start
 	$(PYTEST) -m 'not live' -n 2 --dist loadfile tests
 	@cat .cache/interop/*.txt
 	@$(if $(AS_ROOT),echo "test: the live tests go through sudo: Postfix needs root")
-	$(AS_ROOT) $(ROOT_ENV) $(PYTEST) -m live -p no:cacheprovider tests
+	$(AS_ROOT) $(ROOT_ENV) $(PYTEST) $(LIVE)
 
 check: lint
 	mandoc -T lint man/*.[0-9]

@@ -82,8 +82,13 @@ class Chain:
             received.mkdir(exist_ok=True)
             place.mkdir(exist_ok=True)
             self.sink = stack.enter_context(Sink(received))
+            # All at once: a chain may have many.
             for smilla in self.filters.values():
-                stack.enter_context(smilla)
+                stack.callback(smilla.stop)
+                smilla.launch()
+            for smilla in self.filters.values():
+                smilla.await_ready()
+                stack.callback(smilla.child.tell_to_end)
             listeners = list(self.listeners.values())
             if self.kind == "sendmail":
                 self.mta = Sendmail(place, self.sink.port, listeners)

@@ -331,6 +331,7 @@ class DNSLab:
             "  val-log-level: 2",
             "  log-servfail: yes",
             "  num-threads: 1",
+            "  incoming-num-tcp: 100",  # of the usual ten it closes some while they wait, where most are in use
             "  ede: yes",
             f'  module-config: "{"validator " * validates}iterator"',
             f'  trust-anchor-file: "{self.trust_anchor}"',

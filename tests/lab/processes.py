@@ -124,6 +124,7 @@ class Child:
         self.stop_timeout_s = stop_timeout_s
         self.returncode: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._told = False
 
     @property
     def pid(self) -> int:
@@ -139,6 +140,14 @@ class Child:
 
     def start(self, ready: Callable[[], bool] | None = None, timeout_s: float = 60) -> Self:
         """Starts the program and waits until ``ready`` holds.  Raises ChildError, with the process ended."""
+        self.launch()
+        if ready is not None:
+            self.await_ready(ready, timeout_s)
+        return self
+
+    def launch(self) -> None:
+        """Starts the program and waits for nothing."""
+        self._told = False
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
                 self.argv,
@@ -149,20 +158,27 @@ class Child:
                 cwd=self.folder,
                 start_new_session=True,
             )
-        if ready is not None:
-            try:
-                answered = wait_until(lambda: not self.running or ready(), timeout_s)
-                if not answered or not self.running:
-                    how = "ended" if answered else f"was not ready within {timeout_s:g} s"
-                    raise ChildError(f"{self.name} {how}; its log says:\n{self.log_tail()}")
-            except BaseException:
-                self.stop()
-                raise
-        return self
+
+    def await_ready(self, ready: Callable[[], bool], timeout_s: float = 60) -> None:
+        """Waits until ``ready`` holds.  Raises ChildError, with the process ended."""
+        try:
+            answered = wait_until(lambda: not self.running or ready(), timeout_s)
+            if not answered or not self.running:
+                how = "ended" if answered else f"was not ready within {timeout_s:g} s"
+                raise ChildError(f"{self.name} {how}; its log says:\n{self.log_tail()}")
+        except BaseException:
+            self.stop()
+            raise
 
     def signal(self, number: signal.Signals) -> None:
         """Sends a signal to the process itself, not to its children."""
         os.kill(self.pid, number)
+
+    def tell_to_end(self) -> None:
+        """TERM to the process, once, and waits for nothing: stop does."""
+        if self._process is not None and not self._told:
+            self._process.terminate()
+            self._told = True
 
     def stop(self) -> None:
         """TERM to the process, KILL to whatever is left of its session after a while.  Safe to repeat."""
@@ -170,7 +186,7 @@ class Child:
         if process is None:
             return
         if process.poll() is None:
-            process.terminate()
+            self.tell_to_end()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(self.stop_timeout_s)
             # Children of a leader that ended in order end with it, or a moment later.

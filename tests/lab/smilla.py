@@ -94,6 +94,12 @@ class Smilla:
 
     def start(self, timeout_s: float = 60) -> Self:
         """Starts the filter and waits until it says READY=1."""
+        self.launch()
+        self.await_ready(timeout_s)
+        return self
+
+    def launch(self) -> None:
+        """Starts the filter and waits for nothing."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.folder.chmod(0o755)
         if self.user:
@@ -101,12 +107,15 @@ class Smilla:
             os.chown(self.folder, account.pw_uid, account.pw_gid)
         self.write_config()
         self._listen()
+        self._child.launch()
+
+    def await_ready(self, timeout_s: float = 60) -> None:
+        """Waits until the filter says READY=1.  Raises ChildError, with the filter ended."""
         try:
-            self._child.start(ready=self._said_ready, timeout_s=timeout_s)
+            self._child.await_ready(self._said_ready, timeout_s)
         except BaseException:
             self.stop()
             raise
-        return self
 
     def reload(self, timeout_s: float = 60) -> None:
         """SIGHUP, and waits until smilla says READY=1 again, whether it took the new configuration or not."""

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from tests.lab.smilla import Settings
 
+# The modules that take longest: they begin first, so that no worker is left alone with one at the end.
+_FIRST = ("test_killed", "test_pool", "test_recipients", "test_stage_queue", "test_postfix_check")
 _PROGRAMS = ("nsd", "unbound", "ldns-keygen", "ldns-signzone", "openssl", "gpg", "gpgconf")
 
 
@@ -49,6 +51,15 @@ class ChainFactory(Protocol):
 
     def __call__(self, settings: Settings | None = None, **filters: Settings) -> Chain:
         """The running chain; it ends with the test."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest begins first; and 'make test' looks for live tests nowhere else."""
+    here = Path(__file__).parent
+    if lost := [item.nodeid for item in items if item.get_closest_marker("live") and here not in item.path.parents]:
+        raise pytest.UsageError(f"live, but not in {here}: {lost[0]}")
+    items.sort(key=lambda item: _FIRST.index(item.path.stem) if item.path.stem in _FIRST else len(_FIRST))
 
 
 def cannot(reason: str) -> NoReturn:

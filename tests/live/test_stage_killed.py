@@ -111,15 +111,6 @@ def readable(mortal: Mortal) -> list[Path]:
     return found
 
 
-def wait_until_empty(mortal: Mortal) -> None:
-    """Until nothing is queued; qmgr is asked to look again, since it lets a message rest for a minute where it finds
-    that its agent has it still."""
-    deadline = time.monotonic() + 150
-    while not wait_until(lambda: not mortal.chain.mta.queued(), 3):
-        assert time.monotonic() < deadline, mortal.chain.mta.queued()
-        mortal.chain.postfix.flush()
-
-
 @pytest.mark.parametrize("run", PLAN, ids=["-".join(map(str, run)) for run in PLAN])
 def test_whoever_is_killed_everybody_has_their_copy_and_nobody_reads_what_is_not_theirs(
     mortal: Mortal, counts: Counter[str], run: Run
@@ -131,7 +122,7 @@ def test_whoever_is_killed_everybody_has_their_copy_and_nobody_reads_what_is_not
     killed_at(mortal, step, victim, message, to)
     counts.update(messages=1, canaries=len(readable(mortal)))
     assert not readable(mortal)
-    wait_until_empty(mortal)
+    mortal.chain.mta.wait_until_empty()
     mark = message.partition(b"\r\n")[0] + b"\r\n"
     found = [mail for mail in mortal.chain.sink.messages if mark in mail.raw]
     got = Counter(address for mail in found for address in mail.rcpt_to)
@@ -155,7 +146,7 @@ def test_in_the_window_that_nobody_can_close_a_copy_may_come_twice_and_that_is_l
 ) -> None:
     message = compose()
     killed_at(mortal, f"unrecorded-{number}", "worker", message, RECIPIENTS)
-    wait_until_empty(mortal)
+    mortal.chain.mta.wait_until_empty()
     found = mortal.copies(message)
     twice = {address for address, count in found.items() if count == 2}
     assert set(found) == set(RECIPIENTS)

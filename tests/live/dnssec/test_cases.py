@@ -24,10 +24,13 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.live
 
+TIMEOUT_S = 10  # of all that are asked at once, beside whatever else the machine does
 WAYS: dict[str, Callable[[Bench], Config]] = {
-    "resolver": lambda b: b.config("resolver", b.lab.resolver),
-    "validate-DS": lambda b: b.config("validate", b.lab.plain_resolver),
-    "validate-DNSKEY": lambda b: b.config("validate", b.lab.resolver, trust_anchor=b.lab.trust_anchor_key),
+    "resolver": lambda b: b.config("resolver", b.lab.resolver, timeout_s=TIMEOUT_S),
+    "validate-DS": lambda b: b.config("validate", b.lab.plain_resolver, timeout_s=TIMEOUT_S),
+    "validate-DNSKEY": lambda b: b.config(
+        "validate", b.lab.resolver, trust_anchor=b.lab.trust_anchor_key, timeout_s=TIMEOUT_S
+    ),
 }
 
 
