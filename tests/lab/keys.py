@@ -12,7 +12,7 @@ import subprocess
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -20,11 +20,11 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from tests.lab.processes import Closing
 from tests.lab.programs import find_program, program_environment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import TracebackType
 
 
 class NotOpenedError(Exception):
@@ -102,7 +102,7 @@ def make_smime_key(
 
 
 @dataclass(frozen=True)
-class OpenPGPKey:
+class OpenPGPKey(Closing):
     """An OpenPGP certificate (binary), and the gpg home that has its secret keys."""
 
     address: str
@@ -129,14 +129,6 @@ class OpenPGPKey:
         gpgconf = find_program("gpgconf")
         if self.home.is_dir():
             subprocess.run([gpgconf, "--homedir", self.home, "--kill", "all"], check=False, capture_output=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def make_openpgp_key(

@@ -7,14 +7,13 @@ import socket
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
-from tests.lab.processes import LOOPBACK
+from tests.lab.processes import LOOPBACK, Closing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-    from types import TracebackType
 
 _EXTENSIONS = ("8BITMIME", "SIZE 104857600", "DSN")
 
@@ -48,7 +47,7 @@ class _Transaction:
     recipients: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
 
 
-class Sink:
+class Sink(Closing):
     """Listens on a loopback port in threads of its own.
 
     ``answer(line)`` may return another reply to a command line (b"." stands for the end of the message), such as
@@ -93,14 +92,6 @@ class Sink:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
         self._thread.join(5)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _serve(self) -> None:
         while True:

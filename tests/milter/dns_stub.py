@@ -14,7 +14,7 @@ import threading
 import time
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import dns.edns
 import dns.flags
@@ -26,8 +26,10 @@ import dns.rdataclass
 import dns.rdatatype
 import dns.rrset
 
+from tests.lab.processes import Closing
+
 if TYPE_CHECKING:
-    from types import TracebackType
+    pass
 
 LOOPBACK = "127.0.0.1"
 
@@ -70,7 +72,7 @@ FAILED = Scripted(rcode=dns.rcode.SERVFAIL, authenticated=False)
 BOGUS = replace(FAILED, extended_error=6)
 
 
-class DNSStub:
+class DNSStub(Closing):
     """A threaded server; change ``answers``, ``default``, ``probe`` (for SOA), ``validates`` and ``closes_after_each``
     at any time.
 
@@ -113,14 +115,6 @@ class DNSStub:
         self._listener.close()
         self.cut_connections()
         self._thread.join(5)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _serve(self) -> None:
         while True:
