@@ -205,10 +205,14 @@ def without_contradiction(section: Any) -> Any:
     return section
 
 
+SECTIONS_OF_ANY_KIND = {name: section_of(kind) for name, kind in SECTIONS.items() if kind is not Rule}
+RULES = st.lists(section_of(Rule), max_size=3)
+
+
 @st.composite
 def configurations(draw: st.DrawFn) -> Config:
-    sections = {name: draw(section_of(kind)) for name, kind in SECTIONS.items() if kind is not Rule}
-    rules = tuple(draw(st.lists(section_of(Rule), max_size=3)))
+    sections = {name: draw(section) for name, section in SECTIONS_OF_ANY_KIND.items()}
+    rules = tuple(draw(RULES))
     domains = draw(st.sampled_from([("example.org",), ("*.bücher.example", "b.example")]))
     found = Config(draw(st.booleans()), draw(st.sampled_from(["outbound", "inbound", "auto"])), domains, rule=rules)
     return dataclasses.replace(found, **sections)

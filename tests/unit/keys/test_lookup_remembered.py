@@ -157,7 +157,7 @@ def test_the_cache_counts_what_is_remembered_of_an_answer(mailbox: str, kind: st
     tracemalloc.start()
     try:
         before, _ = tracemalloc.get_traced_memory()
-        kept = [asked() for _ in range(30)]
+        kept = [asked() for _ in range(8)]
         gc.collect()
         held = (tracemalloc.get_traced_memory()[0] - before) / len(kept)
     finally:
