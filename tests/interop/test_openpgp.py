@@ -28,7 +28,7 @@ from smilla.model import Candidate, Format, PGPKey
 from smilla.model.style import Style
 from smilla.ports import OpenPGPEngine
 from tests.interop.readers.pgp_programs import Sq
-from tests.programs import require
+from tests.lab.programs import require
 
 pytestmark = pytest.mark.interop
 

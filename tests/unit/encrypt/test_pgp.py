@@ -25,8 +25,8 @@ from smilla.formats.openpgp_output import OutputReader
 from smilla.keys.validity.pgp import assess
 from smilla.model import Candidate, Format, PGPKey, Reason
 from smilla.model.style import Style
+from tests.lab.programs import require
 from tests.openpgp_maker import armoured, mpi, packet
-from tests.programs import require
 
 CANARY = b"the canary sings"
 ANNOUNCED = Style(seipd2="announced")
