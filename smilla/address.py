@@ -16,12 +16,12 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from functools import lru_cache
 from typing import NamedTuple
 
 import idna
 
 from smilla.errors import AddressError
+from smilla.remembered import when_short
 from smilla.value import value
 
 _ATOM_OCTETS = re.compile(r"[^\x00-\x20\x7f()<>\[\]:;@\\,\"]+\Z")
@@ -103,20 +103,12 @@ class EmailAddress:
         return self.raw
 
 
+@when_short(_USUAL_CHARACTERS, entries=4096)
 def parse(text: str) -> EmailAddress:
     """``local@domain``, with or without angle brackets, as in an envelope (RFC 5321 section 4.1.2).
 
     A source route (``<@a,@b:user@c>``) is dropped, as RFC 5321 appendix C says.  Raises AddressError.
     """
-    return _usual(text) if len(text) <= _USUAL_CHARACTERS else _parsed(text)
-
-
-@lru_cache(maxsize=4096)
-def _usual(text: str) -> EmailAddress:
-    return _parsed(text)
-
-
-def _parsed(text: str) -> EmailAddress:
     if len(text) > _MAX_CHARACTERS:
         raise AddressError(f"{text[:80]!r}… is too long for an address")
     raw = text.strip()
@@ -241,7 +233,7 @@ def _tokens(text: str) -> Iterator[_Token]:
     position = 0
     while position < len(text):
         if text[position] == "(":
-            position = _end_of_comment(text, position)
+            position = end_of_comment(text, position)
             yield _Token("space", "")
             continue
         match = _TOKEN.match(text, position)
@@ -252,8 +244,9 @@ def _tokens(text: str) -> Iterator[_Token]:
         yield _Token(match.lastgroup or "", match[0])
 
 
-def _end_of_comment(text: str, start: int) -> int:
-    """Comments nest (RFC 5322 section 3.2.2); one that is not closed takes the rest with it."""
+def end_of_comment(text: str, start: int) -> int:
+    """Where the comment ends that begins at ``start``: comments nest (RFC 5322 section 3.2.2); one that is not closed
+    takes the rest with it."""
     depth = 0
     for part in _COMMENT_PART.finditer(text, start):
         depth += {"(": 1, ")": -1}.get(part[0], 0)

@@ -31,13 +31,12 @@ What the RFC leaves open, or recommends and does not get:
 
 from __future__ import annotations
 
-import binascii
 import re
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
 from smilla.copies import hiding
-from smilla.formats import mime
+from smilla.formats import header_text, mime
 from smilla.model import Header, HeaderEdits, HeaderProtection, Message, Reason
 from smilla.value import value
 
@@ -58,8 +57,6 @@ _BLANK_LINES = re.compile(rb"(?:\r\n[ \t]+)+(?=\r\n|\Z)")
 _LONGEST_FIELD = 60_000  # the milter protocol cuts what is longer
 _MOST_HIDDEN = 100  # each makes Postfix read its queue file once more
 _LONGEST_LINE = 998
-_OCTETS_A_WORD = 39
-_CHARACTERS = re.compile(rb"[\0-\x7f\xc0-\xff]?[\x80-\xbf]*", re.DOTALL)
 
 
 @value
@@ -179,31 +176,12 @@ def _recorded(header: Header) -> Header:
     """HP-Outer (section 2.2.1): a field that stands outside, its name, a colon, a space and its value."""
     value = header.raw_value
     if not value.isascii():
-        value = b" " + _encoded(b"".join(value.split(b"\r\n")).strip())
+        value = b" " + header_text.encoded(b"".join(value.split(b"\r\n")).strip())
     elif not value.startswith(b" "):
         value = b" " + value
     line = b" " + header.raw_name + b":" + value
     first = line.partition(b"\r\n")[0]
     return Header(b"HP-Outer", b"\r\n" + line if len(b"HP-Outer:" + first) > _LONGEST_LINE else line)
-
-
-def _encoded(raw: bytes) -> bytes:
-    """Encoded words in Base64, one a line, each a whole number of characters; octets that are no UTF-8 are
-    unknown-8bit (RFC 1428)."""
-    try:
-        raw.decode("utf-8")
-        charset = b"utf-8"
-    except UnicodeDecodeError:
-        charset = b"unknown-8bit"
-    words = [b""]
-    for character in _CHARACTERS.findall(raw):
-        for start in range(0, len(character), _OCTETS_A_WORD):
-            piece = character[start : start + _OCTETS_A_WORD]
-            if len(words[-1]) + len(piece) > _OCTETS_A_WORD:
-                words.append(b"")
-            words[-1] += piece
-    texts = (binascii.b2a_base64(word, newline=False) for word in words)
-    return b"\r\n ".join(b"=?" + charset + b"?b?" + text + b"?=" for text in texts)
 
 
 # --- the Content-Type --------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from smilla.errors import EncryptionError
 from smilla.formats import der, oaep
 from smilla.model import X509Key
+from smilla.remembered import when_short
 from smilla.value import value
 
 try:
@@ -99,6 +100,7 @@ _HASHES: dict[str, hashes.HashAlgorithm] = {
 }
 PADDINGS: dict[str, OAEP | None] = {"pkcs1": None, "oaep-sha256": oaep.SHA256}
 _PKCS1 = padding.PKCS1v15()
+_USUAL_NAME = 1024  # octets; the issuer, or the label of OAEP, of a stranger may have 60 KB: not worth remembering
 
 
 @_recipient_info.register(rsa.RSAPublicKey)
@@ -108,9 +110,7 @@ def _key_transport(public_key: rsa.RSAPublicKey, key: X509Key, task: _Task) -> b
     chosen = key.oaep or PADDINGS[task.style.rsa_padding]
     encrypted = public_key.encrypt(task.cek, _scheme(chosen) if chosen else _PKCS1)
     algorithm = chosen.raw_algorithm if chosen else _RSA_PKCS1
-    is_usual = len(key.raw_issuer_and_serial) + len(algorithm) <= _USUAL_NAME
-    head = _remembered_head if is_usual else _transport_head
-    return head(key.raw_issuer_and_serial, algorithm, len(encrypted)) + encrypted
+    return _transport_head(key.raw_issuer_and_serial + algorithm, len(encrypted)) + encrypted
 
 
 @lru_cache(maxsize=64)
@@ -119,14 +119,11 @@ def _scheme(chosen: OAEP) -> padding.OAEP:
     return padding.OAEP(mask, _HASHES[chosen.digest], chosen.label or None)
 
 
-def _transport_head(raw_issuer_and_serial: bytes, algorithm: bytes, octets: int) -> bytes:
+@when_short(_USUAL_NAME, entries=2048)
+def _transport_head(name_and_algorithm: bytes, octets: int) -> bytes:
     """All before the encrypted key, the same in every message; version 0 goes with issuerAndSerialNumber."""
-    head = der.integer(0) + raw_issuer_and_serial + algorithm + der.header(der.OCTET_STRING, octets)
+    head = der.integer(0) + name_and_algorithm + der.header(der.OCTET_STRING, octets)
     return der.header(der.SEQUENCE, len(head) + octets) + head
-
-
-_USUAL_NAME = 1024  # octets; the issuer, or the label of OAEP, of a stranger may have 60 KB: not worth remembering
-_remembered_head = lru_cache(maxsize=2048)(_transport_head)
 
 
 # --- key agreement -----------------------------------------------------------------------------------------

@@ -8,30 +8,24 @@ the loosest of these.
 from __future__ import annotations
 
 from collections.abc import Hashable
-from functools import lru_cache
 
 from smilla.errors import ParseError
 from smilla.formats import der
+from smilla.remembered import when_short
 
 _ENCODINGS = {0x1E: "utf-16-be", 0x1C: "utf-32-be", 0x14: "latin-1"}  # BMPString, UniversalString, TeletexString
 _USUAL = 1024  # octets; the names of strangers may have 60 KB: not worth remembering
 
 
+@when_short(_USUAL, entries=2048)
 def comparable(raw_issuer_and_serial: bytes) -> Hashable:
     """Equal for two that some program takes for the same.  What cannot be read is equal to its own octets alone."""
-    return (_remembered if len(raw_issuer_and_serial) <= _USUAL else _comparable)(raw_issuer_and_serial)
-
-
-def _comparable(raw: bytes) -> Hashable:
     try:
-        issuer, serial = der.read(raw).children()
+        issuer, serial = der.read(raw_issuer_and_serial).children()
         names = tuple(tuple(sorted(_attribute(a) for a in rdn.children())) for rdn in issuer.children())
     except (ParseError, ValueError):
-        return raw
+        return raw_issuer_and_serial
     return names, int.from_bytes(serial.content, signed=True)
-
-
-_remembered = lru_cache(maxsize=2048)(_comparable)
 
 
 def _attribute(attribute: der.TLV) -> tuple[bytes, str]:

@@ -10,14 +10,15 @@ import binascii
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
 from smilla.errors import ParseError
+from smilla.formats.header_text import unquoted, without_comments
+from smilla.remembered import when_short
 
 _TOKEN = rb"[^\x00-\x20\x7f-\xff()<>@,;:\\\"/\[\]?=]+"
 _QUOTED = rb'"(?:[^"\\]|\\.)*"'
-_USUAL = 80  # a few of these are in nearly all messages
+_USUAL = 79  # a few of these are in nearly all messages
 _TYPE = re.compile(rb"\s*(" + _TOKEN + rb")\s*/\s*(" + _TOKEN + rb")\s*", re.DOTALL)
 _DISPOSITION = re.compile(rb"\s*" + _TOKEN + rb"\s*", re.DOTALL)
 _PARAMETER = re.compile(rb"\s*;\s*(" + _TOKEN + rb")\s*=\s*(" + _QUOTED + rb"|[^\s;\"]+)\s*", re.DOTALL)
@@ -36,18 +37,10 @@ class ContentType:
     parameters: Mapping[str, str]
 
 
+@when_short(_USUAL, entries=256)
 def content_type(raw_value: bytes) -> ContentType | None:
     """A Content-Type field's value, comments removed, RFC 2231 parameters joined; None where it is malformed."""
-    return _usual_type(raw_value) if len(raw_value) < _USUAL else _content_type(raw_value)
-
-
-@lru_cache(maxsize=256)
-def _usual_type(raw_value: bytes) -> ContentType | None:
-    return _content_type(raw_value)
-
-
-def _content_type(raw_value: bytes) -> ContentType | None:
-    value = _without_comments(raw_value)
+    value = without_comments(raw_value, quoted=True)
     head = _TYPE.match(value)
     parameters = _parameters(value, head.end()) if head else None
     if head is None or parameters is None:
@@ -58,7 +51,7 @@ def _content_type(raw_value: bytes) -> ContentType | None:
 
 def disposition(raw_value: bytes) -> Mapping[str, str] | None:
     """The parameters of a Content-Disposition field's value (RFC 2183 section 2); None where it is malformed."""
-    value = _without_comments(raw_value)
+    value = without_comments(raw_value, quoted=True)
     head = _DISPOSITION.match(value)
     return _parameters(value, head.end()) if head else None
 
@@ -70,40 +63,11 @@ def _parameters(value: bytes, position: int) -> Mapping[str, str] | None:
         if not item:
             return None
         name = item[1].decode("ascii").lower()
-        text = _unquoted(item[2]).decode("utf-8", "replace")
+        text = unquoted(item[2]).decode("utf-8", "replace")
         if parameters.setdefault(name, text) != text:
             return None  # two answers to one question are none
         position = item.end()
     return _continuations_joined(parameters)
-
-
-def _unquoted(value: bytes) -> bytes:
-    if not value.startswith(b'"'):
-        return value
-    return re.sub(rb"\\(.)", rb"\1", value[1:-1], flags=re.DOTALL)
-
-
-def _without_comments(value: bytes) -> bytes:
-    """The value without its comments, which may nest (RFC 5322 section 3.2.2)."""
-    if b"(" not in value:
-        return value
-    out, depth, quoted, position = bytearray(), 0, False, 0
-    while position < len(value):
-        octet = value[position : position + 1]
-        if octet == b"\\":
-            out += b"" if depth else value[position : position + 2]
-            position += 2
-            continue
-        if octet == b'"' and not depth:
-            quoted = not quoted
-        if octet == b"(" and not quoted:
-            depth += 1
-        elif octet == b")" and depth:
-            depth -= 1
-        elif not depth:
-            out += octet
-        position += 1
-    return bytes(out)
 
 
 def _continuations_joined(parameters: dict[str, str]) -> dict[str, str]:
@@ -124,7 +88,7 @@ def _continuations_joined(parameters: dict[str, str]) -> dict[str, str]:
 
 def transfer_encoding(raw_value: bytes) -> str:
     """A Content-Transfer-Encoding field's value in lower case (RFC 2045 section 6.1)."""
-    return _without_comments(raw_value).strip().decode("ascii", "replace").lower()
+    return without_comments(raw_value, quoted=True).strip().decode("ascii", "replace").lower()
 
 
 def decoded(blocks: Iterable[bytes], encoding: str) -> Iterator[bytes]:

@@ -7,8 +7,6 @@ The number of readings is bounded.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import html
 import quopri
 import re
@@ -16,7 +14,8 @@ import unicodedata
 from collections.abc import Callable
 from urllib.parse import unquote_to_bytes
 
-_WORD = re.compile(rb"=\?([^?*\s]+)(?:\*[^?\s]*)?\?([bq])\?([^?]*)\?=(?:\s+(?==\?))?", re.IGNORECASE)
+from smilla.formats.header_text import base64_of, decoded_anywhere, text_of
+
 _CONTINUED = re.compile(rb"(?:\"|(?<!\s))\s*;\s*[\w-]+\*\d+\*?\s*=\s*\"?")
 _TAG = re.compile(rb"(?:^|;)\s*[\w-]+\s*=(?!\r)")
 _SOFT_BREAK = re.compile(rb"=\s+")
@@ -48,7 +47,7 @@ def readings(raw: bytes) -> tuple[str, ...]:
                     latest.append(found)
             if len(known) > _MOST_READINGS:
                 break
-    return tuple(dict.fromkeys(_text(value) for value in known))
+    return tuple(dict.fromkeys(text_of(value) for value in known))
 
 
 def spellings(text: str) -> tuple[str, ...]:
@@ -61,46 +60,6 @@ def spellings(text: str) -> tuple[str, ...]:
     gaps = text.encode("ascii", "replace").decode("ascii")
     letters = sum(c.isalnum() for c in gaps)
     return (*found, gaps) if 2 * letters > len(gaps) else found
-
-
-def _text(raw: bytes, charset: str = "utf-8") -> str:
-    try:
-        return raw.decode(charset)
-    except (UnicodeDecodeError, LookupError, ValueError):
-        return raw.decode("latin-1")
-
-
-def _of_words(raw: bytes) -> bytes:
-    """RFC 2047, also where a word stands within another text.  What one character is may be split between words."""
-    if b"=?" not in raw:
-        return raw
-    pieces: list[tuple[str, bytes]] = []
-    position = 0
-    for word in _WORD.finditer(raw):
-        if word.start() > position:
-            pieces.append(("utf-8", raw[position : word.start()]))
-        charset, octets = word[1].decode("latin-1").lower(), _octets(word[2].lower(), word[3])
-        if pieces and pieces[-1][0] == charset:
-            pieces[-1] = (charset, pieces[-1][1] + octets)
-        else:
-            pieces.append((charset, octets))
-        position = word.end()
-    pieces.append(("utf-8", raw[position:]))
-    return "".join(_text(octets, charset) for charset, octets in pieces).encode("utf-8", "replace")
-
-
-def _octets(encoding: bytes, raw: bytes) -> bytes:
-    if encoding == b"q":
-        return quopri.decodestring(raw.replace(b"_", b" "))
-    return _of_base64(raw)
-
-
-def _of_base64(raw: bytes) -> bytes:
-    squeezed = bytes(raw.translate(None, b" \t\r\n=")).replace(b"-", b"+").replace(b"_", b"/")
-    try:
-        return base64.b64decode(squeezed + b"=" * (-len(squeezed) % 4))
-    except (binascii.Error, ValueError):
-        return raw
 
 
 def _of_percent(raw: bytes) -> bytes:
@@ -120,12 +79,12 @@ def _of_quoted_printable(raw: bytes) -> bytes:
 def _of_whole(raw: bytes) -> bytes:
     """A value that is Base64 as a whole."""
     squeezed = b"".join(raw.split())
-    return _of_base64(squeezed) if _BASE64.fullmatch(squeezed) else raw
+    return base64_of(squeezed) if _BASE64.fullmatch(squeezed) else raw
 
 
 def _of_tokens(raw: bytes) -> bytes:
     """Base64 within a value, where it is text."""
-    return _BASE64_TOKEN.sub(lambda token: _if_text(_of_base64(token[0]), token[0]), raw)
+    return _BASE64_TOKEN.sub(lambda token: _if_text(base64_of(token[0]), token[0]), raw)
 
 
 def _of_hex(raw: bytes) -> bytes:
@@ -161,7 +120,7 @@ def _escaped(match: re.Match[bytes]) -> bytes:
 def _of_entities(raw: bytes) -> bytes:
     if b"&" not in raw:
         return raw
-    text = _ENTITY.sub(lambda entity: html.unescape(entity[0]), _text(raw))
+    text = _ENTITY.sub(lambda entity: html.unescape(entity[0]), text_of(raw))
     return text.encode("utf-8", "replace")
 
 
@@ -173,7 +132,7 @@ def _of_utf_7(raw: bytes) -> bytes:
 
 
 def _shifted(match: re.Match[bytes]) -> bytes:
-    octets = _of_base64(match[1] or match[2].replace(b",", b"/"))
+    octets = base64_of(match[1] or match[2].replace(b",", b"/"))
     text = octets[: len(octets) & ~1].decode("utf-16-be", "replace")
     return text.encode("utf-8") if text.isprintable() else match[0]
 
@@ -182,11 +141,11 @@ def _of_latin(raw: bytes) -> bytes:
     """UTF-8 that somebody took for Latin-1 or Windows-1252 and wrote as UTF-8."""
     if raw.isascii():
         return raw
-    text = _text(raw).translate(_C1)
-    return _TAKEN_FOR_LATIN.sub(lambda run: _text(run[0].encode("latin-1")), text).encode("utf-8", "replace")
+    text = text_of(raw).translate(_C1)
+    return _TAKEN_FOR_LATIN.sub(lambda run: text_of(run[0].encode("latin-1")), text).encode("utf-8", "replace")
 
 
 _DECODERS: tuple[Callable[[bytes], bytes], ...] = (
-    *(_of_words, _of_percent, _of_quoted_printable, _of_whole, _of_escapes, _of_entities, _of_latin),
+    *(decoded_anywhere, _of_percent, _of_quoted_printable, _of_whole, _of_escapes, _of_entities, _of_latin),
     *(_of_utf_7, _of_hex, _of_tokens),
 )

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field
-from functools import lru_cache
 from typing import Protocol
 
 from smilla.address import EmailAddress
+from smilla.remembered import when_short
 from smilla.value import value
 
 _USUAL_NAME = 80  # octets; a stranger may send a thousand names of 60 KB, which are not worth remembering
 
 
+@when_short(_USUAL_NAME, entries=1024)
 def _folded_name(raw_name: bytes) -> str:
     return raw_name.decode("ascii", "replace").rstrip(" \t").lower()
-
-
-_remembered_name = lru_cache(maxsize=1024)(_folded_name)
 
 
 @value
@@ -30,8 +28,7 @@ class Header:
     name: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        folded = _remembered_name if len(self.raw_name) <= _USUAL_NAME else _folded_name
-        object.__setattr__(self, "name", folded(self.raw_name))
+        object.__setattr__(self, "name", _folded_name(self.raw_name))
 
     @property
     def raw(self) -> bytes:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import base64
 import random
-import warnings
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-import pysequoia
-
 from tests.certificates import make_certificate
+from tests.milter.material import CANARY as _CANARY
+from tests.milter.material import make_pgp_pair
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-CANARY = "the-canary-sings-at-dawn-4711"
+CANARY = _CANARY.decode("ascii")
 LETTER = 10 * 1024  # octets of an ordinary message's body
 _LINE = 72
 
@@ -36,9 +35,7 @@ def certificate(address: str, number: int = 0) -> bytes:
 
 def openpgp_key(address: str) -> bytes:
     """An OpenPGP key of version 4, Curve25519."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        return bytes(pysequoia.Cert.generate(f"Somebody <{address}>"))
+    return make_pgp_pair(address).raw
 
 
 def write_letter(path: Path, octets: int = LETTER, *, to: str = "@RCPT@") -> Path:

@@ -14,7 +14,7 @@ from tests.interop.matrix import RESULTS
 from tests.interop.owners import Owner, owner, publish
 from tests.interop.readers import ALL_OPENPGP, ALL_SMIME, Reader, Unopened
 from tests.interop.sending import Refused, Written, encrypt, inside, outside
-from tests.programs import require_nothing_missing
+from tests.lab.programs import require_nothing_missing
 
 AT_LEAST = 300
 OWNERS = {"smime": "rsa2048", "openpgp": "cv25519"}

@@ -15,7 +15,7 @@ from tests.interop.owners import STRANGERS, owner, publish
 from tests.interop.readers import OPENPGP, SMIME, Reader, Unopened
 from tests.interop.readers.base import ROOT
 from tests.interop.sending import LETTER, encrypt, inside, protected
-from tests.programs import require_nothing_missing
+from tests.lab.programs import require_nothing_missing
 
 READERS = {"smime": SMIME, "openpgp": OPENPGP}
 RESULTS = ROOT / ".cache/interop"  # 'make interop' prints what lies there

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from smilla.formats import der
 from smilla.formats.oaep import RSAES_OAEP
 from tests.certificates import make_certificate, with_key_algorithm
-from tests.programs import require
+from tests.lab.programs import require
 
 # The key of a stranger, whom no message is for, of the kind of the readers' main key.
 STRANGERS = {"smime": "rsa2048-stranger", "openpgp": "cv25519-stranger"}

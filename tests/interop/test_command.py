@@ -20,7 +20,7 @@ from tests.interop.readers import Reader
 from tests.interop.readers.pgp_programs import GnuPG, Sq, TheRNP
 from tests.interop.readers.smime_programs import NSS, GpgSM, OpenSSL
 from tests.interop.sending import inside
-from tests.programs import require_nothing_missing
+from tests.lab.programs import require_nothing_missing
 
 pytestmark = pytest.mark.interop
 

@@ -27,7 +27,7 @@ from smilla.keys.validity.pgp import assess
 from smilla.model import Candidate, Format, PGPKey, Style
 from smilla.ports import OpenPGPEngine
 from tests.interop.readers.pgp_programs import Sq
-from tests.programs import require
+from tests.lab.programs import require
 
 pytestmark = pytest.mark.interop
 

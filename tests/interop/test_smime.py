@@ -30,7 +30,7 @@ from smilla.model import Candidate, Format, Style, X509Key
 from tests.certificates import make_certificate, to_pem, with_key_algorithm
 from tests.interop.owners import Owner
 from tests.interop.readers.smime_programs import import_into_gpgsm
-from tests.programs import require
+from tests.lab.programs import require
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

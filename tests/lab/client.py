@@ -6,13 +6,12 @@ import contextlib
 import re
 import socket
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
-from tests.lab.processes import LOOPBACK
+from tests.lab.processes import LOOPBACK, Closing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import TracebackType
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class Reply:
         return f"{self.code} {self.text}"
 
 
-class SMTPClient:
+class SMTPClient(Closing):
     """One connection; EHLO is said at once."""
 
     def __init__(self, port: int, *, helo: str = "client.test", timeout_s: float = 60) -> None:
@@ -79,14 +78,6 @@ class SMTPClient:
             texts.append(line[4:].rstrip(b"\r\n").decode("utf-8", "replace"))
             if line[3:4] != b"-":
                 return Reply(int(line[:3]), "\n".join(texts))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def stuffed(message: bytes) -> bytes:

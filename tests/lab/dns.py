@@ -17,13 +17,12 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Self
 
-from tests.lab.processes import LOOPBACK, Child, free_port, port_answers
+from tests.lab.processes import LOOPBACK, Child, Running, free_port, port_answers
 from tests.lab.programs import find_program, program_environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-    from types import TracebackType
 
 TTL_S = 60
 NEGATIVE_TTL_S = 5
@@ -113,7 +112,7 @@ class Zone:
         return self.add(openpgpkey_owner(address), "OPENPGPKEY", raw_key)
 
 
-class DNSLab:
+class DNSLab(Running):
     """The zones, nsd and unbound.  Add zones and records, then start; after later changes, reload."""
 
     def __init__(self, folder: Path) -> None:
@@ -198,20 +197,17 @@ class DNSLab:
         self._stop_servers()
         self.start()
 
+    @property
+    def running(self) -> bool:
+        """Whether it was started."""
+        return bool(self._children)
+
     def stop(self) -> None:
         """Ends both servers.  Safe to repeat."""
         self._stop_servers()
         for listener in self._silent:
             listener.close()
         self._silent.clear()
-
-    def __enter__(self) -> Self:
-        return self if self._children else self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     # --- zone files
 

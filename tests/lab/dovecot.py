@@ -16,12 +16,11 @@ import re
 import subprocess
 from typing import TYPE_CHECKING, Self
 
-from tests.lab.processes import LOOPBACK, Child, free_port, port_answers, wait_until
+from tests.lab.processes import LOOPBACK, Child, Server, free_port, port_answers, wait_until
 from tests.lab.programs import MissingProgramError, as_nobody, find_program, program_environment, unpacked_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from types import TracebackType
 
 PASSWORD = "not-secret"
 _LIBRARY = "libdovecot.so.0"
@@ -116,14 +115,13 @@ sieve_script rules {{
 """
 
 
-class Dovecot:
+class Dovecot(Server):
     """Starts with ``with`` or start().  ``rules`` is a Sieve script (RFC 5228) for all users."""
 
     def __init__(self, folder: Path, rules: str = "") -> None:
         self.folder = folder
         self.port = free_port()
         self._rules = rules
-        self._child: Child | None = None
 
     @property
     def transport(self) -> str:
@@ -164,12 +162,6 @@ class Dovecot:
         self._child.start(ready=lambda: port_answers(self.port) and (self.folder / "lmtp").exists())
         return self
 
-    def stop(self) -> None:
-        """Ends it.  Safe to repeat."""
-        if self._child is not None:
-            self._child.stop()
-            self._child = None
-
     def messages(self, user: str, mailbox: str = "INBOX") -> list[bytes]:
         """Every message of a mailbox as IMAP gives it, oldest first; none where there is no such mailbox."""
         with imaplib.IMAP4(LOOPBACK, self.port, timeout=60) as imap:
@@ -201,14 +193,6 @@ class Dovecot:
         """The files of all messages of a user."""
         home = self.folder / "mail" / user / "Maildir"
         return [path for path in home.rglob("*") if path.parent.name in ("new", "cur") and path.is_file()]
-
-    def __enter__(self) -> Self:
-        return self if self._child else self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     def _patched(self, path: Path) -> Path:
         """A copy that looks for its modules below the working folder (base_dir, and at the start ours): the folder that

@@ -14,20 +14,19 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from tests.certificates import make_certificate, to_pem
-from tests.lab.processes import LOOPBACK, Child, free_port, wait_until
+from tests.lab.processes import LOOPBACK, Child, Running, free_port, wait_until
 from tests.lab.programs import REPOSITORY, find_program, program_environment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
-    from types import TracebackType
 
 EXAMPLE = REPOSITORY / "contrib/haproxy/haproxy.cfg.example"
 _SOCKETS = "/var/spool/postfix/smilla"
 _CERTIFICATES = "/etc/haproxy/smilla"
 
 
-class HAProxy:
+class HAProxy(Running):
     """One machine's, by the example, with addresses of this laboratory in place of its own.
 
     ``ports`` are ports of loopback by the ADDRESS:PORT of the example; where one is not named, nobody listens there.
@@ -85,17 +84,14 @@ class HAProxy:
         if not wait_until(lambda: self.is_up(section, server) is up, 30, 0.05):
             raise TimeoutError(f"{server} of {section} is {'down' if up else 'up'}:\n{self._child.log_tail()}")
 
+    @property
+    def running(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._child.running
+
     def stop(self) -> None:
         """Ends it.  Safe to repeat."""
         self._child.stop()
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     def _ask(self, question: str) -> str:
         """The answer to a question on the admin socket, "" where nobody listens."""

@@ -7,24 +7,26 @@ from __future__ import annotations
 
 import email
 import email.policy
+import itertools
 import shlex
 import subprocess
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from tests.certificates import make_certificate, to_pem
+from tests.lab.processes import Closing
 from tests.lab.programs import find_program, program_environment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import TracebackType
+
+
+_NUMBERS = itertools.count(1000)  # each key is another
 
 
 class NotOpenedError(Exception):
@@ -60,49 +62,27 @@ def make_smime_key(
     not_after: datetime | None = None,
 ) -> SMIMEKey:
     """A self-signed certificate for S/MIME (RFC 8550); ``algorithm`` is rsaBITS, p256, p384 or p521."""
-    curves = {"p256": ec.SECP256R1(), "p384": ec.SECP384R1(), "p521": ec.SECP521R1()}
-    key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
-    if algorithm in curves:
-        key = ec.generate_private_key(curves[algorithm])
-    else:
-        key = rsa.generate_private_key(public_exponent=65537, key_size=int(algorithm.removeprefix("rsa")))
-    is_rsa = algorithm not in curves
     now = datetime.now(UTC)
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, address.partition("@")[0].capitalize())])
-    usage = x509.KeyUsage(
-        digital_signature=True,
-        content_commitment=False,
-        key_encipherment=is_rsa,
-        data_encipherment=False,
-        key_agreement=not is_rsa,
-        key_cert_sign=False,
-        crl_sign=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(not_before or now - timedelta(days=1))
-        .not_valid_after(not_after or now + timedelta(days=30))
-        .add_extension(x509.SubjectAlternativeName([x509.RFC822Name(address)]), critical=False)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION]), critical=False)
-        .add_extension(usage, critical=True)
-        .sign(key, hashes.SHA256())
+    key, raw = make_certificate(
+        algorithm,
+        number=next(_NUMBERS),
+        email=address,
+        common_name=address.partition("@")[0].capitalize(),
+        usages=("digital_signature", "key_encipherment" if algorithm.startswith("rsa") else "key_agreement"),
+        extended=(ExtendedKeyUsageOID.EMAIL_PROTECTION,),
+        not_before=not_before or now - timedelta(days=1),
+        not_after=not_after or now + timedelta(days=30),
     )
     stem = f"{address}-{algorithm}"
     certificate_file, key_file = folder / f"{stem}.pem", folder / f"{stem}.key"
-    certificate_file.write_bytes(certificate.public_bytes(Encoding.PEM))
+    certificate_file.write_bytes(to_pem(raw))
     key_file.touch(mode=0o600)
     key_file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    return SMIMEKey(address, certificate.public_bytes(Encoding.DER), certificate_file, key_file)
+    return SMIMEKey(address, raw, certificate_file, key_file)
 
 
 @dataclass(frozen=True)
-class OpenPGPKey:
+class OpenPGPKey(Closing):
     """An OpenPGP certificate (binary), and the gpg home that has its secret keys."""
 
     address: str
@@ -129,14 +109,6 @@ class OpenPGPKey:
         gpgconf = find_program("gpgconf")
         if self.home.is_dir():
             subprocess.run([gpgconf, "--homedir", self.home, "--kill", "all"], check=False, capture_output=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def make_openpgp_key(

@@ -9,19 +9,19 @@ from __future__ import annotations
 import base64
 import json
 import socket
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
-from tests.lab.processes import LOOPBACK
+from tests.lab.processes import LOOPBACK, Closing
 
 if TYPE_CHECKING:
-    from types import TracebackType
+    pass
 
 
 class MarionetteError(Exception):
     """The driven program could not do what it was told; the text is its own."""
 
 
-class Marionette:
+class Marionette(Closing):
     """One session, in the context of the program's own windows ("chrome")."""
 
     def __init__(self, port: int, timeout_s: float = 120) -> None:
@@ -71,11 +71,3 @@ class Marionette:
                 raise MarionetteError("the program closed the connection")
             length += octet
         return json.loads(self._stream.read(int(length)))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

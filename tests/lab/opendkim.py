@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Self
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from tests.lab.processes import LOOPBACK, Child
+from tests.lab.processes import LOOPBACK, Child, Server
 from tests.lab.programs import as_nobody, find_program, program_environment
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from types import TracebackType
 
 AUTHSERV_ID = "mx.home.test"
 _COMMON = """\
@@ -83,14 +82,13 @@ def make_dkim_key(domain: str, selector: str = "one") -> DKIMKey:
     return DKIMKey(domain, selector, rsa.generate_private_key(public_exponent=65537, key_size=2048))
 
 
-class OpenDKIM:
+class OpenDKIM(Server):
     """Starts with ``with`` or start().  With a ``canonicalization`` it signs with the key, otherwise it verifies."""
 
     def __init__(self, folder: Path, key: DKIMKey, canonicalization: str = "") -> None:
         self.folder = folder
         self._key = key
         self._canonicalization = canonicalization
-        self._child: Child | None = None
 
     @property
     def milter(self) -> str:
@@ -109,20 +107,6 @@ class OpenDKIM:
         self._child = Child("opendkim", command, log, environment=program_environment(program))
         self._child.start(ready=(self.folder / "opendkim.sock").exists)
         return self
-
-    def stop(self) -> None:
-        """Ends it.  Safe to repeat."""
-        if self._child is not None:
-            self._child.stop()
-            self._child = None
-
-    def __enter__(self) -> Self:
-        return self if self._child else self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     def _write(self) -> None:
         text = _COMMON + (_SIGNING if self._canonicalization else _VERIFYING)

@@ -6,15 +6,14 @@ import os
 import sys
 from typing import TYPE_CHECKING, Self
 
-from tests.lab.processes import Child
+from tests.lab.processes import Child, Running
 from tests.lab.programs import REPOSITORY
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from types import TracebackType
 
 
-class OwnMilter:
+class OwnMilter(Running):
     """Starts with ``with`` or start(), on a UNIX socket in its folder; ``name`` is that of its module in tests.lab."""
 
     name: str
@@ -41,15 +40,12 @@ class OwnMilter:
         self._child.start(ready=self.socket.exists)
         return self
 
+    @property
+    def running(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._child.running
+
     def stop(self) -> None:
         """Ends it.  Safe to repeat."""
         self._child.stop()
         self.socket.unlink(missing_ok=True)
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()

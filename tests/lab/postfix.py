@@ -19,13 +19,12 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
-from tests.lab.processes import LOOPBACK, Child, free_port, wait_until
+from tests.lab.processes import LOOPBACK, Child, Server, free_port, wait_until
 from tests.lab.programs import REPOSITORY, postfix_daemons, program_environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
-    from types import TracebackType
 
 LOCAL_DOMAIN = "home.test"
 MAILBOXES = ("alice", "bob", "carol", "dave", "erin", "reader", "postmaster")
@@ -70,7 +69,7 @@ class Listener:
     port: int = field(default_factory=free_port)
 
 
-class Postfix:
+class Postfix(Server):
     """Postfix with the listeners given.  Needs root.
 
     Mail for the MAILBOXES at ``home.test`` goes into a Maildir each; everything else goes, without a look-up, to
@@ -97,7 +96,6 @@ class Postfix:
         self.stages: dict[str, Path] = {}
         self.services = ""
         self.requeues = True
-        self._child: Child | None = None
 
     @property
     def log(self) -> str:
@@ -208,20 +206,6 @@ class Postfix:
             self.stop()
             raise
         return self
-
-    def stop(self) -> None:
-        """Ends master and all its children.  Safe to repeat."""
-        if self._child is not None:
-            self._child.stop()
-            self._child = None
-
-    def __enter__(self) -> Self:
-        return self if self._child else self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     def _make_folders(self, owner: pwd.struct_passwd, group: grp.struct_group) -> None:
         for name in ("etc", "queue", "queue/pid"):

@@ -103,7 +103,48 @@ def port_answers(port: int) -> bool:
     return False
 
 
-class Child:
+class Closing:
+    """What ``with`` closes."""
+
+    def close(self) -> None:
+        """Safe to repeat."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Running:
+    """What ``with`` starts, where it does not run already, and stops."""
+
+    @property
+    def running(self) -> bool:
+        """Whether it was started and has not ended."""
+        raise NotImplementedError
+
+    def start(self) -> Self:
+        """Returns once it is ready.  Raises ChildError, and MissingProgramError."""
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """Safe to repeat."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self if self.running else self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+class Child(Running):
     """A program that runs until it is stopped.  Use as a context manager, or call start and stop."""
 
     def __init__(
@@ -203,15 +244,22 @@ class Child:
         text = self.log.read_text(errors="replace") if self.log.exists() else ""
         return "\n".join(text.splitlines()[-lines:])
 
-    def __enter__(self) -> Self:
-        if self._process is None:
-            self.start()
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
+class Server(Running):
+    """A server of the laboratory that is one child, made by ``start``."""
+
+    _child: Child | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether its child was started and has not ended."""
+        return self._child is not None and self._child.running
+
+    def stop(self) -> None:
+        """Ends it with all its children.  Safe to repeat."""
+        if self._child is not None:
+            self._child.stop()
+            self._child = None
 
 
 def session_members(session: int) -> list[int]:

@@ -1,7 +1,8 @@
 """Finds the programs that the laboratory runs: those of the system, else those that tests/setup/install unpacked.
 
 Nothing is installed for the laboratory: tests/setup/install unpacks nsd, unbound and Postfix into ``.cache/programs``
-(or the folder that SMILLA_PROGRAMS names), where their libraries are found through LD_LIBRARY_PATH only.
+(or the folder that SMILLA_PROGRAMS names), where their libraries are found through LD_LIBRARY_PATH only.  A test is
+skipped where a program is missing; in continuous integration it fails.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ import os
 import pwd
 import shutil
 import stat
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 _SYSTEM_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/local/bin", "/usr/bin", "/bin")
@@ -98,3 +101,36 @@ def sendmail_daemon() -> Path:
             if (root / folder / "sendmail").exists():
                 return root / folder / "sendmail"
     raise MissingProgramError("sendmail-bin")
+
+
+# --- for a test that needs them ----------------------------------------------------------------------------
+
+
+def require(*names: str) -> None:
+    """Skips the test where a program is missing; in continuous integration nothing may be skipped unnoticed."""
+    require_nothing_missing([name for name in names if shutil.which(name) is None])
+
+
+def require_nothing_missing(missing: Sequence[str]) -> None:
+    """The same for whatever else was found to be missing."""
+    if missing:
+        _cannot(f"not installed: {', '.join(missing)}")
+
+
+def require_servers(*names: str) -> None:
+    """The same for what the laboratory runs beside Postfix, unpacked by tests/setup/install or there; and for root."""
+    try:
+        for name in names:
+            find_program(name)
+    except MissingProgramError as error:
+        _cannot(str(error))
+    if os.geteuid() != 0:
+        _cannot("Postfix's master needs root: run 'make test'")
+
+
+def _cannot(reason: str) -> NoReturn:
+    import pytest  # the laboratory does without: make demo and make bench
+
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)

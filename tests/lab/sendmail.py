@@ -15,13 +15,12 @@ import subprocess
 from typing import TYPE_CHECKING, Self
 
 from tests.lab.postfix import Listener
-from tests.lab.processes import LOOPBACK, Child, port_answers, wait_until
+from tests.lab.processes import LOOPBACK, Child, Server, port_answers, wait_until
 from tests.lab.programs import find_program, program_environment, sendmail_daemon, sendmail_sources
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
-    from types import TracebackType
 
 _OPTIONS = {
     "confDOMAIN_NAME": "mta.test",
@@ -49,7 +48,7 @@ int gethostname(char *name, unsigned long size) { strncpy(name, "mta.test", size
 """
 
 
-class Sendmail:
+class Sendmail(Server):
     """Sendmail with the listeners given.  Needs root.  ``lines`` are further lines of the .mc file."""
 
     def __init__(self, folder: Path, sink_port: int, listeners: Sequence[Listener], lines: Sequence[str] = ()) -> None:
@@ -57,7 +56,6 @@ class Sendmail:
         self.sink_port = sink_port
         self.listeners = list(listeners)
         self.lines = list(lines)
-        self._child: Child | None = None
 
     @property
     def log(self) -> str:
@@ -114,20 +112,6 @@ class Sendmail:
             self.stop()
             raise
         return self
-
-    def stop(self) -> None:
-        """Ends the daemon and all its children.  Safe to repeat."""
-        if self._child is not None:
-            self._child.stop()
-            self._child = None
-
-    def __enter__(self) -> Self:
-        return self if self._child else self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     def _environment(self) -> dict[str, str]:
         return program_environment(sendmail_daemon()) | {"LD_PRELOAD": str(self.folder / "gethostname.so")}

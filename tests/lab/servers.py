@@ -22,17 +22,17 @@ import dns.name
 import dns.rcode
 import dns.rrset
 
-from tests.lab.processes import LOOPBACK, free_port
+from tests.lab.processes import LOOPBACK, Running, free_port
 
 if TYPE_CHECKING:
-    from types import TracebackType
+    pass
 
 Behaviour = Callable[[bytes, str], bytes | None]
 Ask = Callable[[dns.message.Message], dns.message.Message]
 Rewrite = Callable[[dns.message.Message, Ask], dns.message.Message]
 
 
-class MisbehavingServer:
+class MisbehavingServer(Running):
     """A server with a behaviour, which may be changed while it runs; ``tcp=False`` refuses connections."""
 
     def __init__(self, behaviour: Behaviour, *, tcp: bool = True, port: int = 0) -> None:
@@ -74,6 +74,11 @@ class MisbehavingServer:
             threading.Thread(target=self._serve_tcp, args=(listener,), daemon=True).start()
         return self
 
+    @property
+    def running(self) -> bool:
+        """Whether it was started."""
+        return bool(self._sockets)
+
     def stop(self) -> None:
         """Closes everything, open connections too.  Safe to repeat."""
         for open_socket in (*self._sockets, *self._connections):
@@ -84,14 +89,6 @@ class MisbehavingServer:
             self._reader.join(5)  # the kernel keeps the port while somebody reads from it
         self._sockets = []
         self._connections = set()
-
-    def __enter__(self) -> Self:
-        return self if self._sockets else self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     def _serve_udp(self, datagrams: socket.socket) -> None:
         with contextlib.suppress(OSError):

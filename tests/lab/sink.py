@@ -7,14 +7,13 @@ import socket
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
-from tests.lab.processes import LOOPBACK
+from tests.lab.listening import LoopbackServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-    from types import TracebackType
 
 _EXTENSIONS = ("8BITMIME", "SIZE 104857600", "DSN")
 
@@ -48,7 +47,7 @@ class _Transaction:
     recipients: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
 
 
-class Sink:
+class Sink(LoopbackServer):
     """Listens on a loopback port in threads of its own.
 
     ``answer(line)`` may return another reply to a command line (b"." stands for the end of the message), such as
@@ -63,15 +62,7 @@ class Sink:
         self.folder = folder
         self.extensions = extensions
         self._changed = threading.Condition()
-        self._listener = socket.create_server((LOOPBACK, 0))
-        self._connections: set[socket.socket] = set()
-        self._thread = threading.Thread(target=self._serve, name="sink", daemon=True)
-        self._thread.start()
-
-    @property
-    def port(self) -> int:
-        """The loopback port."""
-        return int(self._listener.getsockname()[1])
+        super().__init__()
 
     def wait_for(self, count: int, timeout_s: float = 20) -> list[ReceivedMail]:
         """Waits until this many messages have come in all; raises TimeoutError."""
@@ -84,40 +75,14 @@ class Sink:
                 self._changed.wait(left)
             return list(self.messages)
 
-    def close(self) -> None:
-        """Ends the listener and every connection."""
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        for connection in list(self._connections):
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-        self._thread.join(5)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._talk, args=(connection,), name="sink", daemon=True).start()
-
-    def _talk(self, connection: socket.socket) -> None:
-        self._connections.add(connection)
+    def talk(self, connection: socket.socket) -> None:
+        """One dialogue, to its end."""
         try:
             # Around the stream, too: its end writes what is left, to whoever may be gone.
             with contextlib.suppress(OSError, ValueError), connection, connection.makefile("rwb") as stream:
                 _Dialogue(self, stream.readline, _sender(stream.write, stream.flush)).run()
         finally:
-            self._connections.discard(connection)
+            self.open.discard(connection)
 
     def file(self, number: int) -> Path:
         """Where message NUMBER (from 1) is kept, for a sink with a folder."""

@@ -14,11 +14,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from tests.lab.processes import LOOPBACK, Child, wait_until
+from tests.lab.processes import LOOPBACK, Child, Running, wait_until
 from tests.lab.programs import REPOSITORY
 
 if TYPE_CHECKING:
-    from types import TracebackType
+    pass
 
 Value = bool | int | str | Sequence[str]
 Table = Mapping[str, Value]
@@ -26,7 +26,7 @@ Table = Mapping[str, Value]
 Settings = Mapping[str, Value | Table | Sequence[Table]]
 
 
-class Smilla:
+class Smilla(Running):
     """A running filter on a UNIX socket in its folder.
 
     ``settings`` is the configuration file as a mapping; [milter] socket, socket_mode and user, [dns] nameservers and
@@ -123,20 +123,17 @@ class Smilla:
         if not wait_until(self._said_ready, timeout_s):
             raise TimeoutError(f"no READY=1 after SIGHUP:\n{self._child.log_tail()}")
 
+    @property
+    def running(self) -> bool:
+        """Whether the filter was started and has not ended."""
+        return self._child.running
+
     def stop(self) -> None:
         """SIGTERM, and what else it takes.  Safe to repeat."""
         self._child.stop()
         if self._notify is not None:
             self._notify.close()
             self._notify = None
-
-    def __enter__(self) -> Self:
-        return self if self._child.running else self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     def _listen(self) -> None:
         """Opens the socket on which smilla reports its state (sd_notify)."""

@@ -21,12 +21,11 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 
 from tests.lab.keys import OpenPGPKey, SMIMEKey
 from tests.lab.marionette import Marionette, MarionetteError
-from tests.lab.processes import LOOPBACK, Child, wait_until
+from tests.lab.processes import LOOPBACK, Child, Server, wait_until
 from tests.lab.programs import MissingProgramError, find_program, program_environment, unpacked_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from types import TracebackType
 
     from tests.lab.dovecot import Dovecot
 
@@ -184,7 +183,7 @@ class Shown:
     status: int
 
 
-class Thunderbird:
+class Thunderbird(Server):
     """Starts with ``with`` or start(); ``keys`` are the private keys that the person has."""
 
     def __init__(
@@ -195,7 +194,6 @@ class Thunderbird:
         self._user = user
         self._password = password
         self._keys = list(keys)
-        self._child: Child | None = None
         self._driver: Marionette | None = None
 
     @property
@@ -242,9 +240,7 @@ class Thunderbird:
         if self._driver is not None:
             self._driver.close()
             self._driver = None
-        if self._child is not None:
-            self._child.stop()
-            self._child = None
+        super().stop()
 
     def fetch(self, count: int, timeout_s: float = 120) -> None:
         """Waits until it has the headers of this many messages of the inbox."""
@@ -286,14 +282,6 @@ class Thunderbird:
 
         wait_until(still, 10, step_s=0.3)
         path.write_bytes(taken[-1])
-
-    def __enter__(self) -> Self:
-        return self if self._child else self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     def _until(self, condition: Callable[[], bool], timeout_s: float, what: str) -> None:
         if not wait_until(condition, timeout_s, step_s=0.2):

@@ -21,10 +21,9 @@ from tests.lab.dovecot import PASSWORD
 from tests.lab.keys import encrypt_openpgp
 from tests.lab.mail import added_by_mta, header_fields, inside
 from tests.lab.processes import LOOPBACK, wait_until
-from tests.lab.programs import find_program
+from tests.lab.programs import find_program, require_servers
 from tests.live.at_rest import Mailboxes, mailboxes
 from tests.live.mta import CANARY, check_logs, letter
-from tests.programs import require_servers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

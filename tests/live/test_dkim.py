@@ -19,9 +19,9 @@ import pytest
 from tests.lab.mail import header_fields, inside, rejoined
 from tests.lab.opendkim import AUTHSERV_ID, DKIMKey, OpenDKIM, make_dkim_key
 from tests.lab.processes import wait_until
+from tests.lab.programs import require_servers
 from tests.live.at_rest import Mailboxes, mailboxes
 from tests.live.mta import CANARY, letter
-from tests.programs import require_servers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

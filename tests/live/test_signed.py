@@ -22,9 +22,9 @@ from tests.lab.chain import Chain
 from tests.lab.keys import OpenPGPKey, SMIMEKey, make_openpgp_key, make_smime_key
 from tests.lab.mail import inside, rejoined
 from tests.lab.opendkim import make_dkim_key
+from tests.lab.programs import require_servers
 from tests.lab.signing import BadSignatureError
 from tests.live.mta import CANARY, Mta
-from tests.programs import require_servers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

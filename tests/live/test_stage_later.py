@@ -24,10 +24,10 @@ from tests.lab.mail import header_fields
 from tests.lab.meddler import Meddler
 from tests.lab.opendkim import DKIMKey, OpenDKIM, make_dkim_key
 from tests.lab.processes import wait_until
+from tests.lab.programs import require_servers
 from tests.lab.sink import Sink
 from tests.live.mta import CANARY, Mta, check_logs
 from tests.live.test_stage import BOTH, SPLIT, form_of, forms, letter, queued_as
-from tests.programs import require_servers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,10 +19,9 @@ from tests.lab.dovecot import PASSWORD
 from tests.lab.keys import OpenPGPKey, SMIMEKey, make_openpgp_key, make_smime_key
 from tests.lab.marionette import MarionetteError
 from tests.lab.processes import ChildError
-from tests.lab.programs import REPOSITORY
+from tests.lab.programs import REPOSITORY, require_servers
 from tests.lab.thunderbird import Shown, Thunderbird
 from tests.live.at_rest import Mailboxes, mailboxes
-from tests.programs import require_servers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

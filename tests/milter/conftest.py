@@ -17,6 +17,7 @@ import pytest
 from tests.lab.keys import make_smime_key
 from tests.lab.mail import inside
 from tests.lab.processes import processes_in
+from tests.lab.programs import require
 from tests.lab.smilla import Settings, Smilla
 from tests.milter.client import Clients, Mail, MilterClient
 from tests.milter.dns_stub import DNSStub
@@ -29,7 +30,6 @@ from tests.milter.material import (
     fill_directory,
     make_pgp_pair,
 )
-from tests.programs import require
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -14,7 +14,7 @@ import threading
 import time
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import dns.edns
 import dns.flags
@@ -26,8 +26,10 @@ import dns.rdataclass
 import dns.rdatatype
 import dns.rrset
 
+from tests.lab.listening import LoopbackServer
+
 if TYPE_CHECKING:
-    from types import TracebackType
+    pass
 
 LOOPBACK = "127.0.0.1"
 
@@ -70,7 +72,7 @@ FAILED = Scripted(rcode=dns.rcode.SERVFAIL, authenticated=False)
 BOGUS = replace(FAILED, extended_error=6)
 
 
-class DNSStub:
+class DNSStub(LoopbackServer):
     """A threaded server; change ``answers``, ``default``, ``probe`` (for SOA), ``validates`` and ``closes_after_each``
     at any time.
 
@@ -90,49 +92,20 @@ class DNSStub:
         self.closes_after_each = False
         self.at_once = 0
         self.asked: list[tuple[str, int]] = []
-        self.connections = 0
-        self._open: set[socket.socket] = set()
-        self._listener = socket.create_server((LOOPBACK, 0))
-        self._thread = threading.Thread(target=self._serve, name="dns-stub", daemon=True)
-        self._thread.start()
+        super().__init__()
 
     @property
     def address(self) -> str:
         """As [dns] nameservers has it."""
-        return f"{LOOPBACK}@{self._listener.getsockname()[1]}"
+        return f"{LOOPBACK}@{self.port}"
 
     def cut_connections(self) -> None:
         """Resets every connection that is open."""
-        for connection in list(self._open):
+        for connection in list(self.open):
             _reset(connection)
 
-    def close(self) -> None:
-        """Ends the server."""
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self.cut_connections()
-        self._thread.join(5)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            self.connections += 1
-            self._open.add(connection)
-            threading.Thread(target=self._talk, args=(connection,), name="dns-stub", daemon=True).start()
-
-    def _talk(self, connection: socket.socket) -> None:
+    def talk(self, connection: socket.socket) -> None:
+        """Answers questions until the client has no more."""
         lock, unanswered = threading.Lock(), 0
         with contextlib.suppress(OSError, ValueError, struct.error), connection.makefile("rb") as stream:
             while head := stream.read(2):
@@ -147,7 +120,7 @@ class DNSStub:
                     threading.Thread(target=self._answer, args=arguments, name="dns-stub", daemon=True).start()
                 else:
                     self._answer(connection, lock, query, scripted)
-        self._open.discard(connection)
+        self.open.discard(connection)
         connection.close()
 
     def _wait_for_the_end(self, connection: socket.socket) -> None:

@@ -14,9 +14,9 @@ import pytest
 from tests.bench import driver as bench_driver
 from tests.lab.client import SMTPClient
 from tests.lab.processes import Child, free_port, port_answers, wait_until
+from tests.lab.programs import require
 from tests.milter.client import CHUNK, LEADING_SPACE, NR_BODY, NR_HEADER
 from tests.milter.material import CANARY
-from tests.programs import require
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -57,8 +57,7 @@ def test_a_message_in_flight_may_finish_after_sigterm(start: Starter, clients: C
     client.envelope(["<alice@r.test>"])
     smilla.child.signal(signal.SIGTERM)
     smilla.wait_for_log("stopping signal=SIGTERM")
-    time.sleep(0.3)
-    assert smilla.child.running
+    assert not wait_until(lambda: not smilla.child.running, 0.3)
     assert idle.mail("<a@s.test>").reply.startswith("451 4.3.2 ")
     answer = client.content(mail)
     opened(answer.applied(mail, postfix=True), mail, "alice")
@@ -97,7 +96,7 @@ def test_either_signal_ends_it_in_order_and_takes_the_socket_away(
     assert smilla.socket.is_socket()
     # Ctrl-C reaches the whole group; the workers leave it to the parent.
     os.killpg(smilla.child.pid, number)
-    time.sleep(0.1)
+    smilla.wait_for_log(f"stopping signal={number.name}")
     assert client.content(plain_mail()).verdict == "accept"
     assert ended_within(smilla, 5) is not None
     smilla.stop()
@@ -269,7 +268,6 @@ def test_a_reload_may_change_the_form_of_the_log(start: Starter, clients: Client
     smilla = start()
     smilla.write_config(directory_settings(keys, log={"format": "json"}))
     smilla.reload()
-    time.sleep(0.2)
     clients.open(smilla.milter).send(plain_mail(), ["<alice@r.test>"], queue_id="AFTER")
     assert smilla.log_lines_of("AFTER")[0].startswith("{")
 

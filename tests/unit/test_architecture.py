@@ -20,6 +20,10 @@ STAGES = tuple(
 )
 
 
+UNIT_TESTS = Path(__file__).parent
+OF_NO_MODULE = ("test_architecture.py", "test_manual.py")  # of the whole package, and of its manual
+
+
 def imports(tree: ast.AST) -> Iterator[str]:
     """The modules that a file imports, `from smilla import x` as smilla.x; those for type checking left out."""
     hidden = {
@@ -156,3 +160,14 @@ def test_file_and_its_functions_are_short(name: str) -> None:
     for node in ast.walk(FILES[name]):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             assert (node.end_lineno or 0) - node.lineno < 60, node.name
+
+
+@pytest.mark.parametrize("name", sorted(p.relative_to(UNIT_TESTS).as_posix() for p in UNIT_TESTS.rglob("test_*.py")))
+def test_every_unit_test_is_named_after_the_module_that_it_tests(name: str) -> None:
+    """In the folder of its package: ``test_<module>.py``, or ``test_<module>_<aspect>.py``."""
+    if name in OF_NO_MODULE:
+        return
+    mirrored = PACKAGE / Path(name).parent
+    modules = {path.stem for path in mirrored.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    tested = Path(name).stem.removeprefix("test_")
+    assert any(tested == module or tested.startswith(f"{module}_") for module in modules)

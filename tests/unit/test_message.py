@@ -177,15 +177,15 @@ def test_memory_body_gives_its_octets_as_often_as_asked() -> None:
 
 @pytest.mark.parametrize("piece", [b"\n", b"From \n", b"\xef\xbb\xbf", b">From x"])
 def test_time_to_skip_is_linear(piece: bytes) -> None:
-    raw = piece * (3_000_000 // len(piece)) + HEADER
+    raw = piece * (1_000_000 // len(piece)) + HEADER
     started = time.process_time()
     without_beginning(raw)
-    assert time.process_time() - started < 5
+    assert time.process_time() - started < 1.6
 
 
 @pytest.mark.parametrize("piece", [b" a\n", b" \n", b"A: 1\n", b"a", b"\r", b"\n"])
 def test_time_to_split_a_message_is_linear(piece: bytes) -> None:
-    raw = b"A: 1\n" + piece * (3_000_000 // len(piece))
+    raw = b"A: 1\n" + piece * (1_000_000 // len(piece))
     started = time.process_time()
     assert parse(raw).raw_unchanged(()) == raw
-    assert time.process_time() - started < 5
+    assert time.process_time() - started < 1.6

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -53,7 +52,7 @@ def in_child(work: Callable[[], None]) -> int:
         try:
             work()
             os.write(writer, b"1")
-            time.sleep(60)
+            signal.pause()
         finally:
             os._exit(1)
     os.close(writer)

@@ -230,13 +230,16 @@ _GOOD = response(*_chain(2, RECORD), authority=(SOA,), errors=(6,))
 _GOOD.id = 0x4242
 
 
+@pytest.mark.parametrize("most", [1, 2, 4, 6])
 @given(
     st.lists(st.tuples(st.integers(4, len(_GOOD.to_wire()) - 1), st.integers(0, 255)), max_size=6), st.integers(0, 80)
 )
-@settings(max_examples=1500, deadline=None)
-def test_any_change_to_a_response_gives_an_answer_with_a_status(changes: list[tuple[int, int]], cut: int) -> None:
+@settings(max_examples=375, deadline=None)
+def test_any_change_to_a_response_gives_an_answer_with_a_status(
+    most: int, changes: list[tuple[int, int]], cut: int
+) -> None:
     raw = bytearray(_GOOD.to_wire())
-    for place, octet in changes:
+    for place, octet in changes[:most]:
         raw[place] = octet
     found = answer_to(bytes(raw[: len(raw) - cut if cut < 40 else len(raw)]))
     if found is not None and found.status in (DNSSECStatus.BOGUS, DNSSECStatus.UNREACHABLE):

@@ -61,7 +61,9 @@ def test_show_of_a_faulty_file_is_78_and_prints_nothing(commands: CommandLine) -
 
 def test_probe_tells_of_the_journal(commands: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     spool = commands.folder / "spool"
-    text = f'[milter]\nsocket = "unix:{commands.folder}/s"\n[keys]\nsources = ["directory"]\ndirectory = "/"\n'
+    keys = commands.folder / "keys"
+    keys.mkdir()
+    text = f'[milter]\nsocket = "unix:{commands.folder}/s"\n[keys]\nsources = ["directory"]\ndirectory = "{keys}"\n'
     path = commands.config(f'{text}[reinject]\nsmtp = "127.0.0.1:1"\nspool = "{spool}"\n')
 
     monkeypatch.setattr("smilla.cli.config.listener.can_connect", lambda _: True)

@@ -224,7 +224,7 @@ def test_fields_beyond_the_bound_are_not_read_and_do_not_stay_outside(monkeypatc
 
     monkeypatch.setattr(shown, "readings", counted)
     found = gone("Dinner plans", *[("X-Any", b"=?utf-8?q?=41?= %41 x=y")] * 5000, ("From", b"a@b.test"))
-    assert len(read) < 1500
+    assert len(read) == 1170
     assert len(read) + len(found) in (5001, 5002), "the last one that is read may be past the bound"
 
 
@@ -244,8 +244,8 @@ def test_fields_and_ways_of_showing_the_subject_are_compared_a_bounded_number_of
     subject = "[a] Re: Grüße aus Köln %41 [d]"
     value = b"a%41 =?utf-8?q?x=41?= +AGE- &amp; \\u0041 dGVzdHRlc3Q="
     found = gone(subject, *[("X-Any", value)] * 3000)
-    assert 10_000 < compared <= 100_000
-    assert len(found) > 1000
+    assert 95_000 < compared <= 100_000
+    assert len(found) == 2934
 
 
 def test_blanks_that_stand_in_an_encoding_cost_one_reading() -> None:
@@ -257,5 +257,6 @@ def test_blanks_that_stand_in_an_encoding_cost_one_reading() -> None:
 
 
 def test_a_long_subject_is_looked_for_in_a_bounded_number_of_ways() -> None:
-    assert len(hiding._sought([b"x\xc3\xa9 %41 y " * 6000])) <= 201
-    assert max(len(subject.words) for subject in hiding._sought([b"long words " * 5000])) <= 4000
+    assert len(hiding._sought([b"x\xc3\xa9 %41 y " * 6000])) == 4
+    assert len(hiding._sought([b"x\xc3\xa9 %%41 y %d" % number for number in range(300)])) == 201
+    assert max(len(subject.words) for subject in hiding._sought([b"long words " * 5000])) == 4000

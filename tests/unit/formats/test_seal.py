@@ -51,14 +51,17 @@ def test_no_octet_of_the_content_stands_in_the_sealed_message() -> None:
     assert b"Kanarienvogel" not in whole(b"Kanarienvogel" * 10_000)
 
 
-@pytest.mark.parametrize("at", [0, 12, 20, 36, HEAD_OCTETS - 1, HEAD_OCTETS, HEAD_OCTETS + 70_000, -1])
-def test_one_octet_that_was_changed_opens_nothing_after_it(at: int) -> None:
+@pytest.mark.parametrize(
+    ("at", "blocks"),
+    [*((at, 0) for at in (0, 12, 20, 36, HEAD_OCTETS - 1, HEAD_OCTETS)), (HEAD_OCTETS + 70_000, 1), (-1, 1)],
+)
+def test_one_octet_that_was_changed_opens_nothing_after_it(at: int, blocks: int) -> None:
     raw = bytearray(whole(bytes(BLOCK + 9000)))
     raw[at] ^= 1
     found: list[bytes] = []
     with pytest.raises(SealBroken):
         found.extend(seal.opened([bytes(raw)], KEY))
-    assert len(found) <= 1
+    assert len(found) == blocks
 
 
 def test_a_message_cut_at_any_block_is_broken() -> None:

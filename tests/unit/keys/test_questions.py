@@ -27,10 +27,13 @@ class Network:
 
     def __init__(self) -> None:
         self.asked: list[Asked] = []
+        self.count = threading.Semaphore(0)
 
     def ask(self, owner: str, rdtype: int) -> Asked:
-        self.asked.append(Asked(owner))
-        return self.asked[-1]
+        asked = Asked(owner)
+        self.asked.append(asked)
+        self.count.release()
+        return asked
 
 
 def test_a_message_has_so_many_questions_under_way_and_asks_on_as_answers_come() -> None:
@@ -55,9 +58,7 @@ def test_others_are_asked_while_the_message_waits_for_one_that_does_not_answer()
     threading.Timer(0.05, network.asked[5].answered.set).start()
     waiting = threading.Thread(target=pending[0].result, args=(time.monotonic() + 60,))
     waiting.start()
-    deadline = time.monotonic() + 50
-    while len(network.asked) <= MOST and time.monotonic() < deadline:
-        time.sleep(0.01)
+    assert all(network.count.acquire(timeout=50) for _ in range(MOST + 1))
     assert network.asked[MOST].owner == f"a{MOST}."
     network.asked[0].answered.set()
     waiting.join()

@@ -20,8 +20,8 @@ from smilla.formats.openpgp import PKESK, packets
 from smilla.keys.validity import pgp
 from smilla.model import Action, Candidate, Decision, Disposition, Format, KeyVerdict, Outcome, PGPKey
 from tests.certificates import make_certificate
+from tests.lab.programs import require
 from tests.openpgp_maker import Secret, mpi, packet, secret, signature, subkey, subpacket, user_id
-from tests.programs import require
 from tests.unit.decisions import decision
 from tests.vectors.memory import NOW, TableResolver, make_ports, make_session
 

@@ -27,9 +27,9 @@ from smilla.keys.validity import pgp
 from smilla.model import Action, Candidate, Disposition, Format, KeyVerdict, Outcome, PGPKey, Reason, X509Key
 from smilla.ports import OpenPGPEngine
 from tests.certificates import make_certificate
+from tests.lab.programs import require
 from tests.openpgp_maker import FLAGS_CERTIFY, FLAGS_ENCRYPT, Secret, mpi, packet, secret, signature, subkey, subpacket
 from tests.openpgp_maker import user_id as made_user_id
-from tests.programs import require
 from tests.vectors.memory import KEYS, NOW, NoEngine, TableResolver, make_ports, make_session, raw_key, smimea
 
 MADE = int(NOW.timestamp()) - 86400 * 100
