@@ -10,43 +10,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import dataclass
 
-from smilla import log, pipeline
+from smilla import decide, log, pipeline
 from smilla.answer import reply, report
 from smilla.config import Config
-from smilla.config.options import SPLITS
-from smilla.copies import growth, rewrap
-from smilla.errors import JournalBusy, JournalError, SealKeyMissing
-from smilla.handover import reinject, seal
-from smilla.model import Action, Decision, Message, Outcome, Reason, Recipient, Refusal, Rewrite
+from smilla.errors import JournalBusy, JournalError
+from smilla.model import Action, Decision, Reason, Recipient
 from smilla.policy import Requirement
-from smilla.ports import Ports
+from smilla.ports import MTA, Ports
 from smilla.session import Session
-
-
-class MTA(Protocol):
-    """What a filter may ask of the MTA at the end of a message.  Every change raises MTALost where it is not taken."""
-
-    def replace_body(self, block: bytes) -> None:
-        """The new body, block by block."""
-
-    def change_header(self, name: str, number: int, value: str) -> None:
-        """The field of that number among those of its name, from 1, gets this value, "" takes it away; number 0 adds
-        one at the end."""
-
-    def delete_recipient(self, raw: str) -> None:
-        """This recipient, as it was given, does not get the MTA's message."""
-
-    def change_sender(self, sender: str, parameters: str) -> None:
-        """The envelope sender, "" for the null sender, and its ESMTP parameters."""
-
-    def quarantine(self, text: str) -> None:
-        """The message is held until somebody releases it."""
-
-    def alive(self) -> None:
-        """The filter is at work, and the MTA is to wait.  Raises nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +52,7 @@ class Filter:
         """The search for this recipient's key begins.  ``alone``: one who is past the bound, or who fails where a rule
         asks for it, may be answered here; the caller then has ``withdraw`` to say that they are gone."""
         given = self.session.recipient(raw, parameters)
-        requirement = pipeline.begin_lookup(self.session, given, self._ports, self._config)
+        requirement = decide.begin_lookup(self.session, given, self._ports, self._config)
         away = self._turned_away(given, requirement) if alone else None
         self._wanted += requirement.wanted and away is None
         return away
@@ -93,7 +66,7 @@ class Filter:
         if not requirement.at_rcpt:
             return None
         with self._busy:
-            decision = pipeline.decide_at_rcpt(self.session, recipient, requirement, self._ports, self._config)
+            decision = decide.at_rcpt(self.session, recipient, requirement, self._ports, self._config)
         answer = reply.for_recipient(decision)
         if answer is None or decision.waits:
             return None
@@ -107,58 +80,21 @@ class Filter:
         be told.  Raises whatever goes wrong; the caller tells the log so (``failed``) and answers 451."""
         with self._busy:
             try:
-                return self._ended(mta)
+                handled = pipeline.handle(self.session, mta, self._ports, self._config)
             except JournalError as error:
                 return self._without_journal(error)
+        self.unfinished = handled.finish
+        elapsed_ms = round((time.monotonic() - self._began_at) * 1000)
+        with log.together():
+            report.message(
+                self.session,
+                report.Result(handled.outcome, handled.live, handled.refusals, self._config.observe, elapsed_ms),
+            )
+        return handled.answer
 
     def failed(self, error: BaseException | None = None) -> None:
         """The log's lines about a message that this error ended, or an earlier one."""
         report.undecided(self.session, error, observed=self._config.observe)
-
-    def _ended(self, mta: MTA) -> reply.Reply:
-        session, config = self.session, self._config
-        ports = replace(self._ports, journal=None, mailer=None) if config.observe else self._ports
-        refusals: tuple[Refusal, ...] = ()
-        # Where copies leave before the MTA has decided, an earlier attempt is to be known again.
-        known_again = ports if config.policy.mixed in SPLITS else replace(ports, journal=None, mailer=None)
-        with reinject.Attempt(session, known_again, mta.alive) as attempt:
-            outcome = pipeline.process(session, ports, config, attempt.entry)
-            if attempt.has_sent and config.policy.mixed == "stage" and not outcome.waits:
-                # mixed was reinject when its copies were sent in part: so it ends.  Where somebody waits for the
-                # expansion of an alias, the stage ends it: it is told who has a copy.
-                config = replace(config, policy=replace(config.policy, mixed="reinject"))
-                outcome = pipeline.process(session, ports, config, attempt.entry)
-            live, lack = answer_to(session, outcome, ports, config)
-            if lack:
-                log.stage_not_ready(session.queue_id, lack)
-            answer = reply.Reply(reply.Verb.ACCEPT) if config.observe else live
-            if answer.is_sealed:
-                self._seal(mta, outcome)
-                attempt.tell_unknown()
-            _edit(mta, answer, session.message)
-            if answer.further or answer.bounced:
-                hide = any(decision.style.protect_headers == "hide" for decision in outcome.decisions)
-                refusals = attempt.deliver(answer.further, answer.bounced, reply.why, hide=hide)
-        if refusals:
-            served = sum(decision.action is Action.DONE for decision in outcome.decisions)
-            owed = served + sum(len(copy.recipients) for copy in answer.further)
-            live = answer = reply.for_refusals([refusal.detail for refusal in refusals], owed)
-        if answer.verb is not reply.Verb.TEMPFAIL:
-            self.unfinished = attempt.finishing()
-        elapsed_ms = round((time.monotonic() - self._began_at) * 1000)
-        with log.together():
-            report.message(session, report.Result(outcome, live, refusals, config.observe, elapsed_ms))
-        return answer
-
-    def _seal(self, mta: MTA, outcome: Outcome) -> None:
-        """The MTA's message becomes a sealed one; who bounces brings its header fields back alone, not the body.
-        Raises SealKeyMissing."""
-        session, keys = self.session, self._ports.seal_keys
-        if keys is None:
-            raise SealKeyMissing("there are no seal keys: [policy] mixed is not stage")
-        facts = seal.facts(session.envelope, outcome.decisions, session.queue_id, session.client, outcome.direction)
-        _apply(mta, seal.rewrite(session.message, facts, keys.current()), session.message)
-        mta.change_sender(session.sender, _headers_only(session.envelope.parameters))
 
     def _without_journal(self, error: JournalError) -> reply.Reply:
         """451: nobody can tell who is owed a copy of this message, or another worker is at it."""
@@ -166,47 +102,3 @@ class Filter:
             log.journal_failed(str(error), self.session.queue_id)
         self.failed(error)
         return reply.for_error(error)
-
-
-def answer_to(session: Session, outcome: Outcome, ports: Ports, config: Config) -> tuple[reply.Reply, str]:
-    """What the MTA is to be told of a message that was decided, had nobody said to observe; and why nothing may be
-    sealed now, where that is the reason."""
-    answer = reply.for_outcome(outcome, config.policy.mixed, observe=False)
-    if answer.is_sealed and (lack := ports.stage_problem()):
-        return reply.not_ready(lack), lack
-    if answer.is_sealed and _is_too_large(session, outcome, ports, config):
-        return reply.TOO_LARGE, ""
-    return answer, ""
-
-
-def _is_too_large(session: Session, outcome: Outcome, ports: Ports, config: Config) -> bool:
-    """Would the MTA not take the sealed message, or its listener not take a copy?  Better told now than bounced."""
-    limit = config.stage.message_size_limit or (ports.mailer.size_limit() if ports.mailer else 0)
-    message = session.message
-    octets = [growth.of_seal(message, outcome), *(growth.of_copy(message, copy) for copy in outcome.copies)]
-    return 0 < limit < max(octets)
-
-
-def _headers_only(parameters: tuple[str, ...]) -> str:
-    """The sender's ESMTP parameters of the DSN extension (RFC 3461), with RET=HDRS."""
-    kept = [parameter for parameter in parameters if parameter.partition("=")[0].upper() == "ENVID"]
-    return " ".join(["RET=HDRS", *kept])
-
-
-def _edit(mta: MTA, answer: reply.Reply, message: Message) -> None:
-    """What becomes of the MTA's message.  Raises MTALost."""
-    if answer.copy is not None:
-        _apply(mta, answer.copy.rewrite, message)
-    for recipient in answer.removed:
-        mta.delete_recipient(recipient.raw)
-    if answer.verb is reply.Verb.QUARANTINE:
-        mta.quarantine(answer.text)
-
-
-def _apply(mta: MTA, rewrite: Rewrite, message: Message) -> None:
-    """The edits, the new body first: where making it fails, nothing of the message has been touched."""
-    if rewrite.body is not None:
-        for block in rewrite.body():
-            mta.replace_body(block)
-    for name, number, value in rewrap.edits(message, rewrite):
-        mta.change_header(name, number, value)

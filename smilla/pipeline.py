@@ -1,35 +1,39 @@
-"""What happens to a message.
+"""What happens to a message, from the MTA to the MTA.
 
-    classify     what is it already?
-    policy       for whom is encryption wanted?
-    lookup       which keys do they publish, and may these be used?  (begun at RCPT, finished here)
-    policy       so what happens for each recipient?
-    copies       who shares a copy with whom?
-    protect      which header fields go inside it, and what stays of them outside?
-    encrypt      each copy, to its recipients' keys
-    rewrap       as a MIME message
+    session     collects what the MTA tells: envelope, header, body          server/milter, filter, session
+    look-up     each recipient's begins at RCPT                              decide
+                the end of the message: ``handle``
+    retry       has an earlier attempt handed copies over?                   handover/reinject, the journal
+    classify    what is the message already?                                 classify
+    policy      for whom is encryption wanted?                               policy/requirement, policy/rules
+    keys        which keys do they publish, and may these be used?           keys/lookup, discovery, validity
+    policy      so what happens for each recipient?                          decide, policy/decision
+    copies      who shares a copy with whom?                                 copies/sharing
+    protect     which header fields go inside a copy, what stays outside?    copies/protect
+    encrypt     each copy, to its recipients' keys, and rewrap it as MIME    copies/make, encrypt, copies/rewrap
+    answer      what the MTA is told                                         answer/reply
+    hand-over   one copy takes the place of the MTA's message; several are
+                sealed into it, and the stage splits them after the queue,   handover/in_place, handover/seal,
+                or go to the MTA's own listener                              server/stage, handover/reinject
+    report      the lines of the log                                         filter, answer/report
 
-``process`` has no I/O of its own: what it needs from outside comes through the ports.  It serves ``smilla milter``
-and ``smilla encrypt`` alike.  It returns an Outcome or raises; whoever called it must then keep the mail.
+``process`` decides and has no I/O of its own: what it needs comes through the ports.  ``smilla encrypt``, ``explain``
+and the stage use it, or its parts, alike.  Whatever fails raises, and whoever called must then keep the mail.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
-from smilla import classify, policy
-from smilla.address import EmailAddress, parse
-from smilla.answer import dsn
+from smilla import classify, decide, log, policy
+from smilla.answer import dsn, reply
 from smilla.config import Config
 from smilla.config.options import SPLITS
-from smilla.copies import make, rewrap, sharing
-from smilla.errors import AddressError, EncryptionError
-from smilla.handover import reinject, seal
-from smilla.keys import lookup
-from smilla.keys.questions import BoundedResolver
+from smilla.copies import growth, make, rewrap, sharing
+from smilla.errors import EncryptionError
+from smilla.handover import in_place, reinject, seal
 from smilla.model import (
     Action,
     Classification,
@@ -37,16 +41,16 @@ from smilla.model import (
     Decision,
     Disposition,
     HeaderEdits,
-    KeyLookup,
-    KeyVerdict,
     MessageKind,
     Outcome,
     Reason,
     Recipient,
+    Refusal,
 )
-from smilla.policy import Requirement, request, rules
-from smilla.ports import JournalEntry, Ports
+from smilla.policy import request, rules
+from smilla.ports import MTA, JournalEntry, Ports
 from smilla.session import Session
+from smilla.value import value
 
 _DISPOSITIONS = (
     (Action.DEFER, Disposition.DEFER),
@@ -56,62 +60,52 @@ _DISPOSITIONS = (
 _OWN = Classification(MessageKind.PLAIN, Reason("own_copy", "a copy of ours, which came back to the filter"))
 _OK = Reason("ok", "")
 _DONE = Reason("already_sent", "a copy, or the notification, was accepted at an earlier attempt of the client")
-_CONFUSABLE = Reason(
-    "confusable_keys", "this recipient's key and that of a further reader go by one name, or by no one engine"
-)
 _ODD_SPELLING = Reason("odd_spelling", "the MTA could not tell this recipient apart, so the others cannot be split off")
 
 
-def begin_lookup(
-    session: Session, recipient: Recipient, ports: Ports, config: Config, *, requested: bool = False
-) -> Requirement:
-    """Starts the search for a recipient's key as soon as the recipient is known, while the body still arrives; that the
-    sender asks for encryption is known at the end only."""
-    requirement = requirement_for(session, recipient, config, requested=requested)
-    if requirement.wanted and requirement.address:
-        _begin(session, requirement, requirement.address, ports, config)
-    return requirement
+@value
+class Handled:
+    """How a message ended: ``live`` is the reply, ``answer`` what the MTA gets (to accept, while observing).
+    ``finish`` is to be called once the MTA has got it."""
+
+    outcome: Outcome
+    live: reply.Reply
+    answer: reply.Reply
+    refusals: tuple[Refusal, ...]
+    finish: Callable[[], None] | None
 
 
-def requirement_for(session: Session, recipient: Recipient, config: Config, *, requested: bool = False) -> Requirement:
-    """What is wanted for a recipient, and in which direction; worked out once, at RCPT."""
-    requirement = session.requirements.get(recipient)
-    if requirement is None:
-        circumstances = policy.Circumstances(session.sender, session.client)
-        requirement = session.requirements[recipient] = policy.wanted(recipient, circumstances, config)
-    return policy.on_request(requirement) if requested else requirement
-
-
-def _begin(session: Session, requirement: Requirement, address: EmailAddress, ports: Ports, config: Config) -> None:
-    _ask(session, address, requirement.formats, ports, config)
-    for reader in _readers(requirement, session, config):
-        _ask(session, reader, (), ports, config)
-
-
-def decide_at_rcpt(
-    session: Session, recipient: Recipient, requirement: Requirement, ports: Ports, config: Config
-) -> Decision:
-    """The decision about one recipient before the content is known, where a rule asks for it (at_rcpt)."""
-    return _Deciding(session, ports, config).decision(recipient, requirement)
-
-
-def _ask(session: Session, address: EmailAddress, formats: tuple[str, ...], ports: Ports, config: Config) -> None:
-    if (address, formats) not in session.lookups:
-        bounded = BoundedResolver(ports.resolver, session.questions)
-        session.lookups[address, formats] = lookup.begin(address, ports, config, bounded)
-
-
-def _readers(requirement: Requirement, session: Session, config: Config) -> list[EmailAddress]:
-    """The addresses of further readers; a null sender is none."""
-    if not requirement.also_to:
-        return []
-    *_, sender = ("", *rules.sender_readings(session.sender, config.completion))
-    named = [sender if entry == "sender" else entry for entry in requirement.also_to]
-    found = []
-    for text in named:
-        with suppress(AddressError):
-            found.append(parse(text))
-    return found
+def handle(session: Session, mta: MTA, ports: Ports, config: Config) -> Handled:
+    """Decides, changes the MTA's message and hands further copies over.  Raises whatever goes wrong."""
+    if config.observe:
+        ports = replace(ports, journal=None, mailer=None)
+    # Only where copies leave before the MTA has decided can an earlier attempt have sent some.
+    sending = ports if config.policy.mixed in SPLITS else replace(ports, journal=None, mailer=None)
+    refusals: tuple[Refusal, ...] = ()
+    with reinject.Attempt(session, sending, mta.alive) as attempt:
+        outcome = process(session, ports, config, attempt.entry)
+        if attempt.has_sent and config.policy.mixed == "stage" and not outcome.waits:
+            # Re-injection began this message, before mixed was changed: so it ends it.  Where somebody waits for the
+            # expansion of an alias, the stage ends it: the seal says who has a copy.
+            config = replace(config, policy=replace(config.policy, mixed="reinject"))
+            outcome = process(session, ports, config, attempt.entry)
+        live, lack = answer_to(session, outcome, ports, config)
+        if lack:
+            log.stage_not_ready(session.queue_id, lack)
+        answer = reply.Reply(reply.Verb.ACCEPT) if config.observe else live
+        if answer.is_sealed:
+            in_place.seal_message(mta, session, outcome, ports.seal_keys)
+            attempt.tell_unknown()
+        in_place.edit(mta, answer, session.message)
+        if answer.further or answer.bounced:
+            hide = any(decision.style.protect_headers == "hide" for decision in outcome.decisions)
+            refusals = attempt.deliver(answer.further, answer.bounced, reply.why, hide=hide)
+    if refusals:
+        served = sum(decision.action is Action.DONE for decision in outcome.decisions)
+        owed = served + sum(len(copy.recipients) for copy in answer.further)
+        live = answer = reply.for_refusals([refusal.detail for refusal in refusals], owed)
+    finish = attempt.finishing() if answer.verb is not reply.Verb.TEMPFAIL else None
+    return Handled(outcome, live, answer, refusals, finish)
 
 
 def process(session: Session, ports: Ports, config: Config, entry: JournalEntry | None = None) -> Outcome:
@@ -123,6 +117,25 @@ def process(session: Session, ports: Ports, config: Config, entry: JournalEntry 
     if entry is not None:
         decisions = _done_before(decisions, entry)
     return _outcome(session, decisions, classification, ports, config)
+
+
+def answer_to(session: Session, outcome: Outcome, ports: Ports, config: Config) -> tuple[reply.Reply, str]:
+    """What the MTA is to be told of a message that was decided, had nobody said to observe; and why nothing may be
+    sealed now, where that is the reason."""
+    answer = reply.for_outcome(outcome, config.policy.mixed, observe=False)
+    if answer.is_sealed and (lack := ports.stage_problem()):
+        return reply.not_ready(lack), lack
+    if answer.is_sealed and _is_too_large(session, outcome, ports, config):
+        return reply.TOO_LARGE, ""
+    return answer, ""
+
+
+def _is_too_large(session: Session, outcome: Outcome, ports: Ports, config: Config) -> bool:
+    """Would the MTA not take the sealed message, or its listener not take a copy?  Better told now than bounced."""
+    limit = config.stage.message_size_limit or (ports.mailer.size_limit() if ports.mailer else 0)
+    message = session.message
+    octets = [growth.of_seal(message, outcome), *(growth.of_copy(message, copy) for copy in outcome.copies)]
+    return 0 < limit < max(octets)
 
 
 def judge(session: Session, ports: Ports, config: Config) -> tuple[Classification, tuple[Decision, ...]]:
@@ -140,47 +153,8 @@ def judge(session: Session, ports: Ports, config: Config) -> tuple[Classificatio
     elif classification.kind is MessageKind.ENCRYPTED:
         decisions = tuple(policy.already_encrypted(recipient, classification) for recipient in envelope.recipients)
     else:
-        decisions = _decided(session, ports, config, requested=requested)
+        decisions = decide.for_all(session, ports, config, requested=requested)
     return classification, decisions
-
-
-def _requirement_of_expanded(
-    session: Session, decision: Decision, recipient: Recipient, config: Config, *, requested: bool
-) -> Requirement | None:
-    """What is wanted for ``recipient``, to whom an alias led whose decision is ``decision``: under the rules and the
-    direction of the alias; where nothing is wanted for that by mode, under their own ([keys] aliases).  None where the
-    alias's decision stands, as it does where it has a usable key."""
-    if decision.key is not None or recipient.address is None:
-        return None
-    requirement = requirement_for(session, decision.recipient, config, requested=requested)
-    if requirement.wanted and decision.lookup is not None:
-        return replace(requirement, address=recipient.address)
-    if config.keys.aliases != "expanded" or requirement.encrypt == "never" or decision.action is not Action.PLAIN:
-        return None
-    own = requirement_for(session, recipient, config, requested=requested)
-    return own if own.wanted else None
-
-
-def expanded(
-    session: Session, expansions: Sequence[tuple[Decision, Recipient]], ports: Ports, config: Config, *, requested: bool
-) -> list[Decision]:
-    """What happens for each recipient to whom an alias led: their own key, where that of the alias does not stand, and
-    in no case less than the alias's decision asks for.  Their look-ups are under way together."""
-    requirements = [
-        _requirement_of_expanded(session, decision, r, config, requested=requested) for decision, r in expansions
-    ]
-    for requirement in requirements:
-        if requirement is not None and requirement.address is not None:
-            _begin(session, requirement, requirement.address, ports, config)
-    deciding, found = _Deciding(session, ports, config), []
-    for (decision, recipient), requirement in zip(expansions, requirements, strict=True):
-        own = deciding.decision(recipient, requirement, requested=requested) if requirement is not None else decision
-        if own.action is Action.HOLD:
-            own = replace(own, action=Action.DEFER)  # it is too late for the MTA's quarantine
-        outweighs = own.action in (Action.ENCRYPT, Action.DEFER) or decision.action not in (Action.DEFER, own.action)
-        chosen = own if requirement is not None and own.action is not Action.PLAIN and outweighs else decision
-        found.append(replace(chosen, recipient=recipient, waits=False))
-    return found
 
 
 def make_copies(session: Session, decisions: tuple[Decision, ...], ports: Ports, config: Config) -> tuple[Copy, ...]:
@@ -200,7 +174,7 @@ def is_requested(session: Session, config: Config) -> bool:
 def _may_ask(session: Session, config: Config) -> bool:
     if not request.is_configured(config.policy):
         return False
-    requirements = (requirement_for(session, recipient, config) for recipient in session.envelope.recipients)
+    requirements = (decide.requirement_for(session, recipient, config) for recipient in session.envelope.recipients)
     return policy.may_ask(requirements, session.client, config)
 
 
@@ -264,7 +238,8 @@ def _relayed(session: Session, config: Config) -> tuple[Recipient, ...]:
     """Those to whom the MTA sends a message on though its client is none of ours."""
     if config.mode != "auto" or policy.is_ours(session.client, config):
         return ()
-    return tuple(r for r in session.envelope.recipients if policy.is_relayed(requirement_for(session, r, config)))
+    recipients = session.envelope.recipients
+    return tuple(r for r in recipients if policy.is_relayed(decide.requirement_for(session, r, config)))
 
 
 def _bounced(session: Session, decisions: tuple[Decision, ...], config: Config) -> tuple[Decision, ...]:
@@ -281,69 +256,6 @@ def _bounced(session: Session, decisions: tuple[Decision, ...], config: Config) 
     ):
         return ()
     return failing if all(dsn.may_notify(decision.recipient) for decision in failing) else ()
-
-
-def _decided(session: Session, ports: Ports, config: Config, *, requested: bool) -> tuple[Decision, ...]:
-    """One decision a recipient; the look-ups of all of them share one deadline."""
-    recipients = session.envelope.recipients
-    _forget_stale_lookups(session, ports, config)
-    requirements = [begin_lookup(session, recipient, ports, config, requested=requested) for recipient in recipients]
-    deciding = _Deciding(session, ports, config)
-    return tuple(
-        deciding.decision(r, requirement, requested=requested)
-        for r, requirement in zip(recipients, requirements, strict=True)
-    )
-
-
-class _Deciding:
-    """Decisions about the recipients of one message, by one clock and one deadline."""
-
-    def __init__(self, session: Session, ports: Ports, config: Config) -> None:
-        last_asked_at = max((pending.asked_at for pending in session.lookups.values()), default=0.0)
-        self._deadline, self._now = last_asked_at + config.dns.timeout_s, ports.clock.now()
-        self._session, self._ports, self._config = session, ports, config
-        self._found: dict[tuple[EmailAddress, tuple[str, ...], tuple[str, ...]], KeyLookup] = {}
-
-    def decision(self, recipient: Recipient, requirement: Requirement, *, requested: bool = False) -> Decision:
-        """What happens for one recipient, further readers included."""
-        known = None
-        if requirement.wanted:
-            asked = requirement.address
-            known = self._finish(asked, requirement.formats) if asked else lookup.no_address(recipient.shown)
-        decision = policy.decide(recipient, requirement, known, self._config, requested=requested)
-        if policy.waits(decision, requirement, self._session.client, self._config):
-            return replace(decision, waits=True)
-        return self._with_readers(decision, requirement) if requirement.also_to and decision.key else decision
-
-    def _finish(
-        self, address: EmailAddress, asked: tuple[str, ...], wanted: tuple[str, ...] | None = None
-    ) -> KeyLookup:
-        formats = asked if wanted is None else wanted
-        if (address, asked, formats) not in self._found:
-            pending = self._session.lookups[address, asked]
-            found = lookup.finish(pending, self._deadline, self._now, self._ports, formats)
-            self._found[address, asked, formats] = found
-        return self._found[address, asked, formats]
-
-    def _with_readers(self, decision: Decision, requirement: Requirement) -> Decision:
-        """The keys of further readers, of the form that this recipient gets."""
-        form = (decision.key.format.value,) if decision.key else ()
-        readers = tuple(self._finish(reader, (), form) for reader in _readers(requirement, self._session, self._config))
-        for reader in readers:
-            if reader.verdict in (KeyVerdict.BOGUS, KeyVerdict.UNREACHABLE, KeyVerdict.UNCLEAR):
-                why = Reason("reader", f"further reader {reader.address}: {reader.reason.text}")
-                return replace(decision, action=Action.DEFER, reason=why, readers=readers)
-        decision = replace(decision, readers=readers)
-        return (
-            replace(decision, action=Action.DEFER, reason=_CONFUSABLE) if sharing.are_confusable(decision) else decision
-        )
-
-
-def _forget_stale_lookups(session: Session, ports: Ports, config: Config) -> None:
-    """An answer to a question from the beginning of a long upload may have outlived its TTL: it is asked anew, which
-    the cache answers at once where it has not."""
-    oldest = ports.clock.monotonic() - config.dns.timeout_s
-    session.lookups = {key: pending for key, pending in session.lookups.items() if pending.asked_at >= oldest}
 
 
 def _disposition(decisions: tuple[Decision, ...]) -> tuple[Disposition, tuple[Decision, ...]]:

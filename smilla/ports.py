@@ -258,6 +258,29 @@ class Mailer(Protocol):
         nothing."""
 
 
+class MTA(Protocol):
+    """What a filter may ask of the MTA at the end of a message.  Every change raises MTALost where it is not taken."""
+
+    def replace_body(self, block: bytes) -> None:
+        """The new body, block by block."""
+
+    def change_header(self, name: str, number: int, value: str) -> None:
+        """The field of that number among those of its name, from 1, gets this value, "" takes it away; number 0 adds
+        one at the end."""
+
+    def delete_recipient(self, raw: str) -> None:
+        """This recipient, as it was given, does not get the MTA's message."""
+
+    def change_sender(self, sender: str, parameters: str) -> None:
+        """The envelope sender, "" for the null sender, and its ESMTP parameters."""
+
+    def quarantine(self, text: str) -> None:
+        """The message is held until somebody releases it."""
+
+    def alive(self) -> None:
+        """The filter is at work, and the MTA is to wait.  Raises nothing."""
+
+
 @value
 class Ports:
     """Everything outside, handed to ``pipeline.process``.

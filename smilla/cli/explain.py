@@ -9,7 +9,7 @@ from dataclasses import replace
 from smilla.adapters.postfix_lines import PostfixLines
 from smilla.answer import reply
 from smilla.cli import EX_NOPERM, EX_OK, EX_TEMPFAIL, say, story, transaction
-from smilla.filter import answer_to
+from smilla.pipeline import answer_to
 
 _EXIT = {
     reply.Verb.TEMPFAIL: EX_TEMPFAIL,

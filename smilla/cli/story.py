@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from smilla import pipeline, policy
+from smilla import decide, pipeline, policy
 from smilla.answer.reply import Reply, Verb
 from smilla.cli import describe, printable
 from smilla.cli.transaction import Transaction
@@ -54,9 +54,7 @@ class Story:
 
     def requirement_for(self, decision: Decision) -> Requirement:
         """What the rules and the mode want for this recipient."""
-        return pipeline.requirement_for(
-            self.done.session, decision.recipient, self.done.config, requested=self.requested
-        )
+        return decide.requirement_for(self.done.session, decision.recipient, self.done.config, requested=self.requested)
 
     def rule_table(self, decision: Decision) -> tuple[rules.Checked, ...]:
         """Every rule and whether it matches this recipient."""

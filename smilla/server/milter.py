@@ -174,14 +174,14 @@ class Connection(Milter.Base):
         self._forget()
         return _CONTINUE
 
-    # --- what the filter asks of the MTA (filter.MTA)
+    # --- what the filter asks of the MTA (ports.MTA)
 
     def replace_body(self, block: bytes) -> None:
-        """See filter.MTA."""
+        """See ports.MTA."""
         _changed(self.replacebody, block)
 
     def change_header(self, name: str, number: int, value: str) -> None:
-        """See filter.MTA."""
+        """See ports.MTA."""
         space = " " if self._protocol & Milter.P_HDR_LEADSPC else ""
         raw = space + value.replace("\r\n", "\n") if value else ""
         if number:
@@ -190,19 +190,19 @@ class Connection(Milter.Base):
             _changed(self.addheader, name, raw)
 
     def delete_recipient(self, raw: str) -> None:
-        """See filter.MTA."""
+        """See ports.MTA."""
         _changed(self.delrcpt, raw)
 
     def change_sender(self, sender: str, parameters: str) -> None:
-        """See filter.MTA."""
+        """See ports.MTA."""
         _changed(self.chgfrom, f"<{sender}>", parameters)
 
     def quarantine(self, text: str) -> None:
-        """See filter.MTA."""
+        """See ports.MTA."""
         _changed(super().quarantine, text)
 
     def alive(self) -> None:
-        """See filter.MTA.  Where the MTA is gone, what is under way is finished and remembered all the same."""
+        """See ports.MTA.  Where the MTA is gone, what is under way is finished and remembered all the same."""
         with suppress(milter.error):
             self.progress()
 

@@ -20,7 +20,7 @@ from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from hashlib import sha256
 
-from smilla import address, log, pipeline
+from smilla import address, decide, log, pipeline
 from smilla.answer import reply
 from smilla.config import Config
 from smilla.copies import sharing
@@ -162,7 +162,7 @@ class _Stage:
         led = [i for i, (r, named) in enumerate(matched) if named and _is_led_to(r, decided[i])]
         expansions = [(decided[i], matched[i][0]) for i in led]
         requested = pipeline.is_requested(self._session, self._config)
-        found = pipeline.expanded(self._session, expansions, self._ports, self._config, requested=requested)
+        found = decide.expanded(self._session, expansions, self._ports, self._config, requested=requested)
         for i, decision in zip(led, found, strict=True):
             decided[i] = decision
         checked = [self._checked(r, decided[i], named[1] if named else None) for i, (r, named) in enumerate(matched)]

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 from smilla import cli, filter
 from smilla.adapters import journal, smtp
 from smilla.answer.reply import Reply
+from smilla.handover import in_place
+from smilla.ports import MTA
 from smilla.server import daemon, lmtp, milter, stage
 
 if TYPE_CHECKING:
@@ -79,13 +81,13 @@ def main() -> int:
     around(journal.SQLiteJournalEntry, "committing", "", "committing", numbered=True)
     around(smtp.Connection, "_await_final_reply", "dotted", numbered=True)
     around(journal.SQLiteJournalEntry, "settle", "unrecorded", "settled", numbered=True)
-    around(filter.Filter, "_seal", "before-sealing", "sealed")
+    around(in_place, "seal_message", "before-sealing", "sealed")
     around(milter.Connection, "replace_body", after="sealing")
     around(stage, "_opened", "before-opening", "opened")
     around(stage._Stage, "_decisions", after="judged")
     end = filter.Filter.end
 
-    def counted(self: filter.Filter, mta: filter.MTA) -> Reply:
+    def counted(self: filter.Filter, mta: MTA) -> Reply:
         _counts.clear()
         answer = end(self, mta)
         reached("before-reply")

@@ -10,7 +10,7 @@ from typing import cast
 
 import pytest
 
-from smilla import pipeline, policy
+from smilla import decide, pipeline, policy
 from smilla.config import Config, parse
 from smilla.errors import EncryptionError, SmillaError
 from smilla.keys import lookup as lookup_module
@@ -166,7 +166,7 @@ def test_lookups_begin_at_rcpt_and_are_not_begun_again() -> None:
     resolver = dns()
     session, ports, settings = make_session(MESSAGE, [HUGH, HUGH]), make_ports(resolver), parse("")
     for recipient in session.envelope.recipients:
-        pipeline.begin_lookup(session, recipient, ports, settings)
+        decide.begin_lookup(session, recipient, ports, settings)
     assert len(resolver.asked) == 2
     pipeline.process(session, ports, settings)
     assert len(resolver.asked) == 2
@@ -184,7 +184,7 @@ def test_what_is_wanted_is_worked_out_once_a_recipient(monkeypatch: pytest.Monke
     monkeypatch.setattr(policy, "wanted", counted)
     session, ports, settings = make_session(MESSAGE, [HUGH, PIA]), make_ports(dns()), parse(text)
     for recipient in session.envelope.recipients:
-        pipeline.begin_lookup(session, recipient, ports, settings)
+        decide.begin_lookup(session, recipient, ports, settings)
     pipeline.process(session, ports, settings)
     assert asked == [f"<{HUGH}>", f"<{PIA}>"]
 
@@ -206,7 +206,7 @@ def test_a_message_to_many_domains_asks_so_much_at_once() -> None:
     silent, recipients = Silent(), [f"bob@d{number}.test" for number in range(500)]
     session, ports, settings = make_session(MESSAGE, recipients), replace(make_ports(dns()), resolver=silent), parse("")
     for recipient in session.envelope.recipients:
-        pipeline.begin_lookup(session, recipient, ports, settings)
+        decide.begin_lookup(session, recipient, ports, settings)
     assert silent.asked == MOST
 
 

@@ -6,7 +6,7 @@ import tracemalloc
 
 import pytest
 
-from smilla import pipeline
+from smilla import decide, pipeline
 from smilla.config import parse
 from smilla.model import Action, Disposition
 from tests.vectors.memory import StillClock, TableResolver, make_ports, make_session, smimea
@@ -18,7 +18,7 @@ MESSAGE = b"To: hugh@example.org\r\n\r\nsecret\r\n"
 def test_key_published_during_a_slow_upload_is_found_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     absent, published = TableResolver(), TableResolver().publish(HUGH, "smimea", "secure", smimea("hugh.crt"))
     session, settings = make_session(MESSAGE, [HUGH]), parse("")
-    pipeline.begin_lookup(session, session.envelope.recipients[0], make_ports(absent), settings)
+    decide.begin_lookup(session, session.envelope.recipients[0], make_ports(absent), settings)
     monkeypatch.setattr(StillClock, "monotonic", lambda _: 1000.0 + settings.dns.timeout_s + 1)
     (decision,) = pipeline.process(session, make_ports(published), settings).decisions
     assert decision.action is Action.ENCRYPT
@@ -27,7 +27,7 @@ def test_key_published_during_a_slow_upload_is_found_at_the_end(monkeypatch: pyt
 def test_answer_that_is_still_fresh_is_not_asked_again() -> None:
     resolver = TableResolver()
     session, ports, settings = make_session(MESSAGE, [HUGH]), make_ports(resolver), parse("")
-    pipeline.begin_lookup(session, session.envelope.recipients[0], ports, settings)
+    decide.begin_lookup(session, session.envelope.recipients[0], ports, settings)
     pipeline.process(session, ports, settings)
     assert len(resolver.asked) == 2
 

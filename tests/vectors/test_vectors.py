@@ -30,7 +30,7 @@ import pytest
 from asn1crypto import cms
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from smilla import config, pipeline
+from smilla import config, decide, pipeline
 from smilla.answer import reply
 from smilla.formats import openpgp
 from smilla.formats.armour import dearmour
@@ -75,7 +75,7 @@ def run(folder: Path) -> Vector:
     client = Client(**table.get("client", {}))
     session = Session(client, f"<{table['sender']}>", (), settings.completion)
     for recipient in table["recipients"]:
-        pipeline.begin_lookup(session, session.recipient(f"<{recipient}>"), ports, settings)
+        decide.begin_lookup(session, session.recipient(f"<{recipient}>"), ports, settings)
     for header in parsed.message.headers:
         session.header(header.raw_name, header.raw_value)
     body = b"".join(parsed.message.body.blocks())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from smilla import config, pipeline, policy
+from smilla import config, decide, policy
 from smilla.config import Config
 from smilla.keys import lookup
 from smilla.model import Action, Client, Direction, DNSSECStatus, KeyLookup, KeyVerdict
@@ -34,7 +34,7 @@ def searched(text: str, to: str, status: DNSSECStatus = DNSSECStatus.SECURE) -> 
         resolver.publish(to, record, status.value)
     ports = make_ports(resolver)
     session = Session(MTA, "sam@x.test", (), settings.completion)
-    requirement = pipeline.begin_lookup(session, session.recipient(f"<{to}>"), ports, settings)
+    requirement = decide.begin_lookup(session, session.recipient(f"<{to}>"), ports, settings)
     assert requirement.wanted
     assert requirement.address is not None
     return lookup.finish(session.lookups[requirement.address, ()], 0.0, NOW, ports), resolver
@@ -226,5 +226,5 @@ def test_rule_for_a_sender_does_not_hold_for_others(sender: str) -> None:
 def test_sender_without_a_domain_is_a_further_reader_under_the_origin() -> None:
     settings = config.parse('append_origin = "home.test"\n[[rule]]\nsender = "*"\nalso_to = ["sender"]\n')
     session = Session(MTA, "sam", (), settings.completion)
-    pipeline.begin_lookup(session, session.recipient("<bob@r.test>"), make_ports(TableResolver()), settings)
+    decide.begin_lookup(session, session.recipient("<bob@r.test>"), make_ports(TableResolver()), settings)
     assert [str(asked) for asked, _ in session.lookups] == ["bob@r.test", "sam@home.test"]

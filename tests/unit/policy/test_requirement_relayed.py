@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from smilla import log, pipeline
+from smilla import decide, log, pipeline
 from smilla.answer import reply, report
 from smilla.config import parse
 from smilla.model import Action, Client, Outcome
@@ -143,7 +143,7 @@ def test_look_up_for_a_wish_begins_at_the_end_and_has_the_deadline_of_all() -> N
     session = make_session(WISHED, ())
     ports, settings = make_ports(TableResolver()), parse(LOCAL + WISH)
     recipient = session.recipient(f"<{HUGH}>")
-    assert not pipeline.begin_lookup(session, recipient, ports, settings).wanted
+    assert not decide.begin_lookup(session, recipient, ports, settings).wanted
     assert not session.lookups
     pipeline.process(session, ports, settings)
     (pending,) = session.lookups.values()
