@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from smilla import log
 from smilla.answer import reply
-from smilla.model import Action, Decision, Disposition, Outcome, Reason, Refusal
+from smilla.model import Action, Decision, Disposition, KeyVerdict, Outcome, Reason, Refusal
 from smilla.session import Session
 
-_TROUBLE = ("bogus", "unreachable", "unclear", "unusable_key")
+_TROUBLE = (KeyVerdict.BOGUS, KeyVerdict.UNREACHABLE, KeyVerdict.UNCLEAR, KeyVerdict.UNUSABLE_KEY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ def undecided(session: Session, *, observed: bool, reason: str = "internal") -> 
 def _trouble(queue_id: str, decision: Decision) -> None:
     """Why a source gave no key, for whoever asks at three in the morning."""
     for finding in decision.lookup.findings if decision.lookup else ():
-        if finding.verdict.value in _TROUBLE:
+        if finding.verdict in _TROUBLE:
             detail = f"{finding.verdict.value}: {finding.reason.text}"
             log.lookup_trouble(queue_id, decision.recipient.shown, finding.where, detail)
     for reader in decision.readers:

@@ -48,6 +48,7 @@ _PRECEDENCE = (
     KeyVerdict.NO_KEY,
 )
 _Judged = tuple[SourceFinding, X509Key | PGPKey | None]
+_Remembered = tuple[_Judged, datetime, datetime]  # when it was judged, and until when that holds
 _UNPROVEN = {
     DNSSECStatus.BOGUS: KeyVerdict.BOGUS,
     DNSSECStatus.INDETERMINATE: KeyVerdict.BOGUS,
@@ -76,7 +77,7 @@ def finish(
         findings.append(finding)
         if key is not None:
             engine = ports.openpgp.only_by(key) if isinstance(key, PGPKey) else ""
-            return replace(_looked_up(pending.address, finding, key, findings), engine=engine)
+            return _looked_up(pending.address, finding, key, findings, engine)
     findings += _of_other_formats(pending, deadline, now, ports, formats)
     if not findings:
         reason = Reason("no_source", f"no source of [keys] sources has keys for {' or '.join(formats)}")
@@ -89,7 +90,8 @@ def _answers(pending: PendingLookup, deadline: float, formats: tuple[str, ...]) 
     """The sources' answers in the order in which a key is taken from them; one that has several formats answers once
     for each."""
     if not formats:
-        yield from (question.answer(deadline) for question in pending.questions)
+        for question in pending.questions:
+            yield question.answer(deadline)
     for wanted in formats:
         for question in pending.questions:
             if finder.can_yield(question.source, (wanted,)):
@@ -140,9 +142,14 @@ def no_address(recipient: str) -> KeyLookup:
 
 
 def _looked_up(
-    address: EmailAddress, deciding: SourceFinding, key: X509Key | PGPKey | None, findings: list[SourceFinding]
+    address: EmailAddress,
+    deciding: SourceFinding,
+    key: X509Key | PGPKey | None,
+    findings: list[SourceFinding],
+    engine: str = "",
 ) -> KeyLookup:
-    return KeyLookup(address, deciding.verdict, deciding.reason, key, deciding.source, deciding.status, tuple(findings))
+    told = (deciding.verdict, deciding.reason, key, deciding.source, deciding.status, tuple(findings), engine)
+    return KeyLookup(address, *told)
 
 
 def _judge_once(
@@ -158,23 +165,26 @@ def _judge_once(
         return _judge(answer, pending, now, ports, others)
     memory = answer.told_by.memory
     name = (pending.address, pending.prefer, ports.raw_trust_store, ports.raw_crls)
-    known: tuple[_Judged, datetime] | None = memory.get(name)
-    if known is not None and _still_holds(*known, now):
-        finding, key = known[0]
-        return (finding if finding.ttl_s == answer.ttl_s else replace(finding, ttl_s=answer.ttl_s)), key
+    known: _Remembered | None = memory.get(name)
+    if known is not None and known[1] <= now < known[2]:
+        (finding, key), judged_at, until = known
+        if finding.ttl_s != answer.ttl_s:
+            finding = replace(finding, ttl_s=answer.ttl_s)
+            memory[name] = ((finding, key), judged_at, until)
+        return finding, key
     judged = _judge(answer, pending, now, ports, others)
     for old, entry in memory.copy().items():
         if isinstance(entry, tuple) and not timedelta() <= now - entry[1] < _JUDGED_FOR:
             memory.pop(old, None)
     if name in memory or len(memory) < _MOST_REMEMBERED:
-        memory[name] = (judged, now)
+        memory[name] = (judged, now, _holds_until(judged, now))
     return judged
 
 
-def _still_holds(judged: _Judged, judged_at: datetime, now: datetime) -> bool:
+def _holds_until(judged: _Judged, judged_at: datetime) -> datetime:
     keys = (judged[1], *(assessment.key for assessment in judged[0].assessments))
-    has_ended = any(key is not None and key.expires_at is not None and key.expires_at <= now for key in keys)
-    return not has_ended and timedelta() <= now - judged_at < _JUDGED_FOR
+    ends = (key.expires_at for key in keys if key is not None and key.expires_at is not None)
+    return min((judged_at + _JUDGED_FOR, *ends))
 
 
 def _judge(

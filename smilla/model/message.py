@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -10,6 +11,7 @@ from typing import Protocol
 from smilla.address import EmailAddress
 
 _USUAL_NAME = 80  # octets; a stranger may send a thousand names of 60 KB, which are not worth remembering
+_NOT_SHOWN = re.compile(r"[^!#-\[\]-~]")
 
 
 def _folded_name(raw_name: bytes) -> str:
@@ -75,8 +77,7 @@ class Recipient:
     @property
     def shown(self) -> str:
         """The address for logs and replies: no angle brackets, no control or non-ASCII characters."""
-        text = self.raw.strip("<>")
-        return "".join(c if "!" <= c <= "~" and c not in '"\\' else f"\\u{ord(c):04x}" for c in text)
+        return _NOT_SHOWN.sub(lambda found: f"\\u{ord(found[0]):04x}", self.raw.strip("<>"))
 
 
 @dataclass(frozen=True, slots=True)
