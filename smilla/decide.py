@@ -112,11 +112,12 @@ class _Deciding:
         self, address: EmailAddress, asked: tuple[str, ...], wanted: tuple[str, ...] | None = None
     ) -> KeyLookup:
         formats = asked if wanted is None else wanted
-        if (address, asked, formats) not in self._found:
+        found = self._found.get((address, asked, formats))
+        if found is None:
             pending = self._session.lookups[address, asked]
             found = lookup.finish(pending, self._deadline, self._now, self._ports, formats)
             self._found[address, asked, formats] = found
-        return self._found[address, asked, formats]
+        return found
 
     def _with_readers(self, decision: Decision, requirement: Requirement) -> Decision:
         """The keys of further readers, of the form that this recipient gets."""

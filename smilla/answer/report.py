@@ -8,11 +8,11 @@ from __future__ import annotations
 from smilla import log
 from smilla.answer import reply
 from smilla.errors import code_of
-from smilla.model import Action, Decision, Disposition, Outcome, Reason, Refusal
+from smilla.model import Action, Decision, Disposition, KeyVerdict, Outcome, Reason, Refusal
 from smilla.session import Session
 from smilla.value import value
 
-_TROUBLE = ("bogus", "unreachable", "unclear", "unusable_key")
+_TROUBLE = (KeyVerdict.BOGUS, KeyVerdict.UNREACHABLE, KeyVerdict.UNCLEAR, KeyVerdict.UNUSABLE_KEY)
 
 
 @value
@@ -83,7 +83,7 @@ def undecided(session: Session, error: BaseException | None, *, observed: bool) 
 def _trouble(queue_id: str, decision: Decision) -> None:
     """Why a source gave no key, for whoever asks at three in the morning."""
     for finding in decision.lookup.findings if decision.lookup else ():
-        if finding.verdict.value in _TROUBLE:
+        if finding.verdict in _TROUBLE:
             detail = f"{finding.verdict.value}: {finding.reason.text}"
             log.lookup_trouble(queue_id, decision.recipient.shown, finding.where, detail)
     for reader in decision.readers:

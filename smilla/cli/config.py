@@ -37,6 +37,10 @@ _REINJECT = (
     "[policy] mixed = reinject behind Postfix: copies leave before Postfix has decided about the message, past HOLD, "
     "REDIRECT and later filters; leave mixed out, or write stage"
 )
+_GPG_ALONE = (
+    "openpgp: pysequoia is not installed, so gpg is started for every message, which takes several times as long; pip "
+    "install pysequoia, beside smilla (where PyPI has no wheel of it for this machine, that needs Rust)"
+)
 _STILL_SERVED = (
     "seal keys {}: [policy] mixed is {}, so nothing is sealed, but the stage serves what was; once no queued message "
     "needs a key (smilla seal prune), remove the folder and restart smilla"
@@ -72,6 +76,8 @@ def run(options: argparse.Namespace) -> int:
     ):
         say("warning", _REINJECT)
         _told(postfix_actions.problems(postfix.Postfix(options.postfix_config or "", _POSTFIX_S)))
+    if settings.openpgp.engine == "auto" and ports.openpgp.name == "gnupg":
+        say("hint", _GPG_ALONE)
     return _probe(behind, options.postfix_config) if options.probe else EX_OK
 
 

@@ -19,7 +19,7 @@ only plain spellings are removed; where there is another one, no copy stays, and
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from smilla.address import in_header
@@ -52,25 +52,38 @@ def group(decisions: Iterable[Decision], message: Message, *, separate: bool = T
     readers = {mailbox(decision.recipient) for form, decision in decided if form in _ENCRYPTED}
     # Where only one recipient gets ciphertext there is nobody to hide them from.
     visible = visible_recipients(message) if len(readers) > 1 else None
-    groups: dict[tuple[Form, Style | None, str, str, int], list[Decision]] = {}
-    names: dict[tuple[Form, Style | None, str, str, int], _Names] = {}
+    together: dict[tuple[Form, Style | None, str, str], list[_Shared]] = {}
+    made: list[_Shared] = []
     for form, decision in decided:
         private = form in _ENCRYPTED and visible is not None and not _is_visible(decision.recipient, visible)
         alone = mailbox(decision.recipient) if private else ""
         kind, style = _kind(decision, separate), None
         if form in _ENCRYPTED:
             style = _that_matters(decision.style, kind) if separate else decision.style
-        number, named = 0, _names_of(decision)
+        named = _names_of(decision)
         if named is None:
             raise EncryptionError(f"{decision.recipient.shown} and a further reader cannot share a copy")
-        while _collides(names.setdefault((form, style, kind, alone, number), {}), named):
-            number += 1
-        names[form, style, kind, alone, number] |= named
-        groups.setdefault((form, style, kind, alone, number), []).append(decision)
-    return [(form, tuple(members)) for (form, *_), members in groups.items()]
+        candidates = together.setdefault((form, style, kind, alone), [])
+        shared = next((each for each in candidates if not _collides(each.names, named)), None)
+        if shared is None:
+            shared = _Shared(form)
+            candidates.append(shared)
+            made.append(shared)
+        shared.names |= named
+        shared.members.append(decision)
+    return [(shared.form, tuple(shared.members)) for shared in made]
 
 
 _Names = dict[Hashable, Hashable]  # by what goes by that name: a name has one bearer in a copy
+
+
+@dataclass(slots=True)
+class _Shared:
+    """A copy, as far as it is known who shares it, and by which names its readers go."""
+
+    form: Form
+    members: list[Decision] = field(default_factory=list)
+    names: _Names = field(default_factory=dict)
 
 
 def are_confusable(decision: Decision) -> bool:
@@ -80,9 +93,11 @@ def are_confusable(decision: Decision) -> bool:
 
 def _names_of(decision: Decision) -> _Names | None:
     """The names of all who read what one recipient gets; None where a name has two bearers."""
-    found: _Names = {}
-    for lookup in (decision.lookup, *decision.readers) if decision.key else ():
-        named = _names(lookup) if lookup else {}
+    if decision.key is None or decision.lookup is None:
+        return {}
+    found = _names(decision.lookup)
+    for reader in decision.readers:
+        named = _names(reader)
         if _collides(found, named):
             return None
         found |= named

@@ -49,6 +49,7 @@ _PRECEDENCE = (
     KeyVerdict.NO_KEY,
 )
 _Judged = tuple[SourceFinding, X509Key | PGPKey | None]
+_Remembered = tuple[_Judged, datetime, datetime]  # when it was judged, and until when that holds
 _UNPROVEN = {
     DNSSECStatus.BOGUS: KeyVerdict.BOGUS,
     DNSSECStatus.INDETERMINATE: KeyVerdict.BOGUS,
@@ -77,7 +78,7 @@ def finish(
         findings.append(finding)
         if key is not None:
             engine = ports.openpgp.only_by(key) if isinstance(key, PGPKey) else ""
-            return replace(_looked_up(pending.address, finding, key, findings), engine=engine)
+            return _looked_up(pending.address, finding, key, findings, engine)
     findings += _of_other_formats(pending, deadline, now, ports, formats)
     if not findings:
         reason = Reason("no_source", f"no source of [keys] sources has keys for {' or '.join(formats)}")
@@ -90,7 +91,8 @@ def _answers(pending: PendingLookup, deadline: float, formats: tuple[str, ...]) 
     """The sources' answers in the order in which a key is taken from them; one that has several formats answers once
     for each."""
     if not formats:
-        yield from (question.answer(deadline) for question in pending.questions)
+        for question in pending.questions:
+            yield question.answer(deadline)
     for wanted in formats:
         for question in pending.questions:
             if finder.can_yield(question.source, (wanted,)):
@@ -141,9 +143,14 @@ def no_address(recipient: str) -> KeyLookup:
 
 
 def _looked_up(
-    address: EmailAddress, deciding: SourceFinding, key: X509Key | PGPKey | None, findings: list[SourceFinding]
+    address: EmailAddress,
+    deciding: SourceFinding,
+    key: X509Key | PGPKey | None,
+    findings: list[SourceFinding],
+    engine: str = "",
 ) -> KeyLookup:
-    return KeyLookup(address, deciding.verdict, deciding.reason, key, deciding.source, deciding.status, tuple(findings))
+    told = (deciding.verdict, deciding.reason, key, deciding.source, deciding.status, tuple(findings), engine)
+    return KeyLookup(address, *told)
 
 
 def _judge_once(
@@ -158,11 +165,11 @@ def _judge_once(
         return _judge(answer, pending, now, ports, others)
     question = (pending.address, pending.prefer, _told(answer), ports.raw_trust_store, ports.raw_crls)
     known = ports.judgements.recall(question)
-    if known is not None and _still_holds(known, now):
+    if known is not None and known.at <= now < known.until:
         finding, ttl_s = known.finding, answer.dns.ttl_s if answer.dns else 0
         return (finding if finding.ttl_s == ttl_s else replace(finding, ttl_s=ttl_s)), known.key
     finding, key = _judge(answer, pending, now, ports, others)
-    ports.judgements.remember(question, Judgement(finding, key, now), _weight(answer))
+    ports.judgements.remember(question, Judgement(finding, key, now, _holds_until(finding, key, now)), _weight(answer))
     return finding, key
 
 
@@ -180,10 +187,10 @@ def _weight(answer: SourceAnswer) -> int:
     return _A_JUDGEMENT + _OF_A_RECORD * len(raw) + _OF_AN_OCTET * sum(map(len, raw))
 
 
-def _still_holds(known: Judgement, now: datetime) -> bool:
-    keys = (known.key, *(assessment.key for assessment in known.finding.assessments))
-    has_ended = any(key is not None and key.expires_at is not None and key.expires_at <= now for key in keys)
-    return not has_ended and timedelta() <= now - known.at < _JUDGED_FOR
+def _holds_until(finding: SourceFinding, key: X509Key | PGPKey | None, judged_at: datetime) -> datetime:
+    keys = (key, *(assessment.key for assessment in finding.assessments))
+    ends = (key.expires_at for key in keys if key is not None and key.expires_at is not None)
+    return min((judged_at + _JUDGED_FOR, *ends))
 
 
 def _judge(

@@ -260,11 +260,13 @@ class SourceFinding:
 
 @value
 class Judgement:
-    """What a source's answer came to, the key that is taken from it, if any, and when that was found out."""
+    """What a source's answer came to, the key that is taken from it, if any, when that was found out, and
+    until when it holds."""
 
     finding: SourceFinding
     key: X509Key | PGPKey | None
     at: datetime
+    until: datetime
 
 
 @value

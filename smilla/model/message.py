@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field
 from typing import Protocol
@@ -11,6 +12,7 @@ from smilla.remembered import when_short
 from smilla.value import value
 
 _USUAL_NAME = 80  # octets; a stranger may send a thousand names of 60 KB, which are not worth remembering
+_NOT_SHOWN = re.compile(r"[^!#-\[\]-~]")
 
 
 @when_short(_USUAL_NAME, entries=1024)
@@ -85,8 +87,7 @@ class Recipient:
     @property
     def shown(self) -> str:
         """The address for logs and replies: no angle brackets, no control or non-ASCII characters."""
-        text = self.raw.strip("<>")
-        return "".join(c if "!" <= c <= "~" and c not in '"\\' else f"\\u{ord(c):04x}" for c in text)
+        return _NOT_SHOWN.sub(lambda found: f"\\u{ord(found[0]):04x}", self.raw.strip("<>"))
 
 
 @value

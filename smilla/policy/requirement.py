@@ -43,6 +43,7 @@ UNCLEAR_SENDER = Reason(
 _AMBIGUOUS = Reason("ambiguous_domain", "its domain has a letter of which IDNA 2003 and IDNA 2008 make two names")
 _QUOTED_STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _ODD_ROUTE = re.compile(r"\s*@[^:]*[^:\w\s.,@-][^:]*:")
+_ROUTING_SIGNS = frozenset("@%!")
 _ODD = re.compile(r'[\x00-\x20\x7f()<>,;:\\"]|\.\.|@\.')
 
 
@@ -241,7 +242,7 @@ def hides_destination(recipient: Recipient) -> bool:
         text = recipient.raw.strip("<>")
         quoted = text.startswith('"') and text.endswith('"')
         local_part = text if quoted else text.rpartition("@")[0] or text
-    return any(sign in local_part for sign in "@%!")
+    return not _ROUTING_SIGNS.isdisjoint(local_part)
 
 
 def is_unclear(recipient: Recipient) -> bool:

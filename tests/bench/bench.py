@@ -22,7 +22,21 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.bench import alone, dead, large, memory, mixed, mta, peers, recipients, start, stranger
+from tests.bench import (
+    alone,
+    dead,
+    large,
+    letters,
+    memory,
+    mixed,
+    mta,
+    peers,
+    plain,
+    recipients,
+    sources,
+    start,
+    stranger,
+)
 from tests.bench.driver import WrongAnswerError
 from tests.bench.stage import Stage
 from tests.bench.stub import Stub
@@ -37,7 +51,10 @@ JOBS: dict[str, Callable[[Stage], list[Row]]] = {
     "mta": mta.measure,
     "inet": mta.measure_inet,
     "mixed": mixed.measure,
+    "plain": plain.measure,
     "alone": alone.measure,
+    "sources": sources.measure,
+    "letters": letters.measure,
     "large": large.measure,
     "memory": memory.measure,
     "stranger": stranger.measure,

@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import cProfile
 import io
+import os
 import pstats
 import shutil
 import sys
@@ -35,7 +36,7 @@ from tests.lab.smilla import to_toml
 from tests.milter.client import Mail
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 _ACTIONS = Milter.ADDHDRS | Milter.CHGHDRS | Milter.MODBODY | Milter.QUARANTINE | Milter.DELRCPT
 
@@ -75,9 +76,8 @@ def main() -> int:
     options = words.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="smilla-profile-"))
     try:
-        with Stub() as stub, Path("/dev/null").open("w") as nowhere:
-            with contextlib.redirect_stderr(nowhere):
-                log.configure("info", "text", log_target.opened("stderr"))
+        with Stub() as stub, _stderr_nowhere():
+            log.configure("info", "text", log_target.opened("stderr"))
             stage = Stage(folder, stub)
             if options.recipients > 1:
                 print(_profile(stage, SMIME, publish(stage, options.recipients), options))
@@ -87,6 +87,19 @@ def main() -> int:
     finally:
         shutil.rmtree(folder)
     return 0
+
+
+@contextlib.contextmanager
+def _stderr_nowhere() -> Iterator[None]:
+    """The log is written by the number of stderr, whatever sys.stderr is."""
+    usual = os.dup(2)
+    with Path("/dev/null").open("w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(usual, 2)
+        os.close(usual)
 
 
 def _profile(stage: Stage, name: str, recipients: list[str], options: argparse.Namespace) -> str:

@@ -4,9 +4,9 @@
 
 smtp-source is Postfix's own load generator: a connection a message, as clients do.  The clock runs until the sink has
 got the last message; there each is looked at: encrypted in the right format, and no canary, or (no filter, no-op) as
-it was.  The filter in C that replaces the body at once shows what Postfix itself pays for a new body: no filter that
-encrypts can be faster.  Neither sender nor sink is the limit: "sender and sink" is what they reach without Postfix
-between them.
+it was.  The filter in C that replaces the body at once shows what Postfix itself pays for a new body, the pymilter that
+makes smilla's edits without a thought what libmilter and pymilter add: nothing that encrypts there can be faster.
+Neither sender nor sink is the limit: "sender and sink" is what they reach without Postfix between them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from tests.bench.driver import WrongAnswerError, compiled
-from tests.bench.stage import FORMATS, OPENPGP, RECIPIENTS, SMIME, cpu_of_session
+from tests.bench.stage import ENCRYPTED, FORMATS, OPENPGP, RECIPIENTS, SMIME, cpu_of_session
 from tests.bench.table import AT_LEAST, AT_MOST, Row, Target, medians, ratios
 from tests.lab.postfix import Listener, Postfix
 from tests.lab.processes import LOOPBACK, Child, free_port, port_answers
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
     from tests.bench.stage import Filter, Stage
 
-_TARGETS = {SMIME: 0.85, OPENPGP: 0.80}
+_TARGET = Target(AT_LEAST, 0.92)  # by rate and by processor time, for both formats
 _SENDERS, _MESSAGES = 10, 1000
-_PARAMETERS = {
+PARAMETERS = {
     "in_flow_delay": "0",  # or Postfix slows its clients down while the queue is longer than a moment ago
     "initial_destination_concurrency": "20",
     "smtpd_client_connection_rate_limit": "0",
@@ -119,7 +119,7 @@ class Sender:
         came = self._sink.wait_for(before.messages + messages) - before
         arrived_s = time.monotonic() - began
         expected = {SMIME: Counts(messages, messages, 0, 0), OPENPGP: Counts(messages, 0, messages, 0)}
-        expected["replace"] = expected[SMIME]
+        expected["replace"] = expected["ceiling"] = expected[SMIME]
         if came != expected.get(form, Counts(messages, 0, 0, messages)):
             raise WrongAnswerError(f"{messages} messages as {form} arrived as {came}")
         return accepted_s, arrived_s
@@ -127,17 +127,18 @@ class Sender:
 
 def measure(stage: Stage) -> list[Row]:
     """Messages a second, ten senders in parallel."""
-    rates: dict[str, list[float]] = {name: [] for name in (*FORMATS, "noop", "replace", "none", "direct")}
+    rates: dict[str, list[float]] = {name: [] for name in (*FORMATS, "noop", "ceiling", "replace", "none", "direct")}
     costs: dict[str, list[float]] = {name: [] for name in rates if name != "direct"}
     messages = stage.amount(_MESSAGES)
     with contextlib.ExitStack() as stack:
         smilla, noop = stack.enter_context(stage.smilla()), stack.enter_context(stage.noop())
         sink = stack.enter_context(FastSink(stage))
-        replace = stack.enter_context(stage.echo(stage.load(noop, "unchanged").steps, 15000))
-        filters = {"smilla": smilla, "noop": noop, "replace": replace}
+        ceiling = stack.enter_context(stage.noop(octets=ENCRYPTED))
+        replace = stack.enter_context(stage.echo(stage.load(noop, "unchanged").steps, ENCRYPTED))
+        filters = {"smilla": smilla, "noop": noop, "ceiling": ceiling, "replace": replace}
         listeners = {name: Listener([filter_.address]) for name, filter_ in filters.items()} | {"none": Listener()}
         place = stage.place("postfix")
-        postfix = stack.enter_context(Postfix(place, sink.port, list(listeners.values()), _PARAMETERS))
+        postfix = stack.enter_context(Postfix(place, sink.port, list(listeners.values()), PARAMETERS))
         sender = Sender(stage, sink)
         ports = {name: listeners.get(name, listeners["smilla"]).port for name in rates} | {"direct": sink.port}
         for name, port in ports.items():
@@ -156,16 +157,19 @@ def measure(stage: Stage) -> list[Row]:
             what,
             against,
             ratios(rates[name], rates["noop"]),
-            Target(AT_LEAST, _TARGETS[name]),
+            _TARGET,
             "",
             details,
         )
         for name in FORMATS
     ]
+    what = "the same by processor time"
+    rows += [Row(f"mta-{name}-cpu", what, against, ratios(costs["noop"], costs[name]), _TARGET) for name in FORMATS]
     rows += [
-        Row(f"mta-{name}-cpu", "the same by processor time", against, ratios(costs["noop"], costs[name]))
-        for name in (*FORMATS, "replace")
+        Row(f"mta-{name}-cpu", what, against, ratios(costs["noop"], costs[name])) for name in ("ceiling", "replace")
     ]
+    what = "a pymilter that makes the same edits at once"
+    rows.append(Row("mta-ceiling", what, against, ratios(rates["ceiling"], rates["noop"])))
     what = "a C filter that replaces the body at once"
     rows.append(Row("mta-replace", what, against, ratios(rates["replace"], rates["noop"])))
     rows.append(Row("mta-none", "Postfix without a milter", against, ratios(rates["none"], rates["noop"])))
@@ -188,7 +192,7 @@ def measure_inet(stage: Stage) -> list[Row]:
         stack.enter_context(stage.smilla(settings=over_inet))
         sink = stack.enter_context(FastSink(stage))
         listeners = {"unix": Listener([unix.address]), "inet": Listener([f"inet:{LOOPBACK}:{port}"])}
-        stack.enter_context(Postfix(stage.place("postfix"), sink.port, list(listeners.values()), _PARAMETERS))
+        stack.enter_context(Postfix(stage.place("postfix"), sink.port, list(listeners.values()), PARAMETERS))
         sender = Sender(stage, sink)
         for listener in listeners.values():
             sender.send(listener.port, SMIME, 20, senders=2)

@@ -1,8 +1,10 @@
 """A pymilter that does nothing: it is told of every step that smilla is told of, and accepts.
 
-    noop.py PATH WORKERS      one parent that only waits, and WORKERS processes on one UNIX socket
+    noop.py PATH WORKERS [OCTETS]      one parent that only waits, and WORKERS processes on one UNIX socket
 
 Steps are answered, or not answered, as smilla does it, so that what is compared is the work and not the protocol.
+With OCTETS each message gets a new body of that size and the edits of the header that smilla makes, without a thought:
+the ceiling for whatever encrypts behind libmilter and pymilter.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ _unanswered: Callable[[Callback], Callback] = Milter.noreply
 
 
 class Noop(Milter.Base):  # type: ignore[misc]
-    """Goes on until the end."""
+    """Goes on until the end.  Like smilla it is not told of DATA and of the end of the header."""
 
     @_unanswered
     def connect(self, hostname: str, family: int, address: Any) -> int:
@@ -40,14 +42,8 @@ class Noop(Milter.Base):  # type: ignore[misc]
     def envrcpt(self, recipient: str, *parameters: str) -> int:
         return int(Milter.CONTINUE)
 
-    def data(self) -> int:
-        return int(Milter.CONTINUE)
-
     @_unanswered
     def header(self, name: str, value: str) -> int:
-        return int(Milter.CONTINUE)
-
-    def eoh(self) -> int:
         return int(Milter.CONTINUE)
 
     @_unanswered
@@ -58,9 +54,25 @@ class Noop(Milter.Base):  # type: ignore[misc]
         return int(Milter.ACCEPT)
 
 
-def main(path: str, workers: int) -> None:
+class Replacing(Noop):
+    """Makes the edits of an S/MIME message (smilla/copies/rewrap.py)."""
+
+    new_body = b""
+
+    def eom(self) -> int:
+        self.replacebody(self.new_body)
+        self.chgheader("Content-Type", 1, " application/pkcs7-mime; smime-type=enveloped-data; name=smime.p7m")
+        self.chgheader("Content-Transfer-Encoding", 1, " base64")
+        self.chgheader("Content-Language", 1, "")
+        self.addheader("Content-Disposition", " attachment; filename=smime.p7m")
+        self.addheader("X-Smilla", " encrypted; format=smime")
+        return int(Milter.ACCEPT)
+
+
+def main(path: str, workers: int, octets: int = 0) -> None:
     """Listens until SIGTERM."""
-    Milter.factory = Noop
+    Replacing.new_body = (b"M" * 76 + b"\r\n") * (octets // 78)
+    Milter.factory = Replacing if octets else Noop
     Milter.enable_protocols(Noop, Milter.P_HDR_LEADSPC)
     milter.set_flags(Milter.ADDHDRS | Milter.CHGHDRS | Milter.MODBODY | Milter.QUARANTINE | Milter.DELRCPT)
     milter.set_connect_callback(Milter.connect_callback)
@@ -92,4 +104,4 @@ def main(path: str, workers: int) -> None:
 
 if __name__ == "__main__":
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], *map(int, sys.argv[2:]))

@@ -24,6 +24,7 @@ SMIME, OPENPGP = "smime", "openpgp"
 FORMATS = (SMIME, OPENPGP)
 RECIPIENTS = {SMIME: "smime@r.test", OPENPGP: "openpgp@r.test"}
 WORKERS = 2
+ENCRYPTED = 15000  # octets of the letter's new body, about
 _UNEVEN_TRIES = 60
 
 
@@ -99,10 +100,11 @@ class Stage:
             yield Filter(smilla.milter, pids, smilla.child)
 
     @contextlib.contextmanager
-    def noop(self, workers: int = WORKERS) -> Iterator[Filter]:
-        """A pymilter that does nothing."""
+    def noop(self, workers: int = WORKERS, octets: int = 0) -> Iterator[Filter]:
+        """A pymilter that does nothing; with ``octets`` it gives each message a new body of that size."""
         path = self.place("noop") / "noop.sock"
-        child = Child("noop", [sys.executable, HERE / "noop.py", path, str(workers)], path.with_suffix(".log"))
+        command: list[str | Path] = [sys.executable, HERE / "noop.py", path, str(workers), str(octets)]
+        child = Child("noop", command, path.with_suffix(".log"))
         with child.start(ready=lambda: len(session_members(child.pid)) > workers and _answers(path)):
             pids = tuple(sorted(set(session_members(child.pid)) - {child.pid}))
             yield Filter(f"unix:{path}", pids, child)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from smilla.adapters.folder import KeyDirectory
 from smilla.config import Config, parse
 from smilla.keys.discovery.directory import address_of
+from smilla.server import runtime
 from tests.unit.cli.conftest import CommandLine
 from tests.vectors.memory import KEYS, make_ports
 
@@ -29,6 +32,16 @@ def test_check_says_where_the_domains_belong_that_a_backup_relays_for(commands: 
     for text, hints in ((auto, 1), (auto + never, 0), (auto.replace("auto", "inbound"), 0)):
         done = commands.run("config", "check", "--config", commands.config(text))
         assert (done.code, done.err.count("hint: "), done.err.count("relay_domains")) == (0, hints, hints)
+
+
+@pytest.mark.parametrize(("engine", "hints"), [("auto", 1), ("gnupg", 0)])
+def test_check_says_that_gpg_alone_does_openpgp_unless_that_was_asked_for(
+    commands: CommandLine, monkeypatch: pytest.MonkeyPatch, engine: str, hints: int
+) -> None:
+    monkeypatch.setitem(sys.modules, "smilla.adapters.sequoia", None)
+    monkeypatch.setattr("smilla.cli.config.make_ports", runtime.make_ports)
+    done = commands.run("config", "check", "--config", commands.config(f'[openpgp]\nengine = "{engine}"\n'))
+    assert (done.code, done.err.count("hint: "), done.err.count("pip install pysequoia")) == (0, hints, hints)
 
 
 def test_check_names_every_fault_with_its_line(commands: CommandLine) -> None:
