@@ -204,28 +204,28 @@ def in_header(raw_value: bytes) -> frozenset[str]:
     simple = _simple_list(raw_value)
     if simple is not None:
         return simple
-    found = set()
+    mailboxes = set()
     for element in _elements(_tokens(raw_value.decode("utf-8", "surrogateescape"))):
         mailbox = _addr_spec(element)
         if mailbox is not None:
-            found.add(mailbox.folded)
-    return frozenset(found)
+            mailboxes.add(mailbox.folded)
+    return frozenset(mailboxes)
 
 
 def _simple_list(raw_value: bytes) -> frozenset[str] | None:
     """The same for a list without comments, quoted strings, groups or routes, as nearly all are; None for others."""
     if _INTRICATE.search(raw_value):
         return None
-    found = set()
+    mailboxes = set()
     for item in raw_value.decode("ascii").split(","):
         match = _SIMPLE_MAILBOX.fullmatch(item)
         if match is None:
             return None
         try:
-            found.add(parse(match[1] or match[2]).folded)
+            mailboxes.add(parse(match[1] or match[2]).folded)
         except AddressError:
             return None
-    return frozenset(found)
+    return frozenset(mailboxes)
 
 
 def _tokens(text: str) -> Iterator[_Token]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from smilla.model import Header, Message
 
 # What is taken of a header: Exim takes one MiB, Sendmail 32 KiB, Postfix as much as the message may have.
-MOST_FIELDS = 50_000
+MOST_HEADER_FIELDS = 50_000
 MOST_HEADER_OCTETS = 4 << 20
 
 _FIELD = re.compile(rb"([!-9;-~]+[ \t]*):")

@@ -39,8 +39,8 @@ def when_short(
         def result(text: _Text_contra, /, *args: _More.args, **kwargs: _More.kwargs) -> _Result_co:
             return (known if len(text) <= longest else function)(text, *args, **kwargs)
 
-        found = cast("Remembering[_Text_contra, _More, _Result_co]", result)
-        found.remembered = lambda: memory.cache_info().currsize
-        return found
+        remembering = cast("Remembering[_Text_contra, _More, _Result_co]", result)
+        remembering.remembered = lambda: memory.cache_info().currsize
+        return remembering
 
     return decorate

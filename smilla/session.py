@@ -10,7 +10,7 @@ from smilla import address
 from smilla.address import NO_COMPLETION, Completion, EmailAddress
 from smilla.errors import AddressError
 from smilla.keys.questions import MessageQuestions
-from smilla.message import MOST_FIELDS, MOST_HEADER_OCTETS, MemoryBody
+from smilla.message import MOST_HEADER_FIELDS, MOST_HEADER_OCTETS, MemoryBody
 from smilla.model import Client, Envelope, GrowingBody, Header, Message, Recipient
 from smilla.policy import Requirement
 from smilla.ports import PendingLookup
@@ -66,7 +66,7 @@ class Session:
     def header(self, raw_name: bytes, raw_value: bytes) -> None:
         """A header field; folding may come with LF or CRLF, as the MTA has it.  Past what ``rewrap.problem`` lets pass
         none is kept, since the message will be refused: each takes many times its octets."""
-        if len(self._headers) > MOST_FIELDS or self._header_octets > MOST_HEADER_OCTETS:
+        if len(self._headers) > MOST_HEADER_FIELDS or self._header_octets > MOST_HEADER_OCTETS:
             return
         self._header_octets += len(raw_name) + len(raw_value)
         if b"\n" in raw_value:

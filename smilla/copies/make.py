@@ -13,7 +13,7 @@ from smilla.copies.protect import Plan
 from smilla.copies.sharing import Group
 from smilla.encrypt import cms, pgp
 from smilla.errors import EncryptionError
-from smilla.model import Action, Copy, Decision, Form, HeaderEdits, Message, PGPKey, Style, X509Key
+from smilla.model import Action, Copy, CopyForm, Decision, HeaderEdits, Message, PGPKey, Style, X509Key
 from smilla.ports import OpenPGPEngine
 
 
@@ -25,19 +25,19 @@ def copies_of(message: Message, groups: Sequence[Group], engine: OpenPGPEngine, 
 
 
 def _copy(
-    message: Message, plans: Mapping[str, Plan], engine: OpenPGPEngine, form: Form, members: tuple[Decision, ...]
+    message: Message, plans: Mapping[str, Plan], engine: OpenPGPEngine, form: CopyForm, members: tuple[Decision, ...]
 ) -> Copy:
     """``plans`` for the header are by ``protect_headers``; copies share them."""
     recipients = tuple(decision.recipient for decision in members)
     keys = _keys(members)
     style = members[0].style
-    if form not in (Form.SMIME, Form.OPENPGP):
+    if form not in (CopyForm.SMIME, CopyForm.OPENPGP):
         as_it_came = rewrap.unchanged(message)
         if any(decision.action is Action.HOLD for decision in members):
             return Copy(form, recipients, as_it_came)  # whoever releases it sees that its sender asked for encryption
         return Copy(form, recipients, rewrap.combined(as_it_came, plans["off"].edits))
     plan = plans[style.protect_headers]
-    if form is Form.SMIME:
+    if form is CopyForm.SMIME:
         encrypt = partial(_encrypt_cms, keys, style)
         rewrite = rewrap.smime(message, encrypt, plan.inside, authenticated=style.is_authenticated)
     else:
@@ -74,6 +74,6 @@ def _encrypt_pgp(
     return pgp.encrypt(content, size, certificates, engine, style)
 
 
-def _nobody_left_out(wanted: Sized, found: Sized) -> None:
-    if len(wanted) != len(found) or not wanted:
-        raise EncryptionError(f"{len(wanted)} recipients share a copy, but {len(found)} keys fit its form")
+def _nobody_left_out(members: Sized, keys: Sized) -> None:
+    if len(members) != len(keys) or not members:
+        raise EncryptionError(f"{len(members)} recipients share a copy, but {len(keys)} keys fit its form")

@@ -16,13 +16,13 @@ from itertools import chain
 
 from smilla.formats.base64_lines import base64_lines
 from smilla.formats.covering import covered, room
-from smilla.message import MOST_FIELDS, MOST_HEADER_OCTETS
+from smilla.message import MOST_HEADER_FIELDS, MOST_HEADER_OCTETS
 from smilla.model import Header, HeaderEdits, Message, Reason, Rewrite
 
 MARK = "X-Smilla"
 Encrypt = Callable[[Iterable[bytes], int], Iterator[bytes]]
 
-_MOST_FIELDS = 500
+_MOST_MOVED_FIELDS = 500
 _LONGEST_FIELD = 60_000
 _EMPTY_CR_LINE = re.compile(rb"\r\r(?!\n|\Z)")
 _BARE_CR = re.compile(rb"\r(?!\n)")
@@ -37,14 +37,15 @@ def problem(message: Message) -> Reason | None:
     one field here and would stay outside.
     """
     octets = sum(len(header.raw_name) + len(header.raw_value) for header in message.headers)
-    if len(message.headers) > MOST_FIELDS or octets > MOST_HEADER_OCTETS:
+    if len(message.headers) > MOST_HEADER_FIELDS or octets > MOST_HEADER_OCTETS:
         return Reason(
-            "header_too_large", f"more than {MOST_FIELDS} header fields, or than {MOST_HEADER_OCTETS} octets of them"
+            "header_too_large",
+            f"more than {MOST_HEADER_FIELDS} header fields, or than {MOST_HEADER_OCTETS} octets of them",
         )
     moving = [h for h in message.headers if h.name.startswith("content-") or h.name == MARK.lower()]
-    if len(moving) > _MOST_FIELDS:
+    if len(moving) > _MOST_MOVED_FIELDS:
         return Reason(
-            "too_many_fields", f"{len(moving)} Content-* or {MARK} fields; at most {_MOST_FIELDS} are handled"
+            "too_many_fields", f"{len(moving)} Content-* or {MARK} fields; at most {_MOST_MOVED_FIELDS} are handled"
         )
     if any(len(header.raw_value) > _LONGEST_FIELD for header in moving):
         return Reason("field_too_long", f"a Content-* field of more than {_LONGEST_FIELD} octets")

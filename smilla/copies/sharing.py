@@ -25,25 +25,25 @@ from functools import lru_cache
 from smilla.address import in_header
 from smilla.errors import EncryptionError
 from smilla.formats.issuer import comparable
-from smilla.model import Action, Decision, Form, KeyLookup, Mechanism, Message, Recipient, Style, X509Key
+from smilla.model import Action, CopyForm, Decision, KeyLookup, Mechanism, Message, Recipient, Style, X509Key
 
-Group = tuple[Form, tuple[Decision, ...]]
+Group = tuple[CopyForm, tuple[Decision, ...]]
 
 _VISIBLE_FIELDS = ("to", "cc", "resent-to", "resent-cc")
 _MOST_OCTETS = 256 * 1024
-_ENCRYPTED = (Form.SMIME, Form.OPENPGP)
+_ENCRYPTED = (CopyForm.SMIME, CopyForm.OPENPGP)
 
 
 def visible_recipients(message: Message) -> frozenset[str]:
     """The mailboxes in To, Cc, Resent-To and Resent-Cc, folded for comparison.  Past 256 KiB of such fields nobody is
     looked for any more: who is not found gets a copy of their own, which is the safe side."""
-    found: set[str] = set()
+    mailboxes: set[str] = set()
     octets = 0
     for header in message.headers:
         octets += len(header.raw_value) if header.name in _VISIBLE_FIELDS else 0
         if header.name in _VISIBLE_FIELDS and octets <= _MOST_OCTETS:
-            found |= in_header(header.raw_value)
-    return frozenset(found)
+            mailboxes |= in_header(header.raw_value)
+    return frozenset(mailboxes)
 
 
 def group(decisions: Iterable[Decision], message: Message, *, separate: bool = True) -> list[Group]:
@@ -52,14 +52,14 @@ def group(decisions: Iterable[Decision], message: Message, *, separate: bool = T
     readers = {mailbox(decision.recipient) for form, decision in decided if form in _ENCRYPTED}
     # Where only one recipient gets ciphertext there is nobody to hide them from.
     visible = visible_recipients(message) if len(readers) > 1 else None
-    together: dict[tuple[Form, Style | None, str, str], list[_Shared]] = {}
+    together: dict[tuple[CopyForm, Style | None, str, str], list[_Shared]] = {}
     made: list[_Shared] = []
     for form, decision in decided:
         private = form in _ENCRYPTED and visible is not None and not _is_visible(decision.recipient, visible)
         alone = mailbox(decision.recipient) if private else ""
         kind, style = _kind(decision, separate), None
         if form in _ENCRYPTED:
-            style = _that_matters(decision.style, kind) if separate else decision.style
+            style = _relevant_style(decision.style, kind) if separate else decision.style
         named = _names_of(decision)
         if named is None:
             raise EncryptionError(f"{decision.recipient.shown} and a further reader cannot share a copy")
@@ -81,7 +81,7 @@ _Names = dict[Hashable, Hashable]  # by what goes by that name: a name has one b
 class _Shared:
     """A copy, as far as it is known who shares it, and by which names its readers go."""
 
-    form: Form
+    form: CopyForm
     members: list[Decision] = field(default_factory=list)
     names: _Names = field(default_factory=dict)
 
@@ -95,13 +95,13 @@ def _names_of(decision: Decision) -> _Names | None:
     """The names of all who read what one recipient gets; None where a name has two bearers."""
     if decision.key is None or decision.lookup is None:
         return {}
-    found = _names(decision.lookup)
+    names = _names(decision.lookup)
     for reader in decision.readers:
         named = _names(reader)
-        if _collides(found, named):
+        if _collides(names, named):
             return None
-        found |= named
-    return found
+        names |= named
+    return names
 
 
 def _names(lookup: KeyLookup) -> _Names:
@@ -141,7 +141,7 @@ def _mechanism(key: X509Key, style: Style) -> str:
 
 
 @lru_cache(maxsize=64)
-def _that_matters(style: Style, kind: str) -> Style:
+def _relevant_style(style: Style, kind: str) -> Style:
     """The style without what says nothing to keys of this kind, so that it keeps none of them apart."""
     kinds, unset = kind.split("+"), Style()
     has_rsa, has_ec = "rsa" in kinds or "oaep" in kinds, "ec" in kinds
@@ -188,15 +188,15 @@ def _has_double(recipient: Recipient, spellings: Mapping[str, set[str]]) -> bool
     return any(raw != recipient.raw for raw in spellings[folded] | spellings.get("", set()))
 
 
-def _form(decision: Decision) -> Form:
+def _form(decision: Decision) -> CopyForm:
     """The form that a decision asks for.  Raises EncryptionError where there is none, so that no decision that
     somebody adds, and no key that got lost, can ever fall through to plaintext."""
     if decision.action is Action.ENCRYPT and decision.key is not None:
-        return Form(decision.key.format.value)
+        return CopyForm(decision.key.format.value)
     if decision.action is Action.UNCHANGED:
-        return Form.UNCHANGED
+        return CopyForm.UNCHANGED
     if decision.action in (Action.PLAIN, Action.HOLD):
-        return Form.PLAIN
+        return CopyForm.PLAIN
     raise EncryptionError(f"{decision.action.value} for {decision.recipient.shown} has no form to be delivered in")
 
 

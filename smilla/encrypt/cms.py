@@ -148,14 +148,14 @@ def _write(envelope: _Envelope, content: Iterator[bytes]) -> Iterator[bytes]:
 
 def _exactly(content: Iterable[bytes], size: int) -> Iterator[bytes]:
     """The content in blocks of middling length; raises EncryptionError where it is not ``size`` octets long."""
-    seen = 0
+    octets = 0
     for block in _blocks(content):
-        seen += len(block)
-        if seen > size:
+        octets += len(block)
+        if octets > size:
             raise EncryptionError(f"the content is longer than the {size} octets announced")
         yield block
-    if seen < size:
-        raise EncryptionError(f"the content has {seen} octets, not the {size} announced")
+    if octets < size:
+        raise EncryptionError(f"the content has {octets} octets, not the {size} announced")
 
 
 def _blocks(content: Iterable[bytes]) -> Iterator[bytes]:

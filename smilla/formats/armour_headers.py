@@ -38,10 +38,10 @@ def check_message_headers(headers: list[tuple[str, str]]) -> None:
     for name, value in headers:
         if name not in _KNOWN_HEADERS or len(value.encode()) > _MAX_OCTETS:
             raise ParseError(f"an armour header {name!r} that is not usual or too long")
-        found = _words(name, value)
-        if found is None or len(found) > parts.MOST_WORDS:
+        unusual = _words(name, value)
+        if unusual is None or len(unusual) > parts.MOST_WORDS:
             raise ParseError(f"an armour header {name!r} that could hold words of a person")
-        together += found
+        together += unusual
     if len(headers) > _MAX_HEADERS or len(together) > _MAX_WORDS:
         raise ParseError("more armour headers than usual")
 

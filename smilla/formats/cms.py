@@ -115,10 +115,10 @@ class _Stream:
             return self.take(element.limit - self.position)
         if depth == _MAX_DEPTH:
             raise ParseError("the elements are nested too deep")
-        found = b""
+        content = b""
         for child in self.children(element):
-            found += self.octets(child, most - len(found), depth + 1)
-        return found
+            content += self.octets(child, most - len(content), depth + 1)
+        return content
 
     def string(self, element: _Element, depth: int = 0) -> Iterator[bytes]:
         """The octets of an OCTET STRING, also of one in segments (X.690 section 8.7.3)."""
@@ -239,10 +239,10 @@ class _Envelope:
         self._stream.octets(self._expect(data, INTEGER), _MAX_VERSION)
         recipients = self._expect(data, SET, 0xA0)
         if recipients.tag == 0xA0:  # OriginatorInfo
-            found = self._fields(recipients, _MAX_FIELD, _check_field)
-            if not _ORIGINATOR_FIELDS.fullmatch(bytes(tag for tag, _ in found)):
+            fields = self._fields(recipients, _MAX_FIELD, _check_field)
+            if not _ORIGINATOR_FIELDS.fullmatch(bytes(tag for tag, _ in fields)):
                 raise ParseError("the originator info has no such form")
-            check_originator(found)
+            check_originator(fields)
             recipients = self._expect(data, SET)
         self._recipients(recipients)
         self._encrypted_content(self._expect(data, SEQUENCE))
@@ -253,10 +253,10 @@ class _Envelope:
         count = 0
         for recipient in self._stream.children(recipients):
             form = _RECIPIENT_FIELDS.get(recipient.tag)
-            found = self._fields(recipient, _MAX_FIELD, _check_field) if form else []
-            if form is None or not form.fullmatch(bytes(tag for tag, _ in found)):
+            fields = self._fields(recipient, _MAX_FIELD, _check_field) if form else []
+            if form is None or not form.fullmatch(bytes(tag for tag, _ in fields)):
                 raise ParseError(f"recipient info {count + 1} has no such form")
-            check_recipient(recipient.tag, found)
+            check_recipient(recipient.tag, fields)
             count += 1
         if not count:
             raise ParseError("encrypted to nobody: the set of recipient infos is empty")
@@ -305,14 +305,14 @@ class _Envelope:
 
     def _fields(self, element: _Element, most: int, check: Callable[[int, bytes], None]) -> list[Field]:
         """The same with what is in the fields."""
-        found: list[Field] = []
+        fields: list[Field] = []
         for child in self._stream.children(element):
-            if len(found) == _MAX_FIELDS:
+            if len(fields) == _MAX_FIELDS:
                 raise ParseError(f"a field too many before octet {self._stream.position}")
             content = self._stream.octets(child, most)
             check(child.tag, content)
-            found.append((child.tag, content))
-        return found
+            fields.append((child.tag, content))
+        return fields
 
     def _nothing_but_space(self) -> None:
         for piece in self._stream.rest():

@@ -55,9 +55,9 @@ def _usual(raw: bytes, expected: Format) -> Contents:
 def _contents(raw: bytes, expected: Format) -> Contents:
     text = raw.removeprefix(_BOM)
     has_private = re.search(rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY", text) is not None
-    found = tuple(islice(_keys(text, expected), MOST + 1))
-    keys = found[:MOST] or ((expected, raw),)
-    return Contents(keys, has_private or any(_is_secret(*key) for key in found), has_more=len(found) > MOST)
+    first = tuple(islice(_keys(text, expected), MOST + 1))
+    keys = first[:MOST] or ((expected, raw),)
+    return Contents(keys, has_private or any(_is_secret(*key) for key in first), has_more=len(first) > MOST)
 
 
 def _keys(raw: bytes, expected: Format) -> Iterator[tuple[Format, bytes]]:

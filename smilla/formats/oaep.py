@@ -51,15 +51,15 @@ def read(algorithm: der.TLV) -> OAEP:
 
 def _fields(parameters: der.TLV) -> dict[int, der.TLV]:
     """The element within each explicit tag."""
-    found: dict[int, der.TLV] = {}
+    fields: dict[int, der.TLV] = {}
     if parameters.tag != der.SEQUENCE:
         raise ParseError("the parameters of RSAES-OAEP are no sequence")
     for tagged in parameters.children():
         inner = list(tagged.children())
-        if tagged.tag not in (0xA0, 0xA1, 0xA2) or tagged.tag <= max(found, default=0) or len(inner) != 1:
+        if tagged.tag not in (0xA0, 0xA1, 0xA2) or tagged.tag <= max(fields, default=0) or len(inner) != 1:
             raise ParseError("the parameters of RSAES-OAEP are malformed")
-        found[tagged.tag] = inner[0]
-    return found
+        fields[tagged.tag] = inner[0]
+    return fields
 
 
 def _hash(algorithm: der.TLV) -> str:

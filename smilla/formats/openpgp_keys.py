@@ -181,11 +181,11 @@ class Signature:
 
     def value(self, kind: int) -> bytes | None:
         """The body of the last hashed subpacket of that type, as RFC 9580 section 5.2.3.9 prefers it."""
-        found = None
+        last = None
         for subpacket in self.hashed:
             if subpacket.type == kind:
-                found = subpacket.body
-        return found
+                last = subpacket.body
+        return last
 
     def seconds(self, kind: int) -> int | None:
         """A time subpacket of four octets, None where it is missing."""
@@ -246,7 +246,7 @@ def _version_3(packet: Packet, reader: _Reader) -> Signature:
 
 def parse_subpackets(raw: bytes) -> tuple[Subpacket, ...]:
     """The subpackets of one area (RFC 9580 section 5.2.3.7).  Raises ParseError."""
-    reader, found = _Reader(raw), []
+    reader, subpackets = _Reader(raw), []
     while reader.left:
         length = reader.octet()
         if length == 255:
@@ -256,8 +256,8 @@ def parse_subpackets(raw: bytes) -> tuple[Subpacket, ...]:
         body = reader.octets(length)
         if not body:
             raise ParseError("a signature subpacket without a type")
-        found.append(Subpacket(body[0] & 0x7F, bool(body[0] & 0x80), body[1:]))
-    return tuple(found)
+        subpackets.append(Subpacket(body[0] & 0x7F, bool(body[0] & 0x80), body[1:]))
+    return tuple(subpackets)
 
 
 def parse_numbers(fields: bytes, count: int) -> tuple[int, ...]:

@@ -143,8 +143,8 @@ def name_words(name: str) -> list[str]:
 
 def is_label(text: str) -> bool:
     """Whether ``text`` (a header field's value) is a label: two words at most that are not technical vocabulary."""
-    found = words.unusual_words(text)
-    return found is not None and len(found) <= MOST_WORDS
+    unusual = words.unusual_words(text)
+    return unusual is not None and len(unusual) <= MOST_WORDS
 
 
 _TAG = re.compile(

@@ -67,9 +67,9 @@ def unusual_words(text: str) -> list[str] | None:
     hashes: list[str] = []
     for token in _BETWEEN.split(plain):
         if token.isalpha():
-            found = list(_of_letters(token))
-            words += (word for word in found if len(word) > 1)
-            letters += (word for word in found if len(word) == 1)
+            parts = list(_of_letters(token))
+            words += (word for word in parts if len(word) > 1)
+            letters += (word for word in parts if len(word) == 1)
         elif (token.isdigit() and len(token) <= 2) or _is_numbered(token):
             numbers.append(token)
         elif _HEX.fullmatch(token) and not hashes and not _is_hex_text(token):
@@ -89,9 +89,9 @@ def identifier_words(text: str) -> list[str]:
         if token.isalpha():
             words += (word for word in _of_letters(token) if len(word) > 1)
         elif token and not token.isdigit() and not _HEX_PIECE.fullmatch(token):
-            found = [word for run in _RUN.findall(token) for word in _of_letters(run) if len(word) > 3]
-            words += found
-            odd += [] if found else [token]
+            parts = [word for run in _RUN.findall(token) for word in _of_letters(run) if len(word) > 3]
+            words += parts
+            odd += [] if parts else [token]
     return words + odd[_MOST_ODD_TOKENS:]
 
 
@@ -122,8 +122,8 @@ def _of_digits(token: str) -> list[str]:
     """What a number, or letters with digits between them, counts for."""
     if token.isdigit():
         return [f"{token}#{n}" for n in range(-(-len(token) // 3))]
-    found = [word for run in _RUN.findall(token) for word in _of_letters(run) if len(word) > 2]
-    return found + [f"{token.lower()}#{n}" for n in range(len(found), -(-len(token) // 8))]
+    parts = [word for run in _RUN.findall(token) for word in _of_letters(run) if len(word) > 2]
+    return parts + [f"{token.lower()}#{n}" for n in range(len(parts), -(-len(token) // 8))]
 
 
 def _is_numbered(token: str) -> bool:

@@ -38,7 +38,7 @@ from smilla.answer import dsn
 from smilla.copies import protect, rewrap
 from smilla.copies.sharing import mailbox, notice
 from smilla.errors import JournalBusy, JournalError, ReinjectError
-from smilla.model import Action, Copy, Decision, Form, Header, Message, Recipient, Refusal
+from smilla.model import Action, Copy, CopyForm, Decision, Header, Message, Recipient, Refusal
 from smilla.ports import Fingerprint, Journal, JournalEntry, MailerConnection, Ports, StageNote, Submission
 from smilla.session import Session
 
@@ -292,9 +292,9 @@ class Attempt:
             queue_id=self._session.queue_id,
         )
 
-    def _parameters(self, form: Form) -> tuple[str, ...]:
+    def _parameters(self, form: CopyForm) -> tuple[str, ...]:
         parameters = self._session.envelope.parameters
-        if not self._after_queue or form is not Form.PLAIN:
+        if not self._after_queue or form is not CopyForm.PLAIN:
             return parameters
         return (*(p for p in parameters if p.partition("=")[0].upper() != "RET"), "RET=HDRS")
 

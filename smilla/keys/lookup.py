@@ -101,11 +101,11 @@ def _answers(pending: PendingLookup, deadline: float, formats: tuple[str, ...]) 
 
 def _of_format(answer: SourceAnswer, wanted: str) -> SourceAnswer:
     """The answer without candidates of another format."""
-    found = tuple(candidate for candidate in answer.candidates if candidate.format == wanted)
-    if len(found) == len(answer.candidates):
+    matching = tuple(candidate for candidate in answer.candidates if candidate.format == wanted)
+    if len(matching) == len(answer.candidates):
         return answer
-    where, detail = (found[0].where, "") if found else (str(answer.where), f"nothing of the format {wanted}")
-    return replace(answer, candidates=found, where=where, detail=detail)
+    where, detail = (matching[0].where, "") if matching else (str(answer.where), f"nothing of the format {wanted}")
+    return replace(answer, candidates=matching, where=where, detail=detail)
 
 
 def _of_other_formats(
@@ -149,8 +149,8 @@ def _looked_up(
     findings: list[SourceFinding],
     engine: str = "",
 ) -> KeyLookup:
-    told = (deciding.verdict, deciding.reason, key, deciding.source, deciding.status, tuple(findings), engine)
-    return KeyLookup(address, *told)
+    result = (deciding.verdict, deciding.reason, key, deciding.source, deciding.status, tuple(findings), engine)
+    return KeyLookup(address, *result)
 
 
 def _judge_once(
@@ -163,7 +163,7 @@ def _judge_once(
     """
     if ports.judgements is None or others or not answer.candidates:
         return _judge(answer, pending, now, ports, others)
-    question = (pending.address, pending.prefer, _told(answer), ports.raw_trust_store, ports.raw_crls)
+    question = (pending.address, pending.prefer, _evidence(answer), ports.raw_trust_store, ports.raw_crls)
     known = ports.judgements.recall(question)
     if known is not None and known.at <= now < known.until:
         finding, ttl_s = known.finding, answer.dns.ttl_s if answer.dns else 0
@@ -173,7 +173,7 @@ def _judge_once(
     return finding, key
 
 
-def _told(answer: SourceAnswer) -> tuple[object, ...]:
+def _evidence(answer: SourceAnswer) -> tuple[object, ...]:
     """What a judgement follows from, besides the question: the records, or the octets of the files."""
     dns = answer.dns
     if dns is None:

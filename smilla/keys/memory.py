@@ -29,11 +29,11 @@ class Memory(Generic[_Key, _Value]):
     def recall(self, key: _Key) -> _Value | None:
         """What is remembered under this key."""
         with self._lock:
-            found = self._kept.get(key)
-            if found is None:
+            entry = self._kept.get(key)
+            if entry is None:
                 return None
             self._kept.move_to_end(key)
-            return found[0]
+            return entry[0]
 
     def remember(self, key: _Key, value: _Value, weight: int) -> None:
         """Keeps a value that takes ``weight`` octets, in place of an older one."""

@@ -88,7 +88,7 @@ class Decision:
         return self.lookup.key if self.lookup and self.action is Action.ENCRYPT else None
 
 
-class Form(StrEnum):
+class CopyForm(StrEnum):
     """The form of a copy, as ``envelopes.json`` names it."""
 
     SMIME = "smime"
@@ -132,7 +132,7 @@ class Copy:
     """A message to be delivered: to whom, in which form, how it differs from what came in, and how its header fields
     are protected."""
 
-    form: Form
+    form: CopyForm
     recipients: tuple[Recipient, ...]
     rewrite: Rewrite
     protection: HeaderProtection = HeaderProtection()

@@ -90,11 +90,11 @@ def _pattern(word: str) -> str:
 
 
 def _part(part: str) -> str:
-    found = []
+    pieces = []
     for character in part:
         one = _like(character)
-        found.append(rf"\s*{one}" if character in _CLOSING else rf"{one}\s*" if character in _OPENING else one)
-    return "".join(found)
+        pieces.append(rf"\s*{one}" if character in _CLOSING else rf"{one}\s*" if character in _OPENING else one)
+    return "".join(pieces)
 
 
 def _like(character: str) -> str:

@@ -231,9 +231,9 @@ def _forms(text: str) -> Iterator[str]:
 
 def _without_comments(text: str) -> str:
     """Innermost comments go first (RFC 5322 section 3.2.2); the MTA has bounded the length."""
-    found = 1
-    while found:
-        text, found = _COMMENT.subn("", text)
+    removed = 1
+    while removed:
+        text, removed = _COMMENT.subn("", text)
     return text
 
 

@@ -13,11 +13,11 @@ from smilla.model import (
     Candidate,
     Classification,
     Copy,
+    CopyForm,
     Decision,
     Direction,
     Disposition,
     DNSSECStatus,
-    Form,
     Format,
     KeyLookup,
     KeyVerdict,
@@ -67,7 +67,7 @@ def outcome(disposition: Disposition, *copies: Copy, code: str = "ok", culprits:
     return Outcome(disposition, (), PLAIN, Direction.OUTBOUND, copies, reason, tuple(map(recipient, culprits)))
 
 
-def copy(form: Form, *recipients: str) -> Copy:
+def copy(form: CopyForm, *recipients: str) -> Copy:
     return Copy(form, tuple(map(recipient, recipients)), Rewrite())
 
 

@@ -19,10 +19,10 @@ from smilla.model import (
     Action,
     Client,
     Copy,
+    CopyForm,
     Disposition,
     DNSAnswer,
     DNSSECStatus,
-    Form,
     KeyVerdict,
     Outcome,
     Recipient,
@@ -60,7 +60,7 @@ def test_each_recipient_is_encrypted_to_in_their_format() -> None:
     outcome = processed(HUGH, PIA)
     assert outcome.disposition is Disposition.DELIVER
     assert [decision.action for decision in outcome.decisions] == [Action.ENCRYPT, Action.ENCRYPT]
-    assert [copy.form for copy in outcome.copies] == [Form.SMIME, Form.OPENPGP]
+    assert [copy.form for copy in outcome.copies] == [CopyForm.SMIME, CopyForm.OPENPGP]
     for copy in outcome.copies:
         assert CANARY not in body_of(copy)
 
@@ -103,8 +103,8 @@ def test_one_recipient_without_a_key_never_makes_the_others_plain(bob: str, disp
     assert outcome.disposition is disposition
     if disposition in (Disposition.DELIVER, Disposition.HOLD):
         assert [(c.form, [r.shown for r in c.recipients]) for c in outcome.copies] == [
-            (Form.SMIME, [HUGH]),
-            (Form.PLAIN, [ZOE]),
+            (CopyForm.SMIME, [HUGH]),
+            (CopyForm.PLAIN, [ZOE]),
         ]
     else:
         assert outcome.copies == ()
@@ -135,7 +135,7 @@ def test_what_is_held_in_plaintext_still_says_that_the_sender_asked_for_encrypti
     outcome = processed(HUGH, ZOE, text=text, raw=raw)
     assert outcome.disposition is Disposition.HOLD
     encrypted, held = outcome.copies
-    assert (held.form, held.rewrite.removed, held.rewrite.added) == (Form.PLAIN, (), ())
+    assert (held.form, held.rewrite.removed, held.rewrite.added) == (CopyForm.PLAIN, (), ())
     assert 2 in encrypted.rewrite.removed or 3 in encrypted.rewrite.removed
 
 
@@ -152,14 +152,14 @@ def test_already_encrypted_message_asks_nobody_and_stays() -> None:
     resolver = TableResolver().publish(ZOE, "smimea", "bogus")
     raw = b"Content-Type: " + content_type + b"\r\n\r\n" + body
     outcome = processed(PIA, ZOE, resolver=resolver, raw=raw)
-    assert (outcome.disposition, [c.form for c in outcome.copies]) == (Disposition.DELIVER, [Form.UNCHANGED])
+    assert (outcome.disposition, [c.form for c in outcome.copies]) == (Disposition.DELIVER, [CopyForm.UNCHANGED])
     assert outcome.copies[0].rewrite.body is None
     assert resolver.asked == []
 
 
 def test_signed_message_is_encrypted() -> None:
     outcome = processed(HUGH, raw=b"Content-Type: multipart/signed; boundary=s\r\n\r\n" + CANARY)
-    assert [copy.form for copy in outcome.copies] == [Form.SMIME]
+    assert [copy.form for copy in outcome.copies] == [CopyForm.SMIME]
 
 
 def test_lookups_begin_at_rcpt_and_are_not_begun_again() -> None:
@@ -219,14 +219,14 @@ def test_all_lookups_share_one_deadline() -> None:
 def test_nobody_is_looked_up_where_nothing_is_wanted() -> None:
     resolver = TableResolver()
     outcome = processed(HUGH, text='mode = "inbound"\nlocal_domains = ["here.example"]\n', resolver=resolver)
-    assert (resolver.asked, outcome.copies[0].form) == ([], Form.PLAIN)
+    assert (resolver.asked, outcome.copies[0].form) == ([], CopyForm.PLAIN)
 
 
 def test_client_decides_the_direction_in_auto_mode() -> None:
     settings = parse('mode = "auto"\nlocal_domains = ["here.example"]\n')
     for client, towards in [(Client("203.0.113.1"), "inbound"), (Client("203.0.113.1", "", "sam"), "outbound")]:
         outcome = pipeline.process(make_session(MESSAGE, [HUGH], client=client), make_ports(dns()), settings)
-        assert (outcome.copies[0].form, outcome.direction) == (Form.SMIME, towards)
+        assert (outcome.copies[0].form, outcome.direction) == (CopyForm.SMIME, towards)
 
 
 def test_gcm_is_announced_as_what_it_is() -> None:
@@ -256,12 +256,12 @@ def test_key_beside_a_verdict_against_it_is_not_used(verdict: KeyVerdict, monkey
     monkeypatch.setattr(lookup_module, "finish", replaced_lookup(verdict, key=True))
     outcome = processed(HUGH)
     assert all(decision.key is None for decision in outcome.decisions)
-    assert all(copy.form is Form.PLAIN for copy in outcome.copies)
+    assert all(copy.form is CopyForm.PLAIN for copy in outcome.copies)
 
 
 def test_key_of_another_format_in_a_copy_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     mixed = (decision(HUGH, Action.ENCRYPT, certificate()), decision(PIA, Action.ENCRYPT, openpgp_key()))
-    for form in (Form.SMIME, Form.OPENPGP):
+    for form in (CopyForm.SMIME, CopyForm.OPENPGP):
         with monkeypatch.context() as patched:
             patched.setattr("smilla.copies.sharing.group", lambda *_, form=form, **__: [(form, mixed)])
             outcome = processed(HUGH)
@@ -334,6 +334,6 @@ def test_copies_for_many_blind_recipients_do_not_hold_a_large_header_as_often(pr
         held, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert [copy.form for copy in outcome.copies] == [Form.SMIME] * 20
+    assert [copy.form for copy in outcome.copies] == [CopyForm.SMIME] * 20
     assert held < 5 * len(raw)
     assert all(len(body_of(copy)) > len(raw) for copy in outcome.copies)

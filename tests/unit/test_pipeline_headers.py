@@ -14,7 +14,7 @@ from smilla.cli import story
 from smilla.config import parse
 from smilla.errors import ConfigError
 from smilla.handover import reinject
-from smilla.model import Action, Copy, Form, Outcome, Style
+from smilla.model import Action, Copy, CopyForm, Outcome, Style
 from smilla.session import Session
 from tests.unit.decisions import decision
 from tests.vectors.memory import NOW, StillClock, TableResolver, make_ports, make_session, raw_key, smimea
@@ -64,13 +64,13 @@ def test_other_words_are_faults(text: str) -> None:
 def test_both_formats_hide_and_what_stays_plain_does_not() -> None:
     _, outcome = processed(HUGH, PIA, ZOE)
     made = {copy.form: copy for copy in outcome.copies}
-    for form in (Form.SMIME, Form.OPENPGP):
+    for form in (CopyForm.SMIME, CopyForm.OPENPGP):
         assert made[form].protection.hidden == ("Subject", "Keywords")
         assert dict(made[form].rewrite.added)["Subject"] == "[...]"
         assert {2, 3} <= set(made[form].rewrite.removed)
-    assert made[Form.PLAIN].rewrite.removed == ()
-    assert made[Form.PLAIN].rewrite.added == ()
-    assert made[Form.PLAIN].protection.asked == "off"
+    assert made[CopyForm.PLAIN].rewrite.removed == ()
+    assert made[CopyForm.PLAIN].rewrite.added == ()
+    assert made[CopyForm.PLAIN].protection.asked == "off"
 
 
 def test_copies_that_are_handed_over_anew_have_the_hidden_subject_only() -> None:

@@ -35,14 +35,14 @@ from smilla.answer import reply
 from smilla.formats import openpgp
 from smilla.formats.armour import dearmour
 from smilla.message import ParsedMessage, parse
-from smilla.model import Client, Copy, Form, Outcome
+from smilla.model import Client, Copy, CopyForm, Outcome
 from smilla.session import Session
 from tests import cms_opener
 from tests.vectors.memory import KEYS, TableResolver, make_ports, raw_key
 
 FOLDERS = sorted(path.parent for path in Path(__file__).parent.glob("[0-9]*/vector.toml"))
 CANARY = b"Kanarienvogel"
-ENCRYPTED = (Form.SMIME, Form.OPENPGP)
+ENCRYPTED = (CopyForm.SMIME, CopyForm.OPENPGP)
 _NOT_FOR_OPENSSL = ("xena", "kim")
 
 
@@ -163,12 +163,12 @@ def _check_encrypted(vector: Vector, copy: Copy, wanted: dict[str, Any]) -> None
         + len(message.get_all("MIME-Version", []))
         == 1
     )
-    opener = _open_cms if copy.form is Form.SMIME else _open_openpgp
-    count, payload = _cms(message) if copy.form is Form.SMIME else _armour(message)
+    opener = _open_cms if copy.form is CopyForm.SMIME else _open_openpgp
+    count, payload = _cms(message) if copy.form is CopyForm.SMIME else _armour(message)
     assert count == len(wanted["opens_with"])
     for key in wanted["opens_with"]:
         assert opener(payload, key) == vector.octets(wanted.get("inside", "inside.mime"))
-    assert wanted.get("cipher") in (None, copy.form is Form.SMIME and cms_opener.cipher(payload))
+    assert wanted.get("cipher") in (None, copy.form is CopyForm.SMIME and cms_opener.cipher(payload))
     assert "scheme" not in wanted or cms_opener.schemes(payload) == {wanted["scheme"]}
     assert wanted.get("smime_type", "") in str(message["Content-Type"])
 

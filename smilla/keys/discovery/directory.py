@@ -97,10 +97,10 @@ def problems(folder: KeyFolder) -> Iterator[tuple[str, str]]:
         if raw is None:
             yield name, "is a link to a file that does not exist"
             continue
-        found = key_file.contents(raw, Format.SMIME)
-        if found.has_more:
+        contents = key_file.contents(raw, Format.SMIME)
+        if contents.has_more:
             yield name, f"holds more than {key_file.MOST} keys, so that none of them is used"
-        if found.has_private:
+        if contents.has_private:
             yield name, "holds a private key, which smilla never needs: move it to where only its owner reads it"
         if address is None:
             if _looks_like_a_key(name, raw):
@@ -120,8 +120,8 @@ def _looks_like_a_key(name: str, raw: bytes) -> bool:
 
 
 def _local_part(file_name: str) -> str:
-    found = address_of(file_name)
-    return found.local_part if found else ""
+    address = address_of(file_name)
+    return address.local_part if address else ""
 
 
 def _rank(file_name: str) -> tuple[int, str]:
@@ -133,8 +133,8 @@ def _in_file(name: str, folder: KeyFolder) -> Iterator[Candidate]:
     raw = folder.read(name)
     if raw is None:
         raise SmillaError(f"{name}: cannot be read: it is a link to a file that does not exist, or is gone just now")
-    found = key_file.contents(raw, SUFFIXES[f".{name.rpartition('.')[2]}".lower()])
-    if found.has_more:
+    contents = key_file.contents(raw, SUFFIXES[f".{name.rpartition('.')[2]}".lower()])
+    if contents.has_more:
         raise TooManyKeysError(f"{name} holds more than {key_file.MOST} keys, of which no further one is read")
-    for form, key in found.keys:
+    for form, key in contents.keys:
         yield Candidate("directory", name, form, key)

@@ -104,7 +104,7 @@ def _first_with_records(
             break
     else:
         answer = last.result(deadline)
-    found = reader(answer) if answer.status in _KNOWN else ()
+    candidates = reader(answer) if answer.status in _KNOWN else ()
     empty = not answer.raw_rdata and not answer.malformed
     unclear = silence if empty and answer.status is DNSSECStatus.INSECURE else None
-    return SourceAnswer(source, answer.owner, found, answer.detail, answer, unclear=unclear, local_part=local_part)
+    return SourceAnswer(source, answer.owner, candidates, answer.detail, answer, unclear=unclear, local_part=local_part)

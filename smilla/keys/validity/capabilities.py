@@ -39,10 +39,10 @@ def announced(extensions: Iterable[x509.Extension[x509.ExtensionType]]) -> tuple
     for extension in extensions:
         if extension.oid.dotted_string == OID and isinstance(extension.value, x509.UnrecognizedExtension):
             try:
-                found = tuple(islice(_identifiers(extension.value.value), _MOST + 1))
+                identifiers = tuple(islice(_identifiers(extension.value.value), _MOST + 1))
             except ParseError:
                 return ()
-            return tuple(_NAMES.get(oid, oid) for oid in found) if len(found) <= _MOST else ()
+            return tuple(_NAMES.get(oid, oid) for oid in identifiers) if len(identifiers) <= _MOST else ()
     return ()
 
 

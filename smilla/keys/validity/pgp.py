@@ -113,8 +113,8 @@ def _assess(candidate: Candidate, address: EmailAddress, now: datetime, terms: T
 def addresses(candidate: Candidate) -> tuple[EmailAddress, ...]:
     """The mailboxes that the user IDs of a key name, whether or not they hold."""
     try:
-        found = (mailbox_in(component.packet.body) for component in cert.read(candidate).user_ids)
-        return tuple(mailbox for mailbox in found if mailbox is not None)
+        mailboxes = (mailbox_in(component.packet.body) for component in cert.read(candidate).user_ids)
+        return tuple(mailbox for mailbox in mailboxes if mailbox is not None)
     except ParseError:
         return ()
 
@@ -306,10 +306,10 @@ class _Case:
             against.append(Reason("no_key_flags", f"{what} does not say clearly that it is for encryption"))
         if fault := encryption_fault(key, what):
             against.append(fault)
-        told = [signature for standing in standings if (signature := standing.binding or standing.stated)]
-        flags = tuple(octet for signature in told for octet in signature.all_key_flags)
+        statements = [signature for standing in standings if (signature := standing.binding or standing.stated)]
+        flags = tuple(octet for signature in statements for octet in signature.all_key_flags)
         doubtful = any(fault.code == "unsupported_signature" for standing in standings for fault in standing.faults)
-        genuine = bool(told) and not doubtful and not component.has_unread
+        genuine = bool(statements) and not doubtful and not component.has_unread
         return _Encrypter(component, key, binding, flags, genuine, expires, against)
 
     def _choice(self, encrypters: list[_Encrypter]) -> _Encrypter | None:

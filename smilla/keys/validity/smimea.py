@@ -41,14 +41,14 @@ _MAX_NAMED = 4  # certificates that one record may name: a public key may stand 
 
 def unknown(record: SMIMEACandidate) -> tuple[Reason, ...]:
     """RFC 6698 section 2.1; whatever is not registered there is for a purpose that we cannot know."""
-    found = []
+    reasons = []
     if record.usage not in range(4):
-        found.append(Reason("unknown_usage", f"certificate usage {record.usage} is not known"))
+        reasons.append(Reason("unknown_usage", f"certificate usage {record.usage} is not known"))
     if record.selector not in (0, 1):
-        found.append(Reason("unknown_selector", f"selector {record.selector} is not known"))
+        reasons.append(Reason("unknown_selector", f"selector {record.selector} is not known"))
     if record.matching_type not in (0, 1, 2):
-        found.append(Reason("unknown_matching_type", f"matching type {record.matching_type} is not known"))
-    return tuple(found)
+        reasons.append(Reason("unknown_matching_type", f"matching type {record.matching_type} is not known"))
+    return tuple(reasons)
 
 
 def holds_certificate(record: Candidate) -> bool:
@@ -136,13 +136,13 @@ class RecordSet:
     @cached_property
     def _constraints(self) -> frozenset[_Name]:
         """How the CAs of usage 0 are named.  What cannot be read constrains nothing, nor does an end entity's."""
-        found = set()
+        names = set()
         for record in self._of_usage(0):
             named = self.named_by(record)
             readable = bool(named) or not holds_certificate(record)
             if readable and all(certificate.is_ca for certificate in named):
-                found.add(_name(record))
-        return frozenset(found)
+                names.add(_name(record))
+        return frozenset(names)
 
     def permit(self, path: Iterable[Certificate]) -> bool:
         """Whether a CA of usage 0 is in the path, where the answer has such records."""

@@ -24,12 +24,12 @@ def named(candidate: Candidate, address: EmailAddress) -> int:
     """Whether a key names the address, nobody, or others only; the higher the better."""
     if candidate.format is Format.SMIME:
         certificate = _certificate(candidate)
-        found = x509.addresses(certificate.raw) if certificate else ()
+        mailboxes = x509.addresses(certificate.raw) if certificate else ()
     else:
-        found = pgp.addresses(candidate)
-    if any(name.folded == address.folded for name in found):
+        mailboxes = pgp.addresses(candidate)
+    if any(name.folded == address.folded for name in mailboxes):
         return OWN
-    return ANOTHERS if found else NOBODYS
+    return ANOTHERS if mailboxes else NOBODYS
 
 
 def without_issuers(assessments: Sequence[Assessment]) -> tuple[Assessment, ...]:

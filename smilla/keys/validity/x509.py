@@ -68,8 +68,8 @@ def assess_all(
     judged = _judged(candidates)
     records = RecordSet([candidates[place] for place in judged], others)
     answer = _Answer(address, now, records, Paths(records, trusted, now))
-    found = {place: _assess(candidates[place], answer) for place in judged}
-    return tuple(found.get(place) or _not_judged(candidate) for place, candidate in enumerate(candidates))
+    assessments = {place: _assess(candidates[place], answer) for place in judged}
+    return tuple(assessments.get(place) or _not_judged(candidate) for place, candidate in enumerate(candidates))
 
 
 def _judged(candidates: Sequence[Candidate]) -> list[int]:
@@ -95,11 +95,11 @@ def _not_judged(candidate: Candidate) -> Assessment:
 def addresses(raw: bytes) -> tuple[EmailAddress, ...]:
     """The mailboxes that a certificate in DER names."""
     certificate = read(raw, pem=False).certificate
-    found = []
+    mailboxes = []
     for text in certificate.addresses if certificate else ():
         with suppress(AddressError):
-            found.append(parse(text))
-    return tuple(found)
+            mailboxes.append(parse(text))
+    return tuple(mailboxes)
 
 
 def names_another(candidate: Candidate) -> bool:
@@ -131,12 +131,12 @@ def _assess(candidate: Candidate, answer: _Answer) -> Assessment:
 def _assess_named(record: SMIMEACandidate, answer: _Answer) -> Assessment:
     """A certificate that a record names counts as published under that record's usage; the newest usable one, or what
     is against one that was meant for encryption."""
-    found = []
+    assessments = []
     for certificate in answer.records.named_by(record):
         facts = {"certificate_from": answer.records.origin(certificate), **read(certificate.raw, pem=False).facts}
-        found.append(_assess_reading(record, Reading(certificate, facts), answer))
-    if found:
-        return max(found, key=lambda a: (a.key is not None, a.meant_for_encryption))
+        assessments.append(_assess_reading(record, Reading(certificate, facts), answer))
+    if assessments:
+        return max(assessments, key=lambda a: (a.key is not None, a.meant_for_encryption))
     findings = Findings()
     if record.usage == 2:
         _ca_only(record, findings)

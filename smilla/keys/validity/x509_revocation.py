@@ -83,12 +83,12 @@ class RevocationLists:
 
     def check(self, path: Sequence[Certificate], now: datetime) -> list[Reason]:
         """The reasons against each certificate of a path but the last one, its anchor."""
-        found = []
+        reasons = []
         for certificate, authority in pairwise(path) if self._by_issuer else ():
             reason = self._against(certificate, authority, now)
             if reason:
-                found.append(reason)
-        return found
+                reasons.append(reason)
+        return reasons
 
     def _against(self, certificate: Certificate, authority: Certificate, now: datetime) -> Reason | None:
         named = self._by_issuer.get(certificate.parsed.issuer, [])
@@ -189,5 +189,5 @@ def _remembered(known: dict[_Key, _Value], key: _Key, find: Callable[[], _Value]
     except KeyError:
         if len(known) >= _REMEMBERED:
             known.clear()
-        found = known[key] = find()
-        return found
+        value = known[key] = find()
+        return value

@@ -11,7 +11,7 @@ import pytest
 import smilla
 from smilla.answer import reply
 from smilla.answer.reply import Reply, Verb
-from smilla.model import Action, Disposition, Form
+from smilla.model import Action, CopyForm, Disposition
 from tests.unit.decisions import copy, decision, outcome
 
 PACKAGE = Path(smilla.__file__).parent
@@ -31,7 +31,7 @@ def told(found: smilla.model.Outcome, mixed: str = "reinject", *, observe: bool 
 
 
 def test_one_copy_is_accepted() -> None:
-    found = copy(Form.SMIME, "a@x.org")
+    found = copy(CopyForm.SMIME, "a@x.org")
     assert told(outcome(Disposition.DELIVER, found)) == Reply(Verb.ACCEPT, copy=found)
 
 
@@ -48,7 +48,7 @@ def test_refused_is_550() -> None:
 
 
 def test_held_is_quarantined_with_its_copy() -> None:
-    found = copy(Form.PLAIN, "a@x.org")
+    found = copy(CopyForm.PLAIN, "a@x.org")
     answer = told(outcome(Disposition.HOLD, found, code="expired", culprits=("a@x.org",)))
     assert (answer.verb, answer.code, answer.copy) == (Verb.QUARANTINE, "", found)
     assert answer.text == "<a@x.org>: the published key has expired"
@@ -58,7 +58,9 @@ def test_held_is_quarantined_with_its_copy() -> None:
 @pytest.mark.parametrize(("mixed", "code"), [("defer", "451"), ("refuse", "550")])
 @pytest.mark.parametrize("disposition", [Disposition.DELIVER, Disposition.HOLD])
 def test_several_copies_are_never_sent_as_one(mixed: str, code: str, disposition: Disposition) -> None:
-    found = outcome(disposition, copy(Form.SMIME, "a@x.org"), copy(Form.PLAIN, "b@x.org"), culprits=("b@x.org",))
+    found = outcome(
+        disposition, copy(CopyForm.SMIME, "a@x.org"), copy(CopyForm.PLAIN, "b@x.org"), culprits=("b@x.org",)
+    )
     answer = told(found, mixed)
     assert (answer.code, answer.copy, answer.further) == (code, None, ())
     assert "2 different forms" in answer.text
@@ -69,7 +71,7 @@ def test_several_copies_are_never_sent_as_one(mixed: str, code: str, disposition
 )
 @pytest.mark.parametrize("kept", [0, 1])
 def test_one_copy_stays_and_the_others_are_reinjected(disposition: Disposition, verb: Verb, kept: int) -> None:
-    copies = copy(Form.SMIME, "a@x.org"), copy(Form.PLAIN, "b@x.org")
+    copies = copy(CopyForm.SMIME, "a@x.org"), copy(CopyForm.PLAIN, "b@x.org")
     decisions = decision("a@x.org", Action.ENCRYPT), decision("b@x.org", Action.PLAIN)
     found = replace(outcome(disposition, *copies, culprits=("b@x.org",)), kept=kept, decisions=decisions)
     answer = told(found, "reinject")
@@ -78,7 +80,7 @@ def test_one_copy_stays_and_the_others_are_reinjected(disposition: Disposition, 
 
 
 def test_where_no_copy_stays_the_original_is_discarded_and_all_are_reinjected() -> None:
-    copies = copy(Form.SMIME, "a@x.org"), copy(Form.PLAIN, "b@x.org")
+    copies = copy(CopyForm.SMIME, "a@x.org"), copy(CopyForm.PLAIN, "b@x.org")
     answer = told(replace(outcome(Disposition.DELIVER, *copies), kept=None), "reinject")
     assert (answer.verb, answer.copy, answer.further, answer.removed) == (Verb.DISCARD, None, copies, ())
 
@@ -90,7 +92,7 @@ def test_outcome_without_a_copy_is_an_internal_error_and_no_plaintext(dispositio
 
 @pytest.mark.parametrize("disposition", list(Disposition))
 def test_observing_changes_nothing(disposition: Disposition) -> None:
-    found = outcome(disposition, copy(Form.SMIME, "a@x.org"), code="no_key", culprits=("a@x.org",))
+    found = outcome(disposition, copy(CopyForm.SMIME, "a@x.org"), code="no_key", culprits=("a@x.org",))
     assert told(found, observe=True) == Reply(Verb.ACCEPT)
 
 

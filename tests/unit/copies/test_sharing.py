@@ -13,7 +13,7 @@ from smilla.errors import EncryptionError
 from smilla.formats import oaep
 from smilla.keys.validity import x509
 from smilla.message import parse
-from smilla.model import Action, Candidate, Client, Decision, Form, Format, KeyVerdict, Reason, Style, X509Key
+from smilla.model import Action, Candidate, Client, CopyForm, Decision, Format, KeyVerdict, Reason, Style, X509Key
 from smilla.session import Session
 from tests.certificates import NOW, make_certificate
 from tests.unit.decisions import certificate, decision, lookup, openpgp_key, recipient
@@ -190,7 +190,7 @@ def test_key_that_got_lost_never_becomes_plaintext() -> None:
 def test_every_action_is_known_here() -> None:
     handled = {Action.ENCRYPT, Action.UNCHANGED, Action.PLAIN, Action.HOLD, Action.DEFER, Action.REFUSE, Action.DONE}
     assert set(Action) == handled
-    assert {form.value for form in Form} == {"smime", "openpgp", "plain", "unchanged"}
+    assert {form.value for form in CopyForm} == {"smime", "openpgp", "plain", "unchanged"}
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from smilla import pipeline, policy
 from smilla.answer import reply
 from smilla.config import Config, parse
-from smilla.model import Action, Client, Disposition, Form, Outcome
+from smilla.model import Action, Client, CopyForm, Disposition, Outcome
 from smilla.policy import rules
 from smilla.session import Session
 from tests.vectors.memory import TableResolver, make_ports, make_session, raw_key, smimea
@@ -121,7 +121,7 @@ def test_several_forms_are_neither_sealed_nor_sent_for_an_unclear_sender(
     assert (outcome.disposition, outcome.reason.code, outcome.copies) == (action, "unclear_sender", ())
     assert {d.reason.code for d in outcome.decisions} == {"unclear_sender"}
     alone = processed(sender, text, HUGH)
-    assert [copy.form for copy in alone.copies] == [Form.SMIME]
+    assert [copy.form for copy in alone.copies] == [CopyForm.SMIME]
 
 
 def test_nobody_is_told_of_a_failure_where_the_sender_is_unclear() -> None:
