@@ -1,13 +1,13 @@
-"""Mailbox addresses: from the envelope and from header fields to something that can be compared.
+"""Mailbox addresses from the envelope and from header fields, in a form that can be compared.
 
-Promises: parsing never maps a local part (no lower-casing, no stripping of ``+tags`` or dots), it only
-undoes quoting and normalises to NFC, as RFC 7929 section 3 and RFC 8162 section 3 ask; domains become
-lower-case A-labels.  Text that is no address raises AddressError, nothing else.
+Promises: parsing never maps a local part (no lower-casing, no stripping of ``+tags`` or dots).  It only undoes quoting
+and normalises to NFC, as RFC 7929 section 3 and RFC 8162 section 3 ask.  Domains become lower-case A-labels.  Text that
+is no address raises AddressError, nothing else.
 
-Which A-label a label has is a choice: IDNA 2008 (RFC 5891) refuses many, such as those with an emoji, that MTAs take.
-What others do: Postfix maps by UTS 46 (ICU), Sendmail passes the label on as it is.  What we do: UTS 46 as well.  Its
-transitional form (IDNA 2003) makes other labels of ß, ẞ, ς and the two zero-width joiners: an address with one of these
-is ``ambiguous``.
+Which A-label a label gets is a choice: IDNA 2008 (RFC 5891) refuses many labels that MTAs accept, such as those with an
+emoji.  What others do: Postfix maps by UTS 46 (ICU); Sendmail passes the label on unchanged.  What we do: UTS 46 as
+well.  Its transitional form (IDNA 2003) gives other labels for ß, ẞ, ς and the two zero-width joiners, so an address
+with one of these is ``ambiguous``.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from smilla.remembered import when_short
 from smilla.value import value
 
 _ATOM_OCTETS = re.compile(r"[^\x00-\x20\x7f()<>\[\]:;@\\,\"]+\Z")
-# Without a tab: Postfix makes a blank of it.
+# Without a tab: Postfix turns it into a blank.
 _QUOTED = re.compile(r'"((?:[^"\\\x00-\x1f\x7f]|\\[^\x00-\x1f\x7f])*)"\Z')
 _LITERAL = re.compile(r"\[[!-.0-Z^-~]{1,255}\]\Z")  # RFC 5321 section 4.1.3, less the slash
 _ROUTE = re.compile(r'@(?:\[[^\]]*\]|[^\[\]:"])*:')
 _HOST_LITERAL = re.compile(r"\[(?!\d+(?:\.\d+){3}\]|[a-z0-9-]+:)")
-_OTHER_DOTS = str.maketrans("\u3002\uff0e\uff61", "...")  # what UTS 46 section 2.3 takes for a full stop
+_OTHER_DOTS = str.maketrans("\u3002\uff0e\uff61", "...")  # UTS 46 section 2.3 treats these as full stops
 _DEVIATIONS = re.compile("[\u00df\u1e9e\u03c2\u200c\u200d]")  # UTS 46 section 5; U+1E9E by revision 33 of its table
 _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)\Z")
-_MAX_LOCAL_OCTETS = 255  # RFC 5321 has 64; what MTAs let through in practice is longer
+_MAX_LOCAL_OCTETS = 255  # RFC 5321 allows 64; MTAs let longer ones through
 _MAX_CHARACTERS = 2048
 _USUAL_CHARACTERS = 320  # RFC 3696 section 3, as corrected: 64, an at sign, 255; longer ones are not remembered
 
 
 @value
 class Completion:
-    """What the MTA adds to a recipient: ``origin`` where there is no domain, ``domain`` after a single label; "" where
-    it adds nothing, or that is not known."""
+    """What the MTA adds to a recipient: ``origin`` if it has no domain, ``domain`` after a single label; "" if the MTA
+    adds nothing, or we don't know."""
 
     origin: str = ""
     domain: str = ""
@@ -54,9 +54,9 @@ NO_COMPLETION = Completion()
 class EmailAddress:
     """One mailbox.
 
-    ``local_part`` is unquoted and in NFC; ``domain`` is in lower-case A-labels without a final dot, or an
-    address literal in brackets; ``raw`` is the text as it was given, without angle brackets.  ``ambiguous`` says that
-    another program may take the domain for another one; ``domain`` is then what IDNA 2008 makes of it.
+    ``local_part`` is unquoted and in NFC.  ``domain`` is in lower-case A-labels without a final dot, or an address
+    literal in brackets.  ``raw`` is the text as given, without angle brackets.  ``ambiguous``: another program may read
+    the domain as a different one; ``domain`` is then the IDNA 2008 reading.
     """
 
     local_part: str
@@ -66,21 +66,21 @@ class EmailAddress:
 
     @property
     def folded(self) -> str:
-        """The form in which two addresses are compared without regard to case (RFC 8550 section 3).
+        """The form for comparing two addresses without regard to case (RFC 8550 section 3).
 
-        Lower case and no more: full case folding would take "straße" and "strasse", two mailboxes, for one.
+        It is only lower-cased: full case folding would merge "straße" and "strasse", which are two mailboxes.
         """
         return f"{self.local_part.lower()}@{self.domain}"
 
     @property
     def is_literal(self) -> bool:
-        """True for ``user@[192.0.2.1]``, which no DNS name stands for."""
+        """True for ``user@[192.0.2.1]``, which has no DNS name."""
         return self.domain.startswith("[")
 
     @property
     def is_odd_host(self) -> bool:
-        """A name in brackets, or an IP address without them, which is ``user@[127.0.0.1]`` to Postfix with
-        resolve_numeric_domain."""
+        """A name in brackets, or a bare IP address, which Postfix with resolve_numeric_domain reads as
+        ``user@[127.0.0.1]``."""
         return _HOST_LITERAL.match(self.domain) is not None or self.domain.rpartition(".")[2].isdigit()
 
     @property
@@ -89,7 +89,7 @@ class EmailAddress:
         return not self.is_literal and "." not in self.domain
 
     def completed(self, domain: str) -> EmailAddress:
-        """With this domain added where an MTA adds one: to a single label that no dot follows.  Raises AddressError."""
+        """Appends this domain where an MTA would: to a single label without a final dot.  Raises AddressError."""
         if not domain or not self.is_single_label or self.raw.endswith("."):
             return self
         full = _domain(f"{self.domain}.{domain}", self.raw)
@@ -154,9 +154,9 @@ def _a_label(label: str, whole: str) -> str:
     try:
         folded = label.lower() if label.isascii() else _to_ascii(label)
     except ValueError as error:
-        raise AddressError(f"{whole!r}: {label!r} is no internationalized domain label ({error})") from error
+        raise AddressError(f"{whole!r}: {label!r} is not an internationalized domain label ({error})") from error
     if not _LABEL.match(folded):
-        raise AddressError(f"{whole!r}: {label!r} is no domain label")
+        raise AddressError(f"{whole!r}: {label!r} is not a domain label")
     return folded
 
 
@@ -167,7 +167,7 @@ def _to_ascii(label: str) -> str:
     if unicode_label is not mapped and not _is_mapped(unicode_label):
         raise ValueError("its Punycode stands for no label")
     if "-" in (unicode_label[:1], unicode_label[-1:]) or unicode_label[2:4] == "--":
-        raise ValueError("it has a hyphen where none may be")
+        raise ValueError("it has a hyphen where none is allowed")
     if unicodedata.category(unicode_label[:1] or "-").startswith("M"):
         raise ValueError("it begins with a mark")
     return mapped if mapped.isascii() else "xn--" + mapped.encode("punycode").decode("ascii")
@@ -198,8 +198,8 @@ class _Token(NamedTuple):
 def in_header(raw_value: bytes) -> frozenset[str]:
     """The mailboxes of an address list (RFC 5322 section 3.4, groups included), folded for comparison.
 
-    What is in a comment or a display name is no mailbox, and what is malformed names nobody: a recipient that is
-    not found here gets a copy of their own, which tells nobody of them.  Time is linear.
+    Text in a comment or a display name is no mailbox, and malformed text names nobody.  A recipient who is not found
+    here gets a copy of their own, so nobody else learns about them.  Time is linear.
     """
     simple = _simple_list(raw_value)
     if simple is not None:
@@ -213,7 +213,8 @@ def in_header(raw_value: bytes) -> frozenset[str]:
 
 
 def _simple_list(raw_value: bytes) -> frozenset[str] | None:
-    """The same for a list without comments, quoted strings, groups or routes, as nearly all are; None for others."""
+    """The same for a list without comments, quoted strings, groups or routes, as nearly all are; None for other
+    lists."""
     if _INTRICATE.search(raw_value):
         return None
     mailboxes = set()
@@ -229,7 +230,7 @@ def _simple_list(raw_value: bytes) -> frozenset[str] | None:
 
 
 def _tokens(text: str) -> Iterator[_Token]:
-    """Ends early at what cannot be a token: a quoted string or comment that does not end, a bare bracket."""
+    """Stops early at text that cannot be a token: an unclosed quoted string or comment, a bare bracket."""
     position = 0
     while position < len(text):
         if text[position] == "(":
@@ -245,8 +246,8 @@ def _tokens(text: str) -> Iterator[_Token]:
 
 
 def end_of_comment(text: str, start: int) -> int:
-    """Where the comment ends that begins at ``start``: comments nest (RFC 5322 section 3.2.2); one that is not closed
-    takes the rest with it."""
+    """Where the comment that begins at ``start`` ends.  Comments nest (RFC 5322 section 3.2.2); an unclosed one takes
+    the rest."""
     depth = 0
     for part in _COMMENT_PART.finditer(text, start):
         depth += {"(": 1, ")": -1}.get(part[0], 0)
@@ -256,8 +257,8 @@ def end_of_comment(text: str, start: int) -> int:
 
 
 def _elements(tokens: Iterable[_Token]) -> Iterator[list[_Token]]:
-    """The tokens of each mailbox.  Commas and semicolons end one, a colon ends a group's name, unless they stand
-    in angle brackets (an obsolete route)."""
+    """The tokens of each mailbox.  Commas and semicolons end a mailbox and a colon ends a group's name, except in angle
+    brackets (an obsolete route)."""
     element: list[_Token] = []
     angle = False
     for token in tokens:
@@ -272,7 +273,7 @@ def _elements(tokens: Iterable[_Token]) -> Iterator[list[_Token]]:
 
 
 def _addr_spec(element: list[_Token]) -> EmailAddress | None:
-    """The address of a mailbox: what is in its angle brackets, which end it, or else all of it."""
+    """The address of a mailbox: the text in its angle brackets, which must come last, or else all of it."""
     specials = [token.text if token.kind == "special" else "" for token in element]
     if "<" in specials:
         start = specials.index("<")
@@ -287,7 +288,7 @@ def _addr_spec(element: list[_Token]) -> EmailAddress | None:
 
 
 def _joined(element: list[_Token]) -> str:
-    """The text without its white space, which may stand beside a dot or an at sign only (RFC 5322 section 4.4)."""
+    """The text without its white space, which is allowed only beside a dot or an at sign (RFC 5322 section 4.4)."""
     text, gap = "", False
     parts: list[str] = []
     for token in element:
@@ -295,7 +296,7 @@ def _joined(element: list[_Token]) -> str:
             gap = True
             continue
         if gap and text and text not in ".@:," and token.text not in ".@:,":
-            raise AddressError("two words beside each other are a display name, no address")
+            raise AddressError("two words in a row are a display name, not an address")
         text, gap = token.text, False
         parts.append(text)
     return "".join(parts)

@@ -1,9 +1,9 @@
-"""What a message is, by its structure and never by mention: encrypted, signed or plain, with the reason.
+"""Is a message encrypted, signed or plain?  Judged by its structure, never by what it claims, and with the reason.
 
-A message counts as encrypted only where every octet that a reader would show is ciphertext: multipart/encrypted
-(RFC 3156 section 4), application/pkcs7-mime with enveloped-data or authEnveloped-data (RFC 8551 section 3.2), or a
-body that is one armoured, encrypted OpenPGP message.  What claims to be encrypted and is not, and whatever is
-malformed or ambiguous, counts as plain: encrypting twice is harmless, passing plaintext is not.
+A message counts as encrypted only if every octet that a reader would show is ciphertext: multipart/encrypted (RFC 3156
+section 4), application/pkcs7-mime with enveloped-data or authEnveloped-data (RFC 8551 section 3.2), or a body that is
+one armoured, encrypted OpenPGP message.  False claims of encryption, and anything malformed or ambiguous, count as
+plain: encrypting twice is harmless, passing plaintext is not.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _PKCS7_MIME = ("application/pkcs7-mime", "application/x-pkcs7-mime")
 _READABLE, _EMPTY, _CONTROL, _CIPHERTEXT = "readable", "empty", "control", "ciphertext"
 _MOST_PARTS = 3
 _ARMOUR_BEGIN = b"-----BEGIN PGP MESSAGE-----"
-# In these ASCII is ASCII; in others (UTF-7, HZ) a line of the armour could be words, though it does not look so.
+# In these, ASCII is ASCII; in others (UTF-7, HZ) a line of the armour could be words in disguise.
 _CHARSETS = re.compile(
     r"|(?:us-)?ascii|utf-?8|unknown-8bit|(?:iso|windows|cp|koi8|ibm)[-_]?[0-9a-z_-]{1,12}|big5|gbk?|gb2312|gb18030"
     r"|shift_jis|sjis|euc-[a-z]{2}|ks_c_5601-1987|tis-620",
@@ -29,7 +29,7 @@ _CHARSETS = re.compile(
 
 
 def classify(message: Message) -> Classification:
-    """The message's kind and why.  Raises nothing: what cannot be read is plain."""
+    """The message's kind and why.  Raises nothing: a message that cannot be read is plain."""
     types = [header.raw_value for header in message.named("content-type")]
     encodings = [header.raw_value for header in message.named("content-transfer-encoding")]
     if len(types) > 1 or len(encodings) > 1:
@@ -60,7 +60,7 @@ def _by_type(kind: mime.ContentType, encoding: str, message: Message) -> Classif
 
 
 def _one_body(kind: mime.ContentType, encoding: str, message: Message) -> Classification:
-    """A body without parts: CMS by its name, whose DER decides, or armour."""
+    """A body without parts: CMS by its name, if its DER agrees, or armour."""
     if _named_p7m(kind, message) and (check := _enveloped(encoding, message.body.blocks())):
         return _encrypted(f"{kind.media_type} named *.p7m with CMS {check}")
     if not _begins_like_armour(encoding, message):
@@ -79,7 +79,7 @@ def _encrypted(text: str) -> Classification:
 
 
 def _begins_like_armour(encoding: str, message: Message) -> bool:
-    """A cheap look at the first octets, so that an ordinary body is not walked through."""
+    """A cheap look at the first octets, so that an ordinary body is not read to its end."""
     head = b""
     for block in mime.decoded(message.body.blocks(), encoding):
         head = head + block[:256] if head else block.lstrip()[:256]
@@ -142,7 +142,7 @@ def _only_notices(octets: Iterable[bytes]) -> bool:
 
 
 def _control_part_problem(octets: Iterator[bytes]) -> str:
-    """The first part says "Version: 1" and nothing else: anything more would be readable text."""
+    """The first part says "Version: 1" and nothing else; anything more would be readable text."""
     what = "multipart/encrypted whose first part"
     try:
         part = parts.read_part(octets)
@@ -166,9 +166,9 @@ def _second_part(octets: Iterator[bytes]) -> Classification:
 
 
 def _mixed(kind: mime.ContentType, encoding: str, blocks: Iterable[bytes]) -> Classification:
-    """PGP/MIME as Exchange leaves it: the two parts in a multipart/mixed, beside an empty text of its own.
+    """PGP/MIME as Exchange rewrites it: the two parts in a multipart/mixed, beside an empty text.
 
-    Thunderbird and Enigmail offer to repair such a message, which they cannot where it is encrypted again.
+    Thunderbird and Enigmail offer to repair such a message, but cannot once it is encrypted again.
     """
     usual = _plain("plain", "multipart/mixed is not encrypted")
     boundary = kind.parameters.get("boundary", "").encode("utf-8", "surrogateescape")
@@ -183,7 +183,7 @@ def _mixed(kind: mime.ContentType, encoding: str, blocks: Iterable[bytes]) -> Cl
 
 
 def _roles(sections: Iterator[tuple[int, bytes]]) -> Iterator[str]:
-    """What each part is, as far as the first thing that could be read, or the first part too many."""
+    """What each part is, up to the first readable part or the first part too many."""
     count = 0
     try:
         for section, group in groupby(sections, key=lambda pair: pair[0]):
@@ -201,7 +201,8 @@ def _roles(sections: Iterator[tuple[int, bytes]]) -> Iterator[str]:
 
 
 def _role(octets: Iterator[bytes]) -> str:
-    """What a part is in PGP/MIME that a server changed; whatever could be read is readable.  Raises ParseError."""
+    """What a part is in PGP/MIME that a server changed; anything that a person could read is readable.  Raises
+    ParseError."""
     part = parts.read_part(octets)
     if part.kind.media_type in ("text/plain", "text/html"):
         content = part.small()
@@ -227,7 +228,7 @@ def _named_p7m(kind: mime.ContentType, message: Message) -> bool:
 
 
 def _enveloped(encoding: str, blocks: Iterable[bytes]) -> str:
-    """The CMS content type in words, where the octets are DER of that and nothing else."""
+    """The CMS content type in words, if the octets are DER of that type and nothing else."""
     try:
         check = cms.is_enveloped(mime.decoded(blocks, encoding))
     except ParseError:

@@ -1,10 +1,10 @@
 """A message as octets: header fields split from the body, nothing decoded, nothing reserialised.
 
-Promises: ``parse(raw).raw_unchanged(())`` is ``raw``, whatever ``raw`` is.  Where a line of the header is malformed
-(RFC 5322 section 2.2), the header ends there and that line opens the body: so do Postfix and Sendmail, and so do we.
-A line of white space alone goes on with its field (RFC 5322 section 4.2): so it does with both, and so with us.
+Promises: ``parse(raw).raw_unchanged(())`` is ``raw``, whatever ``raw`` is.  At a malformed header line (RFC 5322
+section 2.2) the header ends, and that line opens the body, as in Postfix and Sendmail.  A line of only white space
+continues its field (RFC 5322 section 4.2), again as in both.
 
-A file may begin with what is not part of the message; ``without_beginning`` takes that away, and only that.
+A file may begin with octets that are not part of the message; ``without_beginning`` removes those, and only those.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from dataclasses import dataclass
 
 from smilla.model import Header, Message
 
-# What is taken of a header: Exim takes one MiB, Sendmail 32 KiB, Postfix as much as the message may have.
+# How much header we accept: Exim accepts one MiB, Sendmail 32 KiB, Postfix as much as a whole message.
 MOST_HEADER_FIELDS = 50_000
 MOST_HEADER_OCTETS = 4 << 20
 
 _FIELD = re.compile(rb"([!-9;-~]+[ \t]*):")
-# What stands before a message in a file: RFC 4155 (mbox; quoted where it was stored twice), a UTF-8 byte order mark.
+# What may precede a message in a file: an mbox line (RFC 4155; quoted if stored twice), a UTF-8 byte order mark.
 _BEGINNINGS = (
     ("a byte order mark", re.compile(rb"\xef\xbb\xbf")),
     ("an mbox line", re.compile(rb">?From [^\n]*\n")),
@@ -38,7 +38,7 @@ _BARE_LF = re.compile(rb"(?<!\r)\n")
 
 
 class MemoryBody:
-    """A body kept in memory as the blocks in which it came."""
+    """A body kept in memory, as the blocks in which it came."""
 
     __slots__ = ("_blocks", "_size")
 
@@ -62,7 +62,7 @@ class MemoryBody:
 
 
 def with_crlf(raw: bytes) -> bytes:
-    """The octets with every line end as CRLF; a bare CR stays what it is."""
+    """The octets with every line end as CRLF; a bare CR stays as it is."""
     return _BARE_LF.sub(b"\r\n", raw)
 
 
@@ -70,8 +70,8 @@ def with_crlf(raw: bytes) -> bytes:
 class ParsedMessage:
     """A whole message from a file: the message with CRLF, and the octets that it was made from.
 
-    ``raw_fields`` are the header fields with their line ends, ``raw_rest`` is all after them (the empty line
-    included, where there is one).
+    ``raw_fields`` are the header fields with their line ends.  ``raw_rest`` is everything after them, the empty line
+    included, if there is one.
     """
 
     message: Message
@@ -79,18 +79,18 @@ class ParsedMessage:
     raw_rest: bytes
 
     def raw_unchanged(self, removed: Collection[int]) -> bytes:
-        """The octets as they came, without the header fields of the given indexes."""
+        """The octets as they came, without the header fields at the given indexes."""
         gone = frozenset(removed)
         kept = (field for index, field in enumerate(self.raw_fields) if index not in gone)
         return b"".join(kept) + self.raw_rest
 
 
 def without_beginning(raw: bytes) -> tuple[bytes, tuple[str, ...]]:
-    """The message without what stands before its header, and in words what that was.
+    """The message without the octets before its header, and what those were, in words.
 
-    Nothing is taken away where no two usual fields of a header (RFC 5322 section 3.6) follow: what begins with an empty
-    line may be a message without a header, whose first lines are a letter and must stay in its body.  After an mbox
-    line with its date (RFC 4155) one such field is enough, since no letter begins so.
+    Nothing is removed unless two usual header fields (RFC 5322 section 3.6) follow: a message that begins with an empty
+    line may have no header, and then its first lines are a letter and must stay in its body.  After an mbox line with
+    its date (RFC 4155) one such field is enough, since no letter begins like that.
     """
     skipped: list[str] = []
     position = 0

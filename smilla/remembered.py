@@ -1,5 +1,5 @@
-"""A memory of results for what is short: what a stranger makes long is worked out anew each time, so that a worker's
-memory stays bounded."""
+"""Remembers results for short arguments.  Long ones, which strangers can send, are worked out each time, so that a
+worker's memory stays bounded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Remembering(Protocol[_Text_contra, _More, _Result_co]):
     remembered: Callable[[], int]
 
     def __call__(self, text: _Text_contra, /, *args: _More.args, **kwargs: _More.kwargs) -> _Result_co:
-        """What the function says."""
+        """The function's result."""
         ...
 
 
@@ -28,8 +28,8 @@ _Function = Callable[Concatenate[_Text_contra, _More], _Result_co]
 def when_short(
     longest: int, entries: int
 ) -> Callable[[_Function[_Text_contra, _More, _Result_co]], Remembering[_Text_contra, _More, _Result_co]]:
-    """Remembers the last ``entries`` results of a pure function where its first argument has ``longest`` characters,
-    or octets, at most."""
+    """Remembers the last ``entries`` results of a pure function, for first arguments of at most ``longest`` characters
+    or octets."""
 
     def decorate(function: _Function[_Text_contra, _More, _Result_co]) -> Remembering[_Text_contra, _More, _Result_co]:
         memory = lru_cache(maxsize=entries)(function)

@@ -1,8 +1,8 @@
-"""Values that are made anew for every message: dataclasses that nobody changes.
+"""Values that are made afresh for every message: dataclasses that nobody changes.
 
-That nobody does is proven by mypy, which takes them for frozen; in the tests they are.  In production they are not,
-since a frozen dataclass sets each field by a call of its own, and that is a twelfth of what a letter costs.  Keys and
-options are made once and stay frozen everywhere.
+mypy proves this, since it sees them as frozen, and in the tests they are frozen.  In production they are not: a frozen
+dataclass sets each field by a separate call, and that is a twelfth of the cost of a letter.  Keys and options are made
+once and stay frozen everywhere.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""From decisions to messages: who shares a copy, what of the header goes inside, the MIME message around."""
+"""From decisions to messages: who shares a copy, which header fields go inside, the MIME message around it."""

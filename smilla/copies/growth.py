@@ -1,18 +1,18 @@
-"""How large a message becomes at the most, once it is sealed or encrypted: 78 octets of base64 stand for 57.
+"""The largest size that a message can reach once it is sealed or encrypted: 78 octets of base64 stand for 57.
 
-Estimates, and never too small: a kilobyte or two above what comes out, and one or two for each reader of a copy.  What
-an MTA limits is more than the octets that are sent: Postfix's message_size_limit is for its queue file, with envelope
-and trace fields.
+These are estimates and never too small: a kilobyte or two above the real size, plus one or two for each reader of a
+copy.  An MTA's limit covers more than the octets sent: Postfix's message_size_limit counts the queue file, with
+envelope and trace fields.
 """
 
 from __future__ import annotations
 
 from smilla.model import Copy, Message, Outcome
 
-_AROUND = 4096  # boundaries, words, trace fields, lines that are made short (see formats/covering.py)
-_READER = 1536  # of ciphertext: RSA with 8192 bits and the name of an issuer, or ML-KEM-1024
+_AROUND = 4096  # boundaries, notices, trace fields, shortened lines (see formats/covering.py)
+_READER = 1536  # octets of ciphertext: 8192-bit RSA and an issuer's name, or ML-KEM-1024
 _NAMED = 256  # a recipient, in the envelope of a copy or in the facts of a seal
-_SHORTENED = 500  # octets of body, for each of which one may come by lines that are made short
+_SHORTENED = 500  # for so many octets of body, shortened lines may add one
 
 
 def of_copy(message: Message, copy: Copy) -> int:

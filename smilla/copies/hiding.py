@@ -1,20 +1,20 @@
-"""Which header fields show the Subject, and so must not stand outside where it is hidden (RFC 9788 section 3.4.1).
+"""Which header fields show the Subject, and so must not stay outside when it is hidden (RFC 9788 section 3.4.1).
 
 Three kinds, in this order:
 
-- What mail needs stays, whatever it holds: addresses, dates, identifiers of threads, Received, Return-Path.  The RFC
-  leaves them outside too.  Who writes the Subject into a display name shows it.
-- Some names are made for it: any with "subject" in it, Thread-Topic, X-Amavis-Alert, Comments, Keywords, and a
-  signature with copies of fields (``z=``, RFC 6376 section 3.5).  They go, whatever they hold.
-- Any other field goes where its text has the Subject's words in a row, or is a piece of the Subject of two words and
-  eight characters at least.  Compared is what a person reads: whatever encoding a program may have written
-  (``shown``) undone, case, punctuation and prefixes left out.  So is what a filter or a program adds at either end:
-  ``***SPAM***``, ``[external]``, ``Accepted:``.  A Subject of less than four characters (two where they are not ASCII)
-  is looked for as the whole of a field only, since "Hi" stands in many.  Single words of a Subject are not looked for:
-  they would take X-Mailer and the like with them.
+- Fields that mail needs stay, whatever they hold: addresses, dates, thread identifiers, Received, Return-Path.  The RFC
+  leaves them outside too.  A sender who writes the Subject into a display name shows it.
+- Fields made for the Subject go, whatever they hold: any with "subject" in its name, Thread-Topic, X-Amavis-Alert,
+  Comments, Keywords, and a signature with copies of fields (``z=``, RFC 6376 section 3.5).
+- Any other field goes if its text contains the Subject's words in a row, or is itself a piece of the Subject, of at
+  least two words and eight characters.  We compare what a person reads: with every encoding that a program may have
+  used undone (``shown``), and without case, punctuation and prefixes.  We also drop what a filter or a program adds at
+  either end: ``***SPAM***``, ``[external]``, ``Accepted:``.  A Subject of less than four characters (two if they are
+  not ASCII) must be the whole field, since "Hi" stands in many.  We don't look for single words of a Subject: that
+  would remove X-Mailer and the like.
 
-Time is bounded: after 256 KiB of fields, or where a Subject can be read in too many ways, the others are not read any
-more, and go.
+Time is bounded: after 256 KiB of fields, or if a Subject can be read in too many ways, the remaining fields are not
+read, and go.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ _MADE_FOR_IT = re.compile("comments|keywords|thread-topic|x-amavis-alert|.*subje
 _SIGNATURES = re.compile("(?:x-(?:google-)?)?dkim-signature|arc-message-signature")
 _COPIES = re.compile(rb"(?:^|;)\s*z\s*=", re.IGNORECASE)
 _PREFIXES = re.compile(r"(?:\s*(?:\w{1,5}(?:\[\d+\])?\s*[:\uff1a]|\[[^\]]*\]))+\s*")
-# What programs and filters add: a tag in brackets or stars, a few words and a colon (Fw(1):, Re^2:).
+# Programs and filters add a tag in brackets or stars, or a few words and a colon (Fw(1):, Re^2:).
 _TAG = r"\*{1,5}[^*]{1,40}\*{1,5}|\[[^\]]{0,60}\]|\{[^}]{0,60}\}|\([^)]{0,60}\)|<[^>]{0,60}>"
 _BEFORE = re.compile(rf"\s*(?:[^\W\d_][\w .-]{{0,30}}?(?:[\[(^]\d{{1,3}}[\])]?)?\s*[:\uff1a]|{_TAG})\s*(?=\S)")
 _AFTER = re.compile(rf"(?<=\S)\s*(?:{_TAG})\s*\Z")
 _WAS = re.compile(r"[\[(]\s*\w{1,10}\s*:\s*([^\])]{1,900})[\])]\s*\Z")
 _MOST_ADDED, _LONGEST_TAG = 6, 80
-_MOST_READ, _A_FIELD = 1 << 18, 200  # octets of all fields that are read, and what decoding one costs
-_LONG = 8  # characters; what is shorter must be words of its own
-_MOST_SOUGHT, _LONGEST_SUBJECT = 200, 4000  # ways of showing a Subject; octets of it that are looked for
-_MOST_COMPARED = 100_000  # readings of fields, each with each way of showing the Subject
+_MOST_READ, _A_FIELD = 1 << 18, 200  # octets read of all fields together, and the cost of decoding one
+_LONG = 8  # characters; shorter text must be whole words
+_MOST_SOUGHT, _LONGEST_SUBJECT = 200, 4000  # ways of showing a Subject; octets of it that we look for
+_MOST_COMPARED = 100_000  # readings of fields times ways of showing the Subject
 _ENCODED = re.compile(rb"[=&%+\\\x80-\xff]")
 
 
 def hidden(headers: Sequence[Header]) -> frozenset[int]:
-    """The places of the fields that must not stand outside; ``headers`` hold the Subject too, or several of it."""
+    """The places of the fields that must not stay outside; ``headers`` include the Subject, or several."""
     raw_subjects = [header.raw_value for header in headers if header.name == "subject"]
     left, found = _MOST_READ - sum(_A_FIELD + len(raw) for raw in raw_subjects), set()
     subjects = _sought(raw_subjects if left > 0 else raw_subjects[:0])
@@ -69,9 +69,9 @@ def hidden(headers: Sequence[Header]) -> frozenset[int]:
 
 @dataclass(frozen=True, slots=True)
 class _Subject:
-    """One way in which the Subject may be shown: its ``words`` with one space between them, and without any.
+    """One way in which the Subject may be shown: its ``words`` with one space between them, and joined without spaces.
 
-    ``bare``: without what may have been added, or may be a part of it; so little of it may stand in many fields.
+    ``bare``: without what may be an addition or a part of it; text that short may stand in many fields.
     """
 
     words: str
@@ -107,21 +107,21 @@ def _has(words: str, joined: str, subject: _Subject) -> bool:
 
 
 def _is_long(words: str, joined: str) -> bool:
-    """Long enough not to stand in a field by chance."""
+    """Too long to stand in a field by chance."""
     if not joined.isascii() and len(joined) >= 4:
         return True
     return len(joined) >= (_LONG if " " in words else 2 * _LONG)
 
 
 def _has_symbols(raw: str, subject: _Subject) -> bool:
-    """A Subject without any word, within a field that has some."""
+    """A Subject without any word, inside a field that has some."""
     if any(c.isalnum() for c in subject.joined):
         return False
     return subject.joined in raw and (len(subject.joined) >= 4 or not subject.joined.isascii())
 
 
 def _sought(raw_values: Iterable[bytes]) -> tuple[_Subject, ...]:
-    """What is looked for; never an empty text."""
+    """The texts to look for; never an empty one."""
     plain: dict[str, None] = {}
     bare: dict[str, None] = {}
     for raw in raw_values:
@@ -139,7 +139,7 @@ def _sought(raw_values: Iterable[bytes]) -> tuple[_Subject, ...]:
 
 
 def _without_added(text: str) -> Iterator[str]:
-    """The text without what may have been added at either end, bit by bit."""
+    """The text without what may have been added at either end, step by step."""
     if was := _WAS.search(text[-1000:]):
         yield was[1]
     for _ in range(_MOST_ADDED):
@@ -154,7 +154,7 @@ def _without_added(text: str) -> Iterator[str]:
 
 
 def _folded(text: str) -> str:
-    """The words of a text, one space between them; a text without any word as it is, but for white space."""
+    """The words of a text, one space between them; a text without words stays as it is, except for white space."""
     text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     words = "".join(c if c.isalnum() else " " for c in text).split()
     return " ".join(words) if words else "".join(text.split())

@@ -1,6 +1,6 @@
-"""Makes the copies: which header fields go inside each, the encryption to its keys, the MIME message around.
+"""Makes the copies: the header fields inside each, the encryption to its keys, the MIME message around it.
 
-A copy is encrypted when its body is asked for.  Nobody is left out: a key that does not fit its copy's form raises.
+A copy is encrypted when its body is read.  Nobody is left out: a key that does not fit its copy's form raises.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from smilla.ports import OpenPGPEngine
 
 
 def copies_of(message: Message, groups: Sequence[Group], engine: OpenPGPEngine, edits: HeaderEdits) -> tuple[Copy, ...]:
-    """One copy a group; ``edits`` is what goes from the header of each, or comes to it."""
+    """One copy for each group; ``edits`` are the header fields removed from each, or added to it."""
     asked = {"off", *(members[0].style.protect_headers for _, members in groups)}
     plans = {each: protect.plan(message, rewrap.content_fields(message), each, edits=edits) for each in asked}
     return tuple(_copy(message, plans, engine, form, members) for form, members in groups)
@@ -27,14 +27,14 @@ def copies_of(message: Message, groups: Sequence[Group], engine: OpenPGPEngine, 
 def _copy(
     message: Message, plans: Mapping[str, Plan], engine: OpenPGPEngine, form: CopyForm, members: tuple[Decision, ...]
 ) -> Copy:
-    """``plans`` for the header are by ``protect_headers``; copies share them."""
+    """``plans`` for the header are keyed by ``protect_headers``; copies share them."""
     recipients = tuple(decision.recipient for decision in members)
     keys = _keys(members)
     style = members[0].style
     if form not in (CopyForm.SMIME, CopyForm.OPENPGP):
         as_it_came = rewrap.unchanged(message)
         if any(decision.action is Action.HOLD for decision in members):
-            return Copy(form, recipients, as_it_came)  # whoever releases it sees that its sender asked for encryption
+            return Copy(form, recipients, as_it_came)  # whoever releases it sees that the sender asked for encryption
         return Copy(form, recipients, rewrap.combined(as_it_came, plans["off"].edits))
     plan = plans[style.protect_headers]
     if form is CopyForm.SMIME:
@@ -46,15 +46,15 @@ def _copy(
 
 
 def _keys(members: tuple[Decision, ...]) -> tuple[X509Key | PGPKey, ...]:
-    """The keys of all who read a copy, each once.  Two OpenPGP keys of one primary key may have different subkeys, and
-    both are needed; two that differ in what they announce alone are left to the encrypter."""
+    """The keys of all who read a copy, each once.  Two OpenPGP keys with one primary key may have different subkeys;
+    both are needed.  If they differ only in what they announce, the encrypter chooses."""
     keys = [decision.key for decision in members]
     keys += [reader.key for decision in members if decision.key for reader in decision.readers]
     return tuple({(key.format, key.fingerprint, _octets(key)): key for key in keys if key}.values())
 
 
 def _octets(key: X509Key | PGPKey) -> bytes:
-    """What the encrypter is handed."""
+    """What the encrypter receives."""
     return key.raw_for_seipd2 if isinstance(key, PGPKey) else key.raw
 
 

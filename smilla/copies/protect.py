@@ -1,32 +1,31 @@
-"""Header protection (RFC 9788): which header fields are copied inside what is encrypted, and what stays outside.
+"""Header protection (RFC 9788): which header fields are copied inside the ciphertext, and which stay outside.
 
-``copy`` is the RFC's policy hcp_no_confidentiality (section 3.2.3), ``hide`` its hcp_baseline (section 3.2.1): Subject
-is "[...]" outside, Comments and Keywords are gone; and more fields, as section 3.4.1 allows: Thread-Topic, in which
-Outlook repeats the Subject, and all others that show it (``hiding`` tells which).  A trace or signature field that
-shows it moves inside.  Pure: fields in, fields out; no octet of the body is looked at.
+``copy`` is the RFC's policy hcp_no_confidentiality (section 3.2.3); ``hide`` is its hcp_baseline (section 3.2.1):
+outside, Subject is "[...]", and Comments and Keywords are gone.  ``hide`` goes further, as section 3.4.1 allows: it
+covers Thread-Topic, in which Outlook repeats the Subject, and all other fields that show it (``hiding`` says which).  A
+trace or signature field that shows it moves inside.  Pure: fields in, fields out; the body is never read.
 
-What the RFC leaves open, or recommends and does not get:
+Where the RFC leaves a choice, or we do not follow its advice:
 
-- **Encrypted-only** messages are out of its scope (section 1.8.2).  ``hp="cipher"`` is what it demands where header
-  fields are protected and there is encryption (section 2.1.1), though its table speaks of a signature, too.  Readers go
-  by the layers that they find, not by the parameter (section 10.2): without a signature a hidden field is to them
+- **Encrypted-only** messages are out of its scope (section 1.8.2).  It requires ``hp="cipher"`` wherever header fields
+  are protected and there is encryption (section 2.1.1), though its table also mentions a signature.  Readers go by the
+  layers that they find, not by the parameter (section 10.2): without a signature they call a hidden field
   "encrypted-only", any other "unprotected" (section 4.3.1).
 - **Signed messages are left alone.**  Their Cryptographic Payload is what is signed (RFC 9787 sections 4.2 and 4.3),
-  and hp must be ignored anywhere else (section 4.1): fields in it would break the signature, fields beside it are not
-  believed.  A wrapper around it would hide the signature (an Errant Cryptographic Layer, RFC 9787 section 4.5).  So an
-  inner ``hp="clear"`` stays what it is, which tells a reader that somebody on the way encrypted (section 10.2), and the
-  Subject stays outside.
-- **No Legacy Display Element** (sections 5.2.2 and 5.2.3; legacy is false in section 5.2.1): it is text within the
-  body, and no octet of a body is changed.  A part of its own before the body would be none, since it may only stand in
-  the Main Body Part (section 5.2.4), and it would take the place of a root such as multipart/report.  Who hides the
-  Subject from a reader that knows no header protection hides it for good; a rule can name for whom it is hidden.
+  and hp must be ignored anywhere else (section 4.1): fields inside it would break the signature, and readers do not
+  trust fields beside it.  A wrapper around it would hide the signature (an Errant Cryptographic Layer, RFC 9787 section
+  4.5).  So an inner ``hp="clear"`` stays as it is, which tells a reader that somebody on the way encrypted (section
+  10.2), and the Subject stays outside.
+- **No Legacy Display Element** (sections 5.2.2 and 5.2.3; legacy is false in section 5.2.1): it is text in the body,
+  and we never change a body.  A separate part before the body would not count, since the element must be in the Main
+  Body Part (section 5.2.4), and it would replace a root such as multipart/report.  So a Subject hidden from a reader
+  without header protection is hidden for good; a rule can choose for whom to hide it.
 - **protected-headers="v1"**, the parameter of an older scheme (appendix F.3), is written too: Thunderbird needs it.
-- **HP-Outer is 7-bit** (the ABNF of section 2.2.1).  Where the field has raw 8-bit octets, HP-Outer has them in encoded
-  words (RFC 2047); a reader that compares octets takes the field for one that was changed outside, and a reply hides
-  it: the safe side.
+- **HP-Outer is 7-bit** (the ABNF of section 2.2.1).  If the field has raw 8-bit octets, HP-Outer has them in encoded
+  words (RFC 2047).  A reader that compares octets thinks the outer field was changed, and hides it in a reply: the safe
+  side.
 - **Bcc** never goes inside, "the most privacy-preserving option" of section 11.4.  Nor do trace and signature fields,
-  which are written about the message by those who pass it on (section 7), and HP-Outer, which has a meaning nowhere
-  but inside (section 2.2).
+  which relays write about the message (section 7), nor HP-Outer, which has a meaning only inside (section 2.2).
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ _NOT_CARRIED = re.compile(
     "received|x-received|received-spf|return-path|delivered-to|x-original-to|authentication-results|arc-.*"
     "|dkim-signature|x-google-dkim-signature|domainkey-signature"
 )
-_OUTSIDE: dict[str, tuple[str, ...]] = {"subject": ("[...]",)}  # in place of a hidden field; others are gone
+_OUTSIDE: dict[str, tuple[str, ...]] = {"subject": ("[...]",)}  # replaces a hidden field; others are removed
 _LAYERS = ("multipart/signed", "application/pkcs7-mime", "application/x-pkcs7-mime")
 _PARAMETERS = {"hp": "cipher", "protected-headers": "v1"}
 _TAKEN = (*_PARAMETERS, "hp-legacy-display")
@@ -54,14 +53,14 @@ _WRITTEN = b'protected-headers="v1"; hp="cipher"'
 
 _PROPER = re.compile(rb"[^\r\n\0]*(?:\r\n[ \t]+[^\r\n\0 \t][^\r\n\0]*)*")
 _BLANK_LINES = re.compile(rb"(?:\r\n[ \t]+)+(?=\r\n|\Z)")
-_LONGEST_FIELD = 60_000  # the milter protocol cuts what is longer
+_LONGEST_FIELD = 60_000  # the milter protocol cuts longer ones
 _MOST_HIDDEN = 100  # each makes Postfix read its queue file once more
 _LONGEST_LINE = 998
 
 
 @value
 class Plan:
-    """``inside`` is the header of what is encrypted; ``edits`` is what changes outside."""
+    """``inside`` is the header of the encrypted content; ``edits`` are the changes outside."""
 
     edits: HeaderEdits
     inside: tuple[Header, ...]
@@ -70,7 +69,7 @@ class Plan:
 
 @value
 class _Carried:
-    """A field that is copied inside; ``index`` is its place in the message, None for one that comes with the edits."""
+    """A field that is copied inside; ``index`` is its place in the message, None if the edits add it."""
 
     header: Header
     index: int | None
@@ -78,7 +77,7 @@ class _Carried:
 
     @property
     def outside(self) -> list[Header]:
-        """What stands outside in its place: the same, another value, or nothing."""
+        """What stands outside instead: the same field, another value, or nothing."""
         if not self.hidden:
             return [self.header]
         return [
@@ -89,9 +88,9 @@ class _Carried:
 def plan(message: Message, content: tuple[Header, ...], protect_headers: str, edits: HeaderEdits = _NONE) -> Plan:
     """What goes inside and what changes outside, for ``protect_headers`` off, copy or hide.
 
-    ``content`` are the fields that are moved inside anyway, ``edits`` what is changed outside already: inside stand the
-    fields of the message as it would have been sent.  Where fields cannot be protected nothing but ``edits`` is done,
-    and the reason is told.
+    ``content`` are the fields that move inside anyway; ``edits`` are the changes already made outside.  The fields
+    inside are those of the message as it would have been sent.  If fields cannot be protected, only ``edits`` are made,
+    and the plan gives the reason.
     """
     if protect_headers == "off":
         return Plan(edits, content, HeaderProtection())
@@ -111,13 +110,13 @@ def plan(message: Message, content: tuple[Header, ...], protect_headers: str, ed
 
 
 def _telling(message: Message) -> Iterator[int]:
-    """HP-Outer fields that came from outside, where they mean nothing, and hold the Subject."""
+    """HP-Outer fields from outside, which mean nothing there and may hold the Subject."""
     if "hp-outer" in message.places:
         yield from (i for i in hiding.hidden(message.headers) if message.headers[i].name == "hp-outer")
 
 
 def shown(headers: Sequence[Header]) -> tuple[Header, ...]:
-    """A header as it may be shown to others where hide holds."""
+    """A header as others may see it when hide applies."""
     gone = hiding.hidden(headers)
     return tuple(h for index, header in enumerate(headers) for h in _Carried(header, None, index in gone).outside)
 
@@ -136,8 +135,8 @@ def _carried(message: Message, edits: HeaderEdits, *, hide: bool) -> list[_Carri
 
 
 def _copied(header: Header) -> Header:
-    """The field for a header of its own: lines of white space and spaces before the colon, which some readers take for
-    the end of a header, are left out."""
+    """The field for a new header, without whitespace-only lines and without spaces before the colon, which some readers
+    take for the end of a header."""
     name, value = header.raw_name.rstrip(b" \t"), header.raw_value
     if b"\r\n" in value:
         value = _BLANK_LINES.sub(b"", value)
@@ -154,12 +153,12 @@ def _problem(carried: Sequence[_Carried]) -> Reason | None:
     if not all(_PROPER.fullmatch(field.header.raw_value) for field in carried):
         return Reason("malformed_field", "a header field with a bare CR or a NUL cannot be copied")
     if (count := sum(field.hidden for field in carried)) > _MOST_HIDDEN:
-        return Reason("too_many_fields", f"{count} header fields to be hidden; at most {_MOST_HIDDEN} are")
+        return Reason("too_many_fields", f"{count} header fields to hide; the limit is {_MOST_HIDDEN}")
     return None
 
 
 def _hiding(edits: HeaderEdits, hidden: Sequence[_Carried]) -> HeaderEdits:
-    """The edits outside with those that hide.  What was to be added and is hidden is not added."""
+    """The edits outside, including those that hide.  A hidden field that was to be added is not added."""
     if not hidden:
         return edits
     removed = {*edits.removed, *(field.index for field in hidden if field.index is not None)}
@@ -173,7 +172,7 @@ def _hiding(edits: HeaderEdits, hidden: Sequence[_Carried]) -> HeaderEdits:
 
 
 def _recorded(header: Header) -> Header:
-    """HP-Outer (section 2.2.1): a field that stands outside, its name, a colon, a space and its value."""
+    """HP-Outer (section 2.2.1): the name of a field that stands outside, a colon, a space and its value."""
     value = header.raw_value
     if not value.isascii():
         value = b" " + header_text.encoded(b"".join(value.split(b"\r\n")).strip())
@@ -188,7 +187,7 @@ def _recorded(header: Header) -> Header:
 
 
 def _marked(content: tuple[Header, ...]) -> tuple[Header, ...] | Reason:
-    """The content fields with the parameters that say that header fields stand beside them, or why that cannot be."""
+    """The content fields with the parameters that announce protected header fields, or why that cannot be done."""
     places = [index for index, header in enumerate(content) if header.name == "content-type"]
     if len(places) > 1:
         return Reason("ambiguous", "there are two Content-Type fields")
@@ -201,17 +200,17 @@ def _marked(content: tuple[Header, ...]) -> tuple[Header, ...] | Reason:
 
 
 def _extended(header: Header) -> Header | Reason:
-    """The Content-Type with parameters at its end and all before them octet for octet; a reason where a reader would
-    not find them there, or would find anything else changed."""
+    """The Content-Type with parameters appended and everything before them octet for octet; a reason if a reader would
+    not find them there, or would see anything else changed."""
     kind = mime.content_type(header.raw_value)
     if kind is None:
         return Reason("malformed_content_type", "the Content-Type field is malformed")
     if kind.media_type in _LAYERS:
-        return Reason("signed", f"header fields beside {kind.media_type} would not be believed")
+        return Reason("signed", f"header fields beside {kind.media_type} would not be trusted")
     if any(name in kind.parameters for name in _TAKEN):
         return Reason("protected_already", "the Content-Type speaks of header protection already")
     wanted = mime.ContentType(kind.media_type, {**kind.parameters, **_PARAMETERS})
-    for separator in (b";", b""):  # none where the value ends in one
+    for separator in (b";", b""):  # none if the value ends in one
         value = header.raw_value + separator + b"\r\n " + _WRITTEN
         if _PROPER.fullmatch(value) and mime.content_type(value) == wanted:
             return Header(header.raw_name, value)

@@ -1,9 +1,9 @@
-"""From a message and its ciphertext to the message that is handed back: header fields that go, fields that come, and
-the new body, 7-bit, CRLF, in lines of 76.
+"""From a message and its ciphertext to the message that we hand back: fields removed, fields added, and the new body:
+7-bit, CRLF, lines of 76.
 
-The MIME header fields (Content-*) move inside, in their order and with their folding; MIME-Version and all others
-stay where they are, untouched.  A message without any Content-* field goes inside as text/plain, without a charset
-(RFC 2045 section 5.2 says what that means; where the body has 8-bit octets nobody knows their charset).
+The MIME header fields (Content-*) move inside, in their order and with their folding; MIME-Version and all others stay
+where they are, untouched.  A message without any Content-* field goes inside as text/plain without a charset: RFC 2045
+section 5.2 says what that means, and nobody knows the charset of a body with 8-bit octets.
 """
 
 from __future__ import annotations
@@ -29,12 +29,11 @@ _BARE_CR = re.compile(rb"\r(?!\n)")
 
 
 def problem(message: Message) -> Reason | None:
-    """Why a message cannot be handed back whole, None where it can.
+    """Why a message cannot be handed back whole, None if it can.
 
-    The milter protocol cuts a field of 64 KB, so that what would be encrypted were less than what was sent; and each
-    field that goes makes Postfix read its queue file once more.  A header is held in memory as a whole, so that it may
-    not be of any size.  Who takes a bare CR for the end of a line reads fields, and a body, within what is
-    one field here and would stay outside.
+    The milter protocol cuts a field at 64 KB, so we would encrypt less than was sent.  Each removed field makes Postfix
+    read its queue file once more.  We keep the whole header in memory, so its size needs a limit.  A program that takes
+    a bare CR for a line end would find more fields, and a body, inside a field that stays outside.
     """
     octets = sum(len(header.raw_name) + len(header.raw_value) for header in message.headers)
     if len(message.headers) > MOST_HEADER_FIELDS or octets > MOST_HEADER_OCTETS:
@@ -50,7 +49,7 @@ def problem(message: Message) -> Reason | None:
     if any(len(header.raw_value) > _LONGEST_FIELD for header in moving):
         return Reason("field_too_long", f"a Content-* field of more than {_LONGEST_FIELD} octets")
     if any(_hides_body(header.raw_value, message) for header in message.headers if b"\r" in header.raw_value):
-        return Reason("bare_cr", "a header field with a bare CR, where some programs would find the body")
+        return Reason("bare_cr", "a header field with a bare CR, which some programs take for the start of the body")
     return None
 
 
@@ -60,7 +59,7 @@ def _hides_body(raw_value: bytes, message: Message) -> bool:
 
 
 def unchanged(message: Message) -> Rewrite:
-    """The message as it came, but for a mark of ours that came from outside."""
+    """The message as it came, minus any mark of ours that came from outside."""
     return Rewrite(removed=_marks(message))
 
 
@@ -68,7 +67,7 @@ def smime(
     message: Message, encrypt: Encrypt, inside: Sequence[Header] | None = None, *, authenticated: bool = False
 ) -> Rewrite:
     """application/pkcs7-mime (RFC 8551 sections 3.3 and 3.4); ``encrypt`` makes the DER from the inner octets.
-    ``inside`` is their header, where that is not the content fields alone."""
+    ``inside`` is their header, if it is more than the content fields."""
     kind = "authEnveloped-data" if authenticated else "enveloped-data"
     added = (
         ("Content-Type", f"application/pkcs7-mime; smime-type={kind}; name=smime.p7m"),
@@ -85,7 +84,7 @@ def smime(
 
 def openpgp(message: Message, encrypt: Encrypt, inside: Sequence[Header] | None = None) -> Rewrite:
     """multipart/encrypted (RFC 3156 section 4); ``encrypt`` makes the armour from the inner octets.  ``inside`` is
-    their header, where that is not the content fields alone."""
+    their header, if it is more than the content fields."""
     boundary = f"smilla-{secrets.token_hex(16)}"
     added = (
         ("Content-Type", f'multipart/encrypted; protocol="application/pgp-encrypted";\r\n boundary="{boundary}"'),
@@ -99,7 +98,7 @@ def openpgp(message: Message, encrypt: Encrypt, inside: Sequence[Header] | None 
     tail = f"\r\n--{boundary}--\r\n".encode("ascii")
 
     def body() -> Iterator[bytes]:
-        # The engine begins before anything leaves: where it fails, nothing of the message has been touched.
+        # The engine starts before anything leaves: if it fails, the message is still untouched.
         armour = encrypt(*_inner(message, inside))
         first = next(armour, b"")
         return chain(covered(head, chain([first], armour), room(message.body.blocks())), [tail])
@@ -115,13 +114,13 @@ def _rewrite(message: Message, added: tuple[tuple[str, str], ...], body: Callabl
 
 
 def goes(name: str) -> bool:
-    """Is a field of this name not to stand outside what is encrypted?  Bcc names somebody that the readers of a copy
-    shall not know of."""
+    """Must a field of this name not stay outside the ciphertext?  Bcc names somebody whom the other readers must not
+    learn about."""
     return name.startswith("content-") or name in (MARK.lower(), "bcc", "resent-bcc")
 
 
 def combined(rewrite: Rewrite, further: HeaderEdits) -> Rewrite:
-    """The rewrite with further edits of the header."""
+    """The rewrite, plus further header edits."""
     if not further.removed and not further.added:
         return rewrite
     gone = tuple(sorted({*rewrite.removed, *further.removed}))
@@ -129,7 +128,7 @@ def combined(rewrite: Rewrite, further: HeaderEdits) -> Rewrite:
 
 
 def applied(message: Message, rewrite: Rewrite) -> Iterator[bytes]:
-    """The message that a rewrite makes, as octets: its header in one block, and the body in blocks."""
+    """The message that a rewrite makes, as octets: the header in one block, then the body in blocks."""
     gone = frozenset(rewrite.removed)
     kept = (header.raw for index, header in enumerate(message.headers) if index not in gone)
     added = (f"{name}: {value}\r\n".encode("ascii") for name, value in rewrite.added)
@@ -139,10 +138,10 @@ def applied(message: Message, rewrite: Rewrite) -> Iterator[bytes]:
 
 
 def edits(message: Message, rewrite: Rewrite) -> Iterator[tuple[str, int, str]]:
-    """The header edits as libmilter names them: a field's name, its number among the fields of that name, from 1, and
-    its new value, "" where it goes; number 0 where it comes.
+    """The header edits in libmilter's terms: a field's name, its number among the fields of that name, from 1, and its
+    new value, "" to remove it; number 0 adds a field.
 
-    A field that goes and comes is changed where it stands, which is one edit less.  The others are deleted from the
+    A field that is both removed and added is changed in place, which saves an edit.  The others are deleted from the
     last to the first, since Postfix renumbers them at once and Sendmail does not.
     """
     deleted: list[tuple[str, int]] = []
@@ -166,18 +165,18 @@ def _marks(message: Message) -> tuple[int, ...]:
 
 
 def content_fields(message: Message) -> tuple[Header, ...]:
-    """The fields that move inside, or what RFC 2045 section 5.2 takes for granted where there is none."""
+    """The fields that move inside, or if there are none, the default of RFC 2045 section 5.2."""
     fields = tuple(header for header in message.headers if header.name.startswith("content-"))
     return fields or (Header(b"Content-Type", b" text/plain"),)
 
 
 def inner_head(inside: Iterable[Header]) -> bytes:
-    """The header of what is encrypted, up to and including its empty line."""
+    """The header of the encrypted content, up to and including its empty line."""
     return b"".join(header.raw for header in inside) + b"\r\n"
 
 
 def _inner(message: Message, inside: Sequence[Header] | None) -> tuple[Iterator[bytes], int]:
-    """What is encrypted, in blocks, and its length in octets.  Its header is put together when it is asked for, and not
-    kept: the copies of a message would hold it as often as there are any."""
+    """The content to encrypt, in blocks, and its length in octets.  Its header is built on demand and not kept:
+    otherwise each copy would hold one."""
     head = inner_head(inside or content_fields(message))
     return chain([head], message.body.blocks()), len(head) + message.body.size

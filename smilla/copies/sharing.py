@@ -1,19 +1,19 @@
 """Which recipients share a copy of the message.
 
-Recipients who see each other in To or Cc and have keys of one format share one ciphertext, where it is written in one
-style.  A recipient in the envelope and not in To or Cc (a blind copy, a list, an alias) shares a ciphertext with
-nobody, so that no recipient info and no key ID tells of them.  Certificates that need different mechanisms are kept
-apart ([smime] separate): an older program may open no message that has a recipient info which it does not know.  What
-is not encrypted tells nothing, and is shared by all who get it; what is held is kept apart from what is sent.
+Recipients who see each other in To or Cc share one ciphertext if their keys have the same format and it is written in
+the same style.  A recipient who is in the envelope but not in To or Cc (a blind copy, a list, an alias) shares a
+ciphertext with nobody, so no recipient info or key ID gives them away.  Certificates that need different mechanisms are
+kept apart ([smime] separate): an older program may reject any message with a recipient info that it does not know.
+Unencrypted copies reveal nothing, so all who get one share it; held mail is kept apart from sent mail.
 
-Two keys that go by one name in a message never share it: a program looks for its own name (issuer and serial number,
-or the key ID of OpenPGP), and may try the other one's session key, which it cannot open.  Anybody can publish a
-certificate with somebody else's issuer and serial.  Others put both in one message.  Nor do OpenPGP keys share one that
-no single engine can encrypt to.
+Two keys that a message would call by the same name never share it: a program looks for its own name (issuer and serial
+number, or OpenPGP's key ID) and may try the other key's session key, which it cannot open.  Anybody can publish a
+certificate with somebody else's issuer and serial number.  Others put both keys in one message.  OpenPGP keys also
+share none if no single engine can encrypt to all of them.
 
-One copy stays in the message that the MTA holds, whose other recipients are removed.  Postfix and Sendmail say nothing
-where a recipient that a milter removes is not found: such a one would get that copy, too.  They compare spellings, so
-only plain spellings are removed; where there is another one, no copy stays, and all are re-injected.
+One copy stays in the message that the MTA holds; we remove that message's other recipients.  If a milter removes a
+recipient that the MTA cannot find, Postfix and Sendmail say nothing, and that recipient would get this copy too.  They
+compare spellings, so we remove only plain spellings; with any other spelling no copy stays, and all are re-injected.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ _ENCRYPTED = (CopyForm.SMIME, CopyForm.OPENPGP)
 
 
 def visible_recipients(message: Message) -> frozenset[str]:
-    """The mailboxes in To, Cc, Resent-To and Resent-Cc, folded for comparison.  Past 256 KiB of such fields nobody is
-    looked for any more: who is not found gets a copy of their own, which is the safe side."""
+    """The mailboxes in To, Cc, Resent-To and Resent-Cc, folded for comparison.  We stop after 256 KiB of such fields: a
+    recipient who is not found gets a copy of their own, which is the safe side."""
     mailboxes: set[str] = set()
     octets = 0
     for header in message.headers:
@@ -50,7 +50,7 @@ def group(decisions: Iterable[Decision], message: Message, *, separate: bool = T
     """The copies owed, in the order of their first recipients: the form of each and the decisions it serves."""
     decided = [(_form(decision), decision) for decision in decisions]
     readers = {mailbox(decision.recipient) for form, decision in decided if form in _ENCRYPTED}
-    # Where only one recipient gets ciphertext there is nobody to hide them from.
+    # If only one recipient gets ciphertext, there is nobody to hide them from.
     visible = visible_recipients(message) if len(readers) > 1 else None
     together: dict[tuple[CopyForm, Style | None, str, str], list[_Shared]] = {}
     made: list[_Shared] = []
@@ -74,12 +74,12 @@ def group(decisions: Iterable[Decision], message: Message, *, separate: bool = T
     return [(shared.form, tuple(shared.members)) for shared in made]
 
 
-_Names = dict[Hashable, Hashable]  # by what goes by that name: a name has one bearer in a copy
+_Names = dict[Hashable, Hashable]  # from each name to its one bearer in a copy
 
 
 @dataclass(slots=True)
 class _Shared:
-    """A copy, as far as it is known who shares it, and by which names its readers go."""
+    """A copy in the making: who shares it so far, and the names of its readers' keys."""
 
     form: CopyForm
     members: list[Decision] = field(default_factory=list)
@@ -87,12 +87,12 @@ class _Shared:
 
 
 def are_confusable(decision: Decision) -> bool:
-    """Whether a recipient and their further readers cannot share a copy, as they would have to."""
+    """Must a recipient and their further readers share a copy, although their keys cannot?"""
     return _names_of(decision) is None
 
 
 def _names_of(decision: Decision) -> _Names | None:
-    """The names of all who read what one recipient gets; None where a name has two bearers."""
+    """The names of all who read one recipient's copy; None if a name has two bearers."""
     if decision.key is None or decision.lookup is None:
         return {}
     names = _names(decision.lookup)
@@ -105,8 +105,8 @@ def _names_of(decision: Decision) -> _Names | None:
 
 
 def _names(lookup: KeyLookup) -> _Names:
-    """Issuer and serial number, where two certificates for one key are no harm, since it opens either; or the key ID
-    (RFC 9580 section 5.5.4), and the one engine that can encrypt to the key, where there is only one."""
+    """Issuer and serial number: two certificates for one key may share them, since it opens either.  Or the key ID (RFC
+    9580 section 5.5.4), and the one engine that can encrypt to the key, if there is only one."""
     key = lookup.key
     if isinstance(key, X509Key):
         return {comparable(key.raw_issuer_and_serial): key.public_key}
@@ -118,12 +118,12 @@ def _names(lookup: KeyLookup) -> _Names:
 
 
 def _collides(these: Mapping[Hashable, Hashable], those: Mapping[Hashable, Hashable]) -> bool:
-    """Whether a name has another bearer here than there."""
+    """Whether some name has different bearers here and there."""
     return any(these.get(name, bearer) != bearer for name, bearer in those.items())
 
 
 def _kind(decision: Decision, separate: bool) -> str:
-    """What keeps recipients of one form apart: the mechanisms of their keys, and of their further readers' keys."""
+    """What keeps recipients of one form apart: the mechanisms of their keys and of their further readers' keys."""
     if decision.action is Action.HOLD:
         return "held"
     if not separate or not isinstance(decision.key, X509Key):
@@ -142,7 +142,7 @@ def _mechanism(key: X509Key, style: Style) -> str:
 
 @lru_cache(maxsize=64)
 def _relevant_style(style: Style, kind: str) -> Style:
-    """The style without what says nothing to keys of this kind, so that it keeps none of them apart."""
+    """The style without the fields that do not affect keys of this kind, so that those keep no keys apart."""
     kinds, unset = kind.split("+"), Style()
     has_rsa, has_ec = "rsa" in kinds or "oaep" in kinds, "ec" in kinds
     return replace(
@@ -153,8 +153,8 @@ def _relevant_style(style: Style, kind: str) -> Style:
 
 
 def stays(groups: Sequence[Group]) -> int | None:
-    """The index of the group that stays with the MTA's message: what is held, else what is not encrypted, so that no
-    plaintext is handed over again, else the largest; None where there is none."""
+    """The index of the group that stays with the MTA's message: held mail first, then unencrypted mail, so that we
+    don't hand plaintext over again, then the largest.  None if there is no group."""
 
     def preference(index: int) -> tuple[bool, bool, int]:
         form, members = groups[index]
@@ -164,7 +164,7 @@ def stays(groups: Sequence[Group]) -> int | None:
 
 
 def removable(removed: Iterable[Recipient], recipients: Sequence[Recipient]) -> bool:
-    """Is it certain that the MTA finds every one of these recipients, as they were given, and nobody else with them?
+    """Is it certain that the MTA finds each of these recipients, spelled as given, and nobody else with them?
 
     Not with a source route or blanks, without brackets (sendmail(1)), with a final dot, or beside another spelling of
     the same mailbox, which the MTA may have merged.
@@ -182,15 +182,15 @@ def _is_plain(recipient: Recipient) -> bool:
 
 
 def _has_double(recipient: Recipient, spellings: Mapping[str, set[str]]) -> bool:
-    """Is there another spelling, or something without an address, which may be anybody?  ``spellings`` are all
-    recipients as they were given, by their folded address, "" for none."""
+    """Is there another spelling, or a recipient without an address, who may be anybody?  ``spellings`` are all
+    recipients as given, by their folded address, "" for none."""
     folded = recipient.address.folded if recipient.address else ""
     return any(raw != recipient.raw for raw in spellings[folded] | spellings.get("", set()))
 
 
 def _form(decision: Decision) -> CopyForm:
-    """The form that a decision asks for.  Raises EncryptionError where there is none, so that no decision that
-    somebody adds, and no key that got lost, can ever fall through to plaintext."""
+    """The form that a decision asks for.  Raises EncryptionError if there is none, so that no new kind of decision and
+    no lost key can ever fall through to plaintext."""
     if decision.action is Action.ENCRYPT and decision.key is not None:
         return CopyForm(decision.key.format.value)
     if decision.action is Action.UNCHANGED:
@@ -201,14 +201,14 @@ def _form(decision: Decision) -> CopyForm:
 
 
 def mailbox(recipient: Recipient) -> str:
-    """Whom a copy is for.  Two spellings of a domain are one mailbox, two of a local part may be two (RFC 5321
-    section 2.4)."""
+    """Whom a copy is for.  Two spellings of a domain are one mailbox; two of a local part may be two (RFC 5321 section
+    2.4)."""
     address = recipient.address
     return f"{address.local_part}@{address.domain}" if address else recipient.raw
 
 
 def notice(recipient: Recipient) -> str:
-    """The journal's name for the notification about a recipient; no mailbox has a NUL in it."""
+    """The journal's name for the notification about a recipient; no mailbox contains a NUL."""
     return f"\0{mailbox(recipient)}"
 
 

@@ -1,4 +1,4 @@
-"""The values that everything in smilla speaks.  Frozen, without behaviour that could fail, without I/O."""
+"""The values that all of smilla shares.  Frozen, without I/O and without behaviour that could fail."""
 
 from __future__ import annotations
 

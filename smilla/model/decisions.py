@@ -1,4 +1,4 @@
-"""What a message is, what happens for each recipient, and the copies that come of it."""
+"""What a message is, what happens for each recipient, and the copies that result."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from smilla.value import value
 
 
 class Direction(StrEnum):
-    """The way of a message, as a whole or for one recipient, seen from this MTA."""
+    """Which way a message goes, as a whole or for one recipient, seen from this MTA."""
 
     OUTBOUND = "outbound"
     INBOUND = "inbound"
 
 
 class MessageKind(StrEnum):
-    """What a message is by its structure (never by mention)."""
+    """What a message is by its structure, never by what it claims."""
 
     ENCRYPTED = "encrypted"
     SIGNED = "signed"
@@ -28,14 +28,14 @@ class MessageKind(StrEnum):
 
 @value
 class Classification:
-    """The kind and why."""
+    """The message's kind, and why."""
 
     kind: MessageKind
     reason: Reason
 
 
 class Action(StrEnum):
-    """What happens for one recipient; the past tense is the log's event."""
+    """What happens for one recipient; the log event is its past tense."""
 
     ENCRYPT = "encrypt"
     UNCHANGED = "unchanged"
@@ -48,9 +48,10 @@ class Action(StrEnum):
 
 @value
 class Style:
-    """How a ciphertext is written, as the configuration, the rule for a recipient and the recipient's certificate say.
+    """How a ciphertext is written, according to the configuration, the recipient's rule and the recipient's
+    certificate.
 
-    Recipients whose styles differ share no ciphertext.  Each field has the name and meaning of its option
+    Recipients with different styles share no ciphertext.  Each field has the name and meaning of its option
     (protect_headers that of [headers] protect).
     """
 
@@ -63,15 +64,15 @@ class Style:
 
     @property
     def is_authenticated(self) -> bool:
-        """Whether it makes AuthEnvelopedData (RFC 5083), which older clients do not read."""
+        """Whether it makes AuthEnvelopedData (RFC 5083), which older clients cannot read."""
         return self.cipher.endswith("-gcm")
 
 
 @value
 class Decision:
-    """What happens for one recipient and why; ``rule`` names what in the configuration decided.  ``readers`` are
-    the look-ups of further readers (also_to), ``style`` is how their copy is written.  ``waits``: this may be an alias,
-    and the stage decides, which knows where it led."""
+    """What happens for one recipient and why; ``rule`` names the part of the configuration that decided.  ``readers``
+    are the look-ups of further readers (also_to); ``style`` is how their copy is written.  ``waits``: this may be an
+    alias, so the stage decides, which sees where the alias led."""
 
     recipient: Recipient
     action: Action
@@ -84,12 +85,12 @@ class Decision:
 
     @property
     def key(self) -> X509Key | PGPKey | None:
-        """The key to encrypt to, where the action is ENCRYPT."""
+        """The key to encrypt to, if the action is ENCRYPT."""
         return self.lookup.key if self.lookup and self.action is Action.ENCRYPT else None
 
 
 class CopyForm(StrEnum):
-    """The form of a copy, as ``envelopes.json`` names it."""
+    """The form of a copy, as ``envelopes.json`` names it.  (``Format`` is the format of a key.)"""
 
     SMIME = "smime"
     OPENPGP = "openpgp"
@@ -99,8 +100,8 @@ class CopyForm(StrEnum):
 
 @value
 class HeaderEdits:
-    """What changes in the header of a message: the indexes of fields that go, the fields that come (at the end, in
-    order; name, and value without its leading space)."""
+    """Changes in the header of a message: the indexes of removed fields, and the fields added at the end, in order
+    (name, and value without its leading space)."""
 
     removed: tuple[int, ...] = ()
     added: tuple[tuple[str, str], ...] = ()
@@ -108,9 +109,9 @@ class HeaderEdits:
 
 @value
 class Rewrite(HeaderEdits):
-    """How a copy differs from the message that came in: its header, and the new body, None where that stays.
+    """How a copy differs from the message that came in: its header, and the new body, None if the body stays.
 
-    ``body`` makes the new body from the start each time it is called, in blocks, and raises before or within them.
+    Each call of ``body`` makes the new body from the start, in blocks; it may raise before or between them.
     """
 
     body: Callable[[], Iterator[bytes]] | None = None
@@ -118,8 +119,8 @@ class Rewrite(HeaderEdits):
 
 @value
 class HeaderProtection:
-    """What was asked for a copy's header fields (off, copy or hide), the names of those that stand inside it and of
-    those hidden outside, and why none does where that was asked for."""
+    """What was requested for a copy's header fields (off, copy or hide), the names of the fields inside it and of those
+    hidden outside, and why nothing was protected, if so requested."""
 
     asked: str = "off"
     inside: tuple[str, ...] = ()
@@ -140,8 +141,8 @@ class Copy:
 
 @value
 class Refusal:
-    """A copy that the MTA's listener did not take: for whom, and what it said; ``is_of_copy``: to RCPT or to the
-    final dot, and not to whatever concerns all."""
+    """A copy that the MTA's listener refused: for whom, and its words.  ``is_of_copy``: it refused RCPT or the final
+    dot, not something that concerns all copies."""
 
     recipient: Recipient
     detail: str
@@ -152,7 +153,7 @@ _OK = Reason("ok", "")
 
 
 class Disposition(Enum):
-    """What the MTA is told about the message as a whole."""
+    """What we tell the MTA about the message as a whole."""
 
     DELIVER = "deliver"
     DEFER = "defer"
@@ -162,11 +163,11 @@ class Disposition(Enum):
 
 @value
 class Outcome:
-    """What ``pipeline.process`` found: one decision a recipient, and the copies owed where all is delivered.
+    """The result of ``pipeline.process``: one decision for each recipient, and the copies owed if all is delivered.
 
-    ``copies`` is empty unless the disposition is DELIVER or HOLD; all but number ``kept`` (None for
-    none) are re-injected.  ``bounced`` are
-    told to the sender, ``relayed`` see policy.is_relayed; ``reason`` and ``culprits`` explain what is not delivered.
+    ``copies`` is empty unless the disposition is DELIVER or HOLD; all but number ``kept`` (None for none) are
+    re-injected.  The sender is told of ``bounced``; for ``relayed`` see policy.is_relayed.  ``reason`` and ``culprits``
+    explain why something is not delivered.
     """
 
     disposition: Disposition
@@ -182,5 +183,5 @@ class Outcome:
 
     @property
     def waits(self) -> bool:
-        """Is there anybody who may be an alias, and has no copy yet?"""
+        """May some recipient without a copy still be an alias?"""
         return any(decision.waits and decision.action is not Action.DONE for decision in self.decisions)

@@ -1,4 +1,4 @@
-"""Answers, candidates for a key, and what becomes of them."""
+"""Answers from sources, candidates for a key, and what becomes of them."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 
 
 class Format(StrEnum):
-    """The two ways of encrypting a message."""
+    """The two formats of keys, and so the two ways of encrypting a message.  (``CopyForm`` is the form of a copy.)"""
 
     SMIME = "smime"
     OPENPGP = "openpgp"
 
 
 class DNSSECStatus(StrEnum):
-    """What validation says of an answer (RFC 4035 section 4.3), and that there was none.
+    """What validation says about an answer (RFC 4035 section 4.3), or that there was none.
 
-    ``INDETERMINATE`` is also an answer of a resolver that does not validate.
+    A resolver that does not validate also answers ``INDETERMINATE``.
     """
 
     SECURE = "secure"
@@ -47,9 +47,9 @@ class DNSSECStatus(StrEnum):
 class DNSAnswer:
     """One answer, or why there was none.
 
-    ``raw_rdata`` holds the RDATA of each record of the asked type, in wire form, CNAMEs followed.
-    ``proven_by`` says in words what the status rests on.  ``malformed`` counts records that could not be read.
-    ``ttl_s`` bounds how long the answer may be kept.
+    ``raw_rdata`` holds the RDATA of each record of the requested type, in wire form, with CNAMEs followed.
+    ``proven_by`` says in words what the status rests on.  ``malformed`` counts the records that could not be read.
+    ``ttl_s`` limits how long the answer may be kept.
     """
 
     owner: str
@@ -96,9 +96,9 @@ class Reason:
 
 @value
 class SourceAnswer:
-    """What a source says: where it was asked, the candidates, and in ``detail`` why there is none.  ``dns`` is the
-    answer that all this was read from, None outside DNS.  ``is_unreachable``: it could not be read at all.  ``unclear``
-    is why it could not be asked, so that its silence proves nothing.  ``local_part`` is that under which DNS has it: in
+    """What a source answered: where we asked, the candidates, and in ``detail`` why there are none.  ``dns`` is the
+    underlying DNS answer, None outside DNS.  ``is_unreachable``: the source could not be read at all.  ``unclear`` is
+    why we could not ask, so that silence proves nothing.  ``local_part`` is the spelling under which DNS has it: in
     lower case, say, or without a tag."""
 
     source: str
@@ -112,7 +112,7 @@ class SourceAnswer:
 
     @property
     def status(self) -> DNSSECStatus | None:
-        """What DNSSEC says; None for what stands outside DNS and could be read."""
+        """What DNSSEC says; None for a source outside DNS that could be read."""
         if self.dns is not None:
             return self.dns.status
         return DNSSECStatus.UNREACHABLE if self.is_unreachable else None
@@ -136,7 +136,7 @@ class UsableKey:
 @dataclass(frozen=True, slots=True)
 class OAEP:
     """RSAES-OAEP with its parameters (RFC 4055 section 4.1): the hashes as sha1 … sha512, and ``raw_algorithm``, the
-    AlgorithmIdentifier that says so."""
+    AlgorithmIdentifier that states them."""
 
     digest: str
     mask_digest: str
@@ -145,8 +145,8 @@ class OAEP:
 
 
 class Mechanism(StrEnum):
-    """How the content-encryption key reaches the holder of a certificate: by key transport, by key agreement on a
-    curve of the certificate's or on X25519 or X448, or by key encapsulation."""
+    """How the content-encryption key reaches the holder of a certificate: by key transport, by key agreement on the
+    certificate's curve or on X25519 or X448, or by key encapsulation."""
 
     RSA = "rsa"
     ECDH = "ec"
@@ -156,11 +156,12 @@ class Mechanism(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class X509Key(UsableKey):
-    """A certificate that may be encrypted to; ``issued_at`` is its notBefore, ``raw_issuer_and_serial`` the DER of
-    IssuerAndSerialNumber (RFC 5652 section 10.2.4), its issuer octet for octet as in the certificate.
+    """A certificate that may be encrypted to.  ``issued_at`` is its notBefore.  ``raw_issuer_and_serial`` is the DER of
+    IssuerAndSerialNumber (RFC 5652 section 10.2.4), with the issuer octet for octet as in the certificate.
 
-    ``oaep`` is the only padding that an id-RSAES-OAEP key may be used with; ``ciphers`` are those of [smime] cipher
-    that the certificate announces, in its order (RFC 4262); ``is_common``: common programs open what goes to it.
+    ``oaep`` is the only padding allowed for an id-RSAES-OAEP key.  ``ciphers`` are the values of [smime] cipher that
+    the certificate announces, in its order (RFC 4262).  ``is_common``: common programs can open what is encrypted to
+    it.
     """
 
     raw: bytes
@@ -182,11 +183,11 @@ class X509Key(UsableKey):
 class PGPKey(UsableKey):
     """An OpenPGP certificate that may be encrypted to.
 
-    ``raw`` is binary and cut down to what passed: the primary key, the user IDs and encryption subkeys that hold
-    today, and their valid self-signatures; an engine that takes "every encryption subkey" takes the right ones.
-    ``raw_bound`` is the same encryption key as the engines get it, where that is something else than ``raw`` (see
-    formats/openpgp_binding.py), and ``raw_bound_seipd2`` the same once more where it announces SEIPDv2 (RFC 9580
-    section 5.2.3.32).  ``fingerprint`` is the primary key's, ``encrypts_to`` that of what is encrypted to.
+    ``raw`` is binary and holds only what passed: the primary key, the user IDs and encryption subkeys that are valid
+    today, and their valid self-signatures.  So an engine that takes "every encryption subkey" takes the right ones.
+    ``raw_bound`` is the same encryption key in the form for the engines, if that differs from ``raw`` (see
+    formats/openpgp_binding.py); ``raw_bound_seipd2`` is the same again, announcing SEIPDv2 (RFC 9580 section
+    5.2.3.32).  ``fingerprint`` is the primary key's; ``encrypts_to`` is that of the encryption key.
     """
 
     raw: bytes
@@ -209,17 +210,17 @@ class PGPKey(UsableKey):
 
     @property
     def raw_for_seipd2(self) -> bytes:
-        """The same for an engine that may write SEIPDv2 where every certificate announces it."""
+        """The same for an engine that may write SEIPDv2 if every certificate announces it."""
         return self.raw_bound_seipd2 or self.raw_for_engine
 
 
 @value
 class Assessment:
-    """What the gate says of one candidate: a key, or every reason against it.
+    """The gate's verdict on one candidate: a key, or every reason against it.
 
-    ``meant_for_encryption`` is False for what was published for another purpose (a hash, a signing or CA
-    certificate alone, an unknown usage): that counts as no key.  ``facts`` describes the candidate to a person:
-    subject, fingerprint, algorithm, not_before, not_after, created, user_ids … as far as they could be read.
+    ``meant_for_encryption`` is False if it was published for another purpose (a hash, a signing or CA certificate
+    alone, an unknown usage); that counts as no key.  ``facts`` describes the candidate to a person, as far as it could
+    be read: subject, fingerprint, algorithm, not_before, not_after, created, user_ids …
     """
 
     candidate: Candidate
@@ -230,9 +231,10 @@ class Assessment:
 
 
 class KeyVerdict(StrEnum):
-    """The outcome of the search for an address's key; each but USABLE is also the name of a [policy] option.
+    """The outcome of the search for an address's key; each one except USABLE is also the name of a [policy] option.
 
-    ``NO_KEY`` is proven absence and nothing else; what ended without a key and without such a proof is ``UNCLEAR``.
+    ``NO_KEY`` is proven absence and nothing else.  A search that ended without a key and without that proof is
+    ``UNCLEAR``.
     """
 
     USABLE = "usable"
@@ -246,7 +248,7 @@ class KeyVerdict(StrEnum):
 
 @value
 class SourceFinding:
-    """What one source answered: where it looked, what DNSSEC says, each candidate's assessment, the verdict."""
+    """What one source yielded: where we looked, the DNSSEC status, each candidate's assessment, the verdict."""
 
     source: str
     where: str
@@ -260,8 +262,8 @@ class SourceFinding:
 
 @value
 class Judgement:
-    """What a source's answer came to, the key that is taken from it, if any, when that was found out, and
-    until when it holds."""
+    """The result of judging a source's answer, the key taken from it, if any, when it was judged, and until when that
+    holds."""
 
     finding: SourceFinding
     key: X509Key | PGPKey | None
@@ -271,7 +273,8 @@ class Judgement:
 
 @value
 class KeyLookup:
-    """The whole search for one address, source by source in the order asked; ``engine`` alone takes the key, if any."""
+    """The whole search for one address, source by source in the order asked.  ``engine`` is the only engine that takes
+    the key, if only one does."""
 
     address: EmailAddress
     verdict: KeyVerdict

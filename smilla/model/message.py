@@ -1,4 +1,4 @@
-"""A message, its envelope and who handed it in."""
+"""A message, its envelope and the client that submitted it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from smilla.address import EmailAddress
 from smilla.remembered import when_short
 from smilla.value import value
 
-_USUAL_NAME = 80  # octets; a stranger may send a thousand names of 60 KB, which are not worth remembering
+_USUAL_NAME = 80  # octets; a stranger may send a thousand names of 60 KB: not worth remembering
 _NOT_SHOWN = re.compile(r"[^!#-\[\]-~]")
 
 
@@ -22,8 +22,8 @@ def _folded_name(raw_name: bytes) -> str:
 
 @value
 class Header:
-    """One header field, octet for octet: ``raw_value`` is all after the colon, folding included (CRLF), without the
-    final line end.  ``name`` is the field name in lower case, for comparison."""
+    """One header field, octet for octet: ``raw_value`` is everything after the colon, folding included (CRLF), without
+    the final line end.  ``name`` is the field name in lower case, for comparison."""
 
     raw_name: bytes
     raw_value: bytes
@@ -34,12 +34,12 @@ class Header:
 
     @property
     def raw(self) -> bytes:
-        """The field as it stands in a message, with its final CRLF."""
+        """The field as in a message, with its final CRLF."""
         return self.raw_name + b":" + self.raw_value + b"\r\n"
 
 
 class Body(Protocol):
-    """The octets after the header, wherever they are kept; readable more than once, in blocks."""
+    """The octets after the header, wherever they are kept.  They can be read more than once, in blocks."""
 
     @property
     def size(self) -> int:
@@ -50,7 +50,7 @@ class Body(Protocol):
 
 
 class GrowingBody(Body, Protocol):
-    """A body that still arrives."""
+    """A body that is still arriving."""
 
     def append(self, block: bytes) -> None:
         """Adds octets at the end."""
@@ -58,8 +58,8 @@ class GrowingBody(Body, Protocol):
 
 @value
 class Message:
-    """Header fields in order, and the body; lines end in CRLF.  ``places`` has, for each name in lower case, the
-    indexes of the fields of that name, in order."""
+    """Header fields in order, and the body; lines end in CRLF.  ``places`` maps each field name, in lower case, to the
+    indexes of its fields, in order."""
 
     headers: tuple[Header, ...]
     body: Body
@@ -78,7 +78,8 @@ class Message:
 
 @value
 class Recipient:
-    """An envelope recipient as the MTA named it, its ESMTP parameters, and the parsed address, None for no address."""
+    """An envelope recipient as the MTA named it, its ESMTP parameters, and the parsed address, None if it is no
+    address."""
 
     raw: str
     address: EmailAddress | None
@@ -101,8 +102,8 @@ class Envelope:
 
 @value
 class Client:
-    """Who handed the message in, as far as the MTA tells (``mta`` is its own name); decides the direction in
-    ``mode = "auto"``."""
+    """The client that submitted the message, as far as the MTA tells us (``mta`` is the MTA's own name).  It decides
+    the direction in ``mode = "auto"``."""
 
     ip: str = ""
     daemon_name: str = ""

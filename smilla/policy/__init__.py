@@ -1,4 +1,4 @@
-"""What is wanted for a recipient, and what happens: ``wanted`` before the look-ups, ``decide`` after them."""
+"""What a recipient needs, and what happens: ``wanted`` before the look-ups, ``decide`` after them."""
 
 from smilla.policy.decision import already_encrypted, decide, refused, styled, unclear_sender, waits
 from smilla.policy.requirement import (

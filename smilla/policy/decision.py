@@ -1,4 +1,4 @@
-"""What happens for a recipient, once the look-ups have ended: the decision table.  Pure: no I/O, no clock."""
+"""The decision table: what happens for a recipient once the look-ups are done.  Pure: no I/O, no clock."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ _ABSENT = (KeyVerdict.NO_KEY, KeyVerdict.INSECURE, KeyVerdict.UNUSABLE_KEY)
 
 
 def unclear_sender(recipient: Recipient, towards: Direction, config: Config) -> Decision:
-    """A message that would leave in several forms, each with a sender of its own, whom nobody can tell."""
+    """A message that would leave in several forms, each with its own sender, but nobody can tell who the sender is."""
     action, decider = _action_for(KeyVerdict.UNCLEAR, Requirement(False, towards, UNCLEAR_SENDER), config)
     return Decision(recipient, Action.DEFER if action is Action.HOLD else action, UNCLEAR_SENDER, decider)
 
 
 def already_encrypted(recipient: Recipient, classification: Classification) -> Decision:
-    """What is encrypted already is left alone, whoever it is for."""
+    """A message that is already encrypted passes unchanged, whoever it is for."""
     return Decision(recipient, Action.UNCHANGED, classification.reason, "already encrypted")
 
 
 def refused(recipient: Recipient, reason: Reason) -> Decision:
-    """A message that cannot be handed back whole is refused, whoever it is for."""
+    """A message that we cannot hand back whole is refused, whoever it is for."""
     return Decision(recipient, Action.REFUSE, reason, "message")
 
 
 def decide(
     recipient: Recipient, requirement: Requirement, lookup: KeyLookup | None, config: Config, *, requested: bool = False
 ) -> Decision:
-    """What happens for one recipient.  ``lookup`` is None only where nothing was wanted; ``requested`` says that the
-    sender asked for encryption in the message itself."""
+    """What happens for one recipient.  ``lookup`` is None only if no encryption was wanted; ``requested``: the sender
+    asked for encryption in the message itself."""
     if (unknown := requirement.unclear or unknown_destination(recipient)) is not None:
         action, decider = _action_for(KeyVerdict.UNCLEAR, requirement, config)
         return Decision(recipient, action, unknown, decider)
@@ -66,8 +66,8 @@ def decide(
 
 
 def waits(decision: Decision, requirement: Requirement, client: Client, config: Config) -> bool:
-    """May this be an alias that the MTA expands after the filter, so that the stage has to decide ([keys] aliases)?
-    Whoever has a usable key gets it all the same; what nobody can tell now is deferred as ever."""
+    """May this be an alias that the MTA expands after the filter, so that the stage has to decide ([keys] aliases)?  A
+    recipient with a usable key gets ciphertext anyway; one whose state is unknown now is deferred as usual."""
     if config.keys.aliases != "expanded" or config.policy.mixed != "stage" or decision.key is not None:
         return False
     if requirement.encrypt == "never" or (requirement.unclear or unknown_destination(decision.recipient)) is not None:
@@ -77,9 +77,9 @@ def waits(decision: Decision, requirement: Requirement, client: Client, config: 
 
 
 def styled(key: X509Key | PGPKey | None, requirement: Requirement | None, config: Config) -> tuple[Style, str]:
-    """How what is encrypted to this key is written, and why with this content cipher; without a key, what would hold
-    whatever it were.  A rule overrides [smime] and [headers], and what the certificate announces; None stands for no
-    rule."""
+    """How to write what is encrypted to this key, and why with this content cipher.  Without a key: the style that
+    would apply to any key.  A rule overrides [smime], [headers] and what the certificate announces; None means no rule.
+    """
     rule, number = (requirement.rule, requirement.number) if requirement else (None, 0)
     protect = (rule.protect_headers if rule else "") or config.headers.protect
     if not isinstance(key, X509Key):
@@ -103,12 +103,12 @@ def styled(key: X509Key | PGPKey | None, requirement: Requirement | None, config
 def cipher_for(configured: str, announced: Iterable[str]) -> str:
     """The content cipher for a certificate that announces these of ours, in its order of preference.
 
-    RFC 8551 section 2.7.1 says that a sending agent should take the first that it has itself.  Others: Outlook and NSS
-    take the strongest that all recipients announce; OpenSSL and gpgsm look at no list.  What we do: the configured
-    cipher wherever it is announced, or nothing of ours is; else the first announced one, save that no list turns CBC
-    into GCM.  Such a list is what a CA writes into all its certificates rather than what the reading program can do;
-    AES-CBC is mandatory for every receiving agent (section 2.7), whereas GCM opens in no common client yet.  GCM that
-    is configured becomes CBC for who announces CBC alone.
+    RFC 8551 section 2.7.1: a sending agent should take the first one that it supports.  Others: Outlook and NSS take
+    the strongest that all recipients announce; OpenSSL and gpgsm ignore the list.  What we do: the configured cipher if
+    it is announced, or if none of ours is; else the first announced one, but no list turns CBC into GCM.  Such a list
+    is what a CA writes into all its certificates rather than what the reading program can do: AES-CBC is mandatory for
+    every receiving agent (section 2.7), whereas no common client opens GCM yet.  If GCM is configured, a certificate
+    that announces only CBC gets CBC.
     """
     wanted = tuple(announced)
     if configured in wanted:
@@ -119,7 +119,7 @@ def cipher_for(configured: str, announced: Iterable[str]) -> str:
 
 
 def _unwanted(recipient: Recipient, requirement: Requirement, requested: bool) -> Decision:
-    """Who is not looked for gets plaintext, save where the sender asked for encryption."""
+    """A recipient without a look-up gets plaintext, unless the sender asked for encryption."""
     never = requirement.encrypt == "never"
     decider = f"rule {requirement.number}: encrypt" if never else "mode"
     if not requested:
@@ -129,7 +129,7 @@ def _unwanted(recipient: Recipient, requirement: Requirement, requested: bool) -
 
 
 def _action_for(verdict: KeyVerdict, requirement: Requirement, config: Config) -> tuple[Action, str]:
-    """The configured action for a failure, and the name of what configured it."""
+    """The configured action for a failure, and the name of the option or rule that set it."""
     if requirement.rule is not None and (value := getattr(requirement.rule, verdict.value)):
         return Action(value), f"rule {requirement.number}: {verdict.value}"
     value = getattr(config.policy, verdict.value) or default_action(requirement.direction)

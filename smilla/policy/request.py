@@ -1,11 +1,11 @@
-"""The sender's wish: a word in the Subject, or a header field, by which a message asks to go encrypted or not at all.
+"""The sender's request: a word in the Subject, or a header field, by which a message asks to be encrypted or not sent.
 
-Promises: whatever octets the fields have, nothing is raised; what ``without`` adds is ASCII, in lines that no relay has
-to fold.  The word is looked for in what a reader would see, that is after RFC 2047 is undone: part of a word in Base64
-is no wish.  It may be written in full width, or in another style (NFKC), and with blanks inside its brackets.
+Promises: nothing is raised, whatever octets the fields hold.  What ``without`` adds is ASCII, in lines that no relay
+has to fold.  We look for the word in what a reader would see, that is after decoding RFC 2047: part of a word in Base64
+is no request.  The word may be full-width or in another style (NFKC), with blanks inside its brackets.
 
-Programs read what is malformed in their own ways, and what one of them may show is a wish: nobody guesses towards
-plaintext here (``header_text.readings``).
+Programs read malformed fields in different ways.  If any of them may show the word, it is a request: we never guess
+towards plaintext (``header_text.readings``).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _NO = ("no", "false", "0")
 
 
 def is_configured(options: PolicyOptions) -> bool:
-    """Is there any way of asking?"""
+    """Can a sender ask at all?"""
     return bool(options.wish_header or options.wish_subject.strip())
 
 
@@ -41,7 +41,7 @@ def found(message: Message, options: PolicyOptions) -> bool:
 
 
 def without(message: Message, options: PolicyOptions) -> HeaderEdits:
-    """What takes the wish out of the message."""
+    """The header edits that remove the request from the message."""
     removed, added = [], []
     for index, header in enumerate(message.headers):
         if _is_wish_field(header, options):
@@ -77,15 +77,15 @@ def _is_said_in_subject(header: Header, options: PolicyOptions) -> bool:
 
 
 def _reading_that_says(raw_value: bytes, pattern: str) -> str | None:
-    """The first reading with the word in it."""
+    """The first reading that contains the word."""
     said = re.compile(pattern, re.IGNORECASE)
     return next((text for text in header_text.readings(raw_value) if said.search(text)), None)
 
 
 @lru_cache(maxsize=64)
 def _pattern(word: str) -> str:
-    """The word as a regular expression, in whatever width and style its characters are written; a space in it may be
-    any number of them, or a fold, and within brackets there may be some."""
+    """The word as a regular expression, for characters of any width and style.  A space in it matches any number of
+    spaces, or a fold; inside brackets spaces are optional."""
     return r"\s+".join(map(_part, unicodedata.normalize("NFC", word).split()))
 
 
@@ -98,14 +98,14 @@ def _part(part: str) -> str:
 
 
 def _like(character: str) -> str:
-    """The character, and those of which NFKC makes it."""
+    """The character, and all characters that NFKC maps to it."""
     same = _compatible().get(unicodedata.normalize("NFKC", character).lower(), "")
     return f"[{re.escape(character + same)}]" if same else re.escape(character)
 
 
 @lru_cache(maxsize=1)
 def _compatible() -> dict[str, str]:
-    """The characters that Unicode has for the sake of other widths and styles, by what they stand for."""
+    """Unicode's compatibility characters (other widths and styles), by the character that they stand for."""
     found: dict[str, str] = {}
     for number in itertools.chain.from_iterable(itertools.starmap(range, _BLOCKS)):
         plain = unicodedata.normalize("NFKC", chr(number)).lower()
@@ -115,8 +115,8 @@ def _compatible() -> dict[str, str]:
 
 
 def _cut_out(raw_value: bytes, word: str) -> str:
-    """The value without the word: the octets as they came where that is possible, else encoded anew.  What is left may
-    say the word again, to another reader."""
+    """The value without the word: the octets as they came if possible, else encoded again.  To another reader the rest
+    may still show the word."""
     value = ""
     for _ in range(_MOST_CUTS):
         said = _reading_that_says(raw_value, _pattern(word))
@@ -138,10 +138,10 @@ def _cut_once(raw_value: bytes, word: str, said: str) -> str:
 
 
 def _cut(pattern: str, text: str) -> str:
-    """The text without the word and with one space less, but never that at the beginning of a folded line."""
+    """The text without the word and with one space less, but the leading space of a folded line stays."""
     return re.sub(rf"(?<!\n)[ \t](?:{pattern})(?=\s|\Z)|(?:{pattern})[ \t]?", "", text, flags=re.IGNORECASE)
 
 
 def _is_the_same(rest: str, text: str) -> bool:
-    """Would a reader see the same, but for the number of spaces?"""
+    """Would a reader see the same, apart from the number of spaces?"""
     return not rest[:1].isspace() and rest.split() == text.split()

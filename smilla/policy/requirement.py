@@ -1,19 +1,19 @@
-"""What is wanted for a recipient, before anything is looked up.  Pure: no I/O, no clock.
+"""What is wanted for a recipient, before any look-up.  Pure: no I/O, no clock.
 
-Directions.  In mode outbound all mail is outbound, in mode inbound all is inbound.  In mode auto a message is
-outbound where its client authenticated, came through a listener named ORIGINATING or from one of internal_networks,
-and inbound otherwise; for a recipient it is inbound where they are local and outbound where they are not, whoever the
-client is, since the MTA has agreed to send it on.  A recipient whose domain is not known goes by the client.
+Directions.  In mode outbound all mail is outbound; in mode inbound all mail is inbound.  In mode auto a message is
+outbound if its client authenticated, came through a listener named ORIGINATING or from one of internal_networks;
+otherwise it is inbound.  For a recipient it is inbound if they are local and outbound if they are not, whoever the
+client is, since the MTA has agreed to relay it.  If a recipient's domain is unknown, the client decides.
 
-Local.  Besides local_domains, where mail is inbound: localhost and the MTA's own name, which are mailboxes of this
-machine, to be asked for under append_origin as those without any domain are.  Outbound, localhost alone: a key may be
-published for the MTA's own name, as for any other.
+Local.  For inbound mail, besides local_domains: localhost and the MTA's own name.  They are mailboxes on this machine,
+and we look them up under append_origin, like recipients without a domain.  For outbound mail: only localhost, since a
+key may be published for the MTA's own name as for any other.
 
-The sender's request.  It holds for all recipients of a message that may carry one: outbound, or in mode auto from one
-of ours or for somebody who is not local.  Inbound, a stranger's Subject commands nothing.
+The sender's request.  It applies to all recipients of a message that may carry one: outbound, or in mode auto from one
+of our clients or to somebody who is not local.  Inbound, a stranger's Subject has no say.
 
-Rules.  The first that matches a recipient overrides what it names: whether encryption is wanted at all (encrypt), in
-which formats, for which further readers, and what a failure does.
+Rules.  The first rule that matches a recipient overrides the settings that it names: whether encryption is wanted at
+all (encrypt), in which formats, for which further readers, and what a failure does.
 """
 
 from __future__ import annotations
@@ -34,13 +34,15 @@ from smilla.policy import rules
 from smilla.value import value
 
 _ROUTED = Reason(
-    "routed_address", "the local part routes the mail on (%, ! or @ within it), so its recipient is not known here"
+    "routed_address",
+    "the local part routes the mail on (it contains %, ! or @), so its recipient is not known here",
 )
-_UNCLEAR = Reason("unclear_address", "it is not written as RFC 5321 says, and the MTA may read it as another address")
+_UNCLEAR = Reason("unclear_address", "it does not follow RFC 5321, and the MTA may read it as another address")
 UNCLEAR_SENDER = Reason(
-    "unclear_sender", "the sender is not written as RFC 5321 says, and the MTA may read another one, which matters here"
+    "unclear_sender",
+    "the sender does not follow RFC 5321, and the MTA may read it as another one, which matters here",
 )
-_AMBIGUOUS = Reason("ambiguous_domain", "its domain has a letter of which IDNA 2003 and IDNA 2008 make two names")
+_AMBIGUOUS = Reason("ambiguous_domain", "its domain has a letter that IDNA 2003 and IDNA 2008 map to different names")
 _QUOTED_STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _ODD_ROUTE = re.compile(r"\s*@[^:]*[^:\w\s.,@-][^:]*:")
 _ROUTING_SIGNS = frozenset("@%!")
@@ -49,7 +51,7 @@ _ODD = re.compile(r'[\x00-\x20\x7f()<>,;:\\"]|\.\.|@\.')
 
 @value
 class Circumstances:
-    """What of the envelope and the connection, besides the recipient, rules may ask for."""
+    """What rules may ask about the envelope and the connection, besides the recipient."""
 
     sender: str
     client: Client
@@ -57,9 +59,9 @@ class Circumstances:
 
 @value
 class Requirement:
-    """Whether encryption is wanted for one recipient, in which direction the message goes for them, and the rule that
-    matches them (and its number, from 1).  ``address`` is the one to look a key up for, None where none is known.
-    ``unclear`` is why nobody can tell what is wanted."""
+    """Whether encryption is wanted for one recipient, the direction for them, and the rule that matches them (and its
+    number, from 1).  ``address`` is the one to look a key up for, None if unknown.  ``unclear`` is why nobody can tell
+    what is wanted."""
 
     wanted: bool
     direction: Direction
@@ -71,7 +73,7 @@ class Requirement:
 
     @property
     def formats(self) -> tuple[str, ...]:
-        """The formats allowed, the preferred one first; () for any."""
+        """The allowed formats, the preferred one first; () for any."""
         return self.rule.formats if self.rule else ()
 
     @property
@@ -81,12 +83,12 @@ class Requirement:
 
     @property
     def at_rcpt(self) -> bool:
-        """Is this recipient to be deferred or refused alone, at RCPT?"""
+        """Should this recipient be deferred or refused individually, at RCPT?"""
         return self.rule is not None and self.rule.at_rcpt
 
     @property
     def encrypt(self) -> str:
-        """``require``, ``never`` or "", as the rule says."""
+        """``require``, ``never`` or "", as in the rule."""
         return self.rule.encrypt if self.rule else ""
 
 
@@ -105,20 +107,20 @@ def is_ours(client: Client, config: Config) -> bool:
 
 
 def may_ask(requirements: Iterable[Requirement], client: Client, config: Config) -> bool:
-    """May a message ask by itself to be encrypted?  ``requirements`` are those for its recipients."""
+    """May a message itself ask to be encrypted?  ``requirements`` are its recipients'."""
     if config.mode != "auto":
         return config.mode == Direction.OUTBOUND
     return is_ours(client, config) or any(requirement.direction == Direction.OUTBOUND for requirement in requirements)
 
 
 def is_relayed(requirement: Requirement) -> bool:
-    """Does a message of a client that is none of ours, in mode auto, leave for somebody elsewhere?  internal_networks
-    or local_domains may lack something.  A rule that says never has considered it."""
+    """In mode auto, does a message from somebody else's client leave for somebody elsewhere?  Then internal_networks or
+    local_domains may be incomplete.  A rule that says never has considered this."""
     return requirement.direction == Direction.OUTBOUND and requirement.encrypt != "never"
 
 
 def on_request(requirement: Requirement) -> Requirement:
-    """The same, where the sender asks for encryption: somebody who is local is looked up as well."""
+    """The same, when the sender asks for encryption: local recipients are looked up as well."""
     if requirement.wanted or requirement.unclear is not None or requirement.encrypt:
         return requirement
     return replace(
@@ -129,7 +131,7 @@ def on_request(requirement: Requirement) -> Requirement:
 
 
 def wanted(recipient: Recipient, circumstances: Circumstances, config: Config) -> Requirement:
-    """Is a key to be looked up for this recipient?  Known at RCPT, before anything of the message has come."""
+    """Should we look a key up for this recipient?  This is known at RCPT, before any of the message has arrived."""
     case = _case(recipient, circumstances, config)
     number, rule = rules.first(config.rule, case)
     requirement = Requirement(False, case.direction, Reason("wanted", ""), number, rule, _mailbox(case, config))
@@ -165,12 +167,12 @@ def _domain(recipient: Recipient) -> str:
 
 
 def is_local(recipient: Recipient, client: Client, config: Config) -> bool:
-    """Local where mail is inbound."""
+    """Local, for inbound mail."""
     return rules.is_in(_domain(recipient), config.local_domains) or _is_own_name(recipient, client, config)
 
 
 def _is_elsewhere(recipient: Recipient, client: Client, config: Config) -> bool:
-    """Is the recipient's domain known, and not local?  A single label may be completed to a local one."""
+    """Is the recipient's domain known, and not local?  The MTA may complete a single label to a local domain."""
     address = recipient.address
     if address is None or address.is_literal or address.is_single_label:
         return False
@@ -178,14 +180,14 @@ def _is_elsewhere(recipient: Recipient, client: Client, config: Config) -> bool:
 
 
 def _own_labels(client: Client) -> tuple[str, ...]:
-    """The single labels that are this machine wherever mail to them is written (RFC 6761 section 6.3)."""
+    """The single labels that always mean this machine (RFC 6761 section 6.3)."""
     own = client.mta.lower().rstrip(".")
     return ("localhost", own) if own and "." not in own else ("localhost",)
 
 
 def _is_own_name(recipient: Recipient, client: Client, config: Config) -> bool:
-    """Is it to a mailbox of this machine, by a name that is not in local_domains: that of the MTA, or localhost with or
-    without one of its domains, as Postfix has them in mydestination?"""
+    """Is it a mailbox on this machine, by a name that is not in local_domains: the MTA's own, or localhost with or
+    without one of its domains, as in Postfix's mydestination?"""
     domain = _domain(recipient)
     if not domain or rules.is_in(domain, config.local_domains):
         return False
@@ -201,7 +203,7 @@ def _is_own_name(recipient: Recipient, client: Client, config: Config) -> bool:
 
 
 def _mailbox(case: rules.Case, config: Config) -> EmailAddress | None:
-    """The address to look a key up for: where mail is inbound, a mailbox of this machine has that of the origin."""
+    """The address to look a key up for; for inbound mail, a mailbox on this machine takes the origin as its domain."""
     if case.direction == Direction.INBOUND and _is_own_name(case.recipient, case.client, config):
         return case.mailbox
     return case.recipient.address
@@ -228,14 +230,14 @@ def _direction_for(recipient: Recipient, client: Client, config: Config) -> Dire
 
 
 def rule_table(recipient: Recipient, circumstances: Circumstances, config: Config) -> tuple[rules.Checked, ...]:
-    """Every rule, whether its conditions hold for this recipient, and the first that does not."""
+    """Every rule, whether its conditions hold for this recipient, and the first one that does not."""
     return rules.table(config.rule, _case(recipient, circumstances, config))
 
 
 def hides_destination(recipient: Recipient) -> bool:
     """``user%domain@relay``, ``domain!user`` and ``"user@domain"@relay``: MTAs rewrite these (Postfix's
-    allow_percent_hack, swap_bangpath, resolve_dequoted_address), and then deliver to an address that nobody asked
-    about.  Whatever is looked up for the text as it stands would be a way around encryption."""
+    allow_percent_hack, swap_bangpath, resolve_dequoted_address) and then deliver to an address that nobody looked up.
+    A look-up of the text as it stands would be a way around encryption."""
     if recipient.address is not None:
         local_part = recipient.address.local_part
     else:
@@ -246,9 +248,9 @@ def hides_destination(recipient: Recipient) -> bool:
 
 
 def is_unclear(recipient: Recipient) -> bool:
-    """``(x)bob@r.test``, ``b\\ob@r.test``, ``bob @r.test``, ``bob@[r.test]``: no address of RFC 5321 section 4.1.2, but
-    MTAs that are liberal in what they accept deliver to bob@r.test, whom nobody asked about.  A tab in a quoted local
-    part is a blank to Postfix."""
+    """``(x)bob@r.test``, ``b\\ob@r.test``, ``bob @r.test``, ``bob@[r.test]``: not addresses by RFC 5321 section 4.1.2,
+    but liberal MTAs deliver them to bob@r.test, whom nobody looked up.  A tab in a quoted local part is a blank to
+    Postfix."""
     text = recipient.raw.strip().removeprefix("<").removesuffix(">")
     if recipient.address is not None:
         return recipient.address.is_odd_host or _ODD_ROUTE.match(text) is not None
@@ -257,7 +259,7 @@ def is_unclear(recipient: Recipient) -> bool:
 
 
 def unknown_destination(recipient: Recipient) -> Reason | None:
-    """Why nobody can tell here where the MTA delivers to; None where that is clear."""
+    """Why nobody here can tell where the MTA delivers; None if that is clear."""
     if hides_destination(recipient):
         return _ROUTED
     if is_unclear(recipient):

@@ -1,7 +1,7 @@
-"""Which [[rule]] holds for a recipient: the first of which all conditions hold, and why the others do not.  Pure.
+"""Which [[rule]] applies to a recipient: the first one whose conditions all hold, and why the others do not.  Pure.
 
-Whoever writes an address may quote it, route it or end it with a dot: none of that leads around a rule.  A sender of
-whom an MTA may make another one fits no rule, and ``hinges_on_sender`` says where that matters.
+Quoting an address, routing it or ending it with a dot does not get around a rule.  If an MTA may read the sender as
+another one, no rule matches it, and ``hinges_on_sender`` says whether that matters.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from smilla.model import Client, Direction, Recipient
 from smilla.value import value
 
 _COMMENT = re.compile(r"\([^()]*\)")
-_QUOTES = re.compile(r'^"(.*)"@')  # around a local part they are a way of writing it (RFC 5321 section 4.1.2)
+_QUOTES = re.compile(r'^"(.*)"@')  # quotes around a local part do not change it (RFC 5321 section 4.1.2)
 _ESCAPE = re.compile(r"\\(.)")
 _ROUTE = re.compile(r"@[\w.-]+(?:,@[\w.-]+)*:")  # RFC 5321 section 4.1.2
 _NOISE = re.compile(r'[\s\\"<>,;]')
@@ -33,8 +33,8 @@ _NOISE = re.compile(r'[\s\\"<>,;]')
 
 @value
 class Case:
-    """What a rule is held against: a recipient, who sends to them from where, and the direction for them.  ``mailbox``
-    is the address that theirs stands for, where that is another one: either may fit.  ``completion`` is what the MTA
+    """What a rule is checked against: a recipient, who sends to them from where, and the direction for them.
+    ``mailbox`` is the address that theirs stands for, if different; either may match.  ``completion`` is what the MTA
     adds to an address."""
 
     recipient: Recipient
@@ -46,7 +46,7 @@ class Case:
 
 
 class Checked(NamedTuple):
-    """One rule (numbers begin at 1) held against one case; ``failed`` is the first condition that does not hold."""
+    """One rule (numbered from 1) checked against one case; ``failed`` is the first condition that does not hold."""
 
     number: int
     matched: bool
@@ -62,7 +62,7 @@ def first(rules: Iterable[Rule], case: Case) -> tuple[int, Rule | None]:
 
 
 def hinges_on_sender(rules: Iterable[Rule], case: Case) -> bool:
-    """Is there a rule of which nobody can tell here whether it holds, since the MTA may read the sender as another?"""
+    """Does any rule depend on how the MTA reads the sender, which nobody here can tell?"""
     for rule in rules:
         if rule.sender and _is_doubtful(rule.sender, case) and not _failed(replace(rule, sender=""), case):
             return True
@@ -72,7 +72,7 @@ def hinges_on_sender(rules: Iterable[Rule], case: Case) -> bool:
 
 
 def table(rules: Iterable[Rule], case: Case) -> tuple[Checked, ...]:
-    """Every rule, whether or not one before it matches."""
+    """Every rule, including those after the first match."""
     checked = ((number, _failed(rule, case)) for number, rule in enumerate(rules, 1))
     return tuple(Checked(number, not failed, failed) for number, failed in checked)
 
@@ -88,13 +88,13 @@ def _condition(rule: Rule, name: str) -> str:
 
 
 def _failed(rule: Rule, case: Case) -> str:
-    """The first condition that does not hold, "" where all do."""
+    """The first condition that does not hold, "" if all do."""
     named = ((name, getattr(rule, name)) for name in CONDITIONS)
     return next((_condition(rule, name) for name, value in named if value and not _HOLDS[name](value, case)), "")
 
 
 def domain_of(recipient: Recipient) -> str:
-    """The recipient's domain as ``is_in`` compares it, "" for none.  What is no address may have one all the same."""
+    """The recipient's domain as ``is_in`` compares it, "" for none.  Even text that is no address may have one."""
     if recipient.address is not None:
         return recipient.address.domain
     _, at, domain = recipient.raw.strip("<>").rpartition("@")
@@ -110,7 +110,7 @@ def is_in(domain: str, patterns: tuple[str, ...]) -> bool:
 
 @lru_cache(maxsize=4096)
 def is_within(ip: str, networks: tuple[str, ...]) -> bool:
-    """Is the client's address, as the MTA tells it, in one of these networks?"""
+    """Is the client's IP address, as the MTA gives it, in one of these networks?"""
     try:
         client = ipaddress.ip_address(ip.removeprefix("IPv6:"))
     except ValueError:
@@ -120,14 +120,14 @@ def is_within(ip: str, networks: tuple[str, ...]) -> bool:
 
 
 def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
-    """A network of IPv4-mapped addresses is one of IPv4, since that is what the client is compared as."""
+    """A network of IPv4-mapped addresses becomes one of IPv4, since that is how we compare the client."""
     network = ipaddress.ip_network(text, strict=False)
     mapped = getattr(network.network_address, "ipv4_mapped", None)
     return ipaddress.ip_network((mapped, network.prefixlen - 96)) if mapped and network.prefixlen >= 96 else network
 
 
 def _recipient_holds(pattern: str, case: Case) -> bool:
-    # The parsed address, since the MTA's domain is appended to a recipient without one.
+    # The parsed address, since the MTA appends its domain to a recipient without one.
     recipient = case.recipient
     named = recipient.address.raw if recipient.address else recipient.raw.strip("<>")
     return _matches(pattern, named) or (case.mailbox is not None and _matches(pattern, case.mailbox.raw))
@@ -146,7 +146,7 @@ def _sender_holds(pattern: str, case: Case) -> bool:
 
 
 def _is_doubtful(pattern: str, case: Case) -> bool:
-    """May this pattern fit what the MTA makes of the sender, and nobody can tell?"""
+    """Might this pattern match the MTA's reading of the sender, without anybody here being able to tell?"""
     if pattern == "*":
         return False
     if not is_clear(case.sender):
@@ -166,8 +166,8 @@ def _is_doubtful(pattern: str, case: Case) -> bool:
 
 @lru_cache(maxsize=4096)
 def is_clear(sender: str) -> bool:
-    """Is it written as RFC 5321 says: the null sender, or an address, which may lack its domain?  Of all else MTAs that
-    are liberal make the null sender or another address: ``< >``, ``Boss<boss@a.test>``, ``a.test!boss``."""
+    """Does it follow RFC 5321: the null sender, or an address, perhaps without a domain?  Liberal MTAs
+    turn anything else into the null sender or another address: ``< >``, ``Boss<boss@a.test>``, ``a.test!boss``."""
     if not sender:
         return True
     text = _ROUTE.sub("", sender.strip(" "), count=1) if sender.startswith("@") else sender.strip(" ")
@@ -181,8 +181,8 @@ def is_clear(sender: str) -> bool:
 
 
 def sender_readings(sender: str, completion: Completion) -> Iterator[str]:
-    """The envelope sender as it was given, and as the MTA sends it on: with the domain that it lacked (append_origin,
-    append_domain).  Nothing where it is not clear."""
+    """The envelope sender as given, and as the MTA sends it on, with the domain that it lacked (append_origin,
+    append_domain).  Nothing if it is not clear."""
     if not is_clear(sender):
         return
     yield sender
@@ -218,8 +218,8 @@ def _matches(pattern: str, text: str) -> bool:
 
 
 def _forms(text: str) -> Iterator[str]:
-    """An address as it was given, and without the quoting, source route or final dot that it may have; of what is no
-    address, what an MTA that is liberal may make of it."""
+    """An address as given, and without any quoting, source route or final dot.  For text that is no address: what a
+    liberal MTA may make of it."""
     yield from _folded(text)
     try:
         parsed = address.parse(text)
@@ -230,7 +230,7 @@ def _forms(text: str) -> Iterator[str]:
 
 
 def _without_comments(text: str) -> str:
-    """Innermost comments go first (RFC 5322 section 3.2.2); the MTA has bounded the length."""
+    """Innermost comments go first (RFC 5322 section 3.2.2); the MTA limits the length."""
     removed = 1
     while removed:
         text, removed = _COMMENT.subn("", text)
