@@ -206,7 +206,7 @@ def _extended(header: Header) -> Header | Reason:
     if kind is None:
         return Reason("malformed_content_type", "the Content-Type field is malformed")
     if kind.media_type in _LAYERS:
-        return Reason("signed", f"header fields beside {kind.media_type} would not be trusted")
+        return Reason("signed", f"header fields beside {kind.media_type} would not be believed")
     if any(name in kind.parameters for name in _TAKEN):
         return Reason("protected_already", "the Content-Type speaks of header protection already")
     wanted = mime.ContentType(kind.media_type, {**kind.parameters, **_PARAMETERS})

@@ -1,11 +1,11 @@
 """From an address to a key, or to every reason why there is none: discovery, then validity, source by source.
 
-A source that has a usable key ends the search.  Where none has, bogus decides before unreachable, unreachable before
-unclear, that before unusable_key, that before insecure, that before no_key.  no_key is proven absence: what a source
-could not be asked about is unclear, and comes before all that may be plain.
+The first source with a usable key ends the search.  If no source has one, the worst verdict decides: bogus, then
+unreachable, unclear, unusable_key, insecure, no_key.  no_key is proven absence.  A source that we could not ask is
+unclear, which comes before every verdict that may allow plaintext.
 
-Where formats are given, in order of preference, the first of them that has a usable key wins, whatever the order of
-the sources.
+If formats are given, in order of preference, the first of them with a usable key wins, whatever the order of the
+sources.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from smilla.model import (
 from smilla.policy.rules import is_in
 from smilla.ports import PendingLookup, Ports, Resolver
 
-_ORDERED = "ordered"  # what the administrator's folder prefers
+_ORDERED = "ordered"  # the preference of the administrator's folder
 _JUDGED_FOR = timedelta(minutes=1)
 _A_JUDGEMENT, _OF_A_RECORD, _OF_AN_OCTET = 3000, 700, 2  # octets, as measured
 _PRECEDENCE = (
@@ -58,8 +58,8 @@ _UNPROVEN = {
 
 
 def begin(address: EmailAddress, ports: Ports, config: Config, resolver: Resolver | None = None) -> PendingLookup:
-    """Sends the questions to the sources, and returns at once.  All are asked, whatever formats are wanted: a key of
-    another format is no absence.  ``resolver`` stands in for that of the ports."""
+    """Sends the questions to the sources, and returns at once.  All sources are asked, whatever formats are wanted: a
+    key of another format is no absence.  ``resolver`` replaces that of the ports."""
     sources = config.keys.sources
     is_local = is_in(address.domain, config.local_domains)
     spelling = finder.Spelling(config.keys.try_lowercase, config.keys.subaddress, is_local)
@@ -70,7 +70,7 @@ def begin(address: EmailAddress, ports: Ports, config: Config, resolver: Resolve
 def finish(
     pending: PendingLookup, deadline: float, now: datetime, ports: Ports, formats: tuple[str, ...] = ()
 ) -> KeyLookup:
-    """Waits for the answers, until ``deadline`` (monotonic seconds) at most, and judges them as of ``now``."""
+    """Waits for the answers, no longer than ``deadline`` (monotonic seconds), and judges them as of ``now``."""
     findings: list[SourceFinding] = []
     for answer in _answers(pending, deadline, formats):
         others = _others(answer, pending, deadline)
@@ -88,8 +88,8 @@ def finish(
 
 
 def _answers(pending: PendingLookup, deadline: float, formats: tuple[str, ...]) -> Iterator[SourceAnswer]:
-    """The sources' answers in the order in which a key is taken from them; one that has several formats answers once
-    for each."""
+    """The sources' answers in the order in which we take keys from them.  A source that has several formats answers
+    once for each."""
     if not formats:
         for question in pending.questions:
             yield question.answer(deadline)
@@ -111,13 +111,13 @@ def _of_format(answer: SourceAnswer, wanted: str) -> SourceAnswer:
 def _of_other_formats(
     pending: PendingLookup, deadline: float, now: datetime, ports: Ports, formats: tuple[str, ...]
 ) -> Iterator[SourceFinding]:
-    """What there is for this address of a format that is not wanted: a file of the administrator's, or a key in DNS
-    that could be used.  That is no absence."""
+    """This address's keys in formats that are not wanted: an administrator's file, or a usable key in DNS.  That is no
+    absence."""
     for question in pending.questions if formats else ():
         answer = question.answer(deadline)
         others = dict.fromkeys(candidate.format.value for candidate in answer.candidates)
         if answer.status in _UNPROVEN and not finder.can_yield(question.source, formats):
-            yield _judge_once(answer, pending, now, ports, ())[0]  # nobody knows whether there is a key
+            yield _judge_once(answer, pending, now, ports, ())[0]  # nobody knows whether a key exists
             continue
         if not others or others.keys() & set(formats):
             continue
@@ -131,12 +131,12 @@ def _of_other_formats(
 
 
 def _precedence(finding: SourceFinding) -> tuple[int, bool]:
-    """Of two sources without a key, the one that has something to tell explains it."""
+    """Which of two sources without a key explains the result: the one with something to report."""
     return _PRECEDENCE.index(finding.verdict), finding.reason.code == "no_key"
 
 
 def no_address(recipient: str) -> KeyLookup:
-    """The look-up of a recipient that is no address: whom the MTA delivers to, nobody here can tell."""
+    """The look-up of a recipient that is no address: nobody here can tell whom the MTA delivers to."""
     reason = Reason("not_an_address", f"{recipient} is not an address of the form local@domain")
     nobody = EmailAddress("", "", recipient)
     return KeyLookup(nobody, KeyVerdict.UNCLEAR, reason, None, "", None)
@@ -156,10 +156,10 @@ def _looked_up(
 def _judge_once(
     answer: SourceAnswer, pending: PendingLookup, now: datetime, ports: Ports, others: Sequence[bytes]
 ) -> _Judged:
-    """What was found out from such an answer within the last minute, whatever it was, but for a key that has ended
-    meanwhile: a message to a hundred would be judged a hundred times else.
+    """The judgement of the same answer within the last minute, whatever it was, unless its key has ended since.
+    Without this, a message to a hundred recipients would be judged a hundred times.
 
-    Only where the directory adds nothing; under another trust store or other revocation lists it is judged anew.
+    Only if the directory adds nothing; another trust store or other revocation lists need a new judgement.
     """
     if ports.judgements is None or others or not answer.candidates:
         return _judge(answer, pending, now, ports, others)
@@ -174,7 +174,7 @@ def _judge_once(
 
 
 def _evidence(answer: SourceAnswer) -> tuple[object, ...]:
-    """What a judgement follows from, besides the question: the records, or the octets of the files."""
+    """What a judgement rests on, besides the question: the records, or the octets of the files."""
     dns = answer.dns
     if dns is None:
         return answer.source, answer.where, answer.candidates
@@ -182,7 +182,7 @@ def _evidence(answer: SourceAnswer) -> tuple[object, ...]:
 
 
 def _weight(answer: SourceAnswer) -> int:
-    """The octets that a judgement takes, the answer itself among them."""
+    """The octets that a judgement takes in memory, including the answer itself."""
     raw = answer.dns.raw_rdata if answer.dns else [candidate.raw for candidate in answer.candidates]
     return _A_JUDGEMENT + _OF_A_RECORD * len(raw) + _OF_AN_OCTET * sum(map(len, raw))
 
@@ -217,8 +217,8 @@ _trials: Memory[str, tuple[Reason | None]] = Memory(entries=2000, octets=1 << 20
 
 
 def _refusal(chosen: Assessment, ports: Ports) -> Reason | None:
-    """Why the encrypter cannot encrypt to a key that passed the gate: found here, it is this recipient's trouble alone,
-    and later that of all who share the message."""
+    """Why the encrypter cannot encrypt to a key that passed the gate.  Found here, it affects this recipient only;
+    found later, everybody who shares the message."""
     key = chosen.key
     if not isinstance(key, X509Key):
         return ports.openpgp.fault(key) if key else None
@@ -256,7 +256,7 @@ def _without_key(answer: SourceAnswer, assessments: tuple[Assessment, ...]) -> S
             return _finding(answer, KeyVerdict.UNCLEAR, unjudged, assessments)
         return _finding(answer, KeyVerdict.UNUSABLE_KEY, Reason(first.code, text), assessments)
     if answer.status is None and assessments:
-        # The administrator put it there for this address: whatever it is, that is no absence.
+        # The administrator put it there for this address: whatever it is, it is no absence.
         text = "; ".join(dict.fromkeys(reason.text for a in assessments for reason in a.reasons))
         return _finding(answer, KeyVerdict.UNUSABLE_KEY, Reason(assessments[0].reasons[0].code, text), assessments)
     if answer.malformed:
@@ -284,10 +284,10 @@ def _finding(
 def _assess_all(
     answer: SourceAnswer, pending: PendingLookup, now: datetime, ports: Ports, others: Sequence[bytes]
 ) -> tuple[Assessment, ...]:
-    """Every candidate in order; those of one format together, since SMIMEA records speak of each other, and several
-    OPENPGPKEY records may be of one key."""
+    """Every candidate in order.  Those of one format are judged together, since SMIMEA records refer to each other, and
+    several OPENPGPKEY records may hold parts of one key."""
     from_dns = answer.source != "directory"
-    # Who has no key under a tag has it under the mailbox's own name, and that is what the key names.
+    # Without a key under its tag, an address uses the mailbox's own key, which names the mailbox.
     address = replace(pending.address, local_part=answer.local_part) if answer.local_part else pending.address
     trusted = _trust_store(ports.raw_trust_store, ports.raw_crls)
     smime = [c for c in answer.candidates if c.format is Format.SMIME]
@@ -297,12 +297,12 @@ def _assess_all(
         Format.OPENPGP: iter(pgp.assess_all(openpgp, address, now, pgp.Terms(from_dns, pending.prefer))),
     }
     assessments = whose.without_issuers([next(judged[c.format]) for c in answer.candidates])
-    # The file's name is the administrator's word, as long as no key in it says whose it is.
+    # The file's name is the administrator's word, unless a key in it says whose it is.
     return assessments if from_dns else whose.without_others(assessments, address)
 
 
 def _others(answer: SourceAnswer, pending: PendingLookup, deadline: float) -> tuple[bytes, ...]:
-    """The certificates of the directory, where it is among the sources and records name what they do not hold."""
+    """The directory's certificates, if it is among the sources and records name certificates that they do not hold."""
     if not any(x509.names_another(candidate) for candidate in answer.candidates):
         return ()
     folders = (question.answer(deadline) for question in pending.questions if question.source == "directory")
@@ -315,13 +315,14 @@ def _trust_store(raw: bytes, raw_crls: bytes) -> x509.TrustStore | None:
 
 
 def _taken(assessments: Iterable[Assessment], answer: SourceAnswer, prefer: str) -> Assessment | None:
-    """The usable key that is taken (RFC 7929 section 5 leaves the choice open; others take the first that the resolver
-    happens to name).
+    """The usable key that we take.  (RFC 7929 section 5 leaves the choice open; others take the first in the resolver's
+    order.)
 
-    The strongest that common programs open, or the strongest of all where ``prefer`` says so; the newest among equals,
-    then the one that lasts longest.  In the administrator's folder a certificate comes before an OpenPGP key, as the
-    files do; of each, one that names the address before one that names nobody, and that before another person's, since
-    the file's name is the administrator's word; then the order of the files, and only then the same.
+    The strongest key that common programs open, or the strongest of all if ``prefer`` says so; among equals the newest,
+    then the one that lasts longest.  In the administrator's folder a certificate comes before an OpenPGP key, in the
+    order of the files.  Of each kind, a key that names the address comes before one that names nobody, and that before
+    another person's, since the file's name is the administrator's word; then the order of the files; and only then
+    the preference above.
     """
     usable = [a for a in assessments if a.key is not None]
     if answer.status is not None:
@@ -352,7 +353,7 @@ def _preference(prefer: str, assessment: Assessment) -> tuple[bool, int, float, 
 
 
 def _choice_in_words(best: Assessment, assessments: Iterable[Assessment], prefer: str) -> str:
-    """The key, and why it and no other one; one that several records name counts once."""
+    """The key, and why this one; a key that several records name counts once."""
     usable = {a.key.fingerprint: a.key for a in assessments if a.key}
     key = best.key
     text = f"{key.algorithm} key {key.fingerprint}" if key else ""

@@ -1,6 +1,6 @@
-"""A bounded memory for what is costly to find out again; the least recently used goes first.
+"""A bounded memory for results that cost much to find again; the least recently used goes first.
 
-For any number of threads.
+Safe for any number of threads.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _Value = TypeVar("_Value")
 
 
 class Memory(Generic[_Key, _Value]):
-    """At most ``entries`` values, which take ``octets`` together."""
+    """At most ``entries`` values, which together take at most ``octets``."""
 
     def __init__(self, entries: int, octets: int) -> None:
         self._entries, self._octets = entries, octets
@@ -36,7 +36,7 @@ class Memory(Generic[_Key, _Value]):
             return entry[0]
 
     def remember(self, key: _Key, value: _Value, weight: int) -> None:
-        """Keeps a value that takes ``weight`` octets, in place of an older one."""
+        """Keeps a value of ``weight`` octets, in place of an older one."""
         with self._lock:
             if key in self._kept:
                 self.size -= self._kept.pop(key)[1]

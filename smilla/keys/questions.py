@@ -1,7 +1,7 @@
-"""So many DNS questions of one message are under way at once; the rest is asked as answers come.
+"""Limits how many DNS questions of one message are under way at once; the rest are asked as answers come.
 
-Promises: a message to hundreds of domains that do not answer leaves room for other messages; whom it could not ask in
-time is UNREACHABLE, so that their mail is tried again; a message within the bound waits for nothing more.
+Promises: a message to hundreds of unresponsive domains leaves room for other messages.  A domain that could not be
+asked in time is UNREACHABLE, so its mail is tried again.  A message within the bound never waits for this.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections import deque
 from smilla.model import DNSAnswer, DNSSECStatus
 from smilla.ports import PendingAnswer, Resolver
 
-MOST = 64  # half of what all zones have together that nobody has heard of (adapters/places.py)
-_LOOK_S = 0.01  # how often, where a message has more
+MOST = 64  # half of the places that all unknown zones share (adapters/places.py)
+_LOOK_S = 0.01  # how often we look, if a message has more
 
 
 class MessageQuestions:
@@ -24,7 +24,7 @@ class MessageQuestions:
         self._waiting: deque[_Question] = deque()
 
     def add(self, question: _Question) -> PendingAnswer:
-        """Asks it now or, where there are too many, later.  What is answered at once, from a cache, is not counted."""
+        """Asks it now, or later if there are too many.  A question answered at once, from a cache, does not count."""
         if not self._waiting and len(self._open) < MOST:
             pending = question.ask()
             if pending.done():
@@ -36,7 +36,7 @@ class MessageQuestions:
         return question
 
     def go_on(self) -> bool:
-        """Asks what there is room for by now; whether anything still waits."""
+        """Asks as many questions as there is now room for; returns whether any still wait."""
         self._open = [pending for pending in self._open if not pending.done()] if self._waiting else self._open
         while self._waiting and len(self._open) < MOST:
             self._open.append(self._waiting.popleft().ask())
@@ -50,7 +50,7 @@ class BoundedResolver:
         self._resolver, self._questions = resolver, questions
 
     def ask(self, owner: str, rdtype: int) -> PendingAnswer:
-        """The question, which may wait until others of the message are answered."""
+        """The question, which may wait until others of the message have been answered."""
         question = _Question(self._resolver, self._questions, owner, rdtype)
         return self._questions.add(question)
 
@@ -71,7 +71,8 @@ class _Question:
         return self._pending is not None and self._pending.done()
 
     def result(self, deadline: float) -> DNSAnswer:
-        """The answer, or at the deadline (monotonic seconds) one that says UNREACHABLE.  Meanwhile others are asked."""
+        """The answer, or at the deadline (monotonic seconds) one that says UNREACHABLE.  Meanwhile other questions are
+        asked."""
         while self._questions.go_on() and not self.done() and time.monotonic() < deadline:
             time.sleep(_LOOK_S)
         if self._pending is not None:

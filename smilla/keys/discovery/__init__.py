@@ -1,1 +1,1 @@
-"""From an address to candidates for a key; one file a source."""
+"""From an address to candidates for a key; one file for each source."""

@@ -1,10 +1,10 @@
-"""Remembers DNS answers, so that a look-up costs nothing twice.
+"""Remembers DNS answers, so that no look-up is paid for twice.
 
-Promises: an answer is kept no longer than its TTL and ``cache_ttl_s``; bogus and unreachable for ``failure_ttl_s``
-only, so that a domain which does not answer delays few messages and is soon asked again (RFC 7929 section 5.1 warns
-of both); entries and octets are bounded, the least recently used go first; messages that ask the same question within
-``timeout_s`` share one answer, and what a message that was broken off has asked is forgotten after that.  Whether a
-key is usable is judged anew after a minute: an expired key inside its TTL is still expired.
+Promises: an answer is kept no longer than its TTL and ``cache_ttl_s``.  Bogus and unreachable answers are kept only for
+``failure_ttl_s``, so that an unresponsive domain delays few messages and is soon asked again (RFC 7929 section 5.1
+warns of both).  Entries and octets are bounded; the least recently used go first.  Messages that ask the same question
+within ``timeout_s`` share one answer; after that, the questions of an aborted message are forgotten.  Whether a key is
+usable is judged again after a minute: an expired key inside its TTL is still expired.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from smilla.ports import PendingAnswer, Resolver
 
 _Question = tuple[str, int]
 _KNOWN = (DNSSECStatus.SECURE, DNSSECStatus.INSECURE)
-_OVERHEAD, _A_RECORD = 600, 50  # octets that an entry takes besides those of its records, as measured
+_OVERHEAD, _A_RECORD = 600, 50  # octets of an entry besides those of its records, as measured
 
 
 def octets(options: DNSOptions) -> int:
-    """Half of ``cache_mib`` is for the answers, and as much for what is found out from them (ports.Judgements)."""
+    """Half of ``cache_mib`` is for the answers, the other half for what is derived from them (ports.Judgements)."""
     return options.cache_mib << 19
 
 
@@ -40,7 +40,7 @@ class CachingResolver:
         self._pending: OrderedDict[_Question, _Shared] = OrderedDict()  # the oldest first
 
     def ask(self, owner: str, rdtype: int) -> PendingAnswer:
-        """A remembered answer, a question that is under way already, or a new one."""
+        """A remembered answer, a question already under way, or a new one."""
         question = (owner, rdtype)
         with self._lock:
             if (remembered := self._remembered(question)) is not None:
@@ -52,7 +52,7 @@ class CachingResolver:
             return shared
 
     def _drop_abandoned(self) -> None:
-        """A question whose message was broken off is never read; its answer must not serve anybody much later."""
+        """Nobody reads the answer to an aborted message's question; it must not serve anybody much later."""
         too_old = time.monotonic() - self._options.timeout_s
         while self._pending:
             oldest = next(iter(self._pending.values()))
@@ -77,10 +77,11 @@ class CachingResolver:
         self._octets -= _size(self._entries.pop(question).answer)
 
     def keep(self, shared: _Shared, answer: DNSAnswer) -> None:
-        """Remembers an answer that has come, as long as its status allows.
+        """Remembers an answer that has come, for as long as its status allows.
 
-        The TTL counts from when it was asked for: the answer may have lain unread while its message was uploaded.  A
-        failure takes no good answer's place: it may be that of a message which asked earlier and had less time.
+        The TTL counts from when the question was asked: the answer may have waited unread while its message was
+        uploaded.  A failure does not replace a good answer: it may belong to a message that asked earlier and had less
+        time.
         """
         question = shared.question
         failed = answer.status not in _KNOWN
@@ -104,14 +105,14 @@ class CachingResolver:
 
 @dataclass(slots=True)
 class _Entry:
-    """An answer, whose ``ttl_s`` shrinks as time goes by, and when it ends (monotonic seconds)."""
+    """An answer, whose ``ttl_s`` shrinks as time passes, and when it ends (monotonic seconds)."""
 
     answer: DNSAnswer
     until: float
 
 
 class _Known:
-    """An answer that is there."""
+    """An answer that is already there."""
 
     __slots__ = ("_answer",)
 
@@ -128,7 +129,7 @@ class _Known:
 
 
 class _Shared:
-    """A question under way, for all that ask it."""
+    """A question under way, shared by everyone who asks it."""
 
     __slots__ = ("_cache", "_pending", "asked_at", "question")
 
@@ -141,7 +142,7 @@ class _Shared:
         return self._pending.done()
 
     def result(self, deadline: float) -> DNSAnswer:
-        """The answer, or at the deadline one that says UNREACHABLE; remembered either way."""
+        """The answer, or at the deadline one that says UNREACHABLE; either is remembered."""
         answer = self._pending.result(deadline)
         self._cache.keep(self, answer)
         return answer

@@ -1,9 +1,9 @@
 """The directory source: files named after addresses, put there by the administrator.
 
-``ADDRESS.crt``, ``.cer``, ``.der`` or ``.pem`` before ``ADDRESS.asc``, ``.pgp`` or ``.gpg``.  A name is compared as an
-address is: the domain without regard to case and in A-labels, the local part exactly.  Where no file has the exact
-local part, its lower-case form (``keys.try_lowercase``) and then what stands before its tag (``keys.subaddress``) are
-looked for.  All that is in a file is a candidate.
+``ADDRESS.crt``, ``.cer``, ``.der`` or ``.pem`` come before ``ADDRESS.asc``, ``.pgp`` or ``.gpg``.  Names are compared
+like addresses: the domain without regard to case and in A-labels, the local part exactly.  If no file has the exact
+local part, we look for its lower-case form (``keys.try_lowercase``), then for the part before its tag
+(``keys.subaddress``).  Every key in a file is a candidate.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ SUFFIXES = {
     ".gpg": Format.OPENPGP,
 }
 _ORDER = list(SUFFIXES)
-_MOST_READ = 5000  # files; what a folder with more of them holds is not looked for at each start
+_MOST_READ = 5000  # files; in a larger folder the rest are not checked at each start
 
 
 class CaseDiffersError(Exception):
-    """The only file for an address has its local part in another case, and nobody said that these are one mailbox."""
+    """The only file for an address has its local part in another case, and nothing says that these are one mailbox."""
 
 
 class TooManyKeysError(Exception):
-    """A file holds more keys than are read, so that nobody can tell whether the right one is among them."""
+    """A file holds more keys than we read, so nobody can tell whether the right one is among them."""
 
 
 def candidates(
     address: EmailAddress, folder: KeyFolder, *, try_lowercase: bool = False, subaddress: str = ""
 ) -> tuple[Candidate, ...]:
-    """All that stands in the files of this address, in the order of the files.  Raises SmillaError where one cannot be
-    read, CaseDiffersError and TooManyKeysError."""
+    """All keys in the files of this address, in the order of the files.  Raises SmillaError if one cannot be read,
+    CaseDiffersError and TooManyKeysError."""
     differs = False
     for local in local_parts(address.local_part, subaddress):
         names = folder.names(f"{local.lower()}@{address.domain}")
@@ -56,13 +56,14 @@ def candidates(
 
 
 def local_parts(local_part: str, subaddress: str) -> tuple[str, ...]:
-    """The local part, and what stands before its tag where it has one; one that begins with the separator has none."""
+    """The local part, and the part before its tag, if it has one.  A local part that begins with the separator has no
+    tag."""
     base = local_part.partition(subaddress)[0] if subaddress else local_part
     return (local_part, base) if base and base != local_part else (local_part,)
 
 
 def address_of(file_name: str) -> EmailAddress | None:
-    """Whose keys a file of this name holds, None where no address can ever have that name."""
+    """Whose keys a file of this name holds, None if no address can ever have that name."""
     stem, dot, suffix = file_name.rpartition(".")
     if f"{dot}{suffix}".lower() not in SUFFIXES or stem.startswith("."):
         return None
@@ -73,7 +74,7 @@ def address_of(file_name: str) -> EmailAddress | None:
 
 
 def _quoted(stem: str) -> EmailAddress | None:
-    """A local part with a blank, say, stands in a file's name without quotes."""
+    """A file's name has no quotes around a local part with a blank, say."""
     local, at, domain = stem.rpartition("@")
     escaped = local.replace("\\", "\\\\").replace('"', '\\"')
     try:
@@ -84,7 +85,7 @@ def _quoted(stem: str) -> EmailAddress | None:
 
 def problems(folder: KeyFolder) -> Iterator[tuple[str, str]]:
     """The files that no address can ever use and those that hold a private key: name and what is wrong.  Raises
-    SmillaError where the folder cannot be read."""
+    SmillaError if the folder cannot be read."""
     addresses: dict[str, str] = {}
     for number, name in enumerate(folder.all_names()):
         address = address_of(name)
@@ -99,9 +100,9 @@ def problems(folder: KeyFolder) -> Iterator[tuple[str, str]]:
             continue
         contents = key_file.contents(raw, Format.SMIME)
         if contents.has_more:
-            yield name, f"holds more than {key_file.MOST} keys, so that none of them is used"
+            yield name, f"holds more than {key_file.MOST} keys, so none of them is used"
         if contents.has_private:
-            yield name, "holds a private key, which smilla never needs: move it to where only its owner reads it"
+            yield name, "holds a private key, which smilla never needs: move it to where only its owner can read it"
         if address is None:
             if _looks_like_a_key(name, raw):
                 yield name, f"can be used for no address: name it ADDRESS{', ADDRESS'.join(SUFFIXES)}"
@@ -110,11 +111,11 @@ def problems(folder: KeyFolder) -> Iterator[tuple[str, str]]:
             yield name, f"is for one mailbox, {address.local_part!r} in {address.domain}: write a file for each address"
         other = addresses.setdefault(f"{address.folded}{_rank(name)[0]}", name)
         if other != name:
-            yield name, f"is for the same address as {other}, but for upper and lower case"
+            yield name, f"is for the same address as {other}, apart from upper and lower case"
 
 
 def _looks_like_a_key(name: str, raw: bytes) -> bool:
-    """Not a README: its name or its beginning is that of a key."""
+    """Not a README: its name or its first octets are those of a key."""
     suffix = f".{name.rpartition('.')[2]}".lower()
     return suffix in (*SUFFIXES, ".p7b", ".p7c", ".key", ".p12", ".pfx") or b"-----BEGIN " in raw or raw[:1] == b"\x30"
 
@@ -129,12 +130,12 @@ def _rank(file_name: str) -> tuple[int, str]:
 
 
 def _in_file(name: str, folder: KeyFolder) -> Iterator[Candidate]:
-    """What stands in a file that the folder has.  A link to nothing is no absence: somebody put it there."""
+    """The keys in a file of the folder.  A dangling link is not absence: somebody put it there."""
     raw = folder.read(name)
     if raw is None:
-        raise SmillaError(f"{name}: cannot be read: it is a link to a file that does not exist, or is gone just now")
+        raise SmillaError(f"{name}: cannot be read: it links to a file that does not exist, or was just removed")
     contents = key_file.contents(raw, SUFFIXES[f".{name.rpartition('.')[2]}".lower()])
     if contents.has_more:
-        raise TooManyKeysError(f"{name} holds more than {key_file.MOST} keys, of which no further one is read")
+        raise TooManyKeysError(f"{name} holds more than {key_file.MOST} keys; the rest are not read")
     for form, key in contents.keys:
         yield Candidate("directory", name, form, key)

@@ -1,7 +1,7 @@
-"""Asks the sources for an address: all questions leave at once, the answers are read in the order of preference.
+"""Asks the sources for an address: all questions leave at once; the answers are read in the order of preference.
 
-Promises: ``begin`` returns without waiting; ``SourceQuestion.answer`` waits until the deadline at most and raises
-nothing for what a network, a name server or a file can do.
+Promises: ``begin`` returns without waiting.  ``SourceQuestion.answer`` waits no longer than the deadline and raises
+nothing, whatever a network, a name server or a file does.
 """
 
 from __future__ import annotations
@@ -26,14 +26,15 @@ _KNOWN = (DNSSECStatus.SECURE, DNSSECStatus.INSECURE)
 
 
 def can_yield(source: str, formats: tuple[str, ...]) -> bool:
-    """May this source have a key of one of these formats?  () is any."""
+    """Can this source have a key of one of these formats?  () means any."""
     return not formats or any(form in formats for form in FORMATS_OF[source])
 
 
 @value
 class Spelling:
-    """Under which other names an address may have its key: in lower case, and without its tag.  In DNS the latter is
-    asked for only where the address ``is_local``, since the RFCs forbid such mapping of others (RFC 7929 section 3)."""
+    """Under which other names an address may have its key: in lower case, and without its tag.  DNS is asked for the
+    latter only if the address ``is_local``, since the RFCs forbid mapping other addresses that way (RFC 7929 section
+    3)."""
 
     try_lowercase: bool = False
     subaddress: str = ""
@@ -43,7 +44,7 @@ class Spelling:
 def begin(
     address: EmailAddress, sources: tuple[str, ...], resolver: Resolver, folder: KeyFolder, spelling: Spelling
 ) -> tuple[SourceQuestion, ...]:
-    """Sends every question about the address, in the order of ``sources``.  ``local``: the domain is ours."""
+    """Sends every question about the address, in the order of ``sources``."""
     questions = []
     for source in sources:
         if source == "directory":
@@ -59,7 +60,7 @@ def _from_directory(address: EmailAddress, folder: KeyFolder, spelling: Spelling
             address, folder, try_lowercase=spelling.try_lowercase, subaddress=spelling.subaddress
         )
     except directory.CaseDiffersError:
-        text = f"the folder has a file for {address}, but for upper and lower case; see keys.try_lowercase"
+        text = f"the folder has a file for {address}, apart from upper and lower case; see keys.try_lowercase"
         return SourceAnswer("directory", str(address), unclear=Reason("case_differs", text))
     except directory.TooManyKeysError as error:
         return SourceAnswer("directory", str(address), unclear=Reason("too_many_candidates", str(error)))
@@ -67,7 +68,7 @@ def _from_directory(address: EmailAddress, folder: KeyFolder, spelling: Spelling
         return SourceAnswer("directory", str(address), detail=str(error), is_unreachable=True)
     may_differ = not found and (address.is_literal or address.is_single_label)
     if may_differ and (why := owner.not_asked(address.domain, local=spelling.is_local)) is not None:
-        # The MTA may deliver it to a mailbox that has another name, and a file under that.
+        # The MTA may deliver to a mailbox with another name, which has a file.
         return SourceAnswer("directory", str(address), unclear=why)
     detail = "" if found else f"no file for {address}"
     return SourceAnswer("directory", found[0].where if found else str(address), found, detail)
@@ -94,8 +95,8 @@ def _first_with_records(
     silence: Reason | None,
     deadline: float,
 ) -> SourceAnswer:
-    """The exact local part's answer, or that of the next form where the one before is proven to have no record.
-    ``silence`` is why an empty answer that is not signed proves nothing, None where it does."""
+    """The answer for the exact local part, or for the next form if the previous one provably has no record.
+    ``silence`` is why an empty unsigned answer proves nothing, None if it does."""
     *earlier, (local_part, last) = pending.items()
     for form, question in earlier:
         answer = question.result(deadline)

@@ -6,7 +6,7 @@ from smilla.model import Candidate, DNSAnswer, Format
 
 
 def candidates(answer: DNSAnswer) -> tuple[Candidate, ...]:
-    """One candidate a record, in an order that does not depend on the resolver's."""
+    """One candidate for each record, in an order that does not depend on the resolver's."""
     return tuple(
         Candidate("openpgpkey", answer.owner, Format.OPENPGP, rdata, answer.status)
         for rdata in sorted(answer.raw_rdata)

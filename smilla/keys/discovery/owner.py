@@ -1,9 +1,9 @@
 """Owner names of SMIMEA and OPENPGPKEY records.
 
-RFC 8162 section 3 and RFC 7929 section 3: the local part as UTF-8, unquoted, in NFC, is hashed with SHA-256, cut to
-28 octets and written in hex; then ``_smimecert`` or ``_openpgpkey``, then the domain.  No lower-casing and no
-stripping of ``+tags`` or dots ("MUST NOT perform any kind of mapping rules").  What others do: some lower-case first,
-and find keys of people who publish both forms; what we do: exactly the RFC, with ``try_lowercase`` for the others.
+RFC 8162 section 3 and RFC 7929 section 3: the local part as UTF-8, unquoted, in NFC, is hashed with SHA-256, cut to 28
+octets and written in hex; then ``_smimecert`` or ``_openpgpkey``, then the domain.  No lower-casing and no stripping of
+``+tags`` or dots ("MUST NOT perform any kind of mapping rules").  What others do: some lower-case first, and find the
+keys of people who publish both forms.  What we do: exactly the RFC, with ``try_lowercase`` for the others.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ SMIMEA, OPENPGPKEY = 53, 61
 _LABELS = {SMIMEA: "_smimecert", OPENPGPKEY: "_openpgpkey"}
 _LONGEST = 254 - len(f"{'0' * 56}._openpgpkey..")  # RFC 1035 section 2.3.4: 255 octets on the wire
 
-# RFC 6761 and RFC 7686: names that no DNS resolves.  "test." is left out, since laboratories sign it.
+# RFC 6761 and RFC 7686: names that no DNS resolves.  "test." is not here, since laboratories sign it.
 _SPECIAL_USE = ("localhost", "invalid", "onion")
-# RFC 6762, RFC 8375 and ICANN's choice: names that private DNS resolves, which may be signed.
+# RFC 6762, RFC 8375 and ICANN's choice: names that private DNS resolves and may sign.
 _PRIVATE_USE = ("local", "home.arpa", "internal")
 
 
@@ -32,7 +32,7 @@ def owner_name(local_part: str, domain: str, rdtype: int) -> str:
 
 @lru_cache(maxsize=4096)
 def not_asked(domain: str, *, local: bool = False) -> Reason | None:
-    """Why DNS is not asked about this domain, None where it is.  Nothing is proven by that: whoever the MTA delivers to
+    """Why we don't ask DNS about this domain, None if we do.  This proves nothing: the mailbox that the MTA delivers to
     may have a key under another name.  ``local``: the domain is in local_domains, so the MTA adds nothing to it."""
     if domain.startswith("["):
         return Reason("address_literal", "an address literal has no DNS name to ask about")
@@ -47,14 +47,13 @@ def not_asked(domain: str, *, local: bool = False) -> Reason | None:
 
 @lru_cache(maxsize=4096)
 def unproven_silence(domain: str) -> Reason | None:
-    """Why an answer that is not signed and holds nothing proves nothing about this domain, None where it does.  For
-    private names resolvers answer from tables of their own (unbound: local-zone), while the MTA may know the real zone.
-    """
+    """Why an empty unsigned answer proves nothing about this domain, None if it does.  Resolvers answer for private
+    names from tables of their own (unbound: local-zone), while the MTA may know the real zone."""
     if name := _under(domain, _PRIVATE_USE):
         return Reason("special_use", f"{name}. is for private networks, and this answer about it is not signed")
     return None
 
 
 def _under(domain: str, names: tuple[str, ...]) -> str:
-    """The one of these names that the domain is or lies under, "" for none."""
+    """The first of these names that equals the domain or contains it, "" for none."""
     return next((name for name in names if f".{domain}".endswith(f".{name}")), "")

@@ -6,8 +6,8 @@ from smilla.model import DNSAnswer, Format, SMIMEACandidate
 
 
 def candidates(answer: DNSAnswer) -> tuple[SMIMEACandidate, ...]:
-    """One candidate a record, in an order that does not depend on the resolver's.  RDATA shorter than its three
-    fixed octets becomes a candidate that is malformed, so that it is not taken for absence."""
+    """One candidate for each record, in an order that does not depend on the resolver's.  RDATA shorter than its three
+    fixed octets becomes a malformed candidate, so that nobody takes it for absence."""
     return tuple(_candidate(rdata, answer) for rdata in sorted(answer.raw_rdata))
 
 

@@ -1,6 +1,6 @@
 """SMIMECapabilities in a certificate (RFC 4262, RFC 8551 section 2.5.2): what its holder's program can read.
 
-A hint, which is never a reason against a certificate: what is malformed announces nothing.
+It is only a hint and never a reason against a certificate: a malformed extension announces nothing.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ _OURS = ("aes128-cbc", "aes256-cbc", "aes128-gcm", "aes256-gcm")
 
 
 def announced(extensions: Iterable[x509.Extension[x509.ExtensionType]]) -> tuple[str, ...]:
-    """What the certificate announces, in its order of preference: content ciphers by name, all else by object
-    identifier; () where it has no such extension, or one that is malformed or crowded."""
+    """What the certificate announces, in its order of preference: content ciphers by name, the rest by object
+    identifier; () if it has no such extension, or a malformed or crowded one."""
     for extension in extensions:
         if extension.oid.dotted_string == OID and isinstance(extension.value, x509.UnrecognizedExtension):
             try:
@@ -47,14 +47,14 @@ def announced(extensions: Iterable[x509.Extension[x509.ExtensionType]]) -> tuple
 
 
 def ciphers(capabilities: Iterable[str]) -> tuple[str, ...]:
-    """Those that smilla writes (the values of [smime] cipher), in the same order."""
+    """The ciphers that smilla writes (the values of [smime] cipher), in the same order."""
     return tuple(name for name in capabilities if name in _OURS)
 
 
 def _identifiers(raw: bytes) -> Iterator[str]:
     capabilities = der.read(raw)
     if capabilities.tag != der.SEQUENCE or capabilities.end != len(raw):
-        raise ParseError("no list of capabilities")
+        raise ParseError("not a list of capabilities")
     for capability in capabilities.children():
         oid = next(capability.children(), None) if capability.tag == der.SEQUENCE else None
         if oid is None or oid.tag != der.OID:

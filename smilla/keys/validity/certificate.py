@@ -1,9 +1,9 @@
-"""What a certificate says (RFC 5280), read once and octet for octet where octets count.
+"""What a certificate says (RFC 5280), read once, and octet for octet where octets count.
 
-Promises: ``read`` gives a Certificate or says why there is none, whatever the octets are; no part of a Certificate
-can raise later.  The parser is cryptography's, which is lazy and strict: it may fail at the first look at a part.
-What was read is remembered, bounded in entries and octets, since the same few certificates come with every message;
-nothing that depends on the time or on the address is.
+Promises: for any octets, ``read`` gives a Certificate or says why there is none; no part of a Certificate can raise
+later.  The parser is cryptography's, which is lazy and strict: it may fail at the first access to a part.  Readings are
+remembered, bounded in entries and octets, since the same few certificates come with every message.  Nothing that
+depends on the time or the address is remembered.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     from smilla.model import OAEP
 
 _MAX_OCTETS = 64 * 1024
-_MAX_PEM_OCTETS = 16 * _MAX_OCTETS  # a file may hold a chain, and the certificates written out as text
+_MAX_PEM_OCTETS = 16 * _MAX_OCTETS  # a file may hold a chain, and the certificates printed as text
 _MAX_NAMED = 512
 _SMTP_UTF8_MAILBOX = "1.3.6.1.5.5.7.8.9"
 
-# What cryptography raises for certificates that it cannot read, now at loading and now at the first look at a part.
+# cryptography raises these for certificates that it cannot read, either on loading or on first access to a part.
 UNREADABLE = (
     ValueError,
     TypeError,
@@ -54,10 +54,11 @@ _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Certificate:
-    """All that the checks look at, read once, so that no check meets a parser's exception.
+    """Everything that the checks read, parsed once, so that no check meets a parser's exception.
 
-    ``raw_issuer_and_serial`` and ``raw_public_key`` (SubjectPublicKeyInfo) are octet for octet as in ``raw``; ``oaep``
-    is the padding that the key is tied to, ``ciphers`` are those of ours that the certificate announces.
+    ``raw_issuer_and_serial`` and ``raw_public_key`` (SubjectPublicKeyInfo) are octet for octet as in ``raw``.  ``oaep``
+    is the only padding that the key allows, if it says so; ``ciphers`` are the ciphers of ours that the certificate
+    announces.
     """
 
     parsed: x509.Certificate
@@ -86,8 +87,8 @@ class Certificate:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What octets turned out to be: a certificate, or the fault that makes them none.  ``facts`` describes them to
-    a person as far as they could be read."""
+    """What the octets turned out to be: a certificate, or why they are none.  ``facts`` describes them to a person, as
+    far as they could be read."""
 
     certificate: Certificate | None
     facts: Mapping[str, str] = field(default_factory=dict)
@@ -95,20 +96,20 @@ class Reading:
 
 
 class Readings(Memory[tuple[bytes, bool], "Reading"]):
-    """The readings of the latest octets."""
+    """The most recent readings."""
 
     def find(self, raw: bytes, pem: bool) -> Reading | None:
-        """The reading of these octets, where it is remembered."""
+        """The reading of these octets, if it is remembered."""
         return self.recall((raw, pem))
 
     def keep(self, raw: bytes, pem: bool, reading: Reading) -> None:
-        """Remembers; what is larger than a certificate (a file that holds much else) is not worth it."""
+        """Remembers a reading, unless the octets are more than a certificate has, as in a file that holds much else."""
         if len(raw) <= _MAX_OCTETS:
             self.remember((raw, pem), reading, _weight(raw))
 
 
 def _weight(raw: bytes) -> int:
-    """What a reading takes in memory, roughly, as measured: 6 KiB for a usual certificate, 100 for a crowded one."""
+    """Roughly how much memory a reading takes, as measured: 6 KiB for a usual certificate, 100 for a crowded one."""
     return 5000 + 10 * len(raw)
 
 
@@ -134,7 +135,7 @@ def _read(raw: bytes, pem: bool) -> Reading:
 
 
 def _parsed(raw: bytes, facts: dict[str, str]) -> Certificate:
-    """The certificate, its description put into ``facts`` as far as it can be read.  Raises ParseError."""
+    """The certificate; its description goes into ``facts``, as far as it can be read.  Raises ParseError."""
     if len(raw) > _MAX_OCTETS:
         raise ParseError(f"{len(raw)} octets are more than a certificate has")
     facts["fingerprint"] = hashlib.sha256(raw).hexdigest()
@@ -146,7 +147,7 @@ def _parsed(raw: bytes, facts: dict[str, str]) -> Certificate:
 
 
 def _from_pem(raw: bytes) -> bytes:
-    """The first certificate of a file in PEM (RFC 7468 section 5); any other octets as they are."""
+    """The first certificate of a file in PEM (RFC 7468 section 5); any other octets unchanged."""
     found = re.search(rb"-----BEGIN CERTIFICATE-----([^-]*)-----END CERTIFICATE-----", raw[:_MAX_PEM_OCTETS])
     if raw[:1] == b"\x30" or not found:
         return raw
@@ -157,15 +158,15 @@ def _from_pem(raw: bytes) -> bytes:
 
 
 def _octets(raw: bytes) -> tuple[bytes, bytes]:
-    """IssuerAndSerialNumber and SubjectPublicKeyInfo from the octets of the certificate: what is encoded anew may
-    differ from what the recipient's program, or a hash in DNS, compares with.  Raises ParseError."""
+    """IssuerAndSerialNumber and SubjectPublicKeyInfo, cut from the certificate's octets: a new encoding may differ from
+    what the recipient's program, or a hash in DNS, compares with.  Raises ParseError."""
     certificate = der.read(raw)
     tbs = next(certificate.children(), certificate)
     fields = list(islice(tbs.children(), 7))
     if fields and fields[0].tag == 0xA0:  # the version, absent in version 1
         del fields[0]
     if [f.tag for f in fields[:6]] != [der.INTEGER, *[der.SEQUENCE] * 5]:
-        raise ParseError("these octets are no certificate")
+        raise ParseError("these octets are not a certificate")
     serial, _, issuer, _, _, public_key = fields[:6]
     return der.sequence(issuer.whole, serial.whole), public_key.whole
 
@@ -211,7 +212,7 @@ def _public_key(certificate: x509.Certificate, raw: bytes) -> tuple[object, OAEP
 
 
 def _named_addresses(certificate: x509.Certificate) -> Iterator[str]:
-    """Every address that the certificate names, as it is written there."""
+    """Every address that the certificate names, as written there."""
     for extension in certificate.extensions:
         if isinstance(extension.value, x509.SubjectAlternativeName):
             yield from extension.value.get_values_for_type(x509.RFC822Name)
@@ -223,7 +224,7 @@ def _named_addresses(certificate: x509.Certificate) -> Iterator[str]:
 
 
 def _utf8_string(raw: bytes) -> str:
-    """The mailbox; what is malformed names one all the same, which is nobody's."""
+    """The mailbox.  A malformed one still names a mailbox, but nobody's."""
     try:
         element = der.read(raw)
         return element.content.decode() if element.tag == der.UTF8_STRING else "(malformed)"
@@ -232,11 +233,11 @@ def _utf8_string(raw: bytes) -> str:
 
 
 def in_words(instant: datetime) -> str:
-    """An instant as a sentence has it."""
+    """An instant as written in a sentence."""
     return f"{instant:%Y-%m-%d %H:%M} UTC"
 
 
 def shown(text: str) -> str:
-    """What a stranger wrote, fit for a terminal and a log: bounded, without control characters."""
+    """A stranger's text, made safe for a terminal and a log: bounded, without control characters."""
     printable = "".join(c if c.isprintable() else "?" for c in text[:500])
     return printable + ("…" if len(text) > 500 else "")

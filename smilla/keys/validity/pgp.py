@@ -1,23 +1,23 @@
-"""May this OpenPGP key be used for this address now?  The one gate, the same before either engine.
+"""May this OpenPGP key be used for this address now?  The one gate, whichever engine follows.
 
-Promises: any octets give an Assessment in bounded time, never an exception; a key passes only by self-signatures that
-verify here; all reasons against it are collected.  What passes is cut down to what holds, so that an engine that takes
-every encryption subkey takes the right one.
+Promises: any octets give an Assessment in bounded time, never an exception.  A key passes only by self-signatures that
+we verify ourselves.  All reasons against it are collected.  A key that passes is cut down to its valid parts, so that
+an engine that takes every encryption subkey takes the right one.
 
 Where the RFCs leave a choice:
 
-* Which subkey?  Sequoia and PGPainless encrypt to every subkey that can encrypt, gpg, RNP and OpenPGP.js to the newest
-  that they know.  So does this gate: what a person added last is what that person can read.  But one that common
-  programs open goes before (unless ``prefer`` is "strongest"): who has X448 beside cv25519 reads both in the one
-  program, and the latter alone in all others.
-* No key flags?  gpg then lets a key do whatever its algorithm can, Sequoia nothing at all; RFC 9580 says nothing.  Here
-  a key without flags is unusable, because both engines must agree, and no program of this century leaves them out.
-* Which self-signature tells when the primary key expires?  gpg asks direct-key signatures first, Sequoia the primary
-  user ID's.  Here the newest decides, among the user IDs' and a direct-key signature that speaks of expiry at all.
-* When is a key for signing alone, so that its owner has published none for encryption?  Others: gpg and Sequoia know
-  usable keys and all the rest.  Here only where every subkey was read, and its algorithm or its genuine key flags say
-  that it is for something else; what could not be read may have been for encryption.
-* A key revoked by another key that it appointed (RFC 9580 section 5.2.3.23) is not resolved, only noted.
+* Which subkey?  Sequoia and PGPainless encrypt to every subkey that can encrypt; gpg, RNP and OpenPGP.js to the newest
+  one that they know.  So does this gate: the subkey that a person added last is one that they can read.  But a subkey
+  that common programs open comes first (unless ``prefer`` is "strongest"): the owner of an X448 and a cv25519 subkey
+  can read both in one program, but only the latter in all others.
+* No key flags?  gpg then lets a key do whatever its algorithm can; Sequoia lets it do nothing; RFC 9580 is silent.
+  Here a key without flags is unusable, because both engines must agree, and no program of this century omits them.
+* Which self-signature says when the primary key expires?  gpg asks direct-key signatures first; Sequoia asks the
+  primary user ID's.  Here the newest one decides, among the user IDs' and direct-key signatures with an expiry.
+* When is a key for signing alone, so that its owner has published none for encryption?  Others: gpg and Sequoia only
+  distinguish usable keys from the rest.  Here only if every subkey was read, and its algorithm or its genuine key flags
+  give it another purpose; an unreadable subkey may have been for encryption.
+* A key revoked by another key that it appointed (RFC 9580 section 5.2.3.23): we only note it.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from smilla.formats.openpgp_keys import Key, Signature
 
 _FEATURES, _SEIPD_V2 = 30, 0x08
-_FOR_ENCRYPTION = 0x04 | 0x08  # communications or storage (RFC 9580 section 5.2.3.29): nobody keeps them apart
+_FOR_ENCRYPTION = 0x04 | 0x08  # communications or storage (RFC 9580 section 5.2.3.29): nobody distinguishes them
 _FOR_ELSE = 0x01 | 0x02 | 0x20  # certification, signing, authentication
 
 _JUDGEMENT_LASTS_S = 60.0
@@ -60,9 +60,9 @@ _JUDGEMENT_LASTS_S = 60.0
 class Terms:
     """How a candidate is judged.
 
-    ``require_user_id``: a user ID must name the address (RFC 7929 section 5); False where the administrator's word
-    stands for it.  ``prefer`` is that of [keys], ``family`` are the octets of all records of the same primary key,
-    where there are several: they are judged as one.
+    ``require_user_id``: a user ID must name the address (RFC 7929 section 5); False if the administrator vouches for
+    it.  ``prefer`` is that of [keys].  ``family``: the octets of all records with the same primary key, if there are
+    several; they are judged as one.
     """
 
     require_user_id: bool = True
@@ -76,8 +76,8 @@ _judgements: Memory[tuple[Candidate, str, Terms], tuple[Assessment, datetime]] =
 def assess_all(
     candidates: Sequence[Candidate], address: EmailAddress, now: datetime, terms: Terms
 ) -> tuple[Assessment, ...]:
-    """The gate for all candidates of one answer, in the same order.  Those of one primary key are judged as one
-    certificate: what one record revokes, no other one brings back."""
+    """The gate for all candidates of one answer, in the same order.  Candidates with one primary key are judged as one
+    certificate: no record can bring back what another one revokes."""
     families = cert.families(c.raw for c in candidates) if len(candidates) > 1 else {}
     shared: dict[tuple[bytes, ...], Assessment] = {}
 
@@ -99,7 +99,7 @@ def assess(candidate: Candidate, address: EmailAddress, now: datetime) -> Assess
 
 def _assess(candidate: Candidate, address: EmailAddress, now: datetime, terms: Terms) -> Assessment:
     """Verifying the signatures takes up to a millisecond, so a judgement is remembered for a minute, but never past the
-    instant at which the key expires."""
+    key's expiry."""
     question = (candidate, address.folded, terms)
     known = _judgements.recall(question)
     if known is not None and _still_holds(*known, now):
@@ -111,7 +111,7 @@ def _assess(candidate: Candidate, address: EmailAddress, now: datetime, terms: T
 
 
 def addresses(candidate: Candidate) -> tuple[EmailAddress, ...]:
-    """The mailboxes that the user IDs of a key name, whether or not they hold."""
+    """The mailboxes that a key's user IDs name, valid or not."""
     try:
         mailboxes = (mailbox_in(component.packet.body) for component in cert.read(candidate).user_ids)
         return tuple(mailbox for mailbox in mailboxes if mailbox is not None)
@@ -137,9 +137,9 @@ def _judged(candidate: Candidate, address: EmailAddress, now: datetime, terms: T
 
 @dataclass(slots=True)
 class _Encrypter:
-    """A key or subkey that may be for encryption: what binds it, when it expires, what is against it.
+    """A key or subkey that may be for encryption: its binding, its expiry, the reasons against it.
 
-    ``flags`` are the first octets of all key flags that genuine signatures speak of; ``genuine`` is False where none is
+    ``flags`` are the first octets of all key flags in genuine signatures.  ``genuine`` is False if no signature is
     genuine, or one cannot be read or verified here.
     """
 
@@ -153,7 +153,7 @@ class _Encrypter:
 
     @property
     def is_meant(self) -> bool:
-        """False where genuine key flags, or the algorithm, say that it is for something else and nothing for this."""
+        """False if genuine key flags, or the algorithm, give it another purpose and not this one."""
         if any(flags & _FOR_ENCRYPTION for flags in self.flags):
             return True
         is_for_else = bool(self.flags) and all(flags & _FOR_ELSE for flags in self.flags) and can_sign(self.key)
@@ -173,7 +173,7 @@ class _Case:
         self._facts = {"version": str(self._primary.version)}
 
     def assessment(self, address: EmailAddress) -> Assessment:
-        """The gate's word.  Raises RefusedError where the certificate is too much work."""
+        """The gate's verdict.  Raises RefusedError if the certificate is too much work."""
         primary = self._primary
         if primary.version not in (4, 6):
             return self._unusable([_version_fault(primary.version)])
@@ -191,7 +191,7 @@ class _Case:
             reasons += self._against_user_ids(address)
         encrypters, unread = [e for e in self._encrypters() if e.is_meant], self._unread()
         if not encrypters and not unread:
-            # Who signs nothing about a key, not even what it is for, may have lost the rest of it on the way.
+            # A key with no signed statement, not even its purpose, may have lost the rest on the way.
             return self._sign_only(reasons) if self._self_signature else self._unusable(reasons)
         chosen = self._choice(encrypters)
         if chosen is None:
@@ -224,7 +224,7 @@ class _Case:
         return UserID(component, text, mailbox, standing)
 
     def _newest_self_signature(self) -> Signature | None:
-        """What tells the primary key's expiry and purpose; of two of the same second, the one that expires first."""
+        """It states the primary key's expiry and purpose; of two from the same second, the one that expires first."""
         found = [user_id.standing.binding for user_id in self._user_ids if user_id.holds]
         direct = self._direct.binding
         if direct and (direct.seconds(9) or not any(found)):
@@ -240,7 +240,7 @@ class _Case:
             yield self._direct.revoked
         if self._self_signature is None:
             faults = self._direct.faults + [reason for user_id in self._user_ids for reason in user_id.against]
-            yield from faults or [Reason("no_self_signature", "the key says nothing about itself")]
+            yield from faults or [Reason("no_self_signature", "the key has no self-signature")]
         expires = _expiry(primary, self._self_signature)
         if expires and expires <= self._now:
             yield Reason("expired", f"the key expired on {day(expires)}")
@@ -260,7 +260,7 @@ class _Case:
     # --- the subkeys
 
     def _unread(self) -> list[Reason]:
-        """What may be for encryption and was not understood."""
+        """Parts that may be for encryption and were not understood."""
         faults = [component.fault for component in self._certificate.subkeys if component.key is None]
         faults += [f"a packet with the unknown tag {tag}" for tag in sorted(self._certificate.unknown)]
         return [Reason("unreadable_subkey", f"there is {fault}, which may be for encryption") for fault in faults]
@@ -313,8 +313,8 @@ class _Case:
         return _Encrypter(component, key, binding, flags, genuine, expires, against)
 
     def _choice(self, encrypters: list[_Encrypter]) -> _Encrypter | None:
-        """The newest subkey that holds and that common programs know, the stronger of two of the same second; the
-        primary key only without any."""
+        """The newest valid subkey that common programs know; of two from the same second, the stronger one; the primary
+        key only if there is no such subkey."""
         compatible = self._terms.prefer == "compatible"
 
         def preference(e: _Encrypter) -> tuple[bool, bool, int, int]:
@@ -328,7 +328,7 @@ class _Case:
         return Assessment(self._candidate, None, tuple(dict.fromkeys(reasons)), facts=self._facts)
 
     def _sign_only(self, reasons: list[Reason]) -> Assessment:
-        reasons.append(Reason("sign_only", "the key is for signing alone"))
+        reasons.append(Reason("sign_only", "the key is for signing only"))
         return Assessment(self._candidate, None, tuple(dict.fromkeys(reasons)), False, self._facts)
 
     def _usable(self, chosen: _Encrypter) -> Assessment:
@@ -356,17 +356,17 @@ class _Case:
         return Assessment(self._candidate, key, (reason,), facts=self._facts)
 
     def _announces_seipd2(self) -> bool:
-        """The word of a version 4 key (RFC 9580 section 5.2.3.32): of its newest self-signature, else of the direct
-        one.  What a version 6 key says stands in its own certificate, which the engine reads."""
+        """What a version 4 key announces (RFC 9580 section 5.2.3.32): in its newest self-signature, else in the
+        direct-key one.  A version 6 key announces it in its own certificate, which the engine reads."""
         signatures = (self._self_signature, self._direct.binding)
         features = next((f for s in signatures if s and (f := s.value(_FEATURES)) is not None), b"")
         return self._primary.version == 4 and bool(features) and bool(features[0] & _SEIPD_V2)
 
     def _cut_down(self, chosen: _Encrypter) -> bytes:
-        """The packets that hold, octet for octet as they came.
+        """The packets that are valid, octet for octet as they came.
 
-        A self-signature by which the key would have expired, but that a newer one overrules, is left out with its
-        user ID: gpg would believe it.
+        A self-signature that would have expired the key, but is overruled by a newer one, is left out with its user ID:
+        gpg would believe it.
         """
         parts = [self._primary.packet.raw]
         direct = self._direct.binding
@@ -390,7 +390,7 @@ def _version_fault(version: int) -> Reason:
 
 
 def _expiry(key: Key, signature: Signature | None) -> int | None:
-    """Key expiration is counted from the key's creation, and zero means never (RFC 9580 section 5.2.3.13)."""
+    """Key expiration counts from the key's creation; zero means never (RFC 9580 section 5.2.3.13)."""
     lifetime = signature.seconds(9) if signature else None
     return key.created + lifetime if lifetime else None
 

@@ -1,4 +1,4 @@
-"""Which public-key algorithms of OpenPGP are good enough, and how strong they are (RFC 9580 section 9.1)."""
+"""Which OpenPGP public-key algorithms are good enough, and how strong they are (RFC 9580 section 9.1)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from smilla.formats.openpgp_keys import Key
 
 _LEAST_BITS = 2048  # RFC 9580 section 12.4
-_MOST_BITS = 16384  # what OpenSSL still calculates with
+_MOST_BITS = 16384  # the most that OpenSSL can compute with
 _STRENGTHS = {
     "cv25519": 128,
     "nistp256": 128,
@@ -42,23 +42,23 @@ _COMMON_CURVES = ("cv25519", "nistp256", "nistp384", "nistp521")
 
 
 def can_encrypt(key: Key) -> bool:
-    """Whether the algorithm is one that encrypts; an unknown one may."""
+    """Whether the algorithm can encrypt; an unknown one may."""
     return key.algorithm not in _SIGNING_ONLY
 
 
 def can_sign(key: Key) -> bool:
-    """Whether the algorithm is one that signs; an unknown one may."""
+    """Whether the algorithm can sign; an unknown one may."""
     return key.algorithm not in _ENCRYPTING_ONLY
 
 
 def is_common(key: Key) -> bool:
-    """Whether common programs open what is encrypted to it: gpg and RNP know neither version 6 nor the algorithms that
-    came with RFC 9580 and later, and builds of Sequoia lack Brainpool."""
+    """Whether common programs open what is encrypted to it: gpg and RNP know neither version 6 nor the algorithms of
+    RFC 9580 and later, and some builds of Sequoia lack Brainpool."""
     return key.version == 4 and (key.algorithm in (pgp.RSA, pgp.RSA_ENCRYPT) or key.curve in _COMMON_CURVES)
 
 
 def primary_fault(key: Key) -> Reason | None:
-    """What is against a primary key's algorithm; without it nothing that the key says can be believed."""
+    """What is wrong with a primary key's algorithm; without a good one, nothing that the key says can be trusted."""
     known_curve = key.algorithm != pgp.ECDSA or key.curve in CURVES
     if key.algorithm not in _SIGNERS or not known_curve:
         return Reason("unsupported_algorithm", f"the key's algorithm ({key.algorithm_name}) is not known here")
@@ -68,7 +68,7 @@ def primary_fault(key: Key) -> Reason | None:
 
 
 def encryption_fault(key: Key, what: str) -> Reason | None:
-    """What is against encrypting to the key, whatever its signatures say."""
+    """What is wrong with encrypting to the key, whatever its signatures say."""
     if key.algorithm in _ELGAMAL:
         return Reason("weak_algorithm", f"{what} is ElGamal, which RFC 9580 section 12.6 forbids")
     if key.algorithm in (pgp.RSA, pgp.RSA_ENCRYPT):
@@ -87,7 +87,7 @@ def _rsa_fault(key: Key, what: str) -> Reason | None:
     if n.bit_length() < _LEAST_BITS:
         return Reason("weak_key", f"{what} is {key.algorithm_name}; under {_LEAST_BITS} bits are too few")
     if n.bit_length() > _MOST_BITS or e.bit_length() > 64 or e < 3 or not n & e & 1:
-        return Reason("malformed", f"{what} is no RSA key that can be used")
+        return Reason("malformed", f"{what} is not a usable RSA key")
     return None
 
 
@@ -111,8 +111,8 @@ def _is_point(key: Key) -> bool:
 
 
 def _is_montgomery(point: bytes) -> bool:
-    """A point of X25519 (32 octets) or X448, and none of small order: whoever saw a message to it could read it, and
-    cryptography notices only when it calculates with it."""
+    """A point of X25519 (32 octets) or X448, and not of small order: anybody who sees a message to such a point can
+    read it, and cryptography notices only during the computation."""
     try:
         if len(point) == 32:
             x25519.X25519PrivateKey.generate().exchange(x25519.X25519PublicKey.from_public_bytes(point))
@@ -124,7 +124,7 @@ def _is_montgomery(point: bytes) -> bool:
 
 
 def _is_kem_key(key: Key) -> bool:
-    """A point of the curve, and numbers that ML-KEM allows (FIPS 203 section 7.2), where that can be told."""
+    """A point on the curve, and numbers that ML-KEM allows (FIPS 203 section 7.2), as far as we can check."""
     size = 32 if key.algorithm == pgp.MLKEM768_X25519 else 56
     try:
         from cryptography.hazmat.primitives.asymmetric import mlkem  # noqa: PLC0415 - younger releases have it
@@ -139,7 +139,7 @@ def _is_kem_key(key: Key) -> bool:
 
 
 def strength(key: Key) -> int:
-    """Bits of security, comparable across algorithms, S/MIME's included."""
+    """Bits of security, comparable across algorithms, including S/MIME's."""
     if key.algorithm in (pgp.X448, pgp.MLKEM768_X25519, pgp.MLKEM1024_X448):
         return {pgp.X448: 224, pgp.MLKEM768_X25519: 192}.get(key.algorithm, 256)
     if key.algorithm in (pgp.RSA, pgp.RSA_ENCRYPT):
@@ -148,7 +148,7 @@ def strength(key: Key) -> int:
 
 
 def rsa_strength(bits: int) -> int:
-    """Between the lines of the table the strength is taken to grow evenly: RSA 4096 counts as 142."""
+    """Between the lines of the table we interpolate: RSA 4096 counts as 142."""
     low_bits, low = 0, 0
     for high_bits, high in _RSA_STRENGTHS:
         if bits <= high_bits:

@@ -1,12 +1,11 @@
-"""What an OpenPGP certificate consists of (RFC 9580 section 10.1.1), and where each part of it stands at one time.
+"""The parts of an OpenPGP certificate (RFC 9580 section 10.1.1), and the standing of each at one time.
 
-Promises: a part holds only by a self-signature that verifies, is made in the past and has not expired; a revocation
-counts unless it is proven false.  The work is bounded, however the certificate was made up.
+Promises: a part is valid only by a self-signature that verifies, was made in the past and has not expired.  A
+revocation counts unless it is proven false.  The work is bounded, however the certificate is built.
 
-One part that stands twice is one part, with the signatures of both places; so are the parts of one primary key that
-several records of an answer hold.  RFC 7929 says nothing of such records.  Others take each record alone, so that they
-use a subkey which the next record revokes.  Here the records are merged first, as gpg and Sequoia merge what they
-import.
+A part that occurs twice is one part, with the signatures of both places; so are the parts of one primary key in several
+records of an answer.  RFC 7929 does not mention such records.  Others take each record alone, and so use a subkey that
+the next record revokes.  Here the records are merged first, as gpg and Sequoia merge what they import.
 """
 
 from __future__ import annotations
@@ -37,13 +36,13 @@ _BINARY_ONLY = ("openpgpkey",)  # RFC 7929 section 2.3
 _MAX_OCTETS = 2 * 1024 * 1024
 _MAX_PACKETS = 20_000
 _MAX_VERIFICATIONS = 100  # people renew a key once a year; a brainpoolP512r1 signature costs two milliseconds
-_MAX_COMPARISONS = 400  # of a revocation with a subkey that it does not follow: some microseconds unless it is of it
-_NONCRITICAL = 40  # tags of packets that need not be understood (RFC 9580 section 4.3)
+_MAX_COMPARISONS = 400  # of a revocation with a subkey elsewhere: a few microseconds, unless they match
+_NONCRITICAL = 40  # from this tag on, packets need not be understood (RFC 9580 section 4.3)
 _IGNORED = (openpgp.MARKER, openpgp.TRUST, openpgp.PADDING)
 
 
 class RefusedError(ParseError):
-    """A candidate that is not one readable public certificate, and why."""
+    """A candidate that is not exactly one readable public certificate, and why."""
 
     def __init__(self, code: str, text: str) -> None:
         super().__init__(text)
@@ -54,8 +53,8 @@ class RefusedError(ParseError):
 class Component:
     """The primary key itself, a user ID or a subkey, with the signatures that follow it.
 
-    ``octets`` are what its signatures are made over, before their trailer; ``fault`` says why a subkey cannot be read,
-    whose ``key`` is None then; ``has_unread``: among its signatures are some that cannot.
+    ``octets`` are what its signatures cover, before their trailer.  ``fault`` says why a subkey cannot be read; ``key``
+    is then None.  ``has_unread``: some of its signatures cannot be read.
     """
 
     packet: Packet
@@ -71,8 +70,8 @@ class Component:
 class Certificate:
     """One transferable public key, as published.
 
-    ``parts`` are its user IDs and subkeys by tag and body, ``unknown`` the tags of packets that were passed over,
-    ``subkey_revocations`` all that stand anywhere.
+    ``parts`` are its user IDs and subkeys by tag and body; ``unknown`` the tags of packets that were skipped;
+    ``subkey_revocations`` all of them, wherever they occur.
     """
 
     primary: Key
@@ -85,14 +84,14 @@ class Certificate:
 
 
 def read(candidate: Candidate, family: Iterable[bytes] = ()) -> Certificate:
-    """The certificate in the candidate's octets, with what the records of its ``family`` say of the same primary key.
-    Raises ParseError, of which RefusedError names what else it is."""
+    """The certificate in the candidate's octets, with what the records of its ``family`` say about the same primary
+    key.  Raises ParseError; its subclass RefusedError gives the code."""
     if is_armoured(candidate.raw) and candidate.source in _BINARY_ONLY:
         raise RefusedError("armoured", "the record holds ASCII armour; RFC 7929 section 2.3 asks for the binary form")
     found: list[Certificate] = []
     _collect(candidate.raw, found)
     if not found:
-        raise ParseError("no key in it")
+        raise ParseError("it contains no key")
     for raw in family:
         if raw != candidate.raw:
             for other in _salvaged(raw):
@@ -101,8 +100,8 @@ def read(candidate: Candidate, family: Iterable[bytes] = ()) -> Certificate:
 
 
 def families(raws: Iterable[bytes]) -> dict[bytes, tuple[bytes, ...]]:
-    """By the body of a primary key's packet, which of the octets hold something of that key, as far as they can be
-    read: a revocation counts though garbage follows it, or another key stands before it."""
+    """By the body of a primary key's packet: which of the octets hold parts of that key, as far as they can be read.  A
+    revocation counts even if garbage follows it or another key precedes it."""
     found: dict[bytes, tuple[bytes, ...]] = {}
     for raw in dict.fromkeys(raws):
         for primary in dict.fromkeys(certificate.primary.packet.body for certificate in _salvaged(raw)):
@@ -111,7 +110,7 @@ def families(raws: Iterable[bytes]) -> dict[bytes, tuple[bytes, ...]]:
 
 
 def primary_body(candidate: Candidate) -> bytes:
-    """The body of its primary key's packet, empty where the candidate cannot be read."""
+    """The body of its primary key's packet, empty if the candidate cannot be read."""
     try:
         return read(candidate).primary.packet.body
     except ParseError:
@@ -126,7 +125,7 @@ def _salvaged(raw: bytes) -> list[Certificate]:
 
 
 def _collect(raw: bytes, found: list[Certificate], *, several: bool = False) -> None:
-    """Adds the certificates, one unless ``several`` are asked for.  Raises ParseError; what was read before stays."""
+    """Adds the certificates; only one, unless ``several`` is set.  Raises ParseError; what was read before stays."""
     if len(raw) > _MAX_OCTETS:
         raise RefusedError("too_complex", f"{len(raw)} octets are too many for a key")
     component: Component | None = None
@@ -142,7 +141,7 @@ def _collect(raw: bytes, found: list[Certificate], *, several: bool = False) -> 
 
 
 def _merge(into: Certificate, other: Certificate) -> None:
-    """Adds what the other certificate says, where it is of the same primary key."""
+    """Adds what the other certificate says, if it has the same primary key."""
     if other.primary.packet.body != into.primary.packet.body:
         return
     into.unknown |= other.unknown
@@ -177,7 +176,7 @@ def _refuse(packet: Packet, number: int, is_second: bool) -> None:
         raise RefusedError("secret_key", "secret key material is published: the key must be revoked and replaced")
     if packet.tag == openpgp.PUBLIC_KEY and is_second:
         raise RefusedError(
-            "several_keys", "there are several keys in it; RFC 7929 section 2.1 asks for one key a record"
+            "several_keys", "it contains several keys; RFC 7929 section 2.1 asks for one key in each record"
         )
 
 
@@ -188,11 +187,11 @@ def _certificate(packet: Packet) -> tuple[Certificate, Component]:
 
 
 def _add(found: Certificate, component: Component | None, packet: Packet) -> Component | None:
-    """Puts a packet where it belongs and returns the component that signatures now follow.
+    """Puts a packet where it belongs and returns the component that later signatures follow.
 
-    A signature that cannot be read counts as absent, unless it says that it is a revocation.  So does what hangs on a
-    user attribute or on a packet of a kind that need not be understood (RFC 9580 section 4.3), save that the kind is
-    kept in mind: it may be for encryption, as may a subkey that cannot be read.
+    A signature that cannot be read counts as absent, unless it says that it is a revocation.  So does anything that
+    follows a user attribute or a packet that need not be understood (RFC 9580 section 4.3), but we remember the tag:
+    such a packet may be for encryption, like a subkey that cannot be read.
     """
     if packet.tag == openpgp.SIGNATURE:
         _attach(found, component, packet)
@@ -212,7 +211,7 @@ def _add(found: Certificate, component: Component | None, packet: Packet) -> Com
 
 
 def _once(found: Certificate, component: Component, among: list[Component]) -> Component:
-    """The component, or the same one from further up: a revocation counts, whichever of the two it follows."""
+    """The component, or the same one from earlier on: a revocation counts, whichever of the two it follows."""
     where = component.packet.tag, component.packet.body
     if where not in found.parts:
         found.parts[where] = component
@@ -231,7 +230,7 @@ def _subkey(found: Certificate, packet: Packet) -> Component:
 
 
 def _attach(found: Certificate, component: Component | None, packet: Packet) -> None:
-    """Direct-key signatures and revocations of the key or of a subkey count wherever they stand: a revocation is often
+    """Direct-key signatures and revocations of the key or of a subkey count wherever they occur: a revocation is often
     just appended."""
     try:
         signature = parse_signature(packet)
@@ -240,7 +239,7 @@ def _attach(found: Certificate, component: Component | None, packet: Packet) -> 
         place = found.direct if kind == KEY_REVOCATION or component is None else component
         place.has_unread = True
         if kind in (KEY_REVOCATION, SUBKEY_REVOCATION):
-            place.unread_revocation = Reason("revoked", "a revocation that cannot be read stands there")
+            place.unread_revocation = Reason("revoked", "it contains a revocation that cannot be read")
         return
     if signature.type in (*DIRECT_KEY, KEY_REVOCATION):
         found.direct.signatures.append(signature)
@@ -251,13 +250,13 @@ def _attach(found: Certificate, component: Component | None, packet: Packet) -> 
         component.signatures.append(signature)
 
 
-# --- where a part stands -----------------------------------------------------------------------------------
+# --- the standing of a part --------------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
 class Standing:
-    """``binding`` is the newest self-signature that holds, ``stated`` the newest that is at least genuine (weak,
-    expired or from the future); ``revoked`` says when and why; ``faults`` tell why newer signatures do not hold."""
+    """``binding`` is the newest valid self-signature; ``stated`` the newest that is at least genuine (perhaps weak,
+    expired or from the future); ``revoked`` says when and why; ``faults`` say why newer signatures are not valid."""
 
     binding: Signature | None = None
     stated: Signature | None = None
@@ -275,7 +274,7 @@ class Judge:
         self._comparisons = 0
 
     def standing(self, what: str, component: Component, kinds: tuple[int, ...], revocation: int) -> Standing:
-        """Where ``component`` (``what`` in words) stands.  Raises RefusedError where too much work is asked for."""
+        """The standing of ``component`` (``what`` in words).  Raises RefusedError if it takes too much work."""
         standing = Standing()
         own = [s for s in component.signatures if s.may_be_by(self._primary)]
         for signature in sorted((s for s in own if s.type in kinds), key=lambda s: s.created, reverse=True):
@@ -292,12 +291,13 @@ class Judge:
         return standing
 
     def revoked_elsewhere(self, what: str, component: Component, revocations: list[Signature]) -> Reason | None:
-        """A genuine revocation of the subkey that does not follow it.  Raises RefusedError as ``standing`` does."""
+        """A genuine revocation of the subkey that does not follow it directly.  Raises RefusedError like
+        ``standing``."""
         followed = {signature.packet.body for signature in component.signatures}
         strays = [s for s in revocations if s.packet.body not in followed and s.may_be_by(self._primary)]
         self._comparisons += len(strays)
         if self._comparisons > _MAX_COMPARISONS:
-            raise RefusedError("too_complex", f"more than {_MAX_COMPARISONS} subkeys and revocations to be compared")
+            raise RefusedError("too_complex", f"more than {_MAX_COMPARISONS} subkeys and revocations to compare")
         for signature in strays:
             if verify(signature, self._primary, component.octets) in (Verdict.VALID, Verdict.WEAK):
                 return _revoked(what, signature, _revocation_words(signature))
@@ -312,7 +312,7 @@ class Judge:
     def _fault(self, what: str, signature: Signature, verdict: Verdict, component: Component) -> Reason | None:
         made = f"the self-signature of {day(signature.created)} on {what}"
         if verdict is Verdict.WEAK:
-            return Reason("weak_signature", f"{made} uses MD5 or SHA-1, which proves nothing any more")
+            return Reason("weak_signature", f"{made} uses MD5 or SHA-1, which no longer proves anything")
         if verdict is Verdict.UNVERIFIABLE:
             return Reason("unsupported_signature", f"{made} is of a kind, algorithm or size that is not known here")
         born = max(self._primary.created, component.key.created if component.key else 0)
@@ -328,11 +328,11 @@ class Judge:
     def _revocation(
         self, what: str, component: Component, own: list[Signature], kind: int, binding: Signature | None
     ) -> Reason | None:
-        """A revocation of a key or subkey holds for ever, that of a user ID until it is certified anew.
+        """A revocation of a key or subkey is final; that of a user ID lasts until it is certified again.
 
-        Others: gpg does the same; Sequoia also lets a newer self-signature lift the revocation of a key that was
-        only retired or superseded.  Weak hashes do count here, and so does what cannot be verified: to refuse a good
-        key is a nuisance, to use a revoked one is a leak.  Only what is proven false does not count.
+        Others: gpg does the same; Sequoia also lets a newer self-signature lift the revocation of a key that was only
+        retired or superseded.  Here weak hashes count, and so do revocations that cannot be verified: refusing a good
+        key is a nuisance, using a revoked one is a leak.  Only a revocation that is proven false does not count.
         """
         for signature in own:
             if signature.type != kind:

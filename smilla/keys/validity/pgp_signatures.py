@@ -1,7 +1,7 @@
 """Verifies what a key says about itself (RFC 9580 sections 5.2.3.10 and 5.2.4), with ``cryptography`` alone.
 
-Promises: never raises; whatever cannot be verified has a verdict of its own.  Each verification costs bounded time:
-numbers beyond what people use are refused before they reach OpenSSL.
+Promises: never raises; a signature that cannot be verified has its own verdict.  Each verification takes bounded time:
+numbers larger than anybody uses are refused before they reach OpenSSL.
 """
 
 from __future__ import annotations
@@ -25,9 +25,8 @@ if TYPE_CHECKING:
 class Verdict(Enum):
     """What a signature is worth.
 
-    WEAK is right, but over MD5, SHA-1 or RIPEMD-160, for which other content with the same digest can be made.
-    UNVERIFIABLE is of an algorithm, hash, version or key size that is not known here, or has a critical subpacket that
-    is not.
+    WEAK is right, but over MD5, SHA-1 or RIPEMD-160, where other content can be made with the same digest.
+    UNVERIFIABLE has an algorithm, hash, version, key size or critical subpacket that is not known here.
     """
 
     VALID = "valid"
@@ -47,7 +46,7 @@ _HASHES: dict[int, tuple[str, hashes.HashAlgorithm, int]] = {
     14: ("sha3_512", hashes.SHA3_512(), 32),
 }  # RFC 9580 section 9.5, with the size of a version 6 salt; RIPEMD-160 (3) is missing where OpenSSL lacks it
 _WEAK_HASHES = (1, 2, 3)
-# Subpackets that this gate either acts on or can pass over without harm.  A notation is not among them: a critical one
+# Subpackets that this gate acts on or can safely ignore.  A notation is not among them: a critical one
 # restricts the signature in a way that only its inventor knows (RFC 9580 section 5.2.3.24).
 _UNDERSTOOD = frozenset(
     (2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 16, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 37, 39)
@@ -60,13 +59,13 @@ CURVES: dict[str, type[ec.EllipticCurve]] = {
     "brainpoolP384r1": ec.BrainpoolP384R1,
     "brainpoolP512r1": ec.BrainpoolP512R1,
 }
-# Verifying costs the square of the one and the length of the other: 10 ms at 16384 and 64 bits, against 1 ms.
+# Verifying costs the square of the first times the length of the second: 10 ms at 16384 and 64 bits, against 1 ms.
 _MAX_RSA_BITS = 8192
 _MAX_EXPONENT_BITS = 32
 
 
 def verify(signature: Signature, signer: Key, octets: bytes) -> Verdict:
-    """Whether ``signer`` made ``signature`` over ``octets`` (keys and user IDs as section 5.2.4 frames them)."""
+    """Whether ``signer`` made ``signature`` over ``octets`` (keys and user IDs framed as in section 5.2.4)."""
     known = _HASHES.get(signature.hash)
     if known is None or signature.version not in (4, 6) or not _understood(signature):
         return Verdict.UNVERIFIABLE
@@ -101,7 +100,7 @@ def _verify_digest(signature: Signature, signer: Key, digest: bytes, algorithm: 
 
 
 def _by_algorithm(signature: Signature, signer: Key, digest: bytes, algorithm: hashes.HashAlgorithm) -> Verdict:
-    """Returns VALID, or raises as ``cryptography`` does."""
+    """Returns VALID, or raises like ``cryptography``."""
     kind, fields = signer.algorithm, signature.fields
     if kind in (pgp.RSA, pgp.RSA_SIGN):
         _verify_rsa(signer, fields, digest, algorithm)
@@ -135,7 +134,7 @@ def _verify_rsa(signer: Key, fields: bytes, digest: bytes, algorithm: hashes.Has
 
 
 def _verify_composite(signer: Key, fields: bytes, digest: bytes) -> None:
-    """A signature of ML-DSA and one of EdDSA, which both must be right (draft-ietf-openpgp-pqc section 5)."""
+    """A signature by ML-DSA and one by EdDSA; both must be right (draft-ietf-openpgp-pqc section 5)."""
     try:
         from cryptography.hazmat.primitives.asymmetric import mldsa  # noqa: PLC0415 - younger releases have it
     except ImportError as error:
@@ -150,7 +149,7 @@ def _verify_composite(signer: Key, fields: bytes, digest: bytes) -> None:
 
 
 def _prefixed(point: bytes) -> bytes:
-    """A native point behind the octet 0x40 (RFC 9580 section 11.2.2)."""
+    """A native point, prefixed with the octet 0x40 (RFC 9580 section 11.2.2)."""
     if len(point) != 33 or point[0] != 0x40:
         raise ValueError("a point that is not of this curve")
     return point[1:]

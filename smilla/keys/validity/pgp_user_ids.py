@@ -15,7 +15,7 @@ MAX_USER_ID = 2048  # octets; gpg refuses longer ones
 
 @dataclass(slots=True)
 class UserID:
-    """A user ID: its text for people, the mailbox in it, where it stands."""
+    """A user ID: its text for people, the mailbox in it, its standing."""
 
     component: Component
     text: str
@@ -37,7 +37,7 @@ _ANGLED = re.compile(r"[^<>]*<([^<>]+)>\s*\Z")
 
 
 def mailbox_in(user_id: bytes) -> EmailAddress | None:
-    """The address in a user ID: what stands in its only angle brackets, at its end, or all of it."""
+    """The address in a user ID: the text in its only angle brackets, at its end, or all of it."""
     text = user_id[:MAX_USER_ID].decode("utf-8", "surrogateescape")
     angled = _ANGLED.match(text)
     try:
@@ -47,13 +47,14 @@ def mailbox_in(user_id: bytes) -> EmailAddress | None:
 
 
 def names(mailbox: EmailAddress, address: EmailAddress) -> bool:
-    """Without regard to case; ``*@domain`` is for all of a domain (RFC 7929 section 5), other wildcards are not."""
+    """Without regard to case.  ``*@domain`` covers a whole domain (RFC 7929 section 5); other wildcards do not
+    count."""
     if mailbox.local_part == "*":
         return mailbox.domain == address.domain
     return mailbox.folded == address.folded
 
 
 def shown(raw: bytes) -> str:
-    """Text from a key or an envelope for logs and people: no control characters, not too long."""
+    """Text from a key or an envelope, for logs and people: no control characters, not too long."""
     text = raw[:200].decode("utf-8", "replace")
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

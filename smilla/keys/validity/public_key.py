@@ -1,4 +1,4 @@
-"""The public key of a certificate: what cryptography makes of its SubjectPublicKeyInfo, and what it leaves out."""
+"""The public key of a certificate: what cryptography reads from its SubjectPublicKeyInfo, and what it leaves out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from smilla.model import Mechanism
 
 try:
     from cryptography.hazmat.primitives.asymmetric import mlkem
-except ImportError:  # older than the algorithm: such a key is one that is not supported
+except ImportError:  # this release predates the algorithm: such a key is not supported
     mlkem = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
@@ -57,29 +57,29 @@ _MECHANISMS: tuple[tuple[tuple[type, ...], Mechanism], ...] = (
 
 
 def is_for_encryption(key: object) -> TypeGuard[EncryptionPublicKey]:
-    """Whether it is of a kind that the encrypter takes."""
+    """Whether the encrypter accepts this kind of key."""
     return any(isinstance(key, kinds) for kinds, _ in _MECHANISMS)
 
 
 def mechanism(key: EncryptionPublicKey) -> Mechanism:
-    """How what is encrypted to it reaches its holder."""
+    """How the content-encryption key reaches the holder of this key."""
     return next(found for kinds, found in _MECHANISMS if isinstance(key, kinds))
 
 
 def is_common(key: object, demanded: OAEP | None) -> bool:
-    """Whether common programs open what is encrypted to it: RSA for any padding, and the curves of NIST."""
+    """Whether common programs open what is encrypted to it: RSA that allows any padding, and the NIST curves."""
     if isinstance(key, ec.EllipticCurvePublicKey):
         return key.curve.name in _COMMON_CURVES
     return isinstance(key, rsa.RSAPublicKey) and demanded is None
 
 
 def load(certificate: x509.Certificate, raw: bytes) -> tuple[object, OAEP | None]:
-    """The key in a SubjectPublicKeyInfo (``raw``), and the padding that it is tied to.  Raises ParseError and what
-    cryptography raises: for an algorithm or curve that it does not know, for a point that is on none."""
+    """The key in a SubjectPublicKeyInfo (``raw``), and the only padding that it allows, if any.  Raises ParseError, and
+    cryptography's own exceptions: for an unknown algorithm or curve, or a point that is not on its curve."""
     if certificate.public_key_algorithm_oid.dotted_string == RSAES_OAEP:
         return _load_oaep(raw)
     key = certificate.public_key()
-    # A point of small order, which cryptography notices only here; whoever sent it could read the message.
+    # A point of small order: anybody could read the message, and cryptography notices only here.
     if isinstance(key, x25519.X25519PublicKey):
         x25519.X25519PrivateKey.generate().exchange(key)
     if isinstance(key, x448.X448PublicKey):
@@ -88,7 +88,7 @@ def load(certificate: x509.Certificate, raw: bytes) -> tuple[object, OAEP | None
 
 
 def _load_oaep(raw: bytes) -> tuple[object, OAEP]:
-    """An RSA key that is for RSAES-OAEP only (RFC 4055 section 4); cryptography takes it as an RSA key for anything."""
+    """An RSA key for RSAES-OAEP only (RFC 4055 section 4); to cryptography it is an RSA key for any use."""
     parts = list(der.read(raw).children())
     if len(parts) != 2:
         raise ParseError("the SubjectPublicKeyInfo is malformed")
@@ -97,7 +97,7 @@ def _load_oaep(raw: bytes) -> tuple[object, OAEP]:
 
 
 def name(key: object, oid: str, demanded: OAEP | None) -> str:
-    """The algorithm as a person names it; the object identifier where it has no name here."""
+    """The algorithm's name for people; its object identifier if it has no name here."""
     if isinstance(key, rsa.RSAPublicKey) and demanded is not None:
         return f"RSA-{key.key_size} for OAEP with {demanded.digest} and MGF1 with {demanded.mask_digest}"
     if isinstance(key, rsa.RSAPublicKey) and oid == RSA:

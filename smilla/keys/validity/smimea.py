@@ -1,16 +1,16 @@
 """What the SMIMEA records of one answer say together.
 
 RFC 8162 takes usage, selector and matching type from RFC 6698 section 2.1.  A record either holds a certificate
-(selector 0, matching type 0) or names one by its public key or by a hash; what is named must come from elsewhere: from
-another record of the answer, or from the directory source.
+(selector 0, matching type 0) or names one by its public key or by a hash.  A named certificate must come from
+elsewhere: from another record of the answer, or from the directory source.
 
-How records combine.  DANE for TLS (RFC 6698, RFC 7671): the server presents a chain, and any one record that matches
-suffices.  In mail nobody presents anything: the records are all there is.  So what we do: each certificate that a
-record of usage 1 or 3 holds or names stands alone, under that record's usage, whatever the other records say of other
-certificates; a record of usage 2 adds a trust anchor for usages 0 and 1; one of usage 0 that names a CA restricts
-usages 0 and 1 to paths through that CA (through any of them, where there are several).  In that we are stricter than
-TLS, where usage 1 would stand beside usage 0: who names a CA wants no certificate of another one.  A certificate of an
-end entity under usage 0 is against the RFC; the intention being plain, it counts as one under usage 1.
+How records combine.  DANE for TLS (RFC 6698, RFC 7671): the server presents a chain, and any one matching record is
+enough.  In mail nobody presents anything: there are only the records.  What we do: each certificate that a record of
+usage 1 or 3 holds or names stands alone, under that record's usage, whatever the other records say about other
+certificates.  A record of usage 2 adds a trust anchor for usages 0 and 1.  A record of usage 0 that names a CA
+restricts usages 0 and 1 to paths through that CA (through any of them, if there are several).  This is stricter than
+TLS, where usage 1 would stand beside usage 0: a publisher who names a CA wants no certificate from another one.  An end
+entity's certificate under usage 0 is against the RFC; as the intention is clear, it counts as usage 1.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ if TYPE_CHECKING:
 
 _Name = tuple[int, int, bytes]  # selector, matching type, association data
 _HASH_OCTETS = {1: 32, 2: 64}  # SHA-256 and SHA-512, by matching type
-_MAX_AUTHORITIES = 8  # of one answer; each may multiply the paths that are tried
-_MAX_ALIKE = 2  # of one name and key: a search tries each of them at every step
-_MAX_NAMED = 4  # certificates that one record may name: a public key may stand in many
+_MAX_AUTHORITIES = 8  # in one answer; each may multiply the paths to try
+_MAX_ALIKE = 2  # with one name and key: a search tries each of them at every step
+_MAX_NAMED = 4  # certificates that one record may name: a public key may be in many
 
 
 def unknown(record: SMIMEACandidate) -> tuple[Reason, ...]:
-    """RFC 6698 section 2.1; whatever is not registered there is for a purpose that we cannot know."""
+    """RFC 6698 section 2.1; an unregistered value is for a purpose that we cannot know."""
     reasons = []
     if record.usage not in range(4):
         reasons.append(Reason("unknown_usage", f"certificate usage {record.usage} is not known"))
@@ -57,19 +57,19 @@ def holds_certificate(record: Candidate) -> bool:
 
 
 def shape_fault(record: SMIMEACandidate) -> str:
-    """What is wrong with a record that holds no certificate: it may be one under the wrong numbers.  Empty where it is
-    a hash of the right length, or a public key."""
+    """What is wrong with a record that holds no certificate, and may be one under the wrong numbers.  Empty if it is a
+    hash of the right length, or a public key."""
     octets = len(record.raw)
     if record.matching_type:
         expected = _HASH_OCTETS[record.matching_type]
-        wrong = f"the record holds {octets} octets where a hash of {expected} was to be" if octets != expected else ""
+        wrong = f"the record holds {octets} octets instead of a hash of {expected}" if octets != expected else ""
     else:
-        wrong = "" if _is_public_key(record.raw) else "the record holds no public key where one was to be"
+        wrong = "" if _is_public_key(record.raw) else "the record does not hold the public key that it announces"
     return f"{wrong} (RFC 6698 section 2.1)" if wrong else ""
 
 
 def _is_public_key(raw: bytes) -> bool:
-    """Whether the octets have the form of a SubjectPublicKeyInfo, of whatever algorithm (RFC 5280 section 4.1.2.7)."""
+    """Whether the octets have the form of a SubjectPublicKeyInfo, for any algorithm (RFC 5280 section 4.1.2.7)."""
     try:
         whole = der.read(raw)
         parts = [part.tag for part in islice(whole.children(), 3)]
@@ -100,11 +100,11 @@ class RecordSet:
         return index
 
     def named_by(self, record: SMIMEACandidate) -> tuple[Certificate, ...]:
-        """The certificates that the record holds or names, as far as they are known; the newest first."""
+        """The certificates that the record holds or names, as far as we know them; the newest first."""
         return tuple(self._named.get(_name(record), ())[:_MAX_NAMED])
 
     def origin(self, certificate: Certificate) -> str:
-        """Where a certificate that was named comes from, in words."""
+        """Where a named certificate comes from, in words."""
         here = any(certificate.raw == published.raw for published in self._published)
         return "another record of the answer" if here else "the directory"
 
@@ -120,7 +120,7 @@ class RecordSet:
 
     @cached_property
     def left_out(self) -> bool:
-        """Whether the answer has more CAs than are looked at, so that no path found means nothing."""
+        """Whether the answer has more CAs than we look at, so that a failed search proves nothing."""
         looked_at = len(self.anchors) + len(self.intermediates)
         return looked_at < len(self._all_anchors) + len(self._all_intermediates)
 
@@ -135,7 +135,7 @@ class RecordSet:
 
     @cached_property
     def _constraints(self) -> frozenset[_Name]:
-        """How the CAs of usage 0 are named.  What cannot be read constrains nothing, nor does an end entity's."""
+        """How the CAs of usage 0 are named.  An unreadable record constrains nothing, nor does an end entity's."""
         names = set()
         for record in self._of_usage(0):
             named = self.named_by(record)
@@ -145,7 +145,7 @@ class RecordSet:
         return frozenset(names)
 
     def permit(self, path: Iterable[Certificate]) -> bool:
-        """Whether a CA of usage 0 is in the path, where the answer has such records."""
+        """Whether a CA of usage 0 is in the path, if the answer has such records."""
         return not self._constraints or any(self._constraints.intersection(_names(c)) for c in path)
 
     def _of_usage(self, usage: int) -> list[SMIMEACandidate]:
@@ -158,8 +158,8 @@ def _distinct(certificates: Iterable[Certificate | None]) -> tuple[Certificate, 
 
 
 def _bounded(authorities: Iterable[Certificate]) -> tuple[Certificate, ...]:
-    """The CAs that are looked at, in an order that is not the resolver's: of those that share name and key the
-    longest-lived, which is what a renewed CA has in place of its old certificate."""
+    """The CAs that we look at, in an order independent of the resolver's.  Of those with one name and key, the
+    longest-lived: a renewed CA replaces its old certificate with such a one."""
     kept: list[Certificate] = []
     alike: Counter[tuple[bytes, bytes]] = Counter()
     for certificate in sorted(authorities, key=lambda c: (c.not_after, c.raw), reverse=True):

@@ -1,9 +1,9 @@
-"""Whose keys stand beside each other in one file, or in one answer?
+"""Whose are the keys that share a file or an answer?
 
-A file often holds more than the key that was meant: the CAs above it, an older one, somebody else's.  While the right
-one can be used it comes first; once it has expired the next in line must not take its place.  What others do: they take
-whatever can be encrypted to.  What we do: a CA that issued another certificate beside it is nobody's mailbox, and
-where a file has a key that names the address, one that names others only is theirs.
+A file often holds more than the intended key: the CAs above it, an older key, somebody else's.  While the right one is
+usable it comes first; once it expires, the next in line must not replace it.  What others do: they take anything that
+can be encrypted to.  What we do: a CA that issued another certificate in the file is nobody's mailbox, and if a key in
+the file names the address, a key that names only others is theirs.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from smilla.keys.validity.certificate import Certificate, read
 from smilla.model import Assessment, Candidate, Format, Reason
 
 OWN, NOBODYS, ANOTHERS = 2, 1, 0
-_ISSUER = Reason("issuer", "the CA that issued another certificate beside it: nothing to encrypt to")
+_ISSUER = Reason("issuer", "this is the CA that issued another certificate beside it: nothing to encrypt to")
 
 
 def named(candidate: Candidate, address: EmailAddress) -> int:
-    """Whether a key names the address, nobody, or others only; the higher the better."""
+    """Whether a key names the address, nobody, or only others; higher is better."""
     if candidate.format is Format.SMIME:
         certificate = _certificate(candidate)
         mailboxes = x509.addresses(certificate.raw) if certificate else ()
@@ -33,7 +33,8 @@ def named(candidate: Candidate, address: EmailAddress) -> int:
 
 
 def without_issuers(assessments: Sequence[Assessment]) -> tuple[Assessment, ...]:
-    """No key of a CA that issued another certificate among these; one that is renewed under its own name is no CA."""
+    """Drops keys of CAs that issued another of these certificates; a certificate renewed under its own name is no
+    CA."""
     issuers = {
         c.parsed.issuer.public_bytes()
         for c in map(_certificate, (a.candidate for a in assessments))
@@ -50,12 +51,12 @@ def without_issuers(assessments: Sequence[Assessment]) -> tuple[Assessment, ...]
 
 
 def without_others(assessments: Sequence[Assessment], address: EmailAddress) -> tuple[Assessment, ...]:
-    """No key that names others only where another one of its file names the address, even one that cannot be used."""
+    """Drops keys that name only others if another key of the same file names the address, even an unusable one."""
     if len(assessments) < 2:
         return tuple(assessments)
     names = [named(a.candidate, address) for a in assessments]
     spoken_for = {a.candidate.where for a, name in zip(assessments, names, strict=True) if name == OWN}
-    text = f"it names others only, and beside it stands a key that names {address}"
+    text = f"it names only others, and a key beside it names {address}"
     theirs = Reason("other_address", text)
     return tuple(
         replace(a, key=None, reasons=(theirs,)) if a.key and name == ANOTHERS and a.candidate.where in spoken_for else a

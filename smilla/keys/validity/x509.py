@@ -1,13 +1,14 @@
 """May this certificate be used to encrypt to this address now?
 
-Promises: any octets give an Assessment, never an exception; every reason against is collected, not the first one;
-only what passed all checks becomes an X509Key.  What was published for another purpose than encryption (a hash, a
-CA, a signing certificate) is told apart from what was meant for it and cannot be used.
+Promises: any octets give an Assessment, never an exception.  Every reason against a certificate is collected, not just
+the first.  Only a certificate that passed all checks becomes an X509Key.  One that was published for a purpose other
+than encryption (a hash, a CA, a signing certificate) is distinguished from one that was meant for it and cannot be
+used.
 
-Sources: RFC 8162 (SMIMEA), RFC 6698 section 2.1 (usage, selector, matching type); how records combine stands in
-``smimea``, what is looked at in a certificate in ``x509_checks``.  The signature of a certificate of usage 3 is not
-checked, nor its revocation: DNSSEC vouches for it (RFC 7671 section 5.1), and who revokes it takes the record away.
-Its dates are (RFC 8162 section 9).
+Sources: RFC 8162 (SMIMEA), RFC 6698 section 2.1 (usage, selector, matching type).  ``smimea`` says how records combine,
+``x509_checks`` what we check in a certificate.  For usage 3 we check neither the certificate's signature nor its
+revocation: DNSSEC vouches for it (RFC 7671 section 5.1), and its publisher revokes it by removing the record.  We do
+check its dates (RFC 8162 section 9).
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from smilla.keys.validity.certificate import Certificate
     from smilla.model import Candidate
 
-_MAX_CANDIDATES = 64  # of one answer
+_MAX_CANDIDATES = 64  # in one answer
 
 __all__ = ["TEMPORARY", "RevocationLists", "TrustStore", "assess", "assess_all", "load_trust_store", "names_another"]
 
@@ -47,8 +48,7 @@ def assess(
     *,
     require_address: bool,
 ) -> Assessment:
-    """The gate for one certificate or record that stands alone; without ``require_address`` it need not name the
-    address."""
+    """The gate for a single certificate or record; without ``require_address`` it need not name the address."""
     return assess_all((candidate,), address if require_address else None, now, trusted)[0]
 
 
@@ -61,9 +61,9 @@ def assess_all(
 ) -> tuple[Assessment, ...]:
     """The gate for all candidates of one answer: one assessment for each, in the same order.
 
-    One of the addresses that a certificate names must be ``address``, where it names any (RFC 8550 section 3); None
-    asks for nothing, since the directory is the administrator's word.  ``now`` is in UTC.  ``trusted`` serves SMIMEA
-    usages 0 and 1.  ``others`` are certificates in DER or PEM from the directory, which records may name.
+    If a certificate names addresses, ``address`` must be one of them (RFC 8550 section 3); None skips this, since the
+    directory is the administrator's word.  ``now`` is in UTC.  ``trusted`` serves SMIMEA usages 0 and 1.  ``others``
+    are certificates in DER or PEM from the directory, which records may name.
     """
     judged = _judged(candidates)
     records = RecordSet([candidates[place] for place in judged], others)
@@ -73,8 +73,8 @@ def assess_all(
 
 
 def _judged(candidates: Sequence[Candidate]) -> list[int]:
-    """The places of those that are looked at, in an order that is not the resolver's, so that no verdict depends on
-    that: whole certificates before names, those that need no path first.  A file of the administrator has no bound."""
+    """The places of the candidates that we look at.  Their order is not the resolver's, so no verdict depends on that:
+    whole certificates before names, those that need no path first.  An administrator's file has no bound."""
     places = list(range(len(candidates)))
     if any(not isinstance(candidate, SMIMEACandidate) for candidate in candidates):
         return places
@@ -109,7 +109,7 @@ def names_another(candidate: Candidate) -> bool:
 
 @value
 class _Answer:
-    """What every candidate of one answer is judged by."""
+    """The terms for every candidate of one answer."""
 
     address: EmailAddress | None
     now: datetime
@@ -129,8 +129,8 @@ def _assess(candidate: Candidate, answer: _Answer) -> Assessment:
 
 
 def _assess_named(record: SMIMEACandidate, answer: _Answer) -> Assessment:
-    """A certificate that a record names counts as published under that record's usage; the newest usable one, or what
-    is against one that was meant for encryption."""
+    """A certificate that a record names counts as published under that record's usage.  The result is the newest usable
+    one, or what is against one that was meant for encryption."""
     assessments = []
     for certificate in answer.records.named_by(record):
         facts = {"certificate_from": answer.records.origin(certificate), **read(certificate.raw, pem=False).facts}
@@ -143,10 +143,10 @@ def _assess_named(record: SMIMEACandidate, answer: _Answer) -> Assessment:
     if fault := shape_fault(record):
         findings.against("malformed", fault)
     elif record.matching_type:
-        text = "the record holds a hash, which gives nothing to encrypt to; the certificate it names is not known"
+        text = "the record holds a hash, which gives nothing to encrypt to; the certificate that it names is unknown"
         findings.not_meant("hash_only", text)
     else:
-        findings.not_meant("bare_key", "the record holds a public key without its certificate, which is not known")
+        findings.not_meant("bare_key", "the record holds a public key without its certificate, which is unknown")
     return Assessment(record, None, tuple(findings.reasons), findings.meant)
 
 
@@ -173,12 +173,12 @@ def _ca_only(record: Candidate, findings: Findings, certificate: Certificate | N
     usage = record.usage if isinstance(record, SMIMEACandidate) else 0
     text = f"usage {usage} names a CA's certificate, which gives nothing to encrypt to"
     if certificate and not certificate.is_ca:
-        text += "; this one is no CA's, so that it is no trust anchor either"
+        text += "; this one is no CA's, so it is no trust anchor either"
     findings.not_meant("ca_only", text)
 
 
 def _check_path(certificate: Certificate, usage: int, paths: Paths, findings: Findings) -> None:
-    """PKIX validation; a certificate out of its time has no path, and the reason is known already."""
+    """PKIX validation; a certificate outside its dates has no path, and that reason is already there."""
     if not paths.has_anchor:
         text = f"usage {usage} asks for a certificate of a trusted CA, and none is configured (smime.ca_file)"
         findings.against("no_trust_store", text)

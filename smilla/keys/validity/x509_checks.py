@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from smilla.keys.validity.certificate import Certificate
 
 _MAX_ADDRESS = 1024
-# ML-DSA, SLH-DSA and both over a hash (RFC 9881, RFC 9909, FIPS 204 and 205); what else the arc will hold is not known.
+# ML-DSA, SLH-DSA and both over a hash (RFC 9881, RFC 9909, FIPS 204 and 205); the arc's future entries are unknown.
 _OTHER_SIGNATURES = frozenset(f"2.16.840.1.101.3.4.3.{number}" for number in range(17, 47))
 # Purposes that are not mail (RFC 5280 section 4.2.1.12, RFC 3161, RFC 4556, RFC 6494, RFC 9336); any other one that is
 # not known may be a program's own word for encryption.
@@ -46,7 +46,7 @@ _EC_STRENGTH = {
     "secp256r1": 128,
     "secp384r1": 192,
     "secp521r1": 256,
-    # Not for the CAs of the web, but for those of German authorities and grid operators (BSI TR-03109, RFC 5639).
+    # The web's CAs do not use these; German authorities and grid operators do (BSI TR-03109, RFC 5639).
     "brainpoolP256r1": 128,
     "brainpoolP384r1": 192,
     "brainpoolP512r1": 256,
@@ -75,7 +75,7 @@ _KNOWN_EXTENSIONS = (
 
 @dataclass(slots=True)
 class Findings:
-    """What the checks say, as it is collected."""
+    """The results of the checks, as they are collected."""
 
     reasons: list[Reason] = field(default_factory=list)
     facts: dict[str, str] = field(default_factory=dict)
@@ -84,27 +84,27 @@ class Findings:
 
     @property
     def meant(self) -> bool:
-        """False where it was published for another purpose, and all of it was understood."""
+        """False if it was published for another purpose, and all of it was understood."""
         return self._is_doubtful or not self._is_for_else
 
     def against(self, code: str, text: str) -> None:
-        """Meant for encryption, and cannot be used."""
+        """It was meant for encryption, and cannot be used."""
         self.reasons.append(Reason(code, text))
 
     def not_meant(self, code: str, text: str) -> None:
-        """Published for another purpose."""
+        """It was published for another purpose."""
         self._is_for_else = True
         self.against(code, text)
 
     def not_understood(self, code: str, text: str) -> None:
-        """It cannot be used, and nobody can tell what it is for."""
+        """It cannot be used, and nobody can tell its purpose."""
         self._is_doubtful = True
         self.against(code, text)
 
 
 def check(certificate: Certificate, address: EmailAddress | None, now: datetime, findings: Findings) -> int:
-    """All the checks of an end entity's certificate; ``address`` is None where it need not be named.  Returns the
-    strength of the key in bits of a symmetric one."""
+    """All checks of an end entity's certificate; ``address`` is None if it need not be named.  Returns the strength of
+    the key in bits of a symmetric one."""
     check_period(certificate, now, findings)
     strength = _check_algorithm(certificate, findings)
     _check_key_usage(certificate, findings)
@@ -143,8 +143,8 @@ def _check_algorithm(certificate: Certificate, findings: Findings) -> int:
 
 
 def _check_rsa(key: rsa.RSAPublicKey, findings: Findings) -> int:
-    """RFC 8551 section 4.2.  A modulus of 2047 bits comes from programs that multiply two primes of 1024 bits and
-    take what comes; it is as strong as one of 2048.  OpenSSL's own limits end the other side."""
+    """RFC 8551 section 4.2.  Programs that multiply two random 1024-bit primes sometimes get a modulus of 2047 bits,
+    which is as strong as one of 2048.  OpenSSL's own limits bound the other side."""
     bits, numbers = key.key_size, key.public_numbers()
     if bits < 2047:
         findings.against("weak_key", f"an RSA key of {bits} bits is too weak: at least 2048 are needed")
@@ -167,7 +167,7 @@ def _check_key_usage(certificate: Certificate, findings: Findings) -> None:
         needed = "keyAgreement" if agreement else "keyEncipherment"
         findings.against("key_usage", f"the keyUsage lacks {needed}, which this kind of key needs")
     elif not (usage.digital_signature or usage.content_commitment or usage.key_cert_sign or usage.crl_sign):
-        findings.not_understood("key_usage", "the keyUsage names no use at all that is known")
+        findings.not_understood("key_usage", "the keyUsage names no known use")
     else:
         findings.not_meant("signing_only", "the keyUsage does not allow encryption")
 
@@ -184,13 +184,13 @@ def _check_extended_key_usage(certificate: Certificate, findings: Findings) -> N
         return
     text = "the extended key usage does not include e-mail protection"
     if unknown := [usage.dotted_string for usage in usages if usage.dotted_string not in _OTHER_PURPOSES]:
-        findings.not_understood("not_for_mail", f"{text}, and what it names is not known: {', '.join(unknown[:5])}")
+        findings.not_understood("not_for_mail", f"{text}, and its purposes are not known: {', '.join(unknown[:5])}")
     else:
         findings.not_meant("not_for_mail", text)
 
 
 def _check_critical_extensions(certificate: Certificate, findings: Findings) -> None:
-    """RFC 5280 section 4.2: a critical extension that is not understood forbids the certificate."""
+    """RFC 5280 section 4.2: an unknown critical extension forbids using the certificate."""
     for extension in certificate.extensions:
         oid = extension.oid.dotted_string
         understood = isinstance(extension.value, _KNOWN_EXTENSIONS) or oid == capabilities.OID

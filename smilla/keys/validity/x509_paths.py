@@ -1,12 +1,11 @@
 """Path validation (RFC 5280 section 6) for SMIMEA usages 0 and 1, by cryptography's verifier.
 
 Anchors are the CAs of ``smime.ca_file`` and those of usage 2 in the same answer; intermediate CAs come from both too.
-Name constraints, path lengths, signatures and unknown critical extensions are the verifier's business; that a CA is one
-for mail is ours, since its own defaults are for TLS.  Time is bounded: few authorities an answer, short paths, a
-limited number of certificates whose path is looked for, and of signature checks in searches that fail.  What is beyond
-these bounds is too_many_candidates: nobody looked, so that it is neither valid nor untrusted.  Of cross-certified CAs
-the first path found decides, also where only another one leads through the CA that usage 0 names: such a certificate is
-refused.
+The verifier checks name constraints, path lengths, signatures and unknown critical extensions.  We check that a CA is
+for mail, since the verifier's own defaults are for TLS.  Time is bounded: few authorities in an answer, short paths, a
+limited number of certificates to search a path for, and of signature checks in failed searches.  Anything beyond these
+bounds is too_many_candidates: nobody looked, so it is neither valid nor untrusted.  With cross-certified CAs the first
+path found decides, even if only another path leads through the CA that usage 0 names: such a certificate is refused.
 """
 
 from __future__ import annotations
@@ -35,18 +34,18 @@ if TYPE_CHECKING:
 
 _MAX_DEPTH = 4  # intermediate CAs
 _MAX_SEARCHES = 16  # an answer
-_MAX_CHECKS = 256  # signatures in searches that fail, an answer: about 30 ms
-_A_SEARCH = 128  # the most that the verifier checks in one
-_SLOW = 8  # how many usual checks one by a large curve or RSA key counts as
+_MAX_CHECKS = 256  # signatures in failed searches, per answer: about 30 ms
+_A_SEARCH = 128  # the most that the verifier checks in one search
+_SLOW = 8  # a check by a large curve or RSA key counts as this many usual ones
 
 
 @dataclass(frozen=True, slots=True)
 class TrustStore:
-    """What is trusted for usages 0 and 1, read once: the authorities of ``smime.ca_file`` and the revocation lists
-    of ``smime.crl_file``.
+    """What is trusted for usages 0 and 1, read once: the authorities of ``smime.ca_file`` and the revocation lists of
+    ``smime.crl_file``.
 
-    ``stores`` are tried in order: first the self-issued authorities alone, so that a path goes as far up as it can,
-    then all, since the administrator may trust an intermediate CA without its root.
+    ``stores`` are tried in order: first only the self-issued authorities, so that a path goes up as far as it can, then
+    all, since the administrator may trust an intermediate CA without its root.
     """
 
     stores: tuple[verification.Store, ...]
@@ -56,10 +55,10 @@ class TrustStore:
 
 
 def load_trust_store(raw: bytes, raw_crls: bytes = b"") -> TrustStore:
-    """From certificates in PEM, and revocation lists in PEM or DER; intermediate CAs belong in it too, unless the
+    """From certificates in PEM, and revocation lists in PEM or DER.  Intermediate CAs belong in it too, unless the
     answers carry them.
 
-    Raises ParseError where there is neither, or one cannot be read.
+    Raises ParseError if there are neither certificates nor lists, or one cannot be read.
     """
     revocation = RevocationLists.load(raw_crls) if raw_crls else RevocationLists(())
     if not raw and raw_crls:
@@ -77,7 +76,7 @@ def load_trust_store(raw: bytes, raw_crls: bytes = b"") -> TrustStore:
 
 
 class Paths:
-    """The paths of one answer's certificates as of one instant; each is looked for once."""
+    """The paths of one answer's certificates at one instant; each is searched once."""
 
     def __init__(self, records: RecordSet, trusted: TrustStore | None, now: datetime) -> None:
         self._records, self._trusted, self._now = records, trusted, now
@@ -105,7 +104,7 @@ class Paths:
         problem, other = "", False
         for store in self._stores:
             if self._checks_left <= 0:
-                return _too_many("the answer has more CAs and certificates than can be searched for a path")
+                return _too_many("the answer has more CAs and certificates than we can search for a path")
             try:
                 found = _verifier(store, self._now).verify(certificate.parsed, self._intermediates)
             except (verification.VerificationError, *UNREADABLE) as error:
@@ -117,15 +116,15 @@ class Paths:
                 return path
             other = True
         if self._records.left_out:
-            return _too_many("the answer has more CAs than are looked at, and no path was found through those")
+            return _too_many("the answer has more CAs than we look at, and no path leads through those")
         if other:
             return Reason("other_ca", "no valid path leads through the CA that a record of usage 0 names")
         return Reason("untrusted", f"no valid path leads to a trusted CA: {problem}")
 
     @cached_property
     def _cost(self) -> int:
-        """The signatures that a failing search may check: each CA of the answer may stand at each step.  The trust
-        store's are the administrator's."""
+        """The signatures that a failed search may check: each CA of the answer may appear at each step.  The trust
+        store's CAs are the administrator's concern."""
         authorities = {c.raw: c for c in (*self._records.anchors, *self._records.intermediates)}
         checks, at_a_step = 1, 1
         for _ in range(_MAX_DEPTH + 1):
@@ -161,7 +160,7 @@ def _read(certificate: x509.Certificate) -> Reading:
 
 
 def _verifier(store: verification.Store, now: datetime) -> verification.ClientVerifier:
-    """The leaf's extensions are ours to check; a CA must say that it is one, and may not be for something else."""
+    """We check the leaf's extensions ourselves; a CA must say that it is one, and must not be for something else."""
     ca_policy = (
         verification.ExtensionPolicy.permit_all()
         .require_present(x509.BasicConstraints, verification.Criticality.AGNOSTIC, None)

@@ -1,13 +1,12 @@
 """Certificate revocation lists (RFC 5280 section 5) from a file.
 
-What is checked: every certificate of a path (usages 0 and 1) whose issuer has a list in the file, with the list's
-signature, its issuer's right to sign it, and its dates.  What is not: certificates whose issuer has none, those of
-usage 3, for which the record in DNS stands, and OCSP; nothing is ever fetched.
+Checked: every certificate of a path (usages 0 and 1) whose issuer has a list in the file, with the list's signature,
+its issuer's right to sign it, and its dates.  Not checked: certificates whose issuer has none, those of usage 3, for
+which the DNS record stands, and OCSP.  Nothing is ever fetched.
 
-A list that is out of date, or that its CA has not signed, cannot tell whether a certificate still holds: that is
-against the certificate, and passes when the administrator provides another list.  Lists that tell only a part (delta
-lists, some reasons, those of another CA) are refused when they are read, since what they leave out would be taken for
-valid.
+A list that is out of date, or not signed by its CA, cannot say whether a certificate is still valid: this counts
+against the certificate, until the administrator provides another list.  Partial lists (delta lists, some reasons only,
+another CA's) are refused when they are read, since whatever they omit would pass as valid.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 
     from smilla.keys.validity.certificate import Certificate
 
-TEMPORARY = frozenset({"stale_crl", "bad_crl"})  # the reasons that pass with another list
+TEMPORARY = frozenset({"stale_crl", "bad_crl"})  # another list can clear these reasons
 
 _PEM = re.compile(rb"-----BEGIN X509 CRL-----[^-]*-----END X509 CRL-----")
 _KNOWN_EXTENSIONS = (x509.IssuingDistributionPoint, x509.AuthorityKeyIdentifier, x509.CRLNumber, x509.FreshestCRL)
@@ -42,7 +41,7 @@ _Value = TypeVar("_Value")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _List:
-    """One list; ``kinds`` tells of which certificates it speaks: of CAs (True), of end entities (False)."""
+    """One list; ``kinds`` says which certificates it covers: of CAs (True), of end entities (False)."""
 
     parsed: x509.CertificateRevocationList
     issuer: x509.Name
@@ -56,7 +55,7 @@ class _List:
         return self.expires_at is not None and self.issued_at <= now <= self.expires_at
 
     def is_of(self, authority: Certificate) -> bool:
-        """False where the key identifiers tell that another CA of the same name has signed it."""
+        """False if the key identifiers say that another CA of the same name signed it."""
         identifier = authority.extension(x509.SubjectKeyIdentifier)
         return self.key_identifier is None or identifier is None or self.key_identifier == identifier.digest
 
@@ -73,8 +72,8 @@ class RevocationLists:
 
     @classmethod
     def load(cls, raw: bytes) -> RevocationLists:
-        """From lists in PEM, or in DER one after the other.  Raises ParseError where there is none, or one cannot be
-        read or used."""
+        """From lists in PEM, or in DER one after the other.  Raises ParseError if there is none, or one cannot be read
+        or used."""
         try:
             parsed = [*map(x509.load_pem_x509_crl, _PEM.findall(raw))] or [*map(x509.load_der_x509_crl, _elements(raw))]
             return cls([_read(one) for one in parsed])
@@ -82,7 +81,7 @@ class RevocationLists:
             raise ParseError(f"a revocation list cannot be read: {error}") from error
 
     def check(self, path: Sequence[Certificate], now: datetime) -> list[Reason]:
-        """The reasons against each certificate of a path but the last one, its anchor."""
+        """The reasons against each certificate of a path except the last one, its anchor."""
         reasons = []
         for certificate, authority in pairwise(path) if self._by_issuer else ():
             reason = self._against(certificate, authority, now)
@@ -113,7 +112,7 @@ class RevocationLists:
         return _remembered(self._signed, key, lambda: _verified(one.parsed, authority.public_key))
 
     def _entry(self, one: _List, serial: int) -> x509.RevokedCertificate | None:
-        """Searching a list takes long: 65 ms for a million entries."""
+        """Searching a list is slow: 65 ms for a million entries."""
         find = one.parsed.get_revoked_certificate_by_serial_number
         return _remembered(self._entries, (one, serial), lambda: find(serial) if serial > 0 else None)
 
@@ -147,7 +146,7 @@ def _read(parsed: x509.CertificateRevocationList) -> _List:
 def _scope(point: x509.IssuingDistributionPoint) -> tuple[bool, ...]:
     """RFC 5280 section 5.2.5."""
     if point.indirect_crl or point.only_some_reasons or point.only_contains_attribute_certs:
-        raise ParseError("a revocation list for some reasons, of another CA or of attributes is not supported")
+        raise ParseError("a revocation list that covers only some reasons, another CA or attributes is not supported")
     if point.only_contains_ca_certs:
         return (True,)
     return (False,) if point.only_contains_user_certs else (True, False)
@@ -183,7 +182,7 @@ def _stale(one: _List, name: str, now: datetime) -> str:
 
 
 def _remembered(known: dict[_Key, _Value], key: _Key, find: Callable[[], _Value]) -> _Value:
-    """Bounded; two threads may both look, and find the same."""
+    """Bounded.  Two threads may both search, and find the same."""
     try:
         return known[key]
     except KeyError:
