@@ -1,8 +1,8 @@
 """S/MIME: CMS EnvelopedData and AuthEnvelopedData (RFC 8551, RFC 5652, RFC 5083) for keys that passed the gate.
 
 Promises: DER with definite lengths, made block by block; a fresh content-encryption key and IV for each message;
-EncryptionError, never a message that fewer can read than were asked for.  The length of all stands in the first
-octets, so that a message that ends with an error is also by its form no whole one.
+EncryptionError, never a message that fewer people can read than requested.  The first octets state the total length, so
+a message that breaks off with an error is visibly incomplete.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _DATA = der.oid("1.2.840.113549.1.7.1")
 
 @dataclass(frozen=True, slots=True)
 class _Suite:
-    """A content cipher and the key wrap of the same strength (RFC 5753 section 8)."""
+    """A content cipher and the key wrap of equal strength (RFC 5753 section 8)."""
 
     algorithm: bytes
     wrap: Wrap
@@ -54,16 +54,16 @@ _SUITES = {  # RFC 3565 section 4.1, RFC 5084 section 3.2
 def encrypt(content: Iterable[bytes], size: int, keys: Sequence[X509Key], style: Style) -> Iterator[bytes]:
     """A ContentInfo in DER that each of ``keys`` opens, in blocks.
 
-    ``content`` comes in pieces of any length, ``size`` octets in all.  What a key has no use for in the style, or
-    forces otherwise, is passed over.  Raises EncryptionError: at once for the keys, and before the last block where the
+    ``content`` comes in pieces of any length, ``size`` octets in all.  Parts of the style that a key cannot use, or
+    overrides, are ignored.  Raises EncryptionError: at once because of the keys, or before the last block if the
     content is longer or shorter than ``size``.
     """
     return _write(_envelope(size, keys, style), _exactly(content, size))
 
 
 def fault(key: X509Key) -> Reason | None:
-    """Why no message can be written for this certificate, though it passed the gate; None where one can.  Found by
-    writing what is for its holder alone, by every padding and key derivation."""
+    """Why no message can be written for this certificate, though it passed the gate; None if one can.  It tries to
+    write the part for its holder, with every padding and key derivation."""
     for style in (Style(), Style(rsa_padding="oaep-sha256", ecdh_kdf="sha256")):
         try:
             recipient_infos([key], bytes(32), AES256_WRAP, style)
@@ -77,7 +77,7 @@ def fault(key: X509Key) -> Reason | None:
 
 @value
 class _Envelope:
-    """All that precedes the ciphertext, and what encrypts it."""
+    """Everything before the ciphertext, and what encrypts it."""
 
     head: bytes
     context: CipherContext | AEADEncryptionContext
@@ -90,7 +90,7 @@ def _envelope(size: int, keys: Sequence[X509Key], style: Style) -> _Envelope:
         raise EncryptionError(f"no such cipher: {style.cipher!r}")
     if size < 0:
         raise EncryptionError("content of negative size")
-    drawn = os.urandom(suite.key_octets + suite.iv_octets)  # at once, since each time costs a call of the system
+    drawn = os.urandom(suite.key_octets + suite.iv_octets)  # together, since each draw costs a system call
     cek, iv = drawn[: suite.key_octets], drawn[suite.key_octets :]
     version, recipients = recipient_infos(keys, cek, suite.wrap, style)
     if suite.authenticated:
@@ -99,7 +99,7 @@ def _envelope(size: int, keys: Sequence[X509Key], style: Style) -> _Envelope:
 
 
 def _enveloped_data(size: int, start: bytes, suite: _Suite, cek: bytes, iv: bytes) -> _Envelope:
-    """RFC 5652 section 6.1, padded as section 6.3 says; ``start`` is the version and the recipients."""
+    """RFC 5652 section 6.1, padded as in section 6.3; ``start`` is the version and the recipients."""
     pad = 16 - size % 16
     algorithm = der.sequence(suite.algorithm, der.octet_string(iv))
     head = _head(_ENVELOPED_DATA, start, algorithm, size + pad, 0)
@@ -108,8 +108,8 @@ def _enveloped_data(size: int, start: bytes, suite: _Suite, cek: bytes, iv: byte
 
 
 def _auth_enveloped_data(size: int, recipients: bytes, suite: _Suite, cek: bytes, nonce: bytes) -> _Envelope:
-    """RFC 5083 section 2.1, always version 0.  The length of the ICV must be stated: its default is 12
-    (RFC 5084 section 3.2)."""
+    """RFC 5083 section 2.1, always version 0.  The length of the ICV must be stated, since its default is 12 (RFC 5084
+    section 3.2)."""
     algorithm = der.sequence(suite.algorithm, der.sequence(der.octet_string(nonce), der.integer(_ICV_OCTETS)))
     tail_octets = len(der.header(der.OCTET_STRING, _ICV_OCTETS)) + _ICV_OCTETS
     head = _head(_AUTH_ENVELOPED_DATA, der.integer(0) + recipients, algorithm, size, tail_octets)
@@ -118,7 +118,8 @@ def _auth_enveloped_data(size: int, recipients: bytes, suite: _Suite, cek: bytes
 
 
 def _head(content_type: bytes, start: bytes, algorithm: bytes, ciphertext: int, tail: int) -> bytes:
-    """The octets before the ciphertext, innermost element first, since each states the length of what it holds."""
+    """The octets before the ciphertext.  The innermost element comes first, since each states the length of its
+    content."""
     head = der.header(0x80, ciphertext)
     for prefix, tag, after in (
         (_DATA + algorithm, der.SEQUENCE, 0),  # EncryptedContentInfo
@@ -147,7 +148,7 @@ def _write(envelope: _Envelope, content: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _exactly(content: Iterable[bytes], size: int) -> Iterator[bytes]:
-    """The content in blocks of middling length; raises EncryptionError where it is not ``size`` octets long."""
+    """The content in medium-sized blocks; raises EncryptionError if it is not ``size`` octets long."""
     octets = 0
     for block in _blocks(content):
         octets += len(block)
@@ -159,7 +160,7 @@ def _exactly(content: Iterable[bytes], size: int) -> Iterator[bytes]:
 
 
 def _blocks(content: Iterable[bytes]) -> Iterator[bytes]:
-    """Small pieces joined and large ones cut: one call of the cipher for each would cost more than the cipher."""
+    """Joins small pieces and cuts large ones: one cipher call for each piece would cost more than the cipher."""
     pending: list[bytes] = []
     held = 0
     for piece in content:

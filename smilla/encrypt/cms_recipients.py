@@ -1,12 +1,12 @@
-"""RecipientInfos of CMS (RFC 5652 section 6.2): the content-encryption key for each recipient, as the key demands.
+"""RecipientInfos of CMS (RFC 5652 section 6.2): the content-encryption key for each recipient, as the key requires.
 
     RSA                  KeyTransRecipientInfo, PKCS #1 v1.5 or OAEP (RFC 4055)
     EC                   KeyAgreeRecipientInfo, ephemeral-static ECDH, X9.63 KDF (RFC 5753)
     X25519, X448         KeyAgreeRecipientInfo, HKDF (RFC 8418)
     ML-KEM-768, -1024    KEMRecipientInfo within OtherRecipientInfo (RFC 9629, RFC 9936)
 
-A recipient is named by issuerAndSerialNumber, which every reader takes; there is no user keying material, which gpgsm
-does not read.  Each failure is an EncryptionError.
+We name a recipient by issuerAndSerialNumber, which every reader accepts, and use no user keying material, which gpgsm
+cannot read.  Each failure is an EncryptionError.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from smilla.value import value
 
 try:
     from cryptography.hazmat.primitives.asymmetric import mlkem
-except ImportError:  # older than the algorithm; then no such key passes the gate either
+except ImportError:  # this release predates the algorithm; no such key passes the gate either
     mlkem = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Wrap:
-    """AES key wrap (RFC 3565 section 2.3.2): its AlgorithmIdentifier, without parameters, and its key's octets."""
+    """AES key wrap (RFC 3565 section 2.3.2): its AlgorithmIdentifier, without parameters, and the length of its key."""
 
     algorithm: bytes
     octets: int
@@ -51,12 +51,12 @@ class Wrap:
 AES128_WRAP = Wrap(der.sequence(der.oid("2.16.840.1.101.3.4.1.5")), 16)
 AES256_WRAP = Wrap(der.sequence(der.oid("2.16.840.1.101.3.4.1.45")), 32)
 
-_VERSIONS = {0x30: 0, 0xA1: 2, 0xA4: 3}  # of EnvelopedData, by the tag of a RecipientInfo
+_VERSIONS = {0x30: 0, 0xA1: 2, 0xA4: 3}  # version of EnvelopedData by the tag of a RecipientInfo
 
 
 @value
 class _Task:
-    """What is the same for all recipients of a message; ``wrap`` is as strong as the content cipher."""
+    """The values shared by all recipients of a message; ``wrap`` is as strong as the content cipher."""
 
     cek: bytes
     wrap: Wrap
@@ -64,8 +64,8 @@ class _Task:
 
 
 def recipient_infos(keys: Sequence[X509Key], cek: bytes, wrap: Wrap, style: Style) -> tuple[int, bytes]:
-    """The version of EnvelopedData (RFC 5652 section 6.1) and the RecipientInfos in DER; a certificate named twice has
-    one.  Raises EncryptionError."""
+    """The version of EnvelopedData (RFC 5652 section 6.1) and the RecipientInfos in DER, one for each distinct
+    certificate.  Raises EncryptionError."""
     if not keys:
         raise EncryptionError("no key to encrypt to")
     if style.rsa_padding not in PADDINGS or style.ecdh_kdf not in KDFS:
@@ -73,7 +73,7 @@ def recipient_infos(keys: Sequence[X509Key], cek: bytes, wrap: Wrap, style: Styl
     task, infos = _Task(cek, wrap, style), {}
     for key in keys:
         if not isinstance(key, X509Key):
-            raise EncryptionError(f"a {type(key).__name__} is no certificate that passed the gate")
+            raise EncryptionError(f"a {type(key).__name__} is not a certificate that passed the gate")
         try:
             infos[key.fingerprint] = _recipient_info(key.public_key, key, task)
         except (ValueError, TypeError, OverflowError, UnsupportedAlgorithm, InternalError) as error:
@@ -92,7 +92,7 @@ def _recipient_info(public_key: object, key: X509Key, _: _Task) -> bytes:
 
 _RSA_PKCS1 = der.sequence(der.oid("1.2.840.113549.1.1.1"), der.null())
 _HASHES: dict[str, hashes.HashAlgorithm] = {
-    "sha1": hashes.SHA1(),  # noqa: S303  # OAEP asks for no resistance to collisions
+    "sha1": hashes.SHA1(),  # noqa: S303  # OAEP needs no collision resistance
     "sha224": hashes.SHA224(),
     "sha256": hashes.SHA256(),
     "sha384": hashes.SHA384(),
@@ -100,13 +100,13 @@ _HASHES: dict[str, hashes.HashAlgorithm] = {
 }
 PADDINGS: dict[str, OAEP | None] = {"pkcs1": None, "oaep-sha256": oaep.SHA256}
 _PKCS1 = padding.PKCS1v15()
-_USUAL_NAME = 1024  # octets; the issuer, or the label of OAEP, of a stranger may have 60 KB: not worth remembering
+_USUAL_NAME = 1024  # octets; a stranger's issuer or OAEP label may have 60 KB: not worth remembering
 
 
 @_recipient_info.register(rsa.RSAPublicKey)
 def _key_transport(public_key: rsa.RSAPublicKey, key: X509Key, task: _Task) -> bytes:
-    """KeyTransRecipientInfo (RFC 5652 section 6.2.1).  A certificate that is for OAEP only says with which parameters
-    (RFC 4055 section 4), whatever the style is."""
+    """KeyTransRecipientInfo (RFC 5652 section 6.2.1).  A certificate for OAEP only states its parameters (RFC 4055
+    section 4), which override the style."""
     chosen = key.oaep or PADDINGS[task.style.rsa_padding]
     encrypted = public_key.encrypt(task.cek, _scheme(chosen) if chosen else _PKCS1)
     algorithm = chosen.raw_algorithm if chosen else _RSA_PKCS1
@@ -121,7 +121,7 @@ def _scheme(chosen: OAEP) -> padding.OAEP:
 
 @when_short(_USUAL_NAME, entries=2048)
 def _transport_head(name_and_algorithm: bytes, octets: int) -> bytes:
-    """All before the encrypted key, the same in every message; version 0 goes with issuerAndSerialNumber."""
+    """Everything before the encrypted key, the same in every message; version 0 goes with issuerAndSerialNumber."""
     head = der.integer(0) + name_and_algorithm + der.header(der.OCTET_STRING, octets)
     return der.header(der.SEQUENCE, len(head) + octets) + head
 
@@ -133,7 +133,7 @@ _EC_PUBLIC_KEY = der.sequence(der.oid("1.2.840.10045.2.1"))  # the curve is the 
 _X25519 = der.sequence(der.oid("1.3.101.110"))
 _X448 = der.sequence(der.oid("1.3.101.111"))
 # dhSinglePass-stdDH-…-scheme: sha1kdf and sha256kdf (RFC 5753 section 7.1.4), hkdf-sha256 and -sha512 (RFC 8418).
-# SHA-1 as a KDF is what clients read; collisions, which it does not resist, are no help against a KDF.
+# Clients expect SHA-1 as the KDF; its collisions do not weaken a KDF.
 KDFS = {
     "sha1": (der.oid("1.3.133.16.840.63.0.2"), _HASHES["sha1"]),
     "sha256": (der.oid("1.3.132.1.11.1"), _HASHES["sha256"]),
@@ -206,11 +206,11 @@ class _Encapsulating(Protocol):
     """A public key of ML-KEM."""
 
     def encapsulate(self) -> tuple[bytes, bytes]:
-        """A shared secret, and the ciphertext that brings it to the holder of the private key."""
+        """A shared secret, and the ciphertext that conveys it to the holder of the private key."""
 
 
 def _ml_kem(number: int, wrap: Wrap) -> Callable[[_Encapsulating, X509Key, _Task], bytes]:
-    """The writer for one parameter set, by its number below the arc of the KEMs."""
+    """The writer for one parameter set, given its number below the arc of the KEMs."""
     algorithm = der.sequence(der.oid(f"2.16.840.1.101.3.4.4.{number}"))
     other_info = der.sequence(wrap.algorithm, der.integer(wrap.octets))  # CMSORIforKEMOtherInfo (RFC 9629 section 5)
 
@@ -234,6 +234,6 @@ def _ml_kem(number: int, wrap: Wrap) -> Callable[[_Encapsulating, X509Key, _Task
 
 
 if mlkem is not None:
-    # The wrap that every implementation has (RFC 9936 section 2.1), also for a content key of 128 bits.
+    # Every implementation has this wrap (RFC 9936 section 2.1); we use it for 128-bit content keys too.
     _recipient_info.register(mlkem.MLKEM768PublicKey, _ml_kem(2, AES256_WRAP))
     _recipient_info.register(mlkem.MLKEM1024PublicKey, _ml_kem(3, AES256_WRAP))

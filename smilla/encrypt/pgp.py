@@ -1,13 +1,13 @@
 """Content and OpenPGP keys in, one armoured OpenPGP message out (RFC 9580 section 10.3), or EncryptionError.
 
-Promises: no key reaches an engine that ``smilla.keys.validity`` did not pass, and no block leaves before its output
-has been seen to begin as encrypted session keys, one a key, and encrypted data.  So an engine that fails without
-saying so cannot hand plaintext through.  The last block leaves only where the encrypted data is complete and nothing
-follows it.
+Promises: no engine gets a key that ``smilla.keys.validity`` did not pass.  No block leaves before we have seen the
+engine's output begin with encrypted session keys, one for each key, and encrypted data.  So an engine that fails
+silently cannot let plaintext through.  The last block leaves only if the encrypted data is complete and nothing follows
+it.
 
-The armour is made here, for both engines alike: no header lines, lines of 76 with CRLF, and a CRC24 before version 1 of
-the encrypted data only.  RFC 9580 section 6.1 makes it optional there, but gpg 2.2 opens no armour without it whose
-octets are a multiple of three; before version 2 it must not stand.  gpg's own armour takes longer than its encryption.
+We make the armour here, for both engines alike: no header lines, lines of 76 with CRLF, and a CRC24 only with version 1
+of the encrypted data.  RFC 9580 section 6.1 makes it optional there, but gpg 2.2 cannot open armour without it if the
+octets are a multiple of three; with version 2 it is forbidden.  gpg's own armour takes longer than its encryption.
 """
 
 from __future__ import annotations
@@ -38,9 +38,8 @@ def encrypt(
 ) -> Iterator[bytes]:
     """The blocks of one message for all ``keys``; ``size`` is the content's length in octets.
 
-    Raises TypeError for what is not a PGPKey, EncryptionError for no key at all, for an engine that fails, for content
-    of another size, and for output that is not an encrypted message; the latter three only when the blocks are asked
-    for.
+    Raises TypeError for anything but a PGPKey.  Raises EncryptionError if there is no key, and, once the blocks are
+    read, for an engine that fails, content of another size, and output that is not an encrypted message.
     """
     for key in keys:
         if not isinstance(key, PGPKey):
@@ -51,9 +50,9 @@ def encrypt(
 
 
 def _each_once(keys: Iterable[PGPKey]) -> tuple[PGPKey, ...]:
-    """The keys without those that are another one's encryption subkey, of which gpg takes one.  Nobody has to prove
-    that such a subkey is theirs: a stranger who publishes Alice's as his own must not be able to hold up what goes to
-    both.  Of two, the one that announces less."""
+    """The keys, minus any that is another one's encryption subkey: gpg uses only one of the two.  Nobody has to prove
+    that such a subkey is theirs, and a stranger who publishes Alice's as his own must not be able to block messages to
+    both.  Of two such keys, we keep the one that announces less."""
     once: dict[str, PGPKey] = {}
     for key in keys:
         subkey = key.encrypts_to or key.raw_for_engine.hex()
@@ -63,7 +62,8 @@ def _each_once(keys: Iterable[PGPKey]) -> tuple[PGPKey, ...]:
 
 
 class _Content:
-    """Content in blocks, which must be as long as was said, and read to its end: less would be a message cut short."""
+    """Content in blocks.  It must have the stated length and be read to its end; otherwise the message would be cut
+    short."""
 
     def __init__(self, blocks: Iterable[bytes], size: int) -> None:
         self._blocks, self.size = blocks, size
@@ -75,7 +75,7 @@ class _Content:
             left -= len(block)
             yield block
         if left:
-            raise EncryptionError(f"content of {self.size - left} octets, where {self.size} were to come")
+            raise EncryptionError(f"content of {self.size - left} octets instead of {self.size}")
         self.is_whole = True
 
 
@@ -102,7 +102,7 @@ def _armoured(engine: OpenPGPEngine, content: _Content, keys: tuple[PGPKey, ...]
 
 
 def _proven_head(name: str, reader: OutputReader, blocks: Iterator[bytes]) -> bytes:
-    """All up to the block in which the encrypted data begins."""
+    """Everything up to the block in which the encrypted data begins."""
     held = []
     try:
         for block in blocks:
@@ -118,8 +118,8 @@ def _proven_head(name: str, reader: OutputReader, blocks: Iterator[bytes]) -> by
 
 
 def _check_readers(name: str, reader: OutputReader, keys: tuple[PGPKey, ...], style: Style) -> None:
-    """Can everybody read it, and nobody else, and is nobody named who is to be hidden?"""
-    # A version 6 certificate comes as it is, and its primary key may be for encryption, too.
+    """Can all recipients read it, and nobody else, and is every hidden recipient unnamed?"""
+    # The engine gets a version 6 certificate as it is, and its primary key may be for encryption too.
     most = len(keys) + sum(key.version == 6 for key in keys)
     if not len(keys) <= reader.recipients <= most:
         raise EncryptionError(f"the engine {name} encrypted to {reader.recipients} keys instead of {len(keys)}")
@@ -132,13 +132,13 @@ def _check_readers(name: str, reader: OutputReader, keys: tuple[PGPKey, ...], st
 
 
 def _checked(name: str, reader: OutputReader, blocks: Iterator[bytes], content: _Content) -> Iterator[bytes]:
-    """The other blocks, as they pass."""
+    """The remaining blocks, checked as they pass."""
     try:
         for block in blocks:
             reader.feed(block)
             yield block
         reader.finish()
     except ParseError as error:
-        raise EncryptionError(f"the engine {name} wrote no whole message: {error}") from error
+        raise EncryptionError(f"the engine {name} did not write a whole message: {error}") from error
     if not content.is_whole:
         raise EncryptionError(f"the engine {name} did not read all of the content")

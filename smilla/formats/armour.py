@@ -1,8 +1,8 @@
 """ASCII armour (RFC 9580 section 6), read strictly and in pieces of any size.
 
-Promises: memory is bounded by the piece that is fed, time is linear, and whatever is not one well-formed armour with
-nothing around it raises ParseError.  RFC 9580 section 6.1 lets a reader ignore a wrong CRC24; this one does not: it
-reads either a key, which must be whole, or a message whose claim to be encrypted is in doubt.
+Promises: memory is bounded by the piece fed in, time is linear, and anything but one well-formed armour with nothing
+around it raises ParseError.  RFC 9580 section 6.1 lets a reader ignore a wrong CRC24; this one does not: it reads
+either a key, which must be whole, or a message whose claim to be encrypted is in doubt.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _HEADER = re.compile(rb"([A-Za-z][A-Za-z0-9-]{0,40}): ?([^\x00-\x08\x0a-\x1f\x7f
 _TAIL = re.compile(
     rb"(={0,2})[ \t\r\n]*(?:=([A-Za-z0-9+/]{4})[ \t\r\n]+)?-----END (PGP [A-Z ]{3,30})-----[ \t]*(\r?\n|\r?\Z)"
 )
-_MAX_LINE = 1000  # of the lines around the data; a user ID in a Comment may be long
+_MAX_LINE = 1000  # for the lines around the data; a user ID in a Comment may be long
 _MAX_HEADERS = 100
 _MAX_TAIL = 200
 _PIECE = 64 * 1024
@@ -35,7 +35,7 @@ _PIECE = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Armoured:
-    """What an armour held: its label ("PGP MESSAGE"), its header lines in order, and the octets."""
+    """The content of an armour: its label ("PGP MESSAGE"), its header lines in order, and the octets."""
 
     label: str
     headers: tuple[tuple[str, str], ...]
@@ -43,12 +43,13 @@ class Armoured:
 
 
 def is_armoured(raw: bytes) -> bool:
-    """True where the octets claim to be armour; every binary packet starts with bit 7 set, so it cannot claim so."""
+    """True if the octets may be armour; every binary packet has bit 7 set in its first octet, so it is never taken for
+    armour."""
     return raw.lstrip(_WHITE).startswith(b"-----BEGIN PGP ")
 
 
 def dearmour(raw: bytes) -> Armoured:
-    """The one armour that ``raw`` consists of.  Raises ParseError for anything else (RFC 9580 section 6.2)."""
+    """The only content of ``raw``, one armour.  Raises ParseError for anything else (RFC 9580 section 6.2)."""
     reader = ArmourReader()
     data = b"".join(reader.feed(raw)) + reader.finish()
     return Armoured(reader.label, tuple(reader.headers), data)
@@ -57,8 +58,8 @@ def dearmour(raw: bytes) -> Armoured:
 class ArmourReader:
     """Takes the text in pieces, gives the octets in pieces.
 
-    ``label`` and ``headers`` are known once the first octets have come out; ``headers_allowed`` may object to header
-    lines by raising ParseError.
+    ``label`` and ``headers`` are known once the first octets have come out; ``check_headers`` may reject header lines
+    by raising ParseError.
     """
 
     def __init__(self, check_headers: Callable[[list[tuple[str, str]]], None] | None = None) -> None:
@@ -77,8 +78,8 @@ class ArmourReader:
             yield from self._run(text[start : start + _PIECE])
 
     def finish(self) -> bytes:
-        """Says that no text follows; the last octets, where the end line had no line end.  Raises ParseError where the
-        armour is not complete."""
+        """Says that no text follows.  Returns the last octets, if the end line had no line end.  Raises ParseError if
+        the armour is not complete."""
         self._final = True
         octets = b"".join(self._run(b""))
         if self._step != self._after:
@@ -94,7 +95,7 @@ class ArmourReader:
                 self._crc = crc24(octets, self._crc)
                 yield octets
 
-    # Each step takes what is pending and returns the octets decoded, what stays pending, and whether to go on.
+    # Each step takes the pending text and returns the decoded octets, the text still pending, and whether to go on.
 
     def _before(self, text: bytes) -> tuple[bytes, bytes, bool]:
         line, rest = self._line(text.lstrip(_WHITE))
@@ -118,7 +119,7 @@ class ArmourReader:
             return b"", rest, True
         header = _HEADER.match(line)
         if not header or len(self.headers) == _MAX_HEADERS:
-            raise ParseError("a line in the armour headers that is none")
+            raise ParseError("a malformed line in the armour headers")
         self.headers.append((header[1].decode(), header[2].decode("utf-8", "replace")))
         return b"", rest, True
 
@@ -152,7 +153,7 @@ class ArmourReader:
         return b"", b"", False
 
     def _line(self, text: bytes) -> tuple[bytes, bytes]:
-        """One line with its end, or nothing where it is not complete."""
+        """One line with its end, or nothing if it is not complete."""
         at = text.find(b"\n", 0, _MAX_LINE)
         if at < 0 and len(text) >= _MAX_LINE:
             raise ParseError("an armour line that is too long")

@@ -1,8 +1,8 @@
 """The header lines of an armoured message (RFC 9580 section 6.2.2), judged by what a person could read in them.
 
-Who cannot decrypt the message is shown its armour, Comment and all.  Programs write their names and an address there;
-GnuPG lets a person write what they like.  So these lines are held to what the header of a part is: a label, not a
-letter.  A sentence that a program writes is in the table, word for word.
+A reader that cannot decrypt the message shows its armour, Comment and all.  Programs write their names and an address
+there; GnuPG lets people write what they like.  So these lines follow the same rule as a part's header: a label is
+allowed, a letter is not.  Sentences that programs write are in the table, word for word.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from smilla.formats import parts, words
 _KNOWN_HEADERS = ("Version", "Comment", "MessageID", "Hash", "Charset")
 _MAX_OCTETS = 100
 _MAX_HEADERS = 4
-_MAX_WORDS = 4  # of all lines together; PGP, FlowCrypt and others have two in Version
+_MAX_WORDS = 4  # in all lines together; PGP, FlowCrypt and others have two in Version
 
 _IDENTIFIER = re.compile(r"[!-~]{1,40}")
 _LINK = r"<? ?((?:https?://|www\.)[!-~]{1,60})"
-# What varies in groups, whose words count; and who writes it.
+# The groups hold the parts that vary; their words count.  The comments say who writes the sentence.
 _SENTENCES = re.compile(
     rf"using gnupg with ([a-z0-9.]{{2,12}}(?: [a-z0-9.]{{2,12}})?) - {_LINK}"  # Enigmail; the program or the system
     r"|seamlessly send and receive encrypted email"  # FlowCrypt
@@ -33,11 +33,11 @@ _SENTENCES = re.compile(
 
 
 def check_message_headers(headers: list[tuple[str, str]]) -> None:
-    """Raises ParseError where the lines of an encrypted message are not usual, or could hold a letter."""
+    """Raises ParseError if the lines of an encrypted message are unusual, or could hold a letter."""
     together: list[str] = []
     for name, value in headers:
         if name not in _KNOWN_HEADERS or len(value.encode()) > _MAX_OCTETS:
-            raise ParseError(f"an armour header {name!r} that is not usual or too long")
+            raise ParseError(f"an armour header {name!r} that is unusual or too long")
         unusual = _words(name, value)
         if unusual is None or len(unusual) > parts.MOST_WORDS:
             raise ParseError(f"an armour header {name!r} that could hold words of a person")

@@ -16,7 +16,7 @@ _BLOCK = 57 * _LINES  # 57 octets make a line of 76
 
 
 def base64_lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """The lines that ``blocks`` of any size make, each with its CRLF."""
+    """The lines for ``blocks`` of any size, each with its CRLF."""
     held = b""
     for block in blocks:
         held = held + block if held else block
@@ -36,5 +36,5 @@ def _in_lines(text: bytes) -> bytes:
 
 @lru_cache(maxsize=1024)
 def _cut(lines: int, octets: int) -> struct.Struct:
-    """Cuts so many octets into so many lines: much faster than slices."""
+    """Cuts this many octets into this many lines: much faster than slices."""
     return struct.Struct("76s" * (lines - 1) + f"{octets - 76 * (lines - 1)}s")

@@ -1,4 +1,4 @@
-"""Is it ciphertext?  Tells what a cipher wrote from what a person can read, for CMS and OpenPGP alike."""
+"""Is it ciphertext?  Distinguishes a cipher's output from text that a person can read, for CMS and OpenPGP alike."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _IS_PRINTABLE = bytes(o in _PRINTABLE for o in range(256))
 
 
 class FaultError(ParseError):
-    """A ParseError with a stable word of its own."""
+    """A ParseError with its own stable word."""
 
     def __init__(self, word: str, text: str) -> None:
         super().__init__(text)
@@ -22,12 +22,12 @@ class FaultError(ParseError):
 
 
 class Ciphertext:
-    """Tells ciphertext from readable text, window by window, as it comes; raises FaultError at the first text.
+    """Distinguishes ciphertext from readable text, window by window, as it comes; raises FaultError at the first text.
 
-    In ciphertext all octets are equally likely.  So in n of them each kind has its share of the 256 values to within
-    4 * sqrt(n) but once in 10**15 windows; text in whatever charset, base64, or text with other octets strewn in has
-    not.  Nor does ciphertext have a hundred printable octets on end, but once in 10**38 places.  A message that is
-    taken for text by chance is only encrypted again.
+    In ciphertext all octets are equally likely.  So in n octets each kind has its share of the 256 values to within 4 *
+    sqrt(n), except in one of 10**15 windows.  Text in any charset, base64, or text with other octets mixed in does
+    not.  Nor does ciphertext have a hundred printable octets in a row, except in one of 10**38 places.  A message
+    mistaken for text is only encrypted again.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class Ciphertext:
         self._edge = b""
 
     def feed(self, octets: bytes) -> None:
-        """The next octets, as many as come."""
+        """The next octets, in any number."""
         at = _WINDOW - len(self._held)
         if len(octets) < at:
             self._held += octets
@@ -61,18 +61,19 @@ class Ciphertext:
 
 
 def check_ciphertext(octets: bytes) -> None:
-    """Raises FaultError where ``octets``, all together, are readable text and not ciphertext."""
+    """Raises FaultError if ``octets``, taken together, are readable text and not ciphertext."""
     ciphertext = Ciphertext()
     ciphertext.feed(octets)
     ciphertext.finish()
 
 
 def has_run(octets: bytes, length: int) -> bool:
-    """Are there as many printable octets on end?"""
+    """Are there this many printable octets in a row?"""
     return b"\1" * length in octets.translate(_IS_PRINTABLE)
 
 
 def is_mostly_text(octets: bytes) -> bool:
-    """Of English in UTF-16 nearly a half are letters; of other scripts in UTF-8 nearly all octets are above 127."""
+    """In English as UTF-16 nearly half the octets are letters; in other scripts as UTF-8 nearly all octets are above
+    127."""
     kinds = octets.translate(_KINDS)
     return 5 * kinds.count(b"l") > 2 * len(octets) or 4 * kinds.count(b"h") > 3 * len(octets)

@@ -1,8 +1,8 @@
 """The outer structure of CMS enveloped data (RFC 5652, RFC 5083), judged as it arrives.
 
-Takes BER as well as DER, since clients that write S/MIME in one pass use indefinite lengths; holds one block at
-a time, and needs time in proportion to the octets, little for each.  Whatever could hold a letter beside the ciphertext
-is bounded and looked at: ``Ciphertext`` knows text from ciphertext, for OpenPGP too.
+Accepts BER as well as DER, since clients that write S/MIME in one pass use indefinite lengths.  Holds one block at a
+time, and takes linear time, little for each octet.  Anything beside the ciphertext that could hold a letter is bounded
+and checked; ``Ciphertext`` distinguishes text from ciphertext, for OpenPGP too.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 _NO_LIMIT = 1 << 62
 _MAX_DEPTH = 16  # real messages nest their elements six deep
-# Each element costs microseconds.  A recipient has five; a segment of ciphertext has a thousand octets or so.
+# Each element costs microseconds.  A recipient has five; a segment of ciphertext has about a thousand octets.
 _MAX_ELEMENTS = 20_000
 _LEAST_SEGMENT = 64
 
 
 @dataclass(frozen=True, slots=True)
 class _Element:
-    """The header of an element, read: ``limit`` is its end where that is ``definite``, else that of what holds it."""
+    """The header of an element: ``limit`` is its end if that is ``definite``, else that of its container."""
 
     tag: int
     limit: int
@@ -36,7 +36,7 @@ class _Element:
 
 
 class _Stream:
-    """The octets as they come, one block in memory; every failure is a ParseError."""
+    """The octets as they come, with one block in memory; every failure is a ParseError."""
 
     def __init__(self, blocks: Iterable[bytes]) -> None:
         self._blocks = iter(blocks)
@@ -55,12 +55,12 @@ class _Stream:
         return len(self._block) - self._at
 
     def rest(self) -> Iterator[bytes]:
-        """All that follows, as it lies in the blocks."""
+        """Everything that follows, cut as the blocks are."""
         while left := self._left():
             yield from self.pieces(left)
 
     def pieces(self, length: int) -> Iterator[bytes]:
-        """The next ``length`` octets as they lie in the blocks."""
+        """The next ``length`` octets, cut as the blocks are."""
         while length:
             size = min(self._left(), length)
             if size == 0:
@@ -72,7 +72,7 @@ class _Stream:
             yield piece
 
     def take(self, length: int) -> bytes:
-        """The next ``length`` octets together; for a few of them."""
+        """The next ``length`` octets in one piece; for a few octets only."""
         return b"".join(self.pieces(length))
 
     def open(self, parent: _Element) -> _Element:
@@ -89,11 +89,11 @@ class _Stream:
             return _Element(tag, parent.limit, definite=False)
         length = first if first < 0x80 else int.from_bytes(self.take(first & 0x7F), "big")
         if length > parent.limit - self.position:
-            raise ParseError(f"the element before octet {self.position} is longer than what holds it")
+            raise ParseError(f"the element before octet {self.position} is longer than its container")
         return _Element(tag, self.position + length, definite=True)
 
     def more(self, element: _Element) -> bool:
-        """Whether another element follows within; reads the end-of-contents octets where there is none."""
+        """Whether another element follows inside; if none does, reads the end-of-contents octets."""
         if element.definite:
             return self.position < element.limit
         if self._left() and self._block[self._at]:
@@ -103,12 +103,12 @@ class _Stream:
         return False
 
     def children(self, element: _Element) -> Iterator[_Element]:
-        """The headers of the elements within; who asks for the next has read the last one's content."""
+        """The headers of the elements inside; the caller must read each one's content before asking for the next."""
         while self.more(element):
             yield self.open(element)
 
     def octets(self, element: _Element, most: int, depth: int = 0) -> bytes:
-        """The content of a field that is small in real messages, without headers where it has no definite length."""
+        """The content of a field that is small in real messages, without inner headers if its length is indefinite."""
         if element.definite:
             if element.limit - self.position > most:
                 raise ParseError(f"a field that is too long before octet {self.position}")
@@ -121,7 +121,7 @@ class _Stream:
         return content
 
     def string(self, element: _Element, depth: int = 0) -> Iterator[bytes]:
-        """The octets of an OCTET STRING, also of one in segments (X.690 section 8.7.3)."""
+        """The octets of an OCTET STRING, even one in segments (X.690 section 8.7.3)."""
         if not element.tag & 0x20:
             self._in_strings += element.limit - self.position
             yield from self.pieces(element.limit - self.position)
@@ -130,7 +130,7 @@ class _Stream:
             raise ParseError("the elements are nested too deep")
         for segment in self.children(element):
             if segment.tag & ~0x20 != OCTET_STRING:
-                raise ParseError(f"a segment of an octet string is none before octet {self.position}")
+                raise ParseError(f"a segment of an octet string is malformed before octet {self.position}")
             yield from self.string(segment, depth + 1)
 
 
@@ -147,8 +147,8 @@ _OTHER_CONTENT = {
     "1.2.840.113549.1.9.16.1.9": "compressed data",
 }
 
-# The arcs below which content-encryption algorithms are registered.  A list of what is known to encrypt, since
-# whatever else stands there (a digest, a compression, an identifier made up) would let plaintext pass for encrypted.
+# The arcs below which content-encryption algorithms are registered.  We list known ciphers, since
+# anything else there (a digest, a compression, an invented identifier) would let plaintext pass for encrypted.
 _CIPHERS = re.compile(
     r"2\.16\.840\.1\.101\.3\.4\.1\."  # AES
     r"|1\.2\.840\.113549\.3\."  # DES-EDE3, RC2, RC5
@@ -167,7 +167,7 @@ _CBC_BLOCK = {
 }
 
 # The tags of a RecipientInfo's fields (RFC 5652 section 6.2): key transport, key agreement, key-encryption key,
-# password, other; and of what may follow the encrypted content (section 6.1; RFC 5083 section 2.1).
+# password, other; and those that may follow the encrypted content (section 6.1; RFC 5083 section 2.1).
 _RECIPIENT_FIELDS = {
     0x30: re.compile(rb"\x02[\x30\x80]\x30[\x04\x24]", re.DOTALL),
     0xA1: re.compile(rb"\x02\xa0\xa1?\x30\x30", re.DOTALL),
@@ -181,14 +181,14 @@ _TRAILING_FIELDS = {
 }
 _ORIGINATOR_FIELDS = re.compile(rb"\xa0?\xa1?")  # certificates and revocation lists (section 6.1)
 _MAX_FIELDS = 8
-# Octets of a field: version; names, certificates and encrypted keys; the parameters of a cipher; attributes and MAC.
+# Octets per field: version; names, certificates and encrypted keys; the parameters of a cipher; attributes and MAC.
 _MAX_VERSION, _MAX_FIELD, _MAX_PARAMETERS, _MAX_ATTRIBUTES = 4, 16 * 1024, 256, 4096
 
 
 @dataclass(frozen=True, slots=True)
 class EnvelopedCheck:
-    """Whether octets are CMS enveloped data; a stable word and a text that say what they are or why they are not;
-    the content type as far as it could be read, else ""."""
+    """Whether octets are CMS enveloped data: a stable word and a text that say why or why not, and the content type, ""
+    if it could not be read."""
 
     encrypted: bool
     code: str
@@ -199,9 +199,9 @@ class EnvelopedCheck:
 def is_enveloped(blocks: Iterable[bytes]) -> EnvelopedCheck:
     """Judges a ContentInfo (RFC 5652 section 3) in DER or BER by its whole outer structure, in one pass.
 
-    Encrypted is only what is EnvelopedData or AuthEnvelopedData from the first octet to the last, for at least one
-    recipient, under a cipher that is known as one, with the ciphertext present and not readable, and no letter in the
-    fields around it; white space may follow.  ``blocks`` are decoded octets in pieces of any length.  Raises nothing.
+    It counts as encrypted only if it is EnvelopedData or AuthEnvelopedData from the first octet to the last, for at
+    least one recipient, under a known cipher, with the ciphertext present and not readable, and no letter in the fields
+    around it.  White space may follow.  ``blocks`` are decoded octets in pieces of any length.  Raises nothing.
     """
     check = _Envelope(blocks)
     try:
@@ -215,7 +215,7 @@ def is_enveloped(blocks: Iterable[bytes]) -> EnvelopedCheck:
 
 
 class _Envelope:
-    """The grammar, top down; ``fault`` is the code for a ParseError that has none of its own."""
+    """The grammar, top down; ``fault`` is the code for a ParseError without its own."""
 
     def __init__(self, blocks: Iterable[bytes]) -> None:
         self._stream = _Stream(blocks)
@@ -241,7 +241,7 @@ class _Envelope:
         if recipients.tag == 0xA0:  # OriginatorInfo
             fields = self._fields(recipients, _MAX_FIELD, _check_field)
             if not _ORIGINATOR_FIELDS.fullmatch(bytes(tag for tag, _ in fields)):
-                raise ParseError("the originator info has no such form")
+                raise ParseError("the originator info is malformed")
             check_originator(fields)
             recipients = self._expect(data, SET)
         self._recipients(recipients)
@@ -255,7 +255,7 @@ class _Envelope:
             form = _RECIPIENT_FIELDS.get(recipient.tag)
             fields = self._fields(recipient, _MAX_FIELD, _check_field) if form else []
             if form is None or not form.fullmatch(bytes(tag for tag, _ in fields)):
-                raise ParseError(f"recipient info {count + 1} has no such form")
+                raise ParseError(f"recipient info {count + 1} is malformed")
             check_recipient(recipient.tag, fields)
             count += 1
         if not count:
@@ -300,11 +300,11 @@ class _Envelope:
         return dotted(self._stream.take(min(element.limit - self._stream.position, 65)))
 
     def _tags(self, element: _Element, most: int, check: Callable[[int, bytes], None]) -> bytes:
-        """The tags of the fields within, each of at most ``most`` octets, which ``check`` may object to."""
+        """The tags of the fields inside, each of at most ``most`` octets; ``check`` may reject a field."""
         return bytes(tag for tag, _ in self._fields(element, most, check))
 
     def _fields(self, element: _Element, most: int, check: Callable[[int, bytes], None]) -> list[Field]:
-        """The same with what is in the fields."""
+        """The same, with the fields' content."""
         fields: list[Field] = []
         for child in self._stream.children(element):
             if len(fields) == _MAX_FIELDS:
@@ -321,8 +321,8 @@ class _Envelope:
 
 
 def _check_field(tag: int, content: bytes) -> None:
-    """A field of a recipient info or of the originator: an encrypted key, or names and numbers, which may hold words
-    but no letter.  No word in a real name is as long as the longest run, no certificate has as many letters."""
+    """A field of a recipient info or the originator: an encrypted key, or names and numbers, which may hold words but
+    no letter.  No word in a real name is as long as LONGEST_RUN, and no certificate has this many letters."""
     if tag & ~0x20 == OCTET_STRING:
         check_ciphertext(content)
     elif has_run(content, LONGEST_RUN) or (len(content) >= 1024 and is_mostly_text(content)):

@@ -1,7 +1,7 @@
-"""The fields beside the ciphertext of CMS (RFC 5652 sections 6.1 and 6.2), held to what may be readable in them.
+"""The fields beside the ciphertext of CMS (RFC 5652 sections 6.1 and 6.2), and which text they may hold.
 
-Names of issuers and certificates are text by their nature, and are held to their structure; whatever else stands there
-is a key, a number, an identifier or random, and has no text.
+Names of issuers and certificates are text, and must have their proper structure.  Every other field is a key, a number,
+an identifier or random, and holds no text.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from smilla.formats.ciphertext import FaultError, check_ciphertext, has_run
 
 _ORI_KEM = der.oid("1.2.840.113549.1.9.16.13.3")[2:]  # RFC 9629
 _KEY_AGREEMENT, _OTHER = 0xA1, 0xA4
-# Printable octets on end: among 20 random ones once in a million places, among those of an encrypted key once in 10**8.
+# Printable octets in a row: 20 random ones once in a million places, those of an encrypted key once in 10**8.
 _SHORT, _SHORT_IN_KEY = 16, 24
 
 Field = tuple[int, bytes]  # the tag and the content
 
 
 def check_recipient(tag: int, fields: list[Field]) -> None:
-    """A RecipientInfo whose fields have the tags that they must have.  Raises ParseError."""
+    """A RecipientInfo whose fields already have the right tags.  Raises ParseError."""
     if tag == _OTHER:
         _check_other(fields)
         return
@@ -35,15 +35,15 @@ def check_recipient(tag: int, fields: list[Field]) -> None:
 
 
 def check_originator(fields: list[Field]) -> None:
-    """Certificates and revocation lists, each of which is signed.  Raises ParseError."""
+    """Certificates and revocation lists, each of them signed.  Raises ParseError."""
     for _, content in fields:
         for signed in _children(content):
             if [part.tag for part in _children(signed.content)] != [der.SEQUENCE, der.SEQUENCE, der.BIT_STRING]:
-                raise FaultError("readable", "the originator info is not certificates")
+                raise FaultError("readable", "the originator info holds something other than certificates")
 
 
 def check_attributes(content: bytes) -> None:
-    """Also in UTF-16.  Raises ParseError."""
+    """Also checks for UTF-16.  Raises ParseError."""
     _check_text(content, _SHORT_IN_KEY)
 
 
@@ -81,7 +81,7 @@ def _check_names(content: bytes) -> None:
 
 
 def _check_issuer(content: bytes) -> None:
-    """IssuerAndSerialNumber: a Name, each of its attributes with a type, and a number."""
+    """IssuerAndSerialNumber: a Name, whose attributes each have a type, and a number."""
     for position, part in enumerate(_children(content)):
         if part.tag != (der.SEQUENCE, der.INTEGER)[position] if position < 2 else True:
             raise FaultError("readable", "the issuer of a recipient's certificate is no name")

@@ -1,11 +1,10 @@
-"""A new body, written so that nothing that can be read of the old one stays in Postfix's queue file.
+"""Writes a new body so that nothing readable of the old one stays in Postfix's queue file.
 
-Postfix writes the body that a milter gives it over the old one, record by record, a line each, and goes on at the end
-of the file once a line does not fit any more: what is left of the old body there, up to a line of it, stays on the
-disk.  So the lines are short where the old body ends: four characters of base64, which leave five octets at most, or
-none, before the first boundary of a multipart, where empty lines mean nothing.  Nobody reads either of them otherwise:
-base64 may have lines of any length up to 76 (RFC 2045 section 6.8; RFC 9580 section 6).  What others do: no filter that
-we know of.  Sendmail begins a new file.
+Postfix writes a milter's new body over the old one, record by record, one for each line.  Once a line no longer fits,
+it continues at the end of the file, and up to one line of the old body stays on the disk.  So the lines are short where
+the old body ends: four characters of base64, which leave at most five octets, or empty lines before the first boundary
+of a multipart, where they mean nothing.  Both read the same: base64 may have lines of any length up to 76 (RFC 2045
+section 6.8; RFC 9580 section 6).  What others do: we know of no filter that does this.  Sendmail starts a new file.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ from collections.abc import Iterable, Iterator
 from smilla.value import value
 
 _LONGEST_RECORD = 2048  # line_length_limit
-_LONG = 128  # a line of so many octets has one octet more of length before it
-_BEFORE_END = 128  # a line, the record that points on (17), and what the estimate may be wrong by
+_LONG = 128  # a line this long has one more octet of length before it
+_BEFORE_END = 128  # a line, the record that points onward (17), and the error of the estimate
 _AFTER_END = 32
 _SHORT = 4
 _BASE64 = re.compile(rb"(?:[A-Za-z0-9+/]{4})+[A-Za-z0-9+/=]{0,4}")
@@ -25,20 +24,20 @@ _BASE64 = re.compile(rb"(?:[A-Za-z0-9+/]{4})+[A-Za-z0-9+/=]{0,4}")
 
 @value
 class Room:
-    """How many octets a body has in the queue file, and by how many that may be wrong."""
+    """How many octets a body has in the queue file, and the error of that estimate."""
 
     octets: int
     error: int
 
 
 def room(blocks: Iterable[bytes]) -> Room:
-    """As many octets as on the wire, where a line is short: its type and its length stand for CRLF.  A line of 128 has
-    one more, and each 2048 of it are a record of their own."""
-    octets, error, begun = 0, 4, 0  # begun: octets of a line whose end is in a later block
+    """As many octets as on the wire if a line is short: its type and length replace CRLF.  A line of 128 has one more,
+    and each 2048 octets of a line are a record of their own."""
+    octets, error, begun = 0, 4, 0  # begun: octets of a line that ends in a later block
     for block in blocks:
         octets += len(block)
         lines = block.split(b"\n")
-        if max(map(len, lines)) < _LONG - begun:  # as nearly always, and much faster
+        if max(map(len, lines)) < _LONG - begun:  # nearly always so, and much faster
             begun = len(lines[-1]) + (begun if len(lines) == 1 else 0)
             continue
         position = 0
@@ -57,9 +56,9 @@ def room(blocks: Iterable[bytes]) -> Room:
 
 
 def covered(head: bytes, lines: Iterator[bytes], old: Room) -> Iterator[bytes]:
-    """``head`` and ``lines``, which are blocks of whole lines, most of them base64; only where there is a head may
-    there be something before it."""
-    at = len(head) + 2 * head.count(b"\r\n")  # more than it takes
+    """``head`` and ``lines``, which are blocks of whole lines, mostly base64.  Only if there is a head may anything
+    precede it."""
+    at = len(head) + 2 * head.count(b"\r\n")  # more than needed
     if head and old.octets < at + _BEFORE_END + old.error:
         yield b"\r\n" * ((old.octets + old.error + _AFTER_END) // 2)
         yield head
@@ -76,7 +75,7 @@ def covered(head: bytes, lines: Iterator[bytes], old: Room) -> Iterator[bytes]:
 
 
 def _shortened(block: bytes, start: int, stop: int) -> bytes:
-    """The block with short lines from ``start`` to ``stop``, in octets of what comes out; all others as they are."""
+    """The block with short lines from ``start`` to ``stop``, in octets of output; all other lines unchanged."""
     begin = block.rfind(b"\n", 0, max(0, start)) + 1
     new, position = [block[:begin]], begin
     while position < len(block) and begin < stop:

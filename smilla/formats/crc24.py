@@ -1,6 +1,7 @@
-"""CRC24, the check sum of armour (RFC 9580 section 6.1.1).
+"""CRC24, the checksum of armour (RFC 9580 section 6.1.1).
 
-By libgcrypt, which is there wherever gpg is and does gigabytes in a second; without it in Python, at a tenth of one.
+Uses libgcrypt, which is there wherever gpg is and does gigabytes in a second; otherwise Python, a tenth of a gigabyte
+in a second.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ _starting = threading.Lock()
 _POLYNOMIAL = 0x1864CFB
 # x^782 + x^195 + x^94 + 1 is a multiple of the CRC's polynomial, and so (squaring, over GF(2)) is each
 # x^(782*k) + x^(195*k) + x^(94*k) + 1 with k a power of two.  So a long message is folded in half with three shifts
-# of whole integers, again and again, which is fifty times as fast as a table and an octet at a time.
+# of whole integers, again and again, which is fifty times as fast as a table and one octet at a time.
 _FOLD, _TERM_B, _TERM_C = 782, 195, 94
 
 
@@ -42,14 +43,14 @@ def crc24(data: bytes, crc: int = CRC24_INIT) -> int:
 
 
 def _libgcrypt() -> Callable[[bytes, int], int] | None:
-    """The same by libgcrypt, None where there is none that knows CRC24 (in FIPS mode it does not)."""
+    """The same by libgcrypt, None if none with CRC24 is there (in FIPS mode it has none)."""
     with _starting:
         return _started()
 
 
 @cache
 def _started() -> Callable[[bytes, int], int] | None:
-    """One thread alone may start libgcrypt: while it does, the others would find it not ready, and give it up."""
+    """Only one thread may start libgcrypt: meanwhile the others would find it not ready, and give up on it."""
     try:
         library = ctypes.CDLL("libgcrypt.so.20")
         library.gcry_check_version.restype = ctypes.c_char_p
@@ -62,7 +63,7 @@ def _started() -> Callable[[bytes, int], int] | None:
         return None
 
     def computed(data: bytes, crc: int) -> int:
-        # It always starts at CRC24_INIT, so three octets go before, which lead from there to ``crc``.
+        # It always starts at CRC24_INIT, so we prepend three octets that lead from there to ``crc``.
         before = CRC24_INIT ^ _times(crc, _BACK_24) if crc != CRC24_INIT else None
         octets = data if before is None else before.to_bytes(3, "big") + data
         digest = ctypes.create_string_buffer(3)

@@ -1,7 +1,7 @@
 """DER (ITU-T X.690): a writer and a reader.
 
-Promises: the writer emits definite, minimal lengths (X.690 section 10).  The reader takes DER alone, copies
-nothing but what is asked for, and raises ParseError on every malformation, nothing else.
+Promises: the writer emits definite, minimal lengths (X.690 section 10).  The reader accepts only DER, copies only what
+is asked for, and raises ParseError on every malformation, nothing else.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SET = 0x31
 
 
 def header(tag: int, length: int) -> bytes:
-    """The identifier and length octets of an element whose ``length`` octets of content follow elsewhere."""
+    """The identifier and length octets of an element; its ``length`` octets of content follow elsewhere."""
     if length < 0x80:
         return bytes((tag, length))
     octets = length.to_bytes((length.bit_length() + 7) // 8, "big")
@@ -85,7 +85,7 @@ def null() -> bytes:
 
 
 def context(number: int, *content: bytes) -> bytes:
-    """A context tag: EXPLICIT around an element, or IMPLICIT around the content of one."""
+    """A context tag: EXPLICIT around an element, or IMPLICIT around an element's content."""
     return tlv(0xA0 | number, *content)
 
 
@@ -113,7 +113,7 @@ class TLV:
         return self.raw[self.start : self.end]
 
     def children(self) -> Iterator[TLV]:
-        """The elements within, in order; raises ParseError where the content does not end with the last one."""
+        """The elements inside, in order; raises ParseError if the content does not end with the last one."""
         position = self.content_start
         while position < self.end:
             child = read(self.raw, position, self.end)
@@ -135,7 +135,7 @@ def read(raw: bytes, offset: int = 0, end: int | None = None) -> TLV:
         content_start += first & 0x7F
         length = _long_length(raw[offset + 2 : min(content_start, limit)], first & 0x7F, offset)
     if length > limit - content_start:
-        raise ParseError(f"the element at octet {offset} is longer than what holds it")
+        raise ParseError(f"the element at octet {offset} is longer than its container")
     return TLV(raw, tag, offset, content_start, content_start + length)
 
 

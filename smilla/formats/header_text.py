@@ -1,15 +1,13 @@
 """The text of header fields: comments, quoted strings (RFC 5322 section 3.2) and encoded words (RFC 2047).
 
-Promises: whatever octets a field has, nothing is raised; every reading is bounded by the length of its field.
+Promises: nothing is raised, whatever octets a field has; every reading is bounded by the length of its field.
 
-Encoded words are read in three ways, since programs read what is malformed in their own:
+We read encoded words in three ways, since programs differ in how they read malformed ones:
 
-- ``decoded`` is what the RFC says: a word that cannot be decoded is text as it stands (section 6.3).
-- ``readings`` are all that some program may show.  What others do: they take spaces and question marks in a word, a
-  missing end or padding, a character set that they do not know.  What is done here: all of that, one reading after the
-  other.
-- ``decoded_anywhere`` takes a word within another text, and whatever its octets are, for one: it looks for what may be
-  hidden in there.
+- ``decoded`` follows the RFC: a word that cannot be decoded is plain text (section 6.3).
+- ``readings`` is everything that some program may show.  What others do: they accept spaces and question marks in a
+  word, a missing end or padding, an unknown character set.  What we do: all of these, one reading after the other.
+- ``decoded_anywhere`` decodes a word inside other text too, whatever its octets: it looks for hidden text.
 """
 
 from __future__ import annotations
@@ -29,7 +27,7 @@ from smilla.address import end_of_comment
 _WORD = r"=\?[!->@-~]+\?[bBqQ]\?[ !->@-~]*\?="
 _ENCODED_WORD = re.compile(_WORD)
 _ENCODED_WORDS = re.compile(rf"({_WORD}(?:\s*{_WORD})*)")
-_NO_CHARSETS = ("idna", "punycode", "unicode_escape", "raw_unicode_escape")  # slow or noisy codecs of Python's
+_NO_CHARSETS = ("idna", "punycode", "unicode_escape", "raw_unicode_escape")  # Python codecs that are slow or noisy
 _LOOSE_WORD = r"=\?([^?]{0,60})\?([bBqQ])\?(.*?)(?:%s|(?==\?[^?\s]{1,60}\?[bBqQ]\?)|\Z)"
 _BETWEEN = re.compile(r"(?<=\?=)\s+(?==\?[^?]{0,60}\?[bBqQ]\?)")
 _HEX = re.compile(rb"=([0-9A-Fa-f]{2})")
@@ -49,7 +47,7 @@ _OTHER_NAMES = (
     (r"(iso-8859-\d+)-[ie]", r"\1"),
     (r"x-", ""),
 )
-# What a character set that Python does not know may be, besides one that ASCII is part of.
+# An unknown character set may be one of these, besides those that include ASCII.
 _NOT_LIKE_ASCII = ("utf_16_be", "utf_16_le", "utf_32_be", "utf_32_le", "utf_7", "cp037", "cp500")
 _FOLD = re.compile(r"\r?\n(?=[ \t])")
 _OCTETS_A_WORD = 39  # 52 characters of Base64 and 12 around them, after "Subject: "
@@ -62,10 +60,10 @@ _PIECE = re.compile(r'(?:\\.|[^\\()"])+|.', re.DOTALL)
 
 
 def without_comments(raw_value: bytes, *, quoted: bool) -> bytes:
-    """The value without its comments, which nest (RFC 5322 section 3.2.2); one that does not end takes the rest.
+    """The value without its comments, which nest (RFC 5322 section 3.2.2); an unclosed one takes the rest.
 
-    ``quoted``: the field may have quoted strings, in which a parenthesis is text, and one that closes nothing is left
-    for the field's grammar to refuse.  Otherwise a quotation mark is text, and what closes nothing is dropped.
+    ``quoted``: the field may have quoted strings, in which a parenthesis is text; a stray closing parenthesis is left
+    for the field's grammar to reject.  Otherwise a quotation mark is text, and a stray closing parenthesis is dropped.
     """
     if quoted and b"(" not in raw_value:
         return raw_value
@@ -82,7 +80,7 @@ def without_comments(raw_value: bytes, *, quoted: bool) -> bytes:
 
 
 def unquoted(raw: bytes) -> bytes:
-    """What a quoted string says (RFC 5322 section 3.2.4); anything else as it is."""
+    """The content of a quoted string (RFC 5322 section 3.2.4); anything else unchanged."""
     if not raw.startswith(b'"'):
         return raw
     return re.sub(rb"\\(.)", rb"\1", raw[1:-1], flags=re.DOTALL)
@@ -92,12 +90,12 @@ def unquoted(raw: bytes) -> bytes:
 
 
 def unfolded(text: str) -> str:
-    """The text in one line."""
+    """The text on one line."""
     return _FOLD.sub("", text)
 
 
 def encoded(raw: bytes) -> bytes:
-    """Encoded words in Base64, one a line, each a whole number of characters; octets that are no UTF-8 are
+    """Encoded words in Base64, one on each line, each with whole characters; octets that are not UTF-8 become
     unknown-8bit (RFC 1428)."""
     try:
         raw.decode("utf-8")
@@ -116,7 +114,7 @@ def encoded(raw: bytes) -> bytes:
 
 
 def readings(raw_value: bytes) -> Iterator[str]:
-    """What a reader may show, what the RFC says first."""
+    """Everything that a reader may show, the RFC's reading first."""
     text = unfolded(raw_value.decode("utf-8", "replace"))
     yield (strict := decoded(text))
     if _INVISIBLE.search(strict):
@@ -134,7 +132,7 @@ def readings(raw_value: bytes) -> Iterator[str]:
 
 
 def _loose_readings(text: str, grammar: re.Pattern[str]) -> Iterator[str]:
-    """By one grammar of encoded words; those whose characters are not certain by one codec after the other."""
+    """By one grammar of encoded words; words with uncertain characters are decoded by one codec after the other."""
     pieces: list[str | bytes] = []
     codecs_named, position = [], 0
     for match in grammar.finditer(text):
@@ -160,8 +158,8 @@ def _octets(encoding: str, payload: str) -> bytes:
 
 
 def _certain(raw: bytes, codec: str) -> str:
-    """The characters that all programs see in these octets, "" where that is not certain: the character set is not
-    known, is no extension of ASCII, or does not fit."""
+    """The characters that all programs see in these octets, "" if they may differ: the character set is unknown, does
+    not extend ASCII, or does not fit."""
     try:
         return raw.decode(codec) if codec and _ASCII.decode(codec) == _ASCII.decode("ascii") else ""
     except (UnicodeError, ValueError):
@@ -170,12 +168,12 @@ def _certain(raw: bytes, codec: str) -> str:
 
 @lru_cache(maxsize=256)
 def _codec(charset: str) -> str:
-    """Python's name for a character set, "" where it has none."""
+    """Python's name for a character set, "" if it has none."""
     name = charset.strip().partition("*")[0].lower()
     for pattern, known_as in (("", ""), *_OTHER_NAMES):
         try:
             found = codecs.lookup(re.sub(rf"^{pattern}", known_as, name)).name
-            b"a".decode(found, "replace")  # LookupError for what is no text, such as rot13
+            b"a".decode(found, "replace")  # LookupError for non-text codecs, such as rot13
         except (LookupError, ValueError):
             continue
         return "" if found.replace("-", "_") in _NO_CHARSETS else found
@@ -189,8 +187,8 @@ def decoded(text: str) -> str:
 
 
 def _decoded_run(run: str) -> str:
-    """Encoded words side by side: the space between them is none (RFC 2047 section 6.2), and a character may be split
-    over two of them."""
+    """Adjacent encoded words: we drop the space between them (RFC 2047 section 6.2), and a character may be split
+    between two."""
     words = _ENCODED_WORD.findall(run)
     try:
         return "".join(_texts(words))
@@ -199,7 +197,7 @@ def _decoded_run(run: str) -> str:
 
 
 def _texts(words: list[str]) -> Iterator[str]:
-    """Words of one character set together.  Raises ValueError or LookupError where one cannot be decoded."""
+    """Joins words of one character set.  Raises ValueError or LookupError if one cannot be decoded."""
     parsed = (word[2:-2].split("?", 2) for word in words)
     for charset, group in itertools.groupby(parsed, key=lambda parts: parts[0].lower()):
         raw = b"".join(_strict_octets(encoding, payload) for _, encoding, payload in group)
@@ -209,7 +207,7 @@ def _texts(words: list[str]) -> Iterator[str]:
 
 
 def _strict_octets(encoding: str, payload: str) -> bytes:
-    """As email.header has it: a missing padding is borne, what is no Base64 at all is not.  Raises ValueError."""
+    """Like email.header: missing padding is tolerated, text that is not Base64 is not.  Raises ValueError."""
     if encoding in "qQ":
         return _octets(encoding, payload)
     return binascii.a2b_base64(payload + "=" * (-len(payload) % 4))
@@ -219,7 +217,7 @@ def _strict_octets(encoding: str, payload: str) -> bytes:
 
 
 def text_of(raw: bytes, charset: str = "utf-8") -> str:
-    """The characters of these octets; those of Latin-1 where they are none, or nobody knows the character set."""
+    """The characters of these octets; read as Latin-1 if that fails, or if the character set is unknown."""
     try:
         return raw.decode(charset)
     except (UnicodeDecodeError, LookupError, ValueError):
@@ -227,7 +225,7 @@ def text_of(raw: bytes, charset: str = "utf-8") -> str:
 
 
 def decoded_anywhere(raw: bytes) -> bytes:
-    """RFC 2047, also where a word stands within another text.  What one character is may be split between words."""
+    """RFC 2047, even if a word is inside other text.  A character may be split between words."""
     if b"=?" not in raw:
         return raw
     pieces: list[tuple[str, bytes]] = []
@@ -252,8 +250,8 @@ def _octets_anywhere(encoding: bytes, raw: bytes) -> bytes:
 
 
 def base64_of(raw: bytes) -> bytes:
-    """The octets of Base64 in either alphabet (RFC 4648), without regard to white space and padding; what is none as
-    it is."""
+    """The octets of Base64 in either alphabet (RFC 4648), ignoring white space and padding; text that is not Base64 is
+    unchanged."""
     squeezed = bytes(raw.translate(None, b" \t\r\n=")).replace(b"-", b"+").replace(b"_", b"/")
     try:
         return base64.b64decode(squeezed + b"=" * (-len(squeezed) % 4))

@@ -1,8 +1,8 @@
-"""Do two IssuerAndSerialNumbers (RFC 5652 section 10.2.4) mean the same to some program?
+"""Could some program take two IssuerAndSerialNumbers (RFC 5652 section 10.2.4) for the same?
 
-RFC 5280 section 7.1 compares names without regard to case, to white space and to the kind of string, and so do OpenSSL
-and NSS; gpgsm compares text, others octets.  Whoever wants to know whether a program may confuse two certificates takes
-the loosest of these.
+RFC 5280 section 7.1 compares names without regard to case, white space and kind of string, and so do OpenSSL and NSS;
+gpgsm compares text, others octets.  To find out whether a program may confuse two certificates, we use the loosest of
+these.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from smilla.formats import der
 from smilla.remembered import when_short
 
 _ENCODINGS = {0x1E: "utf-16-be", 0x1C: "utf-32-be", 0x14: "latin-1"}  # BMPString, UniversalString, TeletexString
-_USUAL = 1024  # octets; the names of strangers may have 60 KB: not worth remembering
+_USUAL = 1024  # octets; a stranger's name may have 60 KB: not worth remembering
 
 
 @when_short(_USUAL, entries=2048)
 def comparable(raw_issuer_and_serial: bytes) -> Hashable:
-    """Equal for two that some program takes for the same.  What cannot be read is equal to its own octets alone."""
+    """Equal for two that some program takes for the same.  An unreadable one equals only its own octets."""
     try:
         issuer, serial = der.read(raw_issuer_and_serial).children()
         names = tuple(tuple(sorted(_attribute(a) for a in rdn.children())) for rdn in issuer.children())
@@ -29,7 +29,7 @@ def comparable(raw_issuer_and_serial: bytes) -> Hashable:
 
 
 def _attribute(attribute: der.TLV) -> tuple[bytes, str]:
-    """Type and value; raises ParseError or ValueError for another number of elements."""
+    """Type and value; raises ParseError or ValueError if there are not exactly two elements."""
     kind, value = attribute.children()
     text = value.content.decode(_ENCODINGS.get(value.tag, "utf-8"), "surrogateescape")
     return kind.content, " ".join(text.casefold().split())

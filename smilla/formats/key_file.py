@@ -1,9 +1,9 @@
-"""What an administrator's file of keys holds: every certificate and every OpenPGP key in it, wherever it stands.
+"""The content of an administrator's key file: every certificate and every OpenPGP key, anywhere in the file.
 
-A file may be DER, PEM (RFC 7468) with text around and between, PKCS #7 with certificates, or OpenPGP, binary or in
-armour, several one after the other, as ``gpg --export`` and ``openssl pkcs12`` write them.  What others do: most read
-the first certificate and leave the rest; then a CA, or what has expired, stands before the one that was meant.  What we
-do: all of them are candidates.  What is not understood is one, too, so that it is never taken for absence.
+A file may be DER, PEM (RFC 7468) with text around and between, PKCS #7 with certificates, or OpenPGP, binary or
+armoured, several in a row, as ``gpg --export`` and ``openssl pkcs12`` write them.  What others do: most read only the
+first certificate, and so may get a CA or an expired one instead of the intended one.  What we do: all of them are
+candidates.  So is anything that we do not understand; it is never taken for absence.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from smilla.formats import der, openpgp
 from smilla.formats.armour import dearmour
 from smilla.model import Format
 
-MOST = 200  # keys of one file
-USUAL = 16 * 1024  # octets of a file; what follows from a larger one is not worth remembering
+MOST = 200  # keys in one file
+USUAL = 16 * 1024  # octets of a file; the contents of a larger one are not worth remembering
 _LINE = re.compile(rb"-----(BEGIN|END) ([A-Z0-9 ]{3,40})-----")
 _CERTIFICATES = (b"CERTIFICATE", b"X509 CERTIFICATE", b"TRUSTED CERTIFICATE")
 _PKCS7 = (b"PKCS7", b"CMS")
@@ -34,8 +34,8 @@ _BOM = b"\xef\xbb\xbf"
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """The keys of a file, each in the form that the gate takes, whether a private key stands among them, and whether
-    there are more of them than are read."""
+    """The keys of a file, each in the form that the gate accepts; whether there is a private key among them; and
+    whether there are more keys than we read."""
 
     keys: tuple[tuple[Format, bytes], ...]
     has_private: bool = False
@@ -43,7 +43,8 @@ class Contents:
 
 
 def contents(raw: bytes, expected: Format) -> Contents:
-    """All that is in a file.  ``expected`` is the format by the file's name, where the octets do not tell."""
+    """Everything in a file.  ``expected`` is the format that the file's name suggests, used if the octets do not show
+    it."""
     return _usual(raw, expected) if len(raw) <= USUAL else _contents(raw, expected)
 
 
@@ -76,8 +77,8 @@ def _keys(raw: bytes, expected: Format) -> Iterator[tuple[Format, bytes]]:
 
 
 def _blocks(raw: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
-    """Each block from a first line to the next last line of its label: label, what stands between, the whole.  The time
-    is that of one reading, however many first lines have no last one."""
+    """Each block from a first line to the next last line with its label: label, text between, the whole.  Takes the
+    time of one reading, however many first lines lack a last one."""
     last: dict[bytes, deque[re.Match[bytes]]] = {}
     lines = list(_LINE.finditer(raw))
     for line in lines:
@@ -98,7 +99,7 @@ def _blocks(raw: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
 def _of_block(label: bytes, text: bytes, whole: bytes) -> Iterator[tuple[Format, bytes]]:
     if label in _CERTIFICATES:
         raw = _base64(text)
-        # What openssl x509 -trustout appends to a certificate says for what it is trusted.
+        # openssl x509 -trustout appends the uses that a certificate is trusted for.
         yield Format.SMIME, next(_of_der(raw), raw) if label == b"TRUSTED CERTIFICATE" else raw
     elif label in _PKCS7:
         yield from ((Format.SMIME, certificate) for certificate in _of_pkcs7(whole))
@@ -110,7 +111,7 @@ def _of_block(label: bytes, text: bytes, whole: bytes) -> Iterator[tuple[Format,
 
 
 def _base64(text: bytes) -> bytes:
-    """The octets of a PEM block, or the text itself where it is no base64, which the gate calls malformed."""
+    """The octets of a PEM block, or the text itself if it is not base64; the gate then calls it malformed."""
     lines = text.split(b"\n")
     data = b"".join(b"".join(line.split()) for line in lines if b":" not in line)
     try:
@@ -120,7 +121,7 @@ def _base64(text: bytes) -> bytes:
 
 
 def _of_der(raw: bytes) -> Iterator[bytes]:
-    """The elements that stand one after the other."""
+    """The elements that follow one another."""
     rest = raw
     while rest[:1] == b"\x30":
         try:
@@ -142,8 +143,8 @@ def _of_pkcs7(whole: bytes) -> Iterator[bytes]:
 
 
 def _of_packets(raw: bytes) -> Iterator[bytes]:
-    """The transferable keys that stand one after the other (RFC 9580 section 10.1); octets that are no packets go with
-    the key before them, which is malformed by them."""
+    """The transferable keys that follow one another (RFC 9580 section 10.1).  Octets that are no packets stay with the
+    key before them, which makes it malformed."""
     key, end = b"", 0
     try:
         for packet in openpgp.packets(raw):

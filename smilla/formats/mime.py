@@ -1,7 +1,7 @@
 """Just enough MIME to see the structure of a message: Content-Type, transfer encodings, multipart boundaries.
 
-Nothing here writes: it looks at octets and says what they are, for the classifier.  Whatever is malformed gives
-None or ParseError, and the caller takes the message for plain, so that it is encrypted.
+It writes nothing: it tells the classifier what octets are.  Malformed input gives None or ParseError, and the caller
+treats the message as plain, so that it is encrypted.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from smilla.remembered import when_short
 
 _TOKEN = rb"[^\x00-\x20\x7f-\xff()<>@,;:\\\"/\[\]?=]+"
 _QUOTED = rb'"(?:[^"\\]|\\.)*"'
-_USUAL = 79  # a few of these are in nearly all messages
+_USUAL = 79  # octets; nearly all messages use the same few short values
 _TYPE = re.compile(rb"\s*(" + _TOKEN + rb")\s*/\s*(" + _TOKEN + rb")\s*", re.DOTALL)
 _DISPOSITION = re.compile(rb"\s*" + _TOKEN + rb"\s*", re.DOTALL)
 _PARAMETER = re.compile(rb"\s*;\s*(" + _TOKEN + rb")\s*=\s*(" + _QUOTED + rb"|[^\s;\"]+)\s*", re.DOTALL)
 _NO_MORE = re.compile(rb"[;\s]*\Z")
 _PIECE = 64 * 1024
 _HOLD_BACK = 2048
-_MAX_BOUNDARY = 200  # RFC 2046 section 5.1.1 has 70
+_MAX_BOUNDARY = 200  # RFC 2046 section 5.1.1 allows 70
 _QP_FAULT = re.compile(rb"=(?![0-9A-Fa-f]{2}|\r?\n)|\r(?!\n)")
 
 
@@ -39,7 +39,7 @@ class ContentType:
 
 @when_short(_USUAL, entries=256)
 def content_type(raw_value: bytes) -> ContentType | None:
-    """A Content-Type field's value, comments removed, RFC 2231 parameters joined; None where it is malformed."""
+    """A Content-Type field's value, comments removed, RFC 2231 parameters joined; None if it is malformed."""
     value = without_comments(raw_value, quoted=True)
     head = _TYPE.match(value)
     parameters = _parameters(value, head.end()) if head else None
@@ -50,7 +50,7 @@ def content_type(raw_value: bytes) -> ContentType | None:
 
 
 def disposition(raw_value: bytes) -> Mapping[str, str] | None:
-    """The parameters of a Content-Disposition field's value (RFC 2183 section 2); None where it is malformed."""
+    """The parameters of a Content-Disposition field's value (RFC 2183 section 2); None if it is malformed."""
     value = without_comments(raw_value, quoted=True)
     head = _DISPOSITION.match(value)
     return _parameters(value, head.end()) if head else None
@@ -65,7 +65,7 @@ def _parameters(value: bytes, position: int) -> Mapping[str, str] | None:
         name = item[1].decode("ascii").lower()
         text = unquoted(item[2]).decode("utf-8", "replace")
         if parameters.setdefault(name, text) != text:
-            return None  # two answers to one question are none
+            return None  # two different values: neither can be trusted
         position = item.end()
     return _continuations_joined(parameters)
 
@@ -92,7 +92,7 @@ def transfer_encoding(raw_value: bytes) -> str:
 
 
 def decoded(blocks: Iterable[bytes], encoding: str) -> Iterator[bytes]:
-    """The octets behind a transfer encoding, for looking at only.  Raises ParseError where they are malformed."""
+    """The octets behind a transfer encoding, only for inspection.  Raises ParseError if they are malformed."""
     if encoding == "base64":
         return _from_base64(blocks)
     if encoding == "quoted-printable":
@@ -103,8 +103,8 @@ def decoded(blocks: Iterable[bytes], encoding: str) -> Iterator[bytes]:
 
 
 def _from_base64(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """Strictly: the alphabet, white space and one padding at the end (RFC 2045 section 6.8 lets a reader skip other
-    octets; text hidden there would not be encrypted, so here it makes the whole malformed)."""
+    """Strict: the alphabet, white space and one padding at the end.  RFC 2045 section 6.8 lets a reader skip other
+    octets, but text hidden there would not be encrypted, so here it makes the whole malformed."""
     held, ended = b"", False
     for block in blocks:
         compact = held + block.translate(None, b"\r\n\t ")
@@ -123,11 +123,11 @@ def _from_base64(blocks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _from_quoted_printable(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """Strictly: what a lenient decoder would leave out (octets after a soft line break) would be readable text."""
+    """Strict: octets that a lenient decoder would drop (those after a soft line break) could be readable text."""
     held = b""
     for block, _ in _with_last(blocks):
         text = held + block
-        cut = text.rfind(b"=", max(0, len(text) - 2))  # the octets that follow tell what this one means
+        cut = text.rfind(b"=", max(0, len(text) - 2))  # the next octets decide what this one means
         if cut < 0:
             cut = len(text) - text.endswith(b"\r")
         held = text[cut:]
@@ -144,10 +144,10 @@ def _without_faults(text: bytes) -> bytes:
 def multipart_sections(blocks: Iterable[bytes], boundary: bytes) -> Iterator[tuple[int, bytes]]:
     """The body of a multipart (RFC 2046 section 5.1.1) as pairs of section and octets.
 
-    Section 0 is the preamble, 1, 2 … are the parts (their headers included), -1 is the epilogue.  Every section but
+    Section 0 is the preamble; 1, 2 … are the parts (including their headers); -1 is the epilogue.  Every section except
     an empty epilogue yields at least once, and begins with the line end of the delimiter before it (which may also
-    begin the next delimiter, where a part is empty).  Raises ParseError where the closing delimiter is missing, or
-    the boundary is longer than any is.
+    begin the next delimiter, if a part is empty).  Raises ParseError if the closing delimiter is missing, or the
+    boundary is longer than any real one.
     """
     if len(boundary) > _MAX_BOUNDARY:
         raise ParseError("the boundary of the multipart is too long")
@@ -175,8 +175,8 @@ def _with_last(blocks: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
 
 
 def part_headers(raw: bytes) -> dict[str, bytes] | None:
-    """The header fields of a body part whose octets before the first empty line are ``raw``; names in lower case.
-    None where a line is malformed or a field stands twice."""
+    """The header fields of a body part, given the octets before its first empty line; names in lower case.  None if a
+    line is malformed or a field occurs twice."""
     fields: dict[str, bytes] = {}
     for line in re.split(rb"\r?\n(?![ \t])", raw):
         name, colon, value = line.partition(b":")

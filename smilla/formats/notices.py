@@ -1,22 +1,22 @@
-"""What programs write before and after the parts of a multipart, for readers without MIME.
+"""Text that programs write before and after the parts of a multipart, for readers without MIME.
 
-RFC 2046 section 5.1.1 lets a preamble and an epilogue hold a note that readers with MIME do not show.  Programs write
-fixed sentences there.  A sentence of the table says nothing about the message, so it may stay in the clear; anything
-else may be a person's words.  No pattern admits free text: what varies is listed, word for word.
+RFC 2046 section 5.1.1 lets a preamble and an epilogue hold a note that MIME readers do not show.  Programs write fixed
+sentences there.  The sentences in the table say nothing about the message, so they may stay in the clear; anything else
+may be a person's words.  No pattern admits free text: every variation is listed, word for word.
 """
 
 from __future__ import annotations
 
 import re
 
-MOST_OCTETS = 2048  # of text with white space folded: the longest notice has 200
+MOST_OCTETS = 2048  # octets of text with white space folded: the longest notice has 200
 
-_RFC = r"rfc (?:2400|2440|4880|9580)"  # 2400 is a slip of the pen that is in use
+_RFC = r"rfc (?:2400|2440|4880|9580)"  # 2400 is a typo that programs use
 _OPENPGP = rf"(?: \((?:{_RFC}(?:(?: and|,) (?:rfc )?(?:3156|2015))?|rfc (?:3156|2015))\))?"
 _MIME = r"(?:a|an) (?:mime|pgp|pgp/mime|openpgp|openpgp/mime|gpg|s/mime)"
 _PARTS = r"(?:multi-part|multipart|multi part)"
 
-# The pattern (lower case, one blank for any white space, a full stop at the end left out), and who writes it.
+# The pattern (lower case, one blank for any white space, no full stop at the end), and who writes it.
 _NOTICES = (
     # Thunderbird, Enigmail, GPGMail, FireGPG, Mailvelope, zeyple, django-email-extras, gpgmailencrypt; signed: the same
     rf"this is an openpgp/mime (?:encrypted|signed) message{_OPENPGP}",
@@ -74,7 +74,7 @@ _ROW = re.compile(rf"(?:{_ONE}(?: |\Z))*+")  # possessive: each sentence is take
 
 
 class NoticeReader:
-    """Takes the octets of a preamble or an epilogue, piece by piece, and says whether they are notices only."""
+    """Takes the octets of a preamble or an epilogue, piece by piece, and says whether they are only notices."""
 
     __slots__ = ("_held",)
 
@@ -87,11 +87,11 @@ class NoticeReader:
             self._held = re.sub(rb"[ \t\r\n]+", b" ", self._held + octets)
 
     def only_notices(self) -> bool:
-        """Whether all that came is white space and notices."""
+        """Whether everything so far is white space and notices."""
         return len(self._held) <= MOST_OCTETS and are_notices(self._held)
 
 
 def are_notices(raw_text: bytes) -> bool:
-    """Whether ``raw_text`` is notices in a row and white space, and nothing else."""
+    """Whether ``raw_text`` is a sequence of notices and white space, and nothing else."""
     text = re.sub(r"[ \t\r\n]+", " ", raw_text.decode("ascii", "replace")).strip(" ").lower()
     return bool(_ROW.fullmatch(text))

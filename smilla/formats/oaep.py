@@ -35,8 +35,8 @@ SHA256 = OAEP(
 
 
 def read(algorithm: der.TLV) -> OAEP:
-    """What the AlgorithmIdentifier of a public key demands.  Without parameters it leaves the choice to the sender (RFC
-    4055 section 4.1), and ours is SHA-256.  Raises ParseError, also for hashes that are not known."""
+    """The parameters that a public key's AlgorithmIdentifier requires.  Without parameters the sender chooses (RFC 4055
+    section 4.1), and we choose SHA-256.  Raises ParseError, also for unknown hashes."""
     oid, parameters = _identifier(algorithm)
     if oid != RSAES_OAEP:
         raise ParseError(f"{oid} is not RSAES-OAEP")
@@ -50,10 +50,10 @@ def read(algorithm: der.TLV) -> OAEP:
 
 
 def _fields(parameters: der.TLV) -> dict[int, der.TLV]:
-    """The element within each explicit tag."""
+    """The element inside each explicit tag."""
     fields: dict[int, der.TLV] = {}
     if parameters.tag != der.SEQUENCE:
-        raise ParseError("the parameters of RSAES-OAEP are no sequence")
+        raise ParseError("the parameters of RSAES-OAEP are not a sequence")
     for tagged in parameters.children():
         inner = list(tagged.children())
         if tagged.tag not in (0xA0, 0xA1, 0xA2) or tagged.tag <= max(fields, default=0) or len(inner) != 1:
@@ -67,26 +67,26 @@ def _hash(algorithm: der.TLV) -> str:
     oid, parameters = _identifier(algorithm)
     name = _HASHES.get(oid)
     if name is None or parameters not in (b"", der.null()):
-        raise ParseError(f"{oid} is no hash that RSAES-OAEP is used with")
+        raise ParseError(f"{oid} is not a known hash for RSAES-OAEP")
     return name
 
 
 def _mask(algorithm: der.TLV) -> str:
     oid, parameters = _identifier(algorithm)
     if oid != _MGF1 or not parameters:
-        raise ParseError(f"{oid} is no mask generation function that is known")
+        raise ParseError(f"{oid} is not a known mask generation function")
     return _hash(der.read(parameters))
 
 
 def _label(algorithm: der.TLV) -> bytes:
     oid, parameters = _identifier(algorithm)
     if oid != _P_SPECIFIED or parameters[:1] != bytes((der.OCTET_STRING,)):
-        raise ParseError(f"{oid} is no source of a label that is known")
+        raise ParseError(f"{oid} is not a known label source")
     return der.read(parameters).content
 
 
 def _identifier(algorithm: der.TLV) -> tuple[str, bytes]:
-    """The object identifier, and its parameters in DER, b"" where they are absent."""
+    """The object identifier, and its parameters in DER, b"" if absent."""
     parts: Iterator[der.TLV] = iter(algorithm.children() if algorithm.tag == der.SEQUENCE else ())
     oid, parameters, further = next(parts, None), next(parts, None), next(parts, None)
     if oid is None or oid.tag != der.OID or further is not None:

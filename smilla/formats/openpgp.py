@@ -1,9 +1,9 @@
-"""OpenPGP packets (RFC 9580 section 4) and the question whether octets are one encrypted message (section 10.3.1).
+"""OpenPGP packets (RFC 9580 section 4), and whether octets are one encrypted message (section 10.3.1).
 
-Promises: nothing here raises anything but ParseError.  An encrypted message is read in pieces of any size with bounded
-memory and in linear time, and is held to one shape: encrypted session keys, then one container of encrypted data, then
-nothing.  The filter passes such a message on unchanged, so all that could hold readable text beside the ciphertext is
-bounded, and whatever is odd counts as not encrypted: encrypting it once more is harmless.
+Promises: nothing here raises anything but ParseError.  An encrypted message is read in pieces of any size, with bounded
+memory and in linear time.  It must have one shape: encrypted session keys, then one container of encrypted data, then
+nothing.  The filter passes such a message on unchanged, so everything beside the ciphertext that could hold readable
+text is bounded, and anything odd counts as not encrypted: encrypting it once more is harmless.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _PIECE = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """One packet: its tag, its body, and the octets that it came as."""
+    """One packet: its tag, its body, and the octets as they came."""
 
     tag: int
     body: bytes
@@ -38,7 +38,7 @@ class Packet:
 def packets(raw: bytes) -> Iterator[Packet]:
     """The packets of a key or signature, which have definite lengths (RFC 9580 section 4.2.1.4).
 
-    Raises ParseError at the first octet that is not as it must be.
+    Raises ParseError at the first malformed octet.
     """
     at = 0
     while at < len(raw):
@@ -56,7 +56,7 @@ def packets(raw: bytes) -> Iterator[Packet]:
 
 @dataclass(frozen=True, slots=True)
 class PacketHeader:
-    """``length`` of the body, or of its first part where ``partial``; None where it runs to the end."""
+    """``length`` of the body, or of its first part if ``partial``; None if it extends to the end."""
 
     tag: int
     size: int
@@ -65,11 +65,11 @@ class PacketHeader:
 
 
 def read_header(raw: bytes) -> PacketHeader | None:
-    """The header at the start of ``raw`` (RFC 9580 section 4.2), None where more octets are needed."""
+    """The header at the start of ``raw`` (RFC 9580 section 4.2), None if more octets are needed."""
     if not raw:
         return None
     if not raw[0] & 0x80:
-        raise ParseError("octets that are no OpenPGP packet")
+        raise ParseError("the octets are not an OpenPGP packet")
     if raw[0] & 0x40:
         length = read_length(raw[1:])
         return length and PacketHeader(raw[0] & 0x3F, 1 + length.size, length.length, length.partial)
@@ -101,14 +101,14 @@ def read_length(raw: bytes) -> PacketHeader | None:
 
 @dataclass(frozen=True, slots=True)
 class MessageCheck:
-    """Whether octets are one encrypted OpenPGP message, and in words why (not)."""
+    """Whether octets are one encrypted OpenPGP message, and why (not), in words."""
 
     encrypted: bool
     reason: str
 
 
 def encrypted_message(blocks: Iterable[bytes]) -> MessageCheck:
-    """Whether a body is exactly one armoured, encrypted message and else white space only.  Never raises ParseError."""
+    """Whether a body is exactly one armoured, encrypted message, plus white space.  Never raises ParseError."""
     packets_of = EncryptedMessageReader()
     reader = ArmourReader(check_message_headers)
     try:
@@ -127,8 +127,8 @@ def encrypted_message(blocks: Iterable[bytes]) -> MessageCheck:
 class EncryptedMessageReader:
     """Takes binary packets in pieces and raises ParseError as soon as they are no encrypted message.
 
-    ``recipients`` counts the public-key encrypted session keys; ``container`` is the tag of the encrypted data once its
-    beginning has been seen and found in order, else 0.
+    ``recipients`` counts the public-key encrypted session keys.  ``container`` is the tag of the encrypted data once
+    its beginning has been checked, else 0.
     """
 
     _MAX_PACKETS = 5000
@@ -153,7 +153,7 @@ class EncryptedMessageReader:
 
     @property
     def description(self) -> str:
-        """What was found, for a person."""
+        """A description for a person."""
         names = {SED: "encrypted data without integrity protection", SEIPD: "encrypted data", AEAD: "AEAD data"}
         return f"{self.recipients} recipient(s), {self._passphrases} passphrase(s), {names[self.container]}"
 
@@ -166,13 +166,13 @@ class EncryptedMessageReader:
                 pass
 
     def finish(self) -> None:
-        """Says that nothing follows.  Raises ParseError where the message is not complete."""
+        """Says that nothing follows.  Raises ParseError if the message is not complete."""
         if self._step == self._inside and self._left is None:
             self._close_container()
         if self._step != self._end:
             raise ParseError("the OpenPGP message is not complete")
 
-    # Each step takes what it can from ``_pending``, beginning at ``_at``, and tells whether to go on.
+    # Each step takes what it can from ``_pending``, starting at ``_at``, and returns whether to go on.
 
     def _begin(self) -> bool:
         header = read_header(self._pending[self._at : self._at + 6])
@@ -251,7 +251,7 @@ class EncryptedMessageReader:
         if length is None:
             return False
         self._parts += 1
-        # Parts of one octet would cost a second for each megabyte; writers use 512 octets and more.
+        # Parts of one octet would cost a second for each megabyte; writers use at least 512 octets.
         if self._parts > 1000 and self._octets < 64 * self._parts:
             raise ParseError("encrypted data in very small parts")
         self._at += length.size
@@ -272,14 +272,14 @@ class EncryptedMessageReader:
         return False
 
 
-# SED: the CFB prefix of an 8-octet block cipher and a literal packet; SEIPD: version and 22 octets of modification
-# detection more; AEAD: four octets of header, nonce, a tag for the chunk and one for all.
+# SED: the CFB prefix of an 8-octet block cipher and a literal packet; SEIPD: also a version and 22 octets of
+# modification detection; AEAD: four octets of header, nonce, a tag for the chunk and one for all.
 LEAST_OCTETS = {SED: 18, SEIPD: 41, AEAD: 52}
 _CIPHERS = (1, 2, 3, 4, 7, 8, 9, 10, 11, 12, 13)
 
 
 def check_container(tag: int, start: bytes) -> None:
-    """RFC 9580 section 5.13; for tag 20 the draft that GnuPG implements."""
+    """RFC 9580 section 5.13; for tag 20, the draft that GnuPG implements."""
     version, cipher, aead, chunk = start[:4]
     known = cipher in _CIPHERS and aead in (1, 2, 3)
     if tag == SEIPD and not (version == 1 or (version == 2 and known and chunk <= 16)):
@@ -288,15 +288,15 @@ def check_container(tag: int, start: bytes) -> None:
         raise ParseError("AEAD data of an unknown version or algorithm")
 
 
-# Printable octets on end, which no packet before the data has: among 500 random ones once in 10**8 packets.
+# No packet before the data has so many printable octets in a row; 500 random octets do once in 10**8 packets.
 _SHORT, _SHORT_PADDING = 24, 12
 
-# Session keys of RSA, ElGamal and ML-KEM are long enough for a letter, and are all but random.
+# Session keys of RSA, ElGamal and ML-KEM are long enough to hold a letter, and are practically random.
 _READABLE_SIZE = 256
 
 
 def check_pkesk(body: bytes) -> None:
-    """A public-key encrypted session key (RFC 9580 section 5.1) whose fields fill it exactly."""
+    """A public-key encrypted session key (RFC 9580 section 5.1) with exactly its fields."""
     if body[:1] == b"\x03":
         head = 9
     elif body[:1] == b"\x06" and len(body) > 1 and body[1] in (0, 21, 33):
@@ -328,14 +328,14 @@ def _session_key_fits(algorithm: int, fields: bytes) -> bool:
 
 
 def _skip_mpi(fields: bytes, least_bits: int) -> int:
-    """The length in octets of the number that ``fields`` start with, 0 where it is none (RFC 9580 section 3.2)."""
+    """The length in octets of the number at the start of ``fields``, 0 if there is none (RFC 9580 section 3.2)."""
     bits = int.from_bytes(fields[:2], "big")
     size = 2 + (bits + 7) // 8
     return size if bits >= least_bits and size <= len(fields) else 0
 
 
 def _wrapped_fits(wrapped: bytes) -> bool:
-    """A length octet and as many octets: a key wrapped by RFC 3394, perhaps with an octet for the cipher."""
+    """A length octet and that many octets: a key wrapped by RFC 3394, perhaps with an octet for the cipher."""
     return 17 <= len(wrapped) <= 66 and wrapped[0] == len(wrapped) - 1
 
 
@@ -352,10 +352,10 @@ def _check_marker(body: bytes) -> None:
 
 
 def _check_padding(body: bytes) -> None:
-    """The octets are random (RFC 9580 section 5.14); their number is bounded by the reader."""
+    """The octets are random (RFC 9580 section 5.14); the reader limits their number."""
     check_ciphertext(body)
     if has_run(body, _SHORT_PADDING) or (len(body) >= 48 and is_mostly_text(body)):
-        raise FaultError("readable", "padding that is readable text")
+        raise FaultError("readable", "the padding is readable text")
 
 
 _SMALL: dict[int, Callable[[bytes], None]] = {

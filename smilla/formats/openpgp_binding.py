@@ -1,12 +1,12 @@
-"""A certificate for the engines' eyes: the recipient's encryption key under a primary key of ours.
+"""A certificate made for the engines: the recipient's encryption key under a primary key of ours.
 
-The gate has judged the recipient's certificate; the engine shall encrypt to the one key that passed and have no
-opinion of its own.  Handed the original, each has one: Sequoia writes SEIPDv2, which no gpg and no rnp reads, to
-version 4 keys that announce it, and cannot be told otherwise; gpg 2.4 writes its own OCB packets, which are in no RFC
-and which Sequoia and PGPainless do not read, to those that announce them; gpg refuses keys without a user ID or with
-signatures by hashes that it does not know; and both read the clock again.  So the key is bound, octet for octet (its
-fingerprint and key ID are those of its own packet alone, RFC 9580 section 5.5.4), by a signature that announces SEIPDv1
-and AES only, or SEIPDv2 too where that is asked for.
+The gate has judged the recipient's certificate; the engine should encrypt to the one key that passed and not judge for
+itself.  Given the original, each engine does.  Sequoia writes SEIPDv2, which no gpg and no rnp reads, to version 4 keys
+that announce it, and has no option against it.  gpg 2.4 writes its own OCB packets, which are in no RFC and which
+Sequoia and PGPainless cannot read, to those that announce them.  gpg refuses keys without a user ID or with signatures
+by unknown hashes.  Both check the dates again.  So we bind the key, octet for octet (its fingerprint and key ID depend
+only on its own packet, RFC 9580 section 5.5.4), by a signature that announces only SEIPDv1 and AES, or SEIPDv2 too if
+requested.
 
 The signing key is no secret and proves nothing: it is the same in every smilla, and its certificates are never sent.
 """
@@ -36,8 +36,8 @@ def _signer() -> Ed25519PrivateKey:
 
 
 def bound_certificate(key: Key, *, seipd2: bool = False) -> bytes:
-    """A version 4 certificate whose one encryption subkey is ``key`` (version 4, primary key or subkey), and which
-    announces SEIPDv2 where that is asked for."""
+    """A version 4 certificate whose one encryption subkey is ``key`` (version 4, primary key or subkey).  It announces
+    SEIPDv2 if requested."""
     features = _SEIPD_V1_AND_V2 if seipd2 else _SEIPD_V1
     created = key.created.to_bytes(4)
     point = b"\x40" + _signer().public_key().public_bytes_raw()

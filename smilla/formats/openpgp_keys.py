@@ -1,7 +1,7 @@
-"""OpenPGP keys and signatures: what stands in their packets (RFC 9580 sections 5.2 and 5.5), without any judgement.
+"""OpenPGP keys and signatures: the content of their packets (RFC 9580 sections 5.2 and 5.5), without any judgement.
 
-Promises: raises ParseError and nothing else.  Versions 4 and 6 are read wholly; of older ones and of LibrePGP's
-version 5 only the version is.  Nothing is verified here; see ``smilla.keys.validity``.
+Promises: raises only ParseError.  Versions 4 and 6 are read completely; of older versions and LibrePGP's version 5,
+only the version number.  Nothing is verified here; see ``smilla.keys.validity``.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _NAMES = {
     MLKEM768_X25519: "ML-KEM-768+X25519",
     MLKEM1024_X448: "ML-KEM-1024+X448",
 }
-# RFC 9580 section 9.2: object identifiers as they stand in a key, without tag and length.
+# RFC 9580 section 9.2: object identifiers as in a key, without tag and length.
 CURVES = {
     bytes.fromhex("2b06010401da470f01"): "ed25519",
     bytes.fromhex("2b060104019755010501"): "cv25519",
@@ -64,8 +64,8 @@ _OCTETS = {
 class Key:
     """A primary key or subkey.
 
-    ``numbers`` are the integers of RSA (n, e), DSA (p, q, g, y) and ElGamal (p, g, y); ``point`` the public point or
-    octets of the others; ``kdf`` hash and cipher of ECDH.  ``created`` is in seconds since 1970.
+    ``numbers`` are the integers of RSA (n, e), DSA (p, q, g, y) and ElGamal (p, g, y); ``point`` is the public point or
+    octets of the others; ``kdf`` is the hash and cipher of ECDH.  ``created`` is in seconds since 1970.
     """
 
     packet: Packet
@@ -84,7 +84,7 @@ class Key:
 
     @property
     def signed_octets(self) -> bytes:
-        """What goes into fingerprints and signatures (RFC 9580 section 5.2.4)."""
+        """The octets that fingerprints and signatures cover (RFC 9580 section 5.2.4)."""
         body = self.packet.body
         if self.version == 4:
             return b"\x99" + len(body).to_bytes(2, "big") + body
@@ -92,14 +92,14 @@ class Key:
 
     @property
     def fingerprint(self) -> str:
-        """RFC 9580 section 5.5.4, in capitals; empty for versions that are not read."""
+        """RFC 9580 section 5.5.4, in capitals; empty for versions that we don't read."""
         if self.version == 4:
             return hashlib.sha1(self.signed_octets, usedforsecurity=False).hexdigest().upper()
         return hashlib.sha256(self.signed_octets).hexdigest().upper() if self.version == 6 else ""
 
     @property
     def key_id(self) -> str:
-        """The eight octets of the fingerprint that stand for it (RFC 9580 section 5.5.4)."""
+        """The eight octets of the fingerprint that identify the key (RFC 9580 section 5.5.4)."""
         return self.fingerprint[-16:] if self.version == 4 else self.fingerprint[:16]
 
     @property
@@ -117,7 +117,7 @@ def parse_key(packet: Packet) -> Key:
     if version not in (4, 6):
         return Key(packet, version)
     if version == 4 and len(packet.body) > 0xFFFF:
-        raise ParseError("a key that is too long to have a fingerprint")
+        raise ParseError("a key too long to have a fingerprint")
     created, algorithm = reader.number(4), reader.octet()
     if version == 6 and reader.number(4) != reader.left:
         raise ParseError("a key whose length field is wrong")
@@ -161,8 +161,8 @@ class Subpacket:
 class Signature:
     """A signature packet.
 
-    ``raw_hashed`` is the part that is itself signed, from the version to the end of the hashed subpackets; ``fields``
-    are the octets of the algorithm.  A version 3 signature has no subpackets; only its claims are read.
+    ``raw_hashed`` is the signed part, from the version to the end of the hashed subpackets; ``fields`` are the
+    algorithm's octets.  A version 3 signature has no subpackets; we read only its claims.
     """
 
     packet: Packet
@@ -180,7 +180,7 @@ class Signature:
     issuer_v3: str = ""
 
     def value(self, kind: int) -> bytes | None:
-        """The body of the last hashed subpacket of that type, as RFC 9580 section 5.2.3.9 prefers it."""
+        """The body of the last hashed subpacket of that type, the one that RFC 9580 section 5.2.3.9 prefers."""
         last = None
         for subpacket in self.hashed:
             if subpacket.type == kind:
@@ -188,23 +188,24 @@ class Signature:
         return last
 
     def seconds(self, kind: int) -> int | None:
-        """A time subpacket of four octets, None where it is missing."""
+        """A time subpacket of four octets, None if it is missing."""
         body = self.value(kind)
         return int.from_bytes(body, "big") if body is not None and len(body) == 4 else None
 
     @property
     def key_flags(self) -> int | None:
-        """The first octet of the key flags (RFC 9580 section 5.2.3.29), None where there are none."""
+        """The first octet of the key flags (RFC 9580 section 5.2.3.29), None if there are none."""
         body = self.value(27)
         return None if body is None else (body[0] if body else 0)
 
     @property
     def all_key_flags(self) -> tuple[int, ...]:
-        """The first octets of all hashed key flags: of two, one program believes the first, another one the last."""
+        """The first octets of all hashed key flags: if there are two, some programs believe the first, others the
+        last."""
         return tuple(s.body[0] if s.body else 0 for s in self.hashed if s.type == 27)
 
     def may_be_by(self, key: Key) -> bool:
-        """False where the signature names an issuer and it is not ``key`` (RFC 9580 sections 5.2.3.12 and 35)."""
+        """False if the signature names an issuer other than ``key`` (RFC 9580 sections 5.2.3.12 and 35)."""
         named = [s.body[1:].hex().upper() for s in (*self.hashed, *self.unhashed) if s.type == 33]
         if named:
             return key.fingerprint in named
@@ -238,7 +239,7 @@ def parse_signature(packet: Packet) -> Signature:
 
 def _version_3(packet: Packet, reader: _Reader) -> Signature:
     if reader.octet() != 5:
-        raise ParseError("a version 3 signature that is malformed")
+        raise ParseError("a malformed version 3 signature")
     kind, created = reader.octet(), reader.number(4)
     issuer = reader.octets(8).hex().upper()
     return Signature(packet, 3, kind, reader.octet(), reader.octet(), created, issuer_v3=issuer)
@@ -269,7 +270,7 @@ def parse_numbers(fields: bytes, count: int) -> tuple[int, ...]:
 
 
 class _Reader:
-    """Takes octets from the front; raises ParseError where there are too few."""
+    """Takes octets from the front; raises ParseError if there are too few."""
 
     def __init__(self, raw: bytes) -> None:
         self._raw = raw

@@ -1,8 +1,8 @@
-"""What an engine wrote, looked at before it leaves: is it one encrypted message and nothing else, and for whom?
+"""Checks an engine's output before it leaves: is it one encrypted message and nothing else, and for whom?
 
-Promises: nothing here raises anything but ParseError.  All up to the beginning of the encrypted data is read; of the
-data itself the first octets are told from readable text, and of the rest only the lengths of its parts are, so that
-25 MB cost a few milliseconds.  Memory is bounded by the head and the block that is fed.
+Promises: nothing here raises anything but ParseError.  We read everything up to the beginning of the encrypted data.
+Of the data itself, we check that the first octets are not readable text, and then read only the lengths of its parts,
+so that 25 MB cost a few milliseconds.  Memory is bounded by the head and the block fed in.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from smilla.formats.openpgp import (
 
 _MAX_RECIPIENTS = 5000
 _MAX_PKESK = 4096
-_VERSIONS = {1: 3, 2: 6}  # of the encrypted data, and of every session key before it (RFC 9580 section 10.3.2.1)
+_VERSIONS = {1: 3, 2: 6}  # encrypted data to its session keys (RFC 9580 section 10.3.2.1)
 _LOOKED_AT = 1024  # octets of the encrypted data
 
 
 class OutputReader:
-    """Takes the binary packets that an engine wrote, in blocks of any size.
+    """Takes an engine's binary packets, in blocks of any size.
 
     Once ``begun``, ``version`` is that of the encrypted data (SEIPD, RFC 9580 section 5.13), ``recipients`` counts the
     encrypted session keys, and ``anonymous`` those that name no recipient.
@@ -39,9 +39,9 @@ class OutputReader:
         self.recipients = 0
         self.anonymous = 0
         self._session_keys: set[int] = set()  # their versions
-        self._held = b""  # octets that are not understood yet
-        self._left = 0  # of the current part of the encrypted data
-        self._goes_on = True  # another part, or the length of the first, is to come
+        self._held = b""  # octets not parsed yet
+        self._left = 0  # octets left of the current part of the encrypted data
+        self._goes_on = True  # another part, or the length of the first, is still to come
 
     def feed(self, block: bytes) -> None:
         """The next octets.  Raises ParseError."""
@@ -53,12 +53,12 @@ class OutputReader:
             pass
 
     def finish(self) -> None:
-        """Says that nothing follows.  Raises ParseError where the message is not complete."""
+        """Says that nothing follows.  Raises ParseError if the message is not complete."""
         if not self.begun or self._goes_on or self._left:
             raise ParseError("the message is not complete")
 
     def _packet(self) -> bool:
-        """Takes the packet that ``_held`` begins with; False where more octets are needed."""
+        """Takes the packet at the start of ``_held``; False if more octets are needed."""
         header = read_header(self._held[:6])
         if header is None:
             return False
@@ -84,7 +84,7 @@ class OutputReader:
 
     def _begin_container(self, header: PacketHeader) -> bool:
         if header.length is None:
-            raise ParseError("encrypted data of indeterminate length, which RFC 9580 does not know")
+            raise ParseError("encrypted data of indeterminate length, which RFC 9580 does not allow")
         if header.length < LEAST_OCTETS[SEIPD]:
             raise ParseError("too little encrypted data to be a message")
         start = self._held[header.size :]
@@ -92,7 +92,7 @@ class OutputReader:
             return False
         check_container(SEIPD, start)
         if self._session_keys != {_VERSIONS[start[0]]}:
-            raise ParseError("session keys of another version than the encrypted data, or none")
+            raise ParseError("session keys whose version does not match the encrypted data, or none")
         check_ciphertext(start[1 : min(header.length, _LOOKED_AT)])
         self.version = start[0]
         self._left, self._goes_on = header.length, header.partial
@@ -101,7 +101,7 @@ class OutputReader:
         return True
 
     def _skip(self, block: bytes) -> None:
-        """Goes from one part of the encrypted data to the next (RFC 9580 section 4.2.1.4)."""
+        """Moves from one part of the encrypted data to the next (RFC 9580 section 4.2.1.4)."""
         at, size = 0, len(block)
         while True:
             if self._left > size - at:

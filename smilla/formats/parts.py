@@ -1,11 +1,10 @@
 """One part of a multipart: its header, judged by what a person could read in it, and its content.
 
-A part's header is not encrypted, and readers show some of it (file names, descriptions).  Programs write labels there,
-a letter is a sentence.  So what is harmless does not hang on the field's name, of which there is no end, but on what
-it holds: ASCII, of bounded length, with two words at most that are not the technical vocabulary of such labels, and
-four such words in the whole header.  The words of its name count as well, where it is none of the known ones.  One word
-of a secret could still stand there, as it could in the Subject; a letter could not.
-RFC 3156 section 4 names no other fields than Content-Type, and forbids none.
+A part's header is not encrypted, and readers show some of it (file names, descriptions).  Programs write labels there;
+a letter is made of sentences.  Field names are endless, so whether a field is harmless depends on its content instead:
+ASCII, of bounded length, with at most two words outside the technical vocabulary of such labels, and at most four such
+words in the whole header.  The words of an unknown field name count too.  One word of a secret could still be there, as
+in the Subject; a letter could not.  RFC 3156 section 4 mentions no field but Content-Type, and forbids none.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ MOST_HEADER_OCTETS = 4096
 MOST_FIELD_OCTETS = 255
 MOST_FIELDS_OCTETS = 1536
 MOST_WORDS = 2
-MOST_WORDS_TOGETHER = 4  # different ones: a file's name stands in two fields
+MOST_WORDS_TOGETHER = 4  # distinct words: a file's name is in two fields
 _MOST_IN_IDENTIFIER = 3  # a domain has some
 MOST_SMALL_OCTETS = 4096
 
@@ -37,21 +36,21 @@ _USUAL = """
     x-content-pgp-universal-saved-content-transfer-encoding x-content-pgp-universal-saved-content-disposition
 """
 _KNOWN_NAMES = frozenset(_USUAL.split())
-# One word without white space that a program makes up (RFC 2045 section 7, RFC 1864).
+# One word without white space, made by a program (RFC 2045 section 7, RFC 1864).
 _IDENTIFIERS = ("content-id", "content-md5", "x-attachment-id")
 _IDENTIFIER = re.compile(rb"[!-~]*")
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part with a proper header; ``blocks`` are the octets of its content, still in its transfer encoding."""
+    """A part with a proper header; ``blocks`` are the octets of its content, still transfer-encoded."""
 
     kind: mime.ContentType
     encoding: str
     blocks: Iterator[bytes]
 
     def small(self) -> bytes | None:
-        """The content decoded, None where it is longer than a control part or an empty text is.  Raises ParseError."""
+        """The decoded content, None if it is longer than a control part or an empty text.  Raises ParseError."""
         raw = b""
         for block in self.blocks:
             raw += block
@@ -61,8 +60,8 @@ class Part:
 
 
 def read_part(octets: Iterator[bytes]) -> Part:
-    """The part that begins with the line end of its delimiter.  Raises ParseError, with the reason, where its header
-    is missing or malformed, or where two readers may differ about it, or where it could hold a letter."""
+    """The part that begins with the line end of its delimiter.  Raises ParseError, with the reason, if its header is
+    missing or malformed, could hold a letter, or may be read differently by two readers."""
     head = b""
     for block in octets:
         head += block
@@ -106,7 +105,7 @@ def _fields(raw: bytes) -> dict[str, bytes]:
 
 
 def _problem(name: str, value: bytes) -> str:
-    """Why a field is not harmless; never what it holds."""
+    """Why a field is not harmless; never its content."""
     if not _NAME.fullmatch(name):
         return "has a header field that belongs to no part"
     if len(value) > MOST_FIELD_OCTETS:
@@ -129,7 +128,7 @@ def _is_identifier(name: str, value: bytes) -> bool:
 
 
 def _words(name: str, value: bytes) -> list[str]:
-    """What the value of a harmless field adds to the words of the header."""
+    """The words that a harmless field's value adds to the header's count."""
     if notices.are_notices(value):
         return []
     text = value.decode("ascii")
@@ -137,12 +136,12 @@ def _words(name: str, value: bytes) -> list[str]:
 
 
 def name_words(name: str) -> list[str]:
-    """The words of a field's name, in the case in which it is written, where it is not a known one."""
+    """The words of a field's name as written, unless the name is a known one."""
     return [] if name.lower() in _KNOWN_NAMES else words.unusual_words(name.replace("_", "-")) or []
 
 
 def is_label(text: str) -> bool:
-    """Whether ``text`` (a header field's value) is a label: two words at most that are not technical vocabulary."""
+    """Whether ``text`` (a header field's value) is a label: at most two words outside the technical vocabulary."""
     unusual = words.unusual_words(text)
     return unusual is not None and len(unusual) <= MOST_WORDS
 
@@ -154,7 +153,7 @@ _TAG = re.compile(
 
 
 def is_empty_text(content: bytes) -> bool:
-    """Whether a text shows nothing: white space, and tags of HTML without any attribute that a reader shows."""
+    """Whether a text shows nothing: only white space, and HTML tags without visible attributes."""
     text = content.decode("ascii", "replace").lower()
     return not _TAG.sub("", text).strip(" \t\r\n")
 

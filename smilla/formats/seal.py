@@ -1,14 +1,14 @@
-"""A message under a key of smilla's own, for the time that it lies in the MTA's queue: AEAD in numbered blocks.
+"""A message encrypted under smilla's own key while it waits in the MTA's queue: AEAD in numbered blocks.
 
-The construction is STREAM (Hoang, Reyhanitabar, Rogaway and Vizar, "Online Authenticated-Encryption and its
-Nonce-Reuse Misuse-Resistance", 2015): every block has its number and whether it is the last one in its nonce, so that
-none can be left out, exchanged or cut off.  The key of a message comes by HKDF-SHA-256 (RFC 5869) from the seal key and
-the message's random ID; it is used for one message, so the numbers may begin at zero.  Others (age, Tink) do the same.
+The construction is STREAM (Hoang, Reyhanitabar, Rogaway and Vizar, "Online Authenticated-Encryption and its Nonce-Reuse
+Misuse-Resistance", 2015): each block's nonce holds its number and whether it is the last one, so no block can be left
+out, swapped or cut off.  The key of a message is derived by HKDF-SHA-256 (RFC 5869) from the seal key and the message's
+random ID.  It is used for one message only, so the numbers may begin at zero.  Others (age, Tink) do the same.
 
 Octets: head | blocks.  The head is the magic number, the ID of the seal key (8 octets), the ID of the message (16) and
 the binding (32): HMAC-SHA-256, under the message's key, over what the seal is bound to (see ``Bound``).  The head is
-the associated data of every block.  A block has 65536 octets of plaintext, the last one 0 to 65536, each with its tag
-of 16 octets.
+the associated data of every block.  A block has 65536 octets of plaintext, the last one 0 to 65536, each followed by
+its 16-octet tag.
 
 Pure: no file, no clock.  Memory is that of one block, whatever the size.
 """
@@ -38,7 +38,7 @@ _TAG = 16
 @dataclass(frozen=True, slots=True)
 class Bound:
     """What a seal is bound to: the envelope sender, the recipients as named at RCPT, in their order, and the queue ID
-    of the hop that sealed.  A seal that is sent again as another sender's, or from another hop, does not open."""
+    of the hop that sealed it.  A seal resent for another sender, or from another hop, does not open."""
 
     sender: str
     recipients: tuple[str, ...]
@@ -46,7 +46,7 @@ class Bound:
 
     @property
     def raw(self) -> bytes:
-        """Each part with its length, so that no two of these values have the same octets."""
+        """Each part with its length, so that no two of these values give the same octets."""
         parts = [self.sender, self.queue_id, *self.recipients]
         octets = [part.encode("utf-8", "surrogateescape") for part in parts]
         return b"".join(len(part).to_bytes(4, "big") + part for part in octets)
@@ -67,7 +67,7 @@ class Head:
 
 
 def sealed(content: Iterable[bytes], key: SealKey, raw_message_id: bytes, bound: Bound) -> Iterator[bytes]:
-    """The head and the blocks; ``content`` are octets in pieces of any size.  ``raw_message_id`` must never have been
+    """The head and the blocks; ``content`` is octets in pieces of any size.  ``raw_message_id`` must never have been
     used with this key."""
     message_key = _message_key(key, raw_message_id)
     head = Head(key.raw_id, raw_message_id, _binding(message_key, bound)).raw
@@ -78,9 +78,9 @@ def sealed(content: Iterable[bytes], key: SealKey, raw_message_id: bytes, bound:
 
 
 def head_of(raw: bytes) -> Head:
-    """Reads a head from the first octets.  Raises SealBroken where this is none."""
+    """Reads a head from the first octets.  Raises SealBroken if there is none."""
     if len(raw) < HEAD_OCTETS or not raw.startswith(MAGIC):
-        raise SealBroken("these octets do not begin as a sealed message does")
+        raise SealBroken("these octets do not begin like a sealed message")
     at = len(MAGIC)
     parts = []
     for length in (KEY_ID_OCTETS, MESSAGE_ID_OCTETS, BINDING_OCTETS):
@@ -90,10 +90,10 @@ def head_of(raw: bytes) -> Head:
 
 
 def opened(blocks: Iterable[bytes], key: SealKey) -> Iterator[bytes]:
-    """The plaintext of a sealed message, block by block, none before its tag was verified.  The caller must read to the
-    end before it believes anything: only then is it known that nothing is missing.
+    """The plaintext of a sealed message, block by block, each only after its tag was verified.  The caller must read to
+    the end before trusting any of it: only then is it certain that nothing is missing.
 
-    What the seal is bound to, ``is_bound_to`` tells.  Raises SealBroken.
+    ``is_bound_to`` checks what the seal is bound to.  Raises SealBroken.
     """
     pieces = iter(blocks)
     raw = b""
@@ -113,7 +113,7 @@ def opened(blocks: Iterable[bytes], key: SealKey) -> Iterator[bytes]:
 
 
 def is_bound_to(head: Head, key: SealKey, bound: Bound) -> bool:
-    """Was this what the message was sealed for?"""
+    """Was the message sealed for this?"""
     return hmac.compare_digest(_binding(_message_key(key, head.raw_message_id), bound), head.raw_binding)
 
 
@@ -130,7 +130,7 @@ def _nonce(number: int, *, last: bool) -> bytes:
 
 
 def _blocks(pieces: Iterable[bytes], size: int) -> Iterator[bytes]:
-    """The same octets in blocks of one size, but for the last."""
+    """The same octets in blocks of one size, except the last."""
     held = bytearray()
     for piece in pieces:
         held += piece
@@ -142,7 +142,7 @@ def _blocks(pieces: Iterable[bytes], size: int) -> Iterator[bytes]:
 
 
 def _with_last(blocks: Iterator[bytes]) -> Iterator[tuple[bytes, bool]]:
-    """Each block, and whether it is the last; where there is none, one that is empty."""
+    """Each block, and whether it is the last; one empty block if there is none."""
     before = next(blocks, b"")
     for block in blocks:
         yield before, False

@@ -1,8 +1,8 @@
-"""What a header field's value may be read as, whatever encodings programs have put a text into.
+"""Every text that a header field's value may show, whatever encodings programs have used.
 
-Everything is tried, since nobody says which it is: encoded words, RFC 2231, percent, quoted-printable, Base64 and its
-URL form, hexadecimal, escapes of JSON and of JavaScript, entities of HTML, UTF-7, and UTF-8 that was taken for Latin-1.
-The number of readings is bounded.
+We try everything, since nothing says which encoding it is: encoded words, RFC 2231, percent, quoted-printable, Base64
+and its URL form, hexadecimal, JSON and JavaScript escapes, HTML entities, UTF-7, and UTF-8 mistaken for Latin-1.  The
+number of readings is bounded.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ _UTF_7_SIGN = re.compile(rb"([+&])-")
 _C1 = {ord(bytes([octet]).decode("cp1252", "ignore") or chr(octet)): octet for octet in range(0x80, 0xA0)}
 _TAKEN_FOR_LATIN = re.compile("[\x80-\xff]{2,}")
 _UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue"})
-_ROUNDS = 3  # encodings in each other: quoted-printable of an encoded word
+_ROUNDS = 3  # nested encodings: quoted-printable of an encoded word
 _MOST_READINGS = 24
-_LEAST_SPELLED = 4  # characters; what is shorter would be found anywhere
+_LEAST_SPELLED = 4  # characters; shorter text would be found anywhere
 
 
 def readings(raw: bytes) -> tuple[str, ...]:
-    """Everything that a person may be shown of a value, and the value itself; bounded."""
+    """Everything that a person may see of a value, including the value itself; bounded."""
     known = dict.fromkeys([b" ".join(raw.split())])
     latest = list(known)
     for _ in range(_ROUNDS):
@@ -51,7 +51,7 @@ def readings(raw: bytes) -> tuple[str, ...]:
 
 
 def spellings(text: str) -> tuple[str, ...]:
-    """A text, and what is made of it where only ASCII is allowed: without accents, umlauts in two letters, gaps."""
+    """A text, and its ASCII-only forms: without accents, umlauts as two letters, gaps."""
     if text.isascii() or len(text) < _LEAST_SPELLED:
         return (text,)
     apart = unicodedata.normalize("NFD", text)
@@ -63,27 +63,27 @@ def spellings(text: str) -> tuple[str, ...]:
 
 
 def _of_percent(raw: bytes) -> bytes:
-    """RFC 3986, and RFC 2231 with its parts put together and its charset left in front."""
+    """RFC 3986, and RFC 2231 with its parts joined and its charset left at the front."""
     if b"%" not in raw and b"*" not in raw:
         return raw
     return unquote_to_bytes(_CONTINUED.sub(b"", raw))
 
 
 def _of_quoted_printable(raw: bytes) -> bytes:
-    """RFC 6376 section 2.11: white space within it means nothing.  A tag name and its = are none of it."""
+    """RFC 6376 section 2.11: white space inside means nothing.  A tag name and its = are not part of it."""
     if b"=" not in raw:
         return raw
     return quopri.decodestring(b"".join(_SOFT_BREAK.sub(b"", _TAG.sub(b";", raw)).split()))
 
 
 def _of_whole(raw: bytes) -> bytes:
-    """A value that is Base64 as a whole."""
+    """A value that is Base64 throughout."""
     squeezed = b"".join(raw.split())
     return base64_of(squeezed) if _BASE64.fullmatch(squeezed) else raw
 
 
 def _of_tokens(raw: bytes) -> bytes:
-    """Base64 within a value, where it is text."""
+    """Base64 inside a value, if it is text."""
     return _BASE64_TOKEN.sub(lambda token: _if_text(base64_of(token[0]), token[0]), raw)
 
 
@@ -100,7 +100,7 @@ def _if_text(octets: bytes, otherwise: bytes) -> bytes:
 
 
 def _of_escapes(raw: bytes) -> bytes:
-    """RFC 8259 section 7, ECMAScript, and what its escape() writes."""
+    """RFC 8259 section 7, ECMAScript, and the output of its escape()."""
     return _ESCAPES.sub(_escaped, raw) if b"\\" in raw or b"%u" in raw else raw
 
 

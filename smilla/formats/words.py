@@ -1,9 +1,9 @@
-"""How many words of a person a short text could hold: one that programs write, and a person could have written.
+"""How many of a person's words could a short text hold, of the kind that programs usually write?
 
-Words are counted and not understood.  What programs write counts for nothing: their names, the vocabulary of labels,
-version numbers, dates, character sets, one key ID or hash.  All else counts, however it is joined or spelled: in
-CamelCase, between digits, with digits for letters, as parts of an address, as a long number.  What is in HTML entities,
-and scripts without blanks between words, could not be counted, and is taken for a letter.
+Words are counted, not understood.  What programs write does not count: their names, the vocabulary of labels, version
+numbers, dates, character sets, one key ID or hash.  Everything else counts, however it is joined or spelled: in
+CamelCase, between digits, with digits for letters, as parts of an address, as a long number.  HTML entities and scripts
+without blanks between words cannot be counted, and are treated as a letter.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import re
 from collections.abc import Iterator
 from urllib.parse import unquote
 
-_MOST_SINGLE_LETTERS = 3  # more of them spell a word
-_MOST_SMALL_NUMBERS = 3  # of two digits; more of them spell a number
+_MOST_SINGLE_LETTERS = 3  # more could spell a word
+_MOST_SMALL_NUMBERS = 3  # of two digits; more could spell a number
 _MOST_VERSIONS = 2
 _MOST_VERSION_DIGITS = 13  # a card has 16
-_MOST_ODD_TOKENS = 2  # of an identifier
+_MOST_ODD_TOKENS = 2  # in an identifier
 _BETWEEN = re.compile(r"[\W_]+")
 _RUN = re.compile(r"[^\W\d_]+")
 _NOT_LATIN = re.compile("[^\0-\u024f]")
@@ -27,7 +27,7 @@ _NUMBERED = re.compile(r"([^\W\d_]+)\d{1,3}")
 _LINK = re.compile(r"(?:\b[a-z]{2,6}://|\bwww\.)(?:www\.)?([^\s/?#\"<>]*)", re.IGNORECASE)
 _LAST_LABEL = re.compile(r"\.(?:[a-z]{2,3}|info|local|test|example|invalid)(?=$|[:>])", re.IGNORECASE)
 _VERSION = re.compile(r"(?<![\w.])v?\d{1,5}(?:\.\d{1,5}){1,3}(?![\w.]*\w)|(?<![\w.])v\d{1,3}(?!\w)", re.IGNORECASE)
-# Numbers that programs write: a build, a size, a mode, what old Macs had for a type, a character set, a date.
+# Numbers that programs write: a build, a size, a mode, an old Mac's file type, a character set, a date.
 _WRITTEN = re.compile(
     r"\bbuild \d{1,6}\b|\bsize=\d{1,10}\b|\bmode[=:] ?\"?0?\d{3}\b|\bx-mac-(?:type|creator)=\"?[0-9a-f]{8}\b"
     r"|\b(?:iso-8859-\d{1,2}|windows-125\d|iso-2022-[a-z]{2}|utf-8|us-ascii)\b"
@@ -51,9 +51,9 @@ VOCABULARY = frozenset(_TECHNICAL.split())
 
 
 def unusual_words(text: str) -> list[str] | None:
-    """The words of ``text`` that no program writes, a long one several times; None where they cannot be counted.
+    """The words of ``text`` that no program writes, a long one several times; None if they cannot be counted.
 
-    Words inside percent encoding count, too (RFC 2231 section 4).
+    Percent-encoded words count too (RFC 2231 section 4).
     """
     plain = unquote(text)
     if _NOT_LATIN.search(plain) or _ENTITY.search(plain):
@@ -81,7 +81,7 @@ def unusual_words(text: str) -> list[str] | None:
 
 
 def identifier_words(text: str) -> list[str]:
-    """The words of a Content-ID or the like, of which a program makes most up: numbers and hexadecimal are none."""
+    """The words of a Content-ID or the like, which a program mostly makes up: numbers and hexadecimal do not count."""
     left, at, host = text.rpartition("@")
     words: list[str] = []
     odd: list[str] = []
@@ -103,7 +103,7 @@ def _version(text: str, versions: list[str]) -> str:
 
 
 def _of_letters(token: str) -> Iterator[str]:
-    """The words in a row of letters, apart from the vocabulary; a very long one counts as several."""
+    """The words in a run of letters, except the vocabulary; a very long one counts as several."""
     if token.lower() in VOCABULARY:
         return
     around = f" {token} "
@@ -119,7 +119,7 @@ def _of_letters(token: str) -> Iterator[str]:
 
 
 def _of_digits(token: str) -> list[str]:
-    """What a number, or letters with digits between them, counts for."""
+    """How a number, or letters with digits between them, counts."""
     if token.isdigit():
         return [f"{token}#{n}" for n in range(-(-len(token) // 3))]
     parts = [word for run in _RUN.findall(token) for word in _of_letters(run) if len(word) > 2]

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 _MAX_ADDRESS = 1024
 # ML-DSA, SLH-DSA and both over a hash (RFC 9881, RFC 9909, FIPS 204 and 205); the arc's future entries are unknown.
 _OTHER_SIGNATURES = frozenset(f"2.16.840.1.101.3.4.3.{number}" for number in range(17, 47))
-# Purposes that are not mail (RFC 5280 section 4.2.1.12, RFC 3161, RFC 4556, RFC 6494, RFC 9336); any other one that is
-# not known may be a program's own word for encryption.
+# Purposes that are not mail (RFC 5280 section 4.2.1.12, RFC 3161, RFC 4556, RFC 6494, RFC 9336); any other unknown one
+# may be a program's own identifier for encryption.
 _OTHER_PURPOSES = frozenset(
     (
         *(f"1.3.6.1.5.5.7.3.{number}" for number in (1, 2, 3, 5, 6, 7, 8, 9, 13, 14, 17, 21, 22, 27, 28, 30, 36)),
