@@ -165,7 +165,7 @@ def _to_ascii(label: str) -> str:
     mapped = idna.uts46_remap(label, std3_rules=False)
     unicode_label = mapped[4:].encode("ascii").decode("punycode") if mapped.startswith("xn--") else mapped
     if unicode_label is not mapped and not _is_mapped(unicode_label):
-        raise ValueError("its Punycode stands for no label")
+        raise ValueError("its Punycode is not that of a valid label")
     if "-" in (unicode_label[:1], unicode_label[-1:]) or unicode_label[2:4] == "--":
         raise ValueError("it has a hyphen where none is allowed")
     if unicodedata.category(unicode_label[:1] or "-").startswith("M"):

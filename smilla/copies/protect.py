@@ -208,7 +208,7 @@ def _extended(header: Header) -> Header | Reason:
     if kind.media_type in _LAYERS:
         return Reason("signed", f"header fields beside {kind.media_type} would not be believed")
     if any(name in kind.parameters for name in _TAKEN):
-        return Reason("protected_already", "the Content-Type speaks of header protection already")
+        return Reason("protected_already", "the Content-Type announces header protection already")
     wanted = mime.ContentType(kind.media_type, {**kind.parameters, **_PARAMETERS})
     for separator in (b";", b""):  # none if the value ends in one
         value = header.raw_value + separator + b"\r\n " + _WRITTEN

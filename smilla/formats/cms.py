@@ -89,7 +89,7 @@ class _Stream:
             return _Element(tag, parent.limit, definite=False)
         length = first if first < 0x80 else int.from_bytes(self.take(first & 0x7F), "big")
         if length > parent.limit - self.position:
-            raise ParseError(f"the element before octet {self.position} is longer than its container")
+            raise ParseError(f"the element before octet {self.position} is longer than what holds it")
         return _Element(tag, self.position + length, definite=True)
 
     def more(self, element: _Element) -> bool:

@@ -84,14 +84,14 @@ def _check_issuer(content: bytes) -> None:
     """IssuerAndSerialNumber: a Name, whose attributes each have a type, and a number."""
     for position, part in enumerate(_children(content)):
         if part.tag != (der.SEQUENCE, der.INTEGER)[position] if position < 2 else True:
-            raise FaultError("readable", "the issuer of a recipient's certificate is no name")
+            raise FaultError("readable", "the issuer of a recipient's certificate is not a name")
         if position:
             _check_text(part.content, _SHORT)
             continue
         for names in part.children():
             for attribute in names.children():
                 if names.tag != der.SET or [child.tag for child in attribute.children()][:1] != [der.OID]:
-                    raise FaultError("readable", "the issuer of a recipient's certificate is no name")
+                    raise FaultError("readable", "the issuer of a recipient's certificate is not a name")
 
 
 def _children(content: bytes) -> list[der.TLV]:

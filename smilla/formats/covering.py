@@ -37,7 +37,7 @@ def room(blocks: Iterable[bytes]) -> Room:
     for block in blocks:
         octets += len(block)
         lines = block.split(b"\n")
-        if max(map(len, lines)) < _LONG - begun:  # nearly always so, and much faster
+        if max(map(len, lines)) < _LONG - begun:  # the usual case, and much faster
             begun = len(lines[-1]) + (begun if len(lines) == 1 else 0)
             continue
         position = 0

@@ -135,7 +135,7 @@ def read(raw: bytes, offset: int = 0, end: int | None = None) -> TLV:
         content_start += first & 0x7F
         length = _long_length(raw[offset + 2 : min(content_start, limit)], first & 0x7F, offset)
     if length > limit - content_start:
-        raise ParseError(f"the element at octet {offset} is longer than its container")
+        raise ParseError(f"the element at octet {offset} is longer than what holds it")
     return TLV(raw, tag, offset, content_start, content_start + length)
 
 

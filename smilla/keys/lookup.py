@@ -59,7 +59,7 @@ _UNPROVEN = {
 
 def begin(address: EmailAddress, ports: Ports, config: Config, resolver: Resolver | None = None) -> PendingLookup:
     """Sends the questions to the sources, and returns at once.  All sources are asked, whatever formats are wanted: a
-    key of another format is no absence.  ``resolver`` replaces that of the ports."""
+    key of another format is not absence.  ``resolver`` replaces that of the ports."""
     sources = config.keys.sources
     is_local = is_in(address.domain, config.local_domains)
     spelling = finder.Spelling(config.keys.try_lowercase, config.keys.subaddress, is_local)
@@ -104,7 +104,7 @@ def _of_format(answer: SourceAnswer, wanted: str) -> SourceAnswer:
     matching = tuple(candidate for candidate in answer.candidates if candidate.format == wanted)
     if len(matching) == len(answer.candidates):
         return answer
-    where, detail = (matching[0].where, "") if matching else (str(answer.where), f"nothing of the format {wanted}")
+    where, detail = (matching[0].where, "") if matching else (str(answer.where), f"no key of the format {wanted}")
     return replace(answer, candidates=matching, where=where, detail=detail)
 
 
@@ -126,7 +126,7 @@ def _of_other_formats(
         if not is_there:
             is_there = _judge_once(answer, pending, now, ports, _others(answer, pending, deadline))[1] is not None
         if is_there:
-            reason = Reason("other_format", f"{where} is of the format {text}")
+            reason = Reason("other_format", f"{where} has the format {text}")
             yield _finding(answer, KeyVerdict.UNUSABLE_KEY, reason)
 
 
@@ -256,7 +256,7 @@ def _without_key(answer: SourceAnswer, assessments: tuple[Assessment, ...]) -> S
             return _finding(answer, KeyVerdict.UNCLEAR, unjudged, assessments)
         return _finding(answer, KeyVerdict.UNUSABLE_KEY, Reason(first.code, text), assessments)
     if answer.status is None and assessments:
-        # The administrator put it there for this address: whatever it is, it is no absence.
+        # The administrator put it there for this address: whatever it is, it is not absence.
         text = "; ".join(dict.fromkeys(reason.text for a in assessments for reason in a.reasons))
         return _finding(answer, KeyVerdict.UNUSABLE_KEY, Reason(assessments[0].reasons[0].code, text), assessments)
     if answer.malformed:

@@ -96,7 +96,7 @@ def problems(folder: KeyFolder) -> Iterator[tuple[str, str]]:
                 yield name, str(error)
             continue
         if raw is None:
-            yield name, "is a link to a file that does not exist"
+            yield name, "links to a file that does not exist"
             continue
         contents = key_file.contents(raw, Format.SMIME)
         if contents.has_more:
@@ -105,7 +105,7 @@ def problems(folder: KeyFolder) -> Iterator[tuple[str, str]]:
             yield name, "holds a private key, which smilla never needs: move it to where only its owner can read it"
         if address is None:
             if _looks_like_a_key(name, raw):
-                yield name, f"can be used for no address: name it ADDRESS{', ADDRESS'.join(SUFFIXES)}"
+                yield name, f"fits no address: name it ADDRESS{', ADDRESS'.join(SUFFIXES)}"
             continue
         if not set("@,;").isdisjoint(address.local_part):
             yield name, f"is for one mailbox, {address.local_part!r} in {address.domain}: write a file for each address"

@@ -56,7 +56,7 @@ def begin(
 
 def _from_directory(address: EmailAddress, folder: KeyFolder, spelling: Spelling) -> SourceAnswer:
     try:
-        found = directory.candidates(
+        candidates = directory.candidates(
             address, folder, try_lowercase=spelling.try_lowercase, subaddress=spelling.subaddress
         )
     except directory.CaseDiffersError:
@@ -66,12 +66,12 @@ def _from_directory(address: EmailAddress, folder: KeyFolder, spelling: Spelling
         return SourceAnswer("directory", str(address), unclear=Reason("too_many_candidates", str(error)))
     except SmillaError as error:
         return SourceAnswer("directory", str(address), detail=str(error), is_unreachable=True)
-    may_differ = not found and (address.is_literal or address.is_single_label)
+    may_differ = not candidates and (address.is_literal or address.is_single_label)
     if may_differ and (why := owner.not_asked(address.domain, local=spelling.is_local)) is not None:
         # The MTA may deliver to a mailbox with another name, which has a file.
         return SourceAnswer("directory", str(address), unclear=why)
-    detail = "" if found else f"no file for {address}"
-    return SourceAnswer("directory", found[0].where if found else str(address), found, detail)
+    detail = "" if candidates else f"no file for {address}"
+    return SourceAnswer("directory", candidates[0].where if candidates else str(address), candidates, detail)
 
 
 def _ask_dns(source: str, address: EmailAddress, resolver: Resolver, spelling: Spelling) -> SourceQuestion:

@@ -334,7 +334,7 @@ class _Case:
     def _usable(self, chosen: _Encrypter) -> Assessment:
         ends = [e for e in (_expiry(self._primary, self._self_signature), chosen.expires) if e]
         expires = min(ends, default=None)
-        until = f"until {day(expires)}" if expires else "without an end"
+        until = f"until {day(expires)}" if expires else "without an expiry date"
         self._facts |= {"subkey": chosen.key.fingerprint, "expires": day(expires) if expires else "never"}
         self._facts["encryption_algorithm"] = chosen.key.algorithm_name
         announces_seipd2 = self._announces_seipd2()
@@ -352,7 +352,7 @@ class _Case:
             is_common=is_common(chosen.key),
         )
         what = f"{key.algorithm} key {chosen.key.key_id}"
-        reason = Reason("usable", f"the {what} is signed by {key.fingerprint} for encryption and holds {until}")
+        reason = Reason("usable", f"the {what} is signed by {key.fingerprint} for encryption and is valid {until}")
         return Assessment(self._candidate, key, (reason,), facts=self._facts)
 
     def _announces_seipd2(self) -> bool:

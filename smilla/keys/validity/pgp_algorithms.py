@@ -76,9 +76,9 @@ def encryption_fault(key: Key, what: str) -> Reason | None:
     if key.algorithm == pgp.ECDH:
         return _ecdh_fault(key, what)
     if key.algorithm in (pgp.X25519, pgp.X448):
-        return None if _is_montgomery(key.point) else Reason("malformed", f"{what} is no point of its curve")
+        return None if _is_montgomery(key.point) else Reason("malformed", f"{what} is not a point on its curve")
     if key.algorithm in (pgp.MLKEM768_X25519, pgp.MLKEM1024_X448) and key.version == 6:
-        return None if _is_kem_key(key) else Reason("malformed", f"{what} is no {key.algorithm_name} key")
+        return None if _is_kem_key(key) else Reason("malformed", f"{what} is not a valid {key.algorithm_name} key")
     return Reason("unsupported_algorithm", f"{what} is {key.algorithm_name}, which is not known here")
 
 
@@ -97,7 +97,7 @@ def _ecdh_fault(key: Key, what: str) -> Reason | None:
         return Reason("unsupported_algorithm", f"{what} is {key.algorithm_name}, which is not known here")
     if key.kdf[0] not in (8, 9, 10) or key.kdf[1] not in (7, 8, 9):
         return Reason("unsupported_algorithm", f"{what} derives its keys in a way that is not known here")
-    return None if _is_point(key) else Reason("malformed", f"{what} is no point of its curve")
+    return None if _is_point(key) else Reason("malformed", f"{what} is not a point on its curve")
 
 
 def _is_point(key: Key) -> bool:

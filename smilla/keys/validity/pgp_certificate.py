@@ -36,7 +36,7 @@ _BINARY_ONLY = ("openpgpkey",)  # RFC 7929 section 2.3
 _MAX_OCTETS = 2 * 1024 * 1024
 _MAX_PACKETS = 20_000
 _MAX_VERIFICATIONS = 100  # people renew a key once a year; a brainpoolP512r1 signature costs two milliseconds
-_MAX_COMPARISONS = 400  # of a revocation with a subkey elsewhere: a few microseconds, unless they match
+_MAX_COMPARISONS = 400  # of a revocation with a subkey elsewhere: a few microseconds each, unless they match
 _NONCRITICAL = 40  # from this tag on, packets need not be understood (RFC 9580 section 4.3)
 _IGNORED = (openpgp.MARKER, openpgp.TRUST, openpgp.PADDING)
 

@@ -151,12 +151,12 @@ def _verify_composite(signer: Key, fields: bytes, digest: bytes) -> None:
 def _prefixed(point: bytes) -> bytes:
     """A native point, prefixed with the octet 0x40 (RFC 9580 section 11.2.2)."""
     if len(point) != 33 or point[0] != 0x40:
-        raise ValueError("a point that is not of this curve")
+        raise ValueError("a point that is not on this curve")
     return point[1:]
 
 
 def elliptic_point(key: Key) -> ec.EllipticCurvePublicKey:
     """The key's point, which must lie on its curve.  Raises ValueError."""
     if key.curve not in CURVES or key.point[:1] != b"\x04":
-        raise ValueError("a point that is not of this curve")
+        raise ValueError("a point that is not on this curve")
     return ec.EllipticCurvePublicKey.from_encoded_point(CURVES[key.curve](), key.point)

@@ -163,7 +163,7 @@ def _assess_reading(candidate: Candidate, reading: Reading, answer: _Answer) -> 
             _check_path(certificate, usage, answer.paths, findings)
         key = None if findings.reasons else _usable(certificate, strength, findings.facts)
         if key is None and not findings.reasons:
-            findings.against("unsupported_key", f"no key of {findings.facts['algorithm']} can be encrypted to here")
+            findings.against("unsupported_key", f"encrypting to a {findings.facts['algorithm']} key is not supported")
     if not certificate:
         findings.against("malformed", f"the certificate is malformed: {reading.fault}")
     return Assessment(candidate, key, tuple(findings.reasons), findings.meant, findings.facts)
@@ -180,7 +180,7 @@ def _ca_only(record: Candidate, findings: Findings, certificate: Certificate | N
 def _check_path(certificate: Certificate, usage: int, paths: Paths, findings: Findings) -> None:
     """PKIX validation; a certificate outside its dates has no path, and that reason is already there."""
     if not paths.has_anchor:
-        text = f"usage {usage} asks for a certificate of a trusted CA, and none is configured (smime.ca_file)"
+        text = f"usage {usage} needs a certificate from a trusted CA, and none is configured (smime.ca_file)"
         findings.against("no_trust_store", text)
     if not paths.has_anchor or any(reason.code in ("expired", "not_yet_valid") for reason in findings.reasons):
         return

@@ -59,8 +59,8 @@ _STRENGTH = {  # by algorithm: X25519, X448 (RFC 7748 section 7), ML-KEM-768 and
 }
 _RSA_STRENGTH = ((15360, 256), (7680, 192), (4096, 140), (3072, 128), (0, 112))  # NIST SP 800-57 part 1, table 2
 
-# What RFC 5280 section 4.2 asks every implementation to process; in a leaf the policies and constraints of CAs say
-# nothing, and path validation looks at them itself.
+# RFC 5280 section 4.2 requires every implementation to process these; in a leaf, policies and constraints for CAs say
+# nothing, and path validation checks them itself.
 _KNOWN_EXTENSIONS = (
     x509.BasicConstraints,
     x509.KeyUsage,
