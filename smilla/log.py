@@ -265,6 +265,11 @@ def stage_not_ready(queue_id: str, detail: str) -> None:
     _event(_ERROR, "stage-not-ready", queue_id, detail=detail)
 
 
+def stage_ready() -> None:
+    """What stage-not-ready told of is mended: messages are sealed again."""
+    _event(_INFO, "stage-ready")
+
+
 def seal_key_missing(queue_id: str, detail: str) -> None:
     """A sealed message cannot be made or opened, since its key is not there; it is deferred."""
     _event(_ERROR, "seal-key-missing", queue_id, detail=detail)

@@ -20,15 +20,16 @@ from smilla.adapters import postfix
 class Look:
     """A look under way; ``end`` is the parent's end of the pipe, which no other process may keep."""
 
-    def __init__(self, configuration: Path, ends_of_others: Iterable[int]) -> None:
-        """``ends_of_others`` are descriptors of the parent that the look must not keep open."""
+    def __init__(self, configuration: Path, folders: Iterable[str], ends_of_others: Iterable[int]) -> None:
+        """``folders`` are of Postfix's configuration, "" for the usual one.  ``ends_of_others`` are descriptors of the
+        parent that the look must not keep open."""
         reading, self.end = os.pipe()
         self._pid = os.fork()
         if self._pid == 0:
             try:
                 for descriptor in (self.end, *ends_of_others):
                     os.close(descriptor)
-                _look(configuration, reading)
+                _look(configuration, folders, reading)
             finally:
                 os._exit(1)
         os.close(reading)
@@ -45,13 +46,13 @@ class Look:
         os.close(self.end)
 
 
-def _look(configuration: Path, reading: int) -> NoReturn:
+def _look(configuration: Path, folders: Iterable[str], reading: int) -> NoReturn:
     os.setpgid(0, 0)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     threading.Thread(target=_end_with_parent, args=(reading,), daemon=True).start()
-    postfix.look(configuration)
+    postfix.look(configuration, folders)
     os._exit(0)
 
 

@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -238,9 +238,11 @@ def _service(name: str, fields: Mapping[str, str], options: Mapping[str, str]) -
     return Service(service, kind, program, fields.get("chroot", "-"), options)
 
 
-def look(configuration: Path) -> None:
-    """Has ``smilla config check --postfix`` look, for a filter that no service manager starts; it says what it found in
-    the file, and nothing here."""
+def look(configuration: Path, folders: Iterable[str] = ("",)) -> None:
+    """Runs ``smilla config check --postfix`` for each of these configuration folders of Postfix ("" for the usual one).
+    It writes what it found into its file, and says nothing here."""
     argv = [sys.executable, "-m", "smilla", "config", "check", "--postfix", "--config", str(configuration)]
-    with suppress(OSError, subprocess.TimeoutExpired):
-        subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=_LOOK_S)
+    for folder in folders:
+        which = ["--postfix-config", folder] if folder else []
+        with suppress(OSError, subprocess.TimeoutExpired):
+            subprocess.run(argv + which, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=_LOOK_S)

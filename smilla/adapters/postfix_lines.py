@@ -7,12 +7,13 @@ changed since counts no more.  One small file in the folder of the seal keys, wr
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import textwrap
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,10 @@ class PostfixLines:
             return f"{self._path}: cannot be read ({error}); run {_LOOK}"
         return self._known[1] or _changed(self._files)
 
+    def instances(self) -> list[str]:
+        """The configuration folders of Postfix that somebody has looked at."""
+        return [name for name in _found(self._told()) if name != _STAGE]
+
     def is_readable(self) -> bool:
         """May this user know what was found?  Where nothing was, that is known."""
         try:
@@ -82,17 +87,18 @@ class PostfixLines:
             if not folder.is_dir():
                 folder.mkdir(mode=0o700, parents=True)
                 self._give(folder, folder.parent)
-            told = self._told()
-            known = {k: v for k, v in _found(told).items() if k == _STAGE or (Path(k) / "main.cf").exists()}
-            stamped = {k: v for k, v in _files(told).items() if k in known}
-            if not in_doubt or instance not in known:
-                known[instance], stamped[instance] = list(missing), dict(files or {})
-            temporary = self._path.with_suffix(".new")
-            written = {"looked_at": int(time.time()), "instances": known, "files": stamped}
-            temporary.write_text(json.dumps(written), "utf-8")
-            temporary.chmod(0o600)
-            self._give(temporary, folder)
-            temporary.rename(self._path)
+            with _locked(folder):
+                told = self._told()
+                known = {k: v for k, v in _found(told).items() if k == _STAGE or (Path(k) / "main.cf").exists()}
+                stamped = {k: v for k, v in _files(told).items() if k in known}
+                if not in_doubt or instance not in known:
+                    known[instance], stamped[instance] = list(missing), dict(files or {})
+                temporary = self._path.with_suffix(".new")
+                written = {"looked_at": int(time.time()), "instances": known, "files": stamped}
+                temporary.write_text(json.dumps(written), "utf-8")
+                temporary.chmod(0o600)
+                self._give(temporary, folder)
+                temporary.rename(self._path)
         except OSError as error:
             raise SmillaError(
                 f"{self._path}: cannot be written: {error}; do this as root or as smilla's user"
@@ -119,6 +125,17 @@ class PostfixLines:
         if os.geteuid() == 0:
             owner = like.stat()
             os.chown(path, owner.st_uid, owner.st_gid)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One at a time: an administrator may look while smilla does."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _found(told: Mapping[str, Any]) -> dict[str, list[str]]:

@@ -41,6 +41,7 @@ _HEALTHY_S = 60.0
 _LONGEST_WAIT_S = 30.0
 _KEY_EVERY_S = 3600.0  # [stage] key_days counts days
 _TAKE_OVER_S = 5.0
+_LOOK_AGAIN_S = 15.0
 _LOOKING = "nobody has looked yet whether Postfix has the lines for the stage; smilla is doing so now"
 
 
@@ -81,6 +82,8 @@ class Daemon:
         self._stage: lmtp.Server | None = None
         self._look: Look | None = None
         self._is_due = False  # a further look, once this one is over
+        self._lack = ""  # what Postfix lacked when the log was last told
+        self._looked_at = 0.0
         self._failures = 0
         self._respawn_at: list[tuple[float, Serve]] = []
 
@@ -167,23 +170,40 @@ class Daemon:
     def _look_at_lines(self) -> None:
         """Has Postfix the lines for the stage?  The systemd unit asks before it starts and reloads the filter; without
         a service manager a process beside looks, and nothing is sealed until it has."""
-        if self._stage is None or not self._config.may_seal or not self._config.stage.check:
+        if not self._needs_lines():
             return
         if systemd.is_there():
             self._tell_of_lines()
             return
         PostfixLines(self._config.stage).stage_began(_LOOKING)
         if self._look is None:
-            mine = [end for worker in self._workers.values() for end in worker.ends]
-            self._look = Look(self._path, mine)
+            self._begin_look([""])
         else:
             self._is_due = True
+
+    def _needs_lines(self) -> bool:
+        return self._stage is not None and self._config.may_seal and self._config.stage.check
+
+    def _begin_look(self, folders: list[str]) -> None:
+        mine = [end for worker in self._workers.values() for end in worker.ends]
+        self._look = Look(self._path, folders, mine)
+
+    def _look_again(self) -> None:
+        """While nothing may be sealed, smilla looks again now and then: what was mended counts without a reload."""
+        if self._look is not None or not self._needs_lines() or time.monotonic() < self._looked_at + _LOOK_AGAIN_S:
+            return
+        self._looked_at = time.monotonic()
+        lines = PostfixLines(self._config.stage)
+        if lines.problem() and (folders := lines.instances()):
+            self._begin_look(folders)
+        else:
+            self._tell_of_lines()
 
     def _see_look(self) -> None:
         """Opens the gate, or says why not, where a look is over."""
         if self._look is None or not self._look.is_over():
             return
-        self._look = None
+        self._look, self._looked_at = None, time.monotonic()
         if self._is_due:
             self._is_due = False
             self._look_at_lines()
@@ -192,8 +212,13 @@ class Daemon:
         self._tell_of_lines()
 
     def _tell_of_lines(self) -> None:
-        if lack := self._runtime.ports.stage_problem():
+        """Tells the log where something else is lacking now, or nothing any more."""
+        lack, before = self._runtime.ports.stage_problem(), self._lack
+        self._lack = lack
+        if lack and lack != before:
             log.stage_not_ready("", lack)
+        elif before and not lack:
+            log.stage_ready()
 
     def _renew_key(self, keys: SealKeyStore, user: str = "") -> None:
         """A new seal key, where there is none or the newest is too old.  Raises SmillaError."""
@@ -229,7 +254,8 @@ class Daemon:
         while True:
             self._look_at_key()
             self._see_look()
-            until = time.monotonic() + _KEY_EVERY_S
+            self._look_again()
+            until = time.monotonic() + (_LOOK_AGAIN_S if self._needs_lines() else _KEY_EVERY_S)
             pause = min([until, *(at for at, _ in self._respawn_at)]) - time.monotonic()
             received = signal.sigtimedwait(SIGNALS, max(0.0, pause))
             if received is not None and received.si_signo in (signal.SIGTERM, signal.SIGINT):
