@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import gc
 import inspect
+from collections import defaultdict
 from collections.abc import Iterator
 from types import CodeType, FunctionType
 
 Functions = dict[tuple[str, int], CodeType]
+Alive = dict[tuple[str, str, int], list[FunctionType]]
 
 
 class RunsAtImport(Exception):
@@ -57,14 +59,22 @@ def changed(before: CodeType, after: CodeType) -> list[tuple[CodeType, CodeType]
     return [(old[key], new[key]) for key in old if shape(old[key], whole=True) != shape(new[key], whole=True)]
 
 
-def swap(pairs: list[tuple[CodeType, CodeType]]) -> bool:
-    """Give every function that is alive its new code; whether there was one for each."""
-    waiting = {(old.co_filename, old.co_qualname, old.co_firstlineno): new for old, new in pairs}
-    found = set()
+def alive(folder: str) -> Alive:
+    """The functions that were made from files below a folder.  Asked for once: it looks at all there is."""
+    found: Alive = defaultdict(list)
     for thing in gc.get_objects():
-        if isinstance(thing, FunctionType):
-            key = (thing.__code__.co_filename, thing.__code__.co_qualname, thing.__code__.co_firstlineno)
-            if key in waiting:
-                thing.__code__ = waiting[key]
-                found.add(key)
-    return found == set(waiting)
+        if isinstance(thing, FunctionType) and thing.__code__.co_filename.startswith(folder):
+            found[_key(thing.__code__)].append(thing)
+    return found
+
+
+def swap(pairs: list[tuple[CodeType, CodeType]], living: Alive) -> bool:
+    """Give every function its new code; whether there was one for each."""
+    for old, new in pairs:
+        for function in living.get(_key(old), ()):
+            function.__code__ = new
+    return all(_key(old) in living for old, _ in pairs)
+
+
+def _key(code: CodeType) -> tuple[str, str, int]:
+    return code.co_filename, code.co_qualname, code.co_firstlineno

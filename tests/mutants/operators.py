@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import parso
+from cosmic_ray.mutating import mutate_code
 from cosmic_ray.operators.operator import Operator
 from cosmic_ray.operators.provider import OperatorProvider
 from parso.python.tree import Name
@@ -76,16 +77,28 @@ class InOrNot(_Own):
 OWN = (RemoveStatement, ReturnNone, InOrNot)
 
 
-def positions(source: str) -> Iterator[tuple[str, Operator, int, int]]:
-    """Each change that can be made: its name, the operator, the occurrence to ask it for, and the line."""
-    provider = OperatorProvider()
-    operators = [(name, provider[name]()) for name in FROM_COSMIC_RAY] + [(own.__name__, own()) for own in OWN]
+def _operator(name: str) -> Operator:
+    own = {known.__name__: known for known in OWN}
+    return own[name]() if name in own else OperatorProvider()[name]()
+
+
+def mutated(source: str, name: str, occurrence: int) -> str:
+    """The source with one change made."""
+    text: str = mutate_code(source, _operator(name), occurrence)
+    return text
+
+
+def positions(source: str) -> Iterator[tuple[str, int, int]]:
+    """Each change that can be made: the operator's name, the occurrence to ask it for, and the line."""
     nodes = list(_nodes(parso.parse(source)))
-    for name, operator in operators:
-        occurrence = 0
+    lines = source.splitlines()
+    for name in (*FROM_COSMIC_RAY, *(own.__name__ for own in OWN)):
+        operator, occurrence = _operator(name), 0
         for node in nodes:
-            for start, _ in operator.mutation_positions(node):
-                yield name, operator, occurrence, start[0]
+            for (line, _), _ in operator.mutation_positions(node):
+                # That values are frozen and have slots, mypy knows.
+                if not lines[line - 1].startswith("@dataclass"):
+                    yield name, occurrence, line
                 occurrence += 1
 
 

@@ -1,13 +1,14 @@
 """A pytest plugin: collects once, then forks for each mutant a child that runs the tests chosen for it, up to the first
 that fails.
 
-``SMILLA_JOBS`` names a file of JSON: ``{deadline, results, jobs: [{key, file, text, tests, limit_s}, ...]}``; to
+``SMILLA_JOBS`` names a file of JSON: ``{deadline, results, jobs: [{key, file, change, tests, limit_s}, ...]}``; to
 ``results`` a line ``{key, status}`` is added for each: killed, survived, timeout, equivalent (the same code), broken.
 A job whose key is ``clean`` is smilla unchanged: where that fails, nothing that follows would mean anything.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -22,6 +23,7 @@ from _pytest.main import pytest_runtestloop as run_loop
 from hypothesis import Phase, settings
 
 from tests.mutants import codes
+from tests.mutants.operators import mutated
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,41 +34,45 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
     # A failure needs no smallest example here.
     settings.register_profile("mutants", settings(), database=None, phases=[Phase.explicit, Phase.generate])
     settings.load_profile("mutants")
+    living = codes.alive(f"{ROOT}/smilla/")
+    gc.freeze()  # a child that collects garbage would copy all the memory
     with Path(work["results"]).open("a", encoding="utf-8") as results:
         for job in work["jobs"]:
             if time.time() > work["deadline"]:
                 break
-            status = _judge(session, job, [items[name] for name in job["tests"] if name in items])
+            status = _judge(session, living, job, [items[name] for name in job["tests"] if name in items])
             print(json.dumps({"key": job["key"], "status": status}), file=results, flush=True)
-            if job["key"].startswith("clean") and status != "survived":
+            if not job["change"] and status != "survived":
                 raise pytest.UsageError(f"{job['file']}: its tests fail without a mutant: {status}")
     return True
 
 
-def _judge(session: pytest.Session, job: dict[str, Any], items: list[pytest.Item]) -> str:
+def _judge(session: pytest.Session, living: codes.Alive, job: dict[str, Any], items: list[pytest.Item]) -> str:
     path = ROOT / job["file"]
     try:
         before = compile(path.read_bytes(), str(path), "exec", dont_inherit=True)
-        after = compile(job["text"], str(path), "exec", dont_inherit=True)
+        source = path.read_text("utf-8")
+        text = mutated(source, *job["change"]) if job["change"] else source
+        after = compile(text, str(path), "exec", dont_inherit=True)
         pairs = codes.changed(before, after)
     except SyntaxError:
         return "broken"
     except codes.RunsAtImport:
-        return _by_import(job)
-    if not pairs and not job["key"].startswith("clean"):
+        return _by_import(job, text)
+    if not pairs and job["change"]:
         return "equivalent"
     child = os.fork()
     if not child:
         os.setpgid(0, 0)
-        _run(session, items, pairs)
-    return _by_import(job) if (code := _wait(child, job["limit_s"])) == "import" else code
+        _run(session, items, pairs, living)
+    return _by_import(job, text) if (code := _wait(child, job["limit_s"])) == "import" else code
 
 
-def _run(session: pytest.Session, items: list[pytest.Item], pairs: list[Any]) -> None:
+def _run(session: pytest.Session, items: list[pytest.Item], pairs: list[Any], living: codes.Alive) -> None:
     """In the child: run the tests, and end with 0 where all pass."""
     code = 1
     try:
-        if not codes.swap(pairs):
+        if not codes.swap(pairs, living):
             code = 3
         else:
             session.items[:] = items
@@ -90,9 +96,9 @@ def _wait(child: int, limit_s: float) -> str:
     return "timeout"
 
 
-def _by_import(job: dict[str, Any]) -> str:
+def _by_import(job: dict[str, Any], source: str) -> str:
     text = Path(os.environ["SMILLA_JOBS"]).with_suffix(".py.txt")
-    text.write_text(job["text"], "utf-8")
+    text.write_text(source, "utf-8")
     module = job["file"].removesuffix(".py").replace("/", ".").removesuffix(".__init__")
     command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", "-p", "tests.mutants.imported"]
     command += [f"--basetemp={text.with_suffix('.tmp')}", *job["tests"][:300]]
