@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
 import pytest
 
+from smilla import log
+from smilla.adapters.journal import SQLiteJournal
+from smilla.address import parse as parse_address
+from smilla.errors import JournalBusy, JournalError
 from smilla.handover import reinject
-from smilla.model import Client
+from smilla.model import Action, Client, Copy, Decision, Form, Reason, Recipient, Rewrite
+from smilla.ports import Handover, Submission
 from smilla.session import Session
-from tests.vectors.memory import NOW
+from tests.vectors.memory import NOW, TableResolver, make_ports
 
 FIELDS = [
     (b"Received", b" from a by b; now"),
@@ -108,3 +118,150 @@ def test_what_the_client_called_itself_cannot_add_a_line() -> None:
     assert raw.count(b"\r\n") == 3
     assert raw.count(b"\n") == 3
     assert raw.count(b"(smilla)") == 1
+
+
+# --- what a mutation run (make mutants) left alive: an attempt ---------------------------------------------
+
+ANN, BEN = (
+    Recipient("<ann@r.test>", parse_address("ann@r.test")),
+    Recipient("<ben@r.test>", parse_address("ben@r.test")),
+)
+
+
+@dataclass
+class Listener:
+    """Takes all, or loses the connection after the final dot."""
+
+    loses: bool = False
+    sent: list[tuple[Submission, bytes]] = field(default_factory=list)
+
+    @contextmanager
+    def connect(self) -> Iterator[Listener]:
+        yield self
+
+    def size_limit(self) -> int:
+        return 0
+
+    def send(
+        self,
+        submission: Submission,
+        before_dot: Callable[[Sequence[Recipient]], None],
+        waiting: Callable[[], object] = lambda: None,
+    ) -> Handover:
+        before_dot(submission.recipients)
+        self.sent.append((submission, b"".join(submission.octets())))
+        return Handover((), (), unknown=True) if self.loses else Handover(submission.recipients, (), reply="250 ok")
+
+
+@dataclass
+class Place:
+    """A journal, a listener, and what was logged."""
+
+    journal: SQLiteJournal
+    listener: Listener = field(default_factory=Listener)
+    told: list[tuple[str, ...]] = field(default_factory=list)
+    alive: int = 0
+
+    def attempt(self, of: Session | None = None, *, journal: bool = True) -> reinject.Attempt:
+        ports = replace(make_ports(TableResolver()), journal=self.journal if journal else None, mailer=self.listener)
+        of = of or session()
+        for recipient in (ANN, BEN):
+            of.add(recipient)
+        return reinject.Attempt(of, ports, self._still_alive)
+
+    def _still_alive(self) -> None:
+        self.alive += 1
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    found = Place(SQLiteJournal(str(tmp_path / "spool"), 1000))
+    for event in ("copy_unknown", "copy_failed", "copy_accepted", "journal_failed"):
+        monkeypatch.setattr(log, event, lambda *told, event=event: found.told.append((event, *map(str, told))))
+    return found
+
+
+def copies(*recipients: Recipient) -> list[Copy]:
+    return [Copy(Form.PLAIN, (recipient,), Rewrite()) for recipient in recipients]
+
+
+def why(_: Decision) -> str:
+    return "a reason"
+
+
+def test_copy_whose_final_reply_is_lost_is_owed_unknown_and_sent_again(place: Place) -> None:
+    place.listener.loses = True
+    with place.attempt() as attempt:
+        assert attempt.entry is None
+        refusals = attempt.deliver(copies(ANN), (), why)
+        assert [(refusal.recipient, refusal.is_of_copy) for refusal in refusals] == [(ANN, False)]
+        assert attempt.has_sent
+    place.listener.loses = False
+    with place.attempt() as attempt:
+        assert attempt.has_sent
+        assert attempt.deliver(copies(ANN, BEN), (), why) == ()
+        assert place.alive == 3
+        finish = attempt.finishing()
+    assert len(place.listener.sent) == 3
+    assert [event for event, *_ in place.told] == ["copy_failed", "copy_unknown", "copy_accepted", "copy_accepted"]
+    assert finish is not None
+    finish()
+    assert place.attempt().__enter__().entry is None
+
+
+def test_nothing_leaves_without_a_journal_and_a_failed_one_is_logged(place: Place) -> None:
+    with place.attempt(journal=False) as attempt:
+        assert attempt.finishing() is None
+        with pytest.raises(JournalError, match="no journal"):
+            attempt.deliver(copies(ANN), (), why)
+    assert place.listener.sent == []
+
+    def fails() -> None:
+        raise JournalError("the disk is gone")
+
+    reinject.finish(fails, "4XyZ")
+    assert place.told == [("journal_failed", "the disk is gone", "4XyZ")]
+
+
+def test_same_message_elsewhere_is_waited_for_in_signs_of_life_and_then_given_up(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reinject, "_ASK_EVERY_S", 0.01)
+    monkeypatch.setattr(reinject, "_BUSY_S", 0.2)
+    with place.attempt() as first:
+        first.deliver(copies(ANN), (), why)
+        with pytest.raises(JournalBusy), place.attempt():
+            pass
+        assert place.alive > 2
+    with place.attempt() as second:
+        assert second.has_sent
+
+
+def test_who_was_served_by_another_attempt_since_this_one_began_gets_no_second_copy(place: Place) -> None:
+    with place.attempt() as late:
+        with place.attempt() as first:
+            first.deliver(copies(ANN), (), why)
+        with pytest.raises(JournalBusy, match="just handled"):
+            late.deliver(copies(ANN), (), why)
+    assert len(place.listener.sent) == 1
+
+
+def test_notification_is_for_good_and_its_parameters_fit_the_sender(place: Place) -> None:
+    bounced = [
+        Decision(ANN, Action.DEFER, Reason("x", "y"), "rule"),
+        Decision(BEN, Action.REFUSE, Reason("x", "y"), "r"),
+    ]
+    for sender, parameters in (("<sam@s.test>", ()), ("<s\xf6m@s.test>", ("SMTPUTF8",))):
+        with place.attempt(session(sender=sender)) as attempt:
+            assert attempt.deliver((), bounced, why) == ()
+        submission, raw = place.listener.sent.pop()
+        assert (submission.sender, submission.parameters) == ("", parameters)
+        assert raw.count(b"\r\nStatus: 5.7.5\r\n") == 2
+
+
+def test_received_field_names_the_client_as_far_as_it_is_known() -> None:
+    found = session(client=Client(ip="192.0.2.1", host_name="c.test", helo="helo.test", mta="mx.test"))
+    first = b"Received: from helo.test (c.test [192.0.2.1])\r\n\tby mx.test (smilla)"
+    assert reinject.received(found, "0" * 32, NOW).startswith(first)
+    nobody = b"Received: from localhost (unknown)\r\n\tby localhost (smilla)"
+    assert reinject.received(session(), "0" * 32, NOW).startswith(nobody)
