@@ -12,8 +12,10 @@ import pytest
 from smilla import log
 from smilla.adapters.journal import SQLiteJournal
 from smilla.address import parse as parse_address
+from smilla.copies.sharing import mailbox
 from smilla.errors import JournalBusy, JournalError
 from smilla.handover import reinject
+from smilla.message import parse as parse_message
 from smilla.model import Action, Client, Copy, Decision, Form, Reason, Recipient, Rewrite
 from smilla.ports import Handover, Submission
 from smilla.session import Session
@@ -207,6 +209,15 @@ def test_copy_whose_final_reply_is_lost_is_owed_unknown_and_sent_again(place: Pl
     assert finish is not None
     finish()
     assert place.attempt().__enter__().entry is None
+
+
+def test_copy_on_its_way_is_known_by_its_token(place: Place) -> None:
+    with place.attempt() as attempt:
+        attempt.deliver(copies(ANN), (), why)
+    ((_, raw),) = place.listener.sent
+    token = reinject.own_token(parse_message(raw).message)
+    assert place.journal.is_own(token, [mailbox(ANN)])
+    assert not place.journal.is_own(token, [mailbox(BEN)])
 
 
 def test_nothing_leaves_without_a_journal_and_a_failed_one_is_logged(place: Place) -> None:
