@@ -64,6 +64,7 @@ def _judge(session: pytest.Session, living: codes.Alive, job: dict[str, Any], it
     child = os.fork()
     if not child:
         os.setpgid(0, 0)
+        signal.alarm(int(job["limit_s"]) + 10)  # should the parent be gone by then
         _run(session, items, pairs, living)
     return _by_import(job, text) if (code := _wait(child, job["limit_s"])) == "import" else code
 

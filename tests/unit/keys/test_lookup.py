@@ -332,3 +332,18 @@ def test_more_records_than_are_looked_at_are_unclear_unless_one_that_was_is_usab
     many.append(smimea("hugh.crt"))
     found = look_up("hugh@example.org", TableResolver().publish("hugh@example.org", "smimea", "secure", *many))
     assert found.verdict is KeyVerdict.USABLE
+
+
+# --- what a mutation run (make mutants) left alive ---------------------------------------------------------
+
+
+def test_first_of_two_files_of_a_format_is_taken_whichever_key_is_newer() -> None:
+    for first, second in (("hugh.crt", "dana.crt"), ("dana.crt", "hugh.crt")):
+        files = {
+            "pia@example.org.crt": (KEYS / first).read_bytes(),
+            "pia@example.org.der": (KEYS / second).read_bytes(),
+        }
+        found = look_up(PIA, TableResolver(), files, "directory")
+        assert found.key is not None
+        alone = look_up(PIA, TableResolver(), {"pia@example.org.crt": files["pia@example.org.crt"]}, "directory")
+        assert found.key == alone.key, first

@@ -163,3 +163,13 @@ def test_the_cache_counts_what_is_remembered_of_an_answer(mailbox: str, kind: st
     finally:
         tracemalloc.stop()
     assert held < 1.5 * cache._size(kept[0])
+
+
+def test_a_remembered_key_is_judged_anew_at_the_instant_at_which_it_expires() -> None:
+    resolver = of_hugh("hugh.crt")
+    key = look_up(HUGH, resolver).key
+    assert key
+    assert key.expires_at
+    before = look_up(HUGH, resolver, key.expires_at - SECOND)
+    at_the_end = look_up(HUGH, resolver, key.expires_at)
+    assert at_the_end.findings[0] is not before.findings[0]
