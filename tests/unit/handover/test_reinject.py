@@ -276,3 +276,30 @@ def test_received_field_names_the_client_as_far_as_it_is_known() -> None:
     assert reinject.received(found, "0" * 32, NOW).startswith(first)
     nobody = b"Received: from localhost (unknown)\r\n\tby localhost (smilla)"
     assert reinject.received(session(), "0" * 32, NOW).startswith(nobody)
+
+
+def test_a_queue_id_of_five_octets_is_one_and_a_date_may_stand_second() -> None:
+    fields = [*FIELDS, (b"X-Envelope-ID", b" 4XyZQ at mx")]
+    assert whole(session(fields, queue_id="4XyZQ")) == whole(session(queue_id="4XyZQ"))
+    dated = [[FIELDS[1], (b"Date", date), FIELDS[2]] for date in (b" Sat, 1", b" Sat, 2")]
+    assert whole(session(dated[0])) == whole(session(dated[1]))
+
+
+def test_before_the_queue_a_copy_keeps_its_parameters_and_a_notification_hides_nothing(place: Place) -> None:
+    of = Session(Client(mta="mx.test"), "<sam@s.test>", ("RET=FULL",))
+    of.take(session().message)
+    with place.attempt(of) as attempt:
+        attempt.deliver(copies(ANN), [Decision(BEN, Action.REFUSE, Reason("x", "y"), "rule")], why)
+    (copy, _), (_, notification) = place.listener.sent
+    assert copy.parameters == ("RET=FULL",)
+    assert b"Subject: a" in notification
+    assert b"Reporting-MTA: dns; mx.test\r\n" in notification
+
+
+def test_of_two_spellings_of_a_mailbox_the_first_is_written_and_both_are_served(place: Place) -> None:
+    shouted = Recipient("<ann@R.TEST>", parse_address("ann@R.TEST"))
+    with place.attempt() as attempt:
+        attempt.deliver([Copy(Form.PLAIN, (ANN, shouted), Rewrite())], (), why)
+    ((submission, _),) = place.listener.sent
+    assert submission.recipients == (ANN,)
+    assert place.told == [("copy_accepted", "4Xq1Zz0ABC", "2", "250 ok")]
