@@ -106,7 +106,7 @@ def test_rule_holds_for_a_recipient_without_a_domain_too(condition: str) -> None
 # --- what a mutation run (make mutants) left alive ---------------------------------------------------------
 
 
-@pytest.mark.parametrize("sign", [":", ",", ";", "<", ">", "(", ")", "\\", '"', "\x7f", ".."])
+@pytest.mark.parametrize("sign", [":", ",", ";", "<", ">", "(", ")", "\\", '"', "\x7f"])
 def test_odd_sign_at_the_beginning_alone_makes_an_address_unclear(sign: str) -> None:
     assert policy.is_unclear(Session(Client(), "").recipient(f"<{sign}bob@r.test>"))
 
