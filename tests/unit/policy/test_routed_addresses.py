@@ -116,3 +116,9 @@ def test_reason_for_local_mail_names_the_domain_or_says_that_there_is_none() -> 
         recipient = Session(Client(), "a@x.test").recipient(f"<{address}>")
         reason = policy.wanted(recipient, Circumstances("a@x.test", Client()), INBOUND).reason
         assert reason.text == f"inbound, and {named}: it is local, or may be"
+
+
+def test_routed_local_part_of_what_is_no_address_hides_its_destination() -> None:
+    recipient = Session(Client(), "").recipient("<bob%there.test@r. test>")
+    assert recipient.address is None
+    assert policy.hides_destination(recipient)
