@@ -63,8 +63,8 @@ class SMIMEOptions:
     cipher: str = option(
         "aes256-cbc",
         "Content encryption. -gcm means AuthEnvelopedData, which few clients open. If a certificate lists its ciphers "
-        "(smimeCapabilities) and this one is missing, the first cipher below that it does list is used. No list turns "
-        "-cbc into -gcm.",
+        "(smimeCapabilities) and this one is missing, smilla uses the first one in the list that it can "
+        "write. No list turns -cbc into -gcm.",
         choices=CIPHERS,
     )
     rsa_padding: str = option(
