@@ -1,7 +1,7 @@
 """The configuration file: read, checked, and every fault named.
 
-Promises: ``load`` returns a configuration without a fault, or raises ConfigError with every fault.  Each fault names its
-key, its line if known, and the nearest known key.  Environment variables configure nothing.
+Promises: ``load`` returns a configuration without a fault, or raises ConfigError with every fault.  Each fault names
+its key, its line if known, and the nearest known key.  Environment variables configure nothing.
 The options themselves are in options/.
 """
 
