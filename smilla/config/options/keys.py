@@ -82,9 +82,9 @@ class SMIMEOptions:
     separate: bool = option(
         True,
         "Recipients whose certificates need different mechanisms (RSA with PKCS #1, RSA with OAEP, EC, X25519 and "
-        "X448, ML-KEM) never share a message. The reason: NSS up to 3.87 (in Debian 12, but not 3.110 in Debian 13, "
-        "nor Thunderbird's) opens no message that is also for an EC or OAEP recipient. Recipients with different "
-        "ciphers never share a message anyway.",
+        "X448, ML-KEM) never share a message. NSS up to 3.87 (in Debian 12, but not 3.110 in Debian 13, nor "
+        "Thunderbird's) opens no message that is also for an EC or OAEP recipient. Recipients with different ciphers "
+        "never share a message anyway.",
     )
     ca_file: str = option(
         "",

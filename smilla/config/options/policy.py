@@ -55,18 +55,19 @@ class PolicyOptions:
     )
     mixed: str = option(
         "",
-        "What to do if recipients need different forms of the message. stage: it is sealed, and split after Postfix's "
-        "queue, once Postfix has decided about it. reinject: one copy for each form leaves through [reinject] smtp, "
-        "before the MTA has decided. defer, refuse: the message as a whole. Empty: stage with Postfix, reinject with "
-        "Sendmail.",
+        "What to do if recipients need different forms of the message. stage: the message is sealed, and split after "
+        "Postfix's queue, once Postfix has decided about it. reinject: one copy for each form leaves through "
+        "[reinject] smtp, before the MTA has decided. defer, refuse: the message as a whole. Empty: stage with "
+        "Postfix, reinject with Sendmail.",
         choices=("", *SPLITS, "defer", "refuse"),
     )
     one_fails: str = option(
         "whole",
         "What to do if one recipient must be deferred or refused and others can be served. whole: one reply for the "
         "whole message. bounce: the others get the message, and that recipient is bounced (a delivery status "
-        "notification with the header fields only). It needs a client that authenticated or is in internal_networks, "
-        "a named sender, and a NOTIFY that allows it; otherwise it is whole. Needs mixed = stage or reinject.",
+        "notification with the header fields only). bounce needs a client that authenticated or is in "
+        "internal_networks, a named sender, and a NOTIFY that allows it; otherwise whole applies. Needs mixed = stage "
+        "or reinject.",
         choices=("whole", "bounce"),
     )
     wish_subject: str = option(
@@ -144,28 +145,24 @@ class Rule:
     )
     no_key: str = option(
         "",
-        "It is proven that there is no key, or the zone is provably unsigned and has no other key.",
+        "As in [policy].",
         choices=("", *FAILURE_ACTIONS),
     )
     unclear: str = option(
         "",
-        "smilla could not understand the address, though the MTA may deliver to it: two programs may read it "
-        "differently (this includes the sender, if a rule depends on it), or DNS cannot be asked for it, as with an "
-        "address literal. Nobody can tell whether there is a key, so such mail never goes plain. Empty: refuse "
-        "outbound, defer inbound.",
+        "As in [policy].",
         choices=("", *NEVER_PLAIN),
     )
-    insecure: str = option("", "A key was found, but its zone is not signed.", choices=("", *FAILURE_ACTIONS))
+    insecure: str = option("", "As in [policy].", choices=("", *FAILURE_ACTIONS))
     bogus: str = option(
         "",
-        "The answer is forged or indeterminate, the name is under no trust anchor, or the resolver fails the probe.",
+        "As in [policy].",
         choices=("", *NEVER_PLAIN),
     )
-    unreachable: str = option("", "Time-out, SERVFAIL, or no nameserver.", choices=("", *NEVER_PLAIN))
+    unreachable: str = option("", "As in [policy].", choices=("", *NEVER_PLAIN))
     unusable_key: str = option(
         "",
-        "The key is meant for encryption but is expired, revoked, for another address, too weak or malformed. Empty: "
-        "refuse outbound, defer inbound.",
+        "As in [policy].",
         choices=("", *FAILURE_ACTIONS),
     )
     protect_headers: str = option("", "As [headers] protect.", choices=("", *PROTECTIONS))

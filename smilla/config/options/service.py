@@ -90,8 +90,8 @@ class ReinjectOptions:
     )
     max_copies: int = option(
         100,
-        "The most recipients of one message for whom encryption is wanted: each may need a copy of their own. Any "
-        "more get 452 4.5.3 at RCPT, so that the sending MTA sends to them in another transaction.",
+        "The most recipients of one message for whom encryption is wanted: each may need a copy of their own. Further "
+        "recipients get 452 4.5.3 at RCPT, so that the sending MTA sends to them in another transaction.",
         minimum=1,
         maximum=10000,
     )
@@ -136,7 +136,7 @@ class StageOptions:
     check: bool = option(
         True,
         "Seal only while Postfix is known to have the lines that lead to the stage; smilla config check --postfix "
-        "looks. false: nobody looks. Use it if Postfix is on another machine.",
+        "looks. false: nobody looks, for a Postfix on another machine.",
     )
     message_size_limit: int = option(
         0,
@@ -147,7 +147,7 @@ class StageOptions:
         minimum=0,
         maximum=2**53,
     )
-    connections: int = option(20, "The most messages to split at once; any more wait.", minimum=1, maximum=1000)
+    connections: int = option(20, "The most messages to split at once; further ones wait.", minimum=1, maximum=1000)
 
 
 @dataclass(frozen=True, slots=True)
