@@ -80,13 +80,13 @@ def _domain_problems(pattern: str) -> Iterator[str]:
     if pattern != pattern.strip():
         yield f"{pattern!r} has blanks around it"
     if re.search(r"[,; ]", pattern):
-        yield f"{pattern!r} is several in one string: write each as a string of its own"
+        yield f"{pattern!r} has several in one string: write one string for each"
     if "/" in pattern:
-        yield f"{pattern!r} is no shell pattern: write *.example.org, say"
+        yield f"{pattern!r} is not a shell pattern: write *.example.org, for example"
     if "@" in pattern:
         yield f"{pattern!r} is no domain"
     if pattern.startswith("."):
-        yield f"{pattern!r} begins with a dot, and no domain does: write *{pattern}"
+        yield f"{pattern!r} begins with a dot, but no domain does: write *{pattern}"
     if _LITERAL.fullmatch(pattern):
         yield f"{pattern!r} is a set of characters in a shell pattern: write {_ESCAPED_LITERAL}{pattern[1:]}"
     if pattern.startswith(_ESCAPED_LITERAL) and pattern.isascii():
@@ -105,10 +105,10 @@ def set_problem(pattern: str) -> str:
 
 def _set_problems(pattern: str, alphabet: str) -> Iterator[str]:
     if found := _CLASS.search(pattern):
-        yield f"{found[0]} is no class of characters here: write [a-z], say"
+        yield f"{found[0]} is not a class of characters here: write [a-z], for example"
     for characters in re.findall(_SET, pattern):
         if characters.startswith("[^"):
-            yield f"{characters} has a ^ among its characters, and ! is what negates: write [!{characters[2:]}"
+            yield f"{characters} takes ^ as a character, but ! negates: write [!{characters[2:]}"
         if not _matches_something(characters, alphabet):
             yield f"{characters} in {pattern!r} is a set of characters that nothing has"
     if "[" in re.sub(_SET, "", pattern):
@@ -136,22 +136,26 @@ def address_problem(pattern: str) -> str:
 def _address_problems(pattern: str) -> Iterator[str]:
     local, at, domain = pattern.rpartition("@")
     if pattern != pattern.strip():
-        yield "the blanks around it are in no address"
+        yield "no address has blanks around it"
     if pattern.startswith("/"):
-        yield "this is a shell pattern, and no regular expression"
+        yield "this is a shell pattern, not a regular expression"
     if re.search("[<>]", pattern) or pattern.lower().startswith("mailto:"):
         yield "write the address alone, without brackets, name and mailto:"
     if not at:
-        yield f"it has no @: write *@{pattern.lstrip('.')}" if "." in pattern else "it has no @, and every address does"
+        yield (
+            f"it has no @: write *@{pattern.lstrip('.')}"
+            if "." in pattern
+            else "it has no @, but every address has one"
+        )
     if at and not local:
-        yield f"before the @ stands nothing: write *{pattern}"
+        yield f"there is nothing before the @: write *{pattern}"
     yield from _set_problems(local, string.printable)
     is_quoted = len(local) > 1 and local.startswith('"') and local.endswith('"')
     if not is_quoted and re.search("[@,;]", local):
-        yield "it is several in one string: write a rule for each"
+        yield "there are several in one string: write a rule for each"
     if not is_quoted and (found := _REGULAR.search(re.sub(_SET, "x", local))):
-        yield f"{found[0]!r} is of no shell pattern: * is any text, ? any character, and a local part with it is quoted"
+        yield f"{found[0]!r} is not for shell patterns: * is any text, ? any character; quote a local part that has it"
     if local != local.strip() or domain != domain.strip():
-        yield "the blanks beside the @ are in no address"
+        yield "no address has blanks beside the @"
     if problem := domain_problem(domain):
         yield problem

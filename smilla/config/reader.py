@@ -200,7 +200,9 @@ class _Reader:
         if word and (not word.strip() or not word.isprintable()):
             self._fault("wish_subject", "policy", f"is {word!r}, but must be a word that can be seen")
         if _NEEDED.fullmatch(field := config.policy.wish_header.lower()):
-            self._fault("wish_header", "policy", f'is "{field}", a field that mail has without asking for encryption')
+            self._fault(
+                "wish_header", "policy", f'is "{field}", a field that mail also has when nobody asks for encryption'
+            )
         if config.policy.one_fails == "bounce" and not config.may_split:
             self._fault("one_fails", "policy", 'is "bounce", which needs mixed = "stage" or "reinject"')
         for number, rule in enumerate(config.rule, 1):

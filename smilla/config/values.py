@@ -119,7 +119,7 @@ def _check_user(item: str) -> str:
         return "a pattern for user names, without blanks around it"
     if problem := patterns.set_problem(item):
         return f"a pattern for user names; {problem}"
-    return "a shell pattern, no regular expression" if len(item) > 1 and item[0] == item[-1] == "/" else ""
+    return "a shell pattern, not a regular expression" if len(item) > 1 and item[0] == item[-1] == "/" else ""
 
 
 def _check_reader(item: str) -> str:

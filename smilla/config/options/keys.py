@@ -20,7 +20,7 @@ class KeysOptions:
         "its own, smilla takes alice's. This holds for the directory source and for addresses in local_domains, but "
         "not for others in DNS, because the RFCs forbid such mapping. Empty: no tags.",
         pattern=r"[!-/:;<=>?\[-`{-~]?",
-        expected="one character that is no letter or digit, such as +",
+        expected="one character that is not a letter or digit, such as +",
     )
     prefer: str = option(
         "compatible",

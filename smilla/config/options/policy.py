@@ -56,7 +56,7 @@ class PolicyOptions:
     mixed: str = option(
         "",
         "What to do if recipients need different forms of the message. stage: the message is sealed, and split after "
-        "Postfix's queue, once Postfix has decided about it. reinject: one copy for each form leaves through "
+        "Postfix's queue, once Postfix has decided about it. reinject: each further copy leaves through "
         "[reinject] smtp, before the MTA has decided. defer, refuse: the message as a whole. Empty: stage with "
         "Postfix, reinject with Sendmail.",
         choices=("", *SPLITS, "defer", "refuse"),
