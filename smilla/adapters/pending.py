@@ -1,4 +1,4 @@
-"""A DNS question under way, whichever resolver has it."""
+"""A DNS question under way, with either resolver."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Pending:
         return self._future.done()
 
     def result(self, deadline: float) -> DNSAnswer:
-        """The answer, or at the deadline (monotonic seconds) one that says UNREACHABLE."""
+        """The answer; at the deadline (monotonic seconds) UNREACHABLE."""
         try:
             return self._future.result(max(0.0, deadline - time.monotonic()))
         except FutureTimeoutError:
