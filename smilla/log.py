@@ -281,7 +281,7 @@ def stage_closed(detail: str) -> None:
 
 
 def seal_broken(queue_id: str, detail: str, *, gives_up: bool) -> None:
-    """What the MTA handed over is not what was sealed, or not for this use: another filter changed the body, or somebody
+    """What the MTA handed over is not what was sealed, or not for this use: another filter changed it, or somebody
     forged it.  It is deferred for a day, then refused."""
     _event(_ERROR, "seal-broken", queue_id, detail=detail, reply="550" if gives_up else "451")
 

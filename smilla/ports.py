@@ -240,10 +240,10 @@ class MailerConnection(Protocol):
         before_dot: Callable[[Sequence[Recipient]], None],
         waiting: Callable[[], object] = lambda: None,
     ) -> Handover:
-        """Hands one message over.  When all but the final dot is sent, calls ``before_dot`` with the recipients accepted
-        at RCPT.  Then calls ``waiting``, which must not raise, now and then until the dot is answered.  If ``octets``
-        or ``before_dot`` raises, cuts the connection, so that nothing is accepted, and raises on.  Raises ReinjectError
-        if it fails before the final dot."""
+        """Hands over one message.  When all but the final dot is sent, calls ``before_dot`` with the recipients
+        accepted at RCPT.  Then calls ``waiting``, which must not raise, now and then until the dot is answered.  If
+        ``octets`` or ``before_dot`` raises, cuts the connection, so that nothing is accepted, and raises on.  Raises
+        ReinjectError if it fails before the final dot."""
 
 
 class Mailer(Protocol):

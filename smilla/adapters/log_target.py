@@ -1,4 +1,4 @@
-"""Where the lines of the log go: stderr, or syslog's socket.
+"""Writes the log lines to stderr or to syslog's socket.
 
 Promises: logging never waits, whatever is at the other end: a pipe that nobody reads, a stopped journald, a halted
 terminal.  Lines that cannot be written at once wait in a queue of limited size, and a thread writes them in order.

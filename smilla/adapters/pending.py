@@ -18,7 +18,7 @@ class Pending:
         self._owner, self._rdtype, self._future = owner, rdtype, future
 
     def done(self) -> bool:
-        """Whether the answer is there."""
+        """Is the answer there?"""
         return self._future.done()
 
     def result(self, deadline: float) -> DNSAnswer:

@@ -1,4 +1,4 @@
-"""Tells whether a file has changed since somebody looked at it."""
+"""Shows whether a file has changed since we looked at it."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class Trials:
         return len(self._known)
 
     def fault(self, raw: bytes) -> str:
-        """What is wrong with the certificate, "" for nothing."""
+        """What is wrong with the certificate, "" if nothing is."""
         fault, until = self._known.get(raw, ("", 0.0))
         if until and (not fault or monotonic() < until):
             return fault

@@ -49,13 +49,13 @@ class Reply:
 
 
 INTERNAL = Reply(Verb.TEMPFAIL, "451", "4.3.0", "Internal error in the encryption filter; try again later")
-TOO_MANY = Reply(Verb.TEMPFAIL, "452", "4.5.3", "Too many recipients need copies of their own; send it in parts")
+TOO_MANY = Reply(Verb.TEMPFAIL, "452", "4.5.3", "Too many recipients who need copies of their own; send it in parts")
 HANDOVER = Reply(Verb.TEMPFAIL, "451", "4.3.0", "Not all copies of this message could be handed on; try again later")
 JOURNAL = Reply(Verb.TEMPFAIL, "451", "4.3.0", "The encryption filter cannot keep its journal; try again later")
 BUSY = Reply(Verb.TEMPFAIL, "451", "4.3.0", "The same message is being handled at this moment; try again later")
 TOO_LARGE = Reply(Verb.REJECT, "552", "5.3.4", "The message is too large once it is encrypted")
 COPY_TAKEN = Reply(Verb.ACCEPT, "250", "2.0.0", "The copy was accepted")
-SEAL_KEY = Reply(Verb.TEMPFAIL, "451", "4.3.0", "The key of this sealed message is not there; see smilla's log")
+SEAL_KEY = Reply(Verb.TEMPFAIL, "451", "4.3.0", "The key of this sealed message is missing; see smilla's log")
 SEAL_BROKEN = Reply(Verb.TEMPFAIL, "451", "4.7.1", "This is not what was sealed, or not for this use; see smilla's log")
 SEAL_REFUSED = Reply(Verb.REJECT, "550", "5.7.1", "This is not what was sealed, or not for this use")
 STOPPING = Reply(Verb.TEMPFAIL, "451", "4.3.2", "The encryption filter is restarting; try again later")
@@ -79,14 +79,14 @@ _TEXTS = {
     "single_label": "the domain is a single word, which the mail server may complete; write it in full",
     "special_use": "no key can be looked up for this domain, so nobody can tell whether there is one",
     "too_many_candidates": "more keys are published than can be looked at, and none of those seen can be used",
-    "no_source": "no key of the kind that is allowed can be looked up",
+    "no_source": "no allowed kind of key can be looked up",
     "not_for_encryption": "encryption is required, but what is published is not an encryption key",
     "insecure": "a key is published, but its zone is not signed with DNSSEC",
     "expired": "the published key has expired",
     "revoked": "the published key is revoked",
     "not_yet_valid": "the published key is not valid yet",
     "other_address": "the published key is for another address",
-    "routed_address": "the address routes mail on, so nobody can tell whose key to use; write the recipient's own one",
+    "routed_address": "the address routes mail on, so nobody can tell whose key to use; write the final address",
     "unclear_address": "the address is not written as RFC 5321 says, and the mail server may read it as another one",
     "unclear_sender": "the sender's address is not written as RFC 5321 says, and may be read as another one",
     "ambiguous_domain": "programs read this domain in two ways; write it as an A-label (xn--...)",

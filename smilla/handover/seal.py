@@ -31,8 +31,8 @@ _MOST_FACTS = 8 << 20
 SEALED_TYPE = "application/vnd.smilla.sealed"
 _WORDS = """\
 This message waits in the queue of a mail server. The filter smilla has sealed
-it until it can be encrypted for its recipients. It should not have come to you
-in this form: something led it past the last step of its way.
+it until it can be encrypted for its recipients. You should not have received it
+in this form: something led it past the last step of its delivery.
 
 If you are its reader: please tell the postmaster of the server that it came
 from. If you are the administrator: "smilla open" shows what is inside, and

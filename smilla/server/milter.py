@@ -276,7 +276,7 @@ def _changed(change: Callable[..., object], *words: object) -> None:
     try:
         change(*words)
     except milter.error as error:
-        raise MTALost("the MTA has gone, or does not take this change") from error
+        raise MTALost("the MTA is gone, or does not take this change") from error
 
 
 class _Guard:
