@@ -49,7 +49,7 @@ class Reply:
 
 
 INTERNAL = Reply(Verb.TEMPFAIL, "451", "4.3.0", "Internal error in the encryption filter; try again later")
-TOO_MANY = Reply(Verb.TEMPFAIL, "452", "4.5.3", "Too many recipients who need copies of their own; send it in parts")
+TOO_MANY = Reply(Verb.TEMPFAIL, "452", "4.5.3", "Too many recipients need copies of their own; send it in parts")
 HANDOVER = Reply(Verb.TEMPFAIL, "451", "4.3.0", "Not all copies of this message could be handed on; try again later")
 JOURNAL = Reply(Verb.TEMPFAIL, "451", "4.3.0", "The encryption filter cannot keep its journal; try again later")
 BUSY = Reply(Verb.TEMPFAIL, "451", "4.3.0", "The same message is being handled at this moment; try again later")
