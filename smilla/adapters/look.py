@@ -1,7 +1,7 @@
-"""A look at Postfix's lines that nobody waits for: ``smilla config check --postfix`` in a process beside the filter.
+"""Checks Postfix's lines in the background: runs ``smilla config check --postfix`` in a child process.
 
-It may be root's while the parent has dropped its rights, and could not be killed then.  So it ends by itself as soon as
-the pipe to its parent does, and takes what it has started with it.
+The child may run as root after the parent has dropped its rights, and then the parent could not kill it.  So the child
+ends by itself when the pipe from its parent closes, and kills whatever it has started.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from smilla.adapters import postfix
 
 
 class Look:
-    """A look under way; ``end`` is the parent's end of the pipe, which no other process may keep."""
+    """A look under way; ``end`` is the parent's end of the pipe, which no other process may keep open."""
 
     def __init__(self, configuration: Path, folders: Iterable[str], ends_of_others: Iterable[int]) -> None:
         """``folders`` are of Postfix's configuration, "" for the usual one.  ``ends_of_others`` are descriptors of the
@@ -35,14 +35,14 @@ class Look:
         os.close(reading)
 
     def is_over(self) -> bool:
-        """Asks without waiting; once it is over, this must not be asked again."""
+        """Asks without waiting.  Do not call it again once it was true."""
         if os.waitpid(self._pid, os.WNOHANG)[0] == 0:
             return False
         os.close(self.end)
         return True
 
     def stop(self) -> None:
-        """Has it end at once, and does not wait for that."""
+        """Makes the look end at once, without waiting for it."""
         os.close(self.end)
 
 
