@@ -8,7 +8,7 @@ LIVE = -m live -p no:cacheprovider -n 4 --dist loadfile --no-loadscope-reorder t
 AS_ROOT = $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 ROOT_ENV = env PYTHONDONTWRITEBYTECODE=1 $(if $(CI),CI=$(CI))
 
-.PHONY: help setup setup-demo demo bench profile test check lint interop pictures in-root clean
+.PHONY: help setup setup-demo demo bench profile test check lint interop pictures mutants in-root clean
 
 help:
 	@echo 'make demo      real mail through Postfix, smilla, nsd and unbound, in a temporary folder (KEEP=1: keep it running)'
@@ -19,6 +19,7 @@ help:
 	@echo 'make lint      the same without the man pages'
 	@echo 'make interop   only the tests with the programs of others, and the table of what opens where'
 	@echo 'make pictures  what Thunderbird shows of encrypted mail, as pictures in .cache/pictures'
+	@echo 'make mutants   smilla with one fault at a time: does a test see it? (FILES=smilla/policy; TIME=20m)'
 	@echo 'make in-root   demo and test in an empty root of a release of Debian, from a clean clone (SUITE=trixie; KEEP_ROOT=1)'
 	@echo 'make setup     only what the others need'
 	@echo 'make clean     removes all that was made here'
@@ -65,6 +66,12 @@ interop: setup
 pictures: setup
 	$(AS_ROOT) $(ROOT_ENV) $(PYTEST) -m live -p no:cacheprovider tests/live/test_thunderbird.py
 	@ls .cache/pictures/*.png
+
+# The extras 'mutants' are installed where they are asked for only.
+TIME = 30m
+mutants: setup
+	@$(PYTHON) -c 'import cosmic_ray, coverage' 2>/dev/null || $(PYTHON) -m pip install -q -e '.[mutants]'
+	@$(PYTHON) -m tests.mutants.run --time $(TIME) $(if $(FILES),--files $(FILES))
 
 # The newest stable release, unless told.
 SUITE = trixie

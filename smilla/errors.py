@@ -1,10 +1,10 @@
 """Every failure that smilla raises.
 
-An error carries a stable ``code`` (one word: the reason that the log gives for the recipients of a message which it
-ended, as smilla(8) has it), whether it is ``temporary`` (trying again may help: the exit code of a command), and a text
-for the administrator.  An error has a code of its own where the administrator can do something about it that is not
-said of every internal error.  What a remote sender is told is decided by ``smilla.answer.reply`` alone, so nothing here
-leaks into SMTP; there, every error keeps the mail with the sending side.
+An error has a stable ``code``: one word, which smilla(8) describes and the log gives as the reason for each recipient
+of the message that it ended.  ``temporary`` says whether trying again may help; it sets a command's exit code.  The
+text is for the administrator.  An error has its own code only if the administrator can do more about it than about any
+internal error.  ``smilla.answer.reply`` alone decides what a remote sender sees, so nothing here leaks into SMTP; there
+every error leaves the mail with the sending side.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from collections.abc import Sequence
 
 
 class SmillaError(Exception):
-    """The base of all: an error whose cause is unknown is temporary."""
+    """The base class.  An error of unknown cause is temporary."""
 
     code = "internal"
     temporary = True
 
 
 def code_of(error: BaseException | None) -> str:
-    """The code of any error; that of an unknown one is that of the base."""
+    """The code of any error; an unknown one has the code of the base class."""
     return error.code if isinstance(error, SmillaError) else SmillaError.code
 
 
 class AddressError(SmillaError):
-    """An address that names no mailbox a key could be asked for."""
+    """An address that names no mailbox for which we could look up a key."""
 
     temporary = False
 
 
 class ConfigError(SmillaError):
-    """A faulty configuration: every fault that was found, each naming its line or key."""
+    """A faulty configuration; lists every fault found, each with its line or key."""
 
     temporary = False
 
@@ -41,15 +41,15 @@ class ConfigError(SmillaError):
 
 
 class EncryptionError(SmillaError):
-    """An encrypter failed although its keys had passed: the mail is deferred, never sent in the clear."""
+    """Encryption failed although the keys had passed: the mail is deferred, never sent in the clear."""
 
 
 class KeyRefused(EncryptionError):
-    """An engine says that a key which it was given is none that it can encrypt to."""
+    """An engine says that it cannot encrypt to a key."""
 
 
 class EngineMissing(SmillaError):
-    """The OpenPGP engine that was asked for is not installed."""
+    """An OpenPGP engine or a library that the configuration needs is missing or too old."""
 
 
 class ParseError(SmillaError):
@@ -59,7 +59,7 @@ class ParseError(SmillaError):
 
 
 class JournalError(SmillaError):
-    """The journal of re-injected copies cannot be read or written: nothing leaves, the mail is deferred."""
+    """The journal of re-injected copies cannot be read or written: no copy leaves, and the mail is deferred."""
 
     code = "journal"
 
@@ -71,23 +71,23 @@ class JournalBusy(JournalError):
 
 
 class SpoolError(SmillaError):
-    """A large body cannot be put into the spool file, or not be read back: the mail is deferred."""
+    """A large body cannot be written to the spool file or read back: the mail is deferred."""
 
 
 class SealBroken(SmillaError):
-    """Octets that claim to be a sealed message, and are not what smilla sealed, or not for this use."""
+    """Octets that claim to be a sealed message, but are not what smilla sealed, or not for this use."""
 
 
 class SealKeyMissing(SmillaError):
-    """No seal key of that ID is there, or the keys cannot be read."""
+    """There is no seal key with that ID, or the keys cannot be read."""
 
 
 class PostfixUnclear(SmillaError):
-    """Postfix's programs do not tell what was asked of them, or not in time."""
+    """Postfix's programs do not give a clear answer, or not in time."""
 
 
 class MTALost(SmillaError):
-    """The MTA has closed the connection, or does not take a change, while a message was handed back to it."""
+    """The MTA closed the connection or rejected a change while we handed a message back to it."""
 
     code = "mta_lost"
 

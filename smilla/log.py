@@ -1,7 +1,7 @@
 """The log: one function an event, one line an event, every event described in smilla(8), DIAGNOSTICS.
 
-A line is ``queue-id event key=value …`` (or one JSON object with the same names).  Never a subject, a body or key
-material; what comes from outside is quoted, so that no sender can write a line of their own.
+A line is ``queue-id event key=value …`` (or one JSON object with the same names).  It never has a subject, a body or
+key material.  Text from outside is quoted, so no sender can forge a line.
 """
 
 from __future__ import annotations
@@ -37,24 +37,24 @@ _EVENTS = {
 
 
 class Target(Protocol):
-    """Where lines go; ``joins`` says whether several may go at once."""
+    """Where lines go; ``joins`` says whether one write may carry several."""
 
     joins: bool
 
     def write(self, level: int, raw: bytes) -> None:
-        """Whole lines, with their line ends.  Never waits, and raises nothing."""
+        """Writes whole lines, with their line ends.  Never waits, and raises nothing."""
 
     def flush(self) -> None:
-        """At the end of the process: gives what still waits a moment."""
+        """At the end of the process: gives waiting lines a moment to be written."""
 
 
 class _Stderr:
-    """stderr as it is, for who has not configured the log."""
+    """Plain stderr, until the log is configured."""
 
     joins = True
 
     def write(self, _level: int, raw: bytes) -> None:
-        # Where the process began without a stderr, its number is that of a socket, a pipe or a file of our own.
+        # If the process began without a stderr, descriptor 2 is one of our own sockets, pipes or files.
         if sys.__stderr__ is not None:
             with suppress(OSError):
                 os.write(2, raw)
@@ -64,7 +64,7 @@ class _Stderr:
 
 
 class _Output:
-    """Where lines go, and in which form.  Python's logging would cost more than all else that a message needs."""
+    """Where lines go, and in which form.  Python's logging would cost more than the rest of a message's work."""
 
     def __init__(self, level: int, target: Target, *, as_json: bool) -> None:
         self.level = level
@@ -72,8 +72,8 @@ class _Output:
         self._as_json = as_json
 
     def write(self, level: int, event: str, queue_id: str, fields: dict[str, Any]) -> None:
-        """One line, by one write, so that those of several workers do not mix.  A log that cannot be written is no
-        reason to hold up mail."""
+        """Writes one line with one write, so that the lines of several workers do not mix.  If the log cannot be
+        written, the mail goes on."""
         raw = self.line(level, event, queue_id, fields)
         held: list[bytes] | None = getattr(_held, "lines", None)
         if held is None or not self.target.joins:
@@ -92,8 +92,8 @@ _held = threading.local()
 
 @contextmanager
 def together() -> Iterator[None]:
-    """The lines about one message: as few writes as keep those of several workers apart (a pipe takes PIPE_BUF octets
-    at once)."""
+    """Joins the lines about one message into few writes.  A write has at most PIPE_BUF octets, so that the lines of
+    several workers do not mix."""
     lines: list[bytes] = []
     _held.lines = lines
     try:
@@ -124,7 +124,7 @@ def configure(level: str, log_format: str, target: Target) -> None:
 
 
 def flush() -> None:
-    """Before the process ends: what still waits may be written, for a moment."""
+    """Before the process ends: gives waiting lines a moment to be written."""
     if _output is not None:
         _output.target.flush()
 
@@ -135,18 +135,19 @@ def _event(level: int, event: str, queue_id: str = "", **fields: Any) -> None:
 
 
 def recipient_decided(
-    queue_id: str, decision: Decision, became: tuple[Action, Reason], *, observed: bool, via: str = ""
+    queue_id: str, decision: Decision, applied: tuple[Action, Reason], *, observed: bool, via: str = ""
 ) -> None:
     """What happened for one recipient: the line an administrator looks for.
 
-    ``became`` is what the message as a whole made of the decision.  ``via`` is
-    empty for who stays with the MTA's message, else reinject, bounce or rcpt.
+    ``applied`` is the action and reason after the message as a whole had its say.  ``via`` is empty for a recipient who
+    stays in the MTA's message, otherwise reinject, bounce or rcpt.
     """
-    fields = _found(decision, became[1]) | {"via": via} | ({"observe": "true"} if observed else {})
-    _event(_WARNING if became[0] in _TROUBLE else _INFO, _EVENTS[became[0]], queue_id, **fields)
+    action, reason = applied
+    fields = _decision_fields(decision, reason) | {"via": via} | ({"observe": "true"} if observed else {})
+    _event(_WARNING if action in _TROUBLE else _INFO, _EVENTS[action], queue_id, **fields)
 
 
-def _found(decision: Decision, reason: Reason) -> dict[str, str]:
+def _decision_fields(decision: Decision, reason: Reason) -> dict[str, str]:
     lookup, key = decision.lookup, decision.key
     return {
         "rcpt": decision.recipient.shown,
@@ -159,8 +160,8 @@ def _found(decision: Decision, reason: Reason) -> dict[str, str]:
 
 
 def undecided(queue_id: str, recipients: Iterable[str], *, observed: bool, reason: str) -> None:
-    """The message is deferred for all of them: an internal error or the journal ended it before or while it was handed
-    back, or another worker has the same one."""
+    """The message is deferred for all recipients: an internal error or the journal stopped it before or while it was
+    handed back, or another worker has the same message."""
     observe = {"observe": "true"} if observed else {}
     for recipient in recipients:
         _event(_WARNING, "deferred", queue_id, rcpt=recipient, reason=reason, **observe)
@@ -168,7 +169,7 @@ def undecided(queue_id: str, recipients: Iterable[str], *, observed: bool, reaso
 
 @value
 class Facts:
-    """What the ``message`` event tells besides the outcome; ``would`` is the reply that observing held back."""
+    """What the ``message`` event has besides the outcome; ``would`` is the reply held back while observing."""
 
     sender: str
     reply: str
@@ -179,7 +180,7 @@ class Facts:
 
 
 def message_done(queue_id: str, outcome: Outcome, facts: Facts) -> None:
-    """The message as a whole: how it was handed back and how long that took."""
+    """The message as a whole: how it was handed back, and how long it took."""
     _event(
         _INFO,
         "message",
@@ -198,7 +199,7 @@ def message_done(queue_id: str, outcome: Outcome, facts: Facts) -> None:
 
 
 def lookup_trouble(queue_id: str, recipient: str, where: str, detail: str) -> None:
-    """A source was bogus or unreachable, or had keys that may not be used."""
+    """A source was bogus or unreachable, or its keys may not be used."""
     _event(_WARNING, "lookup", queue_id, rcpt=recipient, where=where, detail=detail)
 
 
@@ -208,18 +209,18 @@ def copy_accepted(queue_id: str, rcpts: int, listener_reply: str) -> None:
 
 
 def copy_failed(queue_id: str, recipient: str, detail: str) -> None:
-    """The listener did not take a copy for this recipient; the message is deferred, and what is owed is remembered."""
+    """The listener did not take this recipient's copy; the message is deferred, and the journal has what is owed."""
     _event(_ERROR, "copy-failed", queue_id, rcpt=recipient, detail=detail)
 
 
 def copy_unknown(queue_id: str, recipient: str) -> None:
-    """An earlier attempt ended between the final dot and the reply, so that nobody knows whether the MTA has this copy:
-    it is sent again, and may come twice."""
+    """An earlier attempt ended between the final dot and the reply, so nobody knows whether the MTA has this copy.  It
+    is sent again, and may come twice."""
     _event(_WARNING, "copy-unknown", queue_id, rcpt=recipient)
 
 
 def too_many(queue_id: str, recipient: str) -> None:
-    """A recipient past [reinject] max_copies, who was sent into another transaction by 452 at RCPT."""
+    """A recipient beyond [reinject] max_copies got 452 at RCPT, and must come in another transaction."""
     _event(_INFO, "deferred", queue_id, rcpt=recipient, reason="too_many", rule="max_copies", via="rcpt")
 
 
@@ -229,49 +230,53 @@ def own_copy(queue_id: str) -> None:
 
 
 def reader_missing(queue_id: str, reader: str, detail: str) -> None:
-    """A further reader (also_to) has no usable key of the form that is sent, and cannot read this copy."""
+    """A further reader (also_to) has no usable key of this form, and cannot read this copy."""
     _event(_WARNING, "reader-missing", queue_id, reader=reader, detail=detail)
 
 
 def relayed(queue_id: str, client: str, recipients: tuple[Recipient, ...]) -> None:
-    """In mode auto, the MTA sends a message on that none of ours handed in; it is treated as outbound."""
+    """In mode auto, the MTA relays a message that none of our clients handed in; it is treated as outbound."""
     hint = "add the client to internal_networks, or the domain to local_domains"
     _event(_WARNING, "relayed", queue_id, client=client, rcpt=recipients[0].shown, rcpts=len(recipients), hint=hint)
 
 
 def headers_bare(queue_id: str, rcpt: str, protection: HeaderProtection, *, observed: bool) -> None:
-    """The header fields of a copy could not be protected as was asked for; where the Subject should have been hidden,
-    it is not."""
+    """The header fields of a copy could not be protected as requested; if the Subject should be hidden, it is not."""
     reason, observe = protection.problem.code if protection.problem else "", {"observe": "true"} if observed else {}
     level = _WARNING if protection.asked == "hide" else _INFO
     _event(level, "headers-bare", queue_id, rcpt=rcpt, protect=protection.asked, reason=reason, **observe)
 
 
 def journal_failed(detail: str, queue_id: str = "") -> None:
-    """The journal cannot be used: whom a copy is owed, and who has one, cannot be told."""
+    """The journal cannot be used, so we do not know who is owed a copy and who has one."""
     _event(_ERROR, "journal-failed", queue_id, detail=detail)
 
 
 def sealed(queue_id: str, decision: Decision) -> None:
-    """The message waits, sealed, in the MTA's queue for the stage, which tells what becomes of this recipient; until
-    then ``action`` is what was decided, or wait for who may be an alias."""
+    """The sealed message waits in the MTA's queue for the stage, which will log what happens for this recipient.  Until
+    then ``action`` is the decision, or wait if the recipient may be an alias."""
     level = _WARNING if decision.action in _TROUBLE and not decision.waits else _INFO
     action = "wait" if decision.waits else decision.action.value
-    _event(level, "sealed", queue_id, **_found(decision, decision.reason), action=action)
+    _event(level, "sealed", queue_id, **_decision_fields(decision, decision.reason), action=action)
 
 
 def stage_not_ready(queue_id: str, detail: str) -> None:
-    """Nothing is sealed, since it would not come to the stage; a message that would have to be is deferred."""
+    """Nothing is sealed, since it would not reach the stage; a message that needs sealing is deferred."""
     _event(_ERROR, "stage-not-ready", queue_id, detail=detail)
 
 
+def stage_ready() -> None:
+    """What stage-not-ready told of is mended: messages are sealed again."""
+    _event(_INFO, "stage-ready")
+
+
 def seal_key_missing(queue_id: str, detail: str) -> None:
-    """A sealed message cannot be made or opened, since its key is not there; it is deferred."""
+    """A message cannot be sealed or opened, since the key is missing; it is deferred."""
     _event(_ERROR, "seal-key-missing", queue_id, detail=detail)
 
 
 def seal_key(key: str, folder: str, *, is_made: bool) -> None:
-    """A new seal key seals from now on, and the backup lacks it; or one that no queued message needed is removed."""
+    """A new key seals from now on, and the backup lacks it; or a key that no queued message needs was removed."""
     _event(_INFO, "seal-key-made" if is_made else "seal-key-removed", key=key, folder=folder)
 
 
@@ -281,13 +286,13 @@ def stage_closed(detail: str) -> None:
 
 
 def seal_broken(queue_id: str, detail: str, *, gives_up: bool) -> None:
-    """What the MTA handed over is not what was sealed, or not for this use: another filter changed the body, or
-    somebody forged it.  Deferred for a day, then refused."""
+    """What the MTA handed over is not what was sealed, or not for this use: another filter changed it, or somebody
+    forged it.  It is deferred for a day, then refused."""
     _event(_ERROR, "seal-broken", queue_id, detail=detail, reply="550" if gives_up else "451")
 
 
 def sealed_opened(queue_id: str, message_id: str, shown: str, by: Mapping[str, str]) -> None:
-    """An administrator has opened a sealed message; ``shown`` is message or facts, ``by`` tells who it was."""
+    """An administrator has opened a sealed message; ``shown`` is message or facts, ``by`` says who."""
     _event(_WARNING, "sealed-opened", queue_id, message_id=message_id, shown=shown, **by)
 
 
@@ -297,9 +302,9 @@ def mta_lost(queue_id: str) -> None:
 
 
 def internal_error(queue_id: str, where: str) -> None:
-    """An exception that ended a message, which is deferred.  Logged with the places that it came through."""
+    """An exception ended a message, which is deferred.  The line has the exception's stack frames."""
     kind, error, trace = sys.exc_info()
-    # Only our own errors and the system's are quoted: the text of any other exception may hold what it stumbled over.
+    # We quote only our own errors and the system's: the text of any other exception may contain parts of the message.
     quoted = str(error) if isinstance(error, (SmillaError, OSError)) else ""
     frames = [f"{Path(f.filename).name}:{f.lineno}:{f.name}" for f in traceback.extract_tb(trace)]
     name = kind.__name__ if kind else ""
@@ -342,7 +347,7 @@ def worker_died(pid: int, status: str, wait_s: float) -> None:
 
 
 def key_file(name: str, problem: str) -> None:
-    """A file in the folder of keys that no address can ever use, or that holds a private key."""
+    """A file in the folder of keys is useless to every address, or holds a private key."""
     _event(_WARNING, "key-file", file=name, detail=problem)
 
 
@@ -352,17 +357,17 @@ def runs_as_root() -> None:
 
 
 def resolver_not_validating(nameserver: str, probe: str, detail: str) -> None:
-    """The probe got an answer without AD: nothing that this resolver says is believed."""
+    """The probe got no answer with the AD bit: what this resolver says without it is not believed."""
     _event(_ERROR, "resolver-not-validating", nameserver=nameserver, probe=probe, detail=detail)
 
 
 def lines_dropped(lines: int) -> tuple[int, bytes]:
-    """Level and line for what the target could not take."""
+    """The level and the line that reports lines the target could not take."""
     output = _output or _Output(_INFO, _Stderr(), as_json=False)
     return _WARNING, output.line(_WARNING, "log-dropped", "", {"lines": lines})
 
 
 def silence() -> None:
-    """No log at all: a command tells on stdout and stderr what there is to tell."""
+    """Turns the log off: a command writes to stdout and stderr instead."""
     global _output  # noqa: PLW0603
     _output = None

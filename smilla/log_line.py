@@ -1,7 +1,6 @@
-"""How a line of the log is written: ``queue-id event key=value …``, or one JSON object with the same names.
+"""Formats a log line: ``queue-id event key=value …``, or one JSON object with the same names.
 
-What comes from outside is quoted, so that no sender can write a line of their own; a line is no longer than what a pipe
-takes at once.
+Text from outside is quoted, so no sender can forge a line.  A line is never longer than one atomic write to a pipe.
 """
 
 from __future__ import annotations
@@ -13,12 +12,12 @@ import time
 from typing import Any
 
 _BARE = re.compile(r"""[!#-&(-<>-\[\]-~]+""")  # no white space, quote, backslash or equals sign
-_SHORTER = (500, 100, 16)  # characters of a value, where a line is too long
+_SHORTER = (500, 100, 16)  # values are cut to so many characters if a line is too long
 
 
 def made(level: str, event: str, queue_id: str, fields: dict[str, Any]) -> bytes:
-    """The line, with its line end; of PIPE_BUF octets at most, since no more are written at once.
-    ``level`` is named in JSON; "" stands for text."""
+    """The line with its line end; at most PIPE_BUF octets, since a pipe takes no more at once.  ``level`` is for JSON;
+    "" asks for text."""
     raw = _line(level, event, queue_id, fields)
     limits = iter(_SHORTER)
     while len(raw) > select.PIPE_BUF:
@@ -38,8 +37,8 @@ def _cut(value: object, limit: int) -> object:
 
 
 def _text(event: str, queue_id: str, fields: dict[str, Any]) -> str:
-    told = [f"{key}={_quoted(str(value))}" for key, value in fields.items() if value != ""]
-    return " ".join([queue_id or "-", event, *told])
+    words = [f"{key}={_quoted(str(value))}" for key, value in fields.items() if value != ""]
+    return " ".join([queue_id or "-", event, *words])
 
 
 def _json(level: str, event: str, queue_id: str, fields: dict[str, Any]) -> str:
@@ -48,7 +47,7 @@ def _json(level: str, event: str, queue_id: str, fields: dict[str, Any]) -> str:
 
 
 def _quoted(value: str) -> str:
-    """Bare where nothing in it could be taken for something else, quoted with escapes otherwise."""
+    """Bare if that is unambiguous, otherwise quoted with escapes."""
     if _BARE.fullmatch(value):
         return value
     return json.dumps(value)

@@ -1,4 +1,4 @@
-"""What the stages need from outside, as protocols: the adapters implement them, tests replace them."""
+"""What the stages need from outside, as protocols.  The adapters implement them; tests replace them."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ class Clock(Protocol):
     """Time, so that a test can choose it."""
 
     def now(self) -> datetime:
-        """The instant, in UTC, by which keys are judged."""
+        """The current time, in UTC, by which keys are judged."""
 
     def monotonic(self) -> float:
-        """Seconds that only grow, for deadlines."""
+        """Seconds that never go back, for deadlines."""
 
 
 class PendingAnswer(Protocol):
     """A DNS question that is under way."""
 
     def result(self, deadline: float) -> DNSAnswer:
-        """The answer; at ``deadline`` (monotonic seconds) at the latest one whose status is UNREACHABLE.
-        Never raises for what a network or a name server can do."""
+        """The answer; at ``deadline`` (monotonic seconds) one whose status is UNREACHABLE.  Never raises for anything
+        that a network or a name server can do."""
 
     def done(self) -> bool:
-        """Whether the answer is there, so that ``result`` does not wait."""
+        """Is the answer there, so that ``result`` does not wait?"""
 
 
 class Resolver(Protocol):
@@ -43,7 +43,7 @@ class Resolver(Protocol):
 
 @value
 class SourceQuestion:
-    """A source that has been asked; ``answer(deadline)`` waits until then at most and raises nothing for what a
+    """A source that was asked.  ``answer(deadline)`` waits no longer than that, and raises nothing for anything that a
     network, a name server or a file can do."""
 
     source: str
@@ -52,8 +52,8 @@ class SourceQuestion:
 
 @value
 class PendingLookup:
-    """The search for one address's key, under way since ``asked_at`` (monotonic seconds).  ``prefer`` is that of
-    [keys]."""
+    """The search for one address's key, under way since ``asked_at`` (monotonic seconds).  ``prefer`` is
+    [keys] prefer."""
 
     address: EmailAddress
     questions: tuple[SourceQuestion, ...]
@@ -62,28 +62,28 @@ class PendingLookup:
 
 
 class Judgements(Protocol):
-    """What was found out lately from answers of DNS; bounded, and for any number of threads."""
+    """Remembers recent findings from DNS answers; bounded, and safe for any number of threads."""
 
     def recall(self, question: Hashable, /) -> Judgement | None:
-        """What is remembered of this question."""
+        """The finding for this question, if remembered."""
 
     def remember(self, question: Hashable, judgement: Judgement, weight: int, /) -> None:
-        """Keeps what was found out, which takes ``weight`` octets together with the question."""
+        """Keeps a finding; with its question it takes ``weight`` octets."""
 
 
 class KeyFolder(Protocol):
     """The administrator's folder of keys."""
 
     def names(self, folded: str) -> Sequence[str]:
-        """The names of the files of an address, given and compared with its local part in lower case and its domain in
-        A-labels.  Raises SmillaError where the folder cannot be read."""
+        """The names of an address's files.  ``folded`` has the local part in lower case and the domain in A-labels;
+        files are compared in that form.  Raises SmillaError if the folder cannot be read."""
 
     def all_names(self) -> Sequence[str]:
-        """The names of all files.  Raises SmillaError where the folder cannot be read."""
+        """The names of all files.  Raises SmillaError if the folder cannot be read."""
 
     def read(self, name: str) -> bytes | None:
-        """The octets of the file of that name, None where there is none.  Raises SmillaError where it is there
-        and cannot be read."""
+        """The octets of the file with that name, None if there is none.  Raises SmillaError if it exists but cannot be
+        read."""
 
 
 class OpenPGPEngine(Protocol):
@@ -92,25 +92,25 @@ class OpenPGPEngine(Protocol):
     name: str
 
     def fault(self, key: PGPKey) -> Reason | None:
-        """Why this engine cannot encrypt to a key that passed the gate; None where it can, or where a trial cannot
-        tell: then the encryption itself fails, and the mail is deferred.  Remembered; raises nothing."""
+        """Why this engine cannot encrypt to a key that passed the gate; None if it can, or if a trial cannot tell.  In
+        that case the encryption itself may fail, and the mail is deferred.  Remembered; raises nothing."""
 
     def only_by(self, key: PGPKey) -> str:
-        """Where there are several engines, the name of the one that alone can encrypt to this key; "" where any can."""
+        """If only one of several engines can encrypt to this key, its name; otherwise ""."""
 
     def encrypt(self, content: Iterable[bytes], size: int, keys: Sequence[PGPKey], style: Style) -> Iterator[bytes]:
-        """One OpenPGP message for all ``keys``, as binary packets, in blocks, none before the engine has ended well:
-        binary literal data, uncompressed, in SEIPDv1, or in SEIPDv2 where the engine can and ``style.seipd2`` and every
-        key allow it.  ``content`` has ``size`` octets.  Raises EncryptionError, also where the engine cannot do what
+        """One OpenPGP message for all ``keys``, as binary packets, in blocks; no block before the engine has succeeded.
+        The message is uncompressed binary literal data in SEIPDv1, or in SEIPDv2 if the engine, ``style.seipd2`` and
+        every key allow it.  ``content`` has ``size`` octets.  Raises EncryptionError, also if the engine cannot do what
         the style asks for."""
 
 
 @value
 class Fingerprint:
-    """By what a message is known again when its client tries once more (see handover/reinject.py).
+    """Identifies a message when its client tries again (see handover/reinject.py).
 
-    ``quick`` is cheap to make and may match by chance, ``content`` takes in the body; ``identified`` says that nothing
-    else can have this name (a sealed message), so that it stays known once it is finished.
+    ``quick`` is cheap to make and may match by chance; ``content`` includes the body.  ``identified`` says that no
+    other message can have this fingerprint (a sealed message), so the journal remembers it even when finished.
     """
 
     quick: bytes
@@ -120,8 +120,8 @@ class Fingerprint:
 
 @dataclass(frozen=True, slots=True)
 class StageNote:
-    """What the stage notes of a sealed message of which somebody is owed a copy: the queue ID, the message ID in its
-    mark, when it was sealed (seconds since 1970), and code and reason of the last answer.  No address."""
+    """What the stage notes about a sealed message while somebody is owed a copy: the queue ID, the message ID in its
+    mark, when it was sealed (seconds since 1970), and the code and reason of the last answer.  No address."""
 
     queue_id: str
     message_id: str
@@ -130,88 +130,87 @@ class StageNote:
 
 
 class JournalEntry(Protocol):
-    """What the journal knows of one message; nobody else has it open.  A recipient is named by their mailbox, the
-    notification about one who is bounced by copies.sharing.notice.
+    """What the journal knows of one message; nobody else has it open.  Names are mailboxes; the notification about a
+    bounced recipient is named by copies.sharing.notice.
 
-    ``accepted``: their copy was accepted by the MTA, by ``is_accepted``.  Every method that changes something returns
-    only once that is on the disk, and raises JournalError where it cannot.
+    A method that changes something returns only once the change is on the disk; otherwise it raises JournalError.
     """
 
     def is_accepted(self, mailbox: str) -> bool:
-        """Was a copy for them accepted?"""
+        """Did the MTA accept a copy for this mailbox?"""
 
     def is_unknown(self, mailbox: str) -> bool:
-        """Was a copy for them on its way when all ended: after the final dot, before the reply was recorded?"""
+        """Was a copy for this mailbox cut off after its final dot and before its reply was recorded?"""
 
     def owe(self, mailboxes: Iterable[str], token: str, queue_id: str) -> None:
-        """Before anything leaves: copies are owed to these.  ``token`` marks our own copies (see ``is_own``)."""
+        """Before anything leaves: these are owed copies.  ``token`` marks our own copies (see ``is_own``)."""
 
     def committing(self, mailboxes: Iterable[str]) -> None:
-        """The final dot of a copy for these is sent next."""
+        """The final dot of the copy for these is sent next."""
 
     def settle(self, accepted: Iterable[str], owed: Iterable[str]) -> None:
-        """The reply to the final dot: accepted for some, not for others."""
+        """The reply to the final dot: accepted for some, still owed to others."""
 
     def answered(self, owed: Collection[str], gone: Collection[str], note: StageNote) -> None:
-        """The MTA was told 4yz for those who are ``owed`` a copy, and 5yz for those who are ``gone``."""
+        """The stage answered 4yz for those ``owed`` a copy, and 5yz for those ``gone``."""
 
     @property
     def has_owed(self) -> bool:
-        """Is a copy owed to anybody, by this attempt or another?"""
+        """Is anybody owed a copy, by this attempt or another?"""
 
     def finish(self, names: Iterable[str] | None = None) -> None:
-        """No copy is owed any more, to these or, where it is None, to anybody."""
+        """No copy is owed any more to these; None means to anybody."""
 
 
 class Journal(Protocol):
-    """The memory of copies owed and accepted, shared by the workers, which outlives them."""
+    """Remembers copies owed and accepted.  All workers share it, and it outlives them."""
 
     def prepare(self, user: str) -> None:
-        """Makes the folder for ``user``, as far as the rights go.  Raises JournalError."""
+        """Makes the folder for ``user``, if we have the rights.  Raises JournalError."""
 
     def is_there(self) -> bool:
-        """Has anything been written into it yet?  Asked for every message, before it has a fingerprint.  Raises
+        """Has anything been written yet?  Asked for every message, before its fingerprint is made.  Raises
         JournalError."""
 
     def known(self, fingerprint: Fingerprint) -> bool:
         """May this message have an entry?  Cheap; asked for every message.  Raises JournalError."""
 
     def open(self, fingerprint: Fingerprint) -> AbstractContextManager[JournalEntry]:
-        """The entry, made where there is none, for this process alone until closed.  An entry in which nothing is owed
-        or accepted leaves nothing behind.  Raises JournalBusy where somebody else has it open, JournalError."""
+        """The entry, made if there is none, and exclusive until closed.  An entry in which nothing is owed or accepted
+        leaves nothing behind.  Raises JournalBusy if somebody else has it open, JournalError."""
 
     def is_own(self, token: str, mailboxes: Collection[str]) -> bool:
-        """Is this the token of a copy that is on its way now, and are these all among those to whom copies of that
-        message are owed?"""
+        """Does this token belong to a copy that is on its way now, and are all these mailboxes owed copies of that
+        message?"""
 
 
 @dataclass(frozen=True, slots=True)
 class SealKey:
-    """A key of smilla's own, for messages that wait in the MTA's queue: its random ID, which is no secret, and 32
-    octets that are."""
+    """smilla's own key for messages that wait in the MTA's queue: a random ID, which is not secret, and 32 secret
+    octets."""
 
     raw_id: bytes
     raw: bytes = field(repr=False)
 
 
 class SealKeyStore(Protocol):
-    """The keys under which messages are sealed for the MTA's queue.  Every method raises SealKeyMissing."""
+    """The keys that seal messages for the MTA's queue.  Every method raises SealKeyMissing."""
 
     def prepare(self, user: str, rotate_days: int) -> SealKey | None:
-        """Makes the folder for ``user``, and a key where there is none or the newest is older than that; returns the
-        key that was made."""
+        """Makes the folder for ``user``.  Makes and returns a key if there is none or the newest is older than
+        ``rotate_days``."""
 
     def current(self) -> SealKey:
         """The key that seals."""
 
     def find(self, raw_id: bytes) -> SealKey:
-        """The key of that ID."""
+        """The key with that ID."""
 
 
 @dataclass(frozen=True, slots=True)
 class Submission:
     """One message for the MTA's listener: the envelope, with the ESMTP parameters as the client gave them, and the
-    octets of header and body, in blocks with CRLF line ends, not dot-stuffed."""
+    octets of header and body in blocks, with CRLF line ends and not dot-stuffed."""
 
     sender: str
     parameters: tuple[str, ...]
@@ -223,8 +222,8 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class Handover:
-    """What became of a submission: ``accepted`` by the final ``reply``, ``refused`` with the reply to RCPT or to the
-    final dot.  ``unknown``: the connection ended after the final dot and before the reply."""
+    """The result of a submission: recipients ``accepted`` by the final ``reply``, and those ``refused`` with the reply
+    to RCPT or to the final dot.  ``unknown``: the connection ended after the final dot and before the reply."""
 
     accepted: tuple[Recipient, ...] = ()
     refused: tuple[tuple[Recipient, str], ...] = ()
@@ -241,10 +240,10 @@ class MailerConnection(Protocol):
         before_dot: Callable[[Sequence[Recipient]], None],
         waiting: Callable[[], object] = lambda: None,
     ) -> Handover:
-        """Hands one message over; calls ``before_dot`` with the recipients that RCPT accepted when all but the final
-        dot is sent, and ``waiting``, which must not raise, now and then until that is answered.  Where ``octets`` or
-        ``before_dot`` raise, the connection is cut, so that nothing is accepted, and the exception goes on.  Raises
-        ReinjectError where it fails before the final dot."""
+        """Hands over one message.  When all but the final dot is sent, calls ``before_dot`` with the recipients
+        accepted at RCPT.  Then calls ``waiting``, which must not raise, now and then until the dot is answered.  If
+        ``octets`` or ``before_dot`` raises, cuts the connection, so that nothing is accepted, and raises on.  Raises
+        ReinjectError if it fails before the final dot."""
 
 
 class Mailer(Protocol):
@@ -254,8 +253,7 @@ class Mailer(Protocol):
         """Raises ReinjectError."""
 
     def size_limit(self) -> int:
-        """Octets of the largest message that it takes, 0 where that is not known.  Remembered for a while; raises
-        nothing."""
+        """The size in octets of the largest message it takes, 0 if unknown.  Remembered for a while; raises nothing."""
 
 
 class MTA(Protocol):
@@ -286,11 +284,11 @@ class Ports:
     """Everything outside, handed to ``pipeline.process``.
 
     ``raw_trust_store`` is the PEM of [smime] ca_file, ``raw_crls`` the octets of crl_file.  ``probe(timeout_s)`` asks
-    every nameserver for something known to be signed: pairs of its name and what is wrong, "" where it validates.
-    ``seal_keys`` are there where [policy] mixed may be stage, and later as long as there is a key: what was sealed is
-    still served then.  ``journal`` and ``mailer`` are there with them, and where mixed may be reinject.
-    ``judgements`` lives as long as the ports; None remembers nothing.
-    ``stage_problem()`` is why nothing may be sealed now, and what to do, "" where it may.
+    every nameserver for something known to be signed; it gives pairs of its name and what is wrong, "" if it validates.
+    ``seal_keys`` are set if [policy] mixed may be stage, or as long as a key is left, so that messages sealed earlier
+    are still delivered.  ``journal`` and ``mailer`` are set with them, and if mixed may be reinject.  ``judgements``
+    lives as long as the ports; None remembers nothing.  ``stage_problem()`` says why nothing may be sealed now, and
+    what to do; "" if sealing is allowed.
     """
 
     clock: Clock

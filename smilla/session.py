@@ -1,7 +1,7 @@
-"""One message as the MTA tells it, step by step; knows no libmilter type and does no I/O.
+"""Collects one message from the MTA, step by step; knows no libmilter type and does no I/O.
 
 Octets are kept as they come: ESMTP parameters, the null sender, header folding, 8-bit values, body chunks of any
-size.  After ``abort`` or the end of a message a new Session begins; the connection's Client goes on.
+size.  After ``abort`` or the end of a message a new Session begins; the connection's Client stays.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from smilla.ports import PendingLookup
 
 
 class Session:
-    """Collects the envelope, the header fields and the body of one message, and keeps what was found out at RCPT: what
-    is wanted for each recipient, and the look-ups that began."""
+    """Collects the envelope, the header fields and the body of one message, and what we learned at RCPT: the
+    requirement for each recipient, and the look-ups begun."""
 
     def __init__(
         self,
@@ -28,7 +28,7 @@ class Session:
         completion: Completion = NO_COMPLETION,
         body: GrowingBody | None = None,
     ) -> None:
-        """``body`` is where the body is to be kept, in memory where it is not given."""
+        """``body`` is where to keep the body; by default in memory."""
         self.client = client
         self.queue_id = ""
         self.lookups: dict[tuple[EmailAddress, tuple[str, ...]], PendingLookup] = {}
@@ -53,19 +53,19 @@ class Session:
         return recipient
 
     def add(self, recipient: Recipient) -> None:
-        """A recipient that was parsed before; one who is there already is not added again."""
+        """Adds a recipient parsed before, unless it is there already."""
         if recipient not in self._recipients:
             self._recipients.append(recipient)
             self._envelope = None
 
     def withdraw(self, recipient: Recipient) -> None:
-        """This recipient was refused after all."""
+        """Removes a recipient who was refused after all."""
         self._recipients.remove(recipient)
         self._envelope = None
 
     def header(self, raw_name: bytes, raw_value: bytes) -> None:
-        """A header field; folding may come with LF or CRLF, as the MTA has it.  Past what ``rewrap.problem`` lets pass
-        none is kept, since the message will be refused: each takes many times its octets."""
+        """A header field, folded with LF or CRLF.  Past the limits of ``rewrap.problem`` no field is kept, since the
+        message will be refused and each field takes many times its octets in memory."""
         if len(self._headers) > MOST_HEADER_FIELDS or self._header_octets > MOST_HEADER_OCTETS:
             return
         self._header_octets += len(raw_name) + len(raw_value)
@@ -79,17 +79,17 @@ class Session:
         self._body.append(block)
 
     def sent_as(self, sender: str) -> None:
-        """What the MTA has made of the envelope sender since (canonical maps, SRS): copies leave with it, while rules
-        and the sender's requests go by what was said at MAIL."""
+        """Sets the envelope sender as the MTA has rewritten it since (canonical maps, SRS).  Copies leave with it, but
+        rules and the sender's requests go by the sender given at MAIL."""
         self._sent_as, self._envelope = sender, None
 
     def take(self, message: Message) -> None:
-        """Header and body as a whole, in the place of what was told step by step."""
+        """Takes header and body as a whole, instead of step by step."""
         self._message = message
 
     @property
     def envelope(self) -> Envelope:
-        """What was said so far."""
+        """The envelope so far."""
         if self._envelope is None:
             self._envelope = Envelope(self._sent_as, tuple(self._recipients), self._parameters)
         return self._envelope
@@ -103,7 +103,7 @@ class Session:
 
 
 def parsed_recipient(raw: str, parameters: tuple[str, ...], completion: Completion) -> Recipient:
-    """A recipient as the MTA names one; ``completion`` is what it appends."""
+    """A recipient as the MTA names it; ``completion`` is what the MTA appends to incomplete addresses."""
     try:
         parsed = _completed(raw, completion)
     except AddressError:
@@ -112,7 +112,7 @@ def parsed_recipient(raw: str, parameters: tuple[str, ...], completion: Completi
 
 
 def _completed(raw: str, completion: Completion) -> EmailAddress:
-    """Localhost is not completed: what Postfix makes of it is this machine as well.  Raises AddressError."""
+    """Does not complete localhost: Postfix turns it into this machine, too.  Raises AddressError."""
     bare = completion.origin and "@" not in raw
     parsed = address.parse(f"{raw.strip().strip('<>')}@{completion.origin}" if bare else raw)
     return parsed if parsed.domain == "localhost" else parsed.completed(completion.domain)

@@ -10,9 +10,9 @@ class SystemClock:
     """Wall clock and monotonic clock of this machine."""
 
     def now(self) -> datetime:
-        """The instant, in UTC."""
+        """The current time, in UTC."""
         return datetime.now(UTC)
 
     def monotonic(self) -> float:
-        """Seconds that only grow."""
+        """Seconds that never go back."""
         return time.monotonic()

@@ -1,6 +1,6 @@
-"""What a response says: the DNSSEC status, the records, and in words why there are none.
+"""Reads a response: the DNSSEC status, the records, or the reason in words why there are none.
 
-No socket: octets in, an answer out.  Raises GarbageError or DNSException where a response answers nothing.
+No socket: octets in, an answer out.  Raises GarbageError or DNSException if a response is no answer.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ import dns.rdatatype
 
 from smilla.model import DNSAnswer, DNSSECStatus
 
-# Extended DNS errors that mean that validation failed (RFC 8914 section 4): unsupported algorithms and digests are
-# not among them, since validators take such zones for insecure.
+# Extended DNS errors that mean failed validation (RFC 8914 section 4).  Unsupported algorithms and digests are not
+# among them, since validators treat such zones as insecure.
 _BOGUS_ERRORS = frozenset({5, 6, 7, 8, 9, 10, 11, 12})
-# Unsupported algorithms and digests: a validator takes such a zone for one that is not signed (RFC 4035 section 5.2).
-# Any other error beside an answer without the AD bit leaves open what the zone says: the answer is forged, blocked,
-# censored or filtered, stale, or not validated though it should be (RFC 8914 section 4).
+# Unsupported algorithms and digests: a validator treats such a zone as unsigned (RFC 4035 section 5.2).  If an answer
+# without the AD bit carries any other error, we do not know what the zone says: the answer is forged, blocked, censored
+# or filtered, stale, or not validated though it should be (RFC 8914 section 4).
 _OF_UNSIGNED = frozenset({1, 2})
-_ALGORITHMS, _DIGESTS = frozenset({8, 10, 13, 14, 15}), frozenset({2, 4})  # what every validator knows (RFC 8624)
+_ALGORITHMS, _DIGESTS = frozenset({8, 10, 13, 14, 15}), frozenset({2, 4})  # every validator knows these (RFC 8624)
 
 
 class GarbageError(OSError):
-    """A response that answers nothing."""
+    """A response that does not answer the question."""
 
 
 def parsed(raw: bytes, query: dns.message.Message) -> dns.message.Message:
-    """A response to the query.  Raises OSError or DNSException for what is none."""
+    """The response to a query.  Raises OSError or DNSException if it is not one."""
     response = dns.message.from_wire(raw, continue_on_error=True)
     if not query.is_response(response):
-        raise GarbageError("the response is not to the question")
+        raise GarbageError("the response does not match the question")
     return response
 
 
 def read(response: dns.message.Message, owner: str, rdtype: int) -> DNSAnswer:
-    """Status and records of a response.  Raises DNSException where it answers nothing."""
+    """The status and records of a response.  Raises GarbageError or DNSException if it is no answer."""
     name = type_name(rdtype)
     detail = _extended_errors(response)
     code = response.rcode()
@@ -65,35 +65,35 @@ def read(response: dns.message.Message, owner: str, rdtype: int) -> DNSAnswer:
 
 
 def is_own(response: dns.message.Message) -> bool:
-    """Is it the resolver's own answer, by a local zone, a response policy or a copy of a zone, and not validated?"""
+    """Did the resolver make up this answer itself (local zone, response policy, copy of a zone), without validating?"""
     return bool(response.flags & dns.flags.AA) and not response.flags & dns.flags.AD
 
 
 def apex(response: dns.message.Message) -> dns.name.Name | None:
-    """The zone that a response says it is of, None where it does not say, or says another one than that of the name to
-    which the aliases led."""
+    """The zone that a response claims to come from.  None if it names none, or one that does not contain the name at
+    the end of the aliases."""
     name, kinds = _answered(response), (dns.rdatatype.SOA, dns.rdatatype.NS)
     return next((s.name for s in response.authority if s.rdtype in kinds and name.is_subdomain(s.name)), None)
 
 
 def above(response: dns.message.Message) -> dns.name.Name:
-    """A name that exists in that zone or above it, where the response does not say: records may stand alone, and some
-    deny without a SOA.  The mail domain of an owner's name (RFC 7929 and 8162 put two labels before it)."""
+    """A name in that zone or above it, for responses that name no zone: records may come alone, and some servers deny
+    without a SOA.  For an owner name this is the mail domain (RFC 7929 and 8162 put two labels before it)."""
     name = _answered(response)
     labels = 2 if name == response.question[0].name else 1
     return dns.name.Name(name.labels[labels:]) if len(name) > labels + 1 else name
 
 
 def _answered(response: dns.message.Message) -> dns.name.Name:
-    """The name to which the aliases led."""
+    """The name at the end of the aliases."""
     if isinstance(response, dns.message.QueryMessage):
         return response.resolve_chaining().canonical_name
     return response.question[0].name
 
 
 def proves_unsigned(response: dns.message.Message) -> bool:
-    """Does a response about DS say that the zone is not signed, by a resolver that asked and validated?  A zone with
-    algorithms that not every validator knows counts as unsigned (RFC 4035 section 5.2)."""
+    """Does a response about DS prove that the zone is not signed?  The resolver must have asked and validated.  A zone
+    counts as unsigned if not every validator knows its algorithms (RFC 4035 section 5.2)."""
     if response.rcode() != dns.rcode.NOERROR or is_own(response):
         return False
     if {int(error.code) for error in _errors(response)} - _OF_UNSIGNED:
@@ -108,7 +108,7 @@ def _has_soa(response: dns.message.Message) -> bool:
 
 
 def type_name(rdtype: int) -> str:
-    """The mnemonic of a record type, TYPEn where it has none."""
+    """The mnemonic of a record type, or TYPEn."""
     return dns.rdatatype.to_text(dns.rdatatype.RdataType(rdtype))
 
 

@@ -1,8 +1,7 @@
 """The administrator's folder of keys: a changed file counts at once.
 
-What is remembered is which names there are, as long as the folder itself has not changed, and what stands in a file of
-usual size, as long as the file that has this name is the same and has not changed.  Nothing but a regular file is
-opened, so that a FIFO holds up nobody.
+Two things are cached: the list of names, until the folder changes, and the content of a file of usual size, until that
+file changes or is replaced.  Only regular files are read, so a FIFO holds up nobody.
 """
 
 from __future__ import annotations
@@ -17,13 +16,13 @@ from smilla.address import EmailAddress
 from smilla.errors import SmillaError
 
 _LIMIT = 1 << 20
-_SETTLED_NS = 100_000_000  # a change within the clock tick of the one before would show no other time
-_USUAL, _MOST_KEPT = 16 * 1024, 1000  # octets of a file that is remembered, and how many are
+_SETTLED_NS = 100_000_000  # a second change within one clock tick would not change the time stamp
+_USUAL, _MOST_KEPT = 16 * 1024, 1000  # the largest file that is cached, in octets, and the most files
 _Identity = tuple[int, int, int, int, int]
 
 
 class KeyDirectory:
-    """Files of one folder, at most 1 MiB each; ``address_of`` tells from a file's name whose keys it holds."""
+    """The files of one folder, at most 1 MiB each; ``address_of`` says from a file's name whose keys it holds."""
 
     def __init__(self, folder: str, address_of: Callable[[str], EmailAddress | None]) -> None:
         self._folder = Path(folder) if folder else None
@@ -32,7 +31,7 @@ class KeyDirectory:
         self._kept: dict[str, tuple[_Identity, bytes]] = {}
 
     def names(self, folded: str) -> Sequence[str]:
-        """The names of an address's files.  Raises SmillaError."""
+        """The names of the files for an address.  Raises SmillaError."""
         if self._folder is None:
             return ()
         try:
@@ -48,7 +47,7 @@ class KeyDirectory:
         return known[1].get(folded, ())
 
     def all_names(self) -> Sequence[str]:
-        """The names of all files, and of folders that are named as a file of keys is.  Raises SmillaError."""
+        """The names of all files, and of folders named like a key file.  Raises SmillaError."""
         if self._folder is None:
             return ()
         try:
@@ -69,7 +68,7 @@ class KeyDirectory:
         return names
 
     def read(self, name: str) -> bytes | None:
-        """The octets of a file, None where there is none.  Raises SmillaError where it cannot be read."""
+        """The octets of a file, None if there is none.  Raises SmillaError if it cannot be read."""
         if self._folder is None:
             return None
         path = f"{self._folder}/{name}"
@@ -110,7 +109,7 @@ def _identity(found: os.stat_result) -> _Identity:
 
 
 def _identity_of(path: str) -> _Identity | None:
-    """That of the file which has this name now, None where that cannot be told."""
+    """The identity of the file that has this name now, None if it cannot be read."""
     try:
         return _identity(os.stat(path))  # noqa: PTH116 - asked for every message
     except (OSError, ValueError):
@@ -118,7 +117,7 @@ def _identity_of(path: str) -> _Identity | None:
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """A link that leads nowhere, or in a circle, is none."""
+    """A dangling or circular link counts as no folder."""
     try:
         return entry.is_dir()
     except OSError:

@@ -1,16 +1,15 @@
 """The OpenPGP engine "gnupg": gpg through python-gnupg, one process a message.  The only importer of gnupg.
 
-Promises: no keyring is read or written and no agent is started; keys reach gpg in memory (memfd_create(2)); the
-plaintext goes through a pipe, never into a file or an argument; the ciphertext goes from gpg into a file without a name
-in ``folder``, from which it is read once gpg has ended well, and not before; so memory is bounded whatever the size,
-and nothing is left to clean up when a worker ends.  A run takes at most ``timeout_s``.  Nothing is shared between
-threads or processes.
+Promises: no keyring is read or written, and no agent is started.  Keys reach gpg in memory (memfd_create(2)).  The
+plaintext goes through a pipe, never into a file or an argument.  gpg writes the ciphertext into an unnamed file in
+``folder``, which is read only after gpg has succeeded.  So memory is bounded whatever the size, and nothing is left to
+clean up when a worker ends.  A run takes at most ``timeout_s``.  Threads and processes share nothing.
 
-python-gnupg cannot say --recipient-file, so arguments go through the path that all of its commands share.  It would
-keep all of the output in memory, and feed gpg from a thread that may outlive gpg; so here the output has a file, and
-gpg is fed by the thread that asks.
+python-gnupg has no --recipient-file, so we pass arguments through the method that all of its commands share.  It would
+keep the whole output in memory and feed gpg from a thread that may outlive gpg.  So here the output goes to a file, and
+the calling thread feeds gpg.
 
-gpg writes binary packets: 25 MB take it 95 ms, and 225 ms with its own armour.
+gpg writes binary packets: 25 MB take it 95 ms, with its own armour 225 ms.
 """
 
 from __future__ import annotations
@@ -46,11 +45,11 @@ _MIN_VERSION = (2, 2)
 _PIPE = 256 * 1024
 _BLOCK = 128 * 1024
 _MAX_WORDS = 64 * 1024
-_TRIAL_S = 10.0  # for a short message; past it nothing is known
-_SYSTEM_ERROR = 0x8000  # the bit of gpg-error(1) that says that the system is to blame
-_NO_HOME = "/nonexistent"  # gpg looks for nothing there that it would miss
+_TRIAL_S = 10.0  # for a short message; after that the trial tells nothing
+_SYSTEM_ERROR = 0x8000  # the bit in gpg-error(1) that blames the system
+_NO_HOME = "/nonexistent"  # gpg misses nothing there
 _OPTIONS = (
-    # The user's configuration, keyring, agent and network stay out of it.
+    # No configuration, keyring, agent or network of the user.
     *("--no-keyring", "--no-autostart", "--disable-dirmngr", "--no-auto-key-locate"),
     # Nothing is written, so nothing is locked.
     *("--lock-never", "--no-random-seed-file", "--no-auto-check-trustdb"),
@@ -63,20 +62,20 @@ _OPTIONS = (
 
 
 class GnuPGEngine:
-    """smilla.ports.OpenPGPEngine by gpg.  Raises EngineMissing where there is none that will do.
+    """smilla.ports.OpenPGPEngine by gpg.  Raises EngineMissing if no suitable gpg is installed.
 
-    ``folder`` is where the ciphertext waits for its turn, "" for the system's temporary one.
+    ``folder`` holds the ciphertext while gpg works; "" means the system's temporary folder.
     """
 
     name = "gnupg"
 
     def __init__(self, program: str = "gpg", timeout_s: float = 120.0, folder: str = "") -> None:
-        # It logs a broken pipe as an error with a traceback; the failure reaches us as an exception anyway.
+        # python-gnupg logs a broken pipe with a traceback; the failure reaches us as an exception anyway.
         logging.getLogger("gnupg").setLevel(logging.CRITICAL)
         self._timeout_s = timeout_s
         self._folder = folder or None
         try:
-            # The path is looked for once: until it runs gpg, a child counts as another worker where memory is added up.
+            # We look for the path once: until it runs gpg, a child counts as another worker in the sum of memory.
             self._gpg = _Program(shutil.which(program) or program, options=["--no-options"])
         except (OSError, ValueError) as error:
             raise EngineMissing(f"gpg cannot be run ({error}); install GnuPG 2.2 or later (Debian: gpg)") from error
@@ -87,20 +86,20 @@ class GnuPGEngine:
 
     @staticmethod
     def supports(key: PGPKey, style: Style) -> bool:
-        """Whether this engine can encrypt to such a key: no version of gpg takes what came with RFC 9580."""
+        """Whether this engine can encrypt to such a key: no version of gpg supports what RFC 9580 introduced."""
         return _knows(key.raw_for_engine)
 
     def fault(self, key: PGPKey) -> Reason | None:
-        """Why it cannot encrypt to this key: gpg has an opinion of its own about curves and numbers."""
+        """Why it cannot encrypt to this key: gpg has its own rules for curves and numbers.  None if it can."""
         if not _knows(key.raw_for_engine):
             return Reason("engine_refuses", f"gpg does not know version {key.version} keys of {key.algorithm}")
-        said = ""
+        fault = ""
         with suppress(EncryptionError, OSError):
-            said = self._trials.fault(key.raw_for_engine)
-        return Reason("engine_refuses", said) if said else None
+            fault = self._trials.fault(key.raw_for_engine)
+        return Reason("engine_refuses", fault) if fault else None
 
     def _tried(self, raw: bytes) -> str:
-        """What is wrong with the certificate, "" where a short message can be encrypted to it; costs 5 ms."""
+        """What is wrong with the certificate, "" if a short message can be encrypted to it; costs 5 ms."""
         try:
             self._written((b"trial",), [raw], "--recipient-file", min(self._timeout_s, _TRIAL_S)).close()
         except KeyRefused as error:
@@ -122,7 +121,7 @@ class GnuPGEngine:
             raise EncryptionError(f"gpg: {error}") from error
 
     def _written(self, content: Iterable[bytes], raw_keys: Sequence[bytes], option: str, timeout_s: float) -> IO[bytes]:
-        """The ciphertext, whole, in a file without a name."""
+        """The whole ciphertext, in an unnamed file."""
         with ExitStack() as for_keys, ExitStack() as for_output:
             output = for_output.enter_context(_unnamed(self._folder))
             files = [for_keys.enter_context(_in_memory(raw)) for raw in raw_keys]
@@ -156,7 +155,7 @@ def _knows(raw: bytes) -> bool:
 
 
 class _Program(gnupg.GPG):  # type: ignore[misc]
-    """python-gnupg's wrapper, with a file for the output and nobody but the caller to feed the input."""
+    """python-gnupg's wrapper, but the output goes to a file and only the caller feeds the input."""
 
     output: IO[bytes] | None = None
     inherited: Sequence[int] = ()
@@ -164,13 +163,13 @@ class _Program(gnupg.GPG):  # type: ignore[misc]
     def _open_subprocess(self, args: list[str], passphrase: bool = False) -> Any:
         output = self.output if self.output is not None else PIPE
         command = self.make_args(args, passphrase)
-        # A group of its own: where gpg is a script around gpg, both end when time is over.
+        # A process group of its own: if "gpg" is a script around gpg, a time-out ends both.
         return Popen(
             command, stdin=PIPE, stdout=output, stderr=PIPE, pass_fds=self.inherited, env=self.env, process_group=0
         )
 
     def run(self, arguments: list[str], content: Iterable[bytes], result: Any, watch: _Watch) -> None:
-        """Runs gpg on the content until both have ended.  What ``content`` raises goes on, and gpg is killed."""
+        """Runs gpg on the content until both have ended.  If ``content`` raises, kills gpg and raises on."""
         process = self._open_subprocess(arguments)
         words = threading.Thread(target=self._read_response, args=(_Words(process.stderr), result), daemon=True)
         words.start()
@@ -196,7 +195,7 @@ def _feed(stdin: IO[bytes], content: Iterable[bytes]) -> None:
         try:
             stdin.write(block)
         except BrokenPipeError:
-            return  # gpg has ended, and says why
+            return  # gpg has ended and says why
 
 
 def _unnamed(folder: str | None) -> IO[bytes]:
@@ -204,21 +203,21 @@ def _unnamed(folder: str | None) -> IO[bytes]:
 
 
 def _in_memory(octets: bytes) -> IO[bytes]:
-    """A file that is on no disk."""
+    """A file in memory, on no disk."""
     file = os.fdopen(os.memfd_create("smilla-key"), "wb", buffering=0)
     file.write(octets)
     return file
 
 
 class _Words(io.TextIOWrapper):
-    """What gpg says, and not more of it than anybody will read."""
+    """gpg's messages, but no more of them than anybody will read."""
 
     def __init__(self, stderr: IO[bytes]) -> None:
         super().__init__(stderr, encoding="utf-8", errors="replace")
         self._left = _MAX_WORDS
 
     def readline(self, size: int = -1, /) -> str:  # type: ignore[override]
-        """The next line; past the limit all is read, and nothing kept."""
+        """The next line; past the limit it reads on but keeps nothing."""
         while line := super().readline(4096):
             self._left -= len(line)
             if self._left > 0:
@@ -227,14 +226,14 @@ class _Words(io.TextIOWrapper):
 
 
 def _kill(process: Popen[bytes]) -> None:
-    """Ends the child, where it has not ended, and what it has started."""
+    """Kills the child, unless it has ended, and whatever it started."""
     if process.poll() is None:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, SIGKILL)
 
 
 class _Watch:
-    """Kills our own child, and nothing else, when its time is over."""
+    """Kills our own child, and nothing else, when its time is up."""
 
     def __init__(self, timeout_s: float) -> None:
         self.timeout_s = timeout_s
@@ -257,7 +256,7 @@ class _Watch:
 
 
 def _failure(watch: _Watch, result: Any) -> EncryptionError:
-    """gpg's own words, and only lines that it marks as its own: a wrapper in its place might repeat the content."""
+    """gpg's own words, but only lines it marks as its own: a wrapper script might repeat the content."""
     if watch.has_fired:
         return EncryptionError(f"gpg did not end within {watch.timeout_s:g} s")
     lines = str(getattr(result, "stderr", "")).splitlines()
@@ -267,7 +266,7 @@ def _failure(watch: _Watch, result: Any) -> EncryptionError:
 
 
 def _blames_a_key(status: str, lines: Iterable[str]) -> bool:
-    """Whether gpg, which has one key, refuses it; not where the system would not let gpg read it."""
+    """Whether gpg refuses its one key.  No if the system kept gpg from reading it."""
     codes = [line.split()[-1] for line in lines if line.startswith("[GNUPG:] FAILURE encrypt ")]
     if not status.startswith("invalid recipient") or not codes:
         return False

@@ -1,15 +1,15 @@
-"""The journal of copies owed and accepted: one SQLite file in the spool, shared by the workers, which outlives them.
+"""The journal of copies owed and accepted: one SQLite file in the spool; all workers share it and it outlives them.
 
-What stands in it: keyed digests of messages and mailboxes, queue IDs, instants, states, and the random token by which a
-copy on its way is known.  No address, no plaintext, no ciphertext.  A change has returned once it is on the disk (WAL,
-with an fsync at each commit); every failure is a JournalError that names the file and what to do.
+It holds keyed digests of messages and mailboxes, queue IDs, times, states, and the random token that marks a copy on
+its way.  No address, no plaintext, no ciphertext.  A change returns once it is on the disk (WAL, with an fsync at each
+commit).  Every failure is a JournalError that names the file and what to do.
 
-An entry is locked by one byte of SPOOL/lock, each with a file description of its own: threads exclude each other as
-processes do, the kernel frees it when its process dies, and nothing is left behind.
+One byte of SPOOL/lock locks an entry, with a file description of its own.  So threads exclude each other as processes
+do, the kernel releases the lock when the process dies, and nothing is left behind.
 
-**A full disk.**  Before anything has left, a journal that cannot be written only defers the mail.  After a copy was
-accepted, that must still be written: SPOOL/reserve takes up room which is given back at that moment, and nothing is
-owed while it is not there.
+**A full disk.**  Before anything has left, a journal that cannot be written only defers the mail.  But an accepted copy
+must still be recorded.  So SPOOL/reserve occupies space that is freed at that moment, and no copy is recorded as owed
+unless the reserve is there.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 
-from smilla.adapters.journal_store import Database, fill_reserve, lock, make_folder, told
+from smilla.adapters.journal_store import Database, fill_reserve, journal_errors, lock, make_folder
 from smilla.errors import JournalBusy, JournalError
 from smilla.ports import Fingerprint, StageNote
 
@@ -34,7 +34,7 @@ _SET = (
     "INSERT INTO copies VALUES(?, ?, ?, ?)"
     " ON CONFLICT(message, recipient) DO UPDATE SET state = excluded.state, at = excluded.at"
 )
-# What was begun keeps its first instant; a retry has a token and an instant of its own.
+# A retry keeps begun_at, and sets its own token and tried_at.
 _OWE = (
     "INSERT INTO messages VALUES(?, ?, ?, ?, ?, ?, ?, NULL) ON CONFLICT(id) DO UPDATE SET"
     " queue_id = excluded.queue_id, token = excluded.token, tried_at = excluded.tried_at, finished_at = NULL"
@@ -51,8 +51,8 @@ _NOTES = "CREATE TABLE IF NOT EXISTS notes(message BLOB PRIMARY KEY, message_id 
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """A message for which copies may be owed: the last queue ID, the first and the last attempt, copies by state; of a
-    sealed one also what the stage noted."""
+    """A message for which copies may be owed: its last queue ID, its first and last attempt, and the copies by state.
+    For a sealed message also what the stage noted."""
 
     queue_id: str
     begun_at: float
@@ -67,7 +67,7 @@ class Unfinished:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What the journal has, for the administrator."""
+    """The journal's content, for the administrator."""
 
     unfinished: tuple[Unfinished, ...] = ()
     remembered: int = 0
@@ -75,59 +75,59 @@ class Summary:
 
 
 class SQLiteJournal:
-    """The journal in the folder ``spool``, which remembers finished messages for ``remember_s``."""
+    """The journal in the folder ``spool``; it remembers finished messages for ``remember_s``."""
 
     def __init__(self, spool: str, remember_s: int, clock: Callable[[], float] = time.time) -> None:
         self._spool = Path(spool)
         self._remember_s = remember_s
         self._clock = clock
         self._expired_at = 0.0
-        # One a process: SQLite's locks and handles must not cross a fork.  setdefault is atomic.
+        # One per process: SQLite's locks and handles must not cross a fork.  setdefault is atomic.
         self._databases: dict[int, Database] = {}
 
     def prepare(self, user: str) -> None:
-        """Makes the folder, as root for ``user``; one that is there already is left as it is.  Raises JournalError."""
-        with told(self._spool):
+        """Makes the folder, as root for ``user``; leaves an existing one as it is.  Raises JournalError."""
+        with journal_errors(self._spool):
             make_folder(self._spool, user)
 
     def is_there(self) -> bool:
-        """Is there a file?  It is made when a copy is first owed."""
-        with told(self._spool):
+        """Does the file exist?  It is made when a copy is first owed."""
+        with journal_errors(self._spool):
             return self._database.is_there()
 
     def known(self, fingerprint: Fingerprint) -> bool:
-        """Does an entry have this ``quick``?  One look into an index; no file is made and no body is read."""
-        with told(self._spool):
+        """Does an entry have this ``quick``?  One index look-up; makes no file and reads no body."""
+        with journal_errors(self._spool):
             query = "SELECT 1 FROM messages WHERE quick = ? LIMIT 1"
             return bool(self._database.read(query, lambda key: (_digest(key, b"quick", fingerprint.quick),)))
 
     def is_own(self, token: str, mailboxes: Collection[str]) -> bool:
-        """Has an unfinished message, tried within the last hour, this token and all these recipients?  Raises
+        """Does an unfinished message, tried within the last hour, have this token and all these recipients?  Raises
         JournalError."""
         since, database = self._clock() - _OWN_S, self._database
         query = (
             "SELECT m.id, c.recipient FROM messages m JOIN copies c ON c.message = m.id"
             " WHERE m.token = ? AND m.finished_at IS NULL AND m.tried_at > ?"
         )
-        with told(self._spool):
+        with journal_errors(self._spool):
             rows = database.read(query, lambda _: (_text(token), since)) if token else []
         owed = {recipient for _, recipient in rows}
         return bool(rows) and all(_recipient(database.key, rows[0][0], mailbox) in owed for mailbox in mailboxes)
 
     @contextmanager
     def open(self, fingerprint: Fingerprint) -> Iterator[SQLiteJournalEntry]:
-        """The entry, locked until closed.  Raises JournalBusy where it is open elsewhere, JournalError."""
+        """The entry, locked until closed.  Raises JournalBusy if it is open elsewhere, JournalError."""
         database = self._database
-        with told(self._spool):
+        with journal_errors(self._spool):
             key = database.create()
         quick = _digest(key, b"quick", fingerprint.quick)
         identity = _digest(key, b"message", quick + fingerprint.content())
-        with told(self._spool):
+        with journal_errors(self._spool):
             descriptor = lock(self._spool, 1 + (int.from_bytes(identity[:8]) >> 2))
         if descriptor is None:
             raise JournalBusy(f"{self._spool}: another worker has the same message")
         try:
-            with told(self._spool):
+            with journal_errors(self._spool):
                 self._expire(identity)
                 rows = database.read("SELECT recipient, state FROM copies WHERE message = ?", lambda _: (identity,))
                 tokens = database.read("SELECT token FROM messages WHERE id = ?", lambda _: (identity,))
@@ -142,8 +142,8 @@ class SQLiteJournal:
             os.close(descriptor)
 
     def summary(self) -> Summary:
-        """What is unfinished, remembered, and counted; creates nothing.  Raises JournalError."""
-        with told(self._spool):
+        """The unfinished messages and the counts; creates nothing.  Raises JournalError."""
+        with journal_errors(self._spool):
             has_notes = self._database.read("SELECT 1 FROM sqlite_master WHERE name = 'notes'")
             noted = ("n.message_id, n.sealed_at, n.answer", "LEFT JOIN notes n ON n.message = m.id")
             rows = self._database.read(_UNFINISHED.format(*(noted if has_notes else ("NULL, NULL, NULL", ""))))
@@ -174,15 +174,15 @@ class SQLiteJournal:
             cursor.executemany("DELETE FROM copies WHERE message = ?", found)
             cursor.executemany("DELETE FROM messages WHERE id = ?", found)
 
-        # A disk too full to delete now must not hide what was accepted; any other fault meets the next statement, too.
+        # A disk too full for this must not hide which copies were accepted; other faults also hit the next statement.
         with suppress(sqlite3.OperationalError):
             self._database.change(work)
 
 
 @dataclass(slots=True)
 class SQLiteJournalEntry:
-    """One message's entry; ``states`` is what is on the disk, by the digest of the mailbox, ``token`` that of the last
-    attempt, until there is one of ours."""
+    """One message's entry.  ``states`` is what is on the disk, by the digest of the mailbox.  ``token`` is the last
+    attempt's until ``owe`` sets our own."""
 
     _spool: Path
     _database: Database
@@ -201,11 +201,11 @@ class SQLiteJournalEntry:
         return self.states.get(self._name(mailbox)) == _ACCEPTED
 
     def is_unknown(self, mailbox: str) -> bool:
-        """Was a copy for them on its way when all ended?  True until it is settled."""
+        """Was an earlier copy for them cut off after the final dot?  True until it is settled."""
         return self.states.get(self._name(mailbox)) == _COMMITTING
 
     def owe(self, mailboxes: Iterable[str], token: str, queue_id: str) -> None:
-        """Writes who is owed a copy, with room kept for what follows.  Who was accepted or unknown stays so."""
+        """Records who is owed a copy, and reserves space for what follows.  Accepted and unknown stay as they are."""
         self._check_open()
         names = {self._name(mailbox) for mailbox in mailboxes}
         if not names:
@@ -217,31 +217,31 @@ class SQLiteJournalEntry:
 
         def work(cursor: sqlite3.Cursor) -> None:
             cursor.execute(_OWE, row)
-            # All of them: an entry as old as remember_s may have been expired since it was opened.
+            # Write all states: an old entry may have expired since it was opened.
             cursor.executemany(_SET, [(self._identity, name, state, now) for name, state in states.items()])
             cursor.execute("UPDATE meta SET value = value + ? WHERE name = 'unknown'", (unknown,))
             fill_reserve(self._spool)
 
-        with told(self._spool):
+        with journal_errors(self._spool):
             self._database.change(work)
         self.states.update(states)
         self.token, self.has_begun = _text(token), True
 
     def committing(self, mailboxes: Iterable[str]) -> None:
-        """Writes that the final dot of a copy for these is sent next."""
+        """Records that the final dot of a copy for these is sent next."""
         self._check_open()
         if not self.has_begun:
             raise JournalError(f"{self._spool}: nothing is owed yet for this message")
         self._set({self._name(mailbox): _COMMITTING for mailbox in mailboxes}, last=False)
 
     def settle(self, accepted: Iterable[str], owed: Iterable[str]) -> None:
-        """Writes the reply to the final dot, from the reserve where the disk is full."""
+        """Records the reply to the final dot; if the disk is full, with the space of the reserve."""
         self._check_open()
         refused = {self._name(mailbox): _OWED for mailbox in owed}
         self._set(refused | {self._name(mailbox): _ACCEPTED for mailbox in accepted}, last=True)
 
     def answered(self, owed: Collection[str], gone: Collection[str], note: StageNote) -> None:
-        """Writes what the stage told the MTA, and what it knows of the message."""
+        """Records the stage's answers to the MTA, and its note about the message."""
         self._check_open()
         now, token = self._clock(), self.token
         dropped = [name for name in map(self._name, gone) if self.states.get(name) == _OWED]
@@ -259,7 +259,7 @@ class SQLiteJournalEntry:
             noted = (self._identity, note.message_id, note.sealed_at, _text(note.answer))
             cursor.execute("INSERT OR REPLACE INTO notes VALUES(?, ?, ?, ?)", noted)
 
-        with told(self._spool):
+        with journal_errors(self._spool):
             self._database.change(work)
         self.states = kept
 
@@ -269,10 +269,10 @@ class SQLiteJournalEntry:
         return any(state != _ACCEPTED for state in self.states.values())
 
     def finish(self, names: Iterable[str] | None = None) -> None:
-        """Writes that no copy is owed any more; of a message that does not name itself these are forgotten, and with
-        the last of them the message.  None stands for all.
+        """Records that no copy is owed any more to ``names``; None means to anybody.
 
-        After closing it does so only while no other attempt has begun, which then finishes itself.
+        An identified message is marked finished as a whole.  Any other message forgets the names, and is forgotten with
+        its last name.  Once the entry is closed, does nothing if another attempt has begun, which finishes itself.
         """
         now, token = self._clock(), None if self.is_open else self.token
         gone = [(self._identity, self._name(name)) for name in names] if names is not None else None
@@ -292,7 +292,7 @@ class SQLiteJournalEntry:
             if not cursor.execute("SELECT 1 FROM copies WHERE message = ?", (self._identity,)).fetchone():
                 cursor.execute("DELETE FROM messages WHERE id = ?", (self._identity,))
 
-        with told(self._spool):
+        with journal_errors(self._spool):
             self._database.change(work, last=True)
         if not self._identified:
             self.states.clear()
@@ -300,7 +300,7 @@ class SQLiteJournalEntry:
 
     def _set(self, states: dict[bytes, str], last: bool) -> None:
         rows = [(self._identity, name, state, self._clock()) for name, state in states.items()]
-        with told(self._spool):
+        with journal_errors(self._spool):
             self._database.change(lambda cursor: cursor.executemany(_SET, rows), last)
         self.states.update(states)
 
@@ -317,7 +317,7 @@ def _digest(key: bytes, kind: bytes, raw: bytes) -> bytes:
 
 
 def _recipient(key: bytes, identity: bytes, mailbox: str) -> bytes:
-    """A digest of its own in each message, so that the file does not tell who gets mail often."""
+    """A mailbox has another digest in each message, so that the file does not reveal who gets mail often."""
     return _digest(key, b"recipient", identity + mailbox.encode("utf-8", "surrogatepass"))
 
 

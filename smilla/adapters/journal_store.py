@@ -1,4 +1,4 @@
-"""The journal's files: the database, the lock, the reserve, the folder, and what their failures are called."""
+"""The journal's files: the database, the lock, the reserve, the folder; and the texts of their failures."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ _SCHEMA = (
 
 
 class Database:
-    """This process's connection, for all its threads; ``key``, that of the digests, is known once something was read or
-    made.  Raises sqlite3.Error and OSError."""
+    """This process's connection, shared by its threads.  ``key`` is the key of the digests, known after the first read
+    or ``create``.  Raises sqlite3.Error and OSError."""
 
     def __init__(self, spool: Path) -> None:
         self._spool = spool
@@ -48,19 +48,19 @@ class Database:
         self._file = (0, 0)
 
     def is_there(self) -> bool:
-        """Is there anything to be read?"""
+        """Is there a journal to read?"""
         with self._mutex:
             return self._existing() is not None
 
     def read(self, query: str, values: Callable[[bytes], tuple[object, ...]] = lambda _: ()) -> list[tuple[Any, ...]]:
-        """The rows; ``values`` gets the key of the digests.  None where there is no journal; none is made."""
+        """The rows; ``values`` gets the key of the digests.  Without a journal there are no rows, and none is made."""
         with self._mutex:
             connection = self._existing()
             return connection.execute(query, values(self.key)).fetchall() if connection else []
 
     def change(self, work: Callable[[sqlite3.Cursor], object], last: bool = False) -> None:
-        """One transaction, on the disk at return.  Where it is the ``last`` word on something that has happened, a full
-        disk gives the reserve back for it."""
+        """One transaction; it is on the disk at return.  ``last``: it records something that has happened already, so
+        on a full disk it may use the space of the reserve."""
         with self._mutex:
             try:
                 self._transaction(work)
@@ -71,11 +71,11 @@ class Database:
                 self._transaction(work)
 
     def create(self) -> bytes:
-        """Makes what is missing, and returns the key of the digests."""
+        """Makes the journal if it is missing; returns the key of the digests."""
         with self._mutex:
             if self._existing() is None:
                 make_folder(self._spool, "")
-                descriptor = lock(self._spool, 0, _BUSY_S)  # two that make it at once would find it locked
+                descriptor = lock(self._spool, 0, _BUSY_S)  # if two workers made it at once, SQLite would be locked
                 if descriptor is None:
                     raise TimeoutError(errno.ETIMEDOUT, "another worker is still making it")
                 try:
@@ -91,7 +91,7 @@ class Database:
             self._drop()
 
     def _existing(self) -> sqlite3.Connection | None:
-        """The connection to the file that has this name now, None where there is none or nothing in it."""
+        """The connection to the file that has this name now, None if it is missing or empty."""
         try:
             found = os.stat(self._path)  # noqa: PTH116 (asked for every message)
         except FileNotFoundError:
@@ -109,7 +109,7 @@ class Database:
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             if version not in (0, _VERSION):
                 raise sqlite3.DatabaseError(f"it is of version {version}, from another smilla")
-            if version == 0:  # being made, or its making was cut off
+            if version == 0:  # another worker is making it, or was cut off
                 connection.close()
                 return
             ((self.key,),) = connection.execute("SELECT value FROM meta WHERE name = 'secret'").fetchall()
@@ -130,7 +130,7 @@ class Database:
         return connection
 
     def _make(self) -> None:
-        """SQLite's other files take rights and owner from this one."""
+        """Makes the file, with the mode and owner that SQLite copies to its other files."""
         with suppress(FileExistsError):
             os.mknod(self._path, 0o600 | stat.S_IFREG)  # not open(): closing it would lose SQLite's locks
             _give_to_owner(self._spool, self._path)
@@ -168,8 +168,8 @@ class Database:
 
 
 def lock(spool: Path, offset: int, wait_s: float = 0.0) -> int | None:
-    """A descriptor that holds one byte of SPOOL/lock until it is closed (fcntl(2), open file description locks); None
-    where it is held elsewhere."""
+    """A descriptor that locks one byte of SPOOL/lock until it is closed (fcntl(2), open file description locks); None
+    if somebody else holds the lock."""
     path, until = spool / "lock", time.monotonic() + wait_s
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
     descriptor = os.open(path, flags, 0o600)
@@ -191,7 +191,7 @@ def lock(spool: Path, offset: int, wait_s: float = 0.0) -> int | None:
 
 
 def fill_reserve(spool: Path) -> None:
-    """Makes the reserve where it is not whole.  Its octets are random, since some file systems keep no zeros."""
+    """Makes the reserve, unless it is complete.  Its octets are random, since some file systems store no zeros."""
     path = spool / "reserve"
     with suppress(FileNotFoundError):
         if path.stat().st_size == _RESERVE:
@@ -217,7 +217,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def make_folder(folder: Path, user: str) -> None:
-    """Makes it with 0700, as root for ``user``; one that is there is left as it is."""
+    """Makes the folder with mode 0700, as root for ``user``; leaves an existing one as it is."""
     if folder.is_dir():
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -231,18 +231,18 @@ def make_folder(folder: Path, user: str) -> None:
                 raise JournalError(f"[milter] user {user}: there is no such user") from error
             os.chown(folder, entry.pw_uid, entry.pw_gid, follow_symlinks=False)
     if not folder.is_dir():
-        raise NotADirectoryError(errno.ENOTDIR, "it is no folder", str(folder))
+        raise NotADirectoryError(errno.ENOTDIR, "it is not a folder", str(folder))
 
 
 def _give_to_owner(folder: Path, path: Path) -> None:
-    """What root makes (smilla journal, say) must not keep the filter's user out."""
+    """Root may run this (``smilla journal``), and the file must still be the filter user's."""
     if os.geteuid() == 0:
         owner = folder.stat()
         os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
 def _is_full(error: sqlite3.Error) -> bool:
-    """Is the disk full?  SQLite says so only for some of its files, for others just that writing failed."""
+    """Is the disk full?  SQLite says so for some of its files only; for the others, just that writing failed."""
     return _primary(error) in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 
 
@@ -258,12 +258,12 @@ _ADVICE = {
     sqlite3.SQLITE_READONLY: "folder and files must belong to the filter's user",
     sqlite3.SQLITE_PERM: "folder and files must belong to the filter's user",
 }
-_DAMAGED = "stop smilla and move journal.sqlite3* away; whoever was accepted is then forgotten and gets a second copy"
+_DAMAGED = "stop smilla and move journal.sqlite3* away; accepted copies are then forgotten and sent a second time"
 
 
 @contextmanager
-def told(spool: Path) -> Iterator[None]:
-    """Failures as JournalError: what, where, what to do."""
+def journal_errors(spool: Path) -> Iterator[None]:
+    """Turns failures into JournalError: what, where, what to do."""
     try:
         yield
     except sqlite3.Error as error:

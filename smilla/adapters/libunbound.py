@@ -1,13 +1,13 @@
 """DNSSEC validation in process, by libunbound (the Debian package libunbound8) through ctypes.
 
 Promises: the same as the other resolver: ``ask`` returns at once, an answer carries one of the five statuses, and
-questions of one zone do not wait for those of another.  libunbound itself knows only secure and bogus.  What is
-neither is called insecure here only where the name, and the name that it is an alias of, lie under a trust anchor and
-something has been found secure before: libunbound leaves out an anchor whose algorithm it does not know, and calls
-all below it insecure.  Everything else is INDETERMINATE.
+questions of one zone do not wait for those of another.  libunbound itself knows only secure and bogus.  An answer that
+is neither counts as insecure only if the name and the name it is an alias of are under a trust anchor, and something
+was found secure before.  The reason: libunbound skips an anchor whose algorithm it does not know, and calls everything
+below it insecure.  All other answers are INDETERMINATE.
 
-The library's context, its threads and pipes, belongs to the process that asks: the first question makes it, the first
-question after a fork makes another, and it goes with the resolver.
+The library's context, with its threads and pipes, belongs to one process: the first question makes it, the first
+question after a fork makes another, and it ends with the resolver.
 """
 
 from __future__ import annotations
@@ -47,12 +47,11 @@ _LATE = f"no answer in {_GIVE_UP_S:g} s"
 _ENDED = "the validator has ended"
 _RCODES = {1: "FORMERR", 2: "SERVFAIL", 4: "NOTIMP", 5: "REFUSED"}
 
-# "test." would be answered by NXDOMAIN as RFC 6761 asks, but laboratories sign it, and private networks may sign the
-# three below it.  Without the infra options a
-# forwarder that stays silent about one domain is given up for all others too, for up to 20 s.  A library has 16 ports
-# and 2 TCP connections to ask with unless it is told otherwise: 16 silent questions would hold up all that follow.
-# A datagram that comes later than expected (50 ms from a near forwarder) is asked for again after a time that every
-# silent question has doubled, hence the least of a second.
+# By default libunbound answers NXDOMAIN for "test." (RFC 6761), but laboratories sign it; private networks may sign the
+# three zones that follow it.  Without the infra options, a forwarder that stays silent about one domain is given up for
+# all others too, for up to 20 s.  By default libunbound asks with 16 ports and 2 TCP connections: 16 silent questions
+# would hold up all that follow.  If an answer is later than expected (50 ms for a near forwarder), libunbound asks
+# again.  Every silent question doubles that time, so it starts at one second.
 _CONFIGURATION = """\
 server:
   module-config: "validator iterator"
@@ -75,10 +74,10 @@ server:
 
 
 class ValidatingResolver:
-    """A validator in this process, forwarding to ``nameservers`` (ADDRESS or ADDRESS@PORT), iterating without any."""
+    """A validator in this process.  It forwards to ``nameservers`` (ADDRESS or ADDRESS@PORT), or iterates if none."""
 
     def __init__(self, nameservers: Sequence[str], trust_anchor: str, probe: str) -> None:
-        """``trust_anchor`` is a file in zone-file form.  Raises SmillaError where it or the library cannot be used."""
+        """``trust_anchor`` is a file in zone-file form.  Raises SmillaError if it or the library cannot be used."""
         self._nameservers = [nameserver(text) for text in nameservers]
         self._trust_anchor = trust_anchor
         self._anchors = _anchor_names(trust_anchor)
@@ -97,17 +96,17 @@ class ValidatingResolver:
         return Pending(owner, _name(rdtype), future)
 
     def probe(self, timeout_s: float) -> list[tuple[str, str]]:
-        """Asks for the probe: one pair of a name for the validator and what is wrong ("" where it validates)."""
+        """Asks for the probe: one pair of the validator's name and what is wrong ("" if it validates)."""
         answer = self.ask(self._probe, _SOA).result(time.monotonic() + timeout_s)
         secure = answer.status is DNSSECStatus.SECURE
         return [("libunbound", "" if secure else f"the probe {self._probe} is {answer.status.value}: {answer.detail}")]
 
     def _running(self) -> _Engine:
-        """This process's engine.  Raises SmillaError where libunbound does not take its configuration."""
+        """This process's engine.  Raises SmillaError if libunbound rejects its configuration."""
         with self._starting:
             if self._engine is None or self._engine.pid != os.getpid() or self._engine.broken:
                 self._engine = _Engine(self._library, self._made_context(), self._anchors, self._probe)
-                # At the end of the process, and when a reload has put another resolver in this one's place.
+                # At the end of the process, or when a reload has replaced this resolver.
                 weakref.finalize(self, self._engine.close)
             return self._engine
 
@@ -141,7 +140,7 @@ class ValidatingResolver:
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """A question and what takes its answer."""
+    """A question and the callback for its answer."""
 
     owner: str
     rdtype: int
@@ -153,7 +152,7 @@ class _Question:
 
 
 class _Engine:
-    """One context of libunbound in one process, and the one thread in which its answers arrive."""
+    """One libunbound context in one process, and the one thread in which its answers arrive."""
 
     def __init__(self, library: ctypes.CDLL, context: int, anchors: tuple[str, ...], probe: str) -> None:
         self.pid = os.getpid()
@@ -179,13 +178,13 @@ class _Engine:
             self._send([turn])
 
     def close(self) -> None:
-        """Ends the thread and frees the context; in a forked child nothing, since both are the parent's."""
+        """Ends the thread and frees the context.  Does nothing in a forked child, since both are the parent's."""
         with self._using:
             if self.pid == os.getpid() and not self.broken:
                 os.write(self._waker, b"x")
 
     def _send(self, turns: Iterable[Turn[_Question]]) -> None:
-        """Sends questions; where one fails, those that waited for its place too."""
+        """Sends questions; if one fails, also those that waited for its place."""
         going = deque(turns)
         while going:
             turn = going.popleft()
@@ -194,7 +193,7 @@ class _Engine:
                 going += self._places.free(turn, answered=False)
 
     def _sent(self, turn: Turn[_Question]) -> str:
-        """What is wrong, "" where the question is under way."""
+        """What is wrong, "" if the question is under way."""
         if time.monotonic() - turn.item.asked_at > _GIVE_UP_S:
             return _LATE
         number = next(self._numbers)
@@ -203,7 +202,7 @@ class _Engine:
         return problem if problem and self._waiting.pop(number, None) is not None else ""
 
     def _resolve(self, number: int, question: _Question) -> str:
-        """Hands a question to libunbound; what is wrong, "" where it was taken."""
+        """Hands a question to libunbound; returns what is wrong, "" if it was accepted."""
         name = question.owner.encode("ascii")
         with self._using:
             if self.broken:
@@ -212,7 +211,7 @@ class _Engine:
         return words(self._library, code) if code else ""
 
     def _run(self) -> None:
-        poll = select.poll()  # select() ends at descriptor 1023
+        poll = select.poll()  # select() cannot handle descriptors above 1023
         poll.register(self._library.ub_fd(self._context), select.POLLIN)
         poll.register(self._wake, select.POLLIN)
         while self._wake not in dict(poll.poll()):
@@ -245,8 +244,8 @@ class _Engine:
                 self._send(self._places.free(turn, answered=answered))
 
     def _judge(self, answer: DNSAnswer, turn: Turn[_Question]) -> None:
-        """Insecure counts only from a validator that has found something secure: the probe, where nothing else was,
-        which alone takes no place."""
+        """An insecure answer counts only if this validator has found something secure.  If it has not, it asks for the
+        probe first; only the probe takes no place."""
         if answer.status is DNSSECStatus.SECURE:
             self._proven = True
         if answer.status is not DNSSECStatus.INSECURE or self._proven or not turn.held:
@@ -267,7 +266,7 @@ class _Engine:
 
 
 def _read(owner: str, rdtype: int, result: Result, anchors: tuple[str, ...]) -> DNSAnswer:
-    """Status and records of a result."""
+    """The status and records of a result."""
     name = _name(rdtype)
     if result.bogus:
         why = (result.why_bogus or b"").decode("ascii", "replace")
@@ -300,7 +299,7 @@ def _unreachable(owner: str, rdtype: int, detail: str) -> DNSAnswer:
 
 
 def _anchor_names(path: str) -> tuple[str, ...]:
-    """The owner names of the DNSKEY and DS records in a zone file.  Raises SmillaError where there is none."""
+    """The owner names of the DNSKEY and DS records in a zone file.  Raises SmillaError if there are none."""
     try:
         text = Path(path).read_text("ascii", "replace")
     except OSError as error:

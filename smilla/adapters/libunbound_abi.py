@@ -1,4 +1,4 @@
-"""libunbound's C interface (unbound.h) in ctypes: the structure of a result and the types of its functions."""
+"""libunbound's C interface (unbound.h) in ctypes: the result structure and the types of the functions."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Callback = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int, ctypes.POINTER(
 
 
 def load() -> ctypes.CDLL:
-    """The library.  Raises EngineMissing where it is not installed."""
+    """The library.  Raises EngineMissing if it is not installed."""
     try:
         library = ctypes.CDLL(_LIBRARY)
     except OSError as error:

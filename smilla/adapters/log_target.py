@@ -1,12 +1,12 @@
-"""Where the lines of the log go: stderr, or syslog's socket.
+"""Writes the log lines to stderr or to syslog's socket.
 
-Promises: whoever logs never waits, whatever stands at the other end: a pipe that nobody reads, a stopped journald, a
-terminal that was halted.  What cannot be written at once waits, in order and up to a limit, for a thread that writes
-it; what finds no room is counted, and the count is logged (``log-dropped``) where the lines would have stood.  A line
-is written whole or not at all: several processes write to one place.
+Promises: logging never waits, whatever is at the other end: a pipe that nobody reads, a stopped journald, a halted
+terminal.  Lines that cannot be written at once wait in a queue of limited size, and a thread writes them in order.
+Lines that do not fit are counted, and the count is logged (``log-dropped``) in their place.  A line is written whole or
+not at all, since several processes write to one place.
 
-Nothing is changed about what others have open too: O_NONBLOCK would hold for all who share stderr.  A pipe or
-terminal is opened once more instead, and a socket is told with each call.
+smilla never changes a descriptor that others share: O_NONBLOCK would hold for everybody who has stderr open.  Instead
+it opens a pipe or terminal once more, and passes a flag with each call on a socket.
 """
 
 from __future__ import annotations
@@ -25,43 +25,44 @@ from typing import Protocol
 
 from smilla import log
 
-_LIMIT = 1 << 20  # octets that wait, in each process
+_LIMIT = 1 << 20  # octets that may wait, in each process
 _LAST_WORDS_S = 1.0
 _AGAIN_S = 0.02
-_ALSO_NOW = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+_SEND_FLAGS = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 _MAIL, _SEVERITIES = 2, {10: 7, 20: 6, 30: 4, 40: 3}  # RFC 5424 section 6.2.1, by Python's levels
 
 
-class Way(Protocol):
-    """How octets get out."""
+class Sink(Protocol):
+    """Writes octets to one place."""
 
     def send(self, raw: bytes) -> int:
-        """How many were taken at once.  Raises BlockingIOError where none can be now, OSError where none can be."""
+        """Writes without waiting; returns how many octets were written.  Raises BlockingIOError if none can be now,
+        OSError if the sink does not work."""
 
     def push(self, raw: bytes) -> int:
-        """The same for who may wait, until some are taken."""
+        """The same, but waits until some can be written."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """Octets that wait; ``lines`` says how many are lost where they are."""
+    """Octets that wait; ``lines`` is how many lines are lost if they are dropped."""
 
     raw: bytes
     lines: int
 
 
 class Target:
-    """smilla.log.Target over a way."""
+    """smilla.log.Target over a sink."""
 
-    def __init__(self, way: Way, *, joins: bool) -> None:
+    def __init__(self, sink: Sink, *, joins: bool) -> None:
         self.joins = joins
-        self._way, self._send = way, way.send
+        self._sink, self._send = sink, sink.send
         self._afresh()
         os.register_at_fork(after_in_child=self._afresh)
 
     def _afresh(self) -> None:
-        """What waits after a fork is the parent's, and so is the thread that writes it."""
-        self._late = False  # something waits, or was dropped and not told yet
+        """Starts empty: after a fork, what waits and the thread that writes it belong to the parent."""
+        self._late = False  # something waits, or was dropped and not reported yet
         self._waiting: deque[_Piece] = deque()
         self._size = self._dropped = 0
         self._is_writing = False
@@ -69,7 +70,7 @@ class Target:
         self._thread: threading.Thread | None = None
 
     def write(self, level: int, raw: bytes) -> None:
-        """Whole lines, each with its line end; where lines are joined, PIPE_BUF octets at most."""
+        """Writes whole lines, each with its line end; if lines are joined, at most PIPE_BUF octets."""
         raw = raw if self.joins else _syslog_message(level, raw)
         if self._late:
             self._keep(_Piece(raw, _lines(raw)))
@@ -87,15 +88,15 @@ class Target:
             self._keep(_Piece(raw[taken:], _lines(raw)), begun=taken > 0)
 
     def flush(self) -> None:
-        """Returns once nothing waits any more, or after a second."""
+        """Returns once nothing waits, or after a second."""
         with self._changed:
             if self._late:
-                self._tell_dropped()
+                self._report_dropped()
                 self._start()
                 self._changed.wait_for(lambda: not self._waiting and not self._is_writing, _LAST_WORDS_S)
 
     def _keep(self, piece: _Piece, *, begun: bool = False) -> None:
-        """Lets a piece wait; the rest of one whose beginning is written goes first, and always finds room."""
+        """Lets a piece wait.  The rest of a piece that was begun goes first, and is never dropped."""
         with self._changed:
             self._late = True
             if begun:
@@ -104,12 +105,12 @@ class Target:
                 self._dropped += piece.lines
                 return
             else:
-                self._tell_dropped()
+                self._report_dropped()
                 self._waiting.append(piece)
             self._size += len(piece.raw)
             self._start()
 
-    def _tell_dropped(self) -> None:
+    def _report_dropped(self) -> None:
         if self._dropped:
             level, raw = log.lines_dropped(self._dropped)
             raw = raw if self.joins else _syslog_message(level, raw)
@@ -130,7 +131,7 @@ class Target:
                 piece = self._first()
                 self._is_writing = True
             try:
-                taken = self._way.push(piece.raw)
+                taken = self._sink.push(piece.raw)
             except BlockingIOError:
                 taken = 0
                 time.sleep(_AGAIN_S)
@@ -140,7 +141,7 @@ class Target:
             self._written(piece, taken)
 
     def _first(self) -> _Piece:
-        """What waits first, with as much of what follows as may go at once."""
+        """The first waiting piece, joined with as many more as one write may carry."""
         pieces = [self._waiting.popleft()]
         size = len(pieces[0].raw)
         while self.joins and self._waiting and size + len(self._waiting[0].raw) <= select.PIPE_BUF:
@@ -155,12 +156,12 @@ class Target:
             if rest := piece.raw[taken:]:
                 self._waiting.appendleft(_Piece(rest, piece.lines))
             if not self._waiting:
-                self._tell_dropped()
+                self._report_dropped()
             self._late = bool(self._waiting)
             self._changed.notify_all()
 
     def _give_up(self, piece: _Piece) -> None:
-        """The other end is gone; the next line is another attempt."""
+        """The other end is gone: drops what waits.  The next line tries again."""
         with self._changed:
             self._is_writing = False
             self._dropped += piece.lines + sum(other.lines for other in self._waiting)
@@ -170,7 +171,7 @@ class Target:
 
 
 class _File:
-    """A descriptor that does not block: a file, or a pipe or terminal that was opened for smilla alone."""
+    """A descriptor that does not block: a file, or a pipe or terminal opened for smilla alone."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -184,7 +185,7 @@ class _File:
 
 
 class _Shared:
-    """A pipe or terminal that cannot be opened once more, since it belongs to another user: a thread waits for it."""
+    """A pipe or terminal that another user owns, so smilla cannot open it again: the thread waits for it."""
 
     def send(self, raw: bytes) -> int:
         raise BlockingIOError
@@ -200,15 +201,15 @@ class _Stream:
         self._socket = socket.socket(fileno=os.dup(2))
 
     def send(self, raw: bytes) -> int:
-        return self._socket.send(raw, _ALSO_NOW)
+        return self._socket.send(raw, _SEND_FLAGS)
 
     def push(self, raw: bytes) -> int:
         _wait_for_room(self._socket.fileno())
-        return self._socket.send(raw, _ALSO_NOW)
+        return self._socket.send(raw, _SEND_FLAGS)
 
 
 class _Nowhere:
-    """The process began without a stderr; its number is that of a socket, a pipe or a file of our own."""
+    """The process began without a stderr, so descriptor 2 is one of our own sockets, pipes or files."""
 
     def send(self, raw: bytes) -> int:
         return len(raw)
@@ -217,7 +218,7 @@ class _Nowhere:
 
 
 class _Syslog:
-    """syslog's socket, which is opened anew where syslog was."""
+    """syslog's socket; it is reopened when syslog has restarted."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -228,12 +229,12 @@ class _Syslog:
         current = self._socket
         try:
             if current is not None:
-                return current.send(raw, _ALSO_NOW)
+                return current.send(raw, _SEND_FLAGS)
         except BlockingIOError:
             raise
         except OSError:
             pass
-        return self._opened(current).send(raw, _ALSO_NOW)
+        return self._opened(current).send(raw, _SEND_FLAGS)
 
     def push(self, raw: bytes) -> int:
         if self._socket is not None:
@@ -241,7 +242,7 @@ class _Syslog:
         return self.send(raw)
 
     def _opened(self, failed: socket.socket | None) -> socket.socket:
-        """Raises OSError."""
+        """A socket other than ``failed``, opened if need be.  Raises OSError."""
         with self._opening:
             if self._socket is not None and self._socket is not failed:
                 return self._socket
@@ -269,7 +270,7 @@ def _syslog_message(level: int, raw: bytes) -> bytes:
     return b"<%d>smilla: %b\0" % (_MAIL << 3 | _SEVERITIES[level], raw.rstrip(b"\n"))
 
 
-def _stderr() -> Way:
+def _stderr() -> Sink:
     if sys.__stderr__ is None:
         return _Nowhere()
     mode = os.fstat(2).st_mode
@@ -287,7 +288,7 @@ _opened: dict[str, Target] = {}
 
 
 def opened(name: str, syslog_socket: str = "/dev/log") -> Target:
-    """The target of [log] target.  Each is opened once: while there may be rights to, and for good."""
+    """The target for [log] target.  Each is opened once and for good, while smilla may still have the rights."""
     if name not in _opened:
         is_stderr = name == "stderr"
         _opened[name] = Target(_stderr() if is_stderr else _Syslog(syslog_socket), joins=is_stderr)

@@ -1,12 +1,12 @@
 """Chooses the OpenPGP engine that the option openpgp.engine names.
 
-Which version of the encrypted data?  RFC 9580 section 10.3.2.1 ties version 1 to session keys of version 3, and version
-2 to those of version 6, whatever the keys.  Others: Sequoia writes version 2 where every certificate announces it, else
-version 1, to version 6 keys also; gpg 2.2 writes version 1, gpg 2.4 an OCB packet of its own to who announces that.
-What we do: version 2 to version 6 keys alone, since a version 4 key that announces it is often taken to a program that
-does not read it; with seipd2 = "announced" as Sequoia; through gpg version 1 always, and its own packet never.  Nobody
-is kept apart for it: gpg 2.2, RNP 0.16, sq and sqop open a message that is for a version 6 key, too, be it X448 or
-ML-KEM.
+Which version of encrypted data?  RFC 9580 section 10.3.2.1 ties version 1 to session keys of version 3, and version 2
+to those of version 6, whatever the keys.  What others do: Sequoia writes version 2 if every certificate announces it,
+otherwise version 1, even to version 6 keys.  gpg 2.2 writes version 1; gpg 2.4 writes its own OCB packet to keys that
+announce it.  What we do: version 2 to version 6 keys only, because people often move a version 4 key that announces it
+to a program that cannot read it.  With seipd2 = "announced" we do as Sequoia.  Through gpg always version 1, never its
+own packet.  Recipients need not be separated for this: gpg 2.2, RNP 0.16, sq and sqop open a message that is also
+encrypted to a version 6 key, even X448 or ML-KEM.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
     from smilla.ports import OpenPGPEngine
 
 ENGINES = ("auto", "sequoia", "gnupg")
-# Past so many octets gpg is asked.  Sequoia would hold the GIL, and so all other messages of the worker, for 5 ms and
-# more, and some five times the message in memory; gpg costs 5 ms to start, and is the faster from 2 MiB on.
+# Larger messages go to gpg.  Sequoia would hold the GIL, and so all other messages of the worker, for 5 ms and more,
+# and use some five times the message's size in memory.  gpg takes 5 ms to start, and is faster from 2 MiB on.
 THRESHOLD = 1024 * 1024
 
 
 def engine(name: str, folder: str = "", *, hides: bool = False) -> OpenPGPEngine:
-    """The engine of that name; "auto" is Sequoia where it is installed, with gpg beside it for large messages and for
-    keys that only gpg can encrypt to, or else gpg.  ``folder`` is where ciphertext may be put down while gpg works, ""
-    for the system's temporary one.  ``hides``: it must be able to hide recipients.  Raises EngineMissing, which says
-    what to install."""
+    """The engine of that name.  "auto" is Sequoia if installed, with gpg for large messages and for keys that only gpg
+    can encrypt to; otherwise gpg alone.  ``folder`` holds ciphertext while gpg works; "" means the system's
+    temporary folder.  ``hides``: the engine must be able to hide recipients.  Raises EngineMissing, which says what to
+    install."""
     if name == "sequoia":
         return _sequoia()
     if name == "gnupg":
@@ -45,20 +45,20 @@ def engine(name: str, folder: str = "", *, hides: bool = False) -> OpenPGPEngine
 
 
 class NoEngine:
-    """Where no source can name an OpenPGP key, none has to be installed."""
+    """Stands in if no source can name an OpenPGP key, so that no engine need be installed."""
 
     name = "none"
 
     def fault(self, key: PGPKey) -> Reason | None:
-        """Nothing is known of any key."""
+        """Knows no fault of any key."""
         return None
 
     def only_by(self, key: PGPKey) -> str:
-        """There is no other one."""
+        """There is no other engine."""
         return ""
 
     def encrypt(self, content: Iterable[bytes], size: int, keys: Sequence[PGPKey], style: Style) -> Iterator[bytes]:
-        """Raises EncryptionError."""
+        """Always raises EncryptionError."""
         raise EncryptionError("no OpenPGP engine was asked for, since no source has OpenPGP keys")
 
 
@@ -95,8 +95,8 @@ def _auto(folder: str, *, hides: bool) -> OpenPGPEngine:
 
 
 class Either:
-    """Sequoia for a letter; gpg, which holds nothing in memory, for a message of more than ``threshold`` octets; and
-    whichever can for keys that the other cannot encrypt to."""
+    """Sequoia for small messages; gpg, which keeps nothing in memory, for more than ``threshold`` octets.  If only one
+    engine can encrypt to a key, that one."""
 
     name = "auto"
 
@@ -104,19 +104,19 @@ class Either:
         self._small, self._large, self._threshold = sequoia, gnupg, threshold
 
     def fault(self, key: PGPKey) -> Reason | None:
-        """Why neither can encrypt to this key.  gpg, which is slow to start, is asked only where Sequoia cannot."""
+        """Why neither can encrypt to this key.  Asks gpg only if Sequoia cannot, since gpg is slow to start."""
         refused = self._small.fault(key)
         also_refused = self._large.fault(key) if refused else None
         return Reason(refused.code, f"{refused.text}; {also_refused.text}") if refused and also_refused else None
 
     def only_by(self, key: PGPKey) -> str:
-        """gpg for what Sequoia refuses, Sequoia for what came with RFC 9580."""
+        """gpg for what Sequoia refuses, Sequoia for what RFC 9580 introduced."""
         if self._small.fault(key) is not None:
             return self._large.name
         return "" if self._large.supports(key, Style()) else self._small.name
 
     def encrypt(self, content: Iterable[bytes], size: int, keys: Sequence[PGPKey], style: Style) -> Iterator[bytes]:
-        """By the first engine that can encrypt to all ``keys``.  Raises EncryptionError."""
+        """Uses the first engine that can encrypt to all ``keys``.  Raises EncryptionError."""
         small, large = (self._small, self._large), (self._large, self._small)
         for candidate in small if size <= self._threshold else large:
             if all(candidate.supports(key, style) and candidate.fault(key) is None for key in keys):

@@ -1,4 +1,4 @@
-"""A DNS question under way, whichever resolver has it."""
+"""A DNS question under way, with either resolver."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Pending:
         self._owner, self._rdtype, self._future = owner, rdtype, future
 
     def done(self) -> bool:
-        """Whether the answer is there."""
+        """Is the answer there?"""
         return self._future.done()
 
     def result(self, deadline: float) -> DNSAnswer:
-        """The answer, or at the deadline (monotonic seconds) one that says UNREACHABLE."""
+        """The answer; at the deadline (monotonic seconds) UNREACHABLE."""
         try:
             return self._future.result(max(0.0, deadline - time.monotonic()))
         except FutureTimeoutError:

@@ -1,8 +1,8 @@
-"""What Postfix says of its queue and of its configuration, by its own programs.
+"""Asks Postfix's own programs about its queue and its configuration.
 
-Promises: nothing is changed; every program and the whole are bounded in time; what cannot be told raises
-PostfixUnclear, never an answer that might be wrong.  ``folder`` is Postfix's configuration folder, "" for the one that
-its programs have built in.
+Promises: nothing is changed.  Every program run is bounded in time, and so is the whole.  If something cannot be found
+out, it raises PostfixUnclear and never gives an answer that might be wrong.  ``folder`` is Postfix's configuration
+folder, "" for its programs' default.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,14 +26,14 @@ _FOLDERS = ("/usr/sbin", "/usr/local/sbin", "/usr/bin", "/usr/local/bin")
 _PROGRAM_S = 30.0
 _LOOK_S = 150.0
 _QUEUE_ID = re.compile(r"[0-9A-Za-z]+")
-_UNLISTED = ("corrupt", "saved")  # folders of the queue directory that postqueue does not tell of
+_UNLISTED = ("corrupt", "saved")  # folders of the queue directory that postqueue does not list
 _MOST_ROUNDS = 5
-_FILE = re.compile(r"\w+:(/[^\s,{}]+)")  # of a table
-_INDEXED = (".db", ".lmdb", ".cdb", ".dir")  # what postmap makes of it
+_FILE = re.compile(r"\w+:(/[^\s,{}]+)")  # in the name of a table
+_INDEXED = (".db", ".lmdb", ".cdb", ".dir")  # what postmap makes from it
 
 
 def is_installed() -> bool:
-    """Are Postfix's programs here?"""
+    """Are Postfix's programs installed?"""
     return _program("postconf") is not None
 
 
@@ -43,7 +43,7 @@ def _program(name: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A line of master.cf: name (of smtpd: port or address), type, program, chroot (y, n or -) and -o lines."""
+    """A line of master.cf: name (for smtpd: port or address), type, program, chroot (y, n or -) and -o options."""
 
     name: str
     kind: str
@@ -54,13 +54,13 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """main.cf with Postfix's defaults, with the values that were asked for, and master.cf."""
+    """The values we asked for from main.cf and Postfix's defaults, and the services of master.cf."""
 
     main: Mapping[str, str]
     services: tuple[Service, ...]
 
     def value(self, service: Service, name: str) -> str:
-        """What holds for this service."""
+        """The value that applies to this service."""
         return service.options.get(name, self.main.get(name, ""))
 
     def service(self, name: str, kind: str = "unix") -> Service | None:
@@ -70,15 +70,15 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file as it was before it was read: its stamp, and when it was changed (adapters/stamps.py)."""
+    """A file as it was before we read it: its stamp, and when it was changed (adapters/stamps.py)."""
 
     stamp: str
     changed_at: float
 
 
 class Postfix:
-    """One instance of Postfix.  Every method raises PostfixUnclear; all of them together may take ``timeout_s``.
-    ``files`` are those that its answers about the configuration rest on."""
+    """One instance of Postfix.  Every method raises PostfixUnclear; all calls together may take ``timeout_s``.
+    ``files`` are the files on which its answers about the configuration rest."""
 
     def __init__(self, folder: str = "", timeout_s: float = 600.0) -> None:
         self.files: dict[str, File] = {}
@@ -88,12 +88,12 @@ class Postfix:
     # --- the configuration
 
     def folder(self) -> str:
-        """The configuration folder, in its one spelling."""
-        told = self._run("postconf", "-xh", "config_directory").decode("utf-8", "surrogateescape").strip()
-        return str(Path(told).resolve())
+        """The configuration folder, as a resolved path."""
+        raw = self._run("postconf", "-xh", "config_directory").decode("utf-8", "surrogateescape").strip()
+        return str(Path(raw).resolve())
 
     def settings(self, names: Sequence[str], as_written: Sequence[str] = ()) -> Settings:
-        """The services, and these parameters of main.cf; ``as_written`` are those whose $names are to stay."""
+        """The services, and these parameters of main.cf; those in ``as_written`` keep their $names."""
         folder = self.folder()
         self._rests_on(f"{folder}/main.cf", f"{folder}/master.cf")
         main = dict(_pairs(self._run("postconf", "-x", *names)))
@@ -110,11 +110,11 @@ class Postfix:
         return Settings(main, tuple(_service(name, found, options.get(name, {})) for name, found in fields.items()))
 
     def value(self, name: str, *, as_written: bool = False) -> str:
-        """What main.cf or Postfix's defaults say of one parameter, with its $names where it is ``as_written``."""
+        """One parameter from main.cf or Postfix's defaults; ``as_written`` keeps its $names."""
         return self._run("postconf", "-h" if as_written else "-xh", name).decode("utf-8", "surrogateescape").strip()
 
     def looked_up(self, table: str, key: str) -> str:
-        """What a table (``regexp:/etc/postfix/x``) has for a key, "" where it has nothing."""
+        """What a table (``regexp:/etc/postfix/x``) has for a key, "" if nothing."""
         self._rests_on(*_files_of(table))
         done = self._done("postmap", "-q", key, table)
         if done.returncode == 1 and not _faults(done.stderr):
@@ -136,8 +136,8 @@ class Postfix:
     def headers_in_queue(self) -> Iterator[tuple[str, bytes]]:
         """The queue ID and the header of every message, one after the other.
 
-        A message may be delivered, or come under another ID, while this looks: the queue is listed again until a
-        list has nobody who is new, and whoever could not be read must be gone by then.
+        Meanwhile a message may be delivered or get another ID.  So the queue is listed again until a list has nothing
+        new.  A message that could not be read must be gone from the queue, or PostfixUnclear is raised.
         """
         self._nothing_unlisted()
         seen: set[str] = set()
@@ -165,7 +165,7 @@ class Postfix:
             except (ValueError, KeyError, TypeError) as error:
                 raise PostfixUnclear(f"postqueue -j: {error!r}") from error
             if not isinstance(queue_id, str) or not _QUEUE_ID.fullmatch(queue_id):
-                raise PostfixUnclear(f"postqueue -j: {queue_id!r} is no queue ID")
+                raise PostfixUnclear(f"postqueue -j: {queue_id!r} is not a queue ID")
             yield queue_id
 
     def _nothing_unlisted(self) -> None:
@@ -187,7 +187,7 @@ class Postfix:
             raise PostfixUnclear(f"{name} is not installed here")
         left = self._deadline - time.monotonic()
         if left <= 0:
-            raise PostfixUnclear("Postfix was asked for too long; nobody can tell what is still in its queue")
+            raise PostfixUnclear("asking Postfix took too long; nobody can tell what is still in its queue")
         argv = [program, *self._options, *arguments]
         try:
             return subprocess.run(
@@ -211,7 +211,7 @@ def _output(name: str, done: subprocess.CompletedProcess[bytes]) -> bytes:
 
 
 def _faults(raw: bytes) -> list[bytes]:
-    """The lines on stderr that are more than a warning about main.cf."""
+    """The lines on stderr that are errors, not just warnings about main.cf."""
     return [line for line in raw.splitlines() if b"fatal: " in line or b"error: " in line or b" open " in line]
 
 
@@ -238,9 +238,11 @@ def _service(name: str, fields: Mapping[str, str], options: Mapping[str, str]) -
     return Service(service, kind, program, fields.get("chroot", "-"), options)
 
 
-def look(configuration: Path) -> None:
-    """Has ``smilla config check --postfix`` look, for a filter that no service manager starts; it says what it found in
-    the file, and nothing here."""
+def look(configuration: Path, folders: Iterable[str] = ("",)) -> None:
+    """Runs ``smilla config check --postfix`` for each of these folders of Postfix's configuration ("": the usual one).
+    The findings go into postfix.json, not to the caller."""
     argv = [sys.executable, "-m", "smilla", "config", "check", "--postfix", "--config", str(configuration)]
-    with suppress(OSError, subprocess.TimeoutExpired):
-        subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=_LOOK_S)
+    for folder in folders:
+        which = ["--postfix-config", folder] if folder else []
+        with suppress(OSError, subprocess.TimeoutExpired):
+            subprocess.run(argv + which, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=_LOOK_S)

@@ -1,18 +1,19 @@
-"""What ``smilla config check --postfix`` found of Postfix's lines for the stage, for the filter to read.
+"""What ``smilla config check --postfix`` found about Postfix's lines for the stage, for the filter to read.
 
-Where they are missing, a sealed message would be delivered to people as it is.  So nothing is sealed unless somebody
-has looked and found them; what is found later, after a mend, counts at once.  What was found of files that were
-changed since counts no more.  One small file in the folder of the seal keys, written as a whole or not at all.
+If they are missing, Postfix would deliver a sealed message to people as it is.  So nothing is sealed until a check has
+found them.  A new check counts at once.  A finding no longer counts once a file it rests on has changed.  The findings
+are one small file in the folder of the seal keys, written as a whole or not at all.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import textwrap
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,14 @@ from smilla.adapters import stamps
 from smilla.config.options import StageOptions
 from smilla.errors import SmillaError
 
-_STAGE = "the stage"  # among the instances: what smilla itself found at its start
+_STAGE = "the stage"  # not an instance: what smilla itself found at its start
 _LOOK = "smilla config check --postfix"
 _NOBODY = f"nobody has looked yet whether Postfix has the lines for the stage; run {_LOOK}"
-_MOST = 350  # octets of a finding, so that the reply to the client has room for how many more there are
+_MOST = 350  # characters of a finding, so that the reply to the client has room for the count of the others
 
 
 class PostfixLines:
-    """The findings, by the instance of Postfix: its configuration folder."""
+    """The findings, by Postfix instance (its configuration folder)."""
 
     def __init__(self, options: StageOptions) -> None:
         self._path = Path(options.keys) / "postfix.json"
@@ -36,23 +37,27 @@ class PostfixLines:
         self._files: dict[str, dict[str, str]] = {}
 
     def problem(self) -> str:
-        """Why nothing may be sealed now, and what to do; "" where it may."""
+        """Why nothing may be sealed now, and what to do; "" if sealing is allowed."""
         if not self._is_asked:
             return ""
         try:
             changed_at = self._path.stat().st_mtime_ns
             if changed_at != self._known[0]:
-                told = json.loads(self._path.read_text("utf-8"))
-                self._files = _files(told)
-                self._known = changed_at, _first(told)
+                document = json.loads(self._path.read_text("utf-8"))
+                self._files = _files(document)
+                self._known = changed_at, _first(document)
         except FileNotFoundError:
             return _NOBODY
         except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
             return f"{self._path}: cannot be read ({error}); run {_LOOK}"
         return self._known[1] or _changed(self._files)
 
+    def instances(self) -> list[str]:
+        """The configuration folders of Postfix that somebody has looked at."""
+        return [name for name in _findings(self._document()) if name != _STAGE]
+
     def is_readable(self) -> bool:
-        """May this user know what was found?  Where nothing was, that is known."""
+        """May this user read the findings?  True also if there are none yet."""
         try:
             self._path.stat()
         except PermissionError:
@@ -62,7 +67,7 @@ class PostfixLines:
         return os.access(self._path, os.R_OK)
 
     def stage_began(self, problem: str) -> None:
-        """Whether the stage listens, for the workers.  Where it cannot be written, nothing is sealed either."""
+        """Tells the workers whether the stage listens.  If this cannot be written, nothing is sealed either."""
         if self._is_asked:
             with suppress(SmillaError):
                 self.keep(_STAGE, [problem] if problem else [])
@@ -75,24 +80,25 @@ class PostfixLines:
         *,
         in_doubt: bool = False,
     ) -> None:
-        """Writes what was found of one instance, and the stamps of the ``files`` it rests on; instances that are gone
-        are forgotten.  Where nothing could be seen (``in_doubt``) what was found before stays.  Raises SmillaError."""
+        """Writes the findings about one instance, and the stamps of the ``files`` they rest on.  Forgets instances that
+        are gone.  If nothing could be seen (``in_doubt``), keeps the earlier findings.  Raises SmillaError."""
         folder = self._path.parent
         try:
             if not folder.is_dir():
                 folder.mkdir(mode=0o700, parents=True)
                 self._give(folder, folder.parent)
-            told = self._told()
-            known = {k: v for k, v in _found(told).items() if k == _STAGE or (Path(k) / "main.cf").exists()}
-            stamped = {k: v for k, v in _files(told).items() if k in known}
-            if not in_doubt or instance not in known:
-                known[instance], stamped[instance] = list(missing), dict(files or {})
-            temporary = self._path.with_suffix(".new")
-            written = {"looked_at": int(time.time()), "instances": known, "files": stamped}
-            temporary.write_text(json.dumps(written), "utf-8")
-            temporary.chmod(0o600)
-            self._give(temporary, folder)
-            temporary.rename(self._path)
+            with _locked(folder):
+                document = self._document()
+                known = {k: v for k, v in _findings(document).items() if k == _STAGE or (Path(k) / "main.cf").exists()}
+                stamped = {k: v for k, v in _files(document).items() if k in known}
+                if not in_doubt or instance not in known:
+                    known[instance], stamped[instance] = list(missing), dict(files or {})
+                temporary = self._path.with_suffix(".new")
+                document = {"looked_at": int(time.time()), "instances": known, "files": stamped}
+                temporary.write_text(json.dumps(document), "utf-8")
+                temporary.chmod(0o600)
+                self._give(temporary, folder)
+                temporary.rename(self._path)
         except OSError as error:
             raise SmillaError(
                 f"{self._path}: cannot be written: {error}; do this as root or as smilla's user"
@@ -100,52 +106,63 @@ class PostfixLines:
 
     def others(self, instance: str) -> list[tuple[str, str]]:
         """What keeps the filter from sealing besides this instance: where, and the first finding there."""
-        told = self._told()
-        found = [(name, texts[0]) for name, texts in _found(told).items() if texts and name != instance]
-        files = {name: stamped for name, stamped in _files(told).items() if name not in (instance, *dict(found))}
+        document = self._document()
+        found = [(name, texts[0]) for name, texts in _findings(document).items() if texts and name != instance]
+        files = {name: stamped for name, stamped in _files(document).items() if name not in (instance, *dict(found))}
         return found + [(name, text) for name in files if (text := _changed({name: files[name]}))]
 
-    def _told(self) -> dict[str, Any]:
-        """What stands in the file, nothing where that is not understood."""
+    def _document(self) -> dict[str, Any]:
+        """The content of the file, empty if it cannot be understood."""
         with suppress(OSError, ValueError, LookupError, AttributeError, TypeError):
-            told: dict[str, Any] = json.loads(self._path.read_text("utf-8"))
-            _found(told), _files(told)
-            return told
+            document: dict[str, Any] = json.loads(self._path.read_text("utf-8"))
+            _findings(document), _files(document)
+            return document
         return {"instances": {}}
 
     @staticmethod
     def _give(path: Path, like: Path) -> None:
-        """To the owner of another file, where root does this."""
+        """If we are root, gives the file to the owner of another."""
         if os.geteuid() == 0:
             owner = like.stat()
             os.chown(path, owner.st_uid, owner.st_gid)
 
 
-def _found(told: Mapping[str, Any]) -> dict[str, list[str]]:
-    instances = told["instances"]
-    if not all(isinstance(found, list) for found in instances.values()):
-        raise TypeError("it is not of the form that is expected")
-    return {name: [str(text) for text in found] for name, found in instances.items()}
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One at a time: an administrator may look while smilla does."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
-def _files(told: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+def _findings(document: Mapping[str, Any]) -> dict[str, list[str]]:
+    instances = document["instances"]
+    if not all(isinstance(texts, list) for texts in instances.values()):
+        raise TypeError("it does not have the expected form")
+    return {name: [str(text) for text in texts] for name, texts in instances.items()}
+
+
+def _files(document: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     return {
         instance: {path: str(stamp) for path, stamp in files.items()}
-        for instance, files in told.get("files", {}).items()
+        for instance, files in document.get("files", {}).items()
     }
 
 
-def _first(told: Mapping[str, Any]) -> str:
-    """The first finding of any instance, and how many more there are; that the stage has begun is none."""
-    instances = _found(told)
-    problems = [text for found in instances.values() for text in found]
+def _first(document: Mapping[str, Any]) -> str:
+    """The first finding of any instance, and how many more there are.  The stage's own entry is not a check."""
+    instances = _findings(document)
+    problems = [text for texts in instances.values() for text in texts]
     if len(problems) > 1:
         return f"{textwrap.shorten(problems[0], _MOST, placeholder=' ...')} (and {len(problems) - 1} more: {_LOOK})"
     return problems[0] if problems else ("" if instances.keys() - {_STAGE} else _NOBODY)
 
 
 def _changed(files: Mapping[str, Mapping[str, str]]) -> str:
-    """The first file that is no longer as it was looked at; who may not look at it does not know."""
+    """The first file that has changed since the check.  Ignores files that we may not look at."""
     for instance, stamped in files.items():
         for path, before in stamped.items():
             if "" not in (before, now := stamps.stamp(path)) and before != now:

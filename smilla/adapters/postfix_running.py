@@ -1,11 +1,11 @@
-"""Which processes of an instance of Postfix run, and since when: what /proc tells.
+"""Reads from /proc which processes of a Postfix instance run, and since when.
 
-``postfix reload`` makes the queue manager, pickup and every idle daemon end and start anew (measured with 3.7.11), and
-each reads main.cf and its tables as it starts.  A daemon that is at work ends after that: an smtpd when its client
-goes.  So a process that started after a file was changed has read it, and the queue manager, which ends for nothing
-else, shows when master last read master.cf.  Whatever is older than the queue manager has the options of before.
+``postfix reload`` restarts the queue manager, pickup and every idle daemon (measured with 3.7.11); each reads main.cf
+and its tables when it starts.  A busy daemon ends later: an smtpd, when its client leaves.  So a process that started
+after a file was changed has read the new one.  The queue manager ends for nothing else, so its start shows when master
+last read master.cf.  A process older than the queue manager has the old options.
 
-Promises: what cannot be told raises PostfixUnclear.  No lock is waited for.
+Promises: if something cannot be found out, it raises PostfixUnclear.  It waits for no lock.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ QUEUE_MANAGERS = ("qmgr", "oqmgr", "nqmgr")
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """master or a child of it: program, and when it started (seconds since 1970, at most a tick too early)."""
+    """master or one of its children: the program, and when it started (seconds since 1970, at most a tick early)."""
 
     pid: int
     name: str
@@ -34,7 +34,7 @@ class Process:
 
 
 def processes(queue_directory: str, proc: Path = PROC) -> list[Process] | None:
-    """The master of this queue and the processes under it, None where none runs.  Raises PostfixUnclear."""
+    """The master of this queue and its children, None if no master runs.  Raises PostfixUnclear."""
     master = _master(Path(queue_directory) / "pid/master.pid", proc)
     if master is None:
         return None
@@ -48,7 +48,7 @@ def processes(queue_directory: str, proc: Path = PROC) -> list[Process] | None:
 
 
 def _master(path: Path, proc: Path) -> int | None:
-    """master holds a lock on this file for as long as it runs; /proc/locks tells everybody who holds which."""
+    """master's process ID.  It locks this file while it runs, and everybody can see that in /proc/locks."""
     try:
         found = path.stat()
     except FileNotFoundError:
@@ -60,9 +60,9 @@ def _master(path: Path, proc: Path) -> int | None:
         with suppress(OSError):
             if (proc / pid / "comm").read_text().strip() == "master":
                 return int(pid)
-    # Not seen: it may be in another container, or hidden.
+    # We see none: it may be in another container, or hidden.
     if found.st_mtime < time.time() - time.clock_gettime(time.CLOCK_BOOTTIME):
-        return None  # master wrote it before this machine was started
+        return None  # master wrote it before this machine booted
     try:
         with path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -75,8 +75,8 @@ def _master(path: Path, proc: Path) -> int | None:
 
 
 def _lockers(inode: int, proc: Path) -> Iterator[str]:
-    """As in ``6: FLOCK  ADVISORY  WRITE 5494 fe:00:2941507 0 EOF``.  The device is not compared: of some file systems
-    it is another one than stat(2) tells, and the process has to be a master."""
+    """Process IDs from lines like ``6: FLOCK  ADVISORY  WRITE 5494 fe:00:2941507 0 EOF``.  The device is not compared:
+    on some file systems stat(2) gives another one, and the process must be a master anyway."""
     try:
         lines = (proc / "locks").read_text().splitlines()
     except OSError:
@@ -95,7 +95,7 @@ def _written(path: Path) -> str:
 
 
 def _all(proc: Path) -> Iterator[tuple[int, str, str, int, int]]:
-    """Number, program, state, parent and start (ticks since the machine was started) of whoever can be seen."""
+    """Process ID, program, state, parent and start (ticks since boot) of each process we can see."""
     for place in proc.iterdir():
         if place.name.isdecimal():
             try:

@@ -1,4 +1,4 @@
-"""Whether a resolver validates: it has to show the AD bit on something that is known to be signed."""
+"""Checks that a resolver validates: it must set the AD bit for a zone that is known to be signed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TIMEOUT_S = 4.0
 
 
 class Exchanging(Protocol):
-    """A server that can be asked."""
+    """A server that answers queries."""
 
     name: str
 
@@ -31,7 +31,7 @@ class Exchanging(Protocol):
 
 
 class Proof:
-    """Whether a server has proven that it validates, by an AD bit on a zone that is known to be signed."""
+    """Whether a server has proven that it validates, with an AD bit for a zone that is known to be signed."""
 
     def __init__(self, zone: dns.name.Name, server: Exchanging) -> None:
         self.zone = zone
@@ -41,7 +41,7 @@ class Proof:
         self._probing: asyncio.Task[str] | None = None
 
     async def doubt(self) -> str:
-        """Why this is not proven, "" where it is."""
+        """Why this is not proven, "" if it is."""
         now = time.monotonic()
         if now - self.proven_at < _PROOF_LASTS_S:
             return ""

@@ -1,18 +1,19 @@
-"""DNS through validating resolvers on loopback: dnspython's messages over kept TCP connections.
+"""DNS through validating resolvers on loopback: dnspython's messages over persistent TCP connections.
 
-Promises: ``ask`` returns at once; an answer carries one of the five DNSSEC statuses; the AD bit is believed from
-loopback only (the constructor refuses anything else); questions of one zone do not wait for those of another.  A
-resolver that sends an answer without AD must first have proven that it validates, by an AD bit on something known to
-be signed; until then whatever it says is INDETERMINATE, so that a resolver which does not validate never looks like
-"nobody has a key".  The proof ends with the connection: who answers on the next one may be another program.  A name
-outside of the zone that the probe asks for needs the same proof of the root: there may be no trust anchor above it.
+Promises: ``ask`` returns at once.  An answer carries one of the five DNSSEC statuses.  The AD bit is believed from
+loopback only; the constructor refuses other addresses.  Questions of one zone do not wait for those of another.
 
-An answer without AD is the validator's word that its zone is unsigned, or cannot be proven (opt-out, RFC 5155 section
-6; too many iterations, RFC 9276).  What the resolver has made up itself is no such word (the AA bit: a local zone, a
-response policy, a copy of a zone; or a denial that names no zone): there the parent is asked for the DS record.
+Before an answer without AD counts, the resolver must prove that it validates, with the AD bit for something known to be
+signed.  Until then such an answer is INDETERMINATE, so a resolver that does not validate never looks like "nobody has a
+key".  The proof ends with the connection, since another program may answer on the next one.  A name outside the zone of
+the probe also needs the same proof for the root, since there may be no trust anchor above it.
 
-TCP, since UDP answers may be truncated or late (RFC 7929 section 6, RFC 8162 section 7); the flags RD and AD, never
-CD, which would turn bogus data into an ordinary answer (RFC 6840 section 5.7).
+With an answer without AD, the validator says that the zone is unsigned or cannot be proven (opt-out, RFC 5155 section
+6; too many iterations, RFC 9276).  An answer that the resolver made up itself says no such thing (the AA bit: a local
+zone, a response policy, a copy of a zone; or a denial that names no zone).  Then we ask the parent for the DS record.
+
+We use TCP, since UDP answers may be truncated or late (RFC 7929 section 6, RFC 8162 section 7).  We set the flags RD
+and AD, never CD, which would turn bogus data into an ordinary answer (RFC 6840 section 5.7).
 """
 
 from __future__ import annotations
@@ -45,25 +46,25 @@ from smilla.config.values import nameserver
 from smilla.model import DNSAnswer, DNSSECStatus
 
 _CONNECT_TIMEOUT_S = 2.0
-# unbound answers at most 32 questions of one connection side by side; past that, slow domains would hold up others.
 _ATTEMPTS = 5
+# unbound handles at most 32 questions of one connection at once; beyond that, slow domains would hold up others.
 _QUESTIONS_A_CONNECTION = 24
 _CONNECTIONS = 6
 _QUESTIONS_A_ZONE = 24
 _GIVE_UP_S = 30.0
-# A nameserver that has not answered by then is given a companion.
+# If a nameserver has not answered by then, the next one is asked as well.
 _HEDGE_S = 1.0
 _INDETERMINATE = DNSSECStatus.INDETERMINATE
-_UNSIGNED_LASTS_S, _MOST_UNSIGNED = 60.0, 1000  # zones that were proven to be so
-_MOST_LABELS = 8  # of a name, that are looked at for a delegation
+_UNSIGNED_LASTS_S, _MOST_UNSIGNED = 60.0, 1000  # zones proven to be unsigned
+_MOST_LABELS = 8  # how many names are tried when looking for a delegation
 _PROOFS = {DNSSECStatus.SECURE: "the AD bit", DNSSECStatus.INSECURE: "no AD bit in an answer"}
 
 
 class LoopbackResolver:
-    """A resolver client; its one thread starts with the first question, and after a fork with the next one."""
+    """A resolver client.  Its one thread starts with the first question, and again with the first after a fork."""
 
     def __init__(self, nameservers: Sequence[str], probe: str) -> None:
-        """``nameservers`` as ADDRESS or ADDRESS@PORT.  Raises ValueError for one that is not on loopback."""
+        """``nameservers`` as ADDRESS or ADDRESS@PORT.  Raises ValueError if one is not on loopback."""
         self._texts, self._probe = tuple(nameservers), probe
         self._servers = [_Server(text, probe) for text in nameservers]
         self._places: Places[asyncio.Future[None]] = Places(_QUESTIONS_A_ZONE)
@@ -77,7 +78,7 @@ class LoopbackResolver:
         return Pending(owner, type_name(rdtype), future)
 
     def probe(self, timeout_s: float) -> list[tuple[str, str]]:
-        """Asks every nameserver for the probe: pairs of its name and what is wrong ("" where it validates)."""
+        """Asks every nameserver for the probe: pairs of its name and what is wrong ("" if it validates)."""
         loop = self._running()
         found = []
         for server in self._servers:
@@ -97,12 +98,12 @@ class LoopbackResolver:
                 self._loop = asyncio.new_event_loop()
                 thread = threading.Thread(target=_run, args=(self._loop,), name="resolver", daemon=True)
                 thread.start()
-                # At the end of the process, and when a reload has put another resolver in this one's place.
+                # At the end of the process, or when a reload has replaced this resolver.
                 weakref.finalize(self, _end, self._loop, thread, self._pid, self._servers)
             return self._loop
 
     async def _answer(self, owner: str, rdtype: int) -> DNSAnswer:
-        """The answer, when it is this question's turn among those of its zone."""
+        """The answer; the question waits its turn among those of its zone."""
         turn = Turn(owner, asyncio.get_running_loop().create_future())
         answered = False
         try:
@@ -122,12 +123,12 @@ class LoopbackResolver:
         turn.gone = True
         if turn.held:
             for following in self._places.free(turn, answered=answered):
-                if not following.item.done():  # else it has been given up, and is about to give its place back
+                if not following.item.done():  # otherwise it was given up, and will give its place back
                     following.item.set_result(None)
 
     async def _definite_answer(self, owner: str, rdtype: int) -> DNSAnswer:
-        """The first definite answer.  The next nameserver is asked too where one fails, does not validate or is
-        slow; a bogus answer is definite, since asking on until somebody is less strict would be a way around it."""
+        """The first definite answer.  If a nameserver fails, does not validate or is slow, asks the next one too.  A
+        bogus answer is definite, since asking on until somebody is less strict would defeat validation."""
         tasks: list[asyncio.Task[DNSAnswer]] = []
         servers = list(self._servers)
         try:
@@ -146,7 +147,7 @@ class LoopbackResolver:
 
 
 def _definite(tasks: list[asyncio.Task[DNSAnswer]]) -> DNSAnswer | None:
-    """An answer that no other nameserver's could change."""
+    """An answer that no other nameserver could change."""
     answers = [task.result() for task in tasks if task.done()]
     return next((a for a in answers if a.status not in (_INDETERMINATE, DNSSECStatus.UNREACHABLE)), None)
 
@@ -157,9 +158,9 @@ def _run(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def _end(loop: asyncio.AbstractEventLoop, thread: threading.Thread, pid: int, _: list[_Server]) -> None:
-    """Cancels what is under way and ends the thread; in a forked child nothing, since both are the parent's.
+    """Cancels what is under way and ends the thread.  Does nothing in a forked child, since both are the parent's.
 
-    Whoever holds this call's arguments keeps the connections: asyncio refers to their readers weakly only, so they
+    The servers are an argument only to keep their connections alive: asyncio refers to their readers weakly, so they
     and their tasks would be collected before they are cancelled.
     """
     if pid != os.getpid():
@@ -178,7 +179,7 @@ def _end(loop: asyncio.AbstractEventLoop, thread: threading.Thread, pid: int, _:
 
 
 class _Server:
-    """One nameserver: its connections, and whether it has proven that it validates."""
+    """One nameserver: its connections, and the proof that it validates."""
 
     def __init__(self, text: str, probe: str) -> None:
         address, self._port = nameserver(text)
@@ -193,7 +194,7 @@ class _Server:
         self._root = self._proof if zone == dns.name.root else Proof(dns.name.root, self)
 
     async def answer(self, owner: str, rdtype: int) -> DNSAnswer:
-        """One question, answered with its status; UNREACHABLE where this server does not answer it."""
+        """The answer to one question, with its status; UNREACHABLE if this server does not answer."""
         kind = dns.rdatatype.RdataType(rdtype)
         try:
             response = await self._asked(dns.name.from_text(owner), kind)
@@ -209,26 +210,26 @@ class _Server:
         return answer
 
     async def doubt(self) -> str:
-        """Why this server is not known to validate, "" where it is."""
+        """Why this server is not proven to validate, "" if it is."""
         return await self._proof.doubt()
 
     async def _not_unsigned(self, response: dns.message.Message, owner: str) -> str:
-        """Why an answer without the AD bit does not prove that its zone is not signed, "" where it does."""
+        """Why an answer without the AD bit does not prove that its zone is unsigned, "" if it does."""
         if doubt := await self._proof.doubt():
             return doubt
         if not dns.name.from_text(owner).is_subdomain(self._proof.zone) and (doubt := await self._root.doubt()):
             return doubt
         zone = apex(response)
         if is_own(response):
-            told = f"the resolver's own answer (AA bit) of {self.name}"
-            return await self._perhaps_signed(zone, told) if zone else f"{told}, which does not even name a zone"
+            answered = f"the resolver's own answer (AA bit) of {self.name}"
+            return await self._perhaps_signed(zone, answered) if zone else f"{answered}, which names no zone"
         if zone is None and not response.answer:
             return await self._perhaps_signed(above(response), f"an answer without a zone by {self.name}")
         return ""
 
-    async def _perhaps_signed(self, zone: dns.name.Name, told: str) -> str:
-        """Why it is not proven that a zone is unsigned, "" where it is: a name that is no delegation is looked for
-        above it, until the parent of a delegation tells."""
+    async def _perhaps_signed(self, zone: dns.name.Name, answered: str) -> str:
+        """Why it is not proven that a zone is unsigned, "" if it is.  Goes up from the zone's name until it finds a
+        delegation whose parent proves it unsigned.  ``answered`` describes the answer in doubt."""
         now = time.monotonic()
         if now - self._unsigned.get(zone, float("-inf")) < _UNSIGNED_LASTS_S:
             return ""
@@ -247,17 +248,17 @@ class _Server:
                     return ""
                 name = name.parent()
         except FAILURES as error:
-            return f"{told}, and about DS of {name} {error or type(error).__name__}"
-        return f"{told}, though {zone} may be signed, or its parent does not know it"
+            return f"{answered}, and asking for DS of {name} failed: {error or type(error).__name__}"
+        return f"{answered}, though {zone} may be signed, or its parent does not know it"
 
     async def _asked(self, name: dns.name.Name, kind: dns.rdatatype.RdataType) -> dns.message.Message:
         flags = dns.flags.RD | dns.flags.AD
         return await self.exchange(dns.message.make_query(name, kind, use_edns=0, payload=1232, flags=flags))
 
     async def exchange(self, query: dns.message.Message) -> dns.message.Message:
-        """Sends a query; where a kept connection fails, which the server may have closed meanwhile, once more on a
-        younger one.  A server that closes after each answer does so to whoever else asks on the same connection, so
-        that a closed one is no reason to give up soon."""
+        """Sends a query.  If a connection fails (the server may have closed it), tries again on a newer one.  A
+        server that closes the connection after each answer also cuts off the other questions on it, so a closed
+        connection gets more attempts than other failures."""
         failed: _Connection | None = None
         for attempt in range(_ATTEMPTS):
             connection = self._connection(failed)
@@ -271,7 +272,7 @@ class _Server:
         raise AssertionError("every attempt returns or raises")
 
     def _connection(self, failed: _Connection | None = None) -> _Connection:
-        """The least busy connection, with a place on it taken for one question; a new one where all are full."""
+        """The least busy connection, or a new one if all are full; takes a place on it for one question."""
         self._connections = [c for c in self._connections if not c.closed]
         younger = [c for c in self._connections if failed is None or c.made_at > failed.made_at]
         usable = min(younger, key=lambda c: c.taken, default=None)
@@ -288,7 +289,7 @@ class _Server:
 
 
 class _Connection:
-    """One kept TCP connection; answers come in any order (RFC 7766 section 6.2.1.1)."""
+    """One persistent TCP connection; answers come in any order (RFC 7766 section 6.2.1.1)."""
 
     def __init__(self, host: str, port: int, lost: Callable[[], None]) -> None:
         """Begins to connect; ``lost`` is called when the connection has ended."""
@@ -301,12 +302,12 @@ class _Connection:
         self._next_id = secrets.randbelow(0x10000)
         self._transport: asyncio.WriteTransport | None = None
         self._opening = asyncio.ensure_future(self._open(host, port))
-        # Whoever waited may be gone by then; an exception that nobody looks at would be printed.
+        # The waiting question may be gone by then, and asyncio prints exceptions that nobody retrieves.
         self._opening.add_done_callback(lambda task: task.cancelled() or task.exception())
 
     async def _open(self, host: str, port: int) -> None:
-        """Without the StreamWriter of open_connection: that of Python 3.13 closes when it is collected, and a forked
-        child that collects it would take the socket out of the selector that it shares with the parent."""
+        """Opens the connection without open_connection: Python 3.13 closes its StreamWriter at garbage collection, and
+        in a forked child that would take the socket out of the selector that it shares with the parent."""
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader(loop=loop)
         protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
@@ -319,7 +320,7 @@ class _Connection:
         self._reading = asyncio.ensure_future(self._read(reader))
 
     async def exchange(self, query: dns.message.Message) -> dns.message.Message:
-        """Sends one query on a place taken before, and returns the response, checked (RFC 5452 section 9.1)."""
+        """Sends one query, whose place was taken before; returns the checked response (RFC 5452 section 9.1)."""
         try:
             await asyncio.shield(self._opening)
             return await self._exchange(query)
@@ -346,8 +347,8 @@ class _Connection:
                 return self._next_id
 
     def _acknowledge_at_once(self) -> None:
-        """unbound leaves Nagle's algorithm on, so its second answer waits for our ACK of the first, which Linux
-        delays by 40 ms unless it is told not to, each time anew (tcp(7), TCP_QUICKACK)."""
+        """unbound leaves Nagle's algorithm on, so its second answer waits for our ACK of the first.  Linux delays that
+        ACK by 40 ms unless told not to, each time anew (tcp(7), TCP_QUICKACK)."""
         sock = self._transport.get_extra_info("socket") if self._transport else None
         if sock is not None and hasattr(socket, "TCP_QUICKACK"):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
@@ -367,7 +368,7 @@ class _Connection:
             self._close()
 
     def _close(self) -> None:
-        if self._pid != os.getpid():  # a forked child collects its garbage; socket and selector are the parent's
+        if self._pid != os.getpid():  # garbage collection in a forked child; socket and selector are the parent's
             return
         self.closed = True
         self._lost()

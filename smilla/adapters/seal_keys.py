@@ -1,8 +1,8 @@
-"""The keys under which smilla seals messages for the time that they lie in the MTA's queue: one file a key.
+"""The keys with which smilla seals messages while they wait in the MTA's queue: one file per key.
 
-A file ``ID.key`` (mode 0600, the ID in hex) says when its key was made and has its octets in hex.  The newest seals,
-all of them open.  A key is made as a whole or not at all: it is written beside its place, synced, and renamed.  Whoever
-removes a key has to know that no message in the queue needs it (``smilla seal prune``).
+A file ``ID.key`` (mode 0600, the ID in hex) says when its key was made and holds its octets in hex.  The newest key
+seals, every key opens.  A key is made as a whole or not at all: written to a temporary file, synced, and renamed.
+Before you remove a key, make sure that no queued message needs it (``smilla seal prune``).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _TEXT = re.compile(r"smilla seal key\nmade at ([0-9]{1,12})\nkey ([0-9a-f]{64})\
 
 @dataclass(frozen=True, slots=True)
 class StoredKey:
-    """A key, when it was made (seconds since 1970), and its file."""
+    """A key, the time it was made (seconds since 1970), and its file."""
 
     key: SealKey
     made_at: int
@@ -41,7 +41,7 @@ class SealKeys:
         self._known: tuple[int, tuple[StoredKey, ...]] = (-1, ())
 
     def exist(self) -> bool:
-        """Is there a key, or may there be one?  Raises nothing: a folder that cannot be read is for who needs a key."""
+        """Is there a key, or may there be one?  Raises nothing; an unreadable folder matters when a key is needed."""
         try:
             return any(path.name.endswith(".key") for path in self._folder.iterdir())
         except (FileNotFoundError, NotADirectoryError):
@@ -50,8 +50,8 @@ class SealKeys:
             return True
 
     def prepare(self, user: str, rotate_days: int) -> SealKey | None:
-        """Makes the folder for ``user`` (as root), and a key where there is none or the newest is too old; returns that
-        key."""
+        """Makes the folder for ``user`` (as root).  Makes and returns a key if there is none or the newest is too
+        old."""
         try:
             if not self._folder.is_dir():
                 self._folder.mkdir(mode=0o700, parents=True)
@@ -66,7 +66,7 @@ class SealKeys:
         return self.make(user)
 
     def make(self, user: str = "") -> SealKey:
-        """A new key, which seals from now on."""
+        """Makes a new key, which seals from now on."""
         key = SealKey(secrets.token_bytes(KEY_ID_OCTETS), secrets.token_bytes(KEY_OCTETS))
         path = self._folder / f"{key.raw_id.hex()}.key"
         temporary = path.with_suffix(".new")
@@ -87,7 +87,7 @@ class SealKeys:
         return key
 
     def remove(self, stored: StoredKey) -> None:
-        """What it sealed cannot be opened any more."""
+        """Removes a key.  Messages sealed with it can no longer be opened."""
         try:
             stored.path.unlink()
             self._sync()
@@ -120,7 +120,7 @@ class SealKeys:
         return found[-1].key
 
     def find(self, raw_id: bytes) -> SealKey:
-        """The key of that ID."""
+        """The key with that ID."""
         for stored in self.all():
             if stored.key.raw_id == raw_id:
                 return stored.key

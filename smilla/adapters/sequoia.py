@@ -1,12 +1,12 @@
 """The OpenPGP engine "sequoia": pysequoia, in process.  The only importer of pysequoia.
 
-Promises: nothing touches a file; the plaintext is held once, the ciphertext once.  pysequoia needs the content whole
-and holds the GIL while it works (0.2 ms for a letter, 0.1 s for 25 MB).
+Promises: nothing touches a file; memory holds the plaintext once and the ciphertext once.  pysequoia needs the whole
+content, and holds the GIL while it works (0.2 ms for a letter, 0.1 s for 25 MB).
 
-pysequoia writes SEIPDv2 (AES-256 with OCB) where every key announces it in its features (RFC 9580 section 5.2.3.32),
-else SEIPDv1, to version 6 keys also, and gives no way to choose; so it is handed certificates that announce what they
-shall (see formats/openpgp_binding.py).  It has no hidden recipients, and its wheels lack the Brainpool curves
-and RSA above 4096 bits.
+pysequoia writes SEIPDv2 (AES-256 with OCB) if every key announces it in its features (RFC 9580 section 5.2.3.32),
+otherwise SEIPDv1, even to version 6 keys.  It offers no choice, so we hand it certificates that announce what we want
+(see formats/openpgp_binding.py).  It cannot hide recipients, and its wheels lack the Brainpool curves and RSA above
+4096 bits.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     from smilla.model import PGPKey, Style
 
 _PIECE = 128 * 1024
-_REMEMBERED = 1000  # certificates that each worker keeps as pysequoia has read them, which takes it 50 µs
+_REMEMBERED = 1000  # parsed certificates that each worker keeps; parsing one takes 50 µs
 
 
 class SequoiaEngine:
-    """smilla.ports.OpenPGPEngine by pysequoia.  Raises EngineMissing where it is too old."""
+    """smilla.ports.OpenPGPEngine by pysequoia.  Raises EngineMissing if it is too old."""
 
     name = "sequoia"
 
@@ -45,18 +45,18 @@ class SequoiaEngine:
 
     @staticmethod
     def supports(key: PGPKey, style: Style) -> bool:
-        """Whether this engine can encrypt to such a key in such a way; it must also be able to verify it."""
+        """Whether this engine can encrypt to such a key in this style; it must also be able to verify the key."""
         return not style.hidden_recipients and _knows_curves(key.raw_for_engine)
 
     @staticmethod
     def fault(key: PGPKey) -> Reason | None:
-        """Why it cannot encrypt to this key: a version 6 certificate, which it gets as it came, it judges once more."""
+        """Why it cannot encrypt to this key.  It gets a version 6 certificate as published, and judges it again."""
         if not _knows_curves(key.raw_for_engine):
             return Reason("engine_refuses", f"Sequoia does not know {key.algorithm}")
-        said = ""
+        fault = ""
         with suppress(EncryptionError):
-            said = _trials.fault(key.raw_for_engine)
-        return Reason("engine_refuses", said) if said else None
+            fault = _trials.fault(key.raw_for_engine)
+        return Reason("engine_refuses", fault) if fault else None
 
     def only_by(self, key: PGPKey) -> str:
         """There is no other engine."""
@@ -86,7 +86,7 @@ def _certificate(raw: bytes) -> pysequoia.Cert:
 
 
 def _trial(raw: bytes) -> str:
-    """What is wrong with the certificate, "" where a short message can be encrypted to it."""
+    """What is wrong with the certificate, "" if a short message can be encrypted to it."""
     try:
         reader = OutputReader()
         reader.feed(_encrypt(b"trial", [raw]))
@@ -106,10 +106,10 @@ def _encrypt(plaintext: bytes, raw_keys: Sequence[bytes]) -> bytes:
     except MemoryError as error:
         raise EncryptionError("Sequoia: out of memory") from error
     except Exception as error:
-        # It is one of the keys: nothing else can fail.  The text goes on with a stack trace of Rust and Python, which
-        # helps nobody.
+        # One of the keys is to blame: nothing else can fail.  Only the first line is kept; a stack trace of Rust and
+        # Python follows, which helps nobody.
         raise KeyRefused(f"Sequoia: {str(error).partition(chr(10))[0]}") from None
     except BaseException as error:
-        if type(error).__name__ != "PanicException":  # what pyo3 makes of a panic in Rust is no Exception
+        if type(error).__name__ != "PanicException":  # pyo3 turns a Rust panic into this, which is no Exception
             raise
         raise KeyRefused("Sequoia: an internal fault") from None

@@ -1,9 +1,10 @@
-"""The MTA's own listener, for re-injection (RFC 5321).
+"""The client for the MTA's own listener, for re-injection (RFC 5321).
 
-Promises: the final dot is sent only after ``before_dot`` has returned; whatever fails before it, the connection is cut
-and nothing was accepted; what is sent is octet for octet what was given, leading dots doubled.  The client's ESMTP
-parameters are passed on as far as the listener offers the extension; who the client was by XFORWARD, before each MAIL,
-since Postfix forgets it after each transaction; never by XCLIENT, by which the listener would judge the client again.
+Promises: the final dot is sent only after ``before_dot`` has returned.  If anything fails before that, the connection
+is cut and nothing was accepted.  The octets are sent exactly as given, with leading dots doubled.  The client's ESMTP
+parameters are passed on if the listener offers the extension.  The client's identity is passed on by XFORWARD before
+each MAIL, since Postfix forgets it after each transaction; never by XCLIENT, since then the listener would judge the
+client again.
 """
 
 from __future__ import annotations
@@ -35,16 +36,16 @@ def problems(listener: str, timeout_s: float) -> list[tuple[str, str]]:
             missing = [name for name in _EXTENSIONS if not connection.offers(name)]
     except ReinjectError as error:
         return [("error", str(error))]
-    return [("warning", f"does not offer {name.upper()}, which is then not passed on") for name in missing]
+    return [("warning", f"does not offer {name.upper()}, so it is not passed on") for name in missing]
 
 
 def size_limit(listener: str, timeout_s: float) -> int:
-    """Octets of the largest message that the listener at HOST:PORT takes, 0 where it does not say."""
+    """The size in octets of the largest message that the listener at HOST:PORT takes, 0 if it does not say."""
     return Listener(listener, timeout_s).size_limit()
 
 
 def stage_problem(socket_name: str, timeout_s: float) -> str:
-    """What is wrong with the LMTP server (RFC 2033) at a socket in libmilter's notation, "" where it answers LHLO."""
+    """What is wrong with the LMTP server (RFC 2033) at a socket in libmilter's notation, "" if it answers LHLO."""
     kind, _, place = socket_name.partition(":")
     port, _, host = place.partition("@")
     try:
@@ -59,7 +60,7 @@ def stage_problem(socket_name: str, timeout_s: float) -> str:
 
 
 class Listener:
-    """Connections to HOST:PORT; every reply may take ``timeout_s``, that to the final dot five minutes."""
+    """Connections to HOST:PORT; each reply may take ``timeout_s``, the one to the final dot five minutes."""
 
     def __init__(self, address: str, timeout_s: float) -> None:
         host, _, port = address.rpartition(":")
@@ -67,9 +68,9 @@ class Listener:
         self._limit, self._limit_until = 0, 0.0
 
     def size_limit(self) -> int:
-        """See ports.Mailer.  Where the listener does not answer, what it said before holds."""
+        """See ports.Mailer.  If the listener does not answer, its earlier limit still applies."""
         if time.monotonic() >= self._limit_until:
-            self._limit_until = time.monotonic() + _LIMIT_S  # the other threads go on meanwhile
+            self._limit_until = time.monotonic() + _LIMIT_S  # meanwhile the other threads use the old limit
             try:
                 with self._connected(min(self._timeout_s, _LIMIT_TIMEOUT_S)) as connection:
                     self._limit = connection.size_limit
@@ -83,7 +84,7 @@ class Listener:
 
     @contextmanager
     def _connected(self, timeout_s: float) -> Iterator[Connection]:
-        # Named, since smtplib would ask the name servers for a better name, for as long as these like.
+        # We give a name, since smtplib would ask the name servers for one, however long they take.
         client = smtplib.SMTP(local_hostname=_own_name(), timeout=timeout_s)
         try:
             code, text = client.connect(self._host, self._port)
@@ -111,7 +112,7 @@ class Connection:
 
     def __init__(self, client: smtplib.SMTP) -> None:
         self._client = client
-        self.idle = True  # between transactions: QUIT may be said
+        self.idle = True  # between transactions, so QUIT is allowed
 
     def offers(self, extension: str) -> bool:
         """Was the extension in the answer to EHLO?"""
@@ -119,9 +120,9 @@ class Connection:
 
     @property
     def size_limit(self) -> int:
-        """What the answer to EHLO says of SIZE (RFC 1870), 0 for nothing."""
-        said = self._client.esmtp_features.get("size", "")
-        return int(said) if re.fullmatch("[0-9]{1,18}", said) else 0
+        """The SIZE in the answer to EHLO (RFC 1870), 0 if it has none."""
+        size = self._client.esmtp_features.get("size", "")
+        return int(size) if re.fullmatch("[0-9]{1,18}", size) else 0
 
     def send(
         self,
@@ -143,7 +144,7 @@ class Connection:
             for block in _stuffed(submission.octets()):
                 self._client.send(block)
             if self._has_said_more():
-                raise ReinjectError("the listener has ended the connection or answered what it was not asked")
+                raise ReinjectError("the listener ended the connection or sent an unexpected reply")
             before_dot(accepted)
         except (OSError, smtplib.SMTPException) as error:
             self._client.close()
@@ -167,8 +168,8 @@ class Connection:
         return Handover((), refused + tuple((recipient, _shown(code, text)) for recipient in accepted))
 
     def _has_said_more(self) -> bool:
-        """Is there anything to read before the final dot?  Nothing should be: what came too early (a 421, say) would be
-        taken for the answer to the dot."""
+        """Is there anything to read before the final dot?  There should not be: an early reply (a 421, for instance)
+        would be taken for the answer to the dot."""
         sock, file = self._client.sock, self._client.file
         if sock is None or file is None or self._is_readable(0):
             return True
@@ -179,15 +180,15 @@ class Connection:
             sock.settimeout(self._client.timeout)
 
     def _is_readable(self, wait_s: int) -> bool:
-        """Is something to be read, or the end?"""
+        """Is there something to read, or has the connection ended?"""
         poll = select.poll()
         if self._client.sock is not None:
             poll.register(self._client.sock, select.POLLIN)
         return self._client.sock is None or bool(poll.poll(wait_s * 1000))
 
     def _await_final_reply(self, waiting: Callable[[], object]) -> None:
-        """Returns once there is something to read.  Raises TimeoutError.  Who gives up early sends a second copy: RFC
-        1047, and RFC 5321 section 4.5.3.2.6, which has ten minutes; the MTA's own client waits as long for us."""
+        """Returns once there is something to read.  Raises TimeoutError.  Giving up early means sending a second copy
+        (RFC 1047; RFC 5321 section 4.5.3.2.6 asks for ten minutes).  Meanwhile the MTA's own client waits for us."""
         until = time.monotonic() + _FINAL_REPLY_S
         while not self._is_readable(_WAITING_EVERY_S):
             if time.monotonic() > until:
@@ -226,11 +227,11 @@ class Connection:
             return ""
         chosen = [p for p in parameters if p.partition("=")[0].upper() in names]
         if any(_CONTROL.search(parameter) for parameter in chosen):
-            raise ReinjectError("an ESMTP parameter has a character that none may have")
+            raise ReinjectError("an ESMTP parameter contains a forbidden character")
         return "".join(f" {parameter}" for parameter in chosen)
 
     def _forward(self, client: Client, queue_id: str) -> None:
-        """XFORWARD, as far as it is offered; one that is refused is no reason to keep the mail."""
+        """Sends the XFORWARD attributes that the listener offers.  If it refuses them, the mail goes on anyway."""
         offered = self._client.esmtp_features.get("xforward", "").upper().split()
         address = f"IPV6:{client.ip}" if ":" in client.ip and not client.ip.upper().startswith("IPV6:") else client.ip
         values = {
@@ -240,7 +241,7 @@ class Connection:
             "PROTO": "ESMTP",
             "HELO": client.helo,
             "IDENT": queue_id,
-            # LOCAL would have the header rewritten: the MTA has done so before the filter saw it, if at all.
+            # With LOCAL the listener would rewrite the header; if the MTA rewrites at all, it already has.
             "SOURCE": "REMOTE",
         }
         words = [f"{name}={_xtext(values[name])}" for name in offered if name in values]
@@ -253,33 +254,33 @@ class Connection:
 
 
 def _own_name() -> str:
-    """For EHLO: the machine's name where that has a domain."""
+    """The name for EHLO: the machine's, if it has a domain."""
     name = socket.gethostname()
     return name if re.fullmatch(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+", name) else "localhost"
 
 
 def _address(raw: str) -> str:
-    """Without brackets and source route (RFC 5321 appendix C).  Raises ReinjectError where it could end a command."""
+    """Without brackets and source route (RFC 5321 appendix C).  Raises ReinjectError if it could end a command."""
     bare = raw.strip().removeprefix("<").removesuffix(">").strip(" ")
     if bare.startswith("@"):
         bare = bare.partition(":")[2]
     if re.search(r"[\x00-\x1f\x7f]", bare) or (_CONTROL.search(bare) and not bare.startswith('"')):
-        raise ReinjectError("an address has a character that none may have")
+        raise ReinjectError("an address contains a forbidden character")
     return bare
 
 
 def _xtext(value: str) -> str:
-    """RFC 3461 section 4; [UNAVAILABLE] for what is not known or not fit."""
+    """As in RFC 3461 section 4; [UNAVAILABLE] for a value that is unknown or unsuitable."""
     if not value or len(value) > 255 or not value.isascii():
         return "[UNAVAILABLE]"
     return "".join(c if "!" <= c <= "~" and c not in "+=" else f"+{ord(c):02X}" for c in value)
 
 
 def _stuffed(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """Leading dots doubled over the borders of blocks (RFC 5321 section 4.5.2), and a line end at the end.
+    """Doubles leading dots, also across blocks (RFC 5321 section 4.5.2), and adds a line end if the last is missing.
 
-    A dot after a bare line feed is refused with ReinjectError: some servers take it for the end of the message, and
-    what follows for commands (SMTP smuggling), and others would not take the doubling away.
+    Raises ReinjectError for a dot after a bare line feed: some servers take it for the end of the message and the rest
+    for commands (SMTP smuggling), and others would not undo the doubling.
     """
     last = b"\r\n"
     for block in blocks:

@@ -1,4 +1,4 @@
-"""Has a file been changed since somebody looked?"""
+"""Shows whether a file has changed since we looked at it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ GONE = "gone"
 
 
 def stamp(path: str) -> str:
-    """What is another text once the file is another; "" where it may not be looked at."""
+    """A text that changes when the file changes; "" if we may not look at the file."""
     try:
         found = Path(path).stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -19,8 +19,8 @@ def stamp(path: str) -> str:
 
 
 def changed_at(path: str) -> float:
-    """When it was last changed, replaced, or its link made, in seconds since 1970; 0 where nobody can tell.  An old
-    time that a copy keeps (``cp -p``) does not count."""
+    """When the file was last changed or replaced, or its link made, in seconds since 1970; 0 if unknown.  An old time
+    stamp preserved by a copy (``cp -p``) does not count."""
     try:
         return max(Path(path).stat().st_ctime, Path(path).lstat().st_ctime)
     except OSError:

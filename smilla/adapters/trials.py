@@ -1,6 +1,6 @@
-"""What an engine said of a key when it was tried, remembered: a trial by gpg takes 5 ms.
+"""Remembers the results of trials of keys with an engine, since a trial with gpg takes 5 ms.
 
-For any number of threads; bounded in entries.
+Safe for any number of threads; the number of entries is bounded.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _REMEMBERED = 1000
-_REFUSED_FOR_S = 60.0  # as long as the gate's own judgement: an engine reads the clock, too
+_REFUSED_FOR_S = 60.0  # as long as the gate's own judgement, since an engine reads the clock, too
 
 
 class Trials:
-    """``trial`` says what is wrong with a certificate, "" where a message can be encrypted to it; what it raises is not
-    remembered."""
+    """``trial`` says what is wrong with a certificate, "" if a message can be encrypted to it.  Nothing is
+    remembered if it raises."""
 
     def __init__(self, trial: Callable[[bytes], str]) -> None:
         self._trial = trial
@@ -29,14 +29,14 @@ class Trials:
         return len(self._known)
 
     def fault(self, raw: bytes) -> str:
-        """What is wrong with the certificate, "" for nothing."""
-        said, until = self._known.get(raw, ("", 0.0))
-        if until and (not said or monotonic() < until):
-            return said
-        said = self._trial(raw)
+        """What is wrong with the certificate, "" if nothing is."""
+        fault, until = self._known.get(raw, ("", 0.0))
+        if until and (not fault or monotonic() < until):
+            return fault
+        fault = self._trial(raw)
         with self._lock:
             self._known.pop(raw, None)
             if len(self._known) >= _REMEMBERED:
                 del self._known[next(iter(self._known))]
-            self._known[raw] = (said, monotonic() + _REFUSED_FOR_S)
-        return said
+            self._known[raw] = (fault, monotonic() + _REFUSED_FOR_S)
+        return fault

@@ -1,1 +1,1 @@
-"""From an outcome to what is said of it: the SMTP reply, the notification, the lines of the log."""
+"""Turns an outcome into the SMTP reply, the notification and the log lines."""

@@ -1,7 +1,7 @@
 """Delivery status notifications (RFC 3461, RFC 3464) about recipients that were bounced while the others got the mail.
 
-Header fields of the original only, never an octet of its body; nor the Content fields, which name its files and stand
-inside the copies that are encrypted.
+They quote only header fields of the original, never an octet of its body.  They leave out the Content fields, which may
+name files and which the encrypted copies hide.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _NOT_SHOWN = re.compile("bcc|resent-bcc|x-smilla|content-.*")
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """One recipient who gets nothing: the enhanced status code (RFC 3463) and why, in words."""
+    """One recipient who gets nothing: the enhanced status code (RFC 3463), and the reason in words."""
 
     recipient: Recipient
     status: str
@@ -57,13 +57,13 @@ def build(envelope: Envelope, message: Message, failures: Sequence[Failure], mta
         "encrypted for them.  All others get it.",
         "",
     ]
-    told = [f"  {_ascii(failure.recipient.shown)[:200]}: {_ascii(failure.text)[:600]}" for failure in failures]
+    reasons = [f"  {_ascii(failure.recipient.shown)[:200]}: {_ascii(failure.text)[:600]}" for failure in failures]
     status = [f"Reporting-MTA: dns; {mta}", *_envelope_id(envelope), f"Arrival-Date: {date}"]
     for failure in failures:
         status += ["", *_about(failure)]
     parts = [
         *head,
-        *told,
+        *reasons,
         "",
         f"--{boundary}",
         "Content-Type: message/delivery-status",
@@ -104,5 +104,5 @@ def _from_xtext(text: str) -> str:
 
 
 def _ascii(text: str) -> str:
-    """Nothing that could end a line or is not ASCII."""
+    """The text with a question mark for everything but printable ASCII, so that nothing can end a line."""
     return "".join(c if " " <= c <= "~" else "?" for c in text)

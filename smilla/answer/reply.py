@@ -1,4 +1,4 @@
-"""The only table from an outcome to what the MTA is told: SMTP code, enhanced code (RFC 3463), text and edits.
+"""The only table from an outcome to the answer for the MTA: SMTP code, enhanced code (RFC 3463), text and edits.
 
 A text names the recipient and the reason, never a detail of the configuration.
 """
@@ -25,11 +25,11 @@ class Verb(Enum):
 
 @value
 class Reply:
-    """The answer; ``copy`` is what the MTA's message becomes, None where it stays as it is.
+    """The answer; ``copy`` is what the MTA's message becomes, None if it stays as it is.
 
-    ``further`` are the copies to be re-injected before the answer is given, ``bounced`` those about whom the sender is
-    notified, and ``removed`` the recipients who do not stay with the MTA's message; where nobody stays, it is discarded
-    (the client is told 250).  ``is_sealed``: the MTA's message becomes a sealed one, which the stage splits.
+    ``further`` are the copies to re-inject before the answer is given.  ``bounced`` are the recipients about whom the
+    sender is notified, ``removed`` those taken out of the MTA's message.  If no recipient is left, the message is
+    discarded (the client gets 250).  ``is_sealed``: the MTA's message becomes a sealed one, which the stage splits.
     """
 
     verb: Verb
@@ -44,18 +44,18 @@ class Reply:
 
     @property
     def line(self) -> str:
-        """As it stands in an SMTP dialogue."""
+        """As written in an SMTP dialogue."""
         return f"{self.code} {self.enhanced} {self.text}" if self.code else self.verb.value
 
 
 INTERNAL = Reply(Verb.TEMPFAIL, "451", "4.3.0", "Internal error in the encryption filter; try again later")
-TOO_MANY = Reply(Verb.TEMPFAIL, "452", "4.5.3", "Too many recipients who need copies of their own; send it in parts")
+TOO_MANY = Reply(Verb.TEMPFAIL, "452", "4.5.3", "Too many recipients need copies of their own; send it in parts")
 HANDOVER = Reply(Verb.TEMPFAIL, "451", "4.3.0", "Not all copies of this message could be handed on; try again later")
 JOURNAL = Reply(Verb.TEMPFAIL, "451", "4.3.0", "The encryption filter cannot keep its journal; try again later")
 BUSY = Reply(Verb.TEMPFAIL, "451", "4.3.0", "The same message is being handled at this moment; try again later")
 TOO_LARGE = Reply(Verb.REJECT, "552", "5.3.4", "The message is too large once it is encrypted")
-TAKEN = Reply(Verb.ACCEPT, "250", "2.0.0", "The copy was taken")
-SEAL_KEY = Reply(Verb.TEMPFAIL, "451", "4.3.0", "The key of this sealed message is not there; see smilla's log")
+COPY_TAKEN = Reply(Verb.ACCEPT, "250", "2.0.0", "The copy was accepted")
+SEAL_KEY = Reply(Verb.TEMPFAIL, "451", "4.3.0", "The key of this sealed message is missing; see smilla's log")
 SEAL_BROKEN = Reply(Verb.TEMPFAIL, "451", "4.7.1", "This is not what was sealed, or not for this use; see smilla's log")
 SEAL_REFUSED = Reply(Verb.REJECT, "550", "5.7.1", "This is not what was sealed, or not for this use")
 STOPPING = Reply(Verb.TEMPFAIL, "451", "4.3.2", "The encryption filter is restarting; try again later")
@@ -79,14 +79,14 @@ _TEXTS = {
     "single_label": "the domain is a single word, which the mail server may complete; write it in full",
     "special_use": "no key can be looked up for this domain, so nobody can tell whether there is one",
     "too_many_candidates": "more keys are published than can be looked at, and none of those seen can be used",
-    "no_source": "no key of the kind that is allowed can be looked up",
+    "no_source": "no allowed kind of key can be looked up",
     "not_for_encryption": "encryption is required, but what is published is not an encryption key",
     "insecure": "a key is published, but its zone is not signed with DNSSEC",
     "expired": "the published key has expired",
     "revoked": "the published key is revoked",
     "not_yet_valid": "the published key is not valid yet",
     "other_address": "the published key is for another address",
-    "routed_address": "the address routes mail on, so nobody can tell whose key to use; write the recipient's own one",
+    "routed_address": "the address routes mail on, so nobody can tell whose key to use; write the final address",
     "unclear_address": "the address is not written as RFC 5321 says, and the mail server may read it as another one",
     "unclear_sender": "the sender's address is not written as RFC 5321 says, and may be read as another one",
     "ambiguous_domain": "programs read this domain in two ways; write it as an A-label (xn--...)",
@@ -96,7 +96,7 @@ _TEXTS = {
     "too_many_fields": "the message has too many Content fields",
     "header_too_large": "the header of the message is too large",
     "field_too_long": "the message has a Content field that is too long",
-    "bare_cr": "the header has a bare CR, so that programs differ about where the body begins; end lines with CRLF",
+    "bare_cr": "the header has a bare CR, so programs differ about where the body begins; end lines with CRLF",
     "wished": "the sender asked for encryption, which is not possible",
     "reader": "nobody can tell now whether a further reader has a key",
     "confusable_keys": "the recipient's key cannot share a message with that of a further reader",
@@ -122,7 +122,7 @@ def for_outcome(outcome: Outcome, mixed: str, *, observe: bool) -> Reply:
 
 
 def for_error(error: BaseException) -> Reply:
-    """The reply to a message that an error ended: that of its nearest kind in the table, and never a refusal."""
+    """The reply to a message that an error ended: the table entry of the nearest class, never a refusal."""
     return next((_OF_ERRORS[kind] for kind in type(error).__mro__ if kind in _OF_ERRORS), INTERNAL)
 
 
@@ -136,7 +136,7 @@ def _handed_over(outcome: Outcome) -> Reply:
     bounced = outcome.bounced
     if not outcome.copies:
         settled = all(decision.action is Action.DONE or decision in bounced for decision in outcome.decisions)
-        # Else nobody said in which form it may go.
+        # Otherwise nothing says in which form it may go.
         return Reply(Verb.DISCARD, bounced=bounced) if outcome.decisions and settled else INTERNAL
     if outcome.kept is None:
         return Reply(Verb.DISCARD, further=outcome.copies, bounced=bounced)
@@ -151,7 +151,7 @@ def _handed_over(outcome: Outcome) -> Reply:
 
 
 def for_recipient(decision: Decision) -> Reply | None:
-    """The reply to one RCPT, where a rule asks for it; None where the recipient may stay."""
+    """The reply to one RCPT, if a rule asks for it; None if the recipient may stay."""
     text = f"<{decision.recipient.shown[:200]}>: {_TEXTS.get(decision.reason.code, _UNUSABLE)}"
     if decision.action is Action.DEFER:
         return Reply(Verb.TEMPFAIL, "451", "4.7.5", text)
@@ -160,24 +160,24 @@ def for_recipient(decision: Decision) -> Reply | None:
     return None
 
 
-def not_ready(lack: str) -> Reply:
-    """The reply where recipients need different forms, and ``lack`` keeps the stage from splitting them."""
+def not_ready(problem: str) -> Reply:
+    """The reply if recipients need different forms and ``problem`` keeps the stage from splitting the message."""
     return Reply(
-        Verb.TEMPFAIL, "451", "4.3.5", f"The recipients need different forms of this message, and {lack}"[:500]
+        Verb.TEMPFAIL, "451", "4.3.5", f"The recipients need different forms of this message, and {problem}"[:500]
     )
 
 
 def for_refusals(details: list[str], owed: int) -> Reply:
-    """The reply where copies were not taken: what the listener said for each recipient, of ``owed`` in all, those
-    served at earlier attempts among them.  Too large for every one of them: that will not change.  Where somebody has
-    got a copy, the client is never told 5yz."""
+    """The reply if the listener did not take all copies.  ``details`` has its reply for each recipient it failed;
+    ``owed`` counts all recipients owed a copy, including those served at earlier attempts.  If the copy was too large
+    for every one of them, that will not change.  If anybody has a copy, the client never gets 5yz."""
     too_large = len(details) >= owed and all(detail.startswith("552") for detail in details)
     return TOO_LARGE if too_large else HANDOVER
 
 
 def for_refusal(detail: str) -> Reply:
-    """The reply about one recipient whose copy was not taken after the queue: refused for good where the listener says
-    so, and owed otherwise."""
+    """The reply about one recipient whose copy the listener did not take after the queue: a refusal if the listener
+    refused it for good, otherwise the copy stays owed."""
     if not re.match(r"5\d\d\b", detail):
         return HANDOVER
     if detail.startswith("552"):
@@ -187,21 +187,21 @@ def for_refusal(detail: str) -> Reply:
 
 
 def why(decision: Decision) -> str:
-    """Why one recipient is deferred or refused, for the sender of the message."""
+    """Why one recipient is deferred or refused, in words for the sender."""
     return _TEXTS.get(decision.reason.code, _UNUSABLE)
 
 
 def _several_copies(mixed: str, count: int) -> Reply:
     text = f"The recipients need {count} different forms of this message; send it to them one by one"
     if not mixed:
-        text += ", or have smilla told which MTA this is ([milter] mta)"
+        text += ", or tell smilla which MTA this is ([milter] mta)"
     if mixed == "refuse":
         return Reply(Verb.REJECT, "550", "5.7.5", text)
     return Reply(Verb.TEMPFAIL, "451", "4.3.0", text)
 
 
 def _about(outcome: Outcome) -> str:
-    """``<recipient>: why``, for the first of the recipients on whose account the message is not delivered."""
+    """``<recipient>: why``, for the first recipient who keeps the message from being delivered."""
     first, *more = outcome.culprits
     others = f" (and {len(more)} more)" if more else ""
     return f"<{first.shown[:200]}>{others}: {_TEXTS.get(outcome.reason.code, _UNUSABLE)}"

@@ -1,6 +1,6 @@
-"""What became of a message, told to the log: one line a recipient, one for the whole.
+"""Logs the outcome of a message: one line per recipient, one for the whole message.
 
-While observing the lines are the same, and say what would be done.
+While smilla only observes, the lines are the same and say what would be done.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ _TROUBLE = (KeyVerdict.BOGUS, KeyVerdict.UNREACHABLE, KeyVerdict.UNCLEAR, KeyVer
 
 @value
 class Result:
-    """How a message ended: ``answer`` is the reply (while observing the one held back), ``refusals`` tells of copies
-    that were not taken, ``elapsed_ms`` counts from MAIL FROM."""
+    """How a message ended: ``answer`` is the reply (while observing, the one held back), ``refusals`` are the copies
+    that the listener did not take, ``elapsed_ms`` counts from MAIL FROM."""
 
     outcome: Outcome
     answer: reply.Reply
@@ -28,7 +28,7 @@ class Result:
 
 
 def message(session: Session, result: Result) -> None:
-    """The lines about a message that was decided."""
+    """Logs a message that was decided."""
     outcome, answer = result.outcome, result.answer
     override = _override(answer, outcome, handed=bool(result.refusals))
     owed = {refusal.recipient for refusal in result.refusals}
@@ -39,23 +39,23 @@ def message(session: Session, result: Result) -> None:
         log.relayed(session.queue_id, session.client.ip, outcome.relayed)
     if answer.is_sealed and not result.observed:
         _sealed(session.queue_id, outcome)
-        seen = log.Facts(session.sender, answer.line, "", "sealed", session.message.body.size, result.elapsed_ms)
-        log.message_done(session.queue_id, outcome, seen)
+        facts = log.Facts(session.sender, answer.line, "", "sealed", session.message.body.size, result.elapsed_ms)
+        log.message_done(session.queue_id, outcome, facts)
         return
     for decision in outcome.decisions:
         _trouble(session.queue_id, decision)
         via = ways.get(decision.recipient.raw, "")
-        # Nobody tries again for who is bounced: whatever the policy said, to the log it is a refusal.
-        became = (Action.REFUSE if via == "bounce" else decision.action), decision.reason
+        # Nobody tries again for a bounced recipient: whatever the policy said, the log calls it a refusal.
+        applied = (Action.REFUSE if via == "bounce" else decision.action), decision.reason
         is_sent = result.refusals and via and decision.recipient not in owed
         if override and decision.action not in (override[0], Action.DONE) and not is_sent:
-            became = override
-        log.recipient_decided(session.queue_id, decision, became, observed=result.observed, via=via)
+            applied = override
+        log.recipient_decided(session.queue_id, decision, applied, observed=result.observed, via=via)
     code = override[1].code if override and not outcome.culprits else outcome.reason.code
     if not override:
         _unprotected(session.queue_id, outcome, observed=result.observed)
-    told = ("accept", answer.line) if result.observed else (answer.line, "")
-    facts = log.Facts(session.sender, *told, code, session.message.body.size, result.elapsed_ms)
+    replies = ("accept", answer.line) if result.observed else (answer.line, "")
+    facts = log.Facts(session.sender, *replies, code, session.message.body.size, result.elapsed_ms)
     log.message_done(session.queue_id, outcome, facts)
 
 
@@ -69,19 +69,19 @@ def _sealed(queue_id: str, outcome: Outcome) -> None:
 
 
 def refused_at_rcpt(queue_id: str, decision: Decision) -> None:
-    """The line about a recipient who was deferred or refused alone."""
+    """Logs a recipient who was deferred or refused alone."""
     _trouble(queue_id, decision)
     log.recipient_decided(queue_id, decision, (decision.action, decision.reason), observed=False, via="rcpt")
 
 
 def undecided(session: Session, error: BaseException | None, *, observed: bool) -> None:
-    """The lines about a message that an error ended; None where nobody knows any more which."""
+    """Logs a message that an error ended; None if the error is no longer known."""
     recipients = [recipient.shown for recipient in session.envelope.recipients]
     log.undecided(session.queue_id, recipients, observed=observed, reason=code_of(error))
 
 
 def _trouble(queue_id: str, decision: Decision) -> None:
-    """Why a source gave no key, for whoever asks at three in the morning."""
+    """Logs why a source gave no key, for the administrator who asks at three in the morning."""
     for finding in decision.lookup.findings if decision.lookup else ():
         if finding.verdict in _TROUBLE:
             detail = f"{finding.verdict.value}: {finding.reason.text}"
@@ -92,15 +92,15 @@ def _trouble(queue_id: str, decision: Decision) -> None:
 
 
 def _unprotected(queue_id: str, outcome: Outcome, *, observed: bool) -> None:
-    """The copies whose header fields could not be protected."""
+    """Logs the copies whose header fields could not be protected."""
     for copy in outcome.copies:
         for recipient in copy.recipients if copy.protection.problem else ():
             log.headers_bare(queue_id, recipient.shown, copy.protection, observed=observed)
 
 
 def _ways(outcome: Outcome, answer: reply.Reply, refusals: tuple[Refusal, ...]) -> dict[str, str]:
-    """On which way recipients are served that are not with the MTA's message; empty where nothing was to be handed
-    on."""
+    """How recipients are served who are not in the MTA's message ("reinject" or "bounce"); empty if there was nothing
+    to hand over."""
     if answer.code and not refusals:
         return {}
     further = (copy for index, copy in enumerate(outcome.copies) if index != outcome.kept)
@@ -109,15 +109,15 @@ def _ways(outcome: Outcome, answer: reply.Reply, refusals: tuple[Refusal, ...]) 
 
 
 def _override(answer: reply.Reply, outcome: Outcome, *, handed: bool) -> tuple[Action, Reason] | None:
-    """What the message as a whole makes of recipients who alone would have fared better; ``handed``: the listener was
-    asked."""
+    """What happens to recipients who alone would have fared better, because of the message as a whole.  ``handed``: the
+    listener was asked."""
     action = {reply.Verb.TEMPFAIL: Action.DEFER, reply.Verb.REJECT: Action.REFUSE}.get(answer.verb)
     if action is None:
         return None
     if outcome.culprits and outcome.disposition is not Disposition.HOLD:
         return action, Reason("other_recipient", f"{outcome.culprits[0].shown} holds up the message")
     if answer == reply.TOO_LARGE and not handed:
-        return action, Reason("too_large", "the sealed message or a copy is larger than the MTA takes")
+        return action, Reason("too_large", "the sealed message or a copy is larger than the MTA accepts")
     if answer in (reply.HANDOVER, reply.TOO_LARGE):
-        return action, Reason("reinject", "a copy of the message could not be handed on")
+        return action, Reason("reinject", "a copy of the message could not be handed over")
     return action, Reason("mixed", "the recipients need different forms of the message")

@@ -59,7 +59,7 @@ def say(kind: str, text: str) -> None:
 
 
 def printable(text: str) -> str:
-    """What comes from a certificate, a name server or a message must not steer the terminal."""
+    """Text that cannot control the terminal, even if it comes from a certificate, a name server or a message."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
@@ -71,11 +71,11 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _with_config(commands.add_parser("milter", help="run the filter in the foreground until SIGTERM"))
     _encrypt(commands.add_parser("encrypt", help="encrypt one message as the filter would"))
-    _explain(commands.add_parser("explain", help="tell every step and reason for one message; change nothing"))
+    _explain(commands.add_parser("explain", help="show every step and reason for one message; change nothing"))
     _lookup(commands.add_parser("lookup", help="find the keys of one address"))
     _record(commands.add_parser("record", help="print the DNS record that publishes a certificate or key"))
-    _journal(commands.add_parser("journal", help="tell for which messages copies are still owed"))
-    _open(commands.add_parser("open", help="show what is inside a sealed message; the log tells who did"))
+    _journal(commands.add_parser("journal", help="show which messages still have copies owed"))
+    _open(commands.add_parser("open", help="show what is inside a sealed message; the log says who looked"))
     _seal(commands.add_parser("seal", help="list, rotate or prune the keys that seal"))
     _config(commands.add_parser("config", help="check, show or write a configuration"))
     return parser
@@ -90,7 +90,7 @@ def _ip(text: str) -> str:
     try:
         return str(ipaddress.ip_address(text))
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no IP address") from error
+        raise argparse.ArgumentTypeError(f"{text!r} is not an IP address") from error
 
 
 def _with_message(parser: argparse.ArgumentParser) -> None:
@@ -99,7 +99,7 @@ def _with_message(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--to", dest="recipients", metavar="ADDR", action="append", required=True, help="recipient")
     parser.add_argument("--client-ip", metavar="IP", type=_ip, default="127.0.0.1", help="the client, for mode auto")
     parser.add_argument("--authenticated-as", metavar="USER", default="", help="its user, for mode auto")
-    parser.add_argument("message", metavar="MESSAGE", nargs="?", help="file; standard input where it is missing")
+    parser.add_argument("message", metavar="MESSAGE", nargs="?", help="a file; default: standard input")
 
 
 def _encrypt(parser: argparse.ArgumentParser) -> None:
@@ -135,10 +135,10 @@ def _journal(parser: argparse.ArgumentParser) -> None:
 
 def _open(parser: argparse.ArgumentParser) -> None:
     _with_config(parser)
-    told = parser.add_mutually_exclusive_group()
-    told.add_argument("--facts", action="store_true", help="sender, recipients and decisions instead of the message")
-    told.add_argument("--json", action="store_true", help="the same as one JSON document")
-    parser.add_argument("message", metavar="MESSAGE", nargs="?", help="file; standard input where it is missing")
+    shown = parser.add_mutually_exclusive_group()
+    shown.add_argument("--facts", action="store_true", help="sender, recipients and decisions instead of the message")
+    shown.add_argument("--json", action="store_true", help="the same as one JSON document")
+    parser.add_argument("message", metavar="MESSAGE", nargs="?", help="a file; default: standard input")
 
 
 def _seal(parser: argparse.ArgumentParser) -> None:
@@ -147,7 +147,7 @@ def _seal(parser: argparse.ArgumentParser) -> None:
     listing.add_argument("--json", action="store_true", help="one JSON document")
     _with_config(actions.add_parser("rotate", help="make a new key, which seals from now on"))
     prune = _with_config(actions.add_parser("prune", help="remove the retired keys that no queued message needs"))
-    _with_postfix(prune, action="append", several="; more than once for several instances that share the keys")
+    _with_postfix(prune, action="append", several="; repeat it for each instance that shares the keys")
 
 
 def _with_postfix(parser: argparse.ArgumentParser, *, action: str = "store", several: str = "") -> None:
@@ -155,7 +155,7 @@ def _with_postfix(parser: argparse.ArgumentParser, *, action: str = "store", sev
         "--postfix-config",
         metavar="DIR",
         action=action,
-        help=f"Postfix's configuration folder, where it is not the usual one{several}",
+        help=f"Postfix's configuration folder, if it is not the usual one{several}",
     )
 
 
@@ -168,7 +168,7 @@ def _config(parser: argparse.ArgumentParser) -> None:
     check.add_argument(
         "--postfix",
         action="store_true",
-        help="look at Postfix's lines for the stage, and leave what was found where the filter reads it",
+        help="check Postfix's lines for the stage, and leave the result where the filter reads it",
     )
     _with_postfix(check)
     _with_config(actions.add_parser("show", help="print the effective configuration"))

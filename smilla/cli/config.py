@@ -26,8 +26,8 @@ from smilla.server import listener
 from smilla.server.runtime import make_ports, make_resolver
 
 _OPEN = (
-    "mail comes to it in plaintext, and who reaches it can send in anybody's name through [reinject] smtp; listen on "
-    "loopback, with TLS in front (contrib/haproxy)"
+    "mail comes to it in plaintext, and anybody who reaches it can send in anybody's name through [reinject] smtp; "
+    "listen on loopback, with TLS in front (contrib/haproxy)"
 )
 _RELAYING = (
     "mode = auto: mail to a domain that is not in local_domains is outbound, whoever sends it; if the MTA relays for "
@@ -42,14 +42,14 @@ _GPG_ALONE = (
     "install pysequoia, beside smilla (where PyPI has no wheel of it for this machine, that needs Rust)"
 )
 _STILL_SERVED = (
-    "seal keys {}: [policy] mixed is {}, so nothing is sealed, but the stage serves what was; once no queued message "
-    "needs a key (smilla seal prune), remove the folder and restart smilla"
+    "seal keys {}: [policy] mixed is {}, so nothing is sealed, but the stage still serves sealed mail; once no "
+    "queued message needs a key (smilla seal prune), remove the folder and restart smilla"
 )
 _POSTFIX_S = 120.0
 
 
 def run(options: argparse.Namespace) -> int:
-    """Exit 0 in order, 1 where a probe fails, 78 for a faulty configuration."""
+    """Exit 0: in order; 1: a probe fails; 78: a faulty configuration."""
     if options.action == "sample":
         print(config_text.sample(), end="")
         return EX_OK
@@ -61,8 +61,8 @@ def run(options: argparse.Namespace) -> int:
     print(f"{options.config}: no fault")
     behind = settings.behind("postfix" if options.postfix_config or postfix.is_installed() else "")
     if options.postfix:
-        return _look_at_lines(behind, options.postfix_config)
-    _look_at_keys(settings, ports)
+        return _check_lines(behind, options.postfix_config)
+    _check_keys(settings, ports)
     for severity, text in idle.problems(settings):
         say(severity, text)
     if not is_local(settings.milter.socket):
@@ -75,24 +75,24 @@ def run(options: argparse.Namespace) -> int:
         and postfix.is_installed()
     ):
         say("warning", _REINJECT)
-        _told(postfix_actions.problems(postfix.Postfix(options.postfix_config or "", _POSTFIX_S)))
+        _report(postfix_actions.problems(postfix.Postfix(options.postfix_config or "", _POSTFIX_S)))
     if settings.openpgp.engine == "auto" and ports.openpgp.name == "gnupg":
         say("hint", _GPG_ALONE)
     return _probe(behind, options.postfix_config) if options.probe else EX_OK
 
 
-def _look_at_lines(settings: Config, folder: str | None) -> int:
-    """What Postfix's lines for the stage lack, told here and kept for the filter."""
+def _check_lines(settings: Config, folder: str | None) -> int:
+    """Prints which of Postfix's lines for the stage are missing, and keeps the result for the filter."""
     if settings.policy.mixed != "stage":
         if not settings.policy.mixed:
             say("error", "postfix: postconf is not found here; set [milter] mta, or PATH, or --postfix-config")
             return EX_NO
-        print(f"postfix: not looked at, since [policy] mixed is {settings.policy.mixed}")
+        print(f"postfix: not checked, because [policy] mixed is {settings.policy.mixed}")
         return EX_OK
     asked, lines = postfix.Postfix(folder or "", _POSTFIX_S), PostfixLines(settings.stage)
     try:
         instance = asked.folder()
-        missing = _told(postfix_check.problems(settings, asked, in_doubt="error"))
+        missing = _report(postfix_check.problems(settings, asked, in_doubt="error"))
         for text in missing:
             say("error", text)
         stamps = {path: file.stamp for path, file in asked.files.items()}
@@ -101,12 +101,12 @@ def _look_at_lines(settings: Config, folder: str | None) -> int:
         say("error", f"postfix: {error}")
         return EX_NO
     for other, text in lines.others(instance):
-        say("warning", f"postfix in {other}: {text}; look there, too: --postfix-config {other}")
+        say("warning", f"postfix in {other}: {text}; check that one too: --postfix-config {other}")
     return EX_NO if missing else EX_OK
 
 
-def _look_at_keys(settings: Config, ports: Ports) -> None:
-    """What is in the folder of the directory source, and what of it is of no use."""
+def _check_keys(settings: Config, ports: Ports) -> None:
+    """Prints what is in the folder of the directory source, and what there is useless."""
     if "directory" not in settings.keys.sources:
         return
     folder, now = settings.keys.directory, ports.clock.now()
@@ -128,21 +128,21 @@ def _look_at_keys(settings: Config, ports: Ports) -> None:
 
 
 def _probe(settings: Config, postfix_folder: str | None) -> int:
-    """Tries what the filter will need, and says what fails and what to do about it."""
+    """Tries everything the filter will need; says what fails and what to do about it."""
     log.silence()
     problems = [*_resolver_problems(settings), *_socket_problems(settings)]
     problems += [*_spool_problems(settings), *_journal_problems(settings)]
     found = [*_listener_problems(settings), *_stage_problems(settings, postfix_folder)]
     if settings.policy.mixed == "reinject":
         found += sendmail_check.problems(settings.milter.socket)
-    problems += _told(found)
+    problems += _report(found)
     for problem in problems:
         say("error", problem)
     return EX_NO if problems else EX_OK
 
 
-def _told(found: Iterable[tuple[str, str]]) -> list[str]:
-    """Tells the findings, but for the errors, which are returned."""
+def _report(found: Iterable[tuple[str, str]]) -> list[str]:
+    """Prints all findings except errors, which it returns."""
     errors = []
     for severity, text in found:
         if severity == "error":
@@ -156,7 +156,7 @@ def _told(found: Iterable[tuple[str, str]]) -> list[str]:
 
 def _resolver_problems(settings: Config) -> list[str]:
     if set(settings.keys.sources) == {"directory"}:
-        print("resolver: not needed, since keys come from the directory only")
+        print("resolver: not needed, because all keys come from the directory")
         return []
     problems = []
     for name, problem in make_resolver(settings).probe(settings.dns.timeout_s):
@@ -175,10 +175,12 @@ def _socket_problems(settings: Config) -> list[str]:
     if listener.UnixPath.fits(socket):
         folder = Path(socket.partition(":")[2]).parent
         if not folder.is_dir():
-            return [f"socket {socket}: no folder {folder}; create it (the systemd unit makes /run/smilla at its start)"]
+            return [
+                f"socket {socket}: no folder {folder}; create it (the systemd unit makes /run/smilla when it starts)"
+            ]
         path = Path(socket.partition(":")[2])
         if path.is_symlink() or (path.exists() and not path.is_socket()):
-            return [f"socket {socket}: there is something else than a socket"]
+            return [f"socket {socket}: something other than a socket is there"]
     print(f"socket {socket}: nobody listens yet")
     return []
 
@@ -188,12 +190,12 @@ def _spool_problems(settings: Config) -> list[str]:
         spool.try_out(settings.spool.folder)
     except SpoolError as error:
         return [f"spool {error}"]
-    print(f"spool {settings.spool.folder}: can be written")
+    print(f"spool {settings.spool.folder}: is writable")
     return []
 
 
 def _journal_problems(settings: Config) -> list[str]:
-    """Can it be read, and may the filter's user write it?  Whoever runs the check may be somebody else."""
+    """Is it readable, and may the filter's user write it?  The user who runs the check may be another one."""
     if not _splits(settings):
         return []
     folder = Path(settings.reinject.spool)
@@ -213,13 +215,13 @@ def _journal_problems(settings: Config) -> list[str]:
 
 
 def _splits(settings: Config) -> bool:
-    """Do copies leave by the listener of [reinject]?  Those of what was sealed do, whatever mixed says now."""
+    """Do copies leave by the listener of [reinject]?  Copies of sealed mail do, whatever mixed says now."""
     return settings.may_split or SealKeys(settings.stage.keys).exist()
 
 
 def _stage_problems(settings: Config, postfix_folder: str | None) -> list[tuple[str, str]]:
     if not settings.policy.mixed:
-        return [("hint", "postfix: not found here; where the MTA is another one or elsewhere, set [milter] mta")]
+        return [("hint", "postfix: not found here; if the MTA is another one or elsewhere, set [milter] mta")]
     seals = settings.policy.mixed == "stage"
     if not seals and not SealKeys(settings.stage.keys).exist():
         return []
@@ -229,7 +231,7 @@ def _stage_problems(settings: Config, postfix_folder: str | None) -> list[tuple[
     else:
         return [*found, ("hint", _STILL_SERVED.format(settings.stage.keys, settings.policy.mixed))]
     if postfix_folder is None and not postfix.is_installed():
-        return [*found, ("hint", "postfix: not found here, so that its lines for the stage were not looked at")]
+        return [*found, ("hint", "postfix: not found here, so its lines for the stage were not checked")]
     return [*found, *postfix_check.problems(settings, postfix.Postfix(postfix_folder or "", _POSTFIX_S))]
 
 
@@ -240,7 +242,7 @@ def _owner_problem(folder: Path, user: str) -> str:
     if others := [path.name for path in sorted(folder.iterdir()) if _owner(path) != owner]:
         return f"{', '.join(others)} not of {owner}, whose the folder is; chown -R {owner} {folder}"
     if not os.access(folder, os.W_OK | os.X_OK):
-        return f"belongs to {owner}, and who runs this check cannot write there"
+        return f"belongs to {owner}, and the user who runs this check cannot write there"
     return ""
 
 

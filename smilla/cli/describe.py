@@ -21,9 +21,9 @@ from smilla.model import (
 
 VERDICTS = {
     KeyVerdict.USABLE: "a usable key",
-    KeyVerdict.BOGUS: "cannot be told now, since nothing proves the answer",
-    KeyVerdict.UNREACHABLE: "cannot be told now",
-    KeyVerdict.UNCLEAR: "cannot be told, since smilla does not understand it",
+    KeyVerdict.BOGUS: "unknown for now: nothing proves the answer",
+    KeyVerdict.UNREACHABLE: "unknown for now",
+    KeyVerdict.UNCLEAR: "unknown: smilla does not understand it",
     KeyVerdict.UNUSABLE_KEY: "a key that cannot be used",
     KeyVerdict.INSECURE: "a key that nothing proves",
     KeyVerdict.NO_KEY: "no key",
@@ -92,12 +92,12 @@ _STYLE_OF = {
 
 
 def style_as_json(key: X509Key | PGPKey, style: Style, why: str) -> dict[str, Any]:
-    """How what is encrypted to this key is written, and for S/MIME why with this cipher."""
+    """How messages to this key are written, and for S/MIME why this cipher was chosen."""
     return {name: getattr(style, name) for name in _STYLE_OF[key.format]} | ({"reason": why} if why else {})
 
 
 def style_in_words(key: X509Key, style: Style) -> str:
-    """The content cipher, and what brings its key to the recipient."""
+    """The content cipher, and how its key reaches the recipient."""
     if key.oaep:
         return f"{style.cipher} and OAEP as the certificate demands"
     if key.mechanism is Mechanism.RSA:

@@ -23,7 +23,7 @@ _FATE = {Disposition.DEFER: "deferred", Disposition.REFUSE: "refused", Dispositi
 
 
 def run(options: argparse.Namespace) -> int:
-    """Exit 0 done, 1 not encrypted though --require, 75 deferred, 77 refused."""
+    """Exit 0: done; 1: not encrypted despite --require; 75: deferred; 77: refused."""
     done = transaction.process(options)
     outcome = done.outcome
     if outcome.disposition in _EXIT:
@@ -55,7 +55,7 @@ def _complain(outcome: Outcome) -> None:
 
 
 def _warn_of_headers(copy: Copy) -> None:
-    """Where hide was asked for and cannot be, the Subject is in the clear: that is never silent."""
+    """If hide was asked for and is impossible, the Subject stays readable: smilla always says so."""
     found = copy.protection
     if found.problem:
         what = "the Subject is not hidden" if found.asked == "hide" else "the header fields are not inside"
@@ -68,15 +68,15 @@ def _why(decision: Decision) -> str:
 
 
 def _render(copy: Copy, parsed: ParsedMessage) -> bytes:
-    """A copy as octets: as it came where the body stays, with CRLF where it was encrypted."""
+    """A copy as octets: as it came if the body stays, with CRLF if it was encrypted."""
     if copy.rewrite.body is None:
         return parsed.raw_unchanged(copy.rewrite.removed)
     return b"".join(rewrap.applied(parsed.message, copy.rewrite))
 
 
 def _write_all(folder: Path, copies: tuple[Copy, ...], rendered: list[bytes], sender: str) -> None:
-    """1.eml, 2.eml …, and last envelopes.json, which says that all are there.  Each is readable by its owner only,
-    and none stays behind where one cannot be written.  Raises SmillaError."""
+    """Writes 1.eml, 2.eml …, and last envelopes.json, which shows that all are there.  Only their owner can read
+    them, and none stays behind if one cannot be written.  Raises SmillaError."""
     files: dict[Path, bytes] = {}
     envelopes = []
     for number, (copy, octets) in enumerate(zip(copies, rendered, strict=True), 1):

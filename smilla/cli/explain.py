@@ -21,17 +21,17 @@ _EXIT = {
 
 
 def run(options: argparse.Namespace) -> int:
-    """Exits by the filter's reply: 0 accepted, 75 deferred or held, 77 refused (also where smilla only observes)."""
+    """The exit code follows the filter's reply: 0 accepted, 75 deferred or held, 77 refused (with observe, too)."""
     done = transaction.process(options, over_smtp=True)
-    told = _told(done, all_away=len(done.turned_away) == len(options.recipients))
+    found = _story(done, all_away=len(done.turned_away) == len(options.recipients))
     if options.json:
-        print(json.dumps(story.as_json(told), indent=2, ensure_ascii=False))
+        print(json.dumps(story.as_json(found), indent=2, ensure_ascii=False))
     else:
-        print("\n".join(story.in_words(told)))
-    return _EXIT[told.reply.verb]
+        print("\n".join(story.in_words(found)))
+    return _EXIT[found.reply.verb]
 
 
-def _told(done: transaction.Transaction, *, all_away: bool) -> story.Story:
+def _story(done: transaction.Transaction, *, all_away: bool) -> story.Story:
     if all_away:
         return story.Story(done, done.turned_away[0].reply)
     lines, ports = PostfixLines(done.config.stage), done.ports

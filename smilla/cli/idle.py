@@ -1,4 +1,4 @@
-"""What in a configuration without a fault does nothing, or less than it seems to: for ``smilla config check``."""
+"""What has no effect in a valid configuration, or less than it seems: for ``smilla config check``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ from smilla.config.patterns import domain_pattern
 from smilla.keys.discovery.directory import SUFFIXES
 from smilla.policy import rules
 
-_DOMAINS = ("q7x.example", "mail.k-9.test", "xn--bcher-kva.example")  # what matches all of these matches any
+_DOMAINS = (
+    "q7x.example",
+    "mail.k-9.test",
+    "xn--bcher-kva.example",
+)  # a pattern that matches all of these matches any domain
 _MOST_ENTRIES = 5000
 
 
@@ -28,7 +32,7 @@ def problems(settings: Config) -> Iterator[tuple[str, str]]:
     if "directory" in keys.sources:
         yield from _folders_of_keys(Path(keys.directory))
     if settings.mode == "outbound" and _has_all_domains(settings.local_domains):
-        yield "warning", "mode = outbound encrypts for nobody in local_domains, and these are all domains there are"
+        yield "warning", "mode = outbound encrypts for nobody in local_domains, and that covers all domains"
     for number, rule in enumerate(settings.rule, 1):
         for text in _never_applies(number, settings):
             yield "warning", f"rule {number} can never apply: {text}"
@@ -39,7 +43,7 @@ def _folders_of_keys(folder: Path) -> Iterator[tuple[str, str]]:
     try:
         for below in sorted(path for path in islice(folder.iterdir(), _MOST_ENTRIES) if path.is_dir()):
             if any(file.suffix.lower() in SUFFIXES for file in islice(below.rglob("*"), _MOST_ENTRIES)):
-                yield "warning", f"keys {below}: keys in a folder below [keys] directory are not looked for"
+                yield "warning", f"keys {below}: smilla does not look for keys in folders below [keys] directory"
     except OSError as error:
         yield "warning", f"keys {folder}: cannot be read: {error.strerror}"
 
@@ -61,7 +65,7 @@ def _never_applies(number: int, settings: Config) -> Iterator[str]:
 
 
 def _covers(before: Rule, rule: Rule, mode: str) -> bool:
-    """Does every condition of ``before`` hold wherever ``rule`` does, as far as can be told by their words?"""
+    """Judging by their text: does every condition of ``before`` hold wherever ``rule`` does?"""
     return all(_is_wider(name, before, rule, mode) for name in CONDITIONS if getattr(before, name))
 
 
@@ -95,7 +99,7 @@ def _is_wild(pattern: str) -> bool:
 
 
 def _without_tags(number: int, rule: Rule, settings: Config) -> Iterator[tuple[str, str]]:
-    """A rule for one mailbox says nothing of its tags, though these have its key."""
+    """A rule for one mailbox does not cover its tags, though these use its key."""
     local, _, domain = rule.recipient.rpartition("@")
     tag = settings.keys.subaddress
     is_mapped = "directory" in settings.keys.sources or rules.is_in(domain_pattern(domain), settings.local_domains)
@@ -104,6 +108,6 @@ def _without_tags(number: int, rule: Rule, settings: Config) -> Iterator[tuple[s
     if not any(fnmatchcase(f"{local}{tag}x@{domain}", other.recipient) for other in settings.rule if other.recipient):
         yield (
             "hint",
-            f"rule {number} is for {rule.recipient} alone, and {local}{tag}tag@{domain} has that key as well "
-            f"([keys] subaddress): for all tags write a rule with {local}{tag}*@{domain}, too",
+            f"rule {number} is for {rule.recipient} alone, but {local}{tag}tag@{domain} uses the same key "
+            f"([keys] subaddress): to cover all tags, write a rule with {local}{tag}*@{domain}",
         )

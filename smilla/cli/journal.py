@@ -1,4 +1,4 @@
-"""``smilla journal``: the messages for which copies are owed, and how much the journal remembers."""
+"""``smilla journal``: the messages with copies owed, and how much the journal remembers."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _in_words(found: Summary) -> str:
             *lines,
             f"unfinished: {len(found.unfinished)}",
             f"finished and remembered: {found.remembered}",
-            f"copies sent again since their acceptance was unknown: {found.unknown_windows}",
+            f"copies sent again because their acceptance was unknown: {found.unknown_windows}",
         ]
     )
 

@@ -16,12 +16,12 @@ from smilla.keys import lookup
 from smilla.model import KeyLookup, KeyVerdict, X509Key
 from smilla.server.runtime import make_ports
 
-_UNTOLD = (KeyVerdict.BOGUS, KeyVerdict.UNREACHABLE, KeyVerdict.UNCLEAR)  # each is no word about a key
+_UNTOLD = (KeyVerdict.BOGUS, KeyVerdict.UNREACHABLE, KeyVerdict.UNCLEAR)  # none of these says whether there is a key
 _EXIT = {KeyVerdict.USABLE: EX_OK, **dict.fromkeys(_UNTOLD, EX_TEMPFAIL)}
 
 
 def run(options: argparse.Namespace) -> int:
-    """Exit 0: a usable key; 1: none; 75: cannot be told (bogus, unreachable, unclear)."""
+    """Exit 0: a usable key; 1: none; 75: unknown (bogus, unreachable, unclear)."""
     settings = config.load(Path(options.config))
     log.silence()
     try:
@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _as_json(found: KeyLookup, settings: Config) -> dict[str, Any]:
-    """With how S/MIME would be written, rules left out, since nobody knows the sender here."""
+    """With the form that S/MIME would have, ignoring rules, because the sender is unknown here."""
     style = describe.style_as_json(found.key, *policy.styled(found.key, None, settings)) if found.key else None
     return {**describe.lookup_as_json(found), "style": style}
 

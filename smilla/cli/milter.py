@@ -13,7 +13,7 @@ from smilla.server.daemon import Daemon
 
 
 def run(options: argparse.Namespace) -> int:
-    """Exit 0 after SIGTERM, 1 where the filter cannot start, 78 for a faulty configuration."""
+    """Exit 0: after SIGTERM; 1: the filter cannot start; 78: a faulty configuration."""
     path = Path(options.config).absolute()
     settings = config.load(path)
     log.configure(settings.log.level, settings.log.format, log_target.opened(settings.log.target))

@@ -1,7 +1,7 @@
 """``smilla open``: what is inside a sealed message, for an administrator's eyes.
 
-Promises: nothing is shown before the whole was verified, and none before the log has a line that says who asked.  What
-is shown is what came in, octet for octet, in lines that end in CRLF.
+Promises: nothing is shown until all of it is verified and the log has a line that says who asked.  The message is shown
+as it came in, octet for octet, in lines that end in CRLF.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from smilla.handover.seal import Facts, Opened
 from smilla.message import parse, without_beginning
 
 _NO_SEAL = (
-    "this is no sealed message: it has neither the X-Smilla-Stage field nor the sealed part; a message in Postfix's "
-    "queue is printed by: postcat -bhq QUEUE-ID | smilla open"
+    "this is no sealed message: it has neither the X-Smilla-Stage field nor the sealed part; for a message in "
+    "Postfix's queue: postcat -bhq QUEUE-ID | smilla open"
 )
 
 
 def run(options: argparse.Namespace) -> int:
-    """Exit 0 shown, 1 the seal is broken, 2 there is none, 75 its key is not here."""
+    """Exit 0: shown; 1: the seal is broken; 2: there is none; 75: its key is not here."""
     settings = config.load(Path(options.config))
     log.silence()
     raw = read_message(options.message)
@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
         say("error", f"the seal is broken: {error}; nothing is shown")
         return EX_NO
     shown = "facts" if options.facts or options.json else "message"
-    # Never filtered by [log] level: whoever reads somebody's mail is to be found in the log.
+    # [log] level never filters this: the log must show who read somebody's mail.
     log.configure("info", settings.log.format, log_target.opened(settings.log.target))
     log.sealed_opened(opened.facts.queue_id, opened.raw_message_id.hex(), shown, _who())
     log.flush()
@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _sealed_octets(raw: bytes) -> Callable[[], Iterator[bytes]]:
-    """Of a whole message, or of its attachment sealed.smilla alone.  Raises UsageError, SealBroken."""
+    """From a whole message, or from just its attachment sealed.smilla.  Raises UsageError, SealBroken."""
     if raw.startswith(MAGIC):
         return lambda: iter([raw])
     message = parse(without_beginning(raw)[0]).message
@@ -72,7 +72,7 @@ def _sealed_octets(raw: bytes) -> Callable[[], Iterator[bytes]]:
 
 
 def _who() -> dict[str, str]:
-    """The user, by the kernel, and whom sudo says it is."""
+    """The user that the kernel knows, and the one that sudo names."""
     uid = os.getuid()
     try:
         name = pwd.getpwuid(uid).pw_name
@@ -97,9 +97,9 @@ def _in_words(opened: Opened) -> Iterator[str]:
     yield printable(f"message {opened.raw_message_id.hex()}, sealed as {facts.queue_id or '-'}, {facts.direction}")
     yield printable(f"from <{facts.envelope.sender}>{parameters}")
     for recipient in facts.recipients:
-        told = " ".join(("", *recipient.parameters))
+        wishes = " ".join(("", *recipient.parameters))
         alias = ", may be an alias" if recipient.waits else ""
-        yield printable(f"to {recipient.raw}{told}: {_decided(recipient.action.value, recipient.form)}{alias}")
+        yield printable(f"to {recipient.raw}{wishes}: {_decided(recipient.action.value, recipient.form)}{alias}")
     yield printable(f"client {_client(facts)}")
 
 
@@ -110,8 +110,8 @@ def _decided(action: str, form: str) -> str:
 def _client(facts: Facts) -> str:
     client = facts.client
     user = f", authenticated as {client.authenticated_as}" if client.authenticated_as else ""
-    told = ", ".join(word for word in (client.host_name, client.helo and f"helo {client.helo}") if word)
-    return f"{client.ip or 'unknown'}{f' ({told})' if told else ''}{user}"
+    names = ", ".join(word for word in (client.host_name, client.helo and f"helo {client.helo}") if word)
+    return f"{client.ip or 'unknown'}{f' ({names})' if names else ''}{user}"
 
 
 def _as_json(opened: Opened) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""What Postfix's tables do with a message besides letting it pass: HOLD, REDIRECT, FILTER.
+"""Finds tables of Postfix that do more than let a message pass: HOLD, REDIRECT, FILTER.
 
 Part of ``smilla config check``.  With ``mixed = "reinject"`` the copies have left before Postfix does any of it.
-Tables are read as text, as far as whoever runs the check may; what is kept in an index (hash) is read in its source.
+Tables are read as text, if the user who runs the check may read them; an indexed table (hash) is read in its source.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _PAST = "it does so to the message, not to copies that have left before; leave m
 
 
 def verbs(table: str) -> set[str]:
-    """Which of HOLD, REDIRECT and FILTER a table has, whatever it is asked.  Raises OSError where it cannot be read."""
+    """Which of HOLD, REDIRECT and FILTER a table has, for any key.  Raises OSError if it cannot be read."""
     kind, _, place = table.removeprefix("proxy:").partition(":")
     inner = place[1:-1] if place.startswith("{") else place
     if kind in ("pipemap", "unionmap"):
@@ -52,7 +52,7 @@ def _bare(rule: str) -> str:
 
 
 def _lines(text: str) -> list[str]:
-    """What is one to Postfix: a line that begins with a space goes on with the one before."""
+    """Lines as Postfix counts them: one that begins with a space continues the one before."""
     kept = "\n".join(line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#"))
     return re.sub(r"\n(?=\s)", " ", kept).splitlines()
 
@@ -65,7 +65,7 @@ def _action(rule: str, kind: str) -> str:
 
 
 def problems(asked: Postfix) -> Iterator[Found]:
-    """The tables of listeners with a filter by which a message is held or goes elsewhere: each once."""
+    """The tables that hold a message or send it elsewhere, on listeners with a filter: each once."""
     try:
         classes = tuple(TOKEN.findall(asked.settings((_CLASSES,)).main.get(_CLASSES, "")))
         names = ("smtpd_milters", "cleanup_service_name", *_RESTRICTIONS, *classes, *_CHECKS)

@@ -1,8 +1,8 @@
-"""Postfix's lines for the stage, looked at by ``smilla config check --probe``.
+"""Checks Postfix's lines for the stage, for ``smilla config check --probe``.
 
-Each finding is "error", "warning" or "" (in order), and a text that ends with the line that mends it.  An error is what
-would deliver a sealed message, or send plaintext; a warning what the administrator should know.  What a table has for a
-sealed message is what ``postmap -q`` finds in it, not what its text looks like.
+Each finding is "error", "warning" or "" (in order), and a text that ends with the line that fixes it.  An error would
+deliver a sealed message or send plaintext; a warning is something the administrator should know.  What a table
+has for a sealed message is decided by ``postmap -q``, not by its text.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from smilla.errors import PostfixUnclear
 
 Found = tuple[str, str]
 _MARK = f"X-Smilla-Stage: {'0123456789abcdef' * 2} {'0123456789abcdef'}"
-_NESTED = ("nested_header_checks", "mime_header_checks")  # where they are not set, they are $header_checks
+_NESTED = ("nested_header_checks", "mime_header_checks")  # unless set, they are $header_checks
 _ADDING = ("always_bcc", "sender_bcc_maps", "recipient_bcc_maps")
 _NAMES = (
     *_ADDING,
@@ -48,7 +48,7 @@ _DEFAULT_ACTION = re.compile(r"default_action\s*=\s*(\w+)")
 
 
 def problems(config: Config, asked: Postfix, *, in_doubt: str = "warning") -> Iterator[Found]:
-    """What the lines of one instance lack; ``in_doubt`` is the severity of what leaves it open whether it has them."""
+    """What one instance lacks; ``in_doubt`` is the severity if nobody can tell whether it has the lines."""
     try:
         settings = asked.settings(_NAMES, _NESTED)
         found = list(_Lines(config, asked, settings, in_doubt, asked.folder()).problems()) or [
@@ -63,7 +63,7 @@ def problems(config: Config, asked: Postfix, *, in_doubt: str = "warning") -> It
 
 @dataclass(frozen=True, slots=True)
 class _Lines:
-    """The lines of one instance, beside smilla's configuration; a way is what stands behind FILTER in a table."""
+    """The lines of one instance, and smilla's configuration; a way is the destination of FILTER in a table."""
 
     config: Config
     asked: Postfix
@@ -102,21 +102,21 @@ class _Lines:
             what = "while the filter is away, mail passes in plaintext"
             yield "error", f"{service.name}: {what}; milter_default_action = tempfail"
         if "quarantine" in actions:
-            what = "what comes while the filter is away is held in plaintext, and released so"
+            what = "mail that comes while the filter is down is held in plaintext, and released in plaintext"
             yield "warning", f"{service.name}: {what}; milter_default_action = tempfail"
         cleanup = self._cleanup(service)
         if not self._way(cleanup, "milter_header_checks"):
             what = "nothing sends a sealed message to the stage, so it would be delivered sealed"
             yield "error", f"{service.name}: {what}; milter_header_checks = regexp:{self.folder}/smilla_stage"
         if self._way(cleanup, "header_checks"):
-            what = "header_checks has FILTER for the mark, so a stranger's forged one leads mail past other filters"
+            what = "header_checks has FILTER for the mark, so a stranger's forged mark leads mail past other filters"
             line = f"header_checks = regexp:{self.folder}/smilla_refuse"
             yield "error", f"{service.name}: {what}; FILTER in milter_header_checks only, and {line}"
         if cleanup is not None:
             yield from self._redirecting(cleanup)
 
     def _redirecting(self, cleanup: Service) -> Iterator[Found]:
-        """After REDIRECT in one of these tables Postfix asks no milter any more."""
+        """After REDIRECT in one of these tables, Postfix asks no more milters."""
         for name in ("header_checks", *_NESTED, "body_checks"):
             value = self._nested(cleanup, name) if name in _NESTED else self.settings.value(cleanup, name)
             for table in TOKEN.findall(value):
@@ -125,20 +125,20 @@ class _Lines:
                     yield "warning", f"{cleanup.name}: {what}; redirect by an access map, or by milter_header_checks"
 
     def _reached(self) -> list[Service]:
-        """Listeners with a milter that may lead to the filter (HAProxy): those that have the way to the stage, if any
-        has; else all of them."""
+        """Listeners with a milter that may lead to the filter (HAProxy): those with the way to the stage if there are
+        any, else all of them."""
         copies = self._listener(self.config.reinject.smtp)
         found = [service for service in self._of("smtpd") if service != copies and any(self._milters(service))]
         return [one for one in found if self._way(self._cleanup(one), "milter_header_checks")] or found
 
     def _own_actions(self, service: Service) -> list[str]:
-        """What Postfix does while the filter is away: one word for each time that this service names the filter."""
+        """What Postfix does while the filter is down: one word for each time that this service names the filter."""
         milters = list(self._milters(service))
         ours = [token for token, place in milters if self._is_place(self.config.milter.socket, place, service)]
         return [self._default_action(service, token) for token in ours]
 
     def _common_action(self, service: Service) -> set[str]:
-        """What it does while any of its milters is away, whichever leads to the filter; nothing where they differ."""
+        """What it does while any of its milters is down, whichever leads to the filter; empty if they differ."""
         found = {self._default_action(service, token) for token, _ in self._milters(service)}
         return found if len(found) == 1 else set()
 
@@ -147,11 +147,11 @@ class _Lines:
         return special[1] if special else self.settings.value(service, "milter_default_action")
 
     def _milters(self, service: Service) -> Iterator[tuple[str, str]]:
-        """Each milter as it is written, and its socket."""
+        """Each milter as written, and its socket."""
         for token in TOKEN.findall(self.settings.value(service, "smtpd_milters")):
             yield token, (TOKEN.findall(token.removeprefix("{").removesuffix("}")) or [""])[0]
 
-    # --- what an earlier milter quarantines, smilla never sees
+    # --- mail that an earlier milter quarantines, so that smilla never sees it
 
     def _unseen(self, filtered: list[Service], ways: list[str]) -> Iterator[Found]:
         marks = []
@@ -160,7 +160,9 @@ class _Lines:
             if guard:
                 marks.append(guard[1])
             if guard and (service not in filtered or self.config.observe):
-                what = "smilla takes the field of unseen mail off nothing that comes here, and all of it stays"
+                what = (
+                    "smilla takes the field of unseen mail off nothing that comes here, so all of it stays in the queue"
+                )
                 yield "error", f"{service.name}: {what}; -o smtpd_data_restrictions="
             elif not guard and service in filtered and (before := self._before(service)):
                 what = f"smilla never sees what {before} quarantines, and postsuper -H sends it as it is"
@@ -173,11 +175,11 @@ class _Lines:
         """The milters that this service asks before the filter."""
         places = [place for _, place in self._milters(service)]
         ours = (n for n, place in enumerate(places) if self._is_place(self.config.milter.socket, place, service))
-        own = next(ours, 0)  # which of others leads to the filter, nobody can tell
+        own = next(ours, 0)  # nobody can tell which of the others leads to the filter
         return " or ".join(places[:own])
 
     def _guarded(self, mark: str, stages: list[str]) -> Iterator[Found]:
-        """Whoever sends over the network keeps what has the mark; who brings mail to the filter does not."""
+        """Services that send over the network must keep marked mail; those that bring mail to the filter must not."""
         kept: dict[str, bool] = {}
         filters = [self.settings.value(pickup, "content_filter").partition(":")[0] for pickup in self._of("pickup")]
         for agent in (*self._of("smtp"), *self._of("lmtp")):
@@ -189,7 +191,7 @@ class _Lines:
                 what = "postsuper -r cannot bring to the filter what it never saw"
                 yield "warning", f"{agent.name}: {what}; -o {name}= on a service of its own for pickup's content_filter"
             elif agent.name not in (*filters, *stages) and not kept[tables]:
-                shown = f"{mark.rpartition(' ')[0]} SECRET"  # the filter may tell it to its clients
+                shown = f"{mark.rpartition(' ')[0]} SECRET"  # the filter may pass this text on to its clients
                 line = f"{name} = pipemap:{{regexp:{{{{/^{shown}/ unseen}}}}, fail:smilla_has_not_seen_it}}"
                 severity = "error" if agent.program == "smtp" else "warning"
                 yield severity, f"{agent.name}: sends what smilla never saw; {line}"
@@ -203,7 +205,7 @@ class _Lines:
                 return False
         return False
 
-    # --- what is requeued (postsuper -r) comes in by pickup
+    # --- requeued mail (postsuper -r) comes in through pickup
 
     def _pickup(self, pickup: Service, ways: list[str]) -> Iterator[Found]:
         cleanup = self._cleanup(pickup)
@@ -215,7 +217,7 @@ class _Lines:
             yield "error", f"{pickup.name}: {what}; -o cleanup_service_name=smilla-requeue, and {line} {nested}"
             return
         for other in dict.fromkeys(other for other in ways if other != way):
-            what = f"what went to {other} goes to {way} after postsuper -r"
+            what = f"mail for {other} goes to {way} after postsuper -r"
             yield "warning", f"{pickup.name}: {what}; let both have the same [stage] keys"
         for name in _NESTED:
             if self._way_in(self._nested(cleanup, name)):
@@ -230,7 +232,7 @@ class _Lines:
     # --- messages that are attached
 
     def _attached(self) -> Iterator[Found]:
-        """A table for forged marks that is asked about attached messages, too: it is where nothing else is said."""
+        """A table for forged marks that also sees attached messages, as it does by default."""
         seen = [
             service
             for service in self._of("smtpd")
@@ -254,7 +256,7 @@ class _Lines:
             yield "error", f"FILTER {way}: there is no such service of LMTP; {line}"
             return
         if self.settings.value(found, "lmtp_send_xforward_command") != "yes":
-            what = "the stage would not know again what was requeued"
+            what = "the stage would not know requeued mail again"
             yield "error", f"{name}: {what}; -o lmtp_send_xforward_command=yes"
         limit = f"{name}_destination_recipient_limit"
         if self.asked.value(limit, as_written=True).startswith("$") and (most := self.asked.value(limit)) != "0":
@@ -268,7 +270,7 @@ class _Lines:
     def _reinject(self, filtered: list[Service]) -> Iterator[Found]:
         found = self._listener(self.config.reinject.smtp)
         if found is None:
-            return  # whether anybody listens there is tried
+            return  # the probe tries whether anybody listens there
         if found in filtered:
             yield "error", f"{found.name}: the copies would come to the filter again; -o smtpd_milters="
         if not self.settings.value(found, "smtpd_authorized_xforward_hosts"):
@@ -284,7 +286,7 @@ class _Lines:
         yield from self._skipped_by_sendmail()
 
     def _skipped_by_sendmail(self) -> Iterator[Found]:
-        """Mail from sendmail(1) that is sent once around has pickup's content_filter, and none besides."""
+        """Mail from sendmail(1) that is looped through SMTP has pickup's content_filter, and no other."""
         wanted = self.settings.main.get("content_filter", "")
         for pickup in self._of("pickup"):
             theirs = self.settings.value(pickup, "content_filter")
@@ -305,21 +307,21 @@ class _Lines:
             line = f"-o receive_override_options={_OVERRIDES[1]} gives them a copy of each copy"
             yield "warning", f"{listener.name}: {what}; {line}"
         elif not added and any(word not in words for word in _OVERRIDES):
-            what = "aliases and header_checks are at work on the copies once more"
+            what = "aliases and header_checks are applied to the copies again"
             yield "warning", f"{listener.name}: {what}; -o receive_override_options={','.join(_OVERRIDES)}"
 
     # --- marks that are forged
 
     def _forged(self, services: list[Service]) -> Iterator[Found]:
-        """Listeners without the filter, which refuses such a mark itself."""
+        """Listeners without the filter; the filter itself refuses such a mark."""
         for service in services:
             overrides = self.settings.value(service, "receive_override_options")
             action = self._action(self._cleanup(service), "header_checks").partition(" ")[0].upper()
             if "no_header_body_checks" not in overrides and action not in ("REJECT", "DISCARD"):
-                what = "takes mail with a forged mark, which would come to the stage after postsuper -r"
+                what = "takes mail with a forged mark, which would reach the stage after postsuper -r"
                 yield "warning", f"{service.name}: {what}; header_checks = regexp:{self.folder}/smilla_refuse"
 
-    # --- what all of them ask
+    # --- shared by all of them
 
     def _of(self, program: str) -> list[Service]:
         return [service for service in self.settings.services if service.program == program]
@@ -338,7 +340,7 @@ class _Lines:
         return self._first(self.settings.value(cleanup, name)) if cleanup is not None else ""
 
     def _first(self, tables: str) -> str:
-        """What the first of the tables that has something for a sealed message has for it."""
+        """The first result that these tables have for a sealed message."""
         for table in TOKEN.findall(tables):
             if table not in self._known:
                 self._known[table] = self.asked.looked_up(table, _MARK)
@@ -356,7 +358,7 @@ class _Lines:
         return port == their_port and _host(host) == _host(their_host)
 
     def _paths(self, path: str, service: Service) -> list[str]:
-        """What a path of Postfix's may be outside of its chroot."""
+        """What a path in Postfix's files may mean outside its chroot."""
         queue = self.settings.main.get("queue_directory", "")
         if not path.startswith("/"):
             return [f"{queue}/{path}"]
@@ -364,7 +366,7 @@ class _Lines:
 
 
 def _has_redirect(table: str) -> bool:
-    """As far as anybody who runs the check may read it."""
+    """False if the user who runs the check may not read it."""
     with suppress(OSError):
         return "REDIRECT" in postfix_actions.verbs(table)
     return False

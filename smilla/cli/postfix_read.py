@@ -1,7 +1,7 @@
 """Has the running Postfix read its files since they were changed?  Part of ``smilla config check --postfix``.
 
-What the check finds in the files is nothing yet while Postfix works with what it read before: then a sealed message
-would be delivered sealed.
+Correct files are not enough while Postfix still works with what it read before: a sealed message would be delivered
+sealed.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from smilla.adapters.postfix_running import QUEUE_MANAGERS, Process
 from smilla.errors import PostfixUnclear
 
 Found = tuple[str, str]
-_WAIT_S = 3.0  # what a reload may need to come to an end
+_WAIT_S = 3.0  # a reload may need this long
 _CLOCK_S = 0.01  # a file's time may be a tick of the clock too early
 _START_S = 1.0  # from master to its queue manager
-_AT_WORK = ("smtpd", "cleanup", "pickup")  # who decides by these lines, for as long as the process lives
-_ALONE = "so the files alone were looked at; 'postfix -c {} reload' after each change"
+_AT_WORK = ("smtpd", "cleanup", "pickup")  # these decide by these lines, as long as the process lives
+_ALONE = "so only the files were checked; run 'postfix -c {} reload' after each change"
 
 
 def problems(
@@ -29,7 +29,7 @@ def problems(
     processes: Callable[[str], list[Process] | None] = postfix_running.processes,
     wait_s: float = _WAIT_S,
 ) -> Iterator[Found]:
-    """Who still works with what these files were; what has been told to end has a moment for it."""
+    """The processes that still work with older files; one that was told to end gets a moment to do so."""
     until = time.monotonic() + wait_s
     while True:
         try:
@@ -65,10 +65,10 @@ def _late(found: list[Process], files: Mapping[str, File], folder: str) -> list[
 
 
 def _reloaded_at(found: list[Process], managers: list[Process]) -> float:
-    """When the queue manager started, 0 where that was with master: then nobody is older than what master read.
+    """When the queue manager started, 0 if it started with master: then no process is older than what master read.
 
-    A process that was made between a change and the reload has read main.cf as it is now, but its options (-o) are
-    those that master knew before.
+    A process that started between a change and the reload has read the present main.cf, but has the options (-o) that
+    master knew before.
     """
     began_at = max(process.started_at for process in managers)
     with_master = any(began_at - process.started_at < _START_S for process in found if process.name == "master")
@@ -76,5 +76,5 @@ def _reloaded_at(found: list[Process], managers: list[Process]) -> float:
 
 
 def _newer(files: Mapping[str, File], process: Process) -> list[str]:
-    """The files that were changed after it started, or so shortly before that nobody can tell."""
+    """The files that changed after it started, or so shortly before that nobody can tell."""
     return [path for path, file in files.items() if file.changed_at + _CLOCK_S > process.started_at]

@@ -1,8 +1,8 @@
 """``smilla record``: the resource record that publishes a certificate or an OpenPGP key.
 
-What is printed is one line for a zone file: in presentation form (RFC 8162 section 2, RFC 7929 section 2.4) or, for
-older name servers, in the generic form of RFC 3597.  A certificate or key that smilla itself would not use for the
-address is printed all the same, with a warning that says why.
+It prints one line for a zone file: in presentation form (RFC 8162 section 2, RFC 7929 section 2.4) or, for older name
+servers, in the generic form of RFC 3597.  If smilla itself would not use the certificate or key for the address, the
+line is printed anyway, with a warning that says why.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from smilla.keys.validity import certificate, pgp, x509
 from smilla.model import Assessment, Candidate, Format, SMIMEACandidate
 
 _EXPORT = "export a public key, e.g. gpg --export ADDRESS"
-_LARGE = 16384  # octets; RFC 7929 section 2.1 asks for small keys, since answers over UDP get lost
+_LARGE = 16384  # octets; RFC 7929 section 2.1 asks for small keys, because answers over UDP get lost
 
 
 def run(options: argparse.Namespace) -> int:
-    """Exit 0; 2 for an address or a file that cannot be published."""
+    """Exit 0, or 2 for an address or a file that cannot be published."""
     try:
         owner = address.parse(options.address)
     except AddressError as error:
         raise UsageError(str(error)) from error
     if why := not_asked(owner.domain):
-        raise UsageError(f"{owner}: nobody would ask for this record: {why}")
+        raise UsageError(f"{owner}: nobody would look up this record: {why}")
     rdtype = SMIMEA if options.cert else OPENPGPKEY
     name = owner_name(owner.local_part, owner.domain, rdtype)
     if rdtype == SMIMEA:
@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _smimea(name: str, usage: int, raw: bytes, generic: bool) -> str:
-    """Selector 0, matching type 0: the whole certificate, the one form that can be encrypted to."""
+    """Selector 0, matching type 0: the whole certificate, the only form that one can encrypt to."""
     if generic:
         return _generic(name, SMIMEA, bytes([usage, 0, 0]) + raw)
     return f"{name} IN SMIMEA {usage} 0 0 {raw.hex()}"
@@ -77,7 +77,7 @@ def _certificate(name: str, owner: EmailAddress, usage: int) -> bytes:
     held = [key for form, key in key_file.contents(raw, Format.SMIME).keys if form is Format.SMIME]
     read = [key for key in held if certificate.read(key, pem=False).certificate]
     if not read:
-        fault = certificate.read(held[0], pem=False).fault if held else "nothing of the kind is in it"
+        fault = certificate.read(held[0], pem=False).fault if held else "there is nothing like it in it"
         raise UsageError(f"{name}: holds no certificate, neither PEM nor DER ({fault})")
     chosen = max(read, key=lambda key: _suits(_assess_certificate(key, owner, usage), owner))
     if len(read) > 1:

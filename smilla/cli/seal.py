@@ -1,8 +1,8 @@
 """``smilla seal list | rotate | prune``: the keys under which messages wait in the MTA's queue.
 
-Promises: a key is removed only where the queue was read from end to end and has no message that needs it, and where it
-has not sealed for an hour; where anything cannot be told, no key is.  The newest stays in any case.  The log has a line
-for each key that is made or removed.
+Promises: a key is removed only if the whole queue was read, no message in it needs the key, and the key has not sealed
+for an hour; in doubt, no key is removed.  The newest always stays.  The log has a line for each key that is made or
+removed.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from smilla.message import parse
 
 _KEY_ID = re.compile(rb"(?<![0-9a-f])[0-9a-f]{16}(?![0-9a-f])")
 _OURS = b"smilla-"  # in the boundary
-_UNDER_WAY_S = 3600.0  # a message that was sealed under the key before may not be in the queue yet
+_UNDER_WAY_S = 3600.0  # a message sealed under the previous key may not be in the queue yet
 
 
 def run(options: argparse.Namespace) -> int:
-    """Exit 0 done, 1 the keys cannot be written, 75 they cannot be read, or the queue cannot."""
+    """Exit 0: done; 1: the keys cannot be written; 75: the keys or the queue cannot be read."""
     settings = config.load(Path(options.config))
     log.silence()
     keys = SealKeys(settings.stage.keys)
@@ -49,16 +49,16 @@ def run(options: argparse.Namespace) -> int:
 def _list(keys: SealKeys, *, as_json: bool) -> int:
     found = keys.all()
     if as_json:
-        told = [
+        listing = [
             {"id": _id(stored), "made_at": _made(stored), "seals": stored is found[-1], "file": str(stored.path)}
             for stored in found
         ]
-        print(json.dumps(told, indent=2))
+        print(json.dumps(listing, indent=2))
         return EX_OK
     for stored in found:
         print(f"{_id(stored)}  made {_made(stored)}  {'seals' if stored is found[-1] else 'opens only'}")
     if not found:
-        say("hint", "there is no seal key yet; smilla milter makes one at its start, where mixed is stage")
+        say("hint", "there is no seal key yet; smilla milter makes one when it starts, if mixed is stage")
     return EX_OK
 
 
@@ -79,12 +79,12 @@ def _rotate(settings: Config, keys: SealKeys) -> int:
     print(f"{key.raw_id.hex()}  seals from now on")
     with _logged(settings):
         log.seal_key(key.raw_id.hex(), str(folder), is_made=True)
-    say("hint", f"add it to the backup of {folder}: without it, what it seals cannot be opened")
+    say("hint", f"add it to the backup of {folder}: without it, nobody can open what it seals")
     return EX_OK
 
 
 def _prune(settings: Config, keys: SealKeys, folders: list[str]) -> int:
-    """The queue of every instance is read before the first key goes."""
+    """Reads the queue of every instance before it removes the first key."""
     found = keys.all()
     if not found:
         print("there is no seal key")
@@ -97,7 +97,7 @@ def _prune(settings: Config, keys: SealKeys, folders: list[str]) -> int:
         if count := needed[_id(stored)]:
             print(f"{_id(stored)}  kept: {_messages(count)} it")
         elif now - following.made_at < _UNDER_WAY_S:
-            print(f"{_id(stored)}  kept: it sealed within the last hour, and such a message may be on its way")
+            print(f"{_id(stored)}  kept: it sealed within the last hour, so a message may still be on its way")
         else:
             keys.remove(stored)
             print(f"{_id(stored)}  removed")
@@ -115,7 +115,7 @@ def _messages(count: int) -> str:
 
 @contextmanager
 def _logged(settings: Config) -> Iterator[None]:
-    """What is logged goes where [log] target says, whatever its level."""
+    """Log lines go where [log] target says, whatever its level."""
     log.configure("info", settings.log.format, log_target.opened(settings.log.target))
     yield
     log.flush()
@@ -138,7 +138,7 @@ def _needed(postfix: Postfix) -> Counter[str]:
 
 
 def _key_of(raw: bytes, queue_id: str) -> str:
-    """The key of a sealed message whose mark somebody has taken away."""
+    """The key of a sealed message whose mark somebody has removed."""
     try:
         return sealing.head(sealing.sealed_octets(parse(raw).message)).raw_key_id.hex()
     except SealBroken as error:

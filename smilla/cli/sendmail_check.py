@@ -1,6 +1,6 @@
-"""Sendmail's lines, looked at by ``smilla config check --probe`` where copies leave by re-injection.
+"""Checks Sendmail's lines, for ``smilla config check --probe``, if copies leave by re-injection.
 
-A filter that stands after smilla may refuse, hold or take a recipient from a message whose copies have left already.
+A filter after smilla may refuse or hold a message, or remove a recipient, when its copies have already left.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ _LISTS = re.compile(r"(?mi)^O\s*(InputMailFilters)=(\S*)|^O\s*DaemonPortOptions=
 
 
 def problems(socket: str, configuration: Path = CONFIGURATION) -> Iterator[tuple[str, str]]:
-    """Severity and text of what stands after the filter at ``socket``; nothing where there is no Sendmail, or its file
-    may not be read."""
+    """Severity and text for the filters after the one at ``socket``; nothing if there is no Sendmail, or its file is
+    not readable."""
     try:
         text = configuration.read_text("utf-8", "replace")
     except OSError:
@@ -26,5 +26,5 @@ def problems(socket: str, configuration: Path = CONFIGURATION) -> Iterator[tuple
         names = re.split(r"[,;\s]+", (found[2] if found[1] else found[3]) or "")
         places = [index for index, name in enumerate(names) if name in ours]
         if places and (after := [name for name in names[places[0] + 1 :] if name]):
-            what = f"{' and '.join(after)} may refuse or hold a message whose copies have left already"
+            what = f"{' and '.join(after)} may refuse or hold a message whose copies have already left"
             yield "warning", f"sendmail: {what}; put smilla last in InputMailFilters"

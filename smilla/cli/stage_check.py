@@ -1,6 +1,6 @@
-"""What the stage itself needs, looked at by ``smilla config check --probe``: its keys and its socket.
+"""Checks what the stage itself needs, its keys and its socket, for ``smilla config check --probe``.
 
-A finding is "error", "warning" or "" (in order), and a text that says what mends it.
+A finding is "error", "warning" or "" (in order), and a text that says how to fix it.
 """
 
 from __future__ import annotations
@@ -60,10 +60,10 @@ def socket(config: Config) -> Iterator[Found]:
 
 
 def size(config: Config) -> Iterator[Found]:
-    """Does [stage] message_size_limit say what the listener does?"""
+    """Does [stage] message_size_limit agree with the listener?"""
     named, said = config.stage.message_size_limit, smtp.size_limit(config.reinject.smtp, config.dns.timeout_s)
     if named and said and named > said:
-        what = f"but the listener {config.reinject.smtp} takes {said}; what is larger is bounced"
+        what = f"but the listener {config.reinject.smtp} takes {said}; larger mail is bounced"
         yield "warning", f"[stage] message_size_limit is {named}, {what}; write 0 or {said}"
     elif named or said:
         most = (named or said) * 10 // 14

@@ -22,14 +22,14 @@ _WAYS = {
 _VERBS = {
     Verb.ACCEPT: "accept",
     Verb.QUARANTINE: "accept, and the MTA keeps its message in quarantine until somebody releases it",
-    Verb.DISCARD: "accept, and the MTA drops its own message, since nobody is left in it",
+    Verb.DISCARD: "accept, and the MTA drops its own message, because no recipient is left in it",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """A message, what was made of it, and the reply of the filter, had it not been told to observe; ``lack`` is why
-    nothing may be sealed now, where that is the reason for the reply."""
+    """A message, what became of it, and the filter's reply if it does more than observe; ``lack`` says why nothing may
+    be sealed now, if that is the reason for the reply."""
 
     done: Transaction
     reply: Reply
@@ -38,13 +38,13 @@ class Story:
 
     @property
     def decisions(self) -> tuple[Decision, ...]:
-        """One a recipient, those first who are turned away at RCPT."""
+        """One per recipient; first those who are turned away at RCPT."""
         early = tuple(away.decision for away in self.done.turned_away)
         recipients = [decision.recipient for decision in early]
         return early + tuple(d for d in self.done.outcome.decisions if d.recipient not in recipients)
 
     def at_rcpt(self, decision: Decision) -> str:
-        """The reply by which this recipient is turned away alone, "" for who is not."""
+        """The reply that turns this recipient away alone, "" if there is none."""
         return next((away.reply.line for away in self.done.turned_away if away.decision is decision), "")
 
     @property
@@ -101,7 +101,7 @@ def as_json(story: Story) -> dict[str, Any]:
 
 
 def _stage_as_json(story: Story) -> dict[str, Any] | None:
-    """Is the stage ready (None: this user may not know)?  None where this message does not need it."""
+    """Is the stage ready (None: this user may not know)?  None if this message does not need it."""
     if not (story.reply.is_sealed or story.lack):
         return None
     return {"ready": not story.lack if story.is_stage_known else None, "problem": story.lack}
@@ -132,7 +132,7 @@ def _decision_as_json(story: Story, decision: Decision) -> dict[str, Any]:
 
 
 def _style_as_json(story: Story, decision: Decision) -> dict[str, Any] | None:
-    """How S/MIME is written to this recipient; None where it is not."""
+    """How S/MIME is written for this recipient; None if it is not."""
     if decision.key is None:
         return None
     _, why = policy.styled(decision.key, story.requirement_for(decision), story.done.config)
@@ -169,7 +169,7 @@ def in_words(story: Story) -> Iterator[str]:
     sealed = ", sealed for the stage" if story.reply.is_sealed else ""
     if story.lack:
         yield f"the stage is not ready, so nothing is sealed now (stage-not-ready): {printable(story.lack)}"
-        yield "smilla config check --postfix tells more, and what it finds counts at once"
+        yield "smilla config check --postfix tells more, and its result counts at once"
     yield f"reply of the filter: {answer}{sealed}{observing}"
 
 

@@ -1,4 +1,4 @@
-"""What ``encrypt`` and ``explain`` share: a message from a file, taken through the pipeline as the MTA would."""
+"""What ``encrypt`` and ``explain`` share: a message from a file goes through the pipeline as from the MTA."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class Transaction:
 def process(options: argparse.Namespace, *, over_smtp: bool = False) -> Transaction:
     """Reads configuration and message and decides.  Raises UsageError, ConfigError or SmillaError.
 
-    ``over_smtp``: recipients may be turned away at RCPT, as the milter does; where that leaves nobody, the outcome is
-    that of all of them.  Else it is what becomes of the message here: no alias is expanded later.
+    ``over_smtp``: recipients may be turned away at RCPT, as the milter does; if that leaves nobody, the outcome is that
+    of all of them.  Otherwise the outcome is final: no alias is expanded later.
     """
     settings = config.load(Path(options.config)).behind("postfix")
     if not over_smtp:
@@ -52,7 +52,7 @@ def process(options: argparse.Namespace, *, over_smtp: bool = False) -> Transact
             session.withdraw(away.decision.recipient)
     raw, skipped = without_beginning(read_message(options.message))
     for what in skipped:
-        say("warning", f"the message begins with {what}, which is skipped: it is no part of the message")
+        say("warning", f"the message begins with {what}, which is skipped: it is not part of the message")
     parsed = parse(raw)
     for header in parsed.message.headers:
         session.header(header.raw_name, header.raw_value)
@@ -78,7 +78,7 @@ def _sender(text: str) -> str:
 
 
 def read_message(name: str | None) -> bytes:
-    """A file, or standard input where there is no name.  Raises UsageError."""
+    """A file, or standard input if there is no name.  Raises UsageError."""
     if name in (None, "-"):
         return sys.stdin.buffer.read()
     try:

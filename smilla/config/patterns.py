@@ -1,6 +1,6 @@
 """Shell patterns for domains and addresses: how they are compared, and which of them can never match.
 
-A pattern that matches nothing is a fault: who wrote it believes that their mail is protected.
+A pattern that matches nothing is a fault: its author believes that their mail is protected.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from functools import lru_cache
 from smilla import address
 from smilla.errors import AddressError
 
-_SET = r"\[!?+\]?+[^\]]*+\]"  # a bracket at its beginning is one of its characters
-# What a label may have, and *, ? and sets of characters; neither end of it is a hyphen.
+_SET = r"\[!?+\]?+[^\]]*+\]"  # a leading bracket is one of its characters
+# The characters of a label, and *, ? and sets of characters; a label neither begins nor ends with a hyphen.
 _LABEL = re.compile(rf"(?!-)(?:[\w*?-]|{_SET})+(?<!-)", re.IGNORECASE)
 _LITERAL = re.compile(r"\[(?:\d+(?:\.\d+){3}|IPv6:.*)\]", re.IGNORECASE)
 _CLASS = re.compile(r"\[[:.=]\w+[:.=]\]")
@@ -26,8 +26,8 @@ _IN_A_DOMAIN = string.ascii_lowercase + string.digits + "-_."
 
 
 def in_a_labels(pattern: str) -> str | None:
-    """A domain or pattern in lower case and A-labels, but for labels with wildcards, which are in NFC; None where a
-    label is no label."""
+    """A domain or pattern in lower case and A-labels; labels with wildcards are in NFC.  None if a label is not
+    valid."""
     if pattern.isascii():
         return pattern.lower().rstrip(".")
     try:
@@ -48,14 +48,14 @@ def _is_wild(label: str) -> bool:
 
 
 def domain_pattern(pattern: str) -> str:
-    """As ``local_domains`` and rules compare domains: lower-case A-labels, shell wildcards kept."""
+    """The form in which ``local_domains`` and rules compare domains: lower-case A-labels, with shell wildcards."""
     return in_a_labels(pattern) or pattern.lower()
 
 
 @lru_cache(maxsize=4096)
 def forms(domain: str) -> tuple[str, ...]:
-    """A domain or pattern in A-labels, and in U-labels where that is something else: what a wildcard stands for is a
-    character that people see."""
+    """A domain or pattern in A-labels, and in U-labels if these differ: a wildcard stands for a character as people see
+    it."""
     if "xn--" not in domain:
         return (domain,)
     return (domain, ".".join(map(_in_u_form, _labels(domain))))
@@ -70,7 +70,7 @@ def _in_u_form(label: str) -> str:
 
 
 def domain_problem(pattern: str) -> str:
-    """Why no domain can ever match this pattern, and what to write, "" where one may."""
+    """Why no domain can ever match this pattern, and what to write instead; "" if one may."""
     return next(_domain_problems(pattern), "")
 
 
@@ -80,13 +80,13 @@ def _domain_problems(pattern: str) -> Iterator[str]:
     if pattern != pattern.strip():
         yield f"{pattern!r} has blanks around it"
     if re.search(r"[,; ]", pattern):
-        yield f"{pattern!r} is several in one string: write each as a string of its own"
+        yield f"{pattern!r} has several in one string: write one string for each"
     if "/" in pattern:
-        yield f"{pattern!r} is no shell pattern: write *.example.org, say"
+        yield f"{pattern!r} is not a shell pattern: write *.example.org, for example"
     if "@" in pattern:
         yield f"{pattern!r} is no domain"
     if pattern.startswith("."):
-        yield f"{pattern!r} begins with a dot, and no domain does: write *{pattern}"
+        yield f"{pattern!r} begins with a dot, but no domain does: write *{pattern}"
     if _LITERAL.fullmatch(pattern):
         yield f"{pattern!r} is a set of characters in a shell pattern: write {_ESCAPED_LITERAL}{pattern[1:]}"
     if pattern.startswith(_ESCAPED_LITERAL) and pattern.isascii():
@@ -99,16 +99,16 @@ def _domain_problems(pattern: str) -> Iterator[str]:
 
 
 def set_problem(pattern: str) -> str:
-    """What is wrong with the sets of characters in a pattern, "" where nothing is."""
+    """What is wrong with the sets of characters in a pattern; "" if nothing is."""
     return next(_set_problems(pattern, string.printable), "")
 
 
 def _set_problems(pattern: str, alphabet: str) -> Iterator[str]:
     if found := _CLASS.search(pattern):
-        yield f"{found[0]} is no class of characters here: write [a-z], say"
+        yield f"{found[0]} is not a class of characters here: write [a-z], for example"
     for characters in re.findall(_SET, pattern):
         if characters.startswith("[^"):
-            yield f"{characters} has a ^ among its characters, and ! is what negates: write [!{characters[2:]}"
+            yield f"{characters} takes ^ as a character, but ! negates: write [!{characters[2:]}"
         if not _matches_something(characters, alphabet):
             yield f"{characters} in {pattern!r} is a set of characters that nothing has"
     if "[" in re.sub(_SET, "", pattern):
@@ -121,7 +121,7 @@ def _matches_something(characters: str, alphabet: str) -> bool:
 
 
 def _labels(pattern: str) -> list[str]:
-    """A dot within a set of characters separates none, and an address literal has none."""
+    """The labels: a dot within a set of characters separates nothing, and an address literal is one label."""
     if pattern.startswith(_ESCAPED_LITERAL) or _LITERAL.fullmatch(pattern):
         return [pattern]
     kept = re.sub(_SET, lambda found: found[0].replace(".", "\0"), pattern)
@@ -129,29 +129,33 @@ def _labels(pattern: str) -> list[str]:
 
 
 def address_problem(pattern: str) -> str:
-    """Why no address can ever match this pattern, and what to write, "" where one may."""
+    """Why no address can ever match this pattern, and what to write instead; "" if one may."""
     return "" if pattern in ("*", "<>") else next(_address_problems(pattern), "")
 
 
 def _address_problems(pattern: str) -> Iterator[str]:
     local, at, domain = pattern.rpartition("@")
     if pattern != pattern.strip():
-        yield "the blanks around it are in no address"
+        yield "no address has blanks around it"
     if pattern.startswith("/"):
-        yield "this is a shell pattern, and no regular expression"
+        yield "this is a shell pattern, not a regular expression"
     if re.search("[<>]", pattern) or pattern.lower().startswith("mailto:"):
         yield "write the address alone, without brackets, name and mailto:"
     if not at:
-        yield f"it has no @: write *@{pattern.lstrip('.')}" if "." in pattern else "it has no @, and every address does"
+        yield (
+            f"it has no @: write *@{pattern.lstrip('.')}"
+            if "." in pattern
+            else "it has no @, but every address has one"
+        )
     if at and not local:
-        yield f"before the @ stands nothing: write *{pattern}"
+        yield f"there is nothing before the @: write *{pattern}"
     yield from _set_problems(local, string.printable)
     is_quoted = len(local) > 1 and local.startswith('"') and local.endswith('"')
     if not is_quoted and re.search("[@,;]", local):
-        yield "it is several in one string: write a rule for each"
+        yield "there are several in one string: write a rule for each"
     if not is_quoted and (found := _REGULAR.search(re.sub(_SET, "x", local))):
-        yield f"{found[0]!r} is of no shell pattern: * is any text, ? any character, and a local part with it is quoted"
+        yield f"{found[0]!r} is not for shell patterns: * is any text, ? any character; quote a local part that has it"
     if local != local.strip() or domain != domain.strip():
-        yield "the blanks beside the @ are in no address"
+        yield "no address has blanks beside the @"
     if problem := domain_problem(domain):
         yield problem

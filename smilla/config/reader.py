@@ -1,7 +1,7 @@
 """The configuration file: read, checked, and every fault named.
 
-Promises: ``load`` either returns a configuration without a fault or raises ConfigError with every fault that was found,
-each naming its key (and line, where it is known) and the nearest known key; environment variables configure nothing.
+Promises: ``load`` returns a configuration without a fault, or raises ConfigError with every fault.  Each fault names
+its key, its line if known, and the nearest known key.  Environment variables configure nothing.
 The options themselves are in options/.
 """
 
@@ -37,7 +37,7 @@ from smilla.errors import ConfigError
 __all__ = ["DEFAULT_PATH", "Config", "Rule", "load", "parse"]
 
 
-# Fields that a mail program or a relay writes, and that would be taken away.
+# Fields that a mail program or a relay writes: as wish_header, they would be removed.
 _NEEDED = re.compile(
     "mime-version|from|sender|reply-to|to|cc|bcc|subject|date|message-id|in-reply-to|references|received|return-path"
     "|content-.*|resent-.*|dkim-signature|arc-.*|authentication-results|x-smilla.*"
@@ -71,7 +71,7 @@ def parse(text: str, name: str = "configuration") -> Config:
 
 
 class _Reader:
-    """Turns a TOML document into a Config, collecting faults instead of stopping at the first."""
+    """Turns a TOML document into a Config; collects faults instead of stopping at the first."""
 
     def __init__(self, text: str, name: str) -> None:
         self._lines = text.splitlines()
@@ -162,7 +162,7 @@ class _Reader:
         return 0
 
     def check_together(self, config: Config) -> None:
-        """The faults that no key has alone."""
+        """Faults that show only when several keys are seen together."""
         if config.mode != "outbound" and not config.local_domains:
             self._fault("local_domains", "", f'is empty, but mode = "{config.mode}" encrypts for these domains only')
         if config.dns.dnssec == "validate" and not Path(config.dns.trust_anchor).is_file():
@@ -200,7 +200,9 @@ class _Reader:
         if word and (not word.strip() or not word.isprintable()):
             self._fault("wish_subject", "policy", f"is {word!r}, but must be a word that can be seen")
         if _NEEDED.fullmatch(field := config.policy.wish_header.lower()):
-            self._fault("wish_header", "policy", f'is "{field}", a field that mail has without asking for encryption')
+            self._fault(
+                "wish_header", "policy", f'is "{field}", a field that mail also has when nobody asks for encryption'
+            )
         if config.policy.one_fails == "bounce" and not config.may_split:
             self._fault("one_fails", "policy", 'is "bounce", which needs mixed = "stage" or "reinject"')
         for number, rule in enumerate(config.rule, 1):
@@ -226,7 +228,7 @@ class _Reader:
                 self._rule_fault(number, f"has hidden_recipients, which {problem}")
 
     def _check_socket(self, section: str, options: MilterOptions | StageOptions) -> None:
-        """What only this machine knows: users, groups, and how long a path may be."""
+        """Checks what only this machine knows: users, groups, and how long a path may be."""
         for name, known in (("user", pwd.getpwnam), ("socket_group", grp.getgrnam)):
             value = getattr(options, name, "")
             try:
@@ -254,7 +256,7 @@ def _rule_problems(rule: Rule, table: dict[str, Any]) -> Iterator[str]:
 
 
 def _idle_keys(rule: Rule) -> Iterator[str]:
-    """The keys that another one makes meaningless."""
+    """The keys that another key makes meaningless."""
     idle: dict[str, tuple[str, ...]] = {}
     if rule.formats == ("openpgp",):
         idle['formats = ["openpgp"]'] = STYLE
@@ -267,5 +269,5 @@ def _idle_keys(rule: Rule) -> Iterator[str]:
 
 
 def _path_limit() -> int:
-    """Octets that a UNIX socket's path may have (unix(7)), less those of the private name it gets at first."""
+    """Octets that a UNIX socket's path may have (unix(7)), less the ones added by its first, private name."""
     return 107 - len("..") - len(str(2**22))

@@ -14,8 +14,8 @@ from smilla.config.options import SECTIONS, Config, Rule, default_action, option
 from smilla.model import Direction
 
 _RULES = (
-    "For each recipient, the first rule of which all conditions hold (recipient, sender, domain, client, user, "
-    "direction) is the only one: what it does not name comes from [policy], never from a later rule. "
+    "For each recipient, only the first rule whose conditions (recipient, sender, domain, client, user, direction) "
+    "all hold applies. What it does not name comes from [policy], never from a later rule. "
     "smilla explain shows the table."
 )
 _RULE_EXAMPLE = """\
@@ -46,7 +46,7 @@ def _rule_lines() -> Iterator[str]:
 
 
 def show(config: Config) -> str:
-    """The effective configuration, as TOML that says the same."""
+    """The effective configuration as TOML."""
     if config.mode != "auto":
         default = default_action(Direction.INBOUND if config.mode == "inbound" else Direction.OUTBOUND)
         unset = {name: default for name in ("unclear", "unusable_key") if not getattr(config.policy, name)}
@@ -84,7 +84,7 @@ def _toml(value: Any) -> str:
         return "[" + ", ".join(_toml(item) for item in value) + "]"
     if isinstance(value, float):
         return str(int(value)) if value.is_integer() else repr(value)
-    # JSON lets DEL stand as it is, TOML does not.
+    # JSON allows a bare DEL, TOML does not.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
@@ -102,12 +102,12 @@ def manual() -> str:
 
 
 def _sentences(text: str) -> Iterator[str]:
-    """Each on a line of its own, as mdoc(7) has it."""
+    """Each on a line of its own, as mdoc(7) asks."""
     for sentence in re.split(r"(?<=[.:;]) +(?=[A-Z])", text):
         yield from (_mdoc(line) for line in textwrap.wrap(sentence, 76, break_on_hyphens=False))
 
 
 def _mdoc(text: str) -> str:
-    """Text that roff does not take for a request or an escape."""
+    """The text, escaped so that roff sees no request and no escape in it."""
     escaped = text.replace("\\", "\\e").replace('"', "\\(dq")
     return f"\\&{escaped}" if escaped.startswith((".", "'")) else escaped

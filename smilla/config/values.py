@@ -1,4 +1,4 @@
-"""What a value in the configuration file may be: its type, its bounds, and what it has to name.  Pure."""
+"""Checks a value in the configuration file: its type, its bounds, and what it must name.  Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from smilla import address
 from smilla.config import patterns
 from smilla.errors import AddressError
 
-UNIX = ("unix:", "local:")  # how a UNIX socket begins in libmilter's notation
+UNIX = ("unix:", "local:")  # a UNIX socket begins so in libmilter's notation
 
 
 def nameserver(text: str) -> tuple[ipaddress.IPv4Address | ipaddress.IPv6Address, int]:
@@ -35,7 +35,7 @@ def is_local(specification: str) -> bool:
 
 
 def convert(value: Any, kind: Any, bounds: Any) -> tuple[str, Any]:
-    """What is wrong with a value ("" where nothing is), and the value as its dataclass field has it."""
+    """What is wrong with a value ("" if nothing is), and the value in the form of its dataclass field."""
     if kind is bool:
         return ("" if isinstance(value, bool) else "true or false"), value
     if kind in (int, float):
@@ -119,7 +119,7 @@ def _check_user(item: str) -> str:
         return "a pattern for user names, without blanks around it"
     if problem := patterns.set_problem(item):
         return f"a pattern for user names; {problem}"
-    return "a shell pattern, no regular expression" if len(item) > 1 and item[0] == item[-1] == "/" else ""
+    return "a shell pattern, not a regular expression" if len(item) > 1 and item[0] == item[-1] == "/" else ""
 
 
 def _check_reader(item: str) -> str:

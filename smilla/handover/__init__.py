@@ -1,1 +1,1 @@
-"""How copies leave by ways of our own: re-injection with its journal, and the seal for the MTA's queue."""
+"""How copies leave other than in the MTA's own message: re-injection with its journal, and the sealed message."""

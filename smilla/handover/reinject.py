@@ -1,22 +1,23 @@
 """Further copies of a message: how each recipient gets exactly one.
 
-One copy stays in the message that the MTA holds.  The others go, before the MTA is answered, to a listener of the MTA
-without this filter; each is accepted or not when its final dot is answered.  The journal remembers, before anything
-leaves, to whom copies are owed, and then who was accepted.  Where anything fails the client is told 451 and tries
-again, and whoever has a copy already gets none.
+One copy stays in the message that the MTA holds.  Before the MTA is answered, the others go to one of its listeners
+that does not use this filter; the reply to the final dot says whether a copy was accepted.  The journal records who is
+owed a copy before anything leaves, and then whose copy was accepted.  If anything fails, the client gets 451 and tries
+again; then recipients who already have a copy get no second one.
 
-**How a retry is recognised.**  Only while the attempt before it was answered 4yz, or its answer was lost: an attempt
-that was answered 250 is forgotten at once, and swallows nothing.  And only from the same client, by the envelope
-sender, all header fields and the body.  Left out is what this hop adds anew at each attempt: authentication results, a
-field with the attempt's queue ID, the Date that Postfix adds at the end where there is a Message-ID.  A message that is
-not quite the same is another message (a client that tries again from another address, a spam score of this hop that has
-changed): every copy is sent, so that some may come twice and none is lost.
+**How a retry is recognised.**  Only if the attempt before it was answered 4yz, or its answer was lost: an attempt
+answered 250 is forgotten at once, so the next such message is delivered in full.  And only if client, envelope sender,
+all header fields and the body are the same.  This excludes what our hop adds anew at each attempt: authentication
+results, a field with the attempt's queue ID, and the Date that Postfix adds at the end if there is a Message-ID.  A
+message that differs in anything else (a retry from another IP address, a changed spam score of this hop) is another
+message.  All its copies are sent, so some may come twice, but none is lost.
 
-**What nobody can know.**  Where all ends between the final dot and the recorded reply, the MTA may have the copy or
-not.  It is sent again, logged (copy-unknown) and counted.  RFC 5321 section 4.1.1.4 has the same window in every hop.
+**What nobody can know.**  If smilla or the connection dies between the final dot and the recorded reply, the MTA may or
+may not have the copy.  It is sent again, logged (copy-unknown) and counted.  Every SMTP hop has the same window (RFC
+5321 section 4.1.1.4).
 
-**Loops.**  A Received field counts the hop.  It has a random token that the journal knows while the copy is on its way:
-a copy that comes back to this filter is ours only then, so that nobody else can make one.
+**Loops.**  A Received field counts the hop.  It holds a random token that the journal knows while the copy is on its
+way.  Only while the journal knows the token does a copy that comes back count as ours, so nobody can forge one.
 """
 
 from __future__ import annotations
@@ -43,17 +44,17 @@ from smilla.ports import Fingerprint, Journal, JournalEntry, MailerConnection, P
 from smilla.session import Session
 
 _OF_THIS_HOP = re.compile("received-spf|authentication-results|arc-.*")
-_MADE_LAST = ("from", "to", "resent-from")  # what Postfix may add after a Date, none of which is any good as a date
-_LEAST_QUEUE_ID = 5  # octets; what is shorter may stand in a field by chance
-_Dues = Mapping[Recipient, tuple[Recipient, ...]]
+_MADE_LAST = ("from", "to", "resent-from")  # what Postfix may add after a Date
+_LEAST_QUEUE_ID = 5  # octets; a shorter ID may occur in a field by chance
+_Served = Mapping[Recipient, tuple[Recipient, ...]]  # a recipient of a copy, and all whom that copy serves
 _TOKEN = re.compile(rb"\(smilla\) with E?SMTP id ([0-9a-f]{32});")
-_BUSY_S = 30.0  # how long another worker may take over the same message, to others of its recipients say
+_BUSY_S = 30.0  # how long another worker may take for the same message, sent to other recipients for instance
 _ASK_EVERY_S = 0.1
 _UNSAFE = re.compile(r"[^A-Za-z0-9.:_\[\]-]")
 
 
 def fingerprint(session: Session) -> Fingerprint:
-    """By what the message is known again."""
+    """Identifies the message when it is tried again."""
     message, client = session.message, session.client
     parts = [text.encode("utf-8", "surrogateescape") for text in (session.sender, client.ip, client.authenticated_as)]
     for header in _lasting(message.headers, session.queue_id):
@@ -71,7 +72,7 @@ def fingerprint(session: Session) -> Fingerprint:
 
 
 def _lasting(headers: Sequence[Header], queue_id: str) -> Iterator[Header]:
-    """The fields that are the same at each attempt."""
+    """The fields that stay the same at each attempt."""
     raw_id = queue_id.encode("ascii", "replace") if len(queue_id) >= _LEAST_QUEUE_ID else b""
     added = _date_of_mta(headers)
     for index, header in enumerate(headers):
@@ -81,8 +82,8 @@ def _lasting(headers: Sequence[Header], queue_id: str) -> Iterator[Header]:
 
 
 def _date_of_mta(headers: Sequence[Header]) -> int:
-    """The place of a Date that the MTA may have added, -1 where it has not: the last field of all that an author could
-    have written.  Without a Message-ID, two messages that differ by their dates alone are two."""
+    """The index of a Date that the MTA may have added, -1 if it added none: a Date with nothing after it but what
+    Postfix adds.  Without a Message-ID, two messages that differ only in their dates are two messages."""
     if any(header.name == "message-id" for header in headers):
         for index in range(len(headers) - 1, -1, -1):
             if headers[index].name == "date":
@@ -93,7 +94,7 @@ def _date_of_mta(headers: Sequence[Header]) -> int:
 
 
 def finish(unfinished: Callable[[], None], queue_id: str) -> None:
-    """The answer is out: by ``unfinished`` the journal may forget what it need not remember.  Raises nothing."""
+    """The MTA has its answer: calls ``unfinished``, which lets the journal forget the message.  Raises nothing."""
     try:
         unfinished()
     except JournalError as error:
@@ -101,7 +102,7 @@ def finish(unfinished: Callable[[], None], queue_id: str) -> None:
 
 
 def own_token(message: Message) -> str:
-    """The token of a copy of ours, "" where there is none: it stands in the first Received fields."""
+    """The token of one of our own copies, from its first Received fields; "" if there is none."""
     found = (
         _TOKEN.search(message.headers[index].raw_value) for index in message.places.get("received", ()) if index < 40
     )
@@ -110,28 +111,28 @@ def own_token(message: Message) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Parcel:
-    """One message for the listener; ``dues`` names, for each of its recipients, who have got what is owed once it is
-    accepted, and ``name`` is what the journal calls that."""
+    """One message for the listener.  ``served`` says, for each of its recipients, who has what they are owed once that
+    recipient is accepted; ``name`` gives the journal's name for what they are owed."""
 
     submission: Submission
-    dues: _Dues
+    served: _Served
     name: Callable[[Recipient], str]
 
-    def due(self, recipients: Iterable[Recipient]) -> list[Recipient]:
-        """Whom these recipients of the submission stand for."""
-        return [served for recipient in recipients for served in self.dues[recipient]]
+    def served_by(self, recipients: Iterable[Recipient]) -> list[Recipient]:
+        """Everybody served if these recipients of the submission are accepted."""
+        return [served for recipient in recipients for served in self.served[recipient]]
 
     def names(self, recipients: Iterable[Recipient]) -> set[str]:
-        """The same, as the journal names what they are owed."""
-        return {self.name(recipient) for recipient in self.due(recipients)}
+        """The journal's names for what those are owed."""
+        return {self.name(recipient) for recipient in self.served_by(recipients)}
 
 
 class Attempt:
     """One attempt at a message, as a context: while it is open nobody else handles the same message.
 
-    ``entry`` is what the journal knows of earlier attempts, None where there was none.  Entering waits where another
-    worker has the same message, since an MTA may send one to many recipients in several transactions at once, and
-    raises JournalBusy where that takes long, and JournalError.
+    ``entry`` is what the journal knows of earlier attempts, None if there was none.  An MTA may send a message to many
+    recipients in several transactions at once.  So entering waits while another worker has the same message, and raises
+    JournalBusy if that takes too long.  It may also raise JournalError.
     """
 
     def __init__(
@@ -144,8 +145,8 @@ class Attempt:
         after_queue: bool = False,
     ) -> None:
         """``alive`` is called between copies and while waiting, to tell the MTA that the filter is at work.  ``known``
-        is by what the message is known again, where that is not what it looks like.  ``after_queue``: a plaintext copy
-        that bounces brings its header fields back alone, since the sender may be far."""
+        identifies the message, if its content does not.  ``after_queue``: if a plaintext copy bounces, only its header
+        fields go back, since the sender may be far away."""
         self._known, self._after_queue = known, after_queue
         self.entry: JournalEntry | None = None
         self._session, self._ports, self._alive = session, ports, alive
@@ -160,23 +161,23 @@ class Attempt:
 
     @property
     def has_sent(self) -> bool:
-        """Was a copy for one of these recipients, or a notification about them, accepted before, or on its way when all
-        ended?"""
+        """Did an earlier attempt send, or perhaps send, a copy for one of these recipients, or a notification about
+        one?"""
         entry = self.entry
         return entry is not None and any(entry.is_accepted(name) or entry.is_unknown(name) for name in self._names())
 
     def finishing(self) -> Callable[[], None] | None:
-        """What has the journal forget these recipients, for when the MTA has got its answer: others may have been owed
-        copies by another attempt at the same message."""
+        """A call that makes the journal forget these recipients once the MTA has its answer; None without an entry.
+        Only these, since another attempt at the same message may owe copies to others."""
         return partial(self.entry.finish, self._names()) if self.entry is not None else None
 
     @cached_property
     def _token(self) -> str:
-        """By which our own copies of this attempt are known."""
+        """Marks the copies of this attempt as ours."""
         return secrets.token_hex(16)
 
     def _names(self) -> list[str]:
-        """What the journal calls what these recipients may be owed."""
+        """The journal's names for everything that these recipients may be owed."""
         return [name(recipient) for recipient in self._session.envelope.recipients for name in (mailbox, notice)]
 
     def _fingerprint(self) -> Fingerprint:
@@ -206,9 +207,11 @@ class Attempt:
         *,
         hide: bool = False,
     ) -> tuple[Refusal, ...]:
-        """Hands the further copies over, and the notification about who is bounced, ``why`` in public words; it hides
-        header fields where any copy does (``hide``).  After the listener is lost, the rest is owed.  Returns who is
-        still owed a copy.  Raises JournalError before anything leaves, and where it cannot be written what has left.
+        """Hands over the further copies, and the notification about the bounced recipients.
+
+        ``why`` says in public words why one is bounced; with ``hide`` the notification hides header fields as the
+        copies do.  If the listener is lost, the rest stays owed.  Returns who is still owed a copy.  Raises
+        JournalError before anything leaves, or if it cannot record what has left.
         """
         if self._ports.journal is None or self._ports.mailer is None:
             raise JournalError("there is no journal: [policy] mixed is not reinject")
@@ -216,7 +219,7 @@ class Attempt:
             self.entry = self._opened(self._ports.journal)
             if self.has_sent:
                 raise JournalBusy("another worker has just handled the same message")
-        waiting = [_Parcel(self._submission(copy), _dues(copy.recipients), mailbox) for copy in further]
+        waiting = [_Parcel(self._submission(copy), _by_mailbox(copy.recipients), mailbox) for copy in further]
         if bounced:
             note = self._notification(bounced, why, hide=hide)
             about = {note.recipients[0]: tuple(decision.recipient for decision in bounced)}
@@ -229,15 +232,15 @@ class Attempt:
                     del waiting[0]
                     self._alive()
         except ReinjectError as error:
-            left = (recipient for parcel in waiting for recipient in parcel.due(parcel.dues))
+            left = (recipient for parcel in waiting for recipient in parcel.served_by(parcel.served))
             self._refusals += [Refusal(recipient, str(error)) for recipient in left]
         for refusal in self._refusals:
             log.copy_failed(self._session.queue_id, refusal.recipient.shown, refusal.detail)
         return tuple(self._refusals)
 
     def answered(self, owed: Collection[str], gone: Collection[str], note: StageNote) -> None:
-        """The stage has answered: who is owed a copy stands in the journal, and what nobody is owed is finished.  An
-        entry is made only where somebody is owed.  Raises nothing: the answers stand."""
+        """Records the stage's answers: who is still owed a copy, or that the message is finished.  Makes an entry only
+        if somebody is owed a copy.  Raises nothing, since the answers are settled."""
         try:
             if self.entry is None and owed and self._ports.journal is not None:
                 self.entry = self._opened(self._ports.journal)
@@ -251,7 +254,7 @@ class Attempt:
             log.journal_failed(str(error), self._session.queue_id)
 
     def tell_unknown(self) -> None:
-        """The log's lines about those whose copy goes another way now, though an earlier one may have been accepted."""
+        """Logs recipients whose copy now goes another way, though an earlier copy may have been accepted."""
         entry = self.entry
         for recipient in self._session.envelope.recipients if entry is not None else ():
             if entry is not None and entry.is_unknown(mailbox(recipient)):
@@ -259,10 +262,10 @@ class Attempt:
 
     def _owe(self, entry: JournalEntry, parcels: Sequence[_Parcel]) -> None:
         for parcel in parcels:
-            for recipient in parcel.due(parcel.dues):
+            for recipient in parcel.served_by(parcel.served):
                 if entry.is_unknown(parcel.name(recipient)):
                     log.copy_unknown(self._session.queue_id, recipient.shown)
-        owed = {name for parcel in parcels for name in parcel.names(parcel.dues)}
+        owed = {name for parcel in parcels for name in parcel.names(parcel.served)}
         entry.owe(owed, self._token, self._session.queue_id)
 
     def _send(self, entry: JournalEntry, connection: MailerConnection, parcel: _Parcel) -> None:
@@ -271,22 +274,22 @@ class Attempt:
         )
         refused = dict(handover.refused)
         if handover.unknown:
-            lost = parcel.due(recipient for recipient in parcel.dues if recipient not in refused)
+            lost = parcel.served_by(recipient for recipient in parcel.served if recipient not in refused)
             self._refusals += [Refusal(r, "the connection ended before the final reply") for r in lost]
         else:
             entry.settle(parcel.names(handover.accepted), parcel.names(refused))
         self._refusals += [
-            Refusal(r, detail, is_of_copy=True) for recipient, detail in refused.items() for r in parcel.dues[recipient]
+            Refusal(r, detail, is_of_copy=True) for key, detail in refused.items() for r in parcel.served[key]
         ]
         if handover.accepted:
-            log.copy_accepted(self._session.queue_id, len(parcel.due(handover.accepted)), handover.reply)
+            log.copy_accepted(self._session.queue_id, len(parcel.served_by(handover.accepted)), handover.reply)
 
     def _submission(self, copy: Copy) -> Submission:
         envelope = self._session.envelope
         return Submission(
             sender=envelope.sender,
             parameters=self._parameters(copy.form),
-            recipients=tuple(_dues(copy.recipients)),
+            recipients=tuple(_by_mailbox(copy.recipients)),
             octets=lambda: self._octets(copy),
             client=self._session.client,
             queue_id=self._session.queue_id,
@@ -299,7 +302,7 @@ class Attempt:
         return (*(p for p in parameters if p.partition("=")[0].upper() != "RET"), "RET=HDRS")
 
     def _octets(self, copy: Copy) -> Iterator[bytes]:
-        """The copy as it goes over the wire: a Received field, the header, the body."""
+        """The copy as sent: a Received field, the header, the body."""
         blocks = rewrap.applied(self._session.message, copy.rewrite)
         yield received(self._session, self._token, self._ports.clock.now()) + next(blocks)
         yield from blocks
@@ -307,7 +310,7 @@ class Attempt:
     def _notification(
         self, bounced: Sequence[Decision], why: Callable[[Decision], str], *, hide: bool = False
     ) -> Submission:
-        """A notification to the sender about who is bounced; accepted, it is what these recipients were owed."""
+        """The notification to the sender about the bounced recipients; once accepted, they are owed no more."""
         envelope, client = self._session.envelope, self._session.client
         failures = [dsn.Failure(d.recipient, "4.7.5" if d.action is Action.DEFER else "5.7.5", why(d)) for d in bounced]
         message = self._session.message
@@ -319,16 +322,16 @@ class Attempt:
         return Submission("", parameters, (sender,), lambda: iter([raw]), client, self._session.queue_id)
 
 
-def _dues(recipients: Iterable[Recipient]) -> _Dues:
-    """One recipient for each mailbox, the first spelling of it, and all whom it stands for."""
-    found: dict[str, list[Recipient]] = {}
+def _by_mailbox(recipients: Iterable[Recipient]) -> _Served:
+    """The first recipient of each mailbox, with all recipients of that mailbox."""
+    mailboxes: dict[str, list[Recipient]] = {}
     for recipient in recipients:
-        found.setdefault(mailbox(recipient), []).append(recipient)
-    return {spellings[0]: tuple(spellings) for spellings in found.values()}
+        mailboxes.setdefault(mailbox(recipient), []).append(recipient)
+    return {spellings[0]: tuple(spellings) for spellings in mailboxes.values()}
 
 
 def received(session: Session, token: str, now: datetime) -> bytes:
-    """Our Received field (RFC 5321 section 4.4): from the client, as the MTA tells of it, by the MTA."""
+    """Our Received field (RFC 5321 section 4.4): from the client, as the MTA describes it, by the MTA."""
     client = session.client
     helo, host, mta = (_UNSAFE.sub("?", name)[:255] for name in (client.helo, client.host_name, client.mta))
     ip = f" [{_UNSAFE.sub('?', client.ip)}]" if client.ip else ""

@@ -1,8 +1,8 @@
-"""What a sealed message is: the facts and octets inside it, and the MIME message that lies in the MTA's queue.
+"""The sealed message: the facts and octets inside it, and the MIME message around them in the MTA's queue.
 
-Whoever finds such a message somewhere it should not be reads in it what it is and how an administrator opens it.  Not
-an octet of its body, of the recipients or of what was decided can be read in it.  Inside stand, as one stream: the
-length of the facts (4 octets), the facts in JSON, the header and the body as they came.
+If a sealed message turns up where it should not be, its text says what it is and how an administrator opens it.  Its
+body, its recipients and the decisions are encrypted.  The content is one stream: the length of the facts (4 octets),
+the facts in JSON, then the header and body as they came.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ _MOST_FACTS = 8 << 20
 SEALED_TYPE = "application/vnd.smilla.sealed"
 _WORDS = """\
 This message waits in the queue of a mail server. The filter smilla has sealed
-it until it can be encrypted for its recipients. It should not have come to you
-in this form: something led it past the last step of its way.
+it until it can be encrypted for its recipients. You should not have received it
+in this form: something led it past the last step of its delivery.
 
 If you are its reader: please tell the postmaster of the server that it came
 from. If you are the administrator: "smilla open" shows what is inside, and
@@ -42,7 +42,7 @@ smilla(8) says, under THE STAGE, what may lead a message past it.
 
 @dataclass(frozen=True, slots=True)
 class SealedRecipient:
-    """A recipient as named at RCPT, and what was decided then; ``waits``: as for one who may be an alias."""
+    """A recipient as named at RCPT, and the decision then.  ``waits``: they may be an alias, so the stage decides."""
 
     raw: str
     parameters: tuple[str, ...]
@@ -53,7 +53,7 @@ class SealedRecipient:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the session knew when the message was sealed."""
+    """What the session knew when it sealed the message."""
 
     envelope: Envelope
     recipients: tuple[SealedRecipient, ...]
@@ -70,7 +70,7 @@ class Facts:
 def facts(
     envelope: Envelope, decisions: Iterable[Decision], queue_id: str, client: Client, direction: Direction
 ) -> Facts:
-    """The facts about a message that was decided."""
+    """The facts of a message whose decisions are made."""
     recipients = tuple(
         SealedRecipient(
             d.recipient.raw, d.recipient.parameters, d.action, d.key.format.value if d.key else d.action.value, d.waits
@@ -84,8 +84,8 @@ def facts(
 
 
 def rewrite(message: Message, known: Facts, key: SealKey) -> Rewrite:
-    """The message that goes into the MTA's queue instead: its other header fields stay, the MIME ones and the body are
-    replaced, the mark comes."""
+    """The sealed message for the MTA's queue: replaces the MIME fields and the body, adds the mark, and keeps all other
+    header fields."""
     raw_id = secrets.token_bytes(seal.MESSAGE_ID_OCTETS)
     boundary = f"smilla-{secrets.token_hex(16)}"
     gone = sorted(index for name, places in message.places.items() if _goes(name) for index in places)
@@ -119,7 +119,7 @@ def _beginning(boundary: str) -> bytes:
 
 
 def _content(message: Message, known: Facts) -> Iterator[bytes]:
-    told = {
+    document = {
         "sender": known.envelope.sender,
         "parameters": known.envelope.parameters,
         "recipients": [asdict(recipient) for recipient in known.recipients],
@@ -128,7 +128,7 @@ def _content(message: Message, known: Facts) -> Iterator[bytes]:
         "direction": known.direction,
         "header_octets": sum(len(header.raw) for header in message.headers),
     }
-    raw = json.dumps(told).encode("ascii")
+    raw = json.dumps(document).encode("ascii")
     head = (header.raw for header in message.headers)
     return chain([len(raw).to_bytes(4, "big"), raw], head, message.body.blocks())
 
@@ -145,14 +145,14 @@ class Mark:
 
 
 def mark(headers: Iterable[Header]) -> Mark | None:
-    """The mark of a message, None where there is none, or not exactly one that is well-formed."""
+    """The mark of a message; None unless it has exactly one, and that is well-formed."""
     found = [header.raw_value for header in headers if header.name == MARK.lower()]
     match = _MARK_VALUE.fullmatch(found[0]) if len(found) == 1 else None
     return Mark(bytes.fromhex(match[1].decode()), bytes.fromhex(match[2].decode())) if match else None
 
 
 def forged(message: Message) -> Reason | None:
-    """Why a message that comes in with a mark is refused: the mark is ours to give, and leads past other filters."""
+    """Why an incoming message with a mark is refused: only we set marks, and a mark leads past other filters."""
     if MARK.lower() in message.places:
         return Reason("forged_mark", f"it has an {MARK} field, which only this filter may add")
     return None
@@ -160,7 +160,7 @@ def forged(message: Message) -> Reason | None:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A sealed message whose every block was verified: the facts, and the message as it came."""
+    """A sealed message, fully verified: the facts, and the message as it came."""
 
     facts: Facts
     message: Message
@@ -168,18 +168,18 @@ class Opened:
 
 
 def opened(sealed_message: Message, key: SealKey) -> Opened:
-    """Verifies the whole, and then reads it.  The facts are those that the seal is bound to; whether the message may go
-    where it is now is for the caller to compare.  Raises SealBroken."""
+    """Verifies the whole, then reads it.  The facts are those that the seal is bound to; the caller must check that the
+    message may go where it is now.  Raises SealBroken."""
     return opened_octets(sealed_octets(sealed_message), key)
 
 
 def head(octets: Callable[[], Iterator[bytes]]) -> Head:
-    """The beginning of sealed octets, which names the message and the key.  Raises SealBroken where there is none."""
+    """The beginning of sealed octets, which names the message and the key.  Raises SealBroken if it is missing."""
     return seal.head_of(b"".join(_first(octets(), seal.HEAD_OCTETS)))
 
 
 def opened_octets(octets: Callable[[], Iterator[bytes]], key: SealKey) -> Opened:
-    """The same for sealed octets without a message around them."""
+    """The same as ``opened``, for sealed octets without a message around them."""
     first, size = [], 0
     for block in seal.opened(octets(), key):
         if size < _MOST_FACTS:
@@ -203,8 +203,8 @@ def _first(blocks: Iterator[bytes], octets: int) -> Iterator[bytes]:
 
 
 def sealed_octets(message: Message) -> Callable[[], Iterator[bytes]]:
-    """The sealed octets in the second part of a message that ``rewrite`` made, as often as they are asked for.  Raises
-    SealBroken, now or while they are read."""
+    """The sealed octets in the second part of a message that ``rewrite`` made; they can be read more than once.  Raises
+    SealBroken, at once or while they are read."""
     types = [header.raw_value for header in message.named("content-type")]
     kind = mime.content_type(types[0]) if len(types) == 1 else None
     boundary = kind.parameters.get("boundary", "") if kind else ""
@@ -237,30 +237,31 @@ def _without_head(part: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _facts(beginning: bytes) -> tuple[Facts, int, int]:
-    """The facts, where the header begins and where the body does.  All of it is authentic; what is not of this form is
-    so by another version of smilla."""
+    """The facts, and the offsets of the header and the body.  All of it is authentic, so another form means another
+    version of smilla."""
     start = 4 + int.from_bytes(beginning[:4], "big")
     try:
-        told = json.loads(beginning[4:start])
-        body_at = start + int(told["header_octets"])
+        document = json.loads(beginning[4:start])
+        body_at = start + int(document["header_octets"])
         if len(beginning) < body_at:
             raise ValueError("the header is too long")
-        return _facts_of(told), start, body_at
+        return _facts_of(document), start, body_at
     except (ValueError, KeyError, TypeError) as error:
         raise SealBroken(f"the facts in the sealed message cannot be read: {error!r}") from error
 
 
-def _facts_of(told: dict[str, Any]) -> Facts:
+def _facts_of(document: dict[str, Any]) -> Facts:
     recipients = tuple(
         SealedRecipient(r["raw"], tuple(r["parameters"]), Action(r["action"]), r["form"], bool(r.get("waits")))
-        for r in told["recipients"]
+        for r in document["recipients"]
     )
-    envelope = Envelope(told["sender"], (), tuple(told["parameters"]))
-    return Facts(envelope, recipients, told["queue_id"], Client(**told["client"]), Direction(told["direction"]))
+    envelope = Envelope(document["sender"], (), tuple(document["parameters"]))
+    client, direction = Client(**document["client"]), Direction(document["direction"])
+    return Facts(envelope, recipients, document["queue_id"], client, direction)
 
 
 class _OpenedBody:
-    """The octets of a sealed message from ``start`` on, decrypted anew each time they are asked for."""
+    """The octets of a sealed message from ``start`` on, decrypted anew each time they are read."""
 
     __slots__ = ("_key", "_sealed_octets", "_start", "size")
 

@@ -1,1 +1,1 @@
-"""What serves the MTA: the daemon, the milter, the stage, and what they run on."""
+"""The servers that the MTA talks to: the daemon, the milter, the stage, and what they run on."""

@@ -1,13 +1,14 @@
 """TCP connections of MTAs without the pauses of delayed acknowledgements.
 
-An MTA writes a command in two pieces, its macros and itself.  Nagle's algorithm holds the second piece back until the
-first is acknowledged, and Linux delays that for 40 ms, since it hopes to send it with a reply; the same happens to our
-own replies the other way round.  Together that is some 90 ms for each message over inet.  So the listening socket gets
-TCP_NODELAY, which accepted ones inherit, and while messages are under way a thread asks for pending acknowledgements
-(TCP_QUICKACK) every half millisecond.  libmilter tells nobody its descriptors, and reads where nobody can look on, so
-that the request cannot be made where it belongs, just before each read.
+An MTA writes a command in two pieces: the macros, then the command.  Nagle's algorithm holds the second piece back
+until the first is acknowledged.  Linux delays the acknowledgement by 40 ms, hoping to send it with a reply.  Our own
+replies suffer the same way in the other direction.  Together this costs some 90 ms for each message over inet.
 
-Nothing here can harm a message: what fails is left alone, and at worst the pauses are back.
+So the listening socket gets TCP_NODELAY, which accepted sockets inherit.  While messages are under way, a thread sends
+pending acknowledgements (TCP_QUICKACK) every half millisecond.  The right place would be just before each read, but
+libmilter reads by itself and does not reveal its descriptors.
+
+Nothing here can harm a message: failures are ignored, and at worst the pauses are back.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ def without_nagle() -> None:
 
 
 def _tcp_sockets() -> Iterator[tuple[int, socket.socket]]:
-    """The TCP sockets among the descriptors: the number, and a duplicate that is closed again.  None where there are
-    no more descriptors to look with."""
+    """The TCP sockets of this process: the descriptor, and a duplicate that is closed again.  Yields nothing if no
+    descriptor is left to look with."""
     try:
         descriptors = os.listdir("/proc/self/fd")  # noqa: PTH208 - at every new connection
     except OSError:
@@ -53,7 +54,7 @@ def _tcp_sockets() -> Iterator[tuple[int, socket.socket]]:
 
 
 def _duplicate(descriptor: int) -> socket.socket:
-    """Raises OSError, and leaves nothing open, where the descriptor is something else by now."""
+    """Raises OSError, and leaves nothing open, if the descriptor is no longer a socket."""
     duplicate = os.dup(descriptor)
     try:
         return socket.socket(fileno=duplicate)
@@ -67,7 +68,7 @@ def _is_listening(sock: socket.socket) -> bool:
 
 
 class Acknowledger:
-    """A thread that asks for acknowledgements while there is something to acknowledge, in one worker."""
+    """A thread of one worker that sends acknowledgements while there is something to acknowledge."""
 
     def __init__(self) -> None:
         self._ports = {sock.getsockname()[1] for _, sock in _tcp_sockets() if _is_listening(sock)}
@@ -84,7 +85,7 @@ class Acknowledger:
         self._has_work.set()
 
     def wake(self) -> None:
-        """A callback has come; there may be more to read soon."""
+        """A callback was called; there may be more to read soon."""
         if not self._has_work.is_set():
             self._has_work.set()
 
@@ -98,16 +99,16 @@ class Acknowledger:
                     idle_at = time.monotonic() + _IDLE_S
                 time.sleep(_EVERY_S)
                 for descriptor in self._descriptors:
-                    # A descriptor may be something else by now: then this does nothing, or is refused.
+                    # If the descriptor is something else by now, this does nothing or fails.
                     _libc.setsockopt(descriptor, socket.IPPROTO_TCP, _QUICKACK, _ONE, len(_ONE))
 
 
 def _nothing() -> None:
-    """Over UNIX sockets nothing is to be done."""
+    """UNIX sockets need none of this."""
 
 
 def _accepted(ports: set[int]) -> Iterator[int]:
-    """The descriptors of connections that were accepted on these ports."""
+    """The descriptors of connections accepted on these ports."""
     for descriptor, sock in _tcp_sockets():
         if sock.getsockname()[1] in ports and not _is_listening(sock):
             yield descriptor

@@ -1,12 +1,14 @@
-"""libmilter's crew of threads, kept from falling asleep while one of them waits.
+"""Keeps libmilter's pool of threads awake while one of them waits.
 
-Debian's libmilter serves all connections by a small crew.  Where commands of several connections arrive at once, it
-wakes its idle threads and starts no new ones, since it counts a thread as idle until that has really woken up.  A
-command that finds nobody then waits until some callback returns, and ours may wait for a slow name server: so one slow
-domain would hold up the mail of others.  A new connection gets libmilter to wake or start a thread, which, once it has
-found nothing to do there, takes up the forgotten command.  So while a callback lasts, somebody knocks.
+Debian's libmilter serves all connections with a small pool of threads.  When commands arrive on several connections at
+once, it wakes its idle threads and starts no new ones, because it counts a thread as idle until the thread has really
+woken up.  A command that finds no thread waits until some callback returns.  Our callbacks may wait for a slow name
+server, so one slow domain would hold up everybody's mail.  A new connection makes libmilter wake or start a thread.
+That thread finds nothing to do on the new connection and picks up the forgotten command.  So while a callback lasts, we
+connect now and then ("knock").
 
-With several workers on one socket a knock may reach another one; it does no harm there, and the next one comes soon.
+If several workers share the socket, a knock may reach another worker.  It does no harm there, and the next knock comes
+soon.
 """
 
 from __future__ import annotations
@@ -16,14 +18,14 @@ import socket
 import threading
 import time
 
-_LONG_S = 0.01  # an ordinary message is done in a tenth of it
-_IDLE_S = 1.0  # waking this thread for every message would cost more than looking up now and then
+_LONG_S = 0.01  # an ordinary message takes a tenth of this
+_IDLE_S = 1.0  # polling for a while is cheaper than waking this thread for every message
 _KNOCK_TIMEOUT_S = 0.2
 
 
 class Crew:
-    """Watches over the callbacks of one worker, each of which is a context; ``specification`` is its socket, in
-    libmilter's notation."""
+    """Watches the callbacks of one worker; each callback runs inside this context manager.  ``specification`` is the
+    worker's socket in libmilter's notation."""
 
     def __init__(self, specification: str) -> None:
         self._family, self._address = _address(specification)
@@ -32,7 +34,7 @@ class Crew:
         threading.Thread(target=self._run, name="crew", daemon=True).start()
 
     def __enter__(self) -> None:
-        """A callback that may have to wait for somebody else begins."""
+        """A callback begins that may have to wait."""
         self._since[threading.get_ident()] = time.monotonic()
         if not self._has_work.is_set():
             self._has_work.set()

@@ -1,9 +1,9 @@
 """One parent owns the socket and forks the workers; it never touches mail.
 
-Promises: SIGTERM lets messages whose envelope has begun finish within [milter] stop_timeout_s; SIGHUP puts a new
-configuration in force as a whole, for messages that begin after it, or keeps the old one and says why; a worker that
-dies harms no other and is replaced.  Workers stop by ``os._exit``, since libmilter's own way of stopping would take
-up to five seconds; what is in flight then is the MTA's to try again.
+Promises: after SIGTERM, messages whose envelope has begun may finish within [milter] stop_timeout_s.  SIGHUP switches
+to the new configuration as a whole, for messages that begin afterwards, or keeps the old one and logs why.  A worker
+that dies harms no other and is replaced.  Workers stop with ``os._exit``, because libmilter's own shutdown takes up to
+five seconds; the MTA retries what was in flight.
 """
 
 from __future__ import annotations
@@ -36,37 +36,38 @@ _FIXED_OPTIONS = {
     "milter": ("socket", "workers", "timeout_s", "user", "socket_group", "socket_mode"),
     "stage": ("socket", "socket_group", "socket_mode", "connections"),
 }
-_LAST_WORDS_S = 2.5  # worker.GRACE_S, and a moment for a log that nobody reads
+_LAST_WORDS_S = 2.5  # worker.GRACE_S, plus a moment in case nobody reads the log
 _HEALTHY_S = 60.0
 _LONGEST_WAIT_S = 30.0
 _KEY_EVERY_S = 3600.0  # [stage] key_days counts days
-_TAKE_OVER_S = 5.0
+_RELOAD_TIMEOUT_S = 5.0
+_LOOK_AGAIN_S = 15.0
 _LOOKING = "nobody has looked yet whether Postfix has the lines for the stage; smilla is doing so now"
 
 
 @dataclass(slots=True)
 class _Worker:
     pid: int
-    control: int  # the writing end of its pipe
-    taken: int  # the reading end of the other, on which it says that a configuration is in force
+    control: int  # write end of the pipe that carries the parent's orders
+    acknowledged: int  # read end of the pipe on which the worker says that a configuration is in force
     started_at: float
     serve: Serve
 
     @property
     def ends(self) -> tuple[int, int]:
         """The parent's ends of both pipes."""
-        return self.control, self.taken
+        return self.control, self.acknowledged
 
-    def wait_until_taken(self, deadline: float) -> None:
-        """Returns once the worker has said so, is gone, or the time is over."""
+    def wait_for_acknowledgement(self, deadline: float) -> None:
+        """Returns once the worker has acknowledged, is gone, or the deadline has passed."""
         poll = select.poll()
-        poll.register(self.taken, select.POLLIN)
+        poll.register(self.acknowledged, select.POLLIN)
         poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
 
-    def forget_taken(self) -> None:
-        """What the worker said of earlier configurations."""
+    def forget_acknowledgements(self) -> None:
+        """Discards what the worker said about earlier configurations."""
         with contextlib.suppress(BlockingIOError):
-            os.read(self.taken, 4096)
+            os.read(self.acknowledged, 4096)
 
 
 class Daemon:
@@ -80,12 +81,14 @@ class Daemon:
         self._socket: UnixPath | None = None
         self._stage: lmtp.Server | None = None
         self._look: Look | None = None
-        self._is_due = False  # a further look, once this one is over
+        self._look_is_due = False  # a further look, once this one is over
+        self._logged_problem = ""  # of the stage
+        self._looked_at = 0.0
         self._failures = 0
         self._respawn_at: list[tuple[float, Serve]] = []
 
     def run(self) -> int:
-        """Opens the socket, forks, and watches until SIGTERM or SIGINT.  Raises SmillaError where it cannot start."""
+        """Opens the socket, forks, and watches until SIGTERM or SIGINT.  Raises SmillaError if it cannot start."""
         self._open_socket()
         self._prepare_journal()
         self._open_stage()
@@ -120,7 +123,7 @@ class Daemon:
         self._socket.publish(options.socket_group, options.socket_mode, options.user)
 
     def _look_at_keys(self) -> None:
-        """The files in the administrator's folder that are of no use are named once, at the start and at a reload."""
+        """Logs the useless files in the administrator's folder of keys, once at the start and at each reload."""
         if "directory" not in self._config.keys.sources:
             return
         try:
@@ -130,7 +133,7 @@ class Daemon:
             log.key_file(self._config.keys.directory, str(error))
 
     def _prepare_journal(self) -> None:
-        """The folder of the journal, while there may be rights to make it.  Without it, mail that needs one copy only
+        """Makes the journal's folder while we may still have the rights to.  Without it, only mail that needs one copy
         goes on."""
         journal, keys = self._runtime.ports.journal, self._runtime.ports.seal_keys
         if journal is None or (self._config.observe and keys is None):
@@ -141,8 +144,8 @@ class Daemon:
             log.journal_failed(str(error))
 
     def _open_stage(self) -> None:
-        """The keys and the socket of the stage, where messages are sealed, and later as long as there is a key.  Raises
-        SmillaError where messages are sealed; where none is, that is no reason to hold up all mail."""
+        """Prepares the stage's keys and socket if messages are sealed, or if a key is left from when they were.  Raises
+        SmillaError only if messages are sealed now; otherwise a failure must not hold up all mail."""
         keys, user = self._runtime.ports.seal_keys, self._config.milter.user
         if keys is None:
             return
@@ -154,7 +157,7 @@ class Daemon:
             if self._config.policy.mixed == "stage":
                 raise
             if self._config.may_seal:
-                # The MTA has not said yet which one it is.  Behind Postfix, what would have to be split is deferred.
+                # We do not know yet which MTA this is.  If it is Postfix, messages that need splitting are deferred.
                 log.stage_not_ready("", str(error))
                 PostfixLines(self._config.stage).stage_began(f"the stage could not be started: {error}")
             else:
@@ -165,43 +168,65 @@ class Daemon:
         self._look_at_lines()
 
     def _look_at_lines(self) -> None:
-        """Has Postfix the lines for the stage?  The systemd unit asks before it starts and reloads the filter; without
-        a service manager a process beside looks, and nothing is sealed until it has."""
-        if self._stage is None or not self._config.may_seal or not self._config.stage.check:
+        """Does Postfix have the lines for the stage?  The systemd unit checks before it starts or reloads the filter.
+        Without a service manager a child process checks, and nothing is sealed until it is done."""
+        if not self._needs_lines():
             return
         if systemd.is_there():
-            self._tell_of_lines()
+            self._log_lines()
             return
         PostfixLines(self._config.stage).stage_began(_LOOKING)
         if self._look is None:
-            mine = [end for worker in self._workers.values() for end in worker.ends]
-            self._look = Look(self._path, mine)
+            self._begin_look([""])
         else:
-            self._is_due = True
+            self._look_is_due = True
+
+    def _needs_lines(self) -> bool:
+        return self._stage is not None and self._config.may_seal and self._config.stage.check
+
+    def _begin_look(self, folders: list[str]) -> None:
+        mine = [end for worker in self._workers.values() for end in worker.ends]
+        self._look = Look(self._path, folders, mine)
+
+    def _retry_look(self) -> None:
+        """While nothing may be sealed, looks again now and then, so that a mend counts without a reload."""
+        if self._look is not None or not self._needs_lines() or time.monotonic() < self._looked_at + _LOOK_AGAIN_S:
+            return
+        self._looked_at = time.monotonic()
+        lines = PostfixLines(self._config.stage)
+        if lines.problem() and (folders := lines.instances()):
+            self._begin_look(folders)
+        else:
+            self._log_lines()
 
     def _see_look(self) -> None:
-        """Opens the gate, or says why not, where a look is over."""
+        """Once a look is over, allows sealing or logs why not."""
         if self._look is None or not self._look.is_over():
             return
-        self._look = None
-        if self._is_due:
-            self._is_due = False
+        self._look, self._looked_at = None, time.monotonic()
+        if self._look_is_due:
+            self._look_is_due = False
             self._look_at_lines()
             return
         PostfixLines(self._config.stage).stage_began("")
-        self._tell_of_lines()
+        self._log_lines()
 
-    def _tell_of_lines(self) -> None:
-        if lack := self._runtime.ports.stage_problem():
-            log.stage_not_ready("", lack)
+    def _log_lines(self) -> None:
+        """Logs a problem that is new, and that there is none any more."""
+        problem, before = self._runtime.ports.stage_problem(), self._logged_problem
+        self._logged_problem = problem
+        if problem and problem != before:
+            log.stage_not_ready("", problem)
+        elif before and not problem:
+            log.stage_ready()
 
     def _renew_key(self, keys: SealKeyStore, user: str = "") -> None:
-        """A new seal key, where there is none or the newest is too old.  Raises SmillaError."""
+        """Makes a seal key if there is none or the newest is too old.  Raises SmillaError."""
         if (made := keys.prepare(user, self._config.stage.key_days)) is not None:
             log.seal_key(made.raw_id.hex(), self._config.stage.keys, is_made=True)
 
-    def _look_at_key(self) -> None:
-        """The same while the filter runs; where it fails, the old key goes on sealing."""
+    def _renew_key_if_due(self) -> None:
+        """The same while the filter runs; if it fails, the old key goes on sealing."""
         keys = self._runtime.ports.seal_keys
         if keys is None or self._stage is None or not self._config.may_seal:
             return
@@ -212,24 +237,26 @@ class Daemon:
 
     def _fork(self, serve: Serve) -> None:
         reading, writing = os.pipe()
-        taken, taking = os.pipe()
-        os.set_blocking(taken, False)
+        acknowledged, acknowledge = os.pipe()
+        os.set_blocking(acknowledged, False)
         pid = os.fork()
         if pid == 0:
             looks = [self._look.end] if self._look is not None else []
-            for mine in (writing, taken, *looks, *(end for other in self._workers.values() for end in other.ends)):
+            others = [end for worker in self._workers.values() for end in worker.ends]
+            for mine in (writing, acknowledged, *looks, *others):
                 os.close(mine)
-            work(self._runtime, reading, taking, serve)
+            work(self._runtime, reading, acknowledge, serve)
         os.close(reading)
-        os.close(taking)
-        self._workers[pid] = _Worker(pid, writing, taken, time.monotonic(), serve)
+        os.close(acknowledge)
+        self._workers[pid] = _Worker(pid, writing, acknowledged, time.monotonic(), serve)
 
     def _watch(self) -> str:
         """Waits for signals; returns the name of the one that ends smilla."""
         while True:
-            self._look_at_key()
+            self._renew_key_if_due()
             self._see_look()
-            until = time.monotonic() + _KEY_EVERY_S
+            self._retry_look()
+            until = time.monotonic() + (_LOOK_AGAIN_S if self._needs_lines() else _KEY_EVERY_S)
             pause = min([until, *(at for at, _ in self._respawn_at)]) - time.monotonic()
             received = signal.sigtimedwait(SIGNALS, max(0.0, pause))
             if received is not None and received.si_signo in (signal.SIGTERM, signal.SIGINT):
@@ -244,7 +271,7 @@ class Daemon:
                 self._fork(serve)
 
     def _reap(self, *, replace: bool) -> None:
-        """Takes note of workers that ended; a worker that keeps dying is replaced after longer and longer waits."""
+        """Collects workers that ended; one that keeps dying is replaced after longer and longer waits."""
         for pid in list(self._workers):
             done, status = os.waitpid(pid, os.WNOHANG)
             if not done:
@@ -260,7 +287,7 @@ class Daemon:
                 log.worker_died(pid, _in_words(status), wait_s)
 
     def _reload(self) -> None:
-        """Reads the file; only a configuration without a fault reaches the workers, and it reaches them whole."""
+        """Reads the file.  The workers get the new configuration as a whole, and only if it has no fault."""
         systemd.notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
         try:
             text = self._path.read_text("utf-8")
@@ -286,13 +313,13 @@ class Daemon:
         systemd.notify("READY=1")
 
     def _hand_over(self, text: str) -> None:
-        """The configuration to every worker; returns once it is in force in all of them that are well."""
+        """Sends the configuration to every worker; returns once it is in force in all healthy ones."""
         for worker in self._workers.values():
-            worker.forget_taken()
+            worker.forget_acknowledgements()
         self._tell({"reload": text})
-        deadline = time.monotonic() + _TAKE_OVER_S
+        deadline = time.monotonic() + _RELOAD_TIMEOUT_S
         for worker in self._workers.values():
-            worker.wait_until_taken(deadline)
+            worker.wait_for_acknowledgement(deadline)
 
     def _tell(self, message: dict[str, str]) -> None:
         line = json.dumps(message).encode("ascii") + b"\n"
@@ -301,7 +328,7 @@ class Daemon:
                 _write_all(worker.control, line)
 
     def _stop(self) -> None:
-        """No new connections, then the workers finish what they have, then they are gone."""
+        """Accepts no new connections, lets the workers finish, then kills those that are late."""
         if self._look is not None:
             self._look.stop()
         for listening in (self._socket, self._stage):
@@ -332,7 +359,7 @@ def _in_words(status: int) -> str:
 
 
 def _drop_rights(user: str) -> None:
-    """Becomes ``user`` with its groups.  Raises SmillaError where that is not possible."""
+    """Becomes ``user`` with its groups.  Raises SmillaError if that is not possible."""
     if os.geteuid() != 0:
         return
     if not user:

@@ -1,8 +1,8 @@
-"""The milter's listening socket in the file system: who may connect, and that nobody else listens there already.
+"""The milter's listening UNIX socket: sets who may connect, and makes sure nobody else is listening there.
 
-libmilter unlinks the path that it was told when any of its processes stops.  It is therefore told a private path
-beside the real one, which is renamed into place once group and mode are right: no worker that ends can take the
-socket away from the others, and no client can connect before it should.
+When any of its processes stops, libmilter unlinks the path it was given.  So we give it a private path next to the real
+one, and rename the socket into place once group and mode are right.  Then no worker that ends can take the socket away
+from the others, and no client can connect too early.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ class UnixPath:
         return specification.startswith(("unix:", "local:"))
 
     def prepare(self) -> str:
-        """What libmilter is to open.  Raises SmillaError where the folder is missing or somebody listens there."""
+        """What libmilter should open.  Raises SmillaError if the folder is missing or somebody listens there."""
         if not self._path.parent.is_dir():
             raise SmillaError(f"{self._path.parent}: no such folder for the socket; create it for smilla's user")
         if self._path.is_symlink() or (self._path.exists() and not self._path.is_socket()):
-            raise SmillaError(f"{self._path}: is there already and is no socket; move it away or choose another path")
+            raise SmillaError(f"{self._path}: exists already and is not a socket; move it away or choose another path")
         if is_listening(self._path):
             raise SmillaError(f"{self._path}: another process listens there; stop it first")
         with contextlib.suppress(FileNotFoundError):
@@ -44,7 +44,7 @@ class UnixPath:
         return f"unix:{self._temporary}"
 
     def publish(self, group: str, mode: str, user: str) -> None:
-        """Gives the socket its owner, group and mode and its real name.  Raises SmillaError."""
+        """Gives the socket its owner, group, mode and real name.  Raises SmillaError."""
         try:
             gid = grp.getgrnam(group).gr_gid if group else -1
             found = self._temporary.lstat()
@@ -60,8 +60,8 @@ class UnixPath:
                 self._temporary.unlink()
             what = error.strerror if isinstance(error, OSError) else error.args[0]
             raise SmillaError(
-                f"{self._path}: [milter] socket_group = {group!r}, user = {user!r}: {what}; who is not root must be a "
-                "member of the group (systemd: SupplementaryGroups)"
+                f"{self._path}: [milter] socket_group = {group!r}, user = {user!r}: {what}; unless it is root, "
+                "smilla must be a member of the group (systemd: SupplementaryGroups)"
             ) from error
 
     def remove(self) -> None:

@@ -1,9 +1,9 @@
-"""The LMTP server of the stage (RFC 2033): what the MTA hands over after its queue, answered recipient by recipient.
+"""The stage's LMTP server (RFC 2033): takes what the MTA hands over after its queue, and answers for each recipient.
 
-Promises: nothing is answered 250 before it was taken by the listener; a connection that breaks, a message that is cut
-off and every fault of ours leave the mail with the MTA; no body is held in memory; one message harms no other.  Not
-here: any decision about mail.  Extensions: 8BITMIME, SMTPUTF8 (RFC 6531), DSN (RFC 3461), ENHANCEDSTATUSCODES,
-PIPELINING, and Postfix's XFORWARD, of which IDENT alone is needed, since the sealed facts have the rest.
+Promises: a recipient is answered 250 only after the listener took their copy.  If the connection breaks, a message is
+cut off or smilla fails, the mail stays with the MTA.  No body is held in memory.  One message harms no other.  This
+module decides nothing about mail.  Extensions: 8BITMIME, SMTPUTF8 (RFC 6531), DSN (RFC 3461), ENHANCEDSTATUSCODES,
+PIPELINING, and Postfix's XFORWARD.  Of XFORWARD only IDENT is used, since the sealed facts have the rest.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _READ = 65536
 _LONGEST_LINE = 1 << 20  # a header field may be one line
 _LONGEST_TEXT = 400
 _BACKLOG = 128
-_AFTER_FAILURE_S = 0.1  # of accept(), such as no descriptor being left
+_AFTER_FAILURE_S = 0.1  # pause after accept() fails, for lack of a descriptor, for instance
 _IDLE_S = 600.0  # Postfix's lmtp_data_xfer_timeout is 180 s
 _MOST_RECIPIENTS = 2000
 _XTEXT = re.compile(r"\+([0-9A-Fa-f]{2})")
@@ -44,10 +44,10 @@ _HELLO = ("smilla", "8BITMIME", "SMTPUTF8", "DSN", "ENHANCEDSTATUSCODES", "PIPEL
 
 
 class Server:
-    """The listening socket, made before rights are dropped, and what answers on it after a fork."""
+    """The listening socket.  It is made before rights are dropped, and served after a fork."""
 
     def __init__(self, options: StageOptions, user: str) -> None:
-        """Puts the socket in its place, with group and mode.  Raises SmillaError."""
+        """Makes the socket, with its group and mode.  Raises SmillaError."""
         self._path: UnixPath | None = None
         if UnixPath.fits(options.socket):
             self._path = UnixPath(options.socket)
@@ -56,15 +56,16 @@ class Server:
         elif is_local(options.socket):
             self._socket = _inet(options.socket)
         else:
-            raise SmillaError(f"[stage] socket {options.socket} is not on loopback: whoever reaches it hands over mail")
+            where = f"[stage] socket {options.socket} is not on loopback"
+            raise SmillaError(f"{where}: anybody who reaches it can hand over mail")
 
     def remove(self) -> None:
-        """Takes the path away."""
+        """Removes the socket's path."""
         if self._path is not None:
             self._path.remove()
 
     def serve(self, service: Service) -> NoReturn:
-        """Answers the MTA until the process ends; a thread a connection, so many at once as [stage] connections."""
+        """Answers the MTA until the process ends: one thread per connection, at most [stage] connections at once."""
         room = threading.BoundedSemaphore(service.runtime.config.stage.connections)
         while True:
             room.acquire()
@@ -105,7 +106,7 @@ def _serve_one(service: Service, connection: socket.socket, done: Callable[[], o
             connection.settimeout(_IDLE_S)
             _Dialogue(service, connection).run()
     except (OSError, EOFError):
-        pass  # the MTA has gone, or is silent for too long: it keeps what was not answered
+        pass  # the MTA is gone or was silent for too long; it keeps what was not answered
     except Exception:
         log.internal_error("", "stage")
     finally:
@@ -133,7 +134,7 @@ class _Content:
                 self._body.append(rest)
 
     def message(self) -> Message:
-        """The whole."""
+        """The whole message."""
         return Message(message.parse(self._head).message.headers, self._body)
 
 
@@ -155,7 +156,7 @@ class _Dialogue:
         self._ended = False
 
     def run(self) -> None:
-        """Until QUIT, or until smilla stops."""
+        """Serves the connection until QUIT, or until smilla stops."""
         self._say("220", "", "smilla stage")
         while not self._ended:
             line = self._line()
@@ -175,7 +176,7 @@ class _Dialogue:
         self._send("".join(f"{line}\r\n" for line in lines))
 
     def _xforward(self, rest: str) -> None:
-        """Postfix tells of each message anew."""
+        """Postfix sends this anew for each message."""
         found = re.search(r"(?:^|\s)IDENT=(\S+)", rest, re.IGNORECASE)
         if found:
             ident = _XTEXT.sub(lambda match: chr(int(match[1], 16)), found[1])
@@ -220,7 +221,7 @@ class _Dialogue:
             self._service.end()
 
     def _answers(self, transaction: _Transaction) -> tuple[reply.Reply, ...]:
-        """Whatever goes wrong in us: 451 for all, who are owed their copies then."""
+        """One answer per recipient.  If smilla fails, all get 451 and are owed their copies."""
         runtime = self._service.runtime
         body = SpooledBody(runtime.config.spool.folder, runtime.config.spool.threshold_kib * 1024)
         problem: Exception | None = None
@@ -228,7 +229,7 @@ class _Dialogue:
         for block in self._blocks():
             try:
                 content.take(block)
-            except SmillaError as error:  # what still comes has to be read all the same
+            except SmillaError as error:  # the rest must be read all the same
                 problem = problem or error
         try:
             if problem is not None:
@@ -255,8 +256,8 @@ class _Dialogue:
     # --- octets
 
     def _blocks(self) -> Iterator[bytes]:
-        """The content up to its final dot, in whole lines, with the doubled dots taken away (RFC 5321 section 4.5.2).
-        Raises EOFError where it is cut off."""
+        """The content up to its final dot, in whole lines, with doubled dots undone (RFC 5321 section 4.5.2).  Raises
+        EOFError if it is cut off."""
         held = b""
         while True:
             held += self._more()

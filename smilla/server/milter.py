@@ -1,8 +1,8 @@
 """The only importer of Milter: libmilter's callbacks in, edits and replies out.
 
-Promises: no exception leaves a callback, and none lets a message pass; whatever happens in one message harms no
-other on the same connection; a message is judged by one configuration, the one in force at its MAIL FROM.  Until the
-end of the message nothing is answered but "go on": a reply is only decided once the content is known.
+Promises: no exception leaves a callback, and none lets a message pass.  One message harms no other on the same
+connection.  A message is judged by one configuration, the one in force at its MAIL FROM.  Until the end of the message
+every answer is "go on", since the reply depends on the content; ``envrcpt`` has the two exceptions.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ _LINE_LIMIT = 900
 _CONTINUE, _NOREPLY = int(Milter.CONTINUE), int(Milter.NOREPLY)
 _NO_REPLY_TO_HEADER = int(Milter.P_NR_HDR)
 _UNSEEN = re.compile(r"[^!-~]")
-_serving = threading.local()  # .connection: the one that this thread of libmilter serves
+_serving = threading.local()  # .connection: the one that this libmilter thread serves
 
 
 class Connection(Milter.Base):
-    """One connection of the MTA: one client after another, one message after another."""
+    """One connection of the MTA: clients one after another, messages one after another."""
 
-    service: Service  # set for the class by ``serve``, since libmilter makes the instances
+    service: Service  # ``serve`` sets it on the class, since libmilter makes the instances
 
     def __init__(self) -> None:
         self._filter: Filter | None = None
@@ -72,7 +72,7 @@ class Connection(Milter.Base):
 
     @Milter.noreply
     def hello(self, name: str) -> int:
-        """HELO or EHLO, which may come again."""
+        """HELO or EHLO; may come more than once."""
         self._client = replace(self._client, helo=str(name))
         return _CONTINUE
 
@@ -96,11 +96,11 @@ class Connection(Milter.Base):
 
     def envrcpt(self, raw: str, *parameters: str) -> int:
         """RCPT TO: the search for this recipient's key begins.  Two things are answered here, over SMTP only: too many
-        recipients, and one that fails where a rule asks for it."""
+        recipients, and a recipient who fails if a rule asks for an answer at RCPT."""
         with self._guarded("rcpt"):
             current = self._current()
             current.session.queue_id = self._queue_id()
-            # cleanup, for sendmail(1), tells of port 0; whoever leaves the brackets out has a port all the same.
+            # For sendmail(1), cleanup reports port 0.  An SMTP client may leave the brackets out, but it has a port.
             over_smtp = raw.startswith("<") or current.session.client.port
             away = current.recipient(raw, parameters, alone=bool(over_smtp) and not self._runtime.config.observe)
             if away is not None:
@@ -110,8 +110,8 @@ class Connection(Milter.Base):
         return _CONTINUE
 
     def header(self, name: str, raw_value: bytes) -> int:
-        """One header field, as octets.  pymilter's decorators and what leads here would cost more than what is done."""
-        try:  # not _guarded, which costs more than the rest of this
+        """One header field, as octets.  pymilter's decorators and dispatch would cost more than the work itself."""
+        try:  # not _guarded, which costs more than all the rest here
             # Without SMFIP_HDR_LEADSPC the MTA has dropped the space after the colon.
             value = raw_value if self._protocol & Milter.P_HDR_LEADSPC else b" " + raw_value
             self._current().session.header(name.encode("ascii"), value)
@@ -125,13 +125,13 @@ class Connection(Milter.Base):
     @Milter.noreply
     def body(self, block: bytes) -> int:
         """The next octets of the body."""
-        if not self._failed:  # else it will be answered by a 451, and what still comes is of no use
+        if not self._failed:  # otherwise the answer is 451, and the rest is of no use
             with self._guarded("body"):
                 self._current().session.body_chunk(block)
         return _CONTINUE
 
     def eom(self) -> int:
-        """The end of the message: the one place where it is answered."""
+        """The end of the message: the one place where the message is answered."""
         verdict = int(Milter.TEMPFAIL)
         with self._guarded("end of message"):
             current = self._current()
@@ -158,7 +158,7 @@ class Connection(Milter.Base):
         return int(_VERBS[answer.verb])
 
     def _answer_failure(self) -> int:
-        """451, unless smilla only observes: then it has no say in what happens to the mail."""
+        """451; but "accept" if smilla only observes, since then it has no say in the mail."""
         if self._runtime.config.observe:
             return int(Milter.ACCEPT)
         self._say(reply.INTERNAL)
@@ -174,7 +174,7 @@ class Connection(Milter.Base):
         self._forget()
         return _CONTINUE
 
-    # --- what the filter asks of the MTA (ports.MTA)
+    # --- what the filter may ask of the MTA (ports.MTA)
 
     def replace_body(self, block: bytes) -> None:
         """See ports.MTA."""
@@ -202,19 +202,19 @@ class Connection(Milter.Base):
         _changed(super().quarantine, text)
 
     def alive(self) -> None:
-        """See ports.MTA.  Where the MTA is gone, what is under way is finished and remembered all the same."""
+        """See ports.MTA.  If the MTA is gone, the work under way is finished and remembered all the same."""
         with suppress(milter.error):
             self.progress()
 
     def failed_outside(self) -> None:
-        """An exception, now being handled, kept a step from its callback: the message has failed, and where none had
-        begun, who the client is (hence the direction) remains unknown for all that follow."""
+        """The exception now being handled kept a step from reaching its callback, so the message has failed.  If no
+        message had begun, the client (hence the direction) stays unknown for all messages that follow."""
         self._failed = True
         self._lost_client = self._lost_client or self._filter is None
         log.internal_error(self._known_queue_id(), "pymilter")
 
     def _fail(self, where: str) -> None:
-        """An exception, now being handled, marks the message as failed, so that its end is answered by a 451."""
+        """Marks the message as failed by the exception now being handled; its end is then answered 451."""
         self._failed = True
         queue_id = self._known_queue_id()
         if isinstance(sys.exc_info()[1], MTALost):
@@ -228,11 +228,11 @@ class Connection(Milter.Base):
 
     def _current(self) -> Filter:
         if self._filter is None:
-            raise SmillaError("the MTA told of a message out of order")
+            raise SmillaError("the MTA sent a command out of order")
         return self._filter
 
     def _forget(self) -> None:
-        """The message is over.  What comes after its answer shows that the MTA has got that."""
+        """The message is over.  Whatever the MTA sends next shows that it got the answer."""
         if self._unfinished is not None:
             unfinished, queue_id = self._unfinished
             self._unfinished = None
@@ -259,8 +259,8 @@ class Connection(Milter.Base):
         return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value or "")
 
     def _kind_of_mta(self) -> str:
-        """postfix, sendmail, or "" where nobody can tell.  {v} is "Postfix 3.7.11" or "8.17.1.9"; Sendmail tells it
-        where it is asked to, and else of its interface, which Postfix has no macro for."""
+        """Which MTA this is: postfix, sendmail, or "" if unknown.  {v} is "Postfix 3.7.11" or "8.17.1.9".  Sendmail
+        sends {v} only if configured to; otherwise its interface macros give it away, since Postfix has none."""
         version = self._macro("v")
         if version[:1].isalpha():
             return "postfix"
@@ -272,11 +272,11 @@ class Connection(Milter.Base):
 
 
 def _changed(change: Callable[..., object], *words: object) -> None:
-    """Tells the MTA of a change.  Raises MTALost where it is not taken."""
+    """Asks the MTA for a change.  Raises MTALost if the MTA does not take it."""
     try:
         change(*words)
     except milter.error as error:
-        raise MTALost("the MTA has gone, or does not take this change") from error
+        raise MTALost("the MTA is gone, or does not take this change") from error
 
 
 class _Guard:
@@ -297,7 +297,7 @@ class _Guard:
 
 
 def _end_of_message(ctx: Any) -> int:
-    """The end of a message, of which nothing but an answer may come."""
+    """The end of a message.  It must return an answer and never raise."""
     try:
         return int(ctx.getpriv().eom())
     except BaseException:
@@ -306,9 +306,9 @@ def _end_of_message(ctx: Any) -> int:
 
 
 def _outside(_kind: type[BaseException], error: BaseException, _trace: TracebackType | None) -> None:
-    """sys.excepthook: what pymilter stumbles over before it reaches a callback, such as a header field whose name is
-    not ASCII.  The step is answered by "go on", as libmilter would otherwise forget the message and leave the MTA
-    waiting for the answer to its end; which then is a 451."""
+    """sys.excepthook: gets the errors that pymilter hits before it reaches a callback, such as a header field whose
+    name is not ASCII.  The step is answered "go on" and the end of the message 451.  With any other answer libmilter
+    would forget the message, and the MTA would wait in vain for the answer to its end."""
     connection = getattr(_serving, "connection", None)
     try:
         raise error
@@ -349,8 +349,8 @@ def listen(path_or_inet: str, timeout_s: int) -> None:
         without_nagle()
     except milter.error as error:
         raise SmillaError(
-            f"the socket {path_or_inet} cannot be opened ({error}): is the port taken, the address of another machine, "
-            "or the folder not writable for smilla?"
+            f"the socket {path_or_inet} cannot be opened ({error}): is the port in use, the address that of another "
+            "machine, or the folder not writable for smilla?"
         ) from error
 
 

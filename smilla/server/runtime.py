@@ -23,11 +23,11 @@ from smilla.ports import OpenPGPEngine, Ports
 
 
 def make_ports(config: Config) -> Ports:
-    """Ports that live as long as the configuration.  Raises ConfigError or EngineMissing."""
+    """The ports, which live as long as the configuration.  Raises ConfigError or EngineMissing."""
     resolver = make_resolver(config)
     seal_keys = SealKeys(config.stage.keys)
-    stands = config.may_seal or seal_keys.exist()
-    splits = stands or config.may_split
+    has_stage = config.may_seal or seal_keys.exist()
+    splits = has_stage or config.may_split
     return Ports(
         clock=SystemClock(),
         resolver=cache.CachingResolver(resolver, config.dns),
@@ -37,7 +37,7 @@ def make_ports(config: Config) -> Ports:
         probe=resolver.probe,
         journal=SQLiteJournal(config.reinject.spool, config.reinject.remember_s) if splits else None,
         mailer=Listener(config.reinject.smtp, config.reinject.timeout_s) if splits else None,
-        seal_keys=seal_keys if stands else None,
+        seal_keys=seal_keys if has_stage else None,
         stage_problem=PostfixLines(config.stage).problem,
         raw_trust_store=_read("ca_file", config.smime.ca_file, x509.load_trust_store),
         raw_crls=_read("crl_file", config.smime.crl_file, x509.RevocationLists.load),
@@ -45,7 +45,7 @@ def make_ports(config: Config) -> Ports:
 
 
 def _make_engine(config: Config) -> OpenPGPEngine:
-    """None has to be installed where no source has OpenPGP keys."""
+    """If no source has OpenPGP keys, no engine need be installed."""
     if config.keys.sources == ("smimea",):
         return openpgp.NoEngine()
     hides = config.openpgp.hidden_recipients or any(rule.hidden_recipients for rule in config.rule)
@@ -66,7 +66,7 @@ def make_resolver(config: Config) -> LoopbackResolver | ValidatingResolver:
 
 
 def _read(option: str, path: str, load: Callable[[bytes], object]) -> bytes:
-    """The octets of a file of [smime], which ``load`` understands."""
+    """The octets of a file named in [smime]; ``load`` must be able to read them.  Raises ConfigError."""
     if not path:
         return b""
     try:

@@ -1,4 +1,4 @@
-"""What the connections of one worker share: the configuration in force, and how many messages are under way."""
+"""What all connections of one worker share: the configuration in force, and the number of messages in flight."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from smilla.server.crew import Crew
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """One configuration and what was made from it; a reload puts another one in its place."""
+    """One configuration and what was made from it; a reload replaces both."""
 
     config: Config
     ports: Ports
     _known: dict[str, Config] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def behind(self, mta: str) -> Config:
-        """The configuration as it is behind this MTA (postfix, sendmail, or "" where nobody knows)."""
+        """The configuration as it applies behind this MTA (postfix, sendmail, or "" if unknown)."""
         if mta not in self._known:
             self._known[mta] = self.config.behind(mta)
         return self._known[mta]
@@ -49,5 +49,5 @@ class Service:
 
     @property
     def in_flight(self) -> int:
-        """Messages whose envelope has begun and that are not answered yet."""
+        """How many messages have begun their envelope and are not answered yet."""
         return self._in_flight

@@ -1,13 +1,14 @@
-"""What becomes of a sealed message that the MTA hands over after its queue: the second caller of the pipeline.
+"""Delivers a sealed message that the MTA hands over after its queue: the second caller of the pipeline.
 
-The MTA has decided by then: who is moderated, redirected or refused is not here, aliases are expanded, and its queue
-keeps the books of who is owed what.  Each recipient gets an answer of their own: 250 when the listener of [reinject]
-has taken their copy, 4yz while it is owed, 5yz where it is refused.
+By then the MTA has decided: moderated, redirected and refused recipients are gone, aliases are expanded, and the MTA's
+queue tracks who is still owed a copy.  Each recipient gets their own answer: 250 once the listener of [reinject] has
+taken their copy, 4yz while it is owed, 5yz if it is refused.
 
-Promises: a message goes on only where its seal is whole, and was made at this hop; its envelope sender may have been
-rewritten there (canonical maps, SRS), but a null sender stays one, and no other becomes one; nobody gets
-plaintext whom the seal does not name, by address or by the original address of an alias (ORCPT); nobody gets less than
-what was sealed; no copy comes twice but in the window between the final dot and the recorded reply (``copy-unknown``).
+Promises: a message goes on only if its seal is intact and was made at this hop.  The MTA may have rewritten the
+envelope sender (canonical maps, SRS), but a null sender stays null, and no other sender becomes null.  Only recipients
+named in the seal, by address or as the original address of an alias (ORCPT), may get plaintext.  Nobody gets weaker
+protection than was sealed.  No copy comes twice, except in the window between the final dot and the recorded reply
+(``copy-unknown``).
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ _ENCRYPTED, _FAILING = (Action.ENCRYPT, Action.UNCHANGED), (Action.DEFER, Action
 
 @dataclass(frozen=True, slots=True)
 class Handed:
-    """A transaction of the MTA's LMTP client; ``ident`` is what XFORWARD tells of the queue ID by which the MTA first
-    had the message, "" where it does not."""
+    """A transaction of the MTA's LMTP client.  ``ident`` is the queue ID from XFORWARD, under which the MTA first had
+    the message, or ""."""
 
     sender: str
     recipients: tuple[Recipient, ...]
@@ -51,7 +52,7 @@ class Handed:
 
 
 def deliver(handed: Handed, ports: Ports, config: Config) -> tuple[reply.Reply, ...]:
-    """One answer a recipient, in their order.  Raises whatever goes wrong in us: then all are owed their copies."""
+    """One answer per recipient, in their order.  If smilla fails, it raises, and all are owed their copies."""
     queue_id = handed.ident or hop(handed.message)
     try:
         opened = _opened(handed, ports)
@@ -71,11 +72,11 @@ def deliver(handed: Handed, ports: Ports, config: Config) -> tuple[reply.Reply, 
 
 
 def _opened(handed: Handed, ports: Ports) -> Opened:
-    """The message inside, where it may go on from here.  Raises SealBroken, SealKeyMissing.
+    """The message inside, if it may go on from here.  Raises SealBroken, SealKeyMissing.
 
-    The hop that sealed is known by XFORWARD IDENT, which a requeue (postsuper -r) keeps though it gives a new queue ID,
-    or, where a client of the MTA has set IDENT itself, by the topmost Received field.  That this hop names another
-    sender than was sealed is its own doing: cleanup(8) rewrites after the filter, by maps that nobody else can read.
+    XFORWARD IDENT identifies the hop that sealed: a requeue (postsuper -r) gives a new queue ID but keeps IDENT.  If a
+    client of the MTA has set IDENT itself, the topmost Received field identifies the hop.  The MTA may name another
+    sender than was sealed, because cleanup(8) rewrites it after the filter, with maps that we cannot read.
     """
     mark = seal.mark(handed.message.headers)
     if mark is None:
@@ -84,18 +85,18 @@ def _opened(handed: Handed, ports: Ports) -> Opened:
         raise SealKeyMissing("there are no seal keys here")
     opened = seal.opened(handed.message, ports.seal_keys.find(mark.raw_key_id))
     if opened.raw_message_id != mark.raw_message_id:
-        raise SealBroken("the mark is that of another message")
+        raise SealBroken("the mark belongs to another message")
     if bool(opened.facts.envelope.sender) != bool(handed.sender):
         raise SealBroken("it was sealed for another envelope sender")
     hops = {handed.ident, hop(handed.message)} - {""}
     if opened.facts.queue_id not in hops:
-        told = " and ".join(sorted(hops)) or "a hop that is not named"
-        raise SealBroken(f"it was sealed as {opened.facts.queue_id or 'nothing'}, and comes as {told}")
+        named = " and ".join(sorted(hops)) or "a hop that is not named"
+        raise SealBroken(f"it was sealed as {opened.facts.queue_id or 'nothing'}, and comes as {named}")
     return opened
 
 
 def hop(message: Message) -> str:
-    """The queue ID in the topmost Received field, "" where there is none."""
+    """The queue ID in the topmost Received field, "" if there is none."""
     newest = next((header.raw_value for header in message.headers if header.name == "received"), b"")
     found = _HOP.search(newest)
     return found[1].decode("ascii") if found else ""
@@ -110,7 +111,7 @@ def _age(message: Message, now: datetime) -> timedelta:
 
 
 class _Stage:
-    """One sealed message, opened, with the recipients of one transaction."""
+    """One opened message with the recipients of one transaction."""
 
     def __init__(self, handed: Handed, opened: Opened, ports: Ports, config: Config) -> None:
         self._handed, self._opened, self._ports, self._config = handed, opened, ports, config
@@ -124,7 +125,7 @@ class _Stage:
         self._originals = [(parsed_recipient(s.raw, s.parameters, config.completion), s) for s in facts.recipients]
 
     def answers(self) -> tuple[reply.Reply, ...]:
-        """Hands over what is owed, and says what became of it."""
+        """Hands over the copies that are owed; one answer per recipient."""
         known = _fingerprint(self._opened.raw_message_id)
         with reinject.Attempt(self._session, self._ports, lambda: None, known=known, after_queue=True) as attempt:
             decisions = self._decisions()
@@ -133,21 +134,21 @@ class _Stage:
             owed = [d for d in served if d.action is not Action.DONE and not _has_copy(entry, d.recipient)]
             made = pipeline.make_copies(self._session, tuple(owed), self._ports, self._config)
             refusals = attempt.deliver(made, (), reply.why) if made else ()
-            told = self._told(decisions, {refusal.recipient: refusal for refusal in refusals})
-            # Whoever has a copy stays known, should the MTA not hear of it.
-            self._remember(attempt, decisions, told)
-        return tuple(answer for answer, _ in told)
+            answers = self._answers(decisions, {refusal.recipient: refusal for refusal in refusals})
+            # The journal remembers who has a copy, in case the MTA does not get our answer.
+            self._remember(attempt, decisions, answers)
+        return tuple(answer for answer, _ in answers)
 
     def _remember(
-        self, attempt: reinject.Attempt, decisions: Sequence[Decision], told: Sequence[tuple[reply.Reply, Reason]]
+        self, attempt: reinject.Attempt, decisions: Sequence[Decision], answers: Sequence[tuple[reply.Reply, Reason]]
     ) -> None:
         by_verb: dict[reply.Verb, dict[str, str]] = {verb: {} for verb in reply.Verb}
-        for decision, (answer, reason) in zip(decisions, told, strict=True):
+        for decision, (answer, reason) in zip(decisions, answers, strict=True):
             shown = f"{answer.code} {answer.enhanced} {reason.code}"
             by_verb[answer.verb][sharing.mailbox(decision.recipient)] = shown
-        taken, owed = by_verb[reply.Verb.ACCEPT], by_verb[reply.Verb.TEMPFAIL]
-        owed = {name: shown for name, shown in owed.items() if name not in taken}
-        gone = by_verb[reply.Verb.REJECT].keys() - taken - owed.keys()
+        accepted, owed = by_verb[reply.Verb.ACCEPT], by_verb[reply.Verb.TEMPFAIL]
+        owed = {name: shown for name, shown in owed.items() if name not in accepted}
+        gone = by_verb[reply.Verb.REJECT].keys() - accepted - owed.keys()
         last = next(iter([*owed.values(), *by_verb[reply.Verb.REJECT].values()]), "")
         note = _note(self._handed, self._session.queue_id, self._opened.raw_message_id, last, self._ports)
         attempt.answered(owed.keys(), gone, note)
@@ -159,21 +160,21 @@ class _Stage:
         _, judged = pipeline.judge(self._session, self._ports, self._config)
         by_recipient = {decision.recipient: decision for decision in judged}
         decided = [by_recipient[named[0] if named else recipient] for recipient, named in matched]
-        led = [i for i, (r, named) in enumerate(matched) if named and _is_led_to(r, decided[i])]
-        expansions = [(decided[i], matched[i][0]) for i in led]
+        expanded = [i for i, (r, named) in enumerate(matched) if named and _is_expansion(r, decided[i])]
+        expansions = [(decided[i], matched[i][0]) for i in expanded]
         requested = pipeline.is_requested(self._session, self._config)
-        found = decide.expanded(self._session, expansions, self._ports, self._config, requested=requested)
-        for i, decision in zip(led, found, strict=True):
+        anew = decide.expanded(self._session, expansions, self._ports, self._config, requested=requested)
+        for i, decision in zip(expanded, anew, strict=True):
             decided[i] = decision
         checked = [self._checked(r, decided[i], named[1] if named else None) for i, (r, named) in enumerate(matched)]
-        return _one_a_mailbox(checked, set(led))
+        return _one_per_mailbox(checked, set(expanded))
 
     def _checked(self, recipient: Recipient, decision: Decision, sealed: SealedRecipient | None) -> Decision:
-        """The decision about who the MTA names now, never weaker than what was sealed."""
+        """The decision for the recipient the MTA names now; never weaker than what was sealed."""
         if sealed is None:
             if decision.action in (*_ENCRYPTED, Action.DEFER):
                 return decision
-            why = Reason("not_sealed", "not among the recipients for whom the message was sealed, and without a key")
+            why = Reason("not_sealed", "the message was not sealed for this recipient, and they have no key")
             return replace(decision, action=Action.REFUSE, reason=why)
         found = replace(decision, recipient=recipient)
         if sealed.action is Action.DONE:
@@ -187,24 +188,23 @@ class _Stage:
         return found
 
     def _named(self, recipient: Recipient) -> tuple[Recipient, SealedRecipient] | None:
-        """Whom the seal names that this recipient is, or is an alias's outcome of; where several might be meant, one
-        for whom the message is to be encrypted."""
+        """The sealed recipient that this one is, or was expanded from.  If several match, prefers one for whom the
+        message must be encrypted."""
         mailbox = sharing.mailbox(recipient)
-        meant = [pair for pair in self._originals if sharing.mailbox(pair[0]) == mailbox]
-        if not meant:
-            origin = _original(recipient.parameters)
-            meant = [p for p in self._originals if origin and origin == (_original(p[0].parameters) or _bare(p[0].raw))]
-        return min(meant, key=lambda pair: pair[1].action in (Action.PLAIN, Action.HOLD), default=None)
+        matching = [pair for pair in self._originals if sharing.mailbox(pair[0]) == mailbox]
+        if not matching and (origin := _original(recipient.parameters)):
+            matching = [p for p in self._originals if origin == (_original(p[0].parameters) or _bare(p[0].raw))]
+        return min(matching, key=lambda pair: pair[1].action in (Action.PLAIN, Action.HOLD), default=None)
 
-    def _told(
+    def _answers(
         self, decisions: Sequence[Decision], refused: dict[Recipient, Refusal]
     ) -> list[tuple[reply.Reply, Reason]]:
         answers = []
         with log.together():
             for decision in decisions:
-                answer = reply.for_recipient(decision) or reply.TAKEN
+                answer = reply.for_recipient(decision) or reply.COPY_TAKEN
                 action, reason = decision.action, decision.reason
-                if answer is reply.TAKEN and (refusal := refused.get(decision.recipient)) is not None:
+                if answer is reply.COPY_TAKEN and (refusal := refused.get(decision.recipient)) is not None:
                     answer = reply.for_refusal(refusal.detail) if refusal.is_of_copy else reply.HANDOVER
                     action = Action.REFUSE if answer.verb is reply.Verb.REJECT else Action.DEFER
                     reason = Reason("reinject", refusal.detail)
@@ -219,7 +219,7 @@ def _note(handed: Handed, queue_id: str, raw_message_id: bytes, answer: str, por
 
 
 def _keep_locked(handed: Handed, queue_id: str, ports: Ports) -> None:
-    """A message whose key is missing is owed, too, as far as its mark can be believed."""
+    """Records that copies of a message are owed though its key is missing, if its mark can be read."""
     mark = seal.mark(handed.message.headers)
     if mark is None or ports.journal is None:
         return
@@ -236,16 +236,16 @@ def _has_copy(entry: JournalEntry | None, recipient: Recipient) -> bool:
     return entry is not None and entry.is_accepted(sharing.mailbox(recipient))
 
 
-def _is_led_to(recipient: Recipient, decision: Decision) -> bool:
-    """Did an alias lead to this recipient, whose decision this is?"""
+def _is_expansion(recipient: Recipient, decision: Decision) -> bool:
+    """Was this recipient expanded from an alias?  ``decision`` is the alias's."""
     return sharing.mailbox(recipient) != sharing.mailbox(decision.recipient)
 
 
-def _one_a_mailbox(decisions: Sequence[Decision], led: Collection[int]) -> tuple[Decision, ...]:
-    """Who is served on several ways gets one copy: that of their own address, else one that is encrypted.  ``led`` are
-    the numbers of those to whom an alias led."""
+def _one_per_mailbox(decisions: Sequence[Decision], expanded: Collection[int]) -> tuple[Decision, ...]:
+    """A mailbox reached in several ways gets one copy: that for its own address, otherwise an encrypted one.
+    ``expanded`` has the indexes of the recipients that were expanded from an alias."""
     best: dict[str, Decision] = {}
-    for number in sorted(range(len(decisions)), key=lambda n: (n in led, decisions[n].action not in _ENCRYPTED)):
+    for number in sorted(range(len(decisions)), key=lambda n: (n in expanded, decisions[n].action not in _ENCRYPTED)):
         if decisions[number].action not in _FAILING:
             best.setdefault(sharing.mailbox(decisions[number].recipient), decisions[number])
     return tuple(
@@ -255,13 +255,13 @@ def _one_a_mailbox(decisions: Sequence[Decision], led: Collection[int]) -> tuple
 
 
 def _fingerprint(raw_message_id: bytes) -> Fingerprint:
-    """The name of a sealed message in the ledger: its random ID, and nothing that it looks like."""
+    """Identifies a sealed message in the journal: by its random ID only, not by its content."""
     name = sha256(b"sealed" + raw_message_id).digest()
     return Fingerprint(name, lambda: name, identified=True)
 
 
 def _original(parameters: Iterable[str]) -> str:
-    """The original address that the MTA tells of (RFC 3461 section 4.2), "" where it does not."""
+    """The original address in ORCPT (RFC 3461 section 4.2), "" if the MTA gives none."""
     for parameter in parameters:
         name, _, value = parameter.partition("=")
         kind, _, text = value.partition(";")
@@ -271,7 +271,7 @@ def _original(parameters: Iterable[str]) -> str:
 
 
 def _bare(raw: str) -> str:
-    """An address for comparison: its domain without regard to case."""
+    """An address for comparison: without brackets, and with its domain in lower case."""
     try:
         found = address.parse(raw)
     except AddressError:
@@ -280,8 +280,8 @@ def _bare(raw: str) -> str:
 
 
 def _added(outer: Message, inner: Message) -> tuple[Header, ...]:
-    """The fields that came after the message was sealed, and stay: trace, and those of a name that it did not have.  A
-    signature over the sealed form says nothing about a copy."""
+    """The fields that were added after the message was sealed and that stay: trace fields, and fields whose name it did
+    not have.  Signatures are dropped, since they sign the sealed form and not the copy."""
     before = Counter(map(_essence, inner.headers))
     names = {header.name for header in inner.headers}
     found = []
@@ -299,5 +299,5 @@ def _is_ours(name: str) -> bool:
 
 
 def _essence(header: Header) -> tuple[str, bytes]:
-    """A field without its white space, which a relay may fold anew."""
+    """A field without its white space, since a relay may fold it anew."""
     return header.name, b"".join(header.raw_value.split())

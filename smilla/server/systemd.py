@@ -13,11 +13,11 @@ def is_there() -> bool:
 
 
 def notify(state: str) -> None:
-    """Sends ``state`` to the socket that NOTIFY_SOCKET names; silently nothing where there is none."""
+    """Sends ``state`` to the socket that NOTIFY_SOCKET names; does nothing if there is none."""
     name = os.environ.get("NOTIFY_SOCKET", "")
     if not name.startswith(("/", "@")):
         return
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.connect(name.replace("@", "\0", 1) if name.startswith("@") else name)
-        # Whoever does not read must not hold up the parent, which has signals and workers to look after.
+        # A manager that does not read must not block the parent, which has signals and workers to look after.
         sock.send(state.encode("ascii"), socket.MSG_DONTWAIT)

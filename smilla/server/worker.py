@@ -1,4 +1,4 @@
-"""A worker, from the fork to its end: it answers the MTA, and does what the parent says through its pipe."""
+"""A worker, from the fork to its end: it answers the MTA and obeys the parent's orders from a pipe."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ from smilla.server.service import Runtime, Service
 
 Serve = Callable[[Service], object]
 SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}  # what the parent waits for
-GRACE_S = 0.2  # between the last answer of a draining worker and its end, so that libmilter can send it
-_PROBE_EVERY_S = 240.0  # more often than a proof lasts, so that no message has to wait for one
+GRACE_S = 0.2  # a draining worker waits so long after its last answer, so that libmilter can send it
+_PROBE_EVERY_S = 240.0  # less than a proof lasts, so that no message has to wait for one
 
 
-def work(runtime: Runtime, control: int, taking: int, serve: Serve) -> NoReturn:
-    """A worker, from the fork to its end.  The parent alone reacts to signals and tells it through the pipe, so that
-    a signal to the whole group (Ctrl-C, a service manager) cuts nothing off.
+def work(runtime: Runtime, control: int, acknowledge: int, serve: Serve) -> NoReturn:
+    """Runs a worker, from the fork to its end.  ``control`` carries the parent's orders; a byte goes to ``acknowledge``
+    after each reload.  Only the parent reacts to signals and passes them on through the pipe, so that a signal to the
+    whole group (Ctrl-C, a service manager) cuts nothing off.
 
-    libmilter blocks these signals in the thread that serves and waits for them in one of its own, which would end all
-    connections within five seconds.  A signal that is ignored is thrown away at once only where the first thread of
-    the process does not block it; so the first thread is another one than that which serves.
+    libmilter blocks these signals in the thread that serves and waits for them in a thread of its own, which would end
+    all connections within five seconds.  So we ignore them.  Linux discards an ignored signal at once only if the main
+    thread does not block it, so the main thread must not be the one that serves.
     """
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
@@ -39,7 +40,7 @@ def work(runtime: Runtime, control: int, taking: int, serve: Serve) -> NoReturn:
         service = Service(runtime)
         threading.Thread(target=_answer, args=(service, serve), name="serve", daemon=True).start()
         threading.Thread(target=_probe, args=(service,), name="probe", daemon=True).start()
-        _obey(service, control, taking)
+        _obey(service, control, acknowledge)
     except BaseException:
         log.internal_error("", "worker")
     log.flush()
@@ -47,7 +48,7 @@ def work(runtime: Runtime, control: int, taking: int, serve: Serve) -> NoReturn:
 
 
 def _answer(service: Service, serve: Serve) -> NoReturn:
-    """Answers the MTA; where that ends, so does the worker."""
+    """Answers the MTA; when that ends, so does the worker."""
     try:
         serve(service)
     except BaseException:
@@ -58,7 +59,7 @@ def _answer(service: Service, serve: Serve) -> NoReturn:
 
 def _probe(service: Service) -> NoReturn:
     """At the start and every few minutes: does the resolver still prove that it validates?  Mail does not wait for
-    this; where it does not, what comes without the AD bit is not believed, and the resolver's adapter logs it."""
+    this.  If it does not, answers without the AD bit are not believed, and the resolver's adapter logs it."""
     while True:
         runtime = service.runtime
         if set(runtime.config.keys.sources) != {"directory"}:
@@ -66,32 +67,32 @@ def _probe(service: Service) -> NoReturn:
         time.sleep(_PROBE_EVERY_S)
 
 
-def _obey(service: Service, control: int, taking: int) -> NoReturn:
-    """Does what the parent says, line by line; the end of the pipe means that the parent is gone."""
+def _obey(service: Service, control: int, acknowledge: int) -> NoReturn:
+    """Carries out the parent's orders, one per line; the end of the pipe means that the parent is gone."""
     with os.fdopen(control, "rb") as pipe:
         for line in pipe:
             message = json.loads(line)
             if "reload" in message:
-                _take_over(service, message["reload"])
+                _reload(service, message["reload"])
                 with contextlib.suppress(OSError):
-                    os.write(taking, b".")
+                    os.write(acknowledge, b".")
             elif "stop" in message:
                 _drain(service, float(message["stop"]))
     _drain(service, float(service.runtime.config.milter.stop_timeout_s))
 
 
-def _take_over(service: Service, text: str) -> None:
-    """Puts a configuration in force that the parent has checked."""
+def _reload(service: Service, text: str) -> None:
+    """Switches to a configuration that the parent has checked."""
     try:
         fresh = config.parse(text)
         service.runtime = Runtime(fresh, make_ports(fresh))
         log.configure(fresh.log.level, fresh.log.format, log_target.opened(fresh.log.target))
-    except Exception as error:  # whatever it is, this thread must live on to obey the next word
+    except Exception as error:  # whatever it is, this thread must live on for the next order
         log.reload_failed(str(error) if isinstance(error, (SmillaError, OSError)) else type(error).__name__)
 
 
 def _drain(service: Service, timeout_s: float) -> NoReturn:
-    """Begins nothing new, waits for what is in flight, and ends the process."""
+    """Starts nothing new, waits for what is in flight, and ends the process."""
     service.draining = True
     deadline = time.monotonic() + timeout_s
     while service.in_flight and time.monotonic() < deadline:

@@ -35,7 +35,13 @@ class Smilla(Running):
     """
 
     def __init__(
-        self, folder: Path, resolver: str, settings: Settings | None = None, *, text: str | None = None
+        self,
+        folder: Path,
+        resolver: str,
+        settings: Settings | None = None,
+        *,
+        text: str | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = folder
         self.socket = folder / "smilla.sock"
@@ -52,7 +58,7 @@ class Smilla(Running):
             folder / "smilla.log",
             folder=folder,
             stop_timeout_s=35,  # [milter] stop_timeout_s is 30
-            environment={**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONDONTWRITEBYTECODE": "1"}
+            environment={**(environment or os.environ), "PYTHONPATH": str(REPOSITORY), "PYTHONDONTWRITEBYTECODE": "1"}
             | {"NOTIFY_SOCKET": str(folder / "notify")},
         )
 

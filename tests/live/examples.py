@@ -90,12 +90,16 @@ class Site:
 
     def check(self, what: str = "--probe") -> subprocess.CompletedProcess[str]:
         """smilla config check, beside this Postfix."""
-        program = find_program("postconf")
-        environment = program_environment(program)
-        environment["PATH"] = f"{program.parent}:{environment.get('PATH', '')}"
         argv = [sys.executable, "-m", "smilla", "config", "check", what, "--config", str(self.smilla.config)]
         argv += ["--postfix-config", str(self.postfix.folder / "etc")]
-        return subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
+        return subprocess.run(argv, env=beside_postfix(), capture_output=True, text=True, check=False)
+
+
+def beside_postfix() -> dict[str, str]:
+    """The environment of a program that finds this Postfix's own programs."""
+    program = find_program("postconf")
+    environment = program_environment(program)
+    return {**environment, "PATH": f"{program.parent}:{environment.get('PATH', '')}"}
 
 
 def unseen() -> dict[str, str]:
@@ -146,7 +150,11 @@ def site(
         "rule": [{"recipient": "n2@r.test", "no_key": "hold"}],
     }
     try:
-        with Sink() as sink, Smilla(place / "smilla", lab.resolver, settings) as smilla, Scanner(place) as scanner:
+        with (
+            Sink() as sink,
+            Smilla(place / "smilla", lab.resolver, settings, environment=beside_postfix()) as smilla,
+            Scanner(place) as scanner,
+        ):
 
             def filled_in(given: Mapping[str, str]) -> dict[str, str]:
                 known = {"{sink}": str(sink.port), "{place}": str(place)}

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.lab.processes import wait_until
 from tests.live.examples import MIXED, Site, site
 from tests.live.mta import letter
 
@@ -100,6 +101,18 @@ def test_what_is_changed_after_somebody_has_looked_closes_the_stage_until_postfi
     stage.postfix.reload()
     assert stage.check("--postfix").returncode == 0
     assert stage.told(MIXED).startswith("250")
+
+
+def test_what_was_mended_counts_without_anybody_looking(stage: Site) -> None:
+    path = stage.postfix.folder / "etc/main.cf"
+    with path.open("a") as file:
+        file.write("# another comment\n")
+    ready = stage.smilla.log.count(" stage-ready")
+    assert stage.told(MIXED).startswith("451 4.3.5")
+    assert wait_until(lambda: f"and postfix: was not told to read {path}" in stage.told(MIXED), 60)
+    stage.postfix.reload()
+    assert wait_until(lambda: stage.told(MIXED).startswith("250"), 60), stage.smilla.log
+    assert wait_until(lambda: stage.smilla.log.count(" stage-ready") > ready, 30), stage.smilla.log
 
 
 def test_the_probe_finds_the_running_stage_and_nothing_amiss(stage: Site) -> None:

@@ -101,3 +101,19 @@ def test_what_the_look_finds_counts_once_it_is_over(keys: Keys, tmp_path: Path, 
         assert wait_until(lambda: answer(clients, tmp_path) == "accept", 30)
         # A reload during the look has it look once more.
         assert asked(tmp_path) == (2 if reload else 1)
+
+
+def test_while_nothing_may_be_sealed_smilla_looks_again_now_and_then(
+    keys: Keys, tmp_path: Path, clients: Clients
+) -> None:
+    with running(keys, tmp_path, "echo fatal: broken >&2; exit 1"):
+        assert wait_until(lambda: answer(clients, tmp_path) == "accept", 30)
+        before = asked(tmp_path)
+        lines = PostfixLines(parse((tmp_path / "smilla.toml").read_text()).stage)
+        lines.keep(str(tmp_path), ["a line is missing"])
+        assert "a line is missing" in answer(clients, tmp_path)
+        assert wait_until(lambda: asked(tmp_path) > before, 60)
+        assert wait_until(lambda: '- stage-not-ready detail="a line is missing' in (tmp_path / "log").read_text(), 60)
+        lines.keep(str(tmp_path), [])
+        assert wait_until(lambda: " stage-ready" in (tmp_path / "log").read_text(), 60)
+        assert answer(clients, tmp_path) == "accept"

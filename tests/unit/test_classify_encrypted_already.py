@@ -260,3 +260,15 @@ def test_no_arrangement_with_a_secret_counts_as_encrypted(pieces: list[bytes], s
 def test_any_octets_are_classified_without_an_exception(raw: bytes, kind: bytes) -> None:
     classified(b"Content-Type: " + kind + b"\r\n\r\n--b\r\n" + raw)
     classified(b"Content-Type: " + kind + b"\r\nContent-Disposition: " + raw + b"\r\n\r\n--b\r\n")
+
+
+# --- what a mutation run (make mutants) left alive ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("around", ["preamble", "epilogue"])
+@pytest.mark.parametrize("head", [b"Secret: ", b"Content-Type: text/plain\r\nSubject: "])
+def test_text_around_the_parts_is_read_as_text_and_never_as_a_part(around: str, head: bytes) -> None:
+    text = head + SECRET.strip() + b"\r\n\r\n"
+    parts = (VERSION, ENCRYPTED)
+    raw = mixed(*parts, preamble=text) if around == "preamble" else mixed(*parts, epilogue=text)
+    assert classified(raw).kind is MessageKind.PLAIN

@@ -65,42 +65,43 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """The whole configuration, immutable: a reload makes another one."""
+    """The whole configuration. It is immutable: a reload makes a new one."""
 
-    observe: bool = option(False, "Decide and log, change nothing; for the first weeks.")
+    observe: bool = option(False, "Decide and log, but change nothing. For the first weeks.")
     mode: str = option(
         "outbound",
-        "outbound: protect mail on its way; inbound: protect mail at rest; auto: outbound where {auth_authen} is set, "
-        "{daemon_name} is ORIGINATING or the client is in internal_networks, else inbound; for each recipient, inbound "
-        "where they are in local_domains, outbound where they are not, whoever the client is.",
+        "outbound: protect mail in transit. inbound: protect mail at rest. auto: a message is outbound if "
+        "{auth_authen} is set, {daemon_name} is ORIGINATING or the client is in internal_networks; otherwise it is "
+        "inbound. In auto, each recipient also has a direction: inbound if they are in local_domains, outbound if "
+        "not, whoever the client is.",
         choices=("outbound", "inbound", "auto"),
     )
     local_domains: tuple[str, ...] = option(
         (),
-        "Names or shell patterns (*.example.org). Inbound mode encrypts for recipients in these only (empty: a "
-        "fault), outbound for all others (empty: for all); in auto, mail to these is inbound, to all others outbound. "
-        "The MTA's own name and localhost are local as well where mail is inbound; their mailboxes have the keys of "
-        "append_origin. In auto, the domains that the MTA relays for (relay_domains of a backup MX) belong here, or in "
-        'a rule with encrypt = "never".',
+        "Names or shell patterns (*.example.org). Inbound mode encrypts only for recipients in these domains (empty: "
+        "a fault). Outbound mode encrypts for all others (empty: for everyone). In auto, mail to these is inbound and "
+        "mail to all others is outbound. For inbound mail, the MTA's own name and localhost are local too, and their "
+        "mailboxes use the keys of append_origin. In auto, list the domains that the MTA relays for (relay_domains of "
+        'a backup MX) here, or in a rule with encrypt = "never".',
         check="domain",
     )
     internal_networks: tuple[str, ...] = option(
         ("127.0.0.0/8", "::1"),
-        "Clients that are ours in mode auto, besides those that authenticate: every network that the MTA relays for "
-        "(Postfix: mynetworks). Mail that it relays for others is outbound all the same, and logged as relayed.",
+        "For mode auto: your own clients, besides those that authenticate. List every network that the MTA relays for "
+        "(Postfix: mynetworks). Mail that the MTA relays for other clients is outbound too, but is logged as relayed.",
         check="network",
     )
     append_origin: str = option(
         "",
-        "The domain that the MTA appends to a recipient without one (Postfix: myorigin). Empty: the first of "
-        "local_domains that is no pattern.",
+        "The domain that the MTA appends to a recipient without one (Postfix: myorigin). Empty: the first name in "
+        "local_domains that is not a pattern.",
         check="origin",
     )
     append_domain: str = option(
         "",
-        "The domain that the MTA appends to the domain of a recipient where that is a single label (Postfix: mydomain, "
-        "where append_dot_mydomain = yes): bob@partner is then bob@partner.example.org, for rules and for look-ups. "
-        "Empty: none; a single label that is not in local_domains is unclear, save localhost, which is this machine.",
+        "The domain that the MTA appends to a domain of one label (Postfix: mydomain, if append_dot_mydomain = yes): "
+        "bob@partner becomes bob@partner.example.org, for rules and look-ups. Empty: none; then a single label is "
+        "unclear, unless it is in local_domains or is localhost, which is this machine.",
         check="origin",
     )
     milter: MilterOptions = field(default_factory=MilterOptions)
@@ -126,11 +127,11 @@ class Config:
 
     @property
     def origin(self) -> str:
-        """The domain of recipients without one, "" where it is not known."""
+        """The domain of recipients without one, "" if it is not known."""
         return self.completion.origin
 
     def behind(self, mta: str) -> Config:
-        """With [policy] mixed as it is behind this MTA (postfix, sendmail, or "" where nobody knows)."""
+        """With the [policy] mixed that this MTA gets (postfix, sendmail, or "" if unknown)."""
         known = self.milter.mta or mta
         if self.policy.mixed or not known:
             return self
@@ -139,12 +140,12 @@ class Config:
 
     @property
     def may_split(self) -> bool:
-        """May recipients get different forms, behind some MTA?"""
+        """May recipients get different forms, with any MTA?"""
         return self.policy.mixed in ("", *SPLITS)
 
     @property
     def may_seal(self) -> bool:
-        """May messages be sealed, behind some MTA?"""
+        """May messages be sealed, with any MTA?"""
         return self.policy.mixed == "stage" or (not self.policy.mixed and self.milter.mta != "sendmail")
 
 

@@ -1,4 +1,4 @@
-"""What the options share: their metadata, and the words that several of them know."""
+"""What the options share: their metadata, and the values that several of them accept."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SOURCES = ("smimea", "openpgpkey", "directory")
 FORMATS_OF = {"smimea": ("smime",), "openpgpkey": ("openpgp",), "directory": ("smime", "openpgp")}
 KEY_FAILURES = ("no_key", "insecure", "bogus", "unreachable", "unusable_key")  # of a look-up
 FAILURES = (*KEY_FAILURES, "unclear")
-SPLITS = ("stage", "reinject")  # of [policy] mixed: recipients get different bytes, each what is theirs
+SPLITS = ("stage", "reinject")  # the values of [policy] mixed that give each recipient their own bytes
 STYLE = ("cipher", "rsa_padding", "ecdh_kdf")
 CIPHERS = ("aes256-cbc", "aes128-cbc", "aes256-gcm", "aes128-gcm")
 RSA_PADDINGS = ("pkcs1", "oaep-sha256")

@@ -1,4 +1,4 @@
-"""The options of what serves the MTA and of what it needs: sockets, workers, resolvers, the log."""
+"""The options of the services: sockets, workers, resolvers, the log."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ class MilterOptions:
     )
     mta: str = option(
         "",
-        "The MTA, for mixed where that is empty: postfix or sendmail. Empty: it tells so itself (macro {v}).",
+        "The MTA, postfix or sendmail, which sets the default of mixed. Empty: the MTA says what it is (macro {v}).",
         choices=("", "postfix", "sendmail"),
     )
     workers: int = option(0, "Worker processes; 0 means one per CPU.", minimum=0, maximum=1024)
     timeout_s: int = option(
         7210,
-        "Seconds of silence from the MTA after which a connection is dropped. A slow upload leaves it idle for long.",
+        "Drop a connection after this many seconds of silence from the MTA. During a slow upload it is idle for a "
+        "long time.",
         minimum=10,
         maximum=86400,
     )
-    user: str = option("", "User (and its group) to become when started as root. Empty: stay.")
+    user: str = option("", "User (and its group) to become if started as root. Empty: stay.")
     socket_group: str = option("", "Group of a UNIX socket. Empty: the group of the process.")
     socket_mode: str = option(
         "0660", "Mode of a UNIX socket, in octal.", pattern=r"0?[0-7]{3}", expected="an octal mode such as 0660"
@@ -45,32 +46,30 @@ class DNSOptions:
 
     nameservers: tuple[str, ...] = option(
         ("127.0.0.1",),
-        "Resolvers in order of preference: ADDRESS or ADDRESS@PORT. With dnssec = validate they are forwarded to, "
+        "Resolvers in order of preference: ADDRESS or ADDRESS@PORT. With dnssec = validate, smilla forwards to them, "
         "and an empty list means to ask the authoritative name servers.",
         check="nameserver",
     )
     dnssec: str = option(
         "resolver",
-        "resolver: believe the AD bit of these nameservers, which must be on loopback; a forwarder there may pass on "
-        "somebody else's AD bit, so it has to be a validating resolver itself. validate: validate in process, by "
+        "resolver: believe the AD bit of these nameservers, which must be on loopback. Each must be a validating "
+        "resolver itself, because a forwarder may pass on somebody else's AD bit. validate: validate in process with "
         "libunbound, whatever the nameservers do.",
         choices=("resolver", "validate"),
     )
     trust_anchor: str = option(
-        "/usr/share/dns/root.key", "For dnssec = validate: the trust anchor, zone-file form, DNSKEY or DS."
+        "/usr/share/dns/root.key", "For dnssec = validate: the trust anchor in zone-file form, DNSKEY or DS."
     )
-    timeout_s: float = option(5.0, "Seconds for one message's look-ups together.", minimum=0.1, maximum=60)
+    timeout_s: float = option(5.0, "Seconds for all look-ups of one message together.", minimum=0.1, maximum=60)
     probe: str = option(
-        ".", "A zone known to be signed; any answer about it with the AD bit proves that the resolver validates."
+        ".", "A zone known to be signed. Any answer about it with the AD bit proves that the resolver validates."
     )
     cache_entries: int = option(20000, "Answers that each worker remembers.", minimum=0, maximum=10_000_000)
-    cache_mib: int = option(32, "Their size together, in MiB.", minimum=0, maximum=65536)
+    cache_mib: int = option(32, "Their total size, in MiB.", minimum=0, maximum=65536)
     cache_ttl_s: int = option(
-        3600, "Seconds that an answer is remembered at the most, whatever its TTL.", minimum=0, maximum=86400
+        3600, "The most seconds to remember an answer, whatever its TTL.", minimum=0, maximum=86400
     )
-    failure_ttl_s: int = option(
-        10, "Seconds that a bogus answer or the lack of any is remembered.", minimum=0, maximum=300
-    )
+    failure_ttl_s: int = option(10, "Seconds to remember that an answer was bogus or missing.", minimum=0, maximum=300)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,27 +84,26 @@ class ReinjectOptions:
     )
     spool: str = option(
         "/var/lib/smilla",
-        "Folder of the journal of copies owed and accepted, with no plaintext, ciphertext or address in it; created "
-        "0700 where missing.",
+        "Folder of the journal, which records the copies owed and accepted. It holds no plaintext, ciphertext or "
+        "address. Created 0700 if missing.",
         absolute=True,
     )
     max_copies: int = option(
         100,
-        "Recipients for whom encryption is wanted, in one message: each may need a copy of their own. Further ones get "
-        "452 4.5.3 at RCPT, so that the sending MTA takes them in another transaction.",
+        "The most recipients of one message for whom encryption is wanted: each may need a copy of their own. Further "
+        "recipients get 452 4.5.3 at RCPT, so that the sending MTA sends to them in another transaction.",
         minimum=1,
         maximum=10000,
     )
     remember_s: int = option(
         432000,
-        "Seconds for which the journal remembers which copies of a message were accepted: as long as a client may "
-        "try again.",
+        "Seconds that the journal remembers which copies of a message were accepted: as long as a client may retry.",
         minimum=60,
         maximum=31536000,
     )
     timeout_s: int = option(
         60,
-        "Seconds to wait for each reply of the listener, save that to the end of a message, which may take 300.",
+        "Seconds to wait for each reply of the listener. The reply to the end of a message may take 300.",
         minimum=1,
         maximum=300,
     )
@@ -113,12 +111,12 @@ class ReinjectOptions:
 
 @dataclass(frozen=True, slots=True)
 class StageOptions:
-    """[stage]: where Postfix hands over what has to be split (mixed = stage)."""
+    """[stage]: where Postfix hands over messages to split (mixed = stage)."""
 
     socket: str = option(
         "unix:/var/spool/postfix/smilla/stage.sock",
-        "Where the MTA's LMTP client connects, in libmilter's notation. Debian's is chrooted to /var/spool/postfix. "
-        "inet on loopback only.",
+        "Where the MTA's LMTP client connects, in libmilter's notation. Debian's client is chrooted to "
+        "/var/spool/postfix. inet on loopback only.",
         pattern=r"(unix|local):/.+|inet6?:\d{1,5}@.+",
         expected="unix:/PATH or inet:PORT@HOST",
     )
@@ -128,45 +126,44 @@ class StageOptions:
     )
     keys: str = option(
         "/var/lib/smilla/seal",
-        "Folder of the keys under which messages are sealed while they wait in the MTA's queue; made 0700 where it is "
-        "missing. Keep a backup: without its key a sealed message cannot be opened by anybody.",
+        "Folder of the keys that seal messages while they wait in the MTA's queue. Created 0700 if missing. Keep a "
+        "backup: without its key, nobody can open a sealed message.",
         absolute=True,
     )
     key_days: int = option(
-        90, "Days after which a new key seals; the old ones go on opening.", minimum=1, maximum=36500
+        90, "Days until a new key takes over sealing. The old ones still open messages.", minimum=1, maximum=36500
     )
     check: bool = option(
         True,
-        "Seal only while Postfix is known to have the lines that lead to the stage: smilla config check --postfix "
-        "looks. false: nobody looks, where Postfix is on another machine.",
+        "Seal only while Postfix is known to have the lines that lead to the stage; smilla config check --postfix "
+        "looks. false: nobody looks, for a Postfix on another machine.",
     )
     message_size_limit: int = option(
         0,
-        "Octets that the MTA takes (Postfix: message_size_limit). A message whose sealed form, 1.37 times as large and "
-        "a little more, or a copy of which would be larger is refused in the dialogue (552 5.3.4). 0: what the "
-        "listener of [reinject] says of SIZE; where it does not say, nothing is known, and the MTA itself refuses.",
+        "The largest message that the MTA takes, in octets (Postfix: message_size_limit). The sealed form and "
+        "encrypted copies are a little more than 1.37 times as large as the message. If one would exceed the limit, "
+        "smilla refuses the message in the dialogue (552 5.3.4). 0: what the listener of [reinject] says of SIZE; if "
+        "it says nothing, the MTA itself has to refuse.",
         minimum=0,
         maximum=2**53,
     )
-    connections: int = option(
-        20, "Messages that are split at once, at the most; further ones wait.", minimum=1, maximum=1000
-    )
+    connections: int = option(20, "The most messages to split at once; further ones wait.", minimum=1, maximum=1000)
 
 
 @dataclass(frozen=True, slots=True)
 class SpoolOptions:
-    """[spool]: where large bodies are kept while a message is handled."""
+    """[spool]: where large bodies stay while a message is handled."""
 
     threshold_kib: int = option(
         256,
-        "Bodies up to this size, in KiB, are kept in memory; larger ones go, in blocks of 256 KiB, to a file without a "
-        "name, encrypted there with a key that exists in memory only.",
+        "Bodies up to this size, in KiB, stay in memory. Larger ones go, in blocks of 256 KiB, to a file without a "
+        "name, encrypted with a key that exists only in memory.",
         minimum=0,
         maximum=1_048_576,
     )
     folder: str = option(
         "/var/tmp",  # noqa: S108 - the file has no name, and is ciphertext
-        "Folder of these files. It needs room for the bodies that are under way at once.",
+        "Folder of these files. It needs room for all bodies that are handled at once.",
         absolute=True,
     )
 
@@ -175,6 +172,6 @@ class SpoolOptions:
 class LogOptions:
     """[log]: where the log goes."""
 
-    level: str = option("info", "The least that is logged.", choices=("debug", "info", "warning", "error"))
-    format: str = option("text", "text or json, one line an event.", choices=("text", "json"))
+    level: str = option("info", "The lowest level that is logged.", choices=("debug", "info", "warning", "error"))
+    format: str = option("text", "text or json, one line per event.", choices=("text", "json"))
     target: str = option("stderr", "stderr, or syslog's mail facility.", choices=("stderr", "syslog"))

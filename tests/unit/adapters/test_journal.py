@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from smilla.adapters.journal import SQLiteJournal, Summary
+from smilla.adapters.journal_store import Database
 from smilla.errors import JournalBusy, JournalError
 from smilla.ports import Fingerprint, Journal
 from tests.unit.adapters.spool import ANN, BEN, TOKEN, Clock, deliver, in_child, kill, message, rows
@@ -248,3 +250,50 @@ def _deliver_and_exit(spool: str, number: int) -> int:
         code = 0
     finally:
         os._exit(code)
+
+
+# --- what a mutation run (make mutants) left alive ---------------------------------------------------------
+
+
+def test_reserve_is_for_what_has_happened_and_never_for_what_has_not(
+    journal: SQLiteJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[bool] = []
+    real = Database.change
+
+    def change(self: Database, work: Callable[[sqlite3.Cursor], object], last: bool = False) -> None:
+        told.append(last)
+        real(self, work, last)
+
+    with journal.open(message()) as entry:
+        monkeypatch.setattr(Database, "change", change)
+        entry.owe([ANN], TOKEN, "Q1")
+        entry.committing([ANN])
+        entry.settle([ANN], ())
+        entry.finish()
+    assert told == [False, False, True, True]
+
+
+@pytest.mark.parametrize("identified", [True, False])
+def test_after_finish_nothing_is_owed_and_only_a_message_with_a_name_stays_known(
+    journal: SQLiteJournal, identified: bool
+) -> None:
+    with journal.open(message(identified=identified)) as entry:
+        entry.owe([ANN], TOKEN, "Q1")
+        entry.committing([ANN])
+        entry.settle([ANN], ())
+        entry.finish()
+        assert entry.is_accepted(ANN) is identified
+        with pytest.raises(JournalError, match="nothing is owed"):
+            entry.committing([ANN])
+
+
+def test_attempt_that_owed_nothing_new_finishes_what_the_one_before_it_left(journal: SQLiteJournal) -> None:
+    with journal.open(message(identified=False)) as entry:
+        entry.owe([ANN], TOKEN, "Q1")
+        entry.committing([ANN])
+        entry.settle([ANN], ())
+    with journal.open(message(identified=False)) as entry:
+        assert entry.is_accepted(ANN)
+    entry.finish([ANN])
+    assert rows(journal) == (0, 0)

@@ -147,7 +147,7 @@ def test_a_pipe_of_another_user_holds_up_nobody_either() -> None:
 log_target._opened.clear()
 log.configure("info", "text", log_target.opened("stderr"))
 for _ in range(20000): log.reloaded()
-print(type(log_target.opened("stderr")._way).__name__)
+print(type(log_target.opened("stderr")._sink).__name__)
 """
     done = run(program, writing)
     assert (done.returncode, done.stdout) == (0, b"_Shared\n")

@@ -143,3 +143,58 @@ def test_copies_that_were_not_taken_defer_unless_each_is_too_large(
     details: list[str], owed: int, answer: Reply
 ) -> None:
     assert reply.for_refusals(details, owed) == answer
+
+
+# --- what a mutation run (make mutants) left alive ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("actions", "bounced", "verb"),
+    [
+        ((Action.DONE, Action.DONE), 0, Verb.DISCARD),
+        ((Action.DONE, Action.DEFER), 1, Verb.DISCARD),
+        ((Action.REFUSE, Action.DEFER), 2, Verb.DISCARD),
+        ((Action.DONE, Action.PLAIN), 0, Verb.TEMPFAIL),
+        ((Action.DONE, Action.ENCRYPT), 0, Verb.TEMPFAIL),
+        ((Action.DONE, Action.DEFER), 0, Verb.TEMPFAIL),
+        ((Action.PLAIN, Action.DEFER), 1, Verb.TEMPFAIL),
+    ],
+)
+def test_message_without_a_copy_is_discarded_only_where_all_are_served_or_told(
+    actions: tuple[Action, Action], bounced: int, verb: Verb
+) -> None:
+    decisions = tuple(decision(f"{name}@x.org", action) for name, action in zip("ab", actions, strict=True))
+    found = replace(
+        outcome(Disposition.DELIVER), decisions=decisions, bounced=decisions[len(decisions) - bounced :], kept=None
+    )
+    assert told(found).verb is verb
+
+
+def test_two_copies_for_the_stage_are_one_sealed_message() -> None:
+    found = outcome(Disposition.DELIVER, copy(CopyForm.SMIME, "a@x.org"), copy(CopyForm.PLAIN, "b@x.org"))
+    assert told(found, "stage") == Reply(Verb.ACCEPT, is_sealed=True)
+
+
+@pytest.mark.parametrize(
+    ("detail", "code", "enhanced"),
+    [
+        ("550 5.1.1 nobody", "550", "5.1.1"),
+        ("554 no", "550", "5.0.0"),
+        ("552 5.3.4 too large", reply.TOO_LARGE.code, reply.TOO_LARGE.enhanced),
+        ("451 4.3.0 later", reply.HANDOVER.code, reply.HANDOVER.enhanced),
+        ("5500 odd", reply.HANDOVER.code, reply.HANDOVER.enhanced),
+    ],
+)
+def test_refused_copy_is_refused_as_the_listener_says(detail: str, code: str, enhanced: str) -> None:
+    answer = reply.for_refusal(detail)
+    assert (answer.code, answer.enhanced) == (code, enhanced)
+
+
+def test_what_keeps_the_stage_from_splitting_a_message_defers_it_and_only_an_unknown_mta_is_asked_for() -> None:
+    answer = reply.not_ready("something is amiss")
+    assert (answer.verb, answer.code, answer.enhanced) == (Verb.TEMPFAIL, "451", "4.3.5")
+    copies = copy(CopyForm.SMIME, "a@x.org"), copy(CopyForm.PLAIN, "b@x.org")
+    hints = {
+        mixed: "told which MTA" in told(outcome(Disposition.DELIVER, *copies), mixed).text for mixed in ("", "defer")
+    }
+    assert hints == {"": True, "defer": False}

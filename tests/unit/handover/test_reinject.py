@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
 from smilla import log
 from smilla.adapters.journal import SQLiteJournal
+from smilla.address import parse as parse_address
+from smilla.copies.sharing import mailbox
+from smilla.errors import JournalBusy, JournalError
 from smilla.handover import reinject
-from smilla.model import Client
+from smilla.message import parse as parse_message
+from smilla.model import Action, Client, Copy, CopyForm, Decision, Reason, Recipient, Rewrite
+from smilla.ports import Handover, Submission
 from smilla.session import Session
-from tests.vectors.memory import NOW, make_ports
+from tests.vectors.memory import NOW, TableResolver, make_ports
 
 FIELDS = [
     (b"Received", b" from a by b; now"),
@@ -129,3 +136,186 @@ def test_copy_whose_acceptance_is_unknown_is_told_of_where_it_goes_another_way(
         attempt.tell_unknown()
     assert told == ["ben@r.test"]
     journal.close()
+
+
+# --- what a mutation run (make mutants) left alive: an attempt ---------------------------------------------
+
+ANN, BEN = (
+    Recipient("<ann@r.test>", parse_address("ann@r.test")),
+    Recipient("<ben@r.test>", parse_address("ben@r.test")),
+)
+
+
+@dataclass
+class Listener:
+    """Takes all, or loses the connection after the final dot."""
+
+    loses: bool = False
+    sent: list[tuple[Submission, bytes]] = field(default_factory=list)
+
+    @contextmanager
+    def connect(self) -> Iterator[Listener]:
+        yield self
+
+    def size_limit(self) -> int:
+        return 0
+
+    def send(
+        self,
+        submission: Submission,
+        before_dot: Callable[[Sequence[Recipient]], None],
+        waiting: Callable[[], object] = lambda: None,
+    ) -> Handover:
+        before_dot(submission.recipients)
+        self.sent.append((submission, b"".join(submission.octets())))
+        return Handover((), (), unknown=True) if self.loses else Handover(submission.recipients, (), reply="250 ok")
+
+
+@dataclass
+class Place:
+    """A journal, a listener, and what was logged."""
+
+    journal: SQLiteJournal
+    listener: Listener = field(default_factory=Listener)
+    told: list[tuple[str, ...]] = field(default_factory=list)
+    alive: int = 0
+
+    def attempt(self, of: Session | None = None, *, journal: bool = True) -> reinject.Attempt:
+        ports = replace(make_ports(TableResolver()), journal=self.journal if journal else None, mailer=self.listener)
+        of = of or session()
+        for recipient in (ANN, BEN):
+            of.add(recipient)
+        return reinject.Attempt(of, ports, self._still_alive)
+
+    def _still_alive(self) -> None:
+        self.alive += 1
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    found = Place(SQLiteJournal(str(tmp_path / "spool"), 1000))
+    for event in ("copy_unknown", "copy_failed", "copy_accepted", "journal_failed"):
+        monkeypatch.setattr(log, event, lambda *told, event=event: found.told.append((event, *map(str, told))))
+    return found
+
+
+def copies(*recipients: Recipient) -> list[Copy]:
+    return [Copy(CopyForm.PLAIN, (recipient,), Rewrite()) for recipient in recipients]
+
+
+def why(_: Decision) -> str:
+    return "a reason"
+
+
+def test_copy_whose_final_reply_is_lost_is_owed_unknown_and_sent_again(place: Place) -> None:
+    place.listener.loses = True
+    with place.attempt() as attempt:
+        assert attempt.entry is None
+        refusals = attempt.deliver(copies(ANN), (), why)
+        assert [(refusal.recipient, refusal.is_of_copy) for refusal in refusals] == [(ANN, False)]
+        assert attempt.has_sent
+    place.listener.loses = False
+    with place.attempt() as attempt:
+        assert attempt.has_sent
+        assert attempt.deliver(copies(ANN, BEN), (), why) == ()
+        assert place.alive == 3
+        finish = attempt.finishing()
+    assert len(place.listener.sent) == 3
+    assert [event for event, *_ in place.told] == ["copy_failed", "copy_unknown", "copy_accepted", "copy_accepted"]
+    assert finish is not None
+    finish()
+    assert place.attempt().__enter__().entry is None
+
+
+def test_copy_on_its_way_is_known_by_its_token(place: Place) -> None:
+    with place.attempt() as attempt:
+        attempt.deliver(copies(ANN), (), why)
+    ((_, raw),) = place.listener.sent
+    token = reinject.own_token(parse_message(raw).message)
+    assert place.journal.is_own(token, [mailbox(ANN)])
+    assert not place.journal.is_own(token, [mailbox(BEN)])
+
+
+def test_nothing_leaves_without_a_journal_and_a_failed_one_is_logged(place: Place) -> None:
+    with place.attempt(journal=False) as attempt:
+        assert attempt.finishing() is None
+        with pytest.raises(JournalError, match="no journal"):
+            attempt.deliver(copies(ANN), (), why)
+    assert place.listener.sent == []
+
+    def fails() -> None:
+        raise JournalError("the disk is gone")
+
+    reinject.finish(fails, "4XyZ")
+    assert place.told == [("journal_failed", "the disk is gone", "4XyZ")]
+
+
+def test_same_message_elsewhere_is_waited_for_in_signs_of_life_and_then_given_up(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reinject, "_ASK_EVERY_S", 0.01)
+    monkeypatch.setattr(reinject, "_BUSY_S", 0.2)
+    with place.attempt() as first:
+        first.deliver(copies(ANN), (), why)
+        with pytest.raises(JournalBusy), place.attempt():
+            pass
+        assert place.alive > 2
+    with place.attempt() as second:
+        assert second.has_sent
+
+
+def test_who_was_served_by_another_attempt_since_this_one_began_gets_no_second_copy(place: Place) -> None:
+    with place.attempt() as late:
+        with place.attempt() as first:
+            first.deliver(copies(ANN), (), why)
+        with pytest.raises(JournalBusy, match="just handled"):
+            late.deliver(copies(ANN), (), why)
+    assert len(place.listener.sent) == 1
+
+
+def test_notification_is_for_good_and_its_parameters_fit_the_sender(place: Place) -> None:
+    bounced = [
+        Decision(ANN, Action.DEFER, Reason("x", "y"), "rule"),
+        Decision(BEN, Action.REFUSE, Reason("x", "y"), "r"),
+    ]
+    for sender, parameters in (("<sam@s.test>", ()), ("<s\xf6m@s.test>", ("SMTPUTF8",))):
+        with place.attempt(session(sender=sender)) as attempt:
+            assert attempt.deliver((), bounced, why) == ()
+        submission, raw = place.listener.sent.pop()
+        assert (submission.sender, submission.parameters) == ("", parameters)
+        assert raw.count(b"\r\nStatus: 5.7.5\r\n") == 2
+
+
+def test_received_field_names_the_client_as_far_as_it_is_known() -> None:
+    found = session(client=Client(ip="192.0.2.1", host_name="c.test", helo="helo.test", mta="mx.test"))
+    first = b"Received: from helo.test (c.test [192.0.2.1])\r\n\tby mx.test (smilla)"
+    assert reinject.received(found, "0" * 32, NOW).startswith(first)
+    nobody = b"Received: from localhost (unknown)\r\n\tby localhost (smilla)"
+    assert reinject.received(session(), "0" * 32, NOW).startswith(nobody)
+
+
+def test_a_queue_id_of_five_octets_is_one_and_a_date_may_stand_second() -> None:
+    fields = [*FIELDS, (b"X-Envelope-ID", b" 4XyZQ at mx")]
+    assert whole(session(fields, queue_id="4XyZQ")) == whole(session(queue_id="4XyZQ"))
+    dated = [[FIELDS[1], (b"Date", date), FIELDS[2]] for date in (b" Sat, 1", b" Sat, 2")]
+    assert whole(session(dated[0])) == whole(session(dated[1]))
+
+
+def test_before_the_queue_a_copy_keeps_its_parameters_and_a_notification_hides_nothing(place: Place) -> None:
+    of = Session(Client(mta="mx.test"), "<sam@s.test>", ("RET=FULL",))
+    of.take(session().message)
+    with place.attempt(of) as attempt:
+        attempt.deliver(copies(ANN), [Decision(BEN, Action.REFUSE, Reason("x", "y"), "rule")], why)
+    (copy, _), (_, notification) = place.listener.sent
+    assert copy.parameters == ("RET=FULL",)
+    assert b"Subject: a" in notification
+    assert b"Reporting-MTA: dns; mx.test\r\n" in notification
+
+
+def test_of_two_spellings_of_a_mailbox_the_first_is_written_and_both_are_served(place: Place) -> None:
+    shouted = Recipient("<ann@R.TEST>", parse_address("ann@R.TEST"))
+    with place.attempt() as attempt:
+        attempt.deliver([Copy(CopyForm.PLAIN, (ANN, shouted), Rewrite())], (), why)
+    ((submission, _),) = place.listener.sent
+    assert submission.recipients == (ANN,)
+    assert place.told == [("copy_accepted", "4Xq1Zz0ABC", "2", "250 ok")]

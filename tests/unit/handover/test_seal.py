@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from smilla.errors import SealBroken
+from smilla.formats import seal as sealed_format
 from smilla.handover import seal
 from smilla.handover.seal import Facts, SealedRecipient
 from smilla.message import MemoryBody, parse
@@ -138,3 +139,51 @@ def test_a_body_in_pieces_is_the_same() -> None:
         pieces = MemoryBody([octets[at : at + step] for at in range(0, len(octets), step)])
         found = seal.opened(Message(whole.headers, pieces), KEY)
         assert b"".join(found.message.body.blocks()).endswith(bytes(300_000))
+
+
+# --- what a mutation run (make mutants) left alive ---------------------------------------------------------
+
+
+def test_facts_that_the_seal_is_not_bound_to_open_nothing() -> None:
+    other = replace(FACTS, queue_id="4XyQ")
+    octets = b"".join(sealed_format.sealed(seal._content(message(), FACTS), KEY, b"m" * 16, other.bound))
+    raw = octets
+    with pytest.raises(SealBroken, match="bound"):
+        seal.opened_octets(lambda: iter([raw]), KEY)
+
+
+def test_head_is_found_in_blocks_of_any_size() -> None:
+    raw = b"".join(sealed_format.sealed(seal._content(message(), FACTS), KEY, b"m" * 16, FACTS.bound))
+    whole = seal.head(lambda: iter([raw]))
+    assert whole.raw_message_id == b"m" * 16
+    assert seal.head(lambda: iter([raw[i : i + 1] for i in range(len(raw))])) == whole
+
+
+@pytest.mark.parametrize(
+    "told", [b"no JSON", b"{}", b"[1]", b'{"header_octets": 1}', b'{"header_octets": null}', b'{"header_octets": 0}']
+)
+def test_facts_of_another_form_break_the_seal(told: bytes) -> None:
+    with pytest.raises(SealBroken, match="cannot be read"):
+        seal._facts(len(told).to_bytes(4, "big") + told)
+
+
+def test_header_that_is_not_all_there_breaks_the_seal() -> None:
+    content = b"".join(seal._content(message(), FACTS))
+    known, start, body_at = seal._facts(content)
+    assert (known, content[body_at:]) == (FACTS, RAW.partition(b"\r\n\r\n")[2])
+    assert seal._facts(content[:body_at])[1:] == (start, body_at)
+    with pytest.raises(SealBroken, match="too long"):
+        seal._facts(content[: body_at - 1])
+
+
+@pytest.mark.parametrize(
+    ("raw", "why"),
+    [
+        (b"Subject: x\r\n\r\nx", "no boundary"),
+        (b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\nx\r\n--b--\r\n", "no sealed part"),
+        (b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\n--b\r\n\r\nx\r\n--b--\r\n", "not a sealed"),
+    ],
+)
+def test_message_without_a_sealed_part_says_what_is_missing(raw: bytes, why: str) -> None:
+    with pytest.raises(SealBroken, match=why):
+        b"".join(seal.sealed_octets(message(raw))())

@@ -332,3 +332,37 @@ def test_more_records_than_are_looked_at_are_unclear_unless_one_that_was_is_usab
     many.append(smimea("hugh.crt"))
     found = look_up("hugh@example.org", TableResolver().publish("hugh@example.org", "smimea", "secure", *many))
     assert found.verdict is KeyVerdict.USABLE
+
+
+# --- what a mutation run (make mutants) left alive ---------------------------------------------------------
+
+
+def test_first_of_two_files_of_a_format_is_taken_whichever_key_is_newer() -> None:
+    for first, second in (("hugh.crt", "dana.crt"), ("dana.crt", "hugh.crt")):
+        files = {
+            "pia@example.org.crt": (KEYS / first).read_bytes(),
+            "pia@example.org.der": (KEYS / second).read_bytes(),
+        }
+        found = look_up(PIA, TableResolver(), files, "directory")
+        assert found.key is not None
+        alone = look_up(PIA, TableResolver(), {"pia@example.org.crt": files["pia@example.org.crt"]}, "directory")
+        assert found.key == alone.key, first
+
+
+def test_certificate_that_names_nobody_comes_before_one_of_another_person_in_any_file() -> None:
+    for first, second in (("hugh.crt", "nobody.crt"), ("nobody.crt", "hugh.crt")):
+        files = {
+            "pia@example.org.crt": (KEYS / first).read_bytes(),
+            "pia@example.org.der": (KEYS / second).read_bytes(),
+        }
+        found = look_up(PIA, TableResolver(), files, "directory").key
+        alone = look_up(PIA, TableResolver(), {"pia@example.org.crt": (KEYS / "nobody.crt").read_bytes()}, "directory")
+        assert found is not None
+        assert found == alone.key
+
+
+def test_after_a_source_that_could_not_be_asked_the_next_one_is_looked_at_for_another_format() -> None:
+    resolver = published(("unreachable", ()), ("secure", ()))
+    found = look_up_for(resolver, ("openpgp",), "smimea", "openpgpkey", "directory", files={f"{PIA}.crt": b"x"})
+    assert found.verdict is KeyVerdict.UNREACHABLE
+    assert [finding.source for finding in found.findings].count("directory") == 2

@@ -189,3 +189,13 @@ def held(make: Callable[[], T]) -> tuple[T, float]:
         return kept[0], (tracemalloc.get_traced_memory()[0] - before) / len(kept)
     finally:
         tracemalloc.stop()
+
+
+def test_a_remembered_key_is_judged_anew_at_the_instant_at_which_it_expires() -> None:
+    resolver = of_hugh("hugh.crt")
+    key = look_up(HUGH, resolver).key
+    assert key
+    assert key.expires_at
+    before = look_up(HUGH, resolver, key.expires_at - SECOND)
+    at_the_end = look_up(HUGH, resolver, key.expires_at)
+    assert at_the_end.findings[0] is not before.findings[0]

@@ -15,6 +15,7 @@ from smilla.policy import Circumstances, Requirement, rules
 from tests.unit.decisions import PLAIN, certificate, lookup, openpgp_key, recipient
 
 OUTBOUND, INBOUND = Direction.OUTBOUND, Direction.INBOUND
+TEAM = "team@inside.test"
 
 FAILURES = [verdict for verdict in KeyVerdict if verdict is not KeyVerdict.USABLE]
 ACTIONS = {
@@ -492,3 +493,52 @@ def test_style_of_openpgp_is_none_of_smime() -> None:
     """So that no option of S/MIME keeps OpenPGP recipients apart."""
     settings = parse(SMIME)
     assert policy.styled(openpgp_key(), requirement(), settings) == (Style(), "")
+
+
+# --- what a mutation run (make mutants) left alive ---------------------------------------------------------
+
+
+def test_whose_requirement_is_unclear_never_waits_for_the_stage() -> None:
+    settings = parse(
+        'mode = "auto"\nlocal_domains = ["inside.test"]\n[keys]\naliases = "expanded"\n[policy]\nmixed = "stage"\n'
+    )
+    to = recipient("team@inside.test")
+    clear = requirement(INBOUND)
+    assert policy.waits(policy.decide(to, clear, lookup(TEAM, KeyVerdict.NO_KEY), settings), clear, CLIENT, settings)
+    unclear = replace(clear, unclear=Reason("unclear_sender", "nobody can tell"))
+    decision = policy.decide(to, unclear, None, settings)
+    assert decision.action is Action.DEFER
+    assert not policy.waits(decision, unclear, CLIENT, settings)
+
+
+def test_refusal_of_a_wish_says_whether_a_rule_or_the_mode_is_against_it() -> None:
+    assert decided(KeyVerdict.NO_KEY, NEVER, requested=True).reason.text.endswith("but rule 1 says never")
+    done = policy.decide(recipient("bob@example.org"), requirement(wanted=False), None, Config(), requested=True)
+    assert done.reason.text.endswith("but wanted")
+
+
+def test_senders_wish_changes_nothing_where_a_key_is_wanted_or_nobody_can_tell() -> None:
+    unclear = Reason("unclear_sender", "nobody can tell")
+    for known in (requirement(), replace(requirement(wanted=False), unclear=unclear)):
+        assert policy.on_request(known) is known
+
+
+@pytest.mark.parametrize("to", ["(x)bob@r.test", "bob(x(y)z)@r.test", "bob@(x)r.test"])
+def test_rule_holds_for_an_address_with_comments(to: str) -> None:
+    settings = parse('[[rule]]\nrecipient = "bob@r.test"\nunclear = "hold"\n')
+    assert policy.wanted(recipient(to), Circumstances("", CLIENT), settings).number == 1
+    assert (
+        decided(KeyVerdict.UNCLEAR, '[[rule]]\nrecipient = "bob@r.test"\nunclear = "hold"\n', to).action is Action.HOLD
+    )
+
+
+@pytest.mark.parametrize(("network", "ip"), [("::ffff:0:0/96", "192.0.2.1"), ("10.0.0.1/8", "10.2.3.4")])
+def test_network_of_all_mapped_addresses_and_one_with_host_bits_hold_their_clients(network: str, ip: str) -> None:
+    assert rules.is_within(ip, (network,))
+
+
+@pytest.mark.parametrize(("sender", "doubtful"), [("boss@a.test", False), ("boss@localhost", False), ("boss@a", True)])
+def test_only_a_sender_whose_domain_may_be_completed_is_doubtful(sender: str, *, doubtful: bool) -> None:
+    settings = parse('[[rule]]\nsender = "boss@*.b.test"\nencrypt = "require"\n')
+    case = rules.Case(recipient("bob@example.org"), sender, CLIENT, OUTBOUND)
+    assert rules.hinges_on_sender(settings.rule, case) is doubtful

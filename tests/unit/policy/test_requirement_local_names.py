@@ -228,3 +228,31 @@ def test_sender_without_a_domain_is_a_further_reader_under_the_origin() -> None:
     session = Session(MTA, "sam", (), settings.completion)
     decide.begin_lookup(session, session.recipient("<bob@r.test>"), make_ports(TableResolver()), settings)
     assert [str(asked) for asked, _ in session.lookups] == ["bob@r.test", "sam@home.test"]
+
+
+# --- what a mutation run (make mutants) left alive ---------------------------------------------------------
+
+
+def test_host_of_the_mta_under_the_appended_domain_is_this_machine_and_no_other_host_there_is() -> None:
+    client = Client("203.0.113.9", mta="mail")
+    for to, direction in (("root@mail.corp.test", INBOUND), ("bob@partner.corp.test", OUTBOUND)):
+        requirement = wished_for(AUTO + COMPLETED, to, client)
+        assert (requirement.wanted, requirement.direction) == (True, direction)
+    assert wished_for(AUTO, "root@mail.corp.test", client).direction == OUTBOUND
+
+
+def test_name_of_the_mta_that_is_in_local_domains_keeps_its_own_mailboxes() -> None:
+    text = AUTO.replace('"]', '", "mail.home.test"]') + 'append_origin = "home.test"\n'
+    address = wished_for(text, "root@mail.home.test").address
+    assert address is not None
+    assert address.domain == "mail.home.test"
+
+
+def test_localhost_under_the_domain_of_the_mta_is_this_machine_though_that_domain_is_not_local() -> None:
+    assert wished_for(AUTO.replace("home", "*.other"), "root@localhost.home.test").direction == INBOUND
+
+
+def test_recipient_without_a_known_domain_goes_by_the_client() -> None:
+    text = AUTO.replace("home", "*.other")
+    assert wished_for(text, "bob").direction == INBOUND
+    assert wished_for(text, "bob", Client("127.0.0.1")).direction == OUTBOUND

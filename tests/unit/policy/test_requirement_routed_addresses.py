@@ -101,3 +101,24 @@ def test_rule_holds_for_a_recipient_without_a_domain_too(condition: str) -> None
         recipient = Session(Client(), "", (), settings.completion).recipient(address)
         requirement = policy.wanted(recipient, Circumstances("", Client()), settings)
         assert (requirement.number, requirement.rule) == (1, settings.rule[0])
+
+
+# --- what a mutation run (make mutants) left alive ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("sign", [":", ",", ";", "<", ">", "(", ")", "\\", '"', "\x7f"])
+def test_odd_sign_at_the_beginning_alone_makes_an_address_unclear(sign: str) -> None:
+    assert policy.is_unclear(Session(Client(), "").recipient(f"<{sign}bob@r.test>"))
+
+
+def test_reason_for_local_mail_names_the_domain_or_says_that_there_is_none() -> None:
+    for address, named in (("bob@home.test", "home.test"), ("bob", "without a domain")):
+        recipient = Session(Client(), "a@x.test").recipient(f"<{address}>")
+        reason = policy.wanted(recipient, Circumstances("a@x.test", Client()), INBOUND).reason
+        assert reason.text == f"inbound, and {named}: it is local, or may be"
+
+
+def test_routed_local_part_of_what_is_no_address_hides_its_destination() -> None:
+    recipient = Session(Client(), "").recipient("<bob%there.test@r. test>")
+    assert recipient.address is None
+    assert policy.hides_destination(recipient)

@@ -17,14 +17,14 @@ from smilla.server.listener import UnixPath
 def test_regular_file_at_the_path_of_the_socket_is_kept(tmp_path: Path) -> None:
     file = tmp_path / "precious"
     file.write_text("precious")
-    with pytest.raises(SmillaError, match="no socket"):
+    with pytest.raises(SmillaError, match="not a socket"):
         UnixPath(f"unix:{file}").prepare()
     assert file.read_text() == "precious"
 
 
 def test_link_at_the_path_of_the_socket_is_refused(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(SmillaError, match="no socket"):
+    with pytest.raises(SmillaError, match="not a socket"):
         UnixPath(f"unix:{tmp_path}/link").prepare()
 
 

@@ -11,16 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from smilla import pipeline
+from smilla import log, pipeline
 from smilla.adapters.journal import SQLiteJournal
 from smilla.adapters.seal_keys import SealKeys
-from smilla.answer.reply import Reply
+from smilla.answer.reply import SEAL_KEY, Reply
 from smilla.config import Config, parse
 from smilla.errors import JournalError, ReinjectError
 from smilla.handover import seal
 from smilla.message import MemoryBody
 from smilla.message import parse as parse_message
-from smilla.model import Action, Client, Direction, Message, Recipient
+from smilla.model import Action, Client, Decision, Direction, Message, Recipient
 from smilla.ports import Handover, Ports, Submission
 from smilla.server import stage
 from smilla.server.stage import Handed
@@ -111,12 +111,13 @@ class Lab:
         raw: bytes = RAW,
         parameters: tuple[str, ...] = ("RET=FULL", "ENVID=x"),
         served: Collection[str] = (),
+        original: str = "",
     ) -> bytes:
-        """What lies in the queue after the filter; ``served`` had a copy before."""
+        """What lies in the queue after the filter; ``served`` had a copy before, ``original`` is the ORCPT of all."""
         session = Session(Client("127.0.0.1"), "<sam@sender.example>", parameters, self.config.completion)
         session.queue_id = "4XyZ"
         for address in to:
-            session.recipient(f"<{address}>")
+            session.recipient(f"<{address}>", (f"ORCPT=rfc822;{original}",) if original else ())
         session.take(parse_message(raw).message)
         decided = pipeline.process(session, make_ports(self.resolver), self.config).decisions
         decisions = [replace(d, action=Action.DONE) if d.recipient.raw.strip("<>") in served else d for d in decided]
@@ -415,3 +416,126 @@ def test_message_that_is_taken_at_once_costs_no_note(lab: Lab) -> None:
     assert noted(lab) == []
     with closing(sqlite3.connect(lab.folder / "spool/journal.sqlite3")) as database:
         assert not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'notes'").fetchall()
+
+
+# --- what a mutation run (make mutants) left alive ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", ["bogus", "unreachable"])
+def test_who_had_a_key_is_owed_their_copy_while_nobody_can_tell(lab: Lab, status: str) -> None:
+    raw = lab.sealed(HUGH, ZOE)
+    lab.resolver.publish(HUGH, "smimea", status)
+    assert lab.deliver(raw, HUGH, ZOE) == ["451", "250"]
+    assert set(lab.mailer.copies()) == {ZOE}
+
+
+def test_who_failed_when_it_was_sealed_is_refused_while_they_fail_and_served_once_they_do_not(lab: Lab) -> None:
+    lab.config = parse('[policy]\nmixed = "stage"\none_fails = "bounce"\n')
+    lab.resolver.publish(PIA, "openpgpkey", "bogus")
+    raw = lab.sealed(HUGH, PIA)
+    assert lab.deliver(raw, HUGH, PIA) == ["250", "550"]
+    lab.resolver.publish(PIA, "openpgpkey", "secure", raw_key("pia.pgp"))
+    assert lab.deliver(raw, PIA) == ["250"]
+    assert forms(lab.mailer.copies()) == {HUGH: "smime", PIA: "openpgp"}
+
+
+@pytest.mark.parametrize("parameter", [f"ORCPT=x400;{ZOE}", f"XORCPT=rfc822;{ZOE}", f"ORCPT={ZOE}"])
+def test_only_orcpt_of_a_mail_address_names_the_original_recipient(lab: Lab, parameter: str) -> None:
+    raw = lab.sealed(HUGH, ZOE)
+    head, _, body = raw.partition(b"\r\n\r\n")
+    message = Message(parse_message(head + b"\r\n\r\n").message.headers, MemoryBody([body]))
+    recipient = parsed_recipient("<box@inside.test>", (parameter,), lab.config.completion)
+    (answer,) = stage.deliver(Handed("sam@sender.example", (recipient,), message, "4XyZ"), lab.ports, lab.config)
+    assert (answer.code, lab.mailer.sent) == ("550", [])
+
+
+def test_own_address_goes_before_an_alias_that_leads_to_it(lab: Lab) -> None:
+    lab.config = parse('[policy]\nmixed = "stage"\n[[rule]]\nrecipient = "pia@*"\nencrypt = "never"\n')
+    raw = lab.sealed(HUGH, PIA)
+    assert lab.deliver(raw, (PIA, HUGH), PIA) == ["250", "250"]
+    assert forms(lab.mailer.copies()) == {PIA: "plain"}
+
+
+def test_log_says_which_message_was_not_opened_and_why(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[str, str]] = []
+    monkeypatch.setattr(log, "seal_broken", lambda queue_id, text, **_: told.append((queue_id, text)))
+    raw = lab.sealed(HUGH).replace(b"id 4XyZ", b"id 4XyQ")
+    assert lab.deliver(raw, HUGH, ident="4XyP") == ["451"]
+    assert lab.deliver(raw, HUGH, ident="") == ["451"]
+    words = "it was sealed as 4XyZ, and comes as 4Xy"
+    assert told == [("4XyP", f"{words}P and 4XyQ"), ("4XyQ", f"{words}Q")]
+
+
+def test_log_says_of_each_recipient_what_became_of_their_copy(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: dict[str, tuple[Action, bool]] = {}
+
+    def decided(queue_id: str, decision: Decision, outcome: tuple[Action, object], *, observed: bool, via: str) -> None:
+        told[decision.recipient.raw.strip("<>")] = (outcome[0], observed)
+        assert (queue_id, via) == ("4XyZ", "stage")
+
+    monkeypatch.setattr(log, "recipient_decided", decided)
+    lab.mailer.refuses = {PIA: "451 4.3.0 later", ZOE: "550 5.1.1 nobody"}
+    assert lab.deliver(lab.sealed(HUGH, PIA, ZOE), HUGH, PIA, ZOE) == ["250", "451", "550"]
+    assert told == {HUGH: (Action.ENCRYPT, False), PIA: (Action.DEFER, False), ZOE: (Action.REFUSE, False)}
+
+
+def test_message_with_a_mark_is_owed_where_there_are_no_seal_keys_and_the_log_says_so(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(log, "seal_key_missing", lambda queue_id, _: told.append(queue_id))
+    raw = lab.sealed(HUGH)
+    head, _, body = raw.partition(b"\r\n\r\n")
+    message = Message(parse_message(head + b"\r\n\r\n").message.headers, MemoryBody([body]))
+    handed = Handed("sam@sender.example", (parsed_recipient(f"<{HUGH}>", (), lab.config.completion),), message, "4XyZ")
+    assert stage.deliver(handed, replace(lab.ports, seal_keys=None), lab.config) == (SEAL_KEY,)
+    assert told == ["4XyZ"]
+
+
+def test_journal_that_cannot_be_read_owes_all_and_the_log_says_so(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    def known(*_: object) -> bool:
+        raise JournalError("the disk is gone")
+
+    told: list[tuple[str, str]] = []
+    monkeypatch.setattr(log, "journal_failed", lambda text, queue_id: told.append((queue_id, text)))
+    monkeypatch.setattr(SQLiteJournal, "is_there", lambda _: True)
+    monkeypatch.setattr(SQLiteJournal, "known", known)
+    assert lab.deliver(lab.sealed(HUGH, ZOE), HUGH, ZOE) == ["451", "451"]
+    assert (lab.mailer.sent, told) == ([], [("4XyZ", "the disk is gone")])
+
+
+def test_broken_seal_is_kept_for_a_day_to_the_minute(lab: Lab) -> None:
+    raw = lab.sealed(HUGH).replace(b"X-Smilla-Stage: ", b"X-Smilla-Stage: 0")
+    for later, code in ((timedelta(hours=23, minutes=58), "451"), (timedelta(hours=24, minutes=1), "550")):
+        lab.clock = StillClock(NOW + later)
+        assert lab.deliver(raw, HUGH) == [code]
+
+
+@pytest.mark.parametrize("date", [b"some day", b"Fri, 20 Nov 2020 11:59:00 -0000", b""])
+def test_broken_seal_without_a_readable_date_is_kept(lab: Lab, date: bytes) -> None:
+    raw = lab.sealed(HUGH).replace(DATE, date).replace(b"X-Smilla-Stage: ", b"X-Smilla-Stage: 0")
+    assert lab.deliver(raw, HUGH) == ["451"]
+
+
+def test_original_recipient_may_be_xtext_and_need_be_no_address(lab: Lab) -> None:
+    raw = lab.sealed(HUGH, ZOE)
+    assert lab.deliver(raw, ("box@inside.test", "+7Aoe@example.org"), ("bin@inside.test", "zoe")) == ["250", "550"]
+    assert forms(lab.mailer.copies()) == {"box@inside.test": "plain"}
+    assert stage._bare("<no address>") == "no address"
+
+
+def test_of_several_originals_the_one_that_is_to_be_encrypted_is_meant(lab: Lab) -> None:
+    lab.config = parse('[policy]\nmixed = "stage"\n[[rule]]\nrecipient = "pia@*"\nencrypt = "require"\n')
+    raw = lab.sealed(ZOE, PIA, original="all@inside.test")
+    assert lab.deliver(raw, ("box@there.test", "all@inside.test")) == ["250"]
+    assert forms(lab.mailer.copies()) == {"box@there.test": "openpgp"}
+
+
+HOP = b"Received: from a by b; Fri, 20 Nov 2026 11:58:00 +0000\r\n"
+
+
+@pytest.mark.parametrize(("inside", "later", "expected"), [(1, 0, 1), (2, 0, 2), (1, 1, 2), (2, 1, 3)])
+def test_trace_stands_in_a_copy_as_often_as_it_was_added(lab: Lab, inside: int, later: int, expected: int) -> None:
+    raw = lab.sealed(ZOE, HUGH, raw=HOP * inside + RAW)
+    assert lab.deliver(HOP * later + raw, ZOE) == ["250"]
+    assert lab.mailer.copies()[ZOE].count(b"Received: from a by b;") == expected
