@@ -195,6 +195,6 @@ def test_what_keeps_the_stage_from_splitting_a_message_defers_it_and_only_an_unk
     assert (answer.verb, answer.code, answer.enhanced) == (Verb.TEMPFAIL, "451", "4.3.5")
     copies = copy(CopyForm.SMIME, "a@x.org"), copy(CopyForm.PLAIN, "b@x.org")
     hints = {
-        mixed: "told which MTA" in told(outcome(Disposition.DELIVER, *copies), mixed).text for mixed in ("", "defer")
+        mixed: "[milter] mta" in told(outcome(Disposition.DELIVER, *copies), mixed).text for mixed in ("", "defer")
     }
     assert hints == {"": True, "defer": False}
