@@ -45,6 +45,8 @@ def shape(code: CodeType, *, whole: bool) -> tuple[object, ...]:
         if isinstance(value, CodeType) and (whole or not value.co_flags & inspect.CO_OPTIMIZED)
         else ("function",)
         if isinstance(value, CodeType)
+        else ("line",)
+        if "__firstlineno__" in code.co_names and value == code.co_firstlineno  # of a class, since Python 3.13
         else (type(value), value)
         for value in code.co_consts
     )
