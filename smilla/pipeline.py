@@ -12,9 +12,9 @@
     protect     which header fields go inside a copy, what stays outside?    copies/protect
     encrypt     each copy, to its recipients' keys, and rewrap it as MIME    copies/make, encrypt, copies/rewrap
     answer      what the MTA is told                                         answer/reply
-    hand-over   one copy takes the place of the MTA's message; several are
-                sealed into it, and the stage splits them after the queue,   handover/in_place, handover/seal,
-                or go to the MTA's own listener                              server/stage, handover/reinject
+    hand-over   one copy takes the place of the MTA's message; or the
+                original is sealed into it, and the stage makes the copies   handover/in_place, handover/seal,
+                after the queue; or further ones go to the MTA's listener    server/stage, handover/reinject
     report      the lines of the log                                         filter, answer/report
 
 ``process`` decides and has no I/O of its own: what it needs comes through the ports.  ``smilla encrypt``, ``explain``
@@ -79,7 +79,7 @@ def handle(session: Session, mta: MTA, ports: Ports, config: Config) -> Handled:
     """Decides, changes the MTA's message and hands further copies over.  Raises whatever goes wrong."""
     if config.observe:
         ports = replace(ports, journal=None, mailer=None)
-    # Only where copies leave before the MTA has decided can an earlier attempt have sent some.
+    # An earlier attempt may have sent copies; also before mixed was changed from reinject to stage.
     sending = ports if config.policy.mixed in SPLITS else replace(ports, journal=None, mailer=None)
     refusals: tuple[Refusal, ...] = ()
     with reinject.Attempt(session, sending, mta.alive) as attempt:

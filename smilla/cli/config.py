@@ -17,6 +17,7 @@ from smilla.adapters.seal_keys import SealKeys
 from smilla.cli import EX_NO, EX_OK, idle, postfix_actions, postfix_check, say, sendmail_check, stage_check
 from smilla.config import Config
 from smilla.config import text as config_text
+from smilla.config.options import OUTSIDE_DNS
 from smilla.config.values import is_local
 from smilla.errors import JournalError, SmillaError, SpoolError
 from smilla.keys import lookup
@@ -155,7 +156,7 @@ def _report(found: Iterable[tuple[str, str]]) -> list[str]:
 
 
 def _resolver_problems(settings: Config) -> list[str]:
-    if set(settings.keys.sources) == {"directory"}:
+    if set(settings.keys.sources) <= set(OUTSIDE_DNS):
         print("resolver: not needed, because all keys come from the directory")
         return []
     problems = []

@@ -1,4 +1,4 @@
-"""How the MTA's own message is changed: one copy takes its place, or all of them are sealed into it."""
+"""How the MTA's own message is changed: one copy takes its place, or the original is sealed into it."""
 
 from __future__ import annotations
 

@@ -17,6 +17,7 @@ from functools import lru_cache, partial
 
 from smilla.address import EmailAddress
 from smilla.config import Config
+from smilla.config.options import OUTSIDE_DNS
 from smilla.encrypt import cms
 from smilla.keys.discovery import directory, finder
 from smilla.keys.memory import Memory
@@ -63,7 +64,7 @@ def begin(address: EmailAddress, ports: Ports, config: Config, resolver: Resolve
     sources = config.keys.sources
     is_local = is_in(address.domain, config.local_domains)
     spelling = finder.Spelling(config.keys.try_lowercase, config.keys.subaddress, is_local)
-    questions = finder.begin(address, sources, resolver or ports.resolver, ports.folder, spelling)
+    questions = finder.begin(address, sources, resolver or ports.resolver, ports, spelling)
     return PendingLookup(address, questions, ports.clock.monotonic(), config.keys.prefer)
 
 
@@ -122,7 +123,7 @@ def _of_other_formats(
         if not others or others.keys() & set(formats):
             continue
         where, text = answer.where or question.source, f"{' and '.join(others)}, and {' or '.join(formats)} is wanted"
-        is_there = question.source == "directory"
+        is_there = question.source in OUTSIDE_DNS
         if not is_there:
             is_there = _judge_once(answer, pending, now, ports, _others(answer, pending, deadline))[1] is not None
         if is_there:
@@ -286,7 +287,7 @@ def _assess_all(
 ) -> tuple[Assessment, ...]:
     """Every candidate in order.  Those of one format are judged together, since SMIMEA records refer to each other, and
     several OPENPGPKEY records may hold parts of one key."""
-    from_dns = answer.source != "directory"
+    from_dns = answer.source not in OUTSIDE_DNS
     # Without a key under its tag, an address uses the mailbox's own key, which names the mailbox.
     address = replace(pending.address, local_part=answer.local_part) if answer.local_part else pending.address
     trusted = _trust_store(ports.raw_trust_store, ports.raw_crls)

@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from smilla import config, log
 from smilla.adapters import log_target
+from smilla.config.options import OUTSIDE_DNS
 from smilla.errors import SmillaError
 from smilla.server.runtime import make_ports
 from smilla.server.service import Runtime, Service
@@ -62,7 +63,7 @@ def _probe(service: Service) -> NoReturn:
     this.  If it does not, answers without the AD bit are not believed, and the resolver's adapter logs it."""
     while True:
         runtime = service.runtime
-        if set(runtime.config.keys.sources) != {"directory"}:
+        if not set(runtime.config.keys.sources) <= set(OUTSIDE_DNS):
             runtime.ports.probe(runtime.config.dns.timeout_s)
         time.sleep(_PROBE_EVERY_S)
 

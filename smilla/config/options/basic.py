@@ -12,6 +12,7 @@ NEVER_PLAIN = ("defer", "refuse", "hold")
 PROTECTIONS = ("off", "copy", "hide")
 SOURCES = ("smimea", "openpgpkey", "directory")
 FORMATS_OF = {"smimea": ("smime",), "openpgpkey": ("openpgp",), "directory": ("smime", "openpgp")}
+OUTSIDE_DNS = ("directory",)  # of SOURCES: these need no resolver, and what they name is the administrator's word
 KEY_FAILURES = ("no_key", "insecure", "bogus", "unreachable", "unusable_key")  # of a look-up
 FAILURES = (*KEY_FAILURES, "unclear")
 SPLITS = ("stage", "reinject")  # the values of [policy] mixed that give each recipient their own bytes

@@ -13,7 +13,7 @@ from smilla.config.options import FORMATS_OF
 from smilla.errors import SmillaError
 from smilla.keys.discovery import directory, openpgpkey, owner, smimea
 from smilla.model import Candidate, DNSAnswer, DNSSECStatus, Reason, SourceAnswer
-from smilla.ports import KeyFolder, PendingAnswer, Resolver, SourceQuestion
+from smilla.ports import KeyFolder, PendingAnswer, Ports, Resolver, SourceQuestion
 from smilla.value import value
 
 _RECORDS: dict[str, tuple[int, Callable[[DNSAnswer], tuple[Candidate, ...]]]] = {
@@ -42,13 +42,13 @@ class Spelling:
 
 
 def begin(
-    address: EmailAddress, sources: tuple[str, ...], resolver: Resolver, folder: KeyFolder, spelling: Spelling
+    address: EmailAddress, sources: tuple[str, ...], resolver: Resolver, ports: Ports, spelling: Spelling
 ) -> tuple[SourceQuestion, ...]:
     """Sends every question about the address, in the order of ``sources``."""
     questions = []
     for source in sources:
         if source == "directory":
-            questions.append(SourceQuestion(source, lambda _: _from_directory(address, folder, spelling)))
+            questions.append(SourceQuestion(source, lambda _: _from_directory(address, ports.folder, spelling)))
         else:
             questions.append(_ask_dns(source, address, resolver, spelling))
     return tuple(questions)

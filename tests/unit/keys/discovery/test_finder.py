@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -10,9 +11,14 @@ from smilla.address import parse
 from smilla.keys.discovery import finder
 from smilla.keys.discovery.owner import OPENPGPKEY, SMIMEA, owner_name
 from smilla.model import DNSSECStatus, Format, SMIMEACandidate, SourceAnswer
-from tests.vectors.memory import MemoryFolder, TableResolver
+from smilla.ports import Ports
+from tests.vectors.memory import MemoryFolder, TableResolver, make_ports
 
 ALL = ("smimea", "openpgpkey", "directory")
+
+
+def with_folder(folder: MemoryFolder) -> Ports:
+    return replace(make_ports(TableResolver()), folder=folder)
 
 
 def answers(
@@ -24,7 +30,7 @@ def answers(
     try_lowercase: bool = False,
 ) -> dict[str, SourceAnswer]:
     folder = MemoryFolder(files or {})
-    questions = finder.begin(parse(mailbox), sources, resolver, folder, finder.Spelling(try_lowercase))
+    questions = finder.begin(parse(mailbox), sources, resolver, with_folder(folder), finder.Spelling(try_lowercase))
     return {question.source: question.answer(7.0) for question in questions}
 
 
@@ -181,7 +187,9 @@ def test_file_whose_name_differs_in_case_is_no_absence_and_serves_where_that_is_
 def test_tagged_address_has_the_key_of_its_mailbox_where_it_has_none_of_its_own() -> None:
     def found(mailbox: str, files: Mapping[str, bytes | None], subaddress: str = "+") -> list[str]:
         spelling = finder.Spelling(subaddress=subaddress)
-        (question,) = finder.begin(parse(mailbox), ("directory",), TableResolver(), MemoryFolder(files), spelling)
+        (question,) = finder.begin(
+            parse(mailbox), ("directory",), TableResolver(), with_folder(MemoryFolder(files)), spelling
+        )
         return [candidate.where for candidate in question.answer(7.0).candidates]
 
     files: dict[str, bytes | None] = {"alice@home.test.crt": b"x", "alice+a@home.test.crt": b"y"}
@@ -197,7 +205,9 @@ def test_tagged_address_has_the_key_of_its_mailbox_where_it_has_none_of_its_own(
 def test_dns_is_asked_without_the_tag_for_local_addresses_only(is_local: bool, asked: int) -> None:
     resolver = TableResolver().publish("alice@home.test", "smimea", "secure", b"\3\0\0x")
     spelling = finder.Spelling(subaddress="+", is_local=is_local)
-    (question,) = finder.begin(parse("alice+tag@home.test"), ("smimea",), resolver, MemoryFolder({}), spelling)
+    (question,) = finder.begin(
+        parse("alice+tag@home.test"), ("smimea",), resolver, with_folder(MemoryFolder({})), spelling
+    )
     assert (len(question.answer(7.0).candidates), len(resolver.asked)) == (asked - 1, asked)
 
 
@@ -218,6 +228,6 @@ def test_local_part_cannot_lead_out_of_the_folder(local: str) -> None:
             raise AssertionError(name)
 
     questions = finder.begin(
-        parse(f'"{local}"@example.org'), ("directory",), TableResolver(), Watched(), finder.Spelling()
+        parse(f'"{local}"@example.org'), ("directory",), TableResolver(), with_folder(Watched()), finder.Spelling()
     )
     assert questions[0].answer(0.0).candidates == ()
