@@ -27,7 +27,7 @@ class KeyDirectory:
     def __init__(self, folder: str, address_of: Callable[[str], EmailAddress | None]) -> None:
         self._folder = Path(folder) if folder else None
         self._address_of = address_of
-        self._index: tuple[tuple[int, int], dict[str, list[str]]] | None = None
+        self._index: tuple[_Identity, dict[str, list[str]]] | None = None
         self._kept: dict[str, tuple[_Identity, bytes]] = {}
 
     def names(self, folded: str) -> Sequence[str]:
@@ -35,12 +35,12 @@ class KeyDirectory:
         if self._folder is None:
             return ()
         try:
-            found = self._folder.stat()
-            identity = (found.st_ino, found.st_mtime_ns)
+            asked_at, found = time.time_ns(), self._folder.stat()
+            identity = _identity(found)
             known = self._index
             if known is None or known[0] != identity:
                 known = identity, self._listed(self._folder)
-                is_settled = time.time_ns() - found.st_mtime_ns > _SETTLED_NS
+                is_settled = asked_at - max(found.st_mtime_ns, found.st_ctime_ns) > _SETTLED_NS
                 self._index = known if is_settled else None
         except OSError as error:
             raise SmillaError(f"{self._folder}: cannot be read: {error.strerror}") from error

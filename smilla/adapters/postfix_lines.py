@@ -33,24 +33,26 @@ class PostfixLines:
     def __init__(self, options: StageOptions) -> None:
         self._path = Path(options.keys) / "postfix.json"
         self._is_asked = options.check
-        self._known: tuple[int, str] = (-1, _NOBODY)
-        self._files: dict[str, dict[str, str]] = {}
+        self._known: tuple[int, str, dict[str, dict[str, str]]] = (-1, _NOBODY, {})  # replaced as a whole
 
     def problem(self) -> str:
         """Why nothing may be sealed now, and what to do; "" if sealing is allowed."""
         if not self._is_asked:
             return ""
         try:
-            changed_at = self._path.stat().st_mtime_ns
-            if changed_at != self._known[0]:
+            changed_at, known = self._path.stat().st_mtime_ns, self._known
+            if changed_at != known[0]:
                 document = json.loads(self._path.read_text("utf-8"))
-                self._files = _files(document)
-                self._known = changed_at, _first(document)
+                self._known = known = changed_at, _first(document), _files(document)
         except FileNotFoundError:
             return _NOBODY
         except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
             return f"{self._path}: cannot be read ({error}); run {_LOOK}"
-        return self._known[1] or _changed(self._files)
+        return known[1] or _changed(known[2])
+
+    def findings(self, instance: str) -> list[str]:
+        """What was found missing in one instance."""
+        return _findings(self._document()).get(instance, [])
 
     def instances(self) -> list[str]:
         """The configuration folders of Postfix that somebody has looked at."""
@@ -69,8 +71,11 @@ class PostfixLines:
     def stage_began(self, problem: str) -> None:
         """Tells the workers whether the stage listens.  If this cannot be written, nothing is sealed either."""
         if self._is_asked:
-            with suppress(SmillaError):
+            try:
                 self.keep(_STAGE, [problem] if problem else [])
+            except SmillaError:
+                with suppress(OSError):
+                    self._path.unlink()
 
     def keep(
         self,

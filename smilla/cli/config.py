@@ -14,7 +14,17 @@ from smilla.adapters import postfix, smtp, spool
 from smilla.adapters.journal import SQLiteJournal
 from smilla.adapters.postfix_lines import PostfixLines
 from smilla.adapters.seal_keys import SealKeys
-from smilla.cli import EX_NO, EX_OK, idle, postfix_actions, postfix_check, say, sendmail_check, stage_check
+from smilla.cli import (
+    EX_NO,
+    EX_OK,
+    idle,
+    postfix_actions,
+    postfix_check,
+    postfix_read,
+    say,
+    sendmail_check,
+    stage_check,
+)
 from smilla.config import Config
 from smilla.config import text as config_text
 from smilla.config.options import OUTSIDE_DNS
@@ -93,11 +103,18 @@ def _check_lines(settings: Config, folder: str | None) -> int:
     asked, lines = postfix.Postfix(folder or "", _POSTFIX_S), PostfixLines(settings.stage)
     try:
         instance = asked.folder()
-        missing = _report(postfix_check.problems(settings, asked, in_doubt="error"))
+        found = list(postfix_check.problems(settings, asked, in_doubt="error"))
+        missing = _report(found)
         for text in missing:
             say("error", text)
         stamps = {path: file.stamp for path, file in asked.files.items()}
-        lines.keep(instance, missing, stamps, in_doubt=any(postfix_check.UNSEEN in text for text in missing))
+        unseen = any(postfix_check.UNSEEN in text for text in missing)
+        untold = any(postfix_read.UNTOLD in text for _, text in found)
+        before = list(filter(postfix_read.is_of_processes, lines.findings(instance))) if untold else []
+        for text in before:
+            say("error", f"{text} (found by somebody who saw Postfix's processes; only they can say that it is mended)")
+        lines.keep(instance, missing, stamps, in_doubt=unseen or bool(before))
+        missing += before
     except SmillaError as error:
         say("error", f"postfix: {error}")
         return EX_NO

@@ -19,7 +19,14 @@ _WAIT_S = 3.0  # a reload may need this long
 _CLOCK_S = 0.01  # a file's time may be a tick of the clock too early
 _START_S = 1.0  # from master to its queue manager
 _AT_WORK = ("smtpd", "cleanup", "pickup")  # these decide by these lines, as long as the process lives
+UNTOLD = "nobody can tell whether Postfix has read its files"
+_OF_PROCESSES = ("its queue manager does not run", "was not told to read", "goes on with what it read before")
 _ALONE = "so only the files were checked; run 'postfix -c {} reload' after each change"
+
+
+def is_of_processes(text: str) -> bool:
+    """Does this finding rest on the running processes?  Somebody who cannot see them cannot say that it is mended."""
+    return any(words in text for words in _OF_PROCESSES)
 
 
 def problems(
@@ -35,7 +42,7 @@ def problems(
         try:
             found = processes(queue)
         except PostfixUnclear as error:
-            yield "warning", f"nobody can tell whether Postfix has read its files: {error}, {_ALONE.format(folder)}"
+            yield "warning", f"{UNTOLD}: {error}, {_ALONE.format(folder)}"
             return
         if found is None:
             yield "hint", "Postfix does not run; it reads its files as it starts"

@@ -194,8 +194,8 @@ class Daemon:
             return
         self._looked_at = time.monotonic()
         lines = PostfixLines(self._config.stage)
-        if lines.problem() and (folders := lines.instances()):
-            self._begin_look(folders)
+        if lines.problem():
+            self._begin_look(lines.instances() or [""])
         else:
             self._log_lines()
 

@@ -189,12 +189,16 @@ class _Stage:
 
     def _named(self, recipient: Recipient) -> tuple[Recipient, SealedRecipient] | None:
         """The sealed recipient that this one is, or was expanded from.  If several match, prefers one for whom the
-        message must be encrypted."""
+        message must be encrypted; one who has a copy already comes last, since a double is better than a loss."""
         mailbox = sharing.mailbox(recipient)
         matching = [pair for pair in self._originals if sharing.mailbox(pair[0]) == mailbox]
         if not matching and (origin := _original(recipient.parameters)):
             matching = [p for p in self._originals if origin == (_original(p[0].parameters) or _bare(p[0].raw))]
-        return min(matching, key=lambda pair: pair[1].action in (Action.PLAIN, Action.HOLD), default=None)
+        return min(
+            matching,
+            key=lambda pair: (pair[1].action is Action.DONE, pair[1].action in (Action.PLAIN, Action.HOLD)),
+            default=None,
+        )
 
     def _answers(
         self, decisions: Sequence[Decision], refused: dict[Recipient, Refusal]

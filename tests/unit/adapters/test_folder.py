@@ -38,6 +38,8 @@ def test_names_are_found_by_the_address_in_lower_case(tmp_path: Path) -> None:
 def test_an_old_folder_is_listed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "bob@x.test.pem").touch()
     os.utime(tmp_path, (1, 1))
+    later = time.time_ns() + 10**9
+    monkeypatch.setattr(time, "time_ns", lambda: later)
     folder, original = KeyDirectory(str(tmp_path), address_of), os.listdir
     listed: list[Path] = []
 
@@ -49,6 +51,20 @@ def test_an_old_folder_is_listed_once(tmp_path: Path, monkeypatch: pytest.Monkey
     for _ in range(5):
         assert list(folder.names("bob@x.test")) == ["bob@x.test.pem"]
     assert len(listed) == 1
+
+
+def test_a_file_that_comes_with_an_old_time_of_its_folder_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As rsync, cp -a and tar leave it."""
+    os.utime(tmp_path, (1, 1))
+    later = time.time_ns() + 10**9
+    monkeypatch.setattr(time, "time_ns", lambda: later)
+    folder = KeyDirectory(str(tmp_path), address_of)
+    assert list(folder.names("bob@x.test")) == []
+    (tmp_path / "bob@x.test.pem").touch()
+    os.utime(tmp_path, (1, 1))
+    assert list(folder.names("bob@x.test")) == ["bob@x.test.pem"]
 
 
 def test_a_file_is_read_once_and_anew_when_it_has_changed_in_any_way(

@@ -83,3 +83,9 @@ def test_what_cannot_be_told_is_a_warning() -> None:
     assert severity == "warning"
     assert "it hides" in text
     assert "postfix -c /p reload" in text
+
+
+def test_a_finding_that_rests_on_processes_is_known_as_one() -> None:
+    (text,) = postfix_read._late([], {}, "/x")
+    assert postfix_read.is_of_processes(text)
+    assert not postfix_read.is_of_processes("milter_header_checks is missing")

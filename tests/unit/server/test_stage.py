@@ -539,3 +539,14 @@ def test_trace_stands_in_a_copy_as_often_as_it_was_added(lab: Lab, inside: int, 
     raw = lab.sealed(ZOE, HUGH, raw=HOP * inside + RAW)
     assert lab.deliver(HOP * later + raw, ZOE) == ["250"]
     assert lab.mailer.copies()[ZOE].count(b"Received: from a by b;") == expected
+
+
+def test_who_has_a_copy_does_not_stand_for_somebody_else_of_the_same_original(lab: Lab) -> None:
+    """An upstream list was expanded to both; one had a copy by re-injection, the other is an alias here."""
+    raw = lab.sealed(HUGH, ZOE, served=(HUGH,), original="list@s.test")
+    head, _, body = raw.partition(b"\r\n\r\n")
+    message = Message(parse_message(head + b"\r\n\r\n").message.headers, MemoryBody([body]))
+    recipient = parsed_recipient("<carol@mail.test>", ("ORCPT=rfc822;list@s.test",), lab.config.completion)
+    (answer,) = stage.deliver(Handed("sam@sender.example", (recipient,), message, "4XyZ"), lab.ports, lab.config)
+    assert answer.code == "250"
+    assert set(lab.mailer.copies()) == {"carol@mail.test"}
