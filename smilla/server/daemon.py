@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from smilla import __version__, config, log
-from smilla.adapters import log_target
+from smilla.adapters import log_target, postfix
 from smilla.adapters.look import Look
 from smilla.adapters.postfix_lines import PostfixLines
 from smilla.config import Config
@@ -41,7 +41,8 @@ _HEALTHY_S = 60.0
 _LONGEST_WAIT_S = 30.0
 _KEY_EVERY_S = 3600.0  # [stage] key_days counts days
 _RELOAD_TIMEOUT_S = 5.0
-_LOOK_AGAIN_S = 15.0
+_LOOK_AGAIN_S = 15.0  # and twice as long after each look that changed nothing
+_LONGEST_LOOK_S = 300.0
 _LOOKING = "nobody has looked yet whether Postfix has the lines for the stage; smilla is doing so now"
 
 
@@ -83,7 +84,7 @@ class Daemon:
         self._look: Look | None = None
         self._look_is_due = False  # a further look, once this one is over
         self._logged_problem = ""  # of the stage
-        self._looked_at = 0.0
+        self._looked_at, self._look_again_s = 0.0, _LOOK_AGAIN_S
         self._failures = 0
         self._respawn_at: list[tuple[float, Serve]] = []
 
@@ -189,13 +190,15 @@ class Daemon:
         self._look = Look(self._path, folders, mine)
 
     def _retry_look(self) -> None:
-        """While nothing may be sealed, looks again now and then, so that a mend counts without a reload."""
-        if self._look is not None or not self._needs_lines() or time.monotonic() < self._looked_at + _LOOK_AGAIN_S:
+        """While nothing may be sealed, looks again now and then, so that a mend counts without a reload.  If nobody has
+        looked at any instance, it looks at the usual one, if there is one."""
+        if self._look is not None or not self._needs_lines() or time.monotonic() < self._looked_at + self._look_again_s:
             return
         self._looked_at = time.monotonic()
         lines = PostfixLines(self._config.stage)
-        if lines.problem():
-            self._begin_look(lines.instances() or [""])
+        usual = [""] if postfix.is_installed() else []
+        if lines.problem() and (folders := lines.instances() or usual):
+            self._begin_look(folders)
         else:
             self._log_lines()
 
@@ -215,6 +218,8 @@ class Daemon:
         """Logs a problem that is new, and that there is none any more."""
         problem, before = self._runtime.ports.stage_problem(), self._logged_problem
         self._logged_problem = problem
+        same = problem and problem == before
+        self._look_again_s = min(2 * self._look_again_s, _LONGEST_LOOK_S) if same else _LOOK_AGAIN_S
         if problem and problem != before:
             log.stage_not_ready("", problem)
         elif before and not problem:

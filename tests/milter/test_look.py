@@ -33,7 +33,7 @@ LOOKING = (
 
 
 @contextmanager
-def running(keys: Keys, place: Path, postconf: str) -> Iterator[Child]:
+def running(keys: Keys, place: Path, postconf: str, *, known: bool = True) -> Iterator[Child]:
     """A filter that finds this shell script as postconf."""
     programs = place / "bin"
     programs.mkdir()
@@ -48,7 +48,8 @@ def running(keys: Keys, place: Path, postconf: str) -> Iterator[Child]:
     )
     (place / "smilla.toml").write_text(to_toml(settings))
     (place / "main.cf").touch()
-    PostfixLines(parse((place / "smilla.toml").read_text()).stage).keep(str(place), [])  # found before, and in order
+    if known:  # found before, and in order
+        PostfixLines(parse((place / "smilla.toml").read_text()).stage).keep(str(place), [])
     environment = {name: value for name, value in os.environ.items() if name != "NOTIFY_SOCKET"}
     environment |= {"PYTHONPATH": str(REPOSITORY), "PATH": f"{programs}:{environment['PATH']}"}
     command: list[str | Path] = [sys.executable, "-m", "smilla", "milter", "--config", place / "smilla.toml"]
@@ -117,3 +118,10 @@ def test_while_nothing_may_be_sealed_smilla_looks_again_now_and_then(
         lines.keep(str(tmp_path), [])
         assert wait_until(lambda: " stage-ready" in (tmp_path / "log").read_text(), 60)
         assert answer(clients, tmp_path) == "accept"
+
+
+def test_where_a_look_kept_nothing_smilla_looks_once_more(keys: Keys, tmp_path: Path, clients: Clients) -> None:
+    with running(keys, tmp_path, "echo fatal: broken >&2; exit 1", known=False):
+        assert wait_until(lambda: asked(tmp_path) == 1, 30)
+        assert answer(clients, tmp_path).startswith("451 4.3.5")
+        assert wait_until(lambda: asked(tmp_path) > 1, 60)
