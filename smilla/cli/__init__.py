@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import ipaddress
 import sys
 from collections.abc import Sequence
 
@@ -20,6 +19,19 @@ from smilla.errors import ConfigError, EngineMissing, SmillaError
 EX_OK, EX_NO, EX_USAGE, EX_TEMPFAIL, EX_NOPERM, EX_CONFIG = 0, 1, 2, 75, 77, 78
 
 
+COMMANDS = {  # each has a file of its own here, with add_arguments() and run()
+    "milter": "run the filter in the foreground until SIGTERM",
+    "encrypt": "encrypt one message as the filter would",
+    "explain": "show every step and reason for one message; change nothing",
+    "lookup": "find the keys of one address",
+    "record": "print the DNS record that publishes a certificate or key",
+    "journal": "show which messages still have copies owed",
+    "open": "show what is inside a sealed message; the log says who looked",
+    "seal": "list, rotate or prune the keys that seal",
+    "config": "check, show or write a configuration",
+}
+
+
 class UsageError(Exception):
     """Arguments that do not fit together."""
 
@@ -27,7 +39,8 @@ class UsageError(Exception):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     try:
-        options = _parser().parse_args(arguments)
+        given = sys.argv[1:] if arguments is None else arguments
+        options = _parser(given).parse_args(given)
     except SystemExit as stop:
         return int(stop.code or 0)
     try:
@@ -63,113 +76,31 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+    """Knows every command, and the arguments of those that are named; a command's file is read where it is used."""
     parser = argparse.ArgumentParser(
         prog="smilla", description="Encrypts mail to the keys that its recipients publish in DNS.", epilog="smilla(8)"
     )
     parser.add_argument("--version", action="version", version=f"smilla {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    _with_config(commands.add_parser("milter", help="run the filter in the foreground until SIGTERM"))
-    _encrypt(commands.add_parser("encrypt", help="encrypt one message as the filter would"))
-    _explain(commands.add_parser("explain", help="show every step and reason for one message; change nothing"))
-    _lookup(commands.add_parser("lookup", help="find the keys of one address"))
-    _record(commands.add_parser("record", help="print the DNS record that publishes a certificate or key"))
-    _journal(commands.add_parser("journal", help="show which messages still have copies owed"))
-    _open(commands.add_parser("open", help="show what is inside a sealed message; the log says who looked"))
-    _seal(commands.add_parser("seal", help="list, rotate or prune the keys that seal"))
-    _config(commands.add_parser("config", help="check, show or write a configuration"))
+    for name, summary in COMMANDS.items():
+        command = commands.add_parser(name, help=summary)
+        if name in arguments:
+            importlib.import_module(f"smilla.cli.{name}").add_arguments(command)
     return parser
 
 
-def _with_config(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+def with_config(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """Adds ``--config``."""
     parser.add_argument("--config", metavar="FILE", default=DEFAULT_PATH, help=f"configuration ({DEFAULT_PATH})")
     return parser
 
 
-def _ip(text: str) -> str:
-    try:
-        return str(ipaddress.ip_address(text))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not an IP address") from error
-
-
-def _with_message(parser: argparse.ArgumentParser) -> None:
-    _with_config(parser)
-    parser.add_argument("--from", dest="sender", metavar="ADDR", required=True, help='envelope sender; "<>": null')
-    parser.add_argument("--to", dest="recipients", metavar="ADDR", action="append", required=True, help="recipient")
-    parser.add_argument("--client-ip", metavar="IP", type=_ip, default="127.0.0.1", help="the client, for mode auto")
-    parser.add_argument("--authenticated-as", metavar="USER", default="", help="its user, for mode auto")
-    parser.add_argument("message", metavar="MESSAGE", nargs="?", help="a file; default: standard input")
-
-
-def _encrypt(parser: argparse.ArgumentParser) -> None:
-    _with_message(parser)
-    parser.add_argument("--output-dir", metavar="DIR", help="write 1.eml, 2.eml … and envelopes.json there")
-    parser.add_argument("--require", action="store_true", help="exit 1 unless it is encrypted for every recipient")
-
-
-def _explain(parser: argparse.ArgumentParser) -> None:
-    _with_message(parser)
-    parser.add_argument("--json", action="store_true", help="one JSON document")
-
-
-def _lookup(parser: argparse.ArgumentParser) -> None:
-    _with_config(parser)
-    parser.add_argument("--json", action="store_true", help="one JSON document")
-    parser.add_argument("address", metavar="ADDR")
-
-
-def _record(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("address", metavar="ADDR")
-    key = parser.add_mutually_exclusive_group(required=True)
-    key.add_argument("--cert", metavar="FILE", help="certificate, PEM or DER: an SMIMEA record")
-    key.add_argument("--key", metavar="FILE", help="OpenPGP public key, armoured or binary: an OPENPGPKEY record")
-    parser.add_argument("--usage", type=int, choices=range(4), default=3, help="SMIMEA certificate usage (3)")
-    parser.add_argument("--generic", action="store_true", help="in the form of RFC 3597, for older name servers")
-
-
-def _journal(parser: argparse.ArgumentParser) -> None:
-    _with_config(parser)
-    parser.add_argument("--json", action="store_true", help="one JSON document")
-
-
-def _open(parser: argparse.ArgumentParser) -> None:
-    _with_config(parser)
-    shown = parser.add_mutually_exclusive_group()
-    shown.add_argument("--facts", action="store_true", help="sender, recipients and decisions instead of the message")
-    shown.add_argument("--json", action="store_true", help="the same as one JSON document")
-    parser.add_argument("message", metavar="MESSAGE", nargs="?", help="a file; default: standard input")
-
-
-def _seal(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    listing = _with_config(actions.add_parser("list", help="the keys, when each was made, and which one seals"))
-    listing.add_argument("--json", action="store_true", help="one JSON document")
-    _with_config(actions.add_parser("rotate", help="make a new key, which seals from now on"))
-    prune = _with_config(actions.add_parser("prune", help="remove the retired keys that no queued message needs"))
-    _with_postfix(prune, action="append", several="; repeat it for each instance that shares the keys")
-
-
-def _with_postfix(parser: argparse.ArgumentParser, *, action: str = "store", several: str = "") -> None:
+def with_postfix(parser: argparse.ArgumentParser, *, action: str = "store", several: str = "") -> None:
+    """Adds ``--postfix-config``; ``action="append"`` where it may be repeated, which ``several`` says in words."""
     parser.add_argument(
         "--postfix-config",
         metavar="DIR",
         action=action,
         help=f"Postfix's configuration folder, if it is not the usual one{several}",
     )
-
-
-def _config(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    check = _with_config(actions.add_parser("check", help="name every fault"))
-    check.add_argument(
-        "--probe", action="store_true", help="also try resolver, socket, journal, re-injection listener and stage"
-    )
-    check.add_argument(
-        "--postfix",
-        action="store_true",
-        help="check Postfix's lines for the stage, and leave the result where the filter reads it",
-    )
-    _with_postfix(check)
-    _with_config(actions.add_parser("show", help="print the effective configuration"))
-    actions.add_parser("sample", help="print a commented sample with every option")

@@ -24,6 +24,8 @@ from smilla.cli import (
     say,
     sendmail_check,
     stage_check,
+    with_config,
+    with_postfix,
 )
 from smilla.config import Config
 from smilla.config import text as config_text
@@ -57,6 +59,23 @@ _STILL_SERVED = (
     "queued message needs a key (smilla seal prune), remove the folder and restart smilla"
 )
 _POSTFIX_S = 120.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What ``smilla config`` takes."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    check = with_config(actions.add_parser("check", help="name every fault"))
+    check.add_argument(
+        "--probe", action="store_true", help="also try resolver, socket, journal, re-injection listener and stage"
+    )
+    check.add_argument(
+        "--postfix",
+        action="store_true",
+        help="check Postfix's lines for the stage, and leave the result where the filter reads it",
+    )
+    with_postfix(check)
+    with_config(actions.add_parser("show", help="print the effective configuration"))
+    actions.add_parser("sample", help="print a commented sample with every option")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -22,6 +22,13 @@ _EXIT = {Disposition.DEFER: EX_TEMPFAIL, Disposition.REFUSE: EX_NOPERM, Disposit
 _FATE = {Disposition.DEFER: "deferred", Disposition.REFUSE: "refused", Disposition.HOLD: "held"}
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What ``smilla encrypt`` takes."""
+    transaction.add_arguments(parser)
+    parser.add_argument("--output-dir", metavar="DIR", help="write 1.eml, 2.eml … and envelopes.json there")
+    parser.add_argument("--require", action="store_true", help="exit 1 unless it is encrypted for every recipient")
+
+
 def run(options: argparse.Namespace) -> int:
     """Exit 0: done; 1: not encrypted despite --require; 75: deferred; 77: refused."""
     done = transaction.process(options)

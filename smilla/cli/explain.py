@@ -20,6 +20,12 @@ _EXIT = {
 }
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What ``smilla explain`` takes."""
+    transaction.add_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="one JSON document")
+
+
 def run(options: argparse.Namespace) -> int:
     """The exit code follows the filter's reply: 0 accepted, 75 deferred or held, 77 refused (with observe, too)."""
     done = transaction.process(options, over_smtp=True)

@@ -11,7 +11,13 @@ from pathlib import Path
 
 from smilla import config
 from smilla.adapters.journal import SQLiteJournal, Summary, Unfinished
-from smilla.cli import EX_NO, EX_OK, printable
+from smilla.cli import EX_NO, EX_OK, printable, with_config
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What ``smilla journal`` takes."""
+    with_config(parser)
+    parser.add_argument("--json", action="store_true", help="one JSON document")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from smilla import address, config, log, policy
-from smilla.cli import EX_NO, EX_OK, EX_TEMPFAIL, UsageError, describe
+from smilla.cli import EX_NO, EX_OK, EX_TEMPFAIL, UsageError, describe, with_config
 from smilla.config import Config
 from smilla.errors import AddressError
 from smilla.keys import lookup
@@ -18,6 +18,13 @@ from smilla.server.runtime import make_ports
 
 _UNTOLD = (KeyVerdict.BOGUS, KeyVerdict.UNREACHABLE, KeyVerdict.UNCLEAR)  # none of these says whether there is a key
 _EXIT = {KeyVerdict.USABLE: EX_OK, **dict.fromkeys(_UNTOLD, EX_TEMPFAIL)}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What ``smilla lookup`` takes."""
+    with_config(parser)
+    parser.add_argument("--json", action="store_true", help="one JSON document")
+    parser.add_argument("address", metavar="ADDR")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -7,9 +7,14 @@ from pathlib import Path
 
 from smilla import config, log
 from smilla.adapters import log_target
-from smilla.cli import EX_NO, say
+from smilla.cli import EX_NO, say, with_config
 from smilla.errors import ConfigError, EngineMissing, SmillaError
 from smilla.server.daemon import Daemon
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What ``smilla milter`` takes."""
+    with_config(parser)
 
 
 def run(options: argparse.Namespace) -> int:

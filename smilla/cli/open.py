@@ -19,7 +19,7 @@ from typing import Any
 from smilla import config, log
 from smilla.adapters import log_target
 from smilla.adapters.seal_keys import SealKeys
-from smilla.cli import EX_NO, EX_OK, UsageError, printable, say
+from smilla.cli import EX_NO, EX_OK, UsageError, printable, say, with_config
 from smilla.cli.transaction import read_message
 from smilla.errors import SealBroken
 from smilla.formats.seal import MAGIC
@@ -31,6 +31,15 @@ _NO_SEAL = (
     "this is no sealed message: it has neither the X-Smilla-Stage field nor the sealed part; for a message in "
     "Postfix's queue: postcat -bhq QUEUE-ID | smilla open"
 )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What ``smilla open`` takes."""
+    with_config(parser)
+    shown = parser.add_mutually_exclusive_group()
+    shown.add_argument("--facts", action="store_true", help="sender, recipients and decisions instead of the message")
+    shown.add_argument("--json", action="store_true", help="the same as one JSON document")
+    parser.add_argument("message", metavar="MESSAGE", nargs="?", help="a file; default: standard input")
 
 
 def run(options: argparse.Namespace) -> int:

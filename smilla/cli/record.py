@@ -25,6 +25,16 @@ _EXPORT = "export a public key, e.g. gpg --export ADDRESS"
 _LARGE = 16384  # octets; RFC 7929 section 2.1 asks for small keys, because answers over UDP get lost
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What ``smilla record`` takes."""
+    parser.add_argument("address", metavar="ADDR")
+    key = parser.add_mutually_exclusive_group(required=True)
+    key.add_argument("--cert", metavar="FILE", help="certificate, PEM or DER: an SMIMEA record")
+    key.add_argument("--key", metavar="FILE", help="OpenPGP public key, armoured or binary: an OPENPGPKEY record")
+    parser.add_argument("--usage", type=int, choices=range(4), default=3, help="SMIMEA certificate usage (3)")
+    parser.add_argument("--generic", action="store_true", help="in the form of RFC 3597, for older name servers")
+
+
 def run(options: argparse.Namespace) -> int:
     """Exit 0, or 2 for an address or a file that cannot be published."""
     try:

@@ -23,7 +23,7 @@ from smilla import config, log
 from smilla.adapters import log_target
 from smilla.adapters.postfix import Postfix
 from smilla.adapters.seal_keys import SealKeys, StoredKey
-from smilla.cli import EX_NO, EX_OK, say
+from smilla.cli import EX_NO, EX_OK, say, with_config, with_postfix
 from smilla.config import Config
 from smilla.errors import PostfixUnclear, SealBroken, SealKeyMissing
 from smilla.handover import seal as sealing
@@ -32,6 +32,16 @@ from smilla.message import parse
 _KEY_ID = re.compile(rb"(?<![0-9a-f])[0-9a-f]{16}(?![0-9a-f])")
 _OURS = b"smilla-"  # in the boundary
 _UNDER_WAY_S = 3600.0  # a message sealed under the previous key may not be in the queue yet
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What ``smilla seal`` takes."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    listing = with_config(actions.add_parser("list", help="the keys, when each was made, and which one seals"))
+    listing.add_argument("--json", action="store_true", help="one JSON document")
+    with_config(actions.add_parser("rotate", help="make a new key, which seals from now on"))
+    prune = with_config(actions.add_parser("prune", help="remove the retired keys that no queued message needs"))
+    with_postfix(prune, action="append", several="; repeat it for each instance that shares the keys")
 
 
 def run(options: argparse.Namespace) -> int:

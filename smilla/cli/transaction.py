@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import ipaddress
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from smilla import address, config, log, pipeline
-from smilla.cli import UsageError, say
+from smilla.cli import UsageError, say, with_config
 from smilla.config import Config
 from smilla.errors import AddressError
 from smilla.filter import Filter, TurnedAway
@@ -29,6 +30,23 @@ class Transaction:
     outcome: Outcome
     ports: Ports
     turned_away: tuple[TurnedAway, ...] = ()
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The message, its envelope and its client."""
+    with_config(parser)
+    parser.add_argument("--from", dest="sender", metavar="ADDR", required=True, help='envelope sender; "<>": null')
+    parser.add_argument("--to", dest="recipients", metavar="ADDR", action="append", required=True, help="recipient")
+    parser.add_argument("--client-ip", metavar="IP", type=_ip, default="127.0.0.1", help="the client, for mode auto")
+    parser.add_argument("--authenticated-as", metavar="USER", default="", help="its user, for mode auto")
+    parser.add_argument("message", metavar="MESSAGE", nargs="?", help="a file; default: standard input")
+
+
+def _ip(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an IP address") from error
 
 
 def process(options: argparse.Namespace, *, over_smtp: bool = False) -> Transaction:
