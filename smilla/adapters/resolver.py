@@ -28,6 +28,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import suppress
 from dataclasses import replace
 
 import dns.edns
@@ -41,7 +42,7 @@ import dns.rdatatype
 from smilla.adapters.dns_response import above, apex, is_own, parsed, proves_unsigned, read, type_name
 from smilla.adapters.pending import Pending
 from smilla.adapters.places import Places, Turn
-from smilla.adapters.proof import FAILURES, Proof
+from smilla.adapters.proof import FAILURES, Proof, signed_between
 from smilla.config.values import nameserver
 from smilla.model import DNSAnswer, DNSSECStatus
 
@@ -88,6 +89,17 @@ class LoopbackResolver:
             except FutureTimeoutError:
                 found.append((server.name, f"no answer within {timeout_s:g} s"))
         return found
+
+    def signed_between(self, timeout_s: float) -> tuple[int, int] | None:
+        """When the signature of the probe begins and ends (proof.signed_between)."""
+        loop = self._running()
+        for server in self._servers:
+            zone = dns.name.from_text(self._probe)
+            future = asyncio.run_coroutine_threadsafe(signed_between(zone, server), loop)
+            with suppress(FutureTimeoutError):
+                if (found := future.result(timeout_s)) is not None:
+                    return found
+        return None
 
     def _running(self) -> asyncio.AbstractEventLoop:
         with self._starting:

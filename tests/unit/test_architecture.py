@@ -81,7 +81,7 @@ def test_nothing_else_makes_a_key_out_of_another() -> None:
         (("Milter", "milter"), {"server/milter.py"}),
         (("pysequoia",), {"adapters/sequoia.py"}),
         (("gnupg",), {"adapters/gnupg.py"}),
-        (("subprocess",), {"adapters/gnupg.py", "adapters/postfix.py"}),
+        (("subprocess",), {"adapters/gnupg.py", "adapters/postfix.py", "adapters/unbound.py"}),
         (("dns",), {"adapters/resolver.py", "adapters/dns_response.py", "adapters/proof.py"}),
         (("asyncio",), {"adapters/resolver.py", "adapters/proof.py"}),
         (("smtplib", "http", "urllib.request", "ssl", "ldap"), {"adapters/smtp.py"}),
@@ -107,12 +107,9 @@ def test_adapters_are_chosen_in_one_place() -> None:
         "journal",
         "milter",
         "open",
-        "postfix_actions",
-        "postfix_check",
-        "postfix_read",
         "seal",
-        "stage_check",
     }
+    found = {name for name in found if not name.startswith("doctor/")}  # it looks at what adapters are about
     assert found <= {
         *(f"cli/{n}.py" for n in commands),
         *(f"server/{n}.py" for n in ("daemon", "lmtp", "milter", "runtime", "worker")),

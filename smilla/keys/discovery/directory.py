@@ -114,6 +114,14 @@ def problems(folder: KeyFolder) -> Iterator[tuple[str, str]]:
             yield name, f"is for the same address as {other}, apart from upper and lower case"
 
 
+def holds_private(folder: KeyFolder, name: str) -> bool:
+    """Is there a private key in a file?  False if it cannot be read."""
+    try:
+        return key_file.contents(folder.read(name) or b"", Format.SMIME).has_private
+    except SmillaError:
+        return False
+
+
 def _looks_like_a_key(name: str, raw: bytes) -> bool:
     """Not a README: its name or its first octets are those of a key."""
     suffix = f".{name.rpartition('.')[2]}".lower()

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from smilla.adapters.folder import KeyDirectory
+from smilla.adapters.milter_client import Answer, Who
 from smilla.config import Config, parse
 from smilla.keys.discovery.directory import address_of
 from smilla.server import runtime
@@ -79,8 +80,8 @@ def test_probe_tells_of_the_journal(commands: CommandLine, monkeypatch: pytest.M
     text = f'[milter]\nsocket = "unix:{commands.folder}/s"\n[keys]\nsources = ["directory"]\ndirectory = "{keys}"\n'
     path = commands.config(f'{text}[reinject]\nsmtp = "127.0.0.1:1"\nspool = "{spool}"\n')
 
-    monkeypatch.setattr("smilla.cli.config.listener.can_connect", lambda _: True)
-    monkeypatch.setattr("smilla.cli.config.smtp.problems", lambda *_: [("error", "refused")])
+    monkeypatch.setattr("smilla.adapters.milter_client.ask", lambda *_: Answer(Who.SMILLA))
+    monkeypatch.setattr("smilla.doctor.examination.smtp.problems", lambda *_: [("error", "refused")])
 
     def probe() -> tuple[str, str]:
         done = commands.run("config", "check", "--probe", "--config", path)
@@ -93,7 +94,7 @@ def test_probe_tells_of_the_journal(commands: CommandLine, monkeypatch: pytest.M
     (spool / "journal.sqlite3").write_bytes(b"this is no database, whatever its name says\n" * 20)
     assert f"error: journal {spool}: {spool}/journal.sqlite3: file is not a database; stop smilla" in probe()[1]
     (spool / "journal.sqlite3").unlink()
-    monkeypatch.setattr("smilla.cli.config._owner", lambda found: "x" if found == spool else "root")
+    monkeypatch.setattr("smilla.doctor.examination._owner", lambda found: "x" if found == spool else "root")
     (spool / "lock").touch()
     assert f"journal {spool}: lock not of x, whose the folder is; chown -R x {spool}" in probe()[1]
     path.write_text(path.read_text().replace("[milter]\n", '[milter]\nuser = "nobody"\n'))
@@ -104,8 +105,8 @@ def test_probe_tells_of_the_journal(commands: CommandLine, monkeypatch: pytest.M
 
 
 def test_probe_says_what_to_do_without_a_listener(commands: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("smilla.cli.config.listener.can_connect", lambda _: True)
-    monkeypatch.setattr("smilla.cli.config.smtp.problems", lambda name, _: [("error", f"{name}: refused")])
+    monkeypatch.setattr("smilla.adapters.milter_client.ask", lambda *_: Answer(Who.SMILLA))
+    monkeypatch.setattr("smilla.doctor.examination.smtp.problems", lambda name, _: [("error", f"{name}: refused")])
     text = f'[keys]\nsources = ["directory"]\ndirectory = "/"\n[reinject]\nspool = "{commands.folder}/spool"\n'
     done = commands.run("config", "check", "--probe", "--config", commands.config(text))
     told = (
