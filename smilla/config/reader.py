@@ -17,6 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from smilla.config import toml_slips
 from smilla.config.options import (
     CONDITIONS,
     DEFAULT_PATH,
@@ -60,7 +61,8 @@ def parse(text: str, name: str = "configuration") -> Config:
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError([f"{name}: is not TOML: {error}"]) from error
+        told = toml_slips.advice(text, str(error))
+        raise ConfigError([f"{name}: is not TOML: {error}{f'; {told}' if told else ''}"]) from error
     reader = _Reader(text, name)
     config = reader.config(document)
     if not reader.faults:
@@ -132,13 +134,14 @@ class _Reader:
 
     @staticmethod
     def _unknown(key: str, section: str, is_table: bool) -> str:
-        names = {f"[{s}] {n}": n for s, kind in SECTIONS.items() for n in options_of(kind)}
-        names.update({n: n for n in options_of(Config)})
-        here = [*options_of(SECTIONS[section] if section else Config), *(() if section else SECTIONS)]
-        elsewhere = [where for where, name in names.items() if name == key]
-        if not elsewhere and (near := difflib.get_close_matches(key, here, 1, 0.5)):
+        tables: dict[str, Any] = {"": Config, **SECTIONS}
+        if homes := [_home(table) for table, kind in tables.items() if key in options_of(kind)]:
+            return f"is an unknown key; it belongs {' or '.join(homes)}"
+        here = [*options_of(tables[section]), *(() if section else SECTIONS)]
+        if near := difflib.get_close_matches(key, here, 1, 0.5):
             return f"is unknown; did you mean {near[0]}?"
-        near = elsewhere or [w for w, n in names.items() if difflib.get_close_matches(key, [n], 1, 0.6)]
+        names = {f"[{table}] {name}" if table else name: name for table, k in tables.items() for name in options_of(k)}
+        near = [where for where, name in names.items() if difflib.get_close_matches(key, [name], 1, 0.6)]
         kind = "table" if is_table else "key"
         return f"is an unknown {kind}; the nearest known one is {near[0]}" if near else f"is an unknown {kind}"
 
@@ -239,6 +242,13 @@ class _Reader:
         path = options.socket.partition(":")[2]
         if options.socket.startswith(UNIX) and len(path.encode()) > _path_limit():
             self._fault("socket", section, f"has a path of {len(path.encode())} octets; at most {_path_limit()} do")
+
+
+def _home(table: str) -> str:
+    """Where the keys of a table stand."""
+    if not table:
+        return "at the top, before the first [table]"
+    return "in a [[rule]]" if table == "rule" else f"in [{table}]"
 
 
 def _rule_problems(rule: Rule, table: dict[str, Any]) -> Iterator[str]:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from smilla.doctor import stage_check
 from smilla.config import Config, parse
+from smilla.doctor import stage_check
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

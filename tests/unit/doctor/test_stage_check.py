@@ -11,8 +11,8 @@ import pytest
 
 from smilla.adapters.milter_client import Answer, Who
 from smilla.adapters.seal_keys import SealKeys
-from smilla.doctor import stage_check
 from smilla.config import parse
+from smilla.doctor import stage_check
 from tests.unit.cli.conftest import CommandLine
 
 
