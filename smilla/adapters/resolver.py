@@ -152,7 +152,7 @@ class LoopbackResolver:
                 await asyncio.wait(pending, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
                 if definite := _definite(tasks):
                     return definite
-            return max((task.result() for task in tasks), key=lambda answer: answer.status is _INDETERMINATE)
+            return max((task.result() for task in tasks), key=_telling)
         finally:
             for task in tasks:
                 task.cancel()
@@ -162,6 +162,11 @@ def _definite(tasks: list[asyncio.Task[DNSAnswer]]) -> DNSAnswer | None:
     """An answer that no other nameserver could change."""
     answers = [task.result() for task in tasks if task.done()]
     return next((a for a in answers if a.status not in (_INDETERMINATE, DNSSECStatus.UNREACHABLE)), None)
+
+
+def _telling(answer: DNSAnswer) -> tuple[bool, bool]:
+    """Which of the answers that are not definite says most."""
+    return answer.status is _INDETERMINATE, not answer.is_ours
 
 
 def _run(loop: asyncio.AbstractEventLoop) -> None:
@@ -213,7 +218,7 @@ class _Server:
             answer = read(response, owner, rdtype)
         except FAILURES as error:
             detail = f"{self.name}: {error or type(error).__name__}"
-            return DNSAnswer(owner, type_name(rdtype), DNSSECStatus.UNREACHABLE, detail=detail)
+            return DNSAnswer(owner, type_name(rdtype), DNSSECStatus.UNREACHABLE, detail=detail, is_ours=True)
         answer = replace(answer, proven_by=f"{_PROOFS.get(answer.status, 'the answer')} of {self.name}")
         if answer.status is DNSSECStatus.SECURE:
             self._proof.proven_at = time.monotonic()

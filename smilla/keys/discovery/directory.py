@@ -104,7 +104,7 @@ def problems(folder: KeyFolder) -> Iterator[tuple[str, str]]:
         if contents.has_private:
             yield name, "holds a private key, which smilla never needs: move it to where only its owner can read it"
         if address is None:
-            if _looks_like_a_key(name, raw):
+            if not contents.has_private and _looks_like_a_key(name, raw):
                 yield name, f"fits no address: name it ADDRESS{', ADDRESS'.join(SUFFIXES)}"
             continue
         if not set("@,;").isdisjoint(address.local_part):
