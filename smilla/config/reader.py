@@ -49,6 +49,9 @@ def load(path: Path) -> Config:
     """Reads and checks the file.  Raises ConfigError with every fault."""
     try:
         text = path.read_bytes().decode("utf-8")
+    except PermissionError as error:
+        told = "'smilla config check --probe' as root names the part of the path at fault"
+        raise ConfigError([f"{path}: cannot be read by this user: {error.strerror}; {told}"]) from error
     except OSError as error:
         raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from error
     except UnicodeDecodeError as error:
@@ -168,8 +171,8 @@ class _Reader:
         """Faults that show only when several keys are seen together."""
         if config.mode != "outbound" and not config.local_domains:
             self._fault("local_domains", "", f'is empty, but mode = "{config.mode}" encrypts for these domains only')
-        if config.dns.dnssec == "validate" and not Path(config.dns.trust_anchor).is_file():
-            self._fault("trust_anchor", "dns", f'is "{config.dns.trust_anchor}", which is no file (apt: dns-root-data)')
+        if config.dns.dnssec == "validate" and (problem := _no_file(config.dns.trust_anchor)):
+            self._fault("trust_anchor", "dns", f'is "{config.dns.trust_anchor}", {problem} (apt: dns-root-data)')
         if config.dns.dnssec == "resolver" and not config.dns.nameservers:
             self._fault("nameservers", "dns", 'is empty, but dnssec = "resolver" needs a validating resolver')
         for server in config.dns.nameservers:
@@ -180,10 +183,10 @@ class _Reader:
                     f'has {server}, which is not on loopback: with dnssec = "resolver" its AD bit could be forged on '
                     "the way; run a validating resolver (unbound) on this machine",
                 )
-        if "directory" in config.keys.sources and not Path(config.keys.directory or "/nonexistent").is_dir():
-            self._fault("directory", "keys", f'is "{config.keys.directory}", which is no folder, but is among sources')
-        if not Path(config.spool.folder).is_dir():
-            self._fault("folder", "spool", f'is "{config.spool.folder}", which is no folder')
+        if "directory" in config.keys.sources and (problem := _no_folder(config.keys.directory or "/nonexistent")):
+            self._fault("directory", "keys", f'is "{config.keys.directory}", {problem}, but is among sources')
+        if problem := _no_folder(config.spool.folder):
+            self._fault("folder", "spool", f'is "{config.spool.folder}", {problem}')
         self._check_socket("milter", config.milter)
         self._check_socket("stage", config.stage)
         if not is_local(config.stage.socket):
@@ -193,10 +196,10 @@ class _Reader:
         self._check_policy(config)
         self._check_aliases(config)
         self._check_openpgp(config)
-        if config.smime.ca_file and not Path(config.smime.ca_file).is_file():
-            self._fault("ca_file", "smime", f'is "{config.smime.ca_file}", which is no file')
-        if config.smime.crl_file and not Path(config.smime.crl_file).is_file():
-            self._fault("crl_file", "smime", f'is "{config.smime.crl_file}", which is no file')
+        for name in ("ca_file", "crl_file"):
+            path = getattr(config.smime, name)
+            if path and (problem := _no_file(path)):
+                self._fault(name, "smime", f'is "{path}", {problem}')
 
     def _check_policy(self, config: Config) -> None:
         word = config.policy.wish_subject
@@ -276,6 +279,22 @@ def _idle_keys(rule: Rule) -> Iterator[str]:
         for name in names:
             if getattr(rule, name):
                 yield f"has {cause}, so {name} would say nothing: leave it out"
+
+
+def _no_file(path: str) -> str:
+    """What is wrong with it, "" if it is a file."""
+    try:
+        return "" if Path(path).is_file() else "which is no file"
+    except PermissionError:
+        return "where this user may not look"
+
+
+def _no_folder(path: str) -> str:
+    """What is wrong with it, "" if it is a folder."""
+    try:
+        return "" if Path(path).is_dir() else "which is no folder"
+    except PermissionError:
+        return "where this user may not look"
 
 
 def _path_limit() -> int:

@@ -28,7 +28,7 @@ def problems(settings: Config, ports: Ports) -> Iterator[Finding]:
             found = lookup.finish(lookup.begin(address, ports, alone), 0.0, now, ports)
             usable += found.key is not None
             if found.key is None:
-                yield warning(Kind.KEY_FILE, f"{subject}: {address}", found.reason.text)
+                yield warning(Kind.KEY_FILE, f"{subject}: {address}", _why(str(address), found.reason.text, ports))
         text = f"{len(names)} files, {usable} of {len(addresses)} addresses with a usable key"
         yield fine(Kind.KEY_FOLDER, subject, text)
         for name, problem in directory.problems(ports.folder):
@@ -36,3 +36,11 @@ def problems(settings: Config, ports: Ports) -> Iterator[Finding]:
             yield warning(kind, f"{subject}/{name}", problem)
     except SmillaError as unreadable:
         yield warning(Kind.KEY_FOLDER, "", f"keys {unreadable}")
+
+
+def _why(address: str, text: str, ports: Ports) -> str:
+    """A private key alone is no malformed certificate."""
+    files = [name for name in ports.folder.all_names() if str(directory.address_of(name)) == address]
+    if any(directory.holds_private(ports.folder, name) for name in files):
+        return "no usable key is in its file, but a private key"
+    return text

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from smilla.adapters import as_user, unit_file
 from smilla.adapters.as_user import User, Wish
+from smilla.adapters.seal_keys import SealKeys
 from smilla.config import DEFAULT_PATH, Config
 from smilla.doctor.finding import Finding, Kind, error, fine, hint
 from smilla.errors import SmillaError
@@ -72,24 +73,32 @@ def problems(config: Config, configuration: Path, service: Service) -> Iterator[
         return
     found: dict[tuple[str, str], list[_Need]] = {}
     for need, place in zip(needs, denied, strict=True):
-        if place:
-            found.setdefault((need.subject, place if place != need.wish.path else ""), []).append(need)
-    for (subject, place), those in found.items():
-        yield from _of_one_place(user.name, group, subject, place, those)
+        if place == need.wish.path:
+            found.setdefault(("", need.subject), []).append(need)
+        elif place:
+            found.setdefault((place, ""), []).append(need)
+    states = {need.wish.path for need in needs if need.is_state}
+    for (place, _), those in found.items():
+        yield from _kept_out(user.name, group, place, those, states) if place else _each(user.name, group, those)
     if not found:
         yield fine(Kind.RIGHTS, "rights", f"{user.name} may read and write what the filter needs")
 
 
-def _of_one_place(user: str, group: str, subject: str, place: str, needs: list[_Need]) -> Iterator[Finding]:
+def _kept_out(user: str, group: str, place: str, needs: list[_Need], states: set[str]) -> Iterator[Finding]:
+    """One finding for a folder on the way, whatever lies behind it."""
     first = needs[0]
-    if place:
-        what = f"{user} may not {_DONE[first.wish.mode]} {first.wish.path}, because {_shown(place)} keeps it out"
-        yield error(Kind.RIGHTS, subject, what, _mend(first, place, user, group), first.why)
-        return
+    said = [f"{_DONE[need.wish.mode]} {need.wish.path}" for need in needs]
+    more = f" (and {len(said) - _MOST_NAMED} more)" if len(said) > _MOST_NAMED else ""
+    what = f"{user} may not {' or '.join(said[:_MOST_NAMED])}{more}, because {_shown(place)} keeps it out"
+    mend = f"chown -R {user} {place}" if place in states else _mend(first, place, user, group)
+    yield error(Kind.RIGHTS, first.subject, what, mend, first.why)
+
+
+def _each(user: str, group: str, needs: list[_Need]) -> Iterator[Finding]:
+    more = f" (and {len(needs) - _MOST_NAMED} more)" if len(needs) > _MOST_NAMED else ""
     for need in needs[:_MOST_NAMED]:
-        more = f" (and {len(needs) - _MOST_NAMED} more)" if len(needs) > _MOST_NAMED else ""
         what = f"{user} may not {_DONE[need.wish.mode]} {_shown(need.wish.path)}{more}"
-        yield error(Kind.RIGHTS, subject, what, _mend(need, need.wish.path, user, group), need.why)
+        yield error(Kind.RIGHTS, need.subject, what, _mend(need, need.wish.path, user, group), need.why)
 
 
 def _shown(place: str) -> str:
@@ -118,8 +127,13 @@ def _needs(config: Config, configuration: Path, service: Service) -> Iterator[_N
     for path in filter(None, (config.smime.ca_file, config.smime.crl_file, anchor)):
         yield _Need(f"file {path}", Wish(path, _READ), False, when)
     yield from _state(f"spool {config.spool.folder}", config.spool.folder, "mail with a large body is deferred")
-    yield from _state(f"journal {config.reinject.spool}", config.reinject.spool, "mail for several is deferred", "*")
-    yield from _state(f"seal keys {config.stage.keys}", config.stage.keys, "messages cannot be sealed or opened", "*")
+    has_keys = SealKeys(config.stage.keys).exist()
+    if config.may_split or has_keys:
+        why = "mail for several recipients is deferred"
+        yield from _state(f"journal {config.reinject.spool}", config.reinject.spool, why, has_files=True)
+    if config.may_seal or has_keys:
+        why = "messages cannot be sealed or opened"
+        yield from _state(f"seal keys {config.stage.keys}", config.stage.keys, why, has_files=True)
     if not service.drops_rights:
         for name in dict.fromkeys((config.milter.socket, config.stage.socket if config.may_seal else "")):
             kind, _, path = name.partition(":")
@@ -135,7 +149,7 @@ def _of_keys(folder: str) -> Iterator[_Need]:
         yield _Need(f"keys {folder}", Wish(path, _READ), False, one)
 
 
-def _state(subject: str, folder: str, why: str, files: str = "") -> Iterator[_Need]:
+def _state(subject: str, folder: str, why: str, *, has_files: bool = False) -> Iterator[_Need]:
     yield _Need(subject, Wish(folder, _KEEP), True, why)
-    for path in as_user.files_in(folder, _MOST_FILES) if files else ():
+    for path in as_user.files_in(folder, _MOST_FILES) if has_files else ():
         yield _Need(subject, Wish(path, os.R_OK | os.W_OK), True, why)
