@@ -29,9 +29,10 @@ class Unit:
     run_folders: tuple[str, ...]
 
 
-def unit_for(configuration: Path, usual: str, folders: Sequence[str] = FOLDERS) -> Unit | None:
+def unit_for(configuration: Path, usual: str, folders: Sequence[str] | None = None) -> Unit | None:
     """The installed unit that runs ``smilla milter`` with this configuration, None if there is none.  ``usual`` is the
     configuration of a command without --config."""
+    folders = FOLDERS if folders is None else folders
     for path in _units(folders):
         settings = _settings(path, folders)
         if any(_starts(line, configuration, usual) for line in settings.get("ExecStart", ())):

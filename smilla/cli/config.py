@@ -70,13 +70,13 @@ def check(options: argparse.Namespace) -> list[Finding]:
     settings = config.load(path)
     ports = make_ports(settings)
     found = [finding.fine(Kind.CONFIGURATION, options.config, "no fault")]
-    behind = settings.behind("postfix" if options.postfix_config or postfix.is_installed() else "")
     if options.postfix:
+        behind = settings.behind("postfix" if options.postfix_config or postfix.is_installed() else "")
         found += _check_lines(behind, options.postfix_config)
         return finding.in_order(found)
     found += examination.of_file(settings, ports, options.postfix_config)
     if options.probe:
-        found += examination.of_surroundings(behind, path, options.postfix_config)
+        found += examination.of_surroundings(settings, path, options.postfix_config)
     return finding.in_order(found)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 from smilla import log
@@ -26,7 +27,7 @@ from smilla.doctor import (
     stage_check,
 )
 from smilla.doctor.finding import Finding, Kind, error, fine, hint, warning
-from smilla.errors import JournalError, SpoolError
+from smilla.errors import JournalError, PostfixUnclear, SpoolError
 from smilla.ports import Ports
 
 _OPEN = (
@@ -49,6 +50,9 @@ _STILL_SERVED = (
     "[policy] mixed is {}, so nothing is sealed, but the stage still serves sealed mail; once no "
     "queued message needs a key (smilla seal prune), remove the folder and restart smilla"
 )
+_NO_STAGE = "has none of the lines for the stage"
+_SET_UP = 'add the lines (contrib/postfix), or set [policy] mixed to "defer" or "refuse"'
+_WAITS = "a message whose recipients need different forms gets 451 until they are there"
 _NO_MTA = "not found here; if the MTA is another one or elsewhere, set [milter] mta"
 _ADD_LISTENER = 'add it to the MTA (contrib/postfix, contrib/sendmail), or set [policy] mixed to "defer" or "refuse"'
 POSTFIX_S = 120.0
@@ -75,7 +79,23 @@ def of_file(settings: Config, ports: Ports, postfix_folder: str | None) -> Itera
 
 
 def of_surroundings(settings: Config, configuration: Path, postfix_folder: str | None) -> Iterator[Finding]:
-    """Tries everything that the filter will need.  ``settings`` are those behind the MTA that is here."""
+    """Tries everything that the filter will need.  With a Postfix here, [policy] mixed is stage if it is not set; that
+    nobody has set up the stage is no failure then, for mail that needs splitting waits."""
+    behind = settings.behind("postfix" if postfix_folder or postfix.is_installed() else "")
+    if not settings.policy.mixed and behind.policy.mixed == "stage" and not _stage_is_begun(behind, postfix_folder):
+        yield warning(Kind.STAGE_WAY, "postfix", _NO_STAGE, _SET_UP, _WAITS)
+        behind = replace(behind, policy=replace(behind.policy, mixed="defer"))
+    yield from _of_surroundings(behind, configuration, postfix_folder)
+
+
+def _stage_is_begun(behind: Config, postfix_folder: str | None) -> bool:
+    try:
+        return postfix_check.is_begun(behind, postfix.Postfix(postfix_folder or "", POSTFIX_S))
+    except PostfixUnclear:
+        return True
+
+
+def _of_surroundings(settings: Config, configuration: Path, postfix_folder: str | None) -> Iterator[Finding]:
     log.silence()
     service = rights.service_of(settings, configuration)
     # Before anything starts a thread, since this forks.

@@ -49,6 +49,16 @@ def problems(config: Config, asked: Postfix, *, in_doubt: str = "warning") -> It
     yield from found
 
 
+def is_begun(config: Config, asked: Postfix) -> bool:
+    """Has somebody begun to set up the stage?  False if no service leads to it and nobody listens for its copies.
+    Raises PostfixUnclear."""
+    site = Attached(config, asked.settings(tuple(dict.fromkeys(_NAMES)), _NESTED))
+    lines = _Lines(site, asked, "", asked.folder())
+    tables = ("milter_header_checks", "header_checks")
+    ways = (lines.way(cleanup, name) for cleanup in site.of("cleanup") for name in tables)
+    return site.listener(config.reinject.smtp) is not None or any(ways)
+
+
 @dataclass(frozen=True, slots=True)
 class _Lines:
     """The lines of one instance, and smilla's configuration; a way is the destination of FILTER in a table."""
@@ -77,7 +87,7 @@ class _Lines:
             )
         for service in filtered:
             yield from self._filtered(service)
-        ways = [way for service in filtered if (way := self._way(self.site.cleanup(service), "milter_header_checks"))]
+        ways = [way for service in filtered if (way := self.way(self.site.cleanup(service), "milter_header_checks"))]
         for pickup in self.site.of("pickup"):
             yield from self._pickup(pickup, ways)
         for way in dict.fromkeys(ways):
@@ -92,12 +102,12 @@ class _Lines:
     def _filtered(self, service: Service) -> Iterator[Finding]:
         yield from self.site.while_away(service)
         cleanup = self.site.cleanup(service)
-        if not self._way(cleanup, "milter_header_checks"):
+        if not self.way(cleanup, "milter_header_checks"):
             what = "nothing sends a sealed message to the stage, so it would be delivered sealed"
             yield error(
                 Kind.STAGE_WAY, f"{service.name}: {what}", f"milter_header_checks = regexp:{self.folder}/smilla_stage"
             )
-        if self._way(cleanup, "header_checks"):
+        if self.way(cleanup, "header_checks"):
             what = "header_checks has FILTER for the mark, so a stranger's forged mark leads mail past other filters"
             line = f"header_checks = regexp:{self.folder}/smilla_refuse"
             yield error(Kind.STAGE_WAY, f"{service.name}: {what}", f"FILTER in milter_header_checks only, and {line}")
@@ -172,7 +182,7 @@ class _Lines:
 
     def _pickup(self, pickup: Service, ways: list[str]) -> Iterator[Finding]:
         cleanup = self.site.cleanup(pickup)
-        way = self._way(cleanup, "header_checks")
+        way = self.way(cleanup, "header_checks")
         if not way or cleanup is None:
             what = "after postsuper -r a sealed message would be delivered sealed"
             line = f"smilla-requeue unix n - y - 0 cleanup -o header_checks=regexp:{self.folder}/smilla_requeue"
@@ -258,9 +268,10 @@ class _Lines:
         any, else all of them."""
         copies = self.site.listener(self.site.config.reinject.smtp)
         found = [one for one in self.site.of("smtpd") if one != copies and any(self.site.milters(one))]
-        return [one for one in found if self._way(self.site.cleanup(one), "milter_header_checks")] or found
+        return [one for one in found if self.way(self.site.cleanup(one), "milter_header_checks")] or found
 
-    def _way(self, cleanup: Service | None, name: str) -> str:
+    def way(self, cleanup: Service | None, name: str) -> str:
+        """Where a sealed message goes by one of the tables of a cleanup service, "" if nowhere."""
         return self._way_in(self.site.settings.value(cleanup, name)) if cleanup is not None else ""
 
     def _way_in(self, tables: str) -> str:

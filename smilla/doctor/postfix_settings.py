@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from smilla.adapters import as_user, milter_client
@@ -68,10 +68,8 @@ class _Settings:
             yield from self.site.unguarded(service)
             yield from self._order(service)
             yield from self._timeouts(service)
-        if not filtered and self.site.config.policy.mixed != "stage":
-            line = f"smtpd_milters = {as_milter(self.site.config.milter.socket)}"
-            what = f"no listener has the filter at [milter] socket {self.site.config.milter.socket}"
-            yield warning(Kind.NOT_ATTACHED, what, line)
+        if not filtered:
+            yield from self._not_attached()
         if self.site.config.policy.mixed == "reinject":
             yield from self._reinject(filtered)
         yield from self._connects(filtered)
@@ -105,6 +103,16 @@ class _Settings:
         what = f"{service.name}: is chrooted to {queue}, so {place} is {queue}{path} to it, where no filter listens"
         mend = f'[milter] socket = "unix:{queue}/smilla/{PurePosixPath(path).name}", and smtpd_milters = '
         return error(Kind.CHROOT, what, f"{mend}unix:smilla/{PurePosixPath(path).name}", "mail does not pass smilla")
+
+    def _not_attached(self) -> Iterator[Finding]:
+        """What to write, and where the socket must be first."""
+        socket, listeners = self.site.config.milter.socket, self.site.of("smtpd")
+        chrooted = next((service for service in listeners if service.chroot == "y"), None)
+        if chrooted is not None and self._right(chrooted) == f"unix:{socket.partition(':')[2]}":
+            yield replace(self._in_the_chroot(chrooted, as_milter(socket)), severity="warning")
+        elif self.site.config.policy.mixed != "stage":
+            line = f"smtpd_milters = {self._right(chrooted) if chrooted is not None else as_milter(socket)}"
+            yield warning(Kind.NOT_ATTACHED, f"no listener has the filter at [milter] socket {socket}", line)
 
     def _means_ours(self, place: str, service: Service) -> bool:
         """The same name in another folder, a name of smilla's, or a place where nobody listens while smilla listens at
@@ -186,6 +194,10 @@ class _Settings:
         if listener is not None and listener in filtered:
             what = f"{listener.name}: the copies would come to the filter again"
             yield error(Kind.LISTENER, what, "-o smtpd_milters=")
+        overrides = self.site.settings.value(listener, "receive_override_options") if listener is not None else ""
+        if listener is not None and "no_address_mappings" in overrides:
+            what = f"{listener.name}: has no_address_mappings, but copies come here before aliases are expanded"
+            yield warning(Kind.LISTENER, what, "-o receive_override_options=", "a copy for an alias is not delivered")
         clients = self.site.settings.main.get("local_header_rewrite_clients", "")
         if clients:
             what = f"local_header_rewrite_clients is {clients}: Postfix adds a Message-Id of its own at each attempt"

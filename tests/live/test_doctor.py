@@ -179,6 +179,16 @@ def test_a_filter_that_nobody_asks_is_a_warning_and_no_failure(patient: Patient)
     assert (told["severity"], told["mend"]) == ("warning", f"smtpd_milters = {patient.house.smilla.milter}")
 
 
+def test_a_stage_that_nobody_has_begun_to_set_up_is_no_failure(patient: Patient) -> None:
+    port = patient.house.postfix.listeners[1].port
+    patient.change(patient.config, "^mixed = .*", "")
+    patient.change(patient.config, f"127.0.0.1:{port}", f"127.0.0.1:{free_port()}")
+    (told,) = [each for each in patient.findings(0) if each["kind"] == "stage-way"]
+    assert (told["severity"], told["text"]) == ("warning", "has none of the lines for the stage")
+    patient.change(patient.config, "^smtp = .*", f'smtp = "127.0.0.1:{port}"')  # there is a listener for its copies
+    assert patient.first()["kind"] == "stage-way"
+
+
 # --- the resolver
 
 

@@ -266,3 +266,33 @@ def test_field_that_mail_has_anyway_is_no_wish(commands: CommandLine, name: str)
     done = commands.run("config", "check", "--config", commands.config(f'[policy]\nwish_header = "{name}"\n'))
     assert done.code == 78
     assert "wish_header is" in done.err
+
+
+def test_json_is_one_document_of_all_findings(commands: CommandLine) -> None:
+    path = commands.config('[milter]\nsocket = "inet:8895@192.0.2.1"\n')
+    done = commands.run("config", "check", "--json", "--config", path)
+    assert (done.code, done.err, done.json["configuration"]) == (0, "", str(path))
+    assert [(each["kind"], each["severity"]) for each in done.json["findings"]] == [
+        ("open-socket", "warning"),
+        ("configuration", "ok"),
+    ]
+    assert all(set(each) == {"kind", "severity", "subject", "text", "mend", "why"} for each in done.json["findings"])
+
+
+def test_json_of_a_faulty_configuration_has_its_faults(commands: CommandLine) -> None:
+    done = commands.run("config", "check", "--json", "--config", commands.config("a = 1\nb = 2\n"))
+    assert (done.code, done.err) == (78, "")
+    assert [(each["kind"], each["severity"]) for each in done.json["findings"]] == [("configuration", "error")] * 2
+
+
+def test_a_private_key_alone_is_no_malformed_certificate(commands: CommandLine) -> None:
+    folder = commands.folder / "keys"
+    folder.mkdir()
+    (folder / "a@x.test.pem").write_bytes(b"-----BEGIN PRIVATE KEY-----\nMIIEvQ==\n-----END PRIVATE KEY-----\n")
+    ports = make_ports()
+    object.__setattr__(ports, "folder", KeyDirectory(str(folder), address_of))
+    commands.monkeypatch.setattr("smilla.cli.config.make_ports", lambda _: ports)
+    told = [line for line in checked(commands, DIRECTORY) if "x.test" in line]
+    assert "a@x.test: no usable key is in its file, but a private key" in told[0]
+    assert "holds a private key, which smilla never needs: move it" in told[1]
+    assert len(told) == 2
