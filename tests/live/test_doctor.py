@@ -19,10 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from smilla.config import parse
+from smilla.doctor import sendmail_check
 from tests.lab.dns import DNSLab
 from tests.lab.postfix import Listener, Postfix
 from tests.lab.processes import free_port
-from tests.lab.programs import find_program, program_environment
+from tests.lab.programs import REPOSITORY, find_program, program_environment, require_servers
+from tests.lab.sendmail import Sendmail
 from tests.lab.smilla import Settings, Smilla, to_toml
 from tests.live.conftest import cannot
 from tests.live.examples import beside_postfix
@@ -187,6 +190,33 @@ def test_a_stage_that_nobody_has_begun_to_set_up_is_no_failure(patient: Patient)
     assert (told["severity"], told["text"]) == ("warning", "has none of the lines for the stage")
     patient.change(patient.config, "^smtp = .*", f'smtp = "127.0.0.1:{port}"')  # there is a listener for its copies
     assert patient.first()["kind"] == "stage-way"
+
+
+# --- Sendmail, by the file that its own m4 sources make
+
+
+@pytest.mark.parametrize(
+    ("pattern", "other", "told"),
+    [
+        ("", "", [("default-action", "")]),
+        ("F=T, ", "F=, ", [("default-action", "error")]),
+        ("F=T, ", "F=R, ", [("default-action", "warning")]),
+        ("smilla.sock, F", "other.sock, F", [("other-socket", "error")]),
+        ("INPUT_MAIL_FILTER", "MAIL_FILTER", [("default-action", ""), ("not-attached", "error")]),
+        ("E:300s", "E:3s", [("default-action", ""), ("timeout", "warning")]),
+        ("INPUT_MAIL_FILTER.*", "dnl", [("not-attached", "warning")]),
+    ],
+)
+def test_sendmails_line_is_judged(tmp_path: Path, pattern: str, other: str, told: list[tuple[str, str]]) -> None:
+    example = (REPOSITORY / "contrib/sendmail/smilla.m4").read_text()
+    line = next(line for line in example.splitlines() if line.startswith("INPUT_MAIL_FILTER"))
+    require_servers("m4")
+    Sendmail(tmp_path, free_port(), [Listener()], [re.sub(pattern, other, line, count=1)])._configure()
+    socket = re.search("S=([^,]*)", line)
+    assert socket is not None
+    config = parse(f'[milter]\nsocket = "{socket[1]}"\n')
+    found = sendmail_check.problems(config, tmp_path / "sendmail.cf")
+    assert [(each.kind.value, each.severity) for each in found] == told
 
 
 # --- the resolver
