@@ -117,3 +117,14 @@ def test_who_runs_the_filter(place: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert rights.service_of(settings, place / "other.toml").unit == ""
     named = rights.service_of(parse('[milter]\nuser = "daemon"\n'), path)
     assert (named.user.name, named.drops_rights) == ("daemon", True)
+
+
+@pytest.mark.skipif(not ROOT, reason="needs root")
+def test_a_folder_of_state_on_the_way_is_given_to_the_user(place: Path) -> None:
+    config(place)
+    text = (place / "smilla.toml").read_text()
+    (place / "spool/seal").mkdir()
+    os.chown(place / "spool", 0, 0)
+    (place / "spool").chmod(0o700)
+    settings = parse(text.replace(f'keys = "{place}/seal"', f'keys = "{place}/spool/seal"'))
+    assert {each.mend for each in found(place, settings)} == {f"chown -R nobody {place}/spool"}
