@@ -51,7 +51,7 @@ test: check
 	$(AS_ROOT) $(ROOT_ENV) $(PYTEST) $(LIVE)
 
 check: lint
-	mandoc -T lint man/*.[0-9]
+	@! mandoc -T lint man/*.[0-9] | grep -v 'manual not found: Xr smilla'  # those that are not installed
 
 lint: setup
 	.venv/bin/ruff check

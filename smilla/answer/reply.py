@@ -68,7 +68,7 @@ _OF_ERRORS = {
     SealBroken: SEAL_BROKEN,
 }
 
-_TEXTS = {
+TEXTS = {
     "bogus": "the answer about a published key fails DNSSEC validation",
     "indeterminate": "no resolver could prove whether a key is published",
     "unreachable": "the name servers that would know of a published key do not answer",
@@ -102,7 +102,7 @@ _TEXTS = {
     "confusable_keys": "the recipient's key cannot share a message with that of a further reader",
     "odd_spelling": "this spelling of the address cannot be told apart from another one; write it plainly",
 }
-_UNUSABLE = "the published key cannot be used"
+UNUSABLE = "the published key cannot be used"
 
 
 def for_outcome(outcome: Outcome, mixed: str, *, observe: bool) -> Reply:
@@ -152,7 +152,7 @@ def _handed_over(outcome: Outcome) -> Reply:
 
 def for_recipient(decision: Decision) -> Reply | None:
     """The reply to one RCPT, if a rule asks for it; None if the recipient may stay."""
-    text = f"<{decision.recipient.shown[:200]}>: {_TEXTS.get(decision.reason.code, _UNUSABLE)}"
+    text = f"<{decision.recipient.shown[:200]}>: {TEXTS.get(decision.reason.code, UNUSABLE)}"
     if decision.action is Action.DEFER:
         return Reply(Verb.TEMPFAIL, "451", "4.7.5", text)
     if decision.action is Action.REFUSE:
@@ -188,7 +188,7 @@ def for_refusal(detail: str) -> Reply:
 
 def why(decision: Decision) -> str:
     """Why one recipient is deferred or refused, in words for the sender."""
-    return _TEXTS.get(decision.reason.code, _UNUSABLE)
+    return TEXTS.get(decision.reason.code, UNUSABLE)
 
 
 def _several_copies(mixed: str, count: int) -> Reply:
@@ -204,4 +204,4 @@ def _about(outcome: Outcome) -> str:
     """``<recipient>: why``, for the first recipient who keeps the message from being delivered."""
     first, *more = outcome.culprits
     others = f" (and {len(more)} more)" if more else ""
-    return f"<{first.shown[:200]}>{others}: {_TEXTS.get(outcome.reason.code, _UNUSABLE)}"
+    return f"<{first.shown[:200]}>{others}: {TEXTS.get(outcome.reason.code, UNUSABLE)}"

@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     try:
         given = sys.argv[1:] if arguments is None else arguments
-        options = _parser(given).parse_args(given)
+        options = parser(given).parse_args(given)
     except SystemExit as stop:
         return int(stop.code or 0)
     try:
@@ -76,18 +76,18 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
-def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+def parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     """Knows every command, and the arguments of those that are named; a command's file is read where it is used."""
-    parser = argparse.ArgumentParser(
+    whole = argparse.ArgumentParser(
         prog="smilla", description="Encrypts mail to the keys that its recipients publish in DNS.", epilog="smilla(8)"
     )
-    parser.add_argument("--version", action="version", version=f"smilla {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    whole.add_argument("--version", action="version", version=f"smilla {__version__}")
+    commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, summary in COMMANDS.items():
         command = commands.add_parser(name, help=summary)
         if name in arguments:
             importlib.import_module(f"smilla.cli.{name}").add_arguments(command)
-    return parser
+    return whole
 
 
 def with_config(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:

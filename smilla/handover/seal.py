@@ -36,7 +36,7 @@ in this form: something led it past the last step of its delivery.
 
 If you are its reader: please tell the postmaster of the server that it came
 from. If you are the administrator: "smilla open" shows what is inside, and
-smilla(8) says, under THE STAGE, what may lead a message past it.
+smilla-stage(7) says what may lead a message past it.
 """
 
 

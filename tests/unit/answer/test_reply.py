@@ -113,7 +113,7 @@ def test_every_reason_has_a_text_without_any_detail_of_the_configuration(code: s
 
 
 def test_every_text_belongs_to_a_code_that_occurs() -> None:
-    assert set(reply._TEXTS) <= set(CODES)
+    assert set(reply.TEXTS) <= set(CODES)
 
 
 @pytest.mark.parametrize(
