@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from smilla import __version__
+from smilla.answer.describe import printable as printable  # for every command
 from smilla.config import DEFAULT_PATH
 from smilla.errors import ConfigError, EngineMissing, SmillaError
 
@@ -69,11 +70,6 @@ def _exit_code(error: Exception) -> int:
 def say(kind: str, text: str) -> None:
     """An ``error:``, ``warning:`` or ``hint:`` line on stderr."""
     print(f"{kind}: {printable(text)}", file=sys.stderr)
-
-
-def printable(text: str) -> str:
-    """Text that cannot control the terminal, even if it comes from a certificate, a name server or a message."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def parser(arguments: Sequence[str]) -> argparse.ArgumentParser:

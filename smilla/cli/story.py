@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from smilla import decide, pipeline, policy
+from smilla.answer import describe
 from smilla.answer.reply import Reply, Verb
-from smilla.cli import describe, printable
+from smilla.cli import printable
 from smilla.cli.transaction import Transaction
 from smilla.model import Copy, Decision, KeyLookup, X509Key
 from smilla.policy import Circumstances, Requirement, rules

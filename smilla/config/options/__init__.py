@@ -33,6 +33,7 @@ from smilla.config.options.service import (
     ReinjectOptions,
     SpoolOptions,
     StageOptions,
+    WebOptions,
 )
 
 __all__ = [
@@ -60,6 +61,7 @@ __all__ = [
     "SMIMEOptions",
     "SpoolOptions",
     "StageOptions",
+    "WebOptions",
     "default_action",
     "options",
 ]
@@ -118,6 +120,7 @@ class Config:
     stage: StageOptions = field(default_factory=StageOptions)
     spool: SpoolOptions = field(default_factory=SpoolOptions)
     log: LogOptions = field(default_factory=LogOptions)
+    web: WebOptions = field(default_factory=WebOptions)
 
     completion: Completion = field(init=False, repr=False, compare=False)
     """What the MTA adds to an incomplete recipient."""
@@ -164,6 +167,7 @@ SECTIONS: dict[str, type[Any]] = {
     "stage": StageOptions,
     "spool": SpoolOptions,
     "log": LogOptions,
+    "web": WebOptions,
 }
 
 

@@ -169,6 +169,40 @@ class SpoolOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class WebOptions:
+    """[web]: the status page for a browser."""
+
+    listen: str = option(
+        "",
+        "Where a browser finds the status page: ADDRESS:PORT on loopback, such as 127.0.0.1:9470. Empty: nowhere. It "
+        "needs further packages: pip install smilla[web]. See smilla-web(7).",
+        pattern=r"|([0-9.]+|\[[0-9A-Fa-f:.]+\]):\d{1,5}",
+        expected="ADDRESS:PORT, with an IPv6 address in brackets",
+    )
+    token_file: str = option(
+        "",
+        "The file with the token that opens the page, readable by smilla's user only. If it is missing, smilla makes "
+        "one. Empty: web.token in [reinject] spool.",
+        absolute=True,
+    )
+    hosts: tuple[str, ...] = option(
+        (),
+        "Further host names of the page, if a reverse proxy with TLS is in front of it. localhost, 127.0.0.1 and [::1] "
+        "always are.",
+    )
+    domains: bool = option(
+        False,
+        "true: the page also shows how much went to each domain. That tells who writes to whom.",
+    )
+    lookups_per_minute: int = option(
+        10,
+        "So many look-ups in a minute the form of the page allows, for all visitors together.",
+        minimum=0,
+        maximum=1000,
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class LogOptions:
     """[log]: where the log goes."""
 
