@@ -1,7 +1,8 @@
 """Serves the status page: a process like a worker, which only asks others and touches no mail.
 
 The HTTP is waitress's: one thread reads all requests, so that a slow client holds up nobody, and a few threads answer
-them.  The parent opens the port; this process is replaced if it dies, as a worker is.  What keeps the page from being
+them.  Only a daemon with [web] listen imports this file, since the packages it needs may be missing elsewhere.  The
+parent opens the port; this process is replaced if it dies, as a worker is.  What keeps the page from being
 served is logged and nothing else: mail goes on.
 """
 
@@ -14,6 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
+from waitress.server import create_server
+
 from smilla import address, log_web
 from smilla.adapters import status, token
 from smilla.answer import describe
@@ -22,6 +25,7 @@ from smilla.errors import SmillaError
 from smilla.keys import lookup
 from smilla.metrics.snapshot import Snapshot
 from smilla.server.service import Service
+from smilla.web.application import Application, Sources
 
 _THREADS = 4
 _LOOKUPS_AT_ONCE = 2
@@ -60,19 +64,14 @@ class Web:
         """In the page's own process, until it ends."""
         try:
             _serve(self._socket, service)
-        except (SmillaError, ImportError) as error:
-            missing = f"{error}; pip install 'smilla[web]'" if isinstance(error, ImportError) else str(error)
-            log_web.closed(missing)
+        except SmillaError as error:
+            log_web.closed(str(error))
         self._socket.close()
         while True:  # until a restart: another try would fail as this one did
             time.sleep(_ASLEEP_S)
 
 
 def _serve(listening: socket.socket, service: Service) -> None:
-    from waitress.server import create_server  # only where there is a page
-
-    from smilla.web.application import Application, Sources
-
     config = service.runtime.config
     path = Path(config.web.token_file or f"{config.reinject.spool}/web.token")
     sources = Sources(lambda: _snapshot(service.runtime.config), _LookUps(service).story)
