@@ -29,6 +29,7 @@ from smilla.config.options.policy import PolicyOptions, Rule, default_action
 from smilla.config.options.service import (
     DNSOptions,
     LogOptions,
+    MetricsOptions,
     MilterOptions,
     ReinjectOptions,
     SpoolOptions,
@@ -52,6 +53,7 @@ __all__ = [
     "HeadersOptions",
     "KeysOptions",
     "LogOptions",
+    "MetricsOptions",
     "MilterOptions",
     "OpenPGPOptions",
     "PolicyOptions",
@@ -118,6 +120,7 @@ class Config:
     stage: StageOptions = field(default_factory=StageOptions)
     spool: SpoolOptions = field(default_factory=SpoolOptions)
     log: LogOptions = field(default_factory=LogOptions)
+    metrics: MetricsOptions = field(default_factory=MetricsOptions)
 
     completion: Completion = field(init=False, repr=False, compare=False)
     """What the MTA adds to an incomplete recipient."""
@@ -139,6 +142,11 @@ class Config:
             return self
         mixed = "stage" if known == "postfix" else "reinject"
         return dataclasses.replace(self, policy=dataclasses.replace(self.policy, mixed=mixed))
+
+    @property
+    def status_socket(self) -> str:
+        """The path of the socket that smilla status asks."""
+        return self.metrics.status or f"{self.reinject.spool}/status.sock"
 
     @property
     def may_split(self) -> bool:
@@ -164,6 +172,7 @@ SECTIONS: dict[str, type[Any]] = {
     "stage": StageOptions,
     "spool": SpoolOptions,
     "log": LogOptions,
+    "metrics": MetricsOptions,
 }
 
 
