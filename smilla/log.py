@@ -25,7 +25,7 @@ from smilla.value import value
 _DEBUG, _INFO, _WARNING, _ERROR = logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR
 _LEVELS = {"debug": _DEBUG, "info": _INFO, "warning": _WARNING, "error": _ERROR}
 _TROUBLE = (Action.DEFER, Action.REFUSE, Action.HOLD)
-_EVENTS = {
+EVENTS = {
     Action.ENCRYPT: "encrypted",
     Action.UNCHANGED: "unchanged",
     Action.PLAIN: "plain",
@@ -144,7 +144,7 @@ def recipient_decided(
     """
     action, reason = applied
     fields = _decision_fields(decision, reason) | {"via": via} | ({"observe": "true"} if observed else {})
-    _event(_WARNING if action in _TROUBLE else _INFO, _EVENTS[action], queue_id, **fields)
+    _event(_WARNING if action in _TROUBLE else _INFO, EVENTS[action], queue_id, **fields)
 
 
 def _decision_fields(decision: Decision, reason: Reason) -> dict[str, str]:

@@ -163,7 +163,7 @@ def make_copies(session: Session, decisions: tuple[Decision, ...], ports: Ports,
 
 
 def _made(session: Session, groups: Sequence[sharing.Group], ports: Ports, config: Config) -> tuple[Copy, ...]:
-    return make.copies_of(session.message, groups, ports.openpgp, _without_request(session, config))
+    return make.copies_of(session.message, groups, ports.openpgp, _without_request(session, config), ports.metrics)
 
 
 def is_requested(session: Session, config: Config) -> bool:

@@ -26,6 +26,8 @@ COMMANDS = {  # each has a file of its own here, with add_arguments() and run()
     "explain": "show every step and reason for one message; change nothing",
     "lookup": "find the keys of one address",
     "record": "print the DNS record that publishes a certificate or key",
+    "status": "show how the running filter fares, on one screen",
+    "top": "the same, again every second",
     "journal": "show which messages still have copies owed",
     "open": "show what is inside a sealed message; the log says who looked",
     "seal": "list, rotate or prune the keys that seal",

@@ -29,6 +29,7 @@ from smilla.config.options.policy import PolicyOptions, Rule, default_action
 from smilla.config.options.service import (
     DNSOptions,
     LogOptions,
+    MetricsOptions,
     MilterOptions,
     ReinjectOptions,
     SpoolOptions,
@@ -53,6 +54,7 @@ __all__ = [
     "HeadersOptions",
     "KeysOptions",
     "LogOptions",
+    "MetricsOptions",
     "MilterOptions",
     "OpenPGPOptions",
     "PolicyOptions",
@@ -121,6 +123,7 @@ class Config:
     spool: SpoolOptions = field(default_factory=SpoolOptions)
     log: LogOptions = field(default_factory=LogOptions)
     web: WebOptions = field(default_factory=WebOptions)
+    metrics: MetricsOptions = field(default_factory=MetricsOptions)
 
     completion: Completion = field(init=False, repr=False, compare=False)
     """What the MTA adds to an incomplete recipient."""
@@ -142,6 +145,11 @@ class Config:
             return self
         mixed = "stage" if known == "postfix" else "reinject"
         return dataclasses.replace(self, policy=dataclasses.replace(self.policy, mixed=mixed))
+
+    @property
+    def status_socket(self) -> str:
+        """The path of the socket that smilla status asks."""
+        return self.metrics.status or f"{self.reinject.spool}/status.sock"
 
     @property
     def may_split(self) -> bool:
@@ -168,6 +176,7 @@ SECTIONS: dict[str, type[Any]] = {
     "spool": SpoolOptions,
     "log": LogOptions,
     "web": WebOptions,
+    "metrics": MetricsOptions,
 }
 
 

@@ -209,3 +209,29 @@ class LogOptions:
     level: str = option("info", "The lowest level that is logged.", choices=("debug", "info", "warning", "error"))
     format: str = option("text", "text or json, one line per event.", choices=("text", "json"))
     target: str = option("stderr", "stderr, or syslog's mail facility.", choices=("stderr", "syslog"))
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsOptions:
+    """[metrics]: what smilla counts, for Prometheus, and for smilla status and smilla top."""
+
+    listen: str = option(
+        "",
+        "Where Prometheus reads /metrics: unix:PATH, or ADDRESS:PORT such as 127.0.0.1:9469. Empty: nowhere. Metrics "
+        "never have a domain or an address.",
+        pattern=r"|(unix|local):/.+|([0-9.]+|\[[0-9A-Fa-f:.]+\]):\d{1,5}",
+        expected="unix:/PATH or ADDRESS:PORT, with an IPv6 address in brackets",
+    )
+    loopback_only: bool = option(
+        True,
+        "false: listen may be an address that other machines reach. Whoever reaches it sees how much mail comes.",
+    )
+    status: str = option(
+        "",
+        "The UNIX socket that smilla status and smilla top ask. Empty: status.sock in [reinject] spool.",
+        absolute=True,
+    )
+    socket_group: str = option("", "Group of both UNIX sockets. Empty: the group of the process.")
+    socket_mode: str = option(
+        "0660", "Mode of both UNIX sockets, in octal.", pattern=r"0?[0-7]{3}", expected="an octal mode such as 0660"
+    )
