@@ -30,6 +30,7 @@ from smilla.config.options import (
     MilterOptions,
     Rule,
     StageOptions,
+    WebOptions,
     options_of,
 )
 from smilla.config.values import UNIX, convert, is_local, is_loopback, nameserver
@@ -189,6 +190,7 @@ class _Reader:
                 "socket", "stage", f'is "{config.stage.socket}": whoever reaches it hands over mail; loopback only'
             )
         self._check_metrics(config.metrics)
+        self._check_web(config.web)
         self._check_policy(config)
         self._check_aliases(config)
         self._check_openpgp(config)
@@ -196,6 +198,15 @@ class _Reader:
             self._fault("ca_file", "smime", f'is "{config.smime.ca_file}", which is no file')
         if config.smime.crl_file and not Path(config.smime.crl_file).is_file():
             self._fault("crl_file", "smime", f'is "{config.smime.crl_file}", which is no file')
+
+    def _check_web(self, options: WebOptions) -> None:
+        if options.listen and not is_loopback(options.listen):
+            self._fault(
+                "listen",
+                "web",
+                f'is "{options.listen}", which other machines may reach; take 127.0.0.1 or [::1], and reach it by ssh '
+                "-L or through a reverse proxy with TLS",
+            )
 
     def _check_metrics(self, options: MetricsOptions) -> None:
         self._check_group("socket_group", "metrics", options.socket_group)

@@ -57,7 +57,7 @@ class DomainCount:
 @dataclass(frozen=True, slots=True)
 class Workers:
     """Processes that answer the MTA: how many the configuration asks for, run now, and have died since the start.  The
-    stage's process counts as one."""
+    stage's and the status page's count, too."""
 
     wanted: int = 0
     running: int = 0

@@ -29,6 +29,7 @@ from smilla.metrics.meter import Meter
 from smilla.ports import SealKeyStore
 from smilla.server import lmtp, milter, systemd
 from smilla.server.listener import UnixPath
+from smilla.server.page import open_page
 from smilla.server.reporter import Reporter
 from smilla.server.runtime import make_ports
 from smilla.server.service import Runtime
@@ -38,6 +39,7 @@ _FIXED_OPTIONS = {
     "milter": ("socket", "workers", "timeout_s", "user", "socket_group", "socket_mode"),
     "stage": ("socket", "socket_group", "socket_mode", "connections"),
     "metrics": ("listen", "status", "socket_group", "socket_mode"),
+    "web": ("listen", "token_file", "hosts", "domains", "lookups_per_minute"),
 }
 _LAST_WORDS_S = 2.5  # worker.GRACE_S, plus a moment in case nobody reads the log
 _HEALTHY_S = 60.0
@@ -80,7 +82,7 @@ class Daemon:
     def __init__(self, path: Path, settings: Config) -> None:
         self._path = path
         self._config = settings
-        self._meter, self._reporter = Meter(), Reporter()
+        self._meter, self._reporter = Meter(keeps_domains=settings.web.domains), Reporter()
         self._meter.measure("spool_bytes", spool.octets_in_files)
         self._runtime = Runtime(settings, make_ports(settings, self._meter))
         self._workers: dict[int, _Worker] = {}
@@ -99,15 +101,15 @@ class Daemon:
         self._prepare_journal()
         self._open_stage()
         self._reporter.open(self._config)
+        page = open_page(self._config)
         _drop_rights(self._config.milter.user)
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         self._reporter.start([self._look.end] if self._look else [])
         count = self._config.milter.workers or os.cpu_count() or 1
-        self._wanted = count + (self._stage is not None)
-        for _ in range(count):
-            self._fork(milter.serve)
-        if self._stage is not None:
-            self._fork(self._stage.serve)
+        others = page if self._stage is None else [self._stage.serve, *page]
+        self._wanted = count + len(others)
+        for serve in (*[milter.serve] * count, *others):
+            self._fork(serve)
         log.started(self._config.milter.socket, count, __version__)
         systemd.notify("READY=1")
         self._look_at_keys()

@@ -29,14 +29,7 @@ from smilla.web.application import Application, Sources
 
 _THREADS = 4
 _LOOKUPS_AT_ONCE = 2
-_LIMITS = {
-    "connection_limit": 40,
-    "channel_timeout": 20,
-    "cleanup_interval": 5,
-    "max_request_header_size": 16384,
-    "max_request_body_size": 16384,
-    "inbuf_overflow": 16384,
-}
+_LARGEST = 16384  # octets of a header, and of a form
 _ASLEEP_S = 3600.0
 
 
@@ -76,7 +69,18 @@ def _serve(listening: socket.socket, service: Service) -> None:
     path = Path(config.web.token_file or f"{config.reinject.spool}/web.token")
     sources = Sources(lambda: _snapshot(service.runtime.config), _LookUps(service).story)
     application = Application(sources, token.read_or_make(path), config.web)
-    server = create_server(application, sockets=[listening], threads=_THREADS, ident="smilla", **_LIMITS)
+    server = create_server(
+        application,
+        sockets=[listening],
+        threads=_THREADS,
+        ident="smilla",
+        connection_limit=40,
+        channel_timeout=20,  # seconds without a word
+        cleanup_interval=5,
+        max_request_header_size=_LARGEST,
+        max_request_body_size=_LARGEST,
+        inbuf_overflow=_LARGEST,
+    )
     server.run()
 
 

@@ -21,7 +21,7 @@ STAGES = tuple(
 
 
 UNIT_TESTS = Path(__file__).parent
-OF_NO_MODULE = ("test_architecture.py", "test_manual.py")  # of the whole package, and of its manual
+OF_NO_MODULE = ("test_architecture.py", "test_manual.py", "test_site.py")  # of the whole package, and of its manual
 
 
 def imports(tree: ast.AST) -> Iterator[str]:
@@ -98,7 +98,7 @@ def test_each_thing_outside_has_one_importer(modules: tuple[str, ...], allowed: 
 
 def test_sockets_are_opened_by_adapters_and_what_serves_the_mta_only() -> None:
     found = {name for name in importers("socket", "socketserver") if not name.startswith("adapters/")}
-    serving = ("acknowledge", "crew", "listener", "lmtp", "milter", "reporter", "scrape", "systemd")
+    serving = ("acknowledge", "crew", "listener", "lmtp", "milter", "reporter", "scrape", "systemd", "web")
     assert found <= {f"server/{name}.py" for name in serving}
 
 
@@ -120,7 +120,7 @@ def test_adapters_are_chosen_in_one_place() -> None:
     }
     assert found <= {
         *(f"cli/{n}.py" for n in commands),
-        *(f"server/{n}.py" for n in ("daemon", "lmtp", "milter", "reporter", "runtime", "sampler", "worker")),
+        *(f"server/{n}.py" for n in ("daemon", "lmtp", "milter", "reporter", "runtime", "sampler", "web", "worker")),
     }
 
 
