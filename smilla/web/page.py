@@ -11,6 +11,7 @@ from smilla.answer import reply
 from smilla.metrics.snapshot import FAILED, MINUTE_S, TEN_S, Snapshot, failures, share_protected, total
 from smilla.web import plots
 
+_NEAR_DAYS = 7
 _HINTS = {
     "bogus": "DNSSEC fails for this domain, or your resolver does not validate: smilla lookup ADDRESS",
     "indeterminate": "your resolver could not prove it: smilla config check --probe",
@@ -78,7 +79,8 @@ def _tiles(snapshot: Snapshot) -> Iterator[Tile]:
         is_open = not snapshot.stage.problem
         yield Tile("stage", "open" if is_open else "shut", "messages are split", "good" if is_open else "bad")
     soon = sum(each.keys for each in snapshot.expiring if each.days < 30)
-    yield Tile("keys about to end", str(soon), "within 30 days, of those used", "bad" if soon else "good")
+    is_near = any(each.keys for each in snapshot.expiring if each.days < _NEAR_DAYS)
+    yield Tile("keys about to end", str(soon), "within 30 days, of those used", "bad" if is_near else "quiet")
 
 
 def _resolver_tile(snapshot: Snapshot) -> Tile:
