@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Exit 0 at ``q``.  While smilla cannot be asked, the screen says why."""
+    """Exit 0 at ``q`` or Ctrl-C.  While smilla cannot be asked, the screen says why."""
     if not _LEAST_S <= options.interval <= _MOST_S:
         raise UsageError(f"--interval must be from {_LEAST_S:g} to {_MOST_S:g} seconds")
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
@@ -41,7 +41,8 @@ def run(options: argparse.Namespace) -> int:
         while True:
             _draw(_lines(path))
             if _is_asked_to_end(options.interval):
-                return EX_OK
+                break
+    return EX_OK
 
 
 def _lines(path: str) -> list[str]:
@@ -57,7 +58,7 @@ def _draw(lines: list[str]) -> None:
     size = os.get_terminal_size(sys.stdout.fileno())
     width, height = max(1, size.columns or panel.WIDTH), max(2, size.lines or 24)
     shown = [line if "\x1b" in line else line[:width] for line in lines[: height - 1]]
-    text = "".join(f"{line}{_REST_OF_LINE}\r\n" for line in shown)
+    text = "".join(f"{line}{_REST_OF_LINE}\n" for line in shown)
     sys.stdout.write(f"{_HOME}{text}{_FOOT}{_REST_OF_SCREEN}")
     sys.stdout.flush()
 
