@@ -55,7 +55,7 @@ JOURNAL = Reply(Verb.TEMPFAIL, "451", "4.3.0", "The encryption filter cannot kee
 BUSY = Reply(Verb.TEMPFAIL, "451", "4.3.0", "The same message is being handled at this moment; try again later")
 TOO_LARGE = Reply(Verb.REJECT, "552", "5.3.4", "The message is too large once it is encrypted")
 COPY_TAKEN = Reply(Verb.ACCEPT, "250", "2.0.0", "The copy was accepted")
-SEAL_KEY = Reply(Verb.TEMPFAIL, "451", "4.3.0", "The key of this sealed message is missing; see smilla's log")
+SEAL_KEY = Reply(Verb.TEMPFAIL, "451", "4.3.0", "The key that seals this message is missing; see smilla's log")
 SEAL_BROKEN = Reply(Verb.TEMPFAIL, "451", "4.7.1", "This is not what was sealed, or not for this use; see smilla's log")
 SEAL_REFUSED = Reply(Verb.REJECT, "550", "5.7.1", "This is not what was sealed, or not for this use")
 STOPPING = Reply(Verb.TEMPFAIL, "451", "4.3.2", "The encryption filter is restarting; try again later")
@@ -121,8 +121,9 @@ def for_outcome(outcome: Outcome, mixed: str, *, observe: bool) -> Reply:
     return _handed_over(outcome)
 
 
-def for_error(error: BaseException) -> Reply:
-    """The reply to a message that an error ended: the table entry of the nearest class, never a refusal."""
+def for_error(error: BaseException | None) -> Reply:
+    """The reply to a message that an error ended: the table entry of the nearest class, never a refusal.  An error that
+    is none of ours, or no longer known, gets INTERNAL."""
     return next((_OF_ERRORS[kind] for kind in type(error).__mro__ if kind in _OF_ERRORS), INTERNAL)
 
 
