@@ -114,7 +114,7 @@ def for_outcome(outcome: Outcome, mixed: str, *, observe: bool) -> Reply:
     if outcome.disposition is Disposition.REFUSE:
         enhanced = "5.7.1" if outcome.reason.code == "forged_mark" else "5.7.5"
         return Reply(Verb.REJECT, "550", enhanced, _about(outcome))
-    if mixed == "stage" and (len(outcome.copies) > 1 or outcome.bounced or outcome.waits):
+    if mixed == "stage" and (len(outcome.copies) > 1 or outcome.bounced or outcome.awaits_expansion):
         return _staged(outcome)
     if len(outcome.copies) > 1 and mixed != "reinject":
         return _several_copies(mixed, len(outcome.copies))
@@ -139,9 +139,9 @@ def _handed_over(outcome: Outcome) -> Reply:
         settled = all(decision.action is Action.DONE or decision in bounced for decision in outcome.decisions)
         # Otherwise nothing says in which form it may go.
         return Reply(Verb.DISCARD, bounced=bounced) if outcome.decisions and settled else INTERNAL
-    if outcome.kept is None:
+    if outcome.kept_index is None:
         return Reply(Verb.DISCARD, further=outcome.copies, bounced=bounced)
-    copy = outcome.copies[outcome.kept]
+    copy = outcome.copies[outcome.kept_index]
     verb, text = Verb.ACCEPT, ""
     if outcome.disposition is Disposition.HOLD:
         verb, text = Verb.QUARANTINE, _about(outcome)
@@ -168,11 +168,11 @@ def not_ready(problem: str) -> Reply:
     )
 
 
-def for_refusals(details: list[str], owed: int) -> Reply:
+def for_refusals(details: list[str], recipient_count: int) -> Reply:
     """The reply if the listener did not take all copies.  ``details`` has its reply for each recipient it failed;
-    ``owed`` counts all recipients owed a copy, including those served at earlier attempts.  If the copy was too large
-    for every one of them, that will not change.  If anybody has a copy, the client never gets 5yz."""
-    too_large = len(details) >= owed and all(detail.startswith("552") for detail in details)
+    ``recipient_count`` counts all who were to get a copy, including those who got it at earlier attempts.  If the copy
+    was too large for every one of them, that will not change.  If anybody has a copy, the client never gets 5yz."""
+    too_large = len(details) >= recipient_count and all(detail.startswith("552") for detail in details)
     return TOO_LARGE if too_large else HANDOVER
 
 
@@ -203,6 +203,6 @@ def _several_copies(mixed: str, count: int) -> Reply:
 
 def _about(outcome: Outcome) -> str:
     """``<recipient>: why``, for the first recipient who keeps the message from being delivered."""
-    first, *more = outcome.culprits
+    first, *more = outcome.blocked_by
     others = f" (and {len(more)} more)" if more else ""
     return f"<{first.shown[:200]}>{others}: {TEXTS.get(outcome.reason.code, UNUSABLE)}"
