@@ -208,8 +208,9 @@ def _outcome(
 ) -> Outcome:
     """One answer for all recipients and, if the message is delivered, their copies."""
     bounced = _bounced(session, decisions, config)
-    counting = tuple(d for d in decisions if d not in bounced and not (d.awaits_expansion and _fails(d)))
-    disposition, blocking = _disposition(counting)
+    # Who is told of by a notification holds up nobody else, nor does who may be an alias and waits for the stage.
+    decisive = tuple(d for d in decisions if d not in bounced and not (d.awaits_expansion and _fails(d)))
+    disposition, blocking = _disposition(decisive)
     outcome = Outcome(
         disposition,
         decisions,
@@ -222,7 +223,7 @@ def _outcome(
     )
     if disposition in (Disposition.DEFER, Disposition.REFUSE):
         return outcome
-    without_copy = (decision for decision in counting if decision.action is not Action.DONE)
+    without_copy = (decision for decision in decisive if decision.action is not Action.DONE)
     groups = sharing.group(without_copy, session.message, separate=config.smime.separate)
     kept_index = _kept_index(session, groups, config)
     if kept_index is None and disposition is Disposition.HOLD:
