@@ -28,8 +28,8 @@ _VERBS = {
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """A message, what became of it, and the filter's reply if it does more than observe; ``lack`` says why nothing may
-    be sealed now, if that is the reason for the reply."""
+    """A message, what became of it, and the filter's reply if it does more than observe; ``why_not_sealed`` says why
+    nothing may be sealed now, if that is the reason for the reply."""
 
     done: Transaction
     reply: Reply
