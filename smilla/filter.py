@@ -69,7 +69,7 @@ class Filter:
         with self._busy:
             decision = decide.at_rcpt(self.session, recipient, requirement, self._ports, self._config)
         answer = reply.for_recipient(decision)
-        if answer is None or decision.waits:
+        if answer is None or decision.awaits_expansion:
             return None
         report.refused_at_rcpt(self.session.queue_id, decision, self._ports.metrics)
         return TurnedAway(decision, answer)
@@ -88,10 +88,10 @@ class Filter:
         self.unfinished = handled.finish
         now, observed = time.monotonic(), self._config.observe
         times = round((now - self._began_at) * 1000), now - ended_at
-        result = report.Result(handled.outcome, handled.live, handled.refusals, observed, *times)
+        result = report.Result(handled.outcome, handled.decided_reply, handled.refusals, observed, *times)
         with log.together():
             report.message(self.session, result, self._ports.metrics)
-        return handled.answer
+        return handled.given_reply
 
     def failed(self, error: BaseException | None = None) -> None:
         """The log's lines about a message that this error ended, or an earlier one."""
