@@ -68,7 +68,7 @@ class Filter:
         with self._busy:
             decision = decide.at_rcpt(self.session, recipient, requirement, self._ports, self._config)
         answer = reply.for_recipient(decision)
-        if answer is None or decision.waits:
+        if answer is None or decision.awaits_expansion:
             return None
         report.refused_at_rcpt(self.session.queue_id, decision)
         return TurnedAway(decision, answer)
@@ -88,9 +88,11 @@ class Filter:
         with log.together():
             report.message(
                 self.session,
-                report.Result(handled.outcome, handled.live, handled.refusals, self._config.observe, elapsed_ms),
+                report.Result(
+                    handled.outcome, handled.decided_reply, handled.refusals, self._config.observe, elapsed_ms
+                ),
             )
-        return handled.answer
+        return handled.given_reply
 
     def failed(self, error: BaseException | None = None) -> None:
         """The log's lines about a message that this error ended, or an earlier one."""

@@ -258,8 +258,8 @@ def journal_failed(detail: str, queue_id: str = "") -> None:
 def sealed(queue_id: str, decision: Decision) -> None:
     """The sealed message waits in the MTA's queue for the stage, which will log what happens for this recipient.  Until
     then ``action`` is the decision, or wait if the recipient may be an alias."""
-    level = _WARNING if decision.action in _TROUBLE and not decision.waits else _INFO
-    action = "wait" if decision.waits else decision.action.value
+    level = _WARNING if decision.action in _TROUBLE and not decision.awaits_expansion else _INFO
+    action = "wait" if decision.awaits_expansion else decision.action.value
     _event(level, "sealed", queue_id, **_decision_fields(decision, decision.reason), action=action)
 
 

@@ -31,7 +31,7 @@ def message(session: Session, result: Result) -> None:
     """Logs a message that was decided."""
     outcome, answer = result.outcome, result.answer
     override = _override(answer, outcome, handed=bool(result.refusals))
-    owed = {refusal.recipient for refusal in result.refusals}
+    still_owed = {refusal.recipient for refusal in result.refusals}
     ways = _ways(outcome, answer, result.refusals)
     if outcome.classification.reason.code == "own_copy":
         log.own_copy(session.queue_id)
@@ -47,11 +47,11 @@ def message(session: Session, result: Result) -> None:
         via = ways.get(decision.recipient.raw, "")
         # Nobody tries again for a bounced recipient: whatever the policy said, the log calls it a refusal.
         applied = (Action.REFUSE if via == "bounce" else decision.action), decision.reason
-        is_sent = result.refusals and via and decision.recipient not in owed
+        is_sent = result.refusals and via and decision.recipient not in still_owed
         if override and decision.action not in (override[0], Action.DONE) and not is_sent:
             applied = override
         log.recipient_decided(session.queue_id, decision, applied, observed=result.observed, via=via)
-    code = override[1].code if override and not outcome.culprits else outcome.reason.code
+    code = override[1].code if override and not outcome.blocked_by else outcome.reason.code
     if not override:
         _unprotected(session.queue_id, outcome, observed=result.observed)
     replies = ("accept", answer.line) if result.observed else (answer.line, "")
@@ -103,7 +103,7 @@ def _ways(outcome: Outcome, answer: reply.Reply, refusals: tuple[Refusal, ...]) 
     to hand over."""
     if answer.code and not refusals:
         return {}
-    further = (copy for index, copy in enumerate(outcome.copies) if index != outcome.kept)
+    further = (copy for index, copy in enumerate(outcome.copies) if index != outcome.kept_index)
     ways = {recipient.raw: "reinject" for copy in further for recipient in copy.recipients}
     return ways | {decision.recipient.raw: "bounce" for decision in outcome.bounced}
 
@@ -114,8 +114,8 @@ def _override(answer: reply.Reply, outcome: Outcome, *, handed: bool) -> tuple[A
     action = {reply.Verb.TEMPFAIL: Action.DEFER, reply.Verb.REJECT: Action.REFUSE}.get(answer.verb)
     if action is None:
         return None
-    if outcome.culprits and outcome.disposition is not Disposition.HOLD:
-        return action, Reason("other_recipient", f"{outcome.culprits[0].shown} holds up the message")
+    if outcome.blocked_by and outcome.disposition is not Disposition.HOLD:
+        return action, Reason("other_recipient", f"{outcome.blocked_by[0].shown} holds up the message")
     if answer == reply.TOO_LARGE and not handed:
         return action, Reason("too_large", "the sealed message or a copy is larger than the MTA accepts")
     if answer in (reply.HANDOVER, reply.TOO_LARGE):

@@ -16,7 +16,7 @@ from smilla.adapters.seal_keys import SealKeys
 from smilla.adapters.smtp import Listener
 from smilla.config import Config
 from smilla.errors import ConfigError, EngineMissing, ParseError, SmillaError
-from smilla.keys.discovery import cache, directory
+from smilla.keys.discovery import cache, directory, finder
 from smilla.keys.memory import Memory
 from smilla.keys.validity import x509
 from smilla.ports import OpenPGPEngine, Ports
@@ -46,7 +46,7 @@ def make_ports(config: Config) -> Ports:
 
 def _make_engine(config: Config) -> OpenPGPEngine:
     """If no source has OpenPGP keys, no engine need be installed."""
-    if config.keys.sources == ("smimea",):
+    if not any(finder.can_yield(source, ("openpgp",)) for source in config.keys.sources):
         return openpgp.NoEngine()
     hides = config.openpgp.hidden_recipients or any(rule.hidden_recipients for rule in config.rule)
     return openpgp.engine(config.openpgp.engine, config.spool.folder, hides=hides)

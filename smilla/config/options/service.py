@@ -65,7 +65,13 @@ class DNSOptions:
         ".", "A zone known to be signed. Any answer about it with the AD bit proves that the resolver validates."
     )
     cache_entries: int = option(20000, "Answers that each worker remembers.", minimum=0, maximum=10_000_000)
-    cache_mib: int = option(32, "Their total size, in MiB.", minimum=0, maximum=65536)
+    cache_mib: int = option(
+        32,
+        "Their total size in each worker, in MiB. Half of it is for the answers, half for smilla's judgements of the "
+        "keys in them. When a half is full, what was used least recently is forgotten.",
+        minimum=0,
+        maximum=65536,
+    )
     cache_ttl_s: int = option(
         3600, "The most seconds to remember an answer, whatever its TTL.", minimum=0, maximum=86400
     )
