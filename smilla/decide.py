@@ -137,7 +137,8 @@ def _forget_stale_lookups(session: Session, ports: Ports, config: Config) -> Non
     """An answer to a question from the beginning of a long upload may have outlived its TTL: it is asked anew, which
     the cache answers at once where it has not."""
     oldest = ports.clock.monotonic() - config.dns.timeout_s
-    session.lookups = {key: pending for key, pending in session.lookups.items() if pending.asked_at >= oldest}
+    if any(pending.asked_at < oldest for pending in session.lookups.values()):
+        session.lookups = {key: pending for key, pending in session.lookups.items() if pending.asked_at >= oldest}
 
 
 def _requirement_of_expanded(

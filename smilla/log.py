@@ -143,7 +143,10 @@ def recipient_decided(
     stays in the MTA's message, otherwise reinject, bounce or rcpt.
     """
     action, reason = applied
-    fields = _decision_fields(decision, reason) | {"via": via} | ({"observe": "true"} if observed else {})
+    fields = _decision_fields(decision, reason)
+    fields["via"] = via
+    if observed:
+        fields["observe"] = "true"
     _event(_WARNING if action in _TROUBLE else _INFO, EVENTS[action], queue_id, **fields)
 
 

@@ -77,9 +77,9 @@ class Handled:
 def handle(session: Session, mta: MTA, ports: Ports, config: Config) -> Handled:
     """Decides, changes the MTA's message and hands further copies over.  Raises whatever goes wrong."""
     if config.observe:
-        ports = replace(ports, journal=None, mailer=None)
+        ports = ports.without_handover()
     # An earlier attempt may have sent copies; also before mixed was changed from reinject to stage.
-    reinject_ports = ports if config.policy.mixed in SPLITS else replace(ports, journal=None, mailer=None)
+    reinject_ports = ports if config.policy.mixed in SPLITS else ports.without_handover()
     refusals: tuple[Refusal, ...] = ()
     with reinject.Attempt(session, reinject_ports, mta.alive) as attempt:
         outcome = process(session, ports, config, attempt.entry)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Protocol
 
@@ -344,3 +344,8 @@ class Ports:
     judgements: Judgements | None = None
     stage_problem: Callable[[], str] = lambda: ""
     metrics: Metrics = Metrics()
+
+    def without_handover(self) -> Ports:
+        """The same, where no copy may be handed over."""
+        nothing_to_drop = self.journal is None and self.mailer is None
+        return self if nothing_to_drop else replace(self, journal=None, mailer=None)
