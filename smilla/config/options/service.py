@@ -174,4 +174,10 @@ class LogOptions:
 
     level: str = option("info", "The lowest level that is logged.", choices=("debug", "info", "warning", "error"))
     format: str = option("text", "text or json, one line per event.", choices=("text", "json"))
-    target: str = option("stderr", "stderr, or syslog's mail facility.", choices=("stderr", "syslog"))
+    target: str = option(
+        "stderr",
+        "stderr, syslog's mail facility, or journal: journald's own socket, where each line also has fields "
+        "(SMILLA_EVENT, SMILLA_QUEUE_ID, SMILLA_RECIPIENT, SMILLA_ACTION and others). All three carry the priority if "
+        "stderr is journald's.",
+        choices=("stderr", "syslog", "journal"),
+    )
