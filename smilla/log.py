@@ -96,6 +96,7 @@ class _Output:
 
 
 _held = threading.local()
+failing: set[str] = set()  # what this process has logged as failing; log_recovery tells when it works again
 
 
 @contextmanager
@@ -266,6 +267,7 @@ def headers_bare(queue_id: str, rcpt: str, protection: HeaderProtection, *, obse
 
 def journal_failed(detail: str, queue_id: str = "") -> None:
     """The journal cannot be used, so we do not know who is owed a copy and who has one."""
+    failing.add("journal")
     _event(_ERROR, "journal-failed", queue_id, detail=detail)
 
 
@@ -328,9 +330,9 @@ def internal_error(queue_id: str, where: str) -> None:
     _event(_ERROR, "internal-error", queue_id, where=where, error=name, detail=quoted, at=" ".join(frames))
 
 
-def started(socket: str, workers: int, version: str) -> None:
-    """The socket is open and the workers run."""
-    _event(_INFO, "started", socket=socket, workers=workers, version=version)
+def started(socket: str, workers: int, version: str, state: Mapping[str, str]) -> None:
+    """The socket is open and the workers run; ``state`` has observe, resolver, journal and listener."""
+    _event(_INFO, "started", socket=socket, workers=workers, version=version, **state)
 
 
 def stopping(signal_name: str) -> None:
@@ -375,6 +377,7 @@ def runs_as_root() -> None:
 
 def resolver_not_validating(nameserver: str, probe: str, detail: str) -> None:
     """The probe got no answer with the AD bit: what this resolver says without it is not believed."""
+    failing.add(f"{nameserver} {probe}")
     _event(_ERROR, "resolver-not-validating", nameserver=nameserver, probe=probe, detail=detail)
 
 

@@ -26,7 +26,7 @@ from smilla.config import Config
 from smilla.errors import ConfigError, EngineMissing, SmillaError
 from smilla.keys.discovery import directory
 from smilla.ports import SealKeyStore
-from smilla.server import lmtp, milter, systemd
+from smilla.server import health, lmtp, milter, systemd
 from smilla.server.listener import UnixPath
 from smilla.server.runtime import make_ports
 from smilla.server.service import Runtime
@@ -96,11 +96,12 @@ class Daemon:
         _drop_rights(self._config.milter.user)
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         count = self._config.milter.workers or os.cpu_count() or 1
+        state = health.seen(self._config, self._runtime.ports)
         for _ in range(count):
             self._fork(milter.serve)
         if self._stage is not None:
             self._fork(self._stage.serve)
-        log.started(self._config.milter.socket, count, __version__)
+        log.started(self._config.milter.socket, count, __version__, state)
         systemd.notify("READY=1")
         self._look_at_keys()
         name = self._watch()

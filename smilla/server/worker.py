@@ -22,6 +22,7 @@ Serve = Callable[[Service], object]
 SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}  # what the parent waits for
 GRACE_S = 0.2  # a draining worker waits so long after its last answer, so that libmilter can send it
 _PROBE_EVERY_S = 240.0  # less than a proof lasts, so that no message has to wait for one
+_PROBE_AGAIN_S = 30.0  # so that the log soon says that it works again
 
 
 def work(runtime: Runtime, control: int, acknowledge: int, serve: Serve) -> NoReturn:
@@ -62,10 +63,10 @@ def _probe(service: Service) -> NoReturn:
     """At the start and every few minutes: does the resolver still prove that it validates?  Mail does not wait for
     this.  If it does not, answers without the AD bit are not believed, and the resolver's adapter logs it."""
     while True:
-        runtime = service.runtime
+        runtime, fails = service.runtime, False
         if not set(runtime.config.keys.sources) <= set(OUTSIDE_DNS):
-            runtime.ports.probe(runtime.config.dns.timeout_s)
-        time.sleep(_PROBE_EVERY_S)
+            fails = any(problem for _, problem in runtime.ports.probe(runtime.config.dns.timeout_s))
+        time.sleep(_PROBE_AGAIN_S if fails else _PROBE_EVERY_S)
 
 
 def _obey(service: Service, control: int, acknowledge: int) -> NoReturn:

@@ -116,7 +116,7 @@ def test_adapters_are_chosen_in_one_place() -> None:
     }
     assert found <= {
         *(f"cli/{n}.py" for n in commands),
-        *(f"server/{n}.py" for n in ("daemon", "lmtp", "milter", "runtime", "worker")),
+        *(f"server/{n}.py" for n in ("daemon", "health", "lmtp", "milter", "runtime", "worker")),
     }
 
 
