@@ -288,7 +288,8 @@ class Ports:
     ``seal_keys`` are set if [policy] mixed may be stage, or as long as a key is left, so that messages sealed earlier
     are still delivered.  ``journal`` and ``mailer`` are set with them, and if mixed may be reinject.  ``judgements``
     lives as long as the ports; None remembers nothing.  ``stage_problem()`` says why nothing may be sealed now, and
-    what to do; "" if sealing is allowed.
+    what to do; "" if sealing is allowed.  ``size_limit()`` is the size in octets of the largest message that the MTA
+    takes, 0 if nobody knows.
     """
 
     clock: Clock
@@ -303,3 +304,4 @@ class Ports:
     seal_keys: SealKeyStore | None = None
     judgements: Judgements | None = None
     stage_problem: Callable[[], str] = lambda: ""
+    size_limit: Callable[[], int] = lambda: 0

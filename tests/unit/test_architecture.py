@@ -111,6 +111,7 @@ def test_adapters_are_chosen_in_one_place() -> None:
         "postfix_actions",
         "postfix_check",
         "postfix_read",
+        "postfix_size",
         "seal",
         "stage_check",
     }
