@@ -30,6 +30,7 @@ COMMANDS = {  # each has a file of its own here, with add_arguments() and run()
     "open": "show what is inside a sealed message; the log says who looked",
     "seal": "list, rotate or prune the keys that seal",
     "config": "check, show or write a configuration",
+    "init": "write a configuration for this machine, and attach smilla to its MTA",
 }
 
 

@@ -105,6 +105,9 @@ def test_adapters_are_chosen_in_one_place() -> None:
         "__init__",  # is stderr journald's?
         "config",
         "explain",
+        "init",
+        "init_next",
+        "init_postfix",
         "journal",
         "milter",
         "open",
