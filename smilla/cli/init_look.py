@@ -140,7 +140,8 @@ def missing(settings: Config, user: str, group: str) -> Iterator[str]:
         yield f"useradd --system --home-dir {home} --shell /usr/sbin/nologin {shlex.quote(user)}"
     sockets = [settings.milter.socket, *([settings.stage.socket] if settings.may_seal else [])]
     for folder in dict.fromkeys(Path(name.partition(":")[2]).parent for name in sockets if name.startswith("unix:")):
-        if not folder.is_dir() and folder != Path("/run/smilla"):
+        is_made_by_systemd = has_systemd() and folder == Path("/run/smilla")
+        if not folder.is_dir() and not is_made_by_systemd:
             yield shlex.join(["install", "-d", "-o", user, "-g", group, "-m", "2750", str(folder)])
     spool = Path(settings.reinject.spool)
     if not spool.is_dir() and settings.may_split:

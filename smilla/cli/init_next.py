@@ -37,7 +37,10 @@ def _steps(
     file, folder = shlex.quote(str(Path(options.output).absolute())), options.postfix_config or ""
     yield from init_look.missing(settings, user, init_look.group_of_postfix(main) if main else user)
     yield "# first the filter: until it answers, the MTA defers all mail"
-    yield "systemctl enable --now smilla" if init_look.has_systemd() else f"smilla milter --config {file} &"
+    if init_look.has_systemd():
+        yield "systemctl enable --now smilla"
+    else:
+        yield f"{'' if settings.milter.user else f'runuser -u {user} -- '}smilla milter --config {file} &"
     if not main:
         return
     if changes:

@@ -386,3 +386,18 @@ def test_no_answer_writes_nothing(machine: CommandLine, monkeypatch: pytest.Monk
     monkeypatch.setattr("smilla.cli.init._asks", lambda _: True)
     assert machine.run("init", "--output", machine.folder / "one.toml").code == 2
     assert not (machine.folder / "one.toml").exists()
+
+
+def test_the_filter_is_started_before_the_mta_asks_it_and_not_as_root(
+    machine: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = machine.folder / "one.toml"
+    monkeypatch.setattr(init_look, "has_systemd", lambda: False)
+    told = machine.run("init", "--output", path, "--mta", "sendmail").out.decode()
+    assert f"\nrunuser -u smilla -- smilla milter --config {path} &\n" in told
+    settings = config.load(path)
+    assert "install -d -o smilla -g smilla -m 2750 /run/smilla" in init_look.missing(settings, "smilla", "smilla")
+    monkeypatch.setattr(init_look, "has_systemd", lambda: True)
+    told = machine.run("init", "--output", path, "--mta", "sendmail").out.decode()
+    assert "\nsystemctl enable --now smilla\n" in told
+    assert "/run/smilla" not in "".join(init_look.missing(settings, "smilla", "smilla"))
