@@ -105,14 +105,19 @@ def test_sockets_are_opened_by_adapters_and_what_serves_the_mta_only() -> None:
 def test_adapters_are_chosen_in_one_place() -> None:
     found = {name for name in importers("smilla.adapters") if not name.startswith("adapters/")}
     commands = {
+        "__init__",  # is stderr journald's?
         "config",
         "explain",
+        "init",
+        "init_next",
+        "init_postfix",
         "journal",
         "milter",
         "open",
         "postfix_actions",
         "postfix_check",
         "postfix_read",
+        "postfix_size",
         "seal",
         "stage_check",
         "status",
@@ -120,7 +125,8 @@ def test_adapters_are_chosen_in_one_place() -> None:
     }
     assert found <= {
         *(f"cli/{n}.py" for n in commands),
-        *(f"server/{n}.py" for n in ("daemon", "lmtp", "milter", "reporter", "runtime", "sampler", "web", "worker")),
+        *(f"server/{n}.py" for n in ("daemon", "health", "lmtp", "milter", "reporter", "runtime", "sampler", "web")),
+        "server/worker.py",
     }
 
 
@@ -137,7 +143,8 @@ def test_environment_is_read_for_systemd_other_programs_and_who_asks_only() -> N
         for node in ast.walk(tree)
         if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv", "environb")
     }
-    assert readers <= {"server/systemd.py", "adapters/gnupg.py", "adapters/postfix.py", "cli/open.py", "cli/panel.py"}
+    systemd = {"server/systemd.py", "adapters/log_target.py"}
+    assert readers <= {*systemd, "adapters/gnupg.py", "adapters/postfix.py", "cli/open.py", "cli/panel.py"}
 
 
 def broad_handlers(tree: ast.AST) -> Iterator[ast.ExceptHandler]:
