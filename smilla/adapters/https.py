@@ -46,9 +46,7 @@ class Client:
         if parts.scheme != "https" or not parts.hostname or parts.username:
             raise FetchError(f"{url}: is no https URL", temporary=False)
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        connection = http.client.HTTPSConnection(
-            parts.hostname, parts.port, timeout=self._timeout_s, context=self._context
-        )
+        connection = _Connection(parts.hostname, parts.port, self._timeout_s, self._context)
         try:
             return self._exchanged(connection, method, target, headers, body)
         except ssl.SSLCertVerificationError as error:
@@ -60,21 +58,25 @@ class Client:
 
     def _exchanged(
         self,
-        connection: http.client.HTTPSConnection,
+        connection: _Connection,
         method: str,
         target: str,
         headers: Mapping[str, str],
         body: bytes | None,
     ) -> Response:
-        watch = threading.Timer(self._timeout_s, _cut, (connection,))
-        watch.daemon = True
-        watch.start()
+        watch = _Watch(connection, self._timeout_s)
         try:
             connection.request(method, target, body, {"User-Agent": "smilla", **headers})
             answer = connection.getresponse()
+            # Without its length, an answer that was cut off looks like a whole one.
+            is_bounded = answer.chunked or answer.length is not None
             content = answer.read(self._most + 1)
         finally:
-            watch.cancel()
+            watch.stop()
+        if watch.has_fired:
+            raise FetchError(f"no whole answer within {self._timeout_s:g} s", temporary=True)
+        if not is_bounded:
+            raise FetchError("the answer does not say how long it is", temporary=False)
         if len(content) > self._most:
             raise FetchError(f"the answer has more than {self._most} octets", temporary=False)
         if answer.length:  # what was announced and did not come
@@ -82,8 +84,36 @@ class Client:
         return Response(answer.status, {name.lower(): value for name, value in answer.getheaders()}, content)
 
 
-def _cut(connection: http.client.HTTPSConnection) -> None:
-    """Ends whatever the connection waits for."""
-    if connection.sock is not None:
-        with suppress(OSError):
-            connection.sock.shutdown(SHUT_RDWR)
+class _Connection(http.client.HTTPConnection):
+    """Has its socket at hand during the handshake, too, so that the watch can cut it."""
+
+    def __init__(self, host: str, port: int | None, timeout_s: float, context: ssl.SSLContext) -> None:
+        super().__init__(host, port or 443, timeout=timeout_s)
+        self._context = context
+
+    def connect(self) -> None:
+        super().connect()
+        tls = self._context.wrap_socket(self.sock, server_hostname=self.host, do_handshake_on_connect=False)
+        self.sock = tls
+        tls.do_handshake()
+
+
+class _Watch:
+    """Cuts a connection when its time is up, however slowly the server still sends."""
+
+    def __init__(self, connection: _Connection, timeout_s: float) -> None:
+        self.has_fired = False
+        self._connection = connection
+        self._timer = threading.Timer(timeout_s, self._fire)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def stop(self) -> None:
+        """The exchange is over."""
+        self._timer.cancel()
+
+    def _fire(self) -> None:
+        self.has_fired = True
+        if self._connection.sock is not None:
+            with suppress(OSError):
+                self._connection.sock.shutdown(SHUT_RDWR)
