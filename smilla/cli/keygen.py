@@ -110,7 +110,7 @@ def _refuse_existing(base: Path, suffixes: tuple[str, ...]) -> None:
 
 
 def _made_password() -> bytes:
-    """About 117 bits, in groups that can be typed."""
+    """About 115 bits, in groups that can be typed."""
     letters = "".join(secrets.choice(_UNAMBIGUOUS) for _ in range(20))
     return "-".join(letters[at : at + 5] for at in range(0, 20, 5)).encode("ascii")
 

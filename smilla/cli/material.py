@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import getpass
-import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -125,8 +124,3 @@ def warn(assessment: Assessment, *, is_key: bool) -> None:
     size = len(assessment.candidate.raw)
     if size > _LARGE:
         say("hint", f"the record has {size} octets" + ("; publish a minimal key (--minimal)" if is_key else ""))
-
-
-def is_interactive() -> bool:
-    """Does somebody watch stderr?"""
-    return os.isatty(sys.stderr.fileno()) if sys.stderr and not sys.stderr.closed else False

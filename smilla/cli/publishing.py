@@ -106,7 +106,7 @@ def made(options: argparse.Namespace, change: Change, settings: Config | None) -
         return EX_OK
     resolver = _Validator(settings)
     authorities = [_authority(server, change) for server in options.authority or _name_servers(resolver, zone, change)]
-    progress = _Progress(is_shown=material.is_interactive() and not options.quiet)
+    progress = _Progress(is_shown=sys.stderr.isatty() and not options.quiet)
 
     def looked() -> spread.State:
         state = spread.look(change.rdata, authorities, lambda: resolver.ask(change.owner, change.rdtype))

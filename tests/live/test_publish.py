@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import os
 import pty
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import dns.flags
+import dns.message
 import pytest
 
 from smilla.adapters.dns_update import NameServer
@@ -222,3 +226,27 @@ def test_zone_that_is_not_signed_is_told_at_once(place: Place) -> None:
     done = place.smilla("publish", address, "--cert", certificate, *to, *watched)
     assert done.returncode == 1
     assert "not signed" in done.stderr
+
+
+def test_answer_that_is_not_signed_with_the_key_is_not_believed(place: Place) -> None:
+    """As from somebody who took the server's address."""
+
+    def answer() -> None:
+        peer, _ = listener.accept()
+        with peer:
+            size = int.from_bytes(peer.recv(2, socket.MSG_WAITALL))
+            query = dns.message.from_wire(peer.recv(size, socket.MSG_WAITALL), keyring=False)
+            query.tsig = None
+            response = dns.message.make_response(query)
+            response.flags |= dns.flags.AA
+            raw = response.to_wire()
+            peer.sendall(len(raw).to_bytes(2) + raw)
+
+    key = tsig_key.parse(place.primaries["bind"].key_file.read_text())
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        server = NameServer(f"127.0.0.1@{listener.getsockname()[1]}", key)
+        with pytest.raises(PublishError, match="not signed with the key"):
+            server.read(smimea_owner("hugh@bind.test"), TYPES["SMIMEA"])
+        thread.join()
