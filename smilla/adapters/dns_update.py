@@ -119,7 +119,9 @@ class NameServer:
         except dns.exception.Timeout as error:
             raise PublishError(f"{self.name}: no answer within {self._timeout_s:g} s", temporary=True) from error
         except _FAILURES as error:
-            text = f"{self.name}: cannot be asked: {error or type(error).__name__}"
+            is_odd = bool(self._key) and isinstance(error, (dns.exception.FormError, dns.tsig.BadSignature))
+            what = "its answer is not signed with the key, or malformed" if is_odd else "cannot be asked"
+            text = f"{self.name}: {what}: {error or type(error).__name__}"
             raise PublishError(text, temporary=True) from error
         if self._key and not response.had_tsig:
             if response.rcode() != dns.rcode.NOERROR:

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import base64
+import os
+import pty
+import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import dns.rdata
@@ -198,3 +203,24 @@ def test_line_that_another_reader_understands_otherwise_is_not_printed(
     done = commands.run("record", "hugh@example.org", "--cert", CERTIFICATE)
     assert done.out == b""
     assert done.code != 0
+
+
+def test_password_is_asked_for_on_a_terminal_and_not_shown(commands: CommandLine) -> None:
+    """``setsid`` makes the terminal that of the command alone."""
+    path = encrypted_pkcs12(commands)
+    ours, theirs = pty.openpty()
+    command = ["setsid", "--ctty", sys.executable, "-m", "smilla", "record", "hugh@example.org", "--cert", str(path)]
+    running = subprocess.Popen(command, stdin=theirs, stdout=subprocess.PIPE, stderr=theirs)
+    os.close(theirs)
+    shown = b""
+    while b"Password of" not in shown:
+        shown += os.read(ours, 4096)
+    os.write(ours, b"secret\n")
+    out, _ = running.communicate()
+    with suppress(OSError):  # the end of a terminal that nobody holds any more
+        while more := os.read(ours, 4096):
+            shown += more
+    os.close(ours)
+    assert running.returncode == 0
+    assert out.split()[-1] == raw_key("hugh.crt").hex().encode()
+    assert b"secret" not in shown

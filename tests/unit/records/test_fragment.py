@@ -30,7 +30,7 @@ def test_record_takes_the_place_of_an_older_one_and_of_no_other() -> None:
 
 
 def test_older_record_may_have_been_written_in_another_form() -> None:
-    for line in (FIRST.line(generic=True), FIRST.line().replace("SMIMEA", "smimea").upper(), "  " * 0 + FIRST.line()):
+    for line in (FIRST.line(generic=True), FIRST.line().upper(), FIRST.line(ttl_s=5)):
         assert without(line + "\n" + KEY.line() + "\n", FIRST.owner, FIRST.rdtype) == KEY.line() + "\n"
 
 
@@ -44,3 +44,8 @@ def test_comments_directives_and_other_records_stay() -> None:
 def test_lines_that_cannot_be_told_apart_are_not_touched(line: str) -> None:
     with pytest.raises(ParseError, match="did not write"):
         with_record(line, FIRST, 60)
+
+
+def test_record_of_another_type_at_the_same_name_stays() -> None:
+    text = f'{FIRST.owner} IN TXT "about it"\n'
+    assert with_record(text, FIRST, 60) == text + FIRST.line(ttl_s=60) + "\n"
