@@ -15,6 +15,7 @@ from smilla.adapters import new_file
 from smilla.adapters.new_file import PRIVATE, PUBLIC
 from smilla.address import EmailAddress
 from smilla.cli import EX_OK, UsageError, material, say
+from smilla.errors import FileProblem
 from smilla.records import openpgp_key, pkcs12, smime_certificate
 from smilla.records.record import Record, openpgpkey_record, smimea_record
 from smilla.records.wanted import Wanted
@@ -51,14 +52,26 @@ def run(options: argparse.Namespace) -> int:
     record, files = _openpgp(wanted, password) if options.openpgp else _smime(wanted, password, options)
     line = record.line()
     material.warn(material.read_back(line, record, owner), is_key=options.openpgp)
-    for suffix, (octets, mode) in files.items():
-        new_file.write(Path(f"{base}{suffix}"), octets, mode)
+    _write(base, files)
     if not options.password_file:
         say("hint", f"the password, shown this once: {password.decode('ascii')}")
     for hint in _what_next(base, options, owner):
         say("hint", hint)
     print(line)
     return EX_OK
+
+
+def _write(base: Path, files: _Files) -> None:
+    """All files or none: a private key whose password nobody was told is of no use.  Raises FileProblem."""
+    made: list[Path] = []
+    try:
+        for suffix, (octets, mode) in files.items():
+            new_file.write(Path(f"{base}{suffix}"), octets, mode)
+            made.append(Path(f"{base}{suffix}"))
+    except FileProblem:
+        for path in made:
+            path.unlink()
+        raise
 
 
 def _smime(wanted: Wanted, password: bytes, options: argparse.Namespace) -> tuple[Record, _Files]:

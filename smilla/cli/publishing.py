@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from smilla.records.record import TYPES, Record
 from smilla.server.runtime import make_resolver
 
 _SOA, _NS = 6, 2
+_KNOWN = (DNSSECStatus.SECURE, DNSSECStatus.INSECURE)
 _WAIT_S, _MOST_WAIT_S = 300, 86400
 _LONGEST_TTL_S = 86400
 
@@ -105,7 +107,9 @@ def made(options: argparse.Namespace, change: Change, settings: Config | None) -
     if settings is None:
         return EX_OK
     resolver = _Validator(settings)
-    authorities = [_authority(server, change) for server in options.authority or _name_servers(resolver, zone, change)]
+    authorities = [
+        _authority(server, change) for server in options.authority or name_servers(resolver.ask, zone, change.owner)
+    ]
     progress = _Progress(is_shown=sys.stderr.isatty() and not options.quiet)
 
     def looked() -> spread.State:
@@ -213,10 +217,11 @@ class _Validator:
         return pending.result(time.monotonic() + self._settings.dns.timeout_s)
 
 
-def _name_servers(resolver: _Validator, zone: str, change: Change) -> list[str]:
-    """The servers that the zone's NS records name.  Raises PublishError."""
-    zone = zone or _zone_above(resolver, change.owner)
-    answer = resolver.ask(zone, _NS)
+def name_servers(ask: Callable[[str, int], DNSAnswer], zone: str, owner: str) -> list[str]:
+    """The servers that the NS records of the zone name, "" for the nearest one above the owner.  Raises
+    PublishError."""
+    zone = zone or _zone_above(ask, owner)
+    answer = ask(zone, _NS)
     try:
         names = [domain_name.from_wire(raw) for raw in sorted(answer.raw_rdata)]
     except ParseError as error:
@@ -227,14 +232,14 @@ def _name_servers(resolver: _Validator, zone: str, change: Change) -> list[str]:
     return names
 
 
-def _zone_above(resolver: _Validator, owner: str) -> str:
+def _zone_above(ask: Callable[[str, int], DNSAnswer], owner: str) -> str:
     """The nearest zone above the name, by its SOA record.  Raises PublishError."""
     name = owner
-    while name := name.partition(".")[2]:
-        answer = resolver.ask(name, _SOA)
+    while (name := name.partition(".")[2]) != "":
+        answer = ask(name, _SOA)
         if answer.raw_rdata:
             return name
-        if answer.status is DNSSECStatus.UNREACHABLE:
+        if answer.status not in _KNOWN:
             raise PublishError(f"the resolver cannot say what zone {owner} is in: {answer.detail}", temporary=True)
     raise PublishError(f"the resolver knows no zone that {owner} is in", temporary=False)
 

@@ -138,3 +138,15 @@ def test_address_that_nobody_would_ask_for_gets_no_key(commands: CommandLine, ad
 )
 def test_file_is_named_after_the_address_without_what_a_folder_mistakes(address: str, name: str) -> None:
     assert file_name(parse(address)) == name
+
+
+@pytest.mark.parametrize(("arguments", "last"), [(("--ec", "P-256"), ".crt"), (("--openpgp",), ".asc")])
+def test_where_one_file_cannot_be_made_none_is_left(
+    commands: CommandLine, out: Path, arguments: tuple[str, ...], last: str
+) -> None:
+    """A link to nothing is seen only when the file is made."""
+    (out / f"{ADDRESS}{last}").symlink_to(out / "nowhere")
+    done = keygen(commands, *arguments)
+    assert (done.code, done.out) == (1, b"")
+    assert "password" not in done.err
+    assert [path.name for path in out.iterdir()] == [f"{ADDRESS}{last}"]
