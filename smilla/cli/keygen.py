@@ -51,7 +51,9 @@ def run(options: argparse.Namespace) -> int:
     password = material.read_password(options.password_file) if options.password_file else _made_password()
     record, files = _openpgp(wanted, password) if options.openpgp else _smime(wanted, password, options)
     line = record.line()
-    material.warn(material.read_back(line, record, owner), is_key=options.openpgp)
+    assessment = material.read_back(line, record, owner)
+    if assessment.key is None:
+        raise UsageError(f"{owner}: no key was made, for senders would not use it: {assessment.reasons[0].text}")
     _write(base, files)
     if not options.password_file:
         say("hint", f"the password, shown this once: {password.decode('ascii')}")

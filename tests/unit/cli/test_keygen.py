@@ -150,3 +150,10 @@ def test_where_one_file_cannot_be_made_none_is_left(
     assert (done.code, done.out) == (1, b"")
     assert "password" not in done.err
     assert [path.name for path in out.iterdir()] == [f"{ADDRESS}{last}"]
+
+
+def test_key_that_senders_would_not_use_is_not_made(commands: CommandLine, out: Path) -> None:
+    """Nobody finds an address with an angle bracket behind a name in a user ID."""
+    done = commands.run("keygen", '"a<b"@example.org', "--openpgp", "--name", "A", "--output-dir", out)
+    assert (done.code, done.out, list(out.iterdir())) == (2, b"", [])
+    assert "senders would not use it" in done.err
