@@ -23,7 +23,7 @@ from tests.interop.readers import Reader
 from tests.interop.readers.base import run
 from tests.interop.readers.newer import NSS13, RNP13, GnuPG13, GpgSM13, OpenSSL13, Sq13
 from tests.interop.readers.pgp_programs import GnuPG, Sq, TheRNP
-from tests.interop.readers.smime_programs import NSS, GpgSM, OpenSSL
+from tests.interop.readers.smime_programs import NSS, GpgSM, OpenSSL, ThunderbirdNSS
 from tests.lab.programs import require_nothing_missing
 from tests.openpgp_maker import armoured
 
@@ -86,12 +86,14 @@ def test_openssl_opens_the_pkcs12(reader: type[Reader], kind: str, folder: Path,
 
 
 @KINDS
-@pytest.mark.parametrize("reader", [NSS, NSS13])
-def test_nss_which_is_thunderbirds_opens_the_pkcs12(reader: type[Reader], kind: str, folder: Path, home: Path) -> None:
+@pytest.mark.parametrize("reader", [NSS, NSS13, ThunderbirdNSS])
+def test_nss_and_thunderbirds_own_open_the_pkcs12(reader: type[Reader], kind: str, folder: Path, home: Path) -> None:
     tools = here(reader, home)
-    run([*tools.program("certutil"), "-N", "--empty-password", "-d", f"sql:{home}"])
-    run([*tools.program("pk12util"), "-i", pfx(folder, kind), "-d", f"sql:{home}", "-W", PASSWORD], merged=True)
-    assert b"Hugh" in run([*tools.program("certutil"), "-K", "-d", f"sql:{home}"])
+    assert isinstance(tools, NSS)
+    run([*tools.program("certutil"), "-N", "--empty-password", "-d", f"sql:{home}"], env=tools.env)
+    pair: list[str | Path] = ["-i", pfx(folder, kind), "-W", PASSWORD]
+    run([*tools.program("pk12util"), "-d", f"sql:{home}", *pair], env=tools.env, merged=True)
+    assert b"Hugh" in run([*tools.program("certutil"), "-K", "-d", f"sql:{home}"], env=tools.env)
 
 
 def _gpgsm(reader: Reader, home: Path, *arguments: str | Path) -> subprocess.CompletedProcess[bytes]:
