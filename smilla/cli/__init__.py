@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from smilla import __version__
+from smilla.answer.describe import printable as printable  # for every command
 from smilla.config import DEFAULT_PATH
 from smilla.errors import ConfigError, EngineMissing, SmillaError
 
@@ -28,6 +29,8 @@ COMMANDS = {  # each has a file of its own here, with add_arguments() and run()
     "keygen": "make a certificate or OpenPGP key, and the record that publishes it",
     "publish": "put a certificate or key into DNS, and wait until senders can use it",
     "withdraw": "take an address's records out of DNS",
+    "status": "show how the running filter fares, on one screen",
+    "top": "the same, again every second",
     "journal": "show which messages still have copies owed",
     "open": "show what is inside a sealed message; the log says who looked",
     "seal": "list, rotate or prune the keys that seal",
@@ -43,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     try:
         given = sys.argv[1:] if arguments is None else arguments
-        options = _parser(given).parse_args(given)
+        options = parser(given).parse_args(given)
     except SystemExit as stop:
         return int(stop.code or 0)
     try:
@@ -74,23 +77,18 @@ def say(kind: str, text: str) -> None:
     print(f"{kind}: {printable(text)}", file=sys.stderr)
 
 
-def printable(text: str) -> str:
-    """Text that cannot control the terminal, even if it comes from a certificate, a name server or a message."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
-
-
-def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+def parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     """Knows every command, and the arguments of those that are named; a command's file is read where it is used."""
-    parser = argparse.ArgumentParser(
+    whole = argparse.ArgumentParser(
         prog="smilla", description="Encrypts mail to the keys that its recipients publish in DNS.", epilog="smilla(8)"
     )
-    parser.add_argument("--version", action="version", version=f"smilla {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    whole.add_argument("--version", action="version", version=f"smilla {__version__}")
+    commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, summary in COMMANDS.items():
         command = commands.add_parser(name, help=summary)
         if name in arguments:
             importlib.import_module(f"smilla.cli.{name}").add_arguments(command)
-    return parser
+    return whole
 
 
 def with_config(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:

@@ -14,7 +14,7 @@ _LABEL = 11
 
 
 class Terminal:
-    """Writes to stdout, in colour where that is a terminal and NO_COLOR is not set.
+    """Writes to stdout, in colour where that is a terminal or FORCE_COLOR is set, and NO_COLOR is not set.
 
     The folder of the run is written as $D; the words in ``hidden`` as (canary), so that the letters stay readable.
     """
@@ -25,7 +25,8 @@ class Terminal:
         self._folder = str(folder)
         self._hidden = hidden
         self._scenes = 0
-        self._colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+        wanted = sys.stdout.isatty() or "FORCE_COLOR" in os.environ
+        self._colour = wanted and "NO_COLOR" not in os.environ
 
     def text(self, text: str = "") -> None:
         """A line as it is."""

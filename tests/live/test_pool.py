@@ -256,7 +256,7 @@ def with_stage_of(own: Smilla, postfix: Postfix) -> None:
 
 
 def copy_keys(source: Smilla, target: Smilla) -> None:
-    """As README.md says: all that are there, beside those that the target has, of its user, each as a whole."""
+    """As contrib/haproxy says: all that are there, beside those that the target has, of its user, each as a whole."""
     for path in (source.folder / "seal").glob("*.key"):
         beside = target.folder / "seal" / f".{path.name}.part"
         shutil.copy(path, beside)

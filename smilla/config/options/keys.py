@@ -37,7 +37,7 @@ class KeysOptions:
         "through the stage for another reason, also the keys of the addresses behind the alias. expanded: if a "
         "recipient in local_domains (or at this machine by name) has no usable key of their own, the message is "
         "sealed and goes through the stage. The MTA has expanded the alias by then, and the stage decides for each "
-        "address behind it. Needs mixed = stage. See Aliases under THE STAGE in smilla(8).",
+        "address behind it. Needs mixed = stage. See ALIASES in smilla-stage(7).",
         choices=("", "expanded"),
     )
     try_lowercase: bool = option(
@@ -141,6 +141,6 @@ class HeadersOptions:
         "removed. From, To, Cc, Date, Received and the fields used for threading stay outside. A reader without "
         "header protection never shows a hidden Subject: Thunderbird shows it in OpenPGP mail, not in S/MIME. Signed "
         "messages stay as they are, with the Subject outside. The default is off, so that a server can sort, search "
-        "and filter mail at rest by its Subject. See HEADER PROTECTION in smilla(8).",
+        "and filter mail at rest by its Subject. See smilla-headers(7).",
         choices=PROTECTIONS,
     )
