@@ -14,7 +14,7 @@ import dns.name
 import dns.rcode
 import dns.rdatatype
 
-from smilla import log
+from smilla import log, log_recovery
 
 FAILURES = (OSError, EOFError, TimeoutError, dns.exception.DNSException)
 _PROOF_LASTS_S = 300.0
@@ -80,6 +80,7 @@ class Proof:
         else:
             if response.flags & dns.flags.AD:
                 self.proven_at = time.monotonic()
+                log_recovery.resolver_works(server.name, str(self.zone))
                 return ""
             problem = f"no AD bit on the probe {self.zone} ({dns.rcode.to_text(response.rcode())})"
         self._doubted_at = time.monotonic()

@@ -10,7 +10,7 @@ from pathlib import Path
 from smilla import config
 from smilla.adapters import postfix
 from smilla.adapters.postfix_lines import PostfixLines
-from smilla.cli import EX_CONFIG, EX_NO, EX_OK, say, with_config, with_postfix
+from smilla.cli import EX_CONFIG, EX_NO, EX_OK, postfix_size, say, with_config, with_postfix
 from smilla.config import Config
 from smilla.config import text as config_text
 from smilla.doctor import examination, finding, postfix_check
@@ -114,11 +114,12 @@ def _check_lines(settings: Config, folder: str | None) -> list[Finding]:
         instance = asked.folder()
         found = list(postfix_check.problems(settings, asked, in_doubt="error"))
         missing = [each for each in found if each.severity == "error"]
+        limit = postfix_size.limit(asked)
         stamps = {path: file.stamp for path, file in asked.files.items()}
         before = _seen_before(lines, instance) if any(each.kind is Kind.POSTFIX_NOT_TOLD for each in found) else []
         in_doubt = any(each.kind is Kind.POSTFIX_UNSEEN for each in missing) or bool(before)
         kinds = [each.kind for each in missing]
-        lines.keep(instance, [each.line for each in missing], stamps, in_doubt=in_doubt, kinds=kinds)
+        lines.keep(instance, [each.line for each in missing], stamps, in_doubt=in_doubt, kinds=kinds, size_limit=limit)
     except SmillaError as error:
         return [finding.error(Kind.POSTFIX_UNSEEN, "postfix", str(error))]
     for other, text in lines.others(instance):
