@@ -25,7 +25,7 @@ from smilla.value import value
 _DEBUG, _INFO, _WARNING, _ERROR = logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR
 _LEVELS = {"debug": _DEBUG, "info": _INFO, "warning": _WARNING, "error": _ERROR}
 _TROUBLE = (Action.DEFER, Action.REFUSE, Action.HOLD)
-_EVENTS = {
+EVENTS = {
     Action.ENCRYPT: "encrypted",
     Action.UNCHANGED: "unchanged",
     Action.PLAIN: "plain",
@@ -143,8 +143,11 @@ def recipient_decided(
     stays in the MTA's message, otherwise reinject, bounce or rcpt.
     """
     action, reason = applied
-    fields = _decision_fields(decision, reason) | {"via": via} | ({"observe": "true"} if observed else {})
-    _event(_WARNING if action in _TROUBLE else _INFO, _EVENTS[action], queue_id, **fields)
+    fields = _decision_fields(decision, reason)
+    fields["via"] = via
+    if observed:
+        fields["observe"] = "true"
+    _event(_WARNING if action in _TROUBLE else _INFO, EVENTS[action], queue_id, **fields)
 
 
 def _decision_fields(decision: Decision, reason: Reason) -> dict[str, str]:
@@ -255,8 +258,8 @@ def journal_failed(detail: str, queue_id: str = "") -> None:
 def sealed(queue_id: str, decision: Decision) -> None:
     """The sealed message waits in the MTA's queue for the stage, which will log what happens for this recipient.  Until
     then ``action`` is the decision, or wait if the recipient may be an alias."""
-    level = _WARNING if decision.action in _TROUBLE and not decision.waits else _INFO
-    action = "wait" if decision.waits else decision.action.value
+    level = _WARNING if decision.action in _TROUBLE and not decision.awaits_expansion else _INFO
+    action = "wait" if decision.awaits_expansion else decision.action.value
     _event(level, "sealed", queue_id, **_decision_fields(decision, decision.reason), action=action)
 
 

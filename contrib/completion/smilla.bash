@@ -7,13 +7,15 @@
 
 _shtab_smilla_seal_subparsers=(list rotate prune)
 _shtab_smilla_config_subparsers=(check show sample)
-_shtab_smilla_subparsers=(milter encrypt explain lookup record journal open seal config)
+_shtab_smilla_subparsers=(milter encrypt explain lookup record status top journal open seal config)
 
 _shtab_smilla_milter_option_strings=(-h --help --config)
 _shtab_smilla_encrypt_option_strings=(-h --help --config --from --to --client-ip --authenticated-as --output-dir --require)
 _shtab_smilla_explain_option_strings=(-h --help --config --from --to --client-ip --authenticated-as --json)
 _shtab_smilla_lookup_option_strings=(-h --help --config --json)
 _shtab_smilla_record_option_strings=(-h --help --cert --key --usage --generic)
+_shtab_smilla_status_option_strings=(-h --help --config --json)
+_shtab_smilla_top_option_strings=(-h --help --config --interval)
 _shtab_smilla_journal_option_strings=(-h --help --config --json)
 _shtab_smilla_open_option_strings=(-h --help --config --facts --json)
 _shtab_smilla_seal_list_option_strings=(-h --help --config --json)
@@ -35,6 +37,8 @@ _shtab_smilla_explain___config_COMPGEN=_shtab_compgen_files
 _shtab_smilla_lookup___config_COMPGEN=_shtab_compgen_files
 _shtab_smilla_record___cert_COMPGEN=_shtab_compgen_files
 _shtab_smilla_record___key_COMPGEN=_shtab_compgen_files
+_shtab_smilla_status___config_COMPGEN=_shtab_compgen_files
+_shtab_smilla_top___config_COMPGEN=_shtab_compgen_files
 _shtab_smilla_journal___config_COMPGEN=_shtab_compgen_files
 _shtab_smilla_open_pos_0_COMPGEN=_shtab_compgen_files
 _shtab_smilla_open___config_COMPGEN=_shtab_compgen_files
@@ -49,7 +53,7 @@ _shtab_smilla_config_show___config_COMPGEN=_shtab_compgen_files
 _shtab_smilla_record___usage_choices=(0 1 2 3)
 _shtab_smilla_seal_pos_0_choices=(list rotate prune)
 _shtab_smilla_config_pos_0_choices=(check show sample)
-_shtab_smilla_pos_0_choices=(milter encrypt explain lookup record journal open seal config)
+_shtab_smilla_pos_0_choices=(milter encrypt explain lookup record status top journal open seal config)
 
 _shtab_smilla_milter__h_nargs=0
 _shtab_smilla_milter___help_nargs=0
@@ -65,6 +69,11 @@ _shtab_smilla_lookup___json_nargs=0
 _shtab_smilla_record__h_nargs=0
 _shtab_smilla_record___help_nargs=0
 _shtab_smilla_record___generic_nargs=0
+_shtab_smilla_status__h_nargs=0
+_shtab_smilla_status___help_nargs=0
+_shtab_smilla_status___json_nargs=0
+_shtab_smilla_top__h_nargs=0
+_shtab_smilla_top___help_nargs=0
 _shtab_smilla_journal__h_nargs=0
 _shtab_smilla_journal___help_nargs=0
 _shtab_smilla_journal___json_nargs=0

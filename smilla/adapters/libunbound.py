@@ -35,6 +35,7 @@ from smilla.adapters.places import Places, Turn
 from smilla.config.values import nameserver
 from smilla.errors import SmillaError
 from smilla.model import DNSAnswer, DNSSECStatus
+from smilla.ports import Metrics
 
 _NOERROR, _NXDOMAIN = 0, 3
 _SOA = 6
@@ -76,8 +77,11 @@ server:
 class ValidatingResolver:
     """A validator in this process.  It forwards to ``nameservers`` (ADDRESS or ADDRESS@PORT), or iterates if none."""
 
-    def __init__(self, nameservers: Sequence[str], trust_anchor: str, probe: str) -> None:
+    def __init__(
+        self, nameservers: Sequence[str], trust_anchor: str, probe: str, metrics: Metrics | None = None
+    ) -> None:
         """``trust_anchor`` is a file in zone-file form.  Raises SmillaError if it or the library cannot be used."""
+        self._metrics = metrics
         self._nameservers = [nameserver(text) for text in nameservers]
         self._trust_anchor = trust_anchor
         self._anchors = _anchor_names(trust_anchor)
@@ -89,11 +93,12 @@ class ValidatingResolver:
     def ask(self, owner: str, rdtype: int) -> Pending:
         """Starts a question and returns at once."""
         future: Future[DNSAnswer] = Future()
+        pending = Pending(owner, _name(rdtype), future, self._metrics)
         try:
             self._running().ask(owner, rdtype, future.set_result)
         except SmillaError as error:
             future.set_result(_unreachable(owner, rdtype, str(error)))
-        return Pending(owner, _name(rdtype), future)
+        return pending
 
     def probe(self, timeout_s: float) -> list[tuple[str, str]]:
         """Asks for the probe: one pair of the validator's name and what is wrong ("" if it validates)."""

@@ -33,17 +33,17 @@ class PostfixLines:
     def __init__(self, options: StageOptions) -> None:
         self._path = Path(options.keys) / "postfix.json"
         self._is_asked = options.check
-        self._known: tuple[int, str, dict[str, dict[str, str]]] = (-1, _NOBODY, {})  # replaced as a whole
+        self._known: tuple[str, str, dict[str, dict[str, str]]] = ("", _NOBODY, {})  # replaced as a whole
 
     def problem(self) -> str:
         """Why nothing may be sealed now, and what to do; "" if sealing is allowed."""
         if not self._is_asked:
             return ""
         try:
-            changed_at, known = self._path.stat().st_mtime_ns, self._known
-            if changed_at != known[0]:
+            stamp, known = stamps.of(self._path.stat()), self._known
+            if stamp != known[0]:
                 document = json.loads(self._path.read_text("utf-8"))
-                self._known = known = changed_at, _first(document), _files(document)
+                self._known = known = stamp, _first(document), _files(document)
         except FileNotFoundError:
             return _NOBODY
         except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
@@ -167,12 +167,15 @@ def _first(document: Mapping[str, Any]) -> str:
 
 
 def _changed(files: Mapping[str, Mapping[str, str]]) -> str:
-    """The first file that has changed since the check.  Ignores files that we may not look at."""
+    """The first file that has changed since the check, or may have.  Ignores files that we may not look at."""
     for instance, stamped in files.items():
         for path, before in stamped.items():
-            if "" not in (before, now := stamps.stamp(path)) and before != now:
-                done = "is gone" if now == stamps.GONE else "was changed"
-                what = f"{path} {done} since somebody looked at Postfix's lines for the stage"
-                look = f"{_LOOK} --postfix-config {instance}"
-                return f"{what}; postfix -c {instance} reload, then {look}"
+            if "" in (before, now := stamps.stamp(path)) or before == now:
+                continue
+            look = f"{_LOOK} --postfix-config {instance}"
+            if not stamps.is_whole(before):
+                return f"nobody can tell whether {path} was changed since an earlier version of smilla looked; {look}"
+            done = "is gone" if now == stamps.GONE else "was changed"
+            what = f"{path} {done} since somebody looked at Postfix's lines for the stage"
+            return f"{what}; postfix -c {instance} reload, then {look}"
     return ""

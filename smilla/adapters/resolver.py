@@ -44,6 +44,7 @@ from smilla.adapters.places import Places, Turn
 from smilla.adapters.proof import FAILURES, Proof
 from smilla.config.values import nameserver
 from smilla.model import DNSAnswer, DNSSECStatus
+from smilla.ports import Metrics
 
 _CONNECT_TIMEOUT_S = 2.0
 _ATTEMPTS = 5
@@ -63,8 +64,9 @@ _PROOFS = {DNSSECStatus.SECURE: "the AD bit", DNSSECStatus.INSECURE: "no AD bit 
 class LoopbackResolver:
     """A resolver client.  Its one thread starts with the first question, and again with the first after a fork."""
 
-    def __init__(self, nameservers: Sequence[str], probe: str) -> None:
+    def __init__(self, nameservers: Sequence[str], probe: str, metrics: Metrics | None = None) -> None:
         """``nameservers`` as ADDRESS or ADDRESS@PORT.  Raises ValueError if one is not on loopback."""
+        self._metrics = metrics
         self._texts, self._probe = tuple(nameservers), probe
         self._servers = [_Server(text, probe) for text in nameservers]
         self._places: Places[asyncio.Future[None]] = Places(_QUESTIONS_A_ZONE)
@@ -75,7 +77,7 @@ class LoopbackResolver:
     def ask(self, owner: str, rdtype: int) -> Pending:
         """Starts a question and returns at once."""
         future: Future[DNSAnswer] = asyncio.run_coroutine_threadsafe(self._answer(owner, rdtype), self._running())
-        return Pending(owner, type_name(rdtype), future)
+        return Pending(owner, type_name(rdtype), future, self._metrics)
 
     def probe(self, timeout_s: float) -> list[tuple[str, str]]:
         """Asks every nameserver for the probe: pairs of its name and what is wrong ("" if it validates)."""

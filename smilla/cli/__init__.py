@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from smilla import __version__
+from smilla.answer.describe import printable as printable  # for every command
 from smilla.config import DEFAULT_PATH
 from smilla.errors import ConfigError, EngineMissing, SmillaError
 
@@ -25,6 +26,8 @@ COMMANDS = {  # each has a file of its own here, with add_arguments() and run()
     "explain": "show every step and reason for one message; change nothing",
     "lookup": "find the keys of one address",
     "record": "print the DNS record that publishes a certificate or key",
+    "status": "show how the running filter fares, on one screen",
+    "top": "the same, again every second",
     "journal": "show which messages still have copies owed",
     "open": "show what is inside a sealed message; the log says who looked",
     "seal": "list, rotate or prune the keys that seal",
@@ -69,11 +72,6 @@ def _exit_code(error: Exception) -> int:
 def say(kind: str, text: str) -> None:
     """An ``error:``, ``warning:`` or ``hint:`` line on stderr."""
     print(f"{kind}: {printable(text)}", file=sys.stderr)
-
-
-def printable(text: str) -> str:
-    """Text that cannot control the terminal, even if it comes from a certificate, a name server or a message."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def parser(arguments: Sequence[str]) -> argparse.ArgumentParser:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from smilla.adapters.postfix import Postfix, Service, Settings
+from smilla.adapters.postfix import Postfix, Service, Settings, behind_proxy
 from smilla.errors import PostfixUnclear
 
 Found = tuple[str, str]
@@ -31,7 +31,7 @@ _PAST = "it does so to the message, not to copies that have left before; leave m
 
 def verbs(table: str) -> set[str]:
     """Which of HOLD, REDIRECT and FILTER a table has, for any key.  Raises OSError if it cannot be read."""
-    kind, _, place = table.removeprefix("proxy:").partition(":")
+    kind, _, place = behind_proxy(table).partition(":")
     inner = place[1:-1] if place.startswith("{") else place
     if kind in ("pipemap", "unionmap"):
         return {verb for one in TOKEN.findall(inner) for verb in verbs(one)}

@@ -12,7 +12,7 @@ import grp
 import pwd
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -26,12 +26,14 @@ from smilla.config.options import (
     SECTIONS,
     STYLE,
     Config,
+    MetricsOptions,
     MilterOptions,
     Rule,
     StageOptions,
+    WebOptions,
     options_of,
 )
-from smilla.config.values import UNIX, convert, is_local, nameserver
+from smilla.config.values import UNIX, convert, is_local, is_loopback, nameserver
 from smilla.errors import ConfigError
 
 __all__ = ["DEFAULT_PATH", "Config", "Rule", "load", "parse"]
@@ -187,6 +189,8 @@ class _Reader:
             self._fault(
                 "socket", "stage", f'is "{config.stage.socket}": whoever reaches it hands over mail; loopback only'
             )
+        self._check_metrics(config.metrics)
+        self._check_web(config.web)
         self._check_policy(config)
         self._check_aliases(config)
         self._check_openpgp(config)
@@ -194,6 +198,28 @@ class _Reader:
             self._fault("ca_file", "smime", f'is "{config.smime.ca_file}", which is no file')
         if config.smime.crl_file and not Path(config.smime.crl_file).is_file():
             self._fault("crl_file", "smime", f'is "{config.smime.crl_file}", which is no file')
+
+    def _check_web(self, options: WebOptions) -> None:
+        if options.listen and not is_loopback(options.listen):
+            self._fault(
+                "listen",
+                "web",
+                f'is "{options.listen}", which other machines may reach; take 127.0.0.1 or [::1], and reach it by ssh '
+                "-L or through a reverse proxy with TLS",
+            )
+
+    def _check_metrics(self, options: MetricsOptions) -> None:
+        self._check_group("socket_group", "metrics", options.socket_group)
+        if options.listen.startswith(UNIX):
+            self._check_path("listen", "metrics", options.listen.partition(":")[2])
+        elif options.listen and options.loopback_only and not is_loopback(options.listen):
+            self._fault(
+                "listen",
+                "metrics",
+                f'is "{options.listen}", which other machines may reach; take 127.0.0.1 or [::1], or write '
+                "loopback_only = false",
+            )
+        self._check_path("status", "metrics", options.status)
 
     def _check_policy(self, config: Config) -> None:
         word = config.policy.wish_subject
@@ -229,16 +255,28 @@ class _Reader:
 
     def _check_socket(self, section: str, options: MilterOptions | StageOptions) -> None:
         """Checks what only this machine knows: users, groups, and how long a path may be."""
-        for name, known in (("user", pwd.getpwnam), ("socket_group", grp.getgrnam)):
-            value = getattr(options, name, "")
-            try:
-                _ = known(value) if value else None
-            except KeyError:
-                add = f"{'useradd' if name == 'user' else 'groupadd'} --system {value}"
-                self._fault(name, section, f'is "{value}", which this machine does not know; {add}')
-        path = options.socket.partition(":")[2]
-        if options.socket.startswith(UNIX) and len(path.encode()) > _path_limit():
-            self._fault("socket", section, f"has a path of {len(path.encode())} octets; at most {_path_limit()} do")
+        user = getattr(options, "user", "")
+        if user and not _is_known(pwd.getpwnam, user):
+            self._fault("user", section, f'is "{user}", which this machine does not know; useradd --system {user}')
+        self._check_group("socket_group", section, options.socket_group)
+        if options.socket.startswith(UNIX):
+            self._check_path("socket", section, options.socket.partition(":")[2])
+
+    def _check_group(self, name: str, section: str, group: str) -> None:
+        if group and not _is_known(grp.getgrnam, group):
+            self._fault(name, section, f'is "{group}", which this machine does not know; groupadd --system {group}')
+
+    def _check_path(self, name: str, section: str, path: str) -> None:
+        if len(path.encode()) > _path_limit():
+            self._fault(name, section, f"has a path of {len(path.encode())} octets; at most {_path_limit()} do")
+
+
+def _is_known(find: Callable[[str], object], name: str) -> bool:
+    try:
+        find(name)
+    except KeyError:
+        return False
+    return True
 
 
 def _rule_problems(rule: Rule, table: dict[str, Any]) -> Iterator[str]:

@@ -168,7 +168,9 @@ def _judge_once(
     known = ports.judgements.recall(question)
     if known is not None and known.at <= now < known.until:
         finding, ttl_s = known.finding, answer.dns.ttl_s if answer.dns else 0
-        return (finding if finding.ttl_s == ttl_s else replace(finding, ttl_s=ttl_s)), known.key
+        if finding.ttl_s != ttl_s:
+            finding = _finding(answer, finding.verdict, finding.reason, finding.assessments)
+        return finding, known.key
     finding, key = _judge(answer, pending, now, ports, others)
     ports.judgements.remember(question, Judgement(finding, key, now, _holds_until(finding, key, now)), _weight(answer))
     return finding, key

@@ -98,6 +98,12 @@ def test_nothing_is_amiss_in_the_examples(lines: Lines) -> None:
     assert "postfix: has the lines for the stage" in out
 
 
+def test_a_table_behind_proxymap_counts_though_proxymap_does_not_run(lines: Lines) -> None:
+    lines.main, count = re.subn("(milter_header_checks = )(?=regexp:)", r"\1proxy:", lines.main)
+    assert count
+    assert lines.check()[:2] == ([], [])
+
+
 _NO_MARK = "nothing sends a sealed message"
 _SPECIAL = r"{ smtpd_milters={ unix:\1, default_action=accept } }"
 CHANGES = {

@@ -21,7 +21,7 @@ STAGES = tuple(
 
 
 UNIT_TESTS = Path(__file__).parent
-OF_NO_MODULE = ("test_architecture.py", "test_manual.py")  # of the whole package, and of its manual
+OF_NO_MODULE = ("test_architecture.py", "test_manual.py", "test_site.py")  # of the package, its manual, and its site
 
 
 def imports(tree: ast.AST) -> Iterator[str]:
@@ -84,7 +84,10 @@ def test_nothing_else_makes_a_key_out_of_another() -> None:
         (("subprocess",), {"adapters/gnupg.py", "adapters/postfix.py"}),
         (("dns",), {"adapters/resolver.py", "adapters/dns_response.py", "adapters/proof.py"}),
         (("asyncio",), {"adapters/resolver.py", "adapters/proof.py"}),
-        (("smtplib", "http", "urllib.request", "ssl", "ldap"), {"adapters/smtp.py"}),
+        (("smtplib", "urllib.request", "ssl", "ldap"), {"adapters/smtp.py"}),
+        (("http.client",), {"adapters/status.py"}),
+        (("http.server",), {"server/scrape.py"}),
+        (("prometheus_client",), {"metrics/exposition.py"}),
         (("argparse",), {name for name in FILES if name.startswith("cli/")}),
         (("tomllib",), {"config/reader.py"}),
     ],
@@ -95,7 +98,7 @@ def test_each_thing_outside_has_one_importer(modules: tuple[str, ...], allowed: 
 
 def test_sockets_are_opened_by_adapters_and_what_serves_the_mta_only() -> None:
     found = {name for name in importers("socket", "socketserver") if not name.startswith("adapters/")}
-    serving = ("acknowledge", "crew", "listener", "lmtp", "milter", "systemd")
+    serving = ("acknowledge", "crew", "listener", "lmtp", "milter", "reporter", "scrape", "systemd", "web")
     assert found <= {f"server/{name}.py" for name in serving}
 
 
@@ -112,10 +115,12 @@ def test_adapters_are_chosen_in_one_place() -> None:
         "postfix_read",
         "seal",
         "stage_check",
+        "status",
+        "top",
     }
     assert found <= {
         *(f"cli/{n}.py" for n in commands),
-        *(f"server/{n}.py" for n in ("daemon", "lmtp", "milter", "runtime", "worker")),
+        *(f"server/{n}.py" for n in ("daemon", "lmtp", "milter", "reporter", "runtime", "sampler", "web", "worker")),
     }
 
 
@@ -132,7 +137,7 @@ def test_environment_is_read_for_systemd_other_programs_and_who_asks_only() -> N
         for node in ast.walk(tree)
         if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv", "environb")
     }
-    assert readers <= {"server/systemd.py", "adapters/gnupg.py", "adapters/postfix.py", "cli/open.py"}
+    assert readers <= {"server/systemd.py", "adapters/gnupg.py", "adapters/postfix.py", "cli/open.py", "cli/panel.py"}
 
 
 def broad_handlers(tree: ast.AST) -> Iterator[ast.ExceptHandler]:
@@ -145,7 +150,9 @@ def broad_handlers(tree: ast.AST) -> Iterator[ast.ExceptHandler]:
 
 def test_no_stage_swallows_what_it_does_not_know() -> None:
     found = {name for name, tree in FILES.items() if any(broad_handlers(tree))}
-    boundary = {f"server/{name}.py" for name in ("acknowledge", "daemon", "lmtp", "milter", "worker")}
+    boundary = {
+        f"server/{name}.py" for name in ("acknowledge", "daemon", "lmtp", "milter", "reporter", "scrape", "worker")
+    }
     assert {name for name in found if not name.startswith("adapters/")} <= boundary
 
 

@@ -79,6 +79,12 @@ def test_the_wheel_has_the_manual_the_sample_and_the_unit(installed: Path) -> No
     assert (installed / "share/smilla/systemd/smilla.service").is_file()
 
 
+def test_the_wheel_has_every_file_of_the_package(installed: Path) -> None:
+    (modules,) = installed.glob("lib/python3*/site-packages")
+    lost = [name for name in TRACKED if name.startswith("smilla/") and not (modules / name).is_file()]
+    assert lost == []
+
+
 def test_the_command_of_the_wheel_runs(installed: Path) -> None:
     python, command = installed / "bin/python", installed / "bin/smilla"
     where = subprocess.run(

@@ -65,7 +65,13 @@ class DNSOptions:
         ".", "A zone known to be signed. Any answer about it with the AD bit proves that the resolver validates."
     )
     cache_entries: int = option(20000, "Answers that each worker remembers.", minimum=0, maximum=10_000_000)
-    cache_mib: int = option(32, "Their total size, in MiB.", minimum=0, maximum=65536)
+    cache_mib: int = option(
+        32,
+        "Their total size in each worker, in MiB. Half of it is for the answers, half for smilla's judgements of the "
+        "keys in them. When a half is full, what was used least recently is forgotten.",
+        minimum=0,
+        maximum=65536,
+    )
     cache_ttl_s: int = option(
         3600, "The most seconds to remember an answer, whatever its TTL.", minimum=0, maximum=86400
     )
@@ -169,9 +175,69 @@ class SpoolOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class WebOptions:
+    """[web]: the status page for a browser."""
+
+    listen: str = option(
+        "",
+        "Where a browser finds the status page: ADDRESS:PORT on loopback, such as 127.0.0.1:9470. Empty: nowhere. It "
+        "needs further packages: pip install smilla[web]. See smilla-web(7).",
+        pattern=r"|([0-9.]+|\[[0-9A-Fa-f:.]+\]):\d{1,5}",
+        expected="ADDRESS:PORT, with an IPv6 address in brackets",
+    )
+    token_file: str = option(
+        "",
+        "The file with the token that opens the page, readable by smilla's user only. If it is missing, smilla makes "
+        "one. Empty: web.token in [reinject] spool.",
+        absolute=True,
+    )
+    hosts: tuple[str, ...] = option(
+        (),
+        "Further host names of the page, if a reverse proxy with TLS is in front of it. localhost, 127.0.0.1 and [::1] "
+        "always are.",
+    )
+    domains: bool = option(
+        False,
+        "true: the page also shows how much went to each domain. That tells who writes to whom.",
+    )
+    lookups_per_minute: int = option(
+        10,
+        "So many look-ups in a minute the form of the page allows, for all visitors together.",
+        minimum=0,
+        maximum=1000,
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class LogOptions:
     """[log]: where the log goes."""
 
     level: str = option("info", "The lowest level that is logged.", choices=("debug", "info", "warning", "error"))
     format: str = option("text", "text or json, one line per event.", choices=("text", "json"))
     target: str = option("stderr", "stderr, or syslog's mail facility.", choices=("stderr", "syslog"))
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsOptions:
+    """[metrics]: what smilla counts, for Prometheus, and for smilla status and smilla top."""
+
+    listen: str = option(
+        "",
+        "Where Prometheus reads /metrics: unix:PATH, or ADDRESS:PORT such as 127.0.0.1:9469. Empty: nowhere. Metrics "
+        "never have a domain or an address.",
+        pattern=r"|(unix|local):/.+|([0-9.]+|\[[0-9A-Fa-f:.]+\]):\d{1,5}",
+        expected="unix:/PATH or ADDRESS:PORT, with an IPv6 address in brackets",
+    )
+    loopback_only: bool = option(
+        True,
+        "false: listen may be an address that other machines reach. Whoever reaches it sees how much mail comes.",
+    )
+    status: str = option(
+        "",
+        "The UNIX socket that smilla status and smilla top ask. Empty: status.sock in [reinject] spool.",
+        absolute=True,
+    )
+    socket_group: str = option("", "Group of both UNIX sockets. Empty: the group of the process.")
+    socket_mode: str = option(
+        "0660", "Mode of both UNIX sockets, in octal.", pattern=r"0?[0-7]{3}", expected="an octal mode such as 0660"
+    )

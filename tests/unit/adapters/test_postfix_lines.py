@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -133,3 +134,58 @@ def test_a_file_that_only_root_may_look_at_is_not_taken_for_changed(tmp_path: Pa
     found, one = lines(tmp_path), instance(tmp_path, "one")
     found.keep(one, [], {f"{one}/main.cf": ""})
     assert found.problem() == ""
+
+
+def test_stamps_of_an_earlier_version_prove_nothing_so_somebody_must_look_again(tmp_path: Path) -> None:
+    found, one = lines(tmp_path), instance(tmp_path, "one")
+    path = Path(one) / "main.cf"
+    old = f"{path.stat().st_mtime_ns} {path.stat().st_size}"
+    found.keep(one, [], {str(path): old, f"{one}/gone": "gone"})
+    told = f"nobody can tell whether {path} was changed since an earlier version of smilla looked"
+    assert found.problem() == f"{told}; smilla config check --postfix --postfix-config {one}"
+    assert found.instances() == [one]
+    found.keep(one, [], {str(path): stamp(str(path)), f"{one}/gone": "gone"})
+    assert found.problem() == ""
+
+
+def test_the_findings_are_read_once_until_they_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found, writer, one = lines(tmp_path), lines(tmp_path), instance(tmp_path, "one")
+    writer.keep(one, [])
+    read: list[Path] = []
+    real = Path.read_text
+
+    def counted(path: Path, encoding: str | None = None) -> str:
+        read.append(path)
+        return real(path, encoding)
+
+    monkeypatch.setattr(Path, "read_text", counted)
+    assert [found.problem() for _ in range(3)] == ["", "", ""]
+    assert read == [tmp_path / "seal/postfix.json"]
+    writer.keep(one, ["a line is missing"])
+    read.clear()
+    assert [found.problem() for _ in range(3)] == ["a line is missing"] * 3
+    assert len(read) == 1
+    read.clear()
+    assert found.others("another") == [(one, "a line is missing")]
+    assert len(read) == 1
+
+
+def test_findings_put_in_place_with_the_same_time_count_at_once(tmp_path: Path) -> None:
+    found, one = lines(tmp_path), instance(tmp_path, "one")
+    path = tmp_path / "seal/postfix.json"
+    found.keep(one, ["A"])
+    os.utime(path, (1, 1))
+    assert found.problem() == "A"
+    found.keep(one, ["B"])
+    os.utime(path, (1, 1))
+    assert found.problem() == "B"
+
+
+def test_where_the_stages_trouble_cannot_be_written_nothing_is_sealed(tmp_path: Path) -> None:
+    found = lines(tmp_path)
+    found.keep(instance(tmp_path, "one"), [])
+    assert found.problem() == ""
+    (tmp_path / "seal/postfix.new").mkdir()  # stands where the new findings would be written
+    found.stage_began("the stage could not be started")
+    assert "nobody has looked" in found.problem()
+    assert not (tmp_path / "seal/postfix.json").exists()

@@ -21,6 +21,7 @@ OURS = "/^X-Smilla-Stage: [0-9a-f]{32} [0-9a-f]{16}$/ FILTER smilla:unix:smilla/
     [
         ("hash", INDEXED, {"HOLD", "FILTER"}),
         ("proxy:texthash", INDEXED, {"HOLD", "FILTER"}),
+        ("proxywrite:texthash", INDEXED, {"HOLD", "FILTER"}),
         ("cidr", "10.0.0.0/8 HOLD\n", {"HOLD"}),
         ("regexp", PATTERNS, {"REDIRECT"}),
         ("pcre", "{^hold$} DUNNO\n|x|\tFILTER a:b\n", {"FILTER"}),

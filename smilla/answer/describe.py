@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from smilla.cli import printable
 from smilla.model import (
     Assessment,
     Format,
@@ -28,6 +27,11 @@ VERDICTS = {
     KeyVerdict.INSECURE: "a key that nothing proves",
     KeyVerdict.NO_KEY: "no key",
 }
+
+
+def printable(text: str) -> str:
+    """Text that cannot control the terminal, even if it comes from a certificate, a name server or a message."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def lookup_as_json(lookup: KeyLookup) -> dict[str, Any]:
