@@ -58,6 +58,29 @@ class ParseError(SmillaError):
     temporary = False
 
 
+class FileProblem(SmillaError):
+    """A file that a command was given, or was to write, cannot be read or made."""
+
+    temporary = False
+
+
+class FetchError(SmillaError):
+    """A web server did not give a whole answer; ``temporary`` says whether that may change."""
+
+    def __init__(self, text: str, *, temporary: bool) -> None:
+        super().__init__(text)
+        self.temporary = temporary
+
+
+class PublishError(SmillaError):
+    """A name server, or a service in front of it, did not take a record, or cannot be asked; ``temporary`` says which
+    of both may change."""
+
+    def __init__(self, text: str, *, temporary: bool) -> None:
+        super().__init__(text)
+        self.temporary = temporary
+
+
 class JournalError(SmillaError):
     """The journal of re-injected copies cannot be read or written: no copy leaves, and the mail is deferred."""
 

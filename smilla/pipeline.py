@@ -126,6 +126,8 @@ def answer_to(session: Session, outcome: Outcome, ports: Ports, config: Config) 
         return reply.not_ready(why_not_sealed), why_not_sealed
     if answer.is_sealed and _is_too_large(session, outcome, ports, config):
         return reply.TOO_LARGE, ""
+    if answer.copy is not None and _outgrows(session, answer.copy, outcome, ports, config):
+        return reply.TOO_LARGE, ""
     return answer, ""
 
 
@@ -135,6 +137,15 @@ def _is_too_large(session: Session, outcome: Outcome, ports: Ports, config: Conf
     message = session.message
     octets = [growth.of_seal(message, outcome), *(growth.of_copy(message, copy) for copy in outcome.copies)]
     return 0 < limit < max(octets)
+
+
+def _outgrows(session: Session, copy: Copy, outcome: Outcome, ports: Ports, config: Config) -> bool:
+    """Would the MTA refuse this copy in place of its message, for certain?  Whoever has got a copy before must not hear
+    5yz, so then the MTA itself decides."""
+    if copy.rewrite.body is None or any(decision.action is Action.DONE for decision in outcome.decisions):
+        return False
+    limit = config.milter.message_size_limit or ports.size_limit()
+    return 0 < limit < growth.at_least(session.message, copy)
 
 
 def judge(session: Session, ports: Ports, config: Config) -> tuple[Classification, tuple[Decision, ...]]:

@@ -328,7 +328,8 @@ class Ports:
     ``seal_keys`` are set if [policy] mixed may be stage, or as long as a key is left, so that messages sealed earlier
     are still delivered.  ``journal`` and ``mailer`` are set with them, and if mixed may be reinject.  ``judgements``
     lives as long as the ports; None remembers nothing.  ``stage_problem()`` says why nothing may be sealed now, and
-    what to do; "" if sealing is allowed.  ``metrics`` count; they outlive the configuration.
+    what to do; "" if sealing is allowed.  ``size_limit()`` is the size in octets of the largest message that the MTA
+    takes, 0 if nobody knows.  ``metrics`` count; they outlive the configuration.
     """
 
     clock: Clock
@@ -343,6 +344,7 @@ class Ports:
     seal_keys: SealKeyStore | None = None
     judgements: Judgements | None = None
     stage_problem: Callable[[], str] = lambda: ""
+    size_limit: Callable[[], int] = lambda: 0
     metrics: Metrics = Metrics()
 
     def without_handover(self) -> Ports:

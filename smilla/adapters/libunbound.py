@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from smilla import log
+from smilla import log, log_recovery
 from smilla.adapters.libunbound_abi import Callback, Result, load, words
 from smilla.adapters.pending import Pending
 from smilla.adapters.places import Places, Turn
@@ -264,6 +264,8 @@ class _Engine:
         doubt = "" if self._proven else f"the probe {self._probe} is {probed.status.value}: {probed.detail}"
         if doubt:
             log.resolver_not_validating("libunbound", self._probe, doubt)
+        else:
+            log_recovery.resolver_works("libunbound", self._probe)
         doubted, self._doubted = self._doubted, []
         for answer, question in doubted:
             indeterminate = DNSAnswer(answer.owner, answer.rdtype, DNSSECStatus.INDETERMINATE, detail=doubt)

@@ -24,6 +24,7 @@ from smilla.errors import SmillaError
 _STAGE = "the stage"  # not an instance: what smilla itself found at its start
 _LOOK = "smilla config check --postfix"
 _NOBODY = f"nobody has looked yet whether Postfix has the lines for the stage; run {_LOOK}"
+_UNREADABLE = (OSError, ValueError, LookupError, AttributeError, TypeError)
 _MOST = 350  # characters of a finding, so that the reply to the client has room for the count of the others
 
 
@@ -33,22 +34,37 @@ class PostfixLines:
     def __init__(self, options: StageOptions) -> None:
         self._path = Path(options.keys) / "postfix.json"
         self._is_asked = options.check
-        self._known: tuple[str, str, dict[str, dict[str, str]]] = ("", _NOBODY, {})  # replaced as a whole
+        self._known: tuple[str, str, dict[str, dict[str, str]], int] = ("", _NOBODY, {}, 0)  # replaced as a whole
 
     def problem(self) -> str:
         """Why nothing may be sealed now, and what to do; "" if sealing is allowed."""
         if not self._is_asked:
             return ""
         try:
-            stamp, known = stamps.of(self._path.stat()), self._known
-            if stamp != known[0]:
-                document = json.loads(self._path.read_text("utf-8"))
-                self._known = known = stamp, _first(document), _files(document)
+            _, problem, files, _ = self._read()
         except FileNotFoundError:
             return _NOBODY
-        except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
+        except _UNREADABLE as error:
             return f"{self._path}: cannot be read ({error}); run {_LOOK}"
-        return known[1] or _changed(known[2])
+        return problem or _changed(files)
+
+    def size_limit(self) -> int:
+        """The largest message that each instance takes, in octets, as the last check found it; 0: that is not known, or
+        there is no limit."""
+        if not self._is_asked:
+            return 0
+        try:
+            _, _, files, limit = self._read()
+        except _UNREADABLE:
+            return 0
+        return 0 if limit and _changed(files) else limit
+
+    def _read(self) -> tuple[str, str, dict[str, dict[str, str]], int]:
+        stamp, known = stamps.of(self._path.stat()), self._known
+        if stamp != known[0]:
+            document = json.loads(self._path.read_text("utf-8"))
+            self._known = known = stamp, _first(document), _files(document), _limit(document)
+        return known
 
     def findings(self, instance: str) -> list[str]:
         """What was found missing in one instance."""
@@ -84,9 +100,11 @@ class PostfixLines:
         files: Mapping[str, str] | None = None,
         *,
         in_doubt: bool = False,
+        size_limit: int = 0,
     ) -> None:
         """Writes the findings about one instance, and the stamps of the ``files`` they rest on.  Forgets instances that
-        are gone.  If nothing could be seen (``in_doubt``), keeps the earlier findings.  Raises SmillaError."""
+        are gone.  If nothing could be seen (``in_doubt``), keeps the earlier findings.  ``size_limit`` is the largest
+        message that the instance takes, in octets, 0 if that is not known.  Raises SmillaError."""
         folder = self._path.parent
         try:
             if not folder.is_dir():
@@ -98,8 +116,9 @@ class PostfixLines:
                 stamped = {k: v for k, v in _files(document).items() if k in known}
                 if not in_doubt or instance not in known:
                     known[instance], stamped[instance] = list(missing), dict(files or {})
+                limits = {k: v for k, v in _limits(document).items() if k in known} | {instance: size_limit}
                 temporary = self._path.with_suffix(".new")
-                document = {"looked_at": int(time.time()), "instances": known, "files": stamped}
+                document = {"looked_at": int(time.time()), "instances": known, "files": stamped, "limits": limits}
                 temporary.write_text(json.dumps(document), "utf-8")
                 temporary.chmod(0o600)
                 self._give(temporary, folder)
@@ -120,7 +139,7 @@ class PostfixLines:
         """The content of the file, empty if it cannot be understood."""
         with suppress(OSError, ValueError, LookupError, AttributeError, TypeError):
             document: dict[str, Any] = json.loads(self._path.read_text("utf-8"))
-            _findings(document), _files(document)
+            _findings(document), _files(document), _limits(document)
             return document
         return {"instances": {}}
 
@@ -155,6 +174,17 @@ def _files(document: Mapping[str, Any]) -> dict[str, dict[str, str]]:
         instance: {path: str(stamp) for path, stamp in files.items()}
         for instance, files in document.get("files", {}).items()
     }
+
+
+def _limits(document: Mapping[str, Any]) -> dict[str, int]:
+    return {instance: int(limit) for instance, limit in document.get("limits", {}).items()}
+
+
+def _limit(document: Mapping[str, Any]) -> int:
+    """The largest limit of all instances, 0 if one of them is not known."""
+    limits = _limits(document)
+    found = [limits.get(instance, 0) for instance in _findings(document) if instance != _STAGE]
+    return max(found) if found and all(found) else 0
 
 
 def _first(document: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ import dns.message
 import dns.name
 import dns.rcode
 
-from smilla import log
+from smilla import log, log_recovery
 
 FAILURES = (OSError, EOFError, TimeoutError, dns.exception.DNSException)
 _PROOF_LASTS_S = 300.0
@@ -65,6 +65,7 @@ class Proof:
         else:
             if response.flags & dns.flags.AD:
                 self.proven_at = time.monotonic()
+                log_recovery.resolver_works(server.name, str(self.zone))
                 return ""
             problem = f"no AD bit on the probe {self.zone} ({dns.rcode.to_text(response.rcode())})"
         self._doubted_at = time.monotonic()

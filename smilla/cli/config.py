@@ -21,6 +21,7 @@ from smilla.cli import (
     postfix_actions,
     postfix_check,
     postfix_read,
+    postfix_size,
     say,
     sendmail_check,
     stage_check,
@@ -126,13 +127,14 @@ def _check_lines(settings: Config, folder: str | None) -> int:
         missing = _report(found)
         for text in missing:
             say("error", text)
+        limit = postfix_size.limit(asked)
         stamps = {path: file.stamp for path, file in asked.files.items()}
         unseen = any(postfix_check.UNSEEN in text for text in missing)
         untold = any(postfix_read.UNTOLD in text for _, text in found)
         before = list(filter(postfix_read.is_of_processes, lines.findings(instance))) if untold else []
         for text in before:
             say("error", f"{text} (found by somebody who saw Postfix's processes; only they can say that it is mended)")
-        lines.keep(instance, missing, stamps, in_doubt=unseen or bool(before))
+        lines.keep(instance, missing, stamps, in_doubt=unseen or bool(before), size_limit=limit)
         missing += before
     except SmillaError as error:
         say("error", f"postfix: {error}")

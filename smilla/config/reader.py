@@ -309,3 +309,11 @@ def _idle_keys(rule: Rule) -> Iterator[str]:
 def _path_limit() -> int:
     """Octets that a UNIX socket's path may have (unix(7)), less the ones added by its first, private name."""
     return 107 - len("..") - len(str(2**22))
+
+
+def value_of(raw: str) -> Any:
+    """A value as TOML writes it; what is none is taken as a string."""
+    try:
+        return tomllib.loads(f"value = {raw}")["value"]
+    except tomllib.TOMLDecodeError:
+        return raw.strip()

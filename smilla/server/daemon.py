@@ -27,7 +27,7 @@ from smilla.errors import ConfigError, EngineMissing, SmillaError
 from smilla.keys.discovery import directory
 from smilla.metrics.meter import Meter
 from smilla.ports import SealKeyStore
-from smilla.server import lmtp, milter, systemd
+from smilla.server import health, lmtp, milter, systemd
 from smilla.server.listener import UnixPath
 from smilla.server.page import open_page
 from smilla.server.reporter import Reporter
@@ -107,10 +107,11 @@ class Daemon:
         self._reporter.start([self._look.end] if self._look else [])
         count = self._config.milter.workers or os.cpu_count() or 1
         others = page if self._stage is None else [self._stage.serve, *page]
+        state = health.seen(self._config, self._runtime.ports)
         self._wanted = count + len(others)
         for serve in (*[milter.serve] * count, *others):
             self._fork(serve)
-        log.started(self._config.milter.socket, count, __version__)
+        log.started(self._config.milter.socket, count, __version__, state)
         systemd.notify("READY=1")
         self._look_at_keys()
         name = self._watch()

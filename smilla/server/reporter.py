@@ -9,13 +9,15 @@ the counts begin at 0, as Prometheus expects of a restart.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import select
 import signal
 import socket
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
@@ -23,10 +25,11 @@ from typing import Any, NoReturn
 from smilla import __version__, log, log_metrics
 from smilla.adapters.journal_store import make_folder
 from smilla.config import Config
+from smilla.config.options import MetricsOptions
 from smilla.errors import SmillaError
 from smilla.metrics.snapshot import Reloads, Workers
 from smilla.metrics.totals import Facts, Totals
-from smilla.server.listener import UnixPath
+from smilla.server.listener import UnixPath, is_listening
 from smilla.server.sampler import Places, sample
 from smilla.server.scrape import serve
 
@@ -36,6 +39,7 @@ _SAMPLE_EVERY_S = 5.0
 _AGAIN_S = 1.0  # after a datagram that was not taken
 _HEALTHY_S, _LONGEST_WAIT_S = 60.0, 30.0
 _LAST_WORDS_S = 2.0
+_PREDECESSOR_S = 2.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -58,11 +62,11 @@ class Reporter:
         the status socket, the mail goes on."""
         options, user = config.metrics, config.milter.user
         if options.listen:
-            self._metrics = _Listening(options.listen, options.socket_group, options.socket_mode, user)
+            self._metrics = _opened(options.listen, options, user)
         try:
             with contextlib.suppress(OSError, KeyError):
                 make_folder(Path(config.reinject.spool), user)
-            self._status = _Listening(f"unix:{config.status_socket}", options.socket_group, options.socket_mode, user)
+            self._status = _opened(f"unix:{config.status_socket}", options, user)
         except SmillaError as error:
             log_metrics.status_closed(str(error))
 
@@ -90,15 +94,19 @@ class Reporter:
         self._reloads = Reloads(before.done + done, before.failed + (not done), not done)
 
     def start(self, ends_of_others: Iterable[int]) -> None:
-        """Forks the process."""
+        """Forks the process.  It has a session of its own: what ends a group of processes, such as Ctrl-C, is for the
+        parent to obey.  Returns once it has."""
         reading, life = os.pipe()
+        begun, begin = os.pipe()
         self._forked_at, self._told = time.monotonic(), b""
         pid = os.fork()
         if pid == 0:
             try:
-                for descriptor in (life, *ends_of_others):
+                os.setsid()
+                for descriptor in (begun, begin, life, *ends_of_others):
                     os.close(descriptor)
                 self._sending.close()
+                _forget_listening({each.socket.fileno() for each in self._listening()})
                 _Process(self._receiving, self._metrics, self._status).run(reading)
             except BaseException:
                 log.internal_error("", "reporter")
@@ -106,6 +114,9 @@ class Reporter:
                 log.flush()
                 os._exit(1)
         os.close(reading)
+        os.close(begin)
+        select.select([begun], [], [], _LAST_WORDS_S)  # the end of the pipe
+        os.close(begun)
         self._pid, self._life = pid, life
 
     def see(self, config: Config, wanted: int, pids: Iterable[int], ends_of_others: Iterable[int]) -> float:
@@ -162,14 +173,14 @@ class Reporter:
 class _Listening:
     """A listening socket: unix:PATH or ADDRESS:PORT."""
 
-    def __init__(self, specification: str, group: str, mode: str, user: str) -> None:
+    def __init__(self, specification: str, options: MetricsOptions, user: str) -> None:
         """Raises SmillaError."""
         self._path: UnixPath | None = None
         try:
             if UnixPath.fits(specification):
                 path = UnixPath(specification)
                 self.socket = _bound(path.prepare().partition(":")[2])
-                path.publish(group, mode, user)
+                path.publish(options.socket_group, options.socket_mode, user)
                 self._path = path
             else:
                 host, _, port = specification.rpartition(":")
@@ -182,6 +193,34 @@ class _Listening:
         """Removes the socket's path."""
         if self._path is not None:
             self._path.remove()
+
+
+def _opened(specification: str, options: MetricsOptions, user: str) -> _Listening:
+    """The socket; if it is still in use, as it is for a moment where smilla was killed, waits a little.  Raises
+    SmillaError."""
+    deadline = time.monotonic() + _PREDECESSOR_S
+    while True:
+        try:
+            return _Listening(specification, options, user)
+        except SmillaError as error:
+            if not _is_in_use(specification, error) or time.monotonic() > deadline:
+                raise
+            time.sleep(_PREDECESSOR_S / 40)
+
+
+def _is_in_use(specification: str, error: SmillaError) -> bool:
+    if UnixPath.fits(specification):
+        return is_listening(Path(specification.partition(":")[2]))
+    return isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EADDRINUSE
+
+
+def _forget_listening(kept: Collection[int]) -> None:
+    """Closes every listening socket but these: as long as the MTA's were open here, no other smilla could begin."""
+    for name in [path.name for path in Path("/proc/self/fd").iterdir()]:
+        with contextlib.suppress(OSError):  # no socket, or the folder itself
+            found = socket.socket(fileno=int(name))
+            if not found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) or int(name) in kept:
+                found.detach()
 
 
 def _bound(path: str) -> socket.socket:
@@ -208,9 +247,7 @@ class _Process:
         self._news = threading.Event()
 
     def run(self, life: int) -> NoReturn:
-        """Until the parent is gone, or closes the pipe.  In a session of its own: what ends a group of processes, such
-        as Ctrl-C, is for the parent to obey."""
-        os.setsid()
+        """Until the parent is gone, or closes the pipe."""
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)

@@ -30,6 +30,7 @@ def make_ports(config: Config, metrics: Metrics | None = None) -> Ports:
     seal_keys = SealKeys(config.stage.keys)
     has_stage = config.may_seal or seal_keys.exist()
     splits = has_stage or config.may_split
+    lines = PostfixLines(config.stage)
     return Ports(
         clock=SystemClock(),
         resolver=cache.CachingResolver(resolver, config.dns, metrics),
@@ -40,7 +41,8 @@ def make_ports(config: Config, metrics: Metrics | None = None) -> Ports:
         journal=SQLiteJournal(config.reinject.spool, config.reinject.remember_s) if splits else None,
         mailer=Listener(config.reinject.smtp, config.reinject.timeout_s) if splits else None,
         seal_keys=seal_keys if has_stage else None,
-        stage_problem=PostfixLines(config.stage).problem,
+        stage_problem=lines.problem,
+        size_limit=lines.size_limit,
         raw_trust_store=_read("ca_file", config.smime.ca_file, x509.load_trust_store),
         raw_crls=_read("crl_file", config.smime.crl_file, x509.RevocationLists.load),
         metrics=metrics,

@@ -22,7 +22,7 @@ Serve = Callable[[Service], object]
 SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}  # what the parent waits for
 GRACE_S = 0.2  # a draining worker waits so long after its last answer, so that libmilter can send it
 _PROBE_EVERY_S = 240.0  # less than a proof lasts, so that no message has to wait for one
-_UNPROVEN_EVERY_S = 30.0  # so that metrics soon know when it validates again
+_PROBE_AGAIN_S = 30.0  # so that log and metrics soon say that it works again
 _COUNTS_S = 0.5  # how long the last counts may take to be handed on
 
 
@@ -70,8 +70,8 @@ def _probe(service: Service) -> NoReturn:
             proven = [not problem for _, problem in runtime.ports.probe(runtime.config.dns.timeout_s)]
             runtime.ports.metrics.gauge("resolvers_asked", len(proven))
             runtime.ports.metrics.gauge("resolvers_proven", sum(proven))
-            is_proven = any(proven)
-        time.sleep(_PROBE_EVERY_S if is_proven else _UNPROVEN_EVERY_S)
+            is_proven = all(proven)
+        time.sleep(_PROBE_EVERY_S if is_proven else _PROBE_AGAIN_S)
 
 
 def _obey(service: Service, control: int, acknowledge: int) -> NoReturn:

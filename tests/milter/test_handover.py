@@ -84,7 +84,7 @@ def test_a_journal_that_cannot_be_used_is_told_as_that_and_defers(
     answer = clients.open(smilla.milter).send(plain_mail(), BOTH, queue_id="QID")
     assert answer.reply == "451 4.3.0 The encryption filter cannot keep its journal; try again later"
     assert smilla.wait_for_log("QID journal-failed detail=").endswith(
-        "must be a folder that belongs to the filter's user\""
+        "must be a folder that belongs to the filter's user\" severity=error"
     )
     assert lines(smilla) == [f"QID deferred rcpt={name}@r.test reason=journal" for name in ("alice", "bob")]
     assert "internal-error" not in smilla.log

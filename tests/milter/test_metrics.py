@@ -238,6 +238,21 @@ def test_a_parent_that_is_killed_leaves_no_reporter(start: Starter, keys: Keys) 
     assert wait_until(lambda: processes_in(smilla.folder) == [], 60)
 
 
+def test_a_filter_that_was_killed_and_starts_again_at_once_can_be_asked(start: Starter, keys: Keys) -> None:
+    port = free_port()
+    smilla = start(settings(keys, port))
+    reporter, before = reporter_of(smilla), smilla.socket.stat().st_ino
+    os.kill(reporter, signal.SIGSTOP)  # so that it still listens when the next filter begins
+    os.kill(smilla.child.pid, signal.SIGKILL)
+    smilla.stop()
+    smilla.launch()
+    assert wait_until(lambda: smilla.socket.stat().st_ino != before, 60)
+    os.kill(reporter, signal.SIGKILL)
+    smilla.await_ready()
+    assert samples(port)["smilla_workers_wanted", ()] == 1
+    assert "status-closed" not in smilla.log
+
+
 def test_its_sockets_are_gone_after_the_end_and_theirs_alone_may_ask(start: Starter, keys: Keys) -> None:
     smilla = start(directory_settings(keys))
     path = smilla.folder / "spool" / "status.sock"

@@ -23,7 +23,7 @@ from smilla.config.options import SECTIONS, options_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_PAGE_OF = {"top": "status"}  # a command that stands on another's page
+_PAGE_OF = {"top": "status", "withdraw": "publish"}  # commands that stand on another's page
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(path.name for path in (ROOT / "man").glob("*.[578]"))
 MANUAL = (ROOT / "man" / "smilla.8").read_text("utf-8")

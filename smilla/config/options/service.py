@@ -35,6 +35,14 @@ class MilterOptions:
     socket_mode: str = option(
         "0660", "Mode of a UNIX socket, in octal.", pattern=r"0?[0-7]{3}", expected="an octal mode such as 0660"
     )
+    message_size_limit: int = option(
+        0,
+        "The largest message that the MTA takes, in octets (Postfix: message_size_limit). A message that is sure to be "
+        "larger once it is encrypted is refused before the work is done (552 5.3.4). 0: what smilla config check "
+        "--postfix found; if nobody has looked, or Postfix's files have changed since, the MTA itself has to refuse.",
+        minimum=0,
+        maximum=2**53,
+    )
     stop_timeout_s: int = option(
         30, "Seconds that messages in flight have to finish after SIGTERM.", minimum=0, maximum=3600
     )
@@ -214,7 +222,13 @@ class LogOptions:
 
     level: str = option("info", "The lowest level that is logged.", choices=("debug", "info", "warning", "error"))
     format: str = option("text", "text or json, one line per event.", choices=("text", "json"))
-    target: str = option("stderr", "stderr, or syslog's mail facility.", choices=("stderr", "syslog"))
+    target: str = option(
+        "stderr",
+        "stderr, syslog's mail facility, or journal: journald's own socket, where each line also has fields "
+        "(SMILLA_EVENT, SMILLA_QUEUE_ID, SMILLA_RECIPIENT, SMILLA_ACTION and others). All three carry the priority if "
+        "stderr is journald's.",
+        choices=("stderr", "syslog", "journal"),
+    )
 
 
 @dataclass(frozen=True, slots=True)

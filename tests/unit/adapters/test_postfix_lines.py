@@ -189,3 +189,22 @@ def test_where_the_stages_trouble_cannot_be_written_nothing_is_sealed(tmp_path: 
     found.stage_began("the stage could not be started")
     assert "nobody has looked" in found.problem()
     assert not (tmp_path / "seal/postfix.json").exists()
+
+
+def test_the_limit_of_size_is_known_only_as_long_as_nothing_has_changed(tmp_path: Path) -> None:
+    reader, writer, one = lines(tmp_path), lines(tmp_path), instance(tmp_path, "one")
+    assert reader.size_limit() == 0
+    writer.keep(one, [], {f"{one}/main.cf": stamp(f"{one}/main.cf")}, size_limit=1000)
+    assert reader.size_limit() == 1000
+    assert lines(tmp_path, check=False).size_limit() == 0
+    Path(one, "main.cf").write_text("message_size_limit = 0")
+    assert reader.size_limit() == 0
+
+
+def test_of_several_instances_the_largest_limit_counts_and_none_if_one_is_not_known(tmp_path: Path) -> None:
+    found, one, two = lines(tmp_path), instance(tmp_path, "one"), instance(tmp_path, "two")
+    found.keep(one, [], size_limit=1000)
+    found.keep(two, [], size_limit=2000)
+    assert found.size_limit() == 2000
+    found.keep(one, [])
+    assert found.size_limit() == 0

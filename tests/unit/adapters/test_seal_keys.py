@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 
@@ -61,3 +62,17 @@ def test_a_file_that_is_no_key_is_an_error_and_no_key_is_made_in_its_place(tmp_p
     with pytest.raises(SealKeyMissing, match="0011223344556677"):
         SealKeys(str(tmp_path)).prepare("", 30)
     assert [path.name for path in tmp_path.iterdir()] == ["0011223344556677.key"]
+
+
+def test_a_change_within_one_tick_of_the_clock_is_seen(tmp_path: Path) -> None:
+    """The folder's time is the same before and after it."""
+    keys = SealKeys(str(tmp_path))
+    first = keys.make()
+    now_ns = tmp_path.stat().st_mtime_ns
+    assert keys.current() == first
+    (stored,) = keys.all()
+    older = stored.path.with_name("00" * 8 + ".key")
+    older.write_text(stored.path.read_text().replace(first.raw.hex(), "ab" * 32))
+    stored.path.unlink()
+    os.utime(tmp_path, ns=(now_ns, now_ns))
+    assert keys.current().raw.hex() == "ab" * 32

@@ -221,3 +221,12 @@ def test_gauges_of_a_worker_that_is_gone_are_forgotten(wire: Wire) -> None:
     counting.flush()
     wire.totals.tell(Facts(pids=frozenset({1})))
     assert wire.state.gauge("cache_entries") == 0
+
+
+def test_before_a_process_ends_it_waits_a_moment_until_its_last_counts_are_taken(wire: Wire) -> None:
+    counting = meter(wire)
+    refusals = iter([False, False, False])
+    counting._send = lambda raw: next(refusals, True) and wire.send(raw)
+    counting.message("", 0.0)
+    assert counting.flush(60.0)
+    assert wire.state.counts == {("messages", "250"): 1}

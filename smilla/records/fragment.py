@@ -1,0 +1,33 @@
+"""A zone-file fragment for $INCLUDE: one line a record, each of smilla's making; other lines stay as they are."""
+
+from __future__ import annotations
+
+from smilla.errors import ParseError
+from smilla.records.record import TYPES, Record
+
+_HEAD = "; Records of smilla, for $INCLUDE. Raise the zone's serial when this file changes.\n"
+
+
+def with_record(text: str, record: Record, ttl_s: int) -> str:
+    """The fragment where the records of this owner and type are replaced by one.  Raises ParseError."""
+    return (without(text, record.owner, record.rdtype) or _HEAD) + record.line(ttl_s=ttl_s) + "\n"
+
+
+def without(text: str, owner: str, rdtype: int) -> str:
+    """The fragment without the records of this owner and type.  Raises ParseError."""
+    kept = [line for line in text.splitlines() if not _is_of(line, owner, rdtype)]
+    return "".join(f"{line}\n" for line in kept)
+
+
+def _is_of(line: str, owner: str, rdtype: int) -> bool:
+    """Does the line hold such a record?  A record over several lines, or without its owner, cannot be told."""
+    code = line.partition(";")[0]
+    words = code.split()
+    if not words or words[0].startswith("$"):
+        return False
+    if "(" in code or ")" in code or code[0].isspace():
+        raise ParseError(
+            f"holds a line that smilla did not write, and cannot replace anything beside it: {line[:60]!r}"
+        )
+    is_type = TYPES[rdtype] in map(str.upper, words) or f"TYPE{rdtype}" in map(str.upper, words)
+    return words[0].lower() == owner.lower() and is_type
