@@ -446,6 +446,13 @@ def test_of_hundreds_of_records_the_same_are_judged_in_any_order() -> None:
     assert dict(zip(backwards, map(codes, judged(*backwards)), strict=True)) == expected
 
 
+def test_of_too_many_records_those_that_need_no_path_are_looked_at_first() -> None:
+    others = [record(leaf(ROOT, serial=serial + 1), usage) for serial, usage in enumerate([0, 1] * 40)]
+    found = judged(*others, record(HUGH, 3))
+    assert codes(found[-1]) == []
+    assert sum(one.key is None and codes(one) == ["too_many_candidates"] for one in found) == 81 - 64
+
+
 # --- any octets --------------------------------------------------------------------------------------------
 
 _MATERIAL = [HUGH, ROOT[1], OTHER[1], MIDDLE[1], leaf(MIDDLE), b"", b"\x30\x80", bytes(32)]

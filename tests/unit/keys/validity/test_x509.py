@@ -538,12 +538,13 @@ def test_encryption_key_that_is_not_supported_is_unusable(algorithm: bytes, code
         (MODULUS, 3, None),
         (MODULUS, 1, "unsupported_key"),  # the content-encryption key would stand in the message in the clear
         (MODULUS, 65536, "unsupported_key"),
+        (MODULUS, (1 << 64) - 1, None),
         (MODULUS, 1 << 64 | 1, "malformed_key"),
         (MODULUS + 1, 65537, "malformed_key"),
         (1 << 16383 | 1, 65537, None),
         (1 << 16384 | 1, 65537, "oversize_key"),
     ],
-    ids=["good", "three", "one", "even", "long", "even-modulus", "longest-modulus", "long-modulus"],
+    ids=["good", "three", "one", "even", "longest", "long", "even-modulus", "longest-modulus", "long-modulus"],
 )
 def test_rsa_numbers_that_are_no_good_are_refused(modulus: int, exponent: int, code: str | None) -> None:
     found = from_dns(with_public_key(RSA, der.sequence(der.integer(modulus), der.integer(exponent))))

@@ -7,7 +7,7 @@ from cryptography.x509 import ObjectIdentifier
 
 from smilla.formats import der
 from tests.certificates import make_certificate
-from tests.unit.keys.validity.test_x509 import EMAIL, from_dns, one_reason, with_public_key
+from tests.unit.keys.validity.test_x509 import EMAIL, RSA, from_dns, one_reason, text_of, with_public_key
 
 NOT_MAIL = (1, 2, 3, 5, 6, 7, 8, 9, 13, 14, 17, 21, 22, 27, 28, 30, 36)
 
@@ -47,4 +47,22 @@ def test_key_that_the_parser_knows_and_we_do_not_is_unusable() -> None:
     """Diffie-Hellman in a finite field (RFC 3370 section 4.1.1)."""
     group = der.sequence(der.integer((1 << 2048) - 1942289), der.integer(2))
     raw = with_public_key(der.sequence(der.oid("1.2.840.113549.1.3.1"), group), der.integer(5))
-    assert one_reason(from_dns(raw)) == ("unsupported_key", True)
+    found = from_dns(raw)
+    assert one_reason(found) == ("unsupported_key", True)
+    assert "(algorithm 1.2.840.113549.1.3.1) is malformed or not supported" in text_of(found)
+
+
+def test_strength_of_each_curve_is_half_of_its_bits() -> None:
+    kinds = {"p256": 128, "p384": 192, "p521": 256, "bp256": 128, "bp384": 192, "bp512": 256, "x448": 224}
+    keys = {kind: from_dns(make_certificate(kind, email=EMAIL)[1]).key for kind in kinds}
+    assert {kind: key.strength for kind, key in keys.items() if key} == kinds
+
+
+@pytest.mark.parametrize(
+    ("bits", "strength"), [(3071, 112), (3072, 128), (4095, 128), (4096, 140), (7679, 140), (7680, 192), (15359, 192)]
+)
+def test_strength_of_rsa_is_that_of_the_line_of_the_table_below_it(bits: int, strength: int) -> None:
+    numbers = der.sequence(der.integer(1 << (bits - 1) | 1), der.integer(65537))
+    key = from_dns(with_public_key(RSA, numbers)).key
+    assert key is not None
+    assert key.strength == strength
