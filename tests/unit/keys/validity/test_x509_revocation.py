@@ -129,6 +129,11 @@ def test_of_lists_that_have_ended_the_latest_is_named() -> None:
         assert "ended 2026-11-18" in judged(HUGH, *lists).reasons[0].text
 
 
+def test_list_is_in_force_from_its_first_second_to_its_last() -> None:
+    assert codes(judged(HUGH, crl(issued_at=NOW))) == []
+    assert codes(judged(HUGH, crl(expires_at=NOW))) == []
+
+
 def test_list_of_the_future_makes_unusable() -> None:
     assert codes(judged(HUGH, crl(issued_at=NOW + timedelta(hours=1)))) == ["stale_crl"]
 
