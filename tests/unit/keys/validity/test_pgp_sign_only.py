@@ -146,6 +146,14 @@ def test_subkey_whose_flags_cannot_be_believed_was_meant_for_encryption(key: Sec
     assert is_meant_and_unusable(judged(START + NAMED + raw))
 
 
+@pytest.mark.parametrize("weak", [{"hash_algorithm": 2}, {}], ids=["weak", "expired"])
+def test_newer_flags_that_prove_nothing_do_not_make_an_encryption_subkey_one_for_signing(weak: dict[str, int]) -> None:
+    octets = PRIMARY.signed + RSA.signed
+    newer = signature(PRIMARY, 0x18, octets, LATER, FLAGS_SIGN, *([] if weak else [seconds(3, 1)]), **weak)
+    assert codes(judged(START + NAMED + subkey(PRIMARY, RSA, MADE) + newer)) == ["usable"]
+    assert codes(judged(START + NAMED + packet(14, RSA.body) + newer)) == ["sign_only"]
+
+
 def test_signing_algorithm_is_for_signing_however_it_is_bound() -> None:
     found = judged(START + NAMED + packet(14, SIGNER.body))
     assert (codes(found), found.meant_for_encryption) == (["sign_only"], False)
