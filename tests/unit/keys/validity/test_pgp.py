@@ -122,7 +122,10 @@ def test_rsa_primary_key_that_encrypts_itself_is_kept() -> None:
 
 def test_key_with_a_direct_key_signature_alone_is_usable_where_no_user_id_is_asked_for() -> None:
     direct = signature(PRIMARY, 0x1F, PRIMARY.signed, MADE, FLAGS_CERTIFY)
-    assert codes(judged(START + direct + BOUND, require_user_id=False)) == ["usable"]
+    found = judged(START + direct + BOUND, require_user_id=False)
+    assert codes(found) == ["usable"]
+    assert found.key
+    assert found.key.raw == START + direct + BOUND
     assert codes(judged(START + direct + BOUND)) == ["other_address"]
 
 
@@ -177,7 +180,10 @@ def test_several_keys_in_one_record_are_refused() -> None:
     assert codes(judged(GOOD + GOOD)) == ["several_keys"]
 
 
-@pytest.mark.parametrize(("version", "code"), [(2, "old_version"), (3, "old_version"), (5, "unsupported_version")])
+@pytest.mark.parametrize(
+    ("version", "code"),
+    [(2, "old_version"), (3, "old_version"), (5, "unsupported_version"), (7, "unsupported_version")],
+)
 def test_key_of_another_version_is_refused(version: int, code: str) -> None:
     made = secret("rsa2048", MADE, version)
     found = judged(packet(6, made.body) + packet(13, ALICE.encode()))
@@ -282,6 +288,8 @@ def test_revoked_user_id_does_not_count_until_it_is_certified_anew() -> None:
     found = judged(START + bob + NAMED + revocation + BOUND)
     assert codes(found) == ["revoked"]
     assert "revoked on 2025-01-01 (no longer valid)" in said(found, "revoked")
+    at_once = signature(PRIMARY, 0x13, octets, LATER, FLAGS_CERTIFY)
+    assert codes(judged(START + bob + NAMED + revocation + at_once + BOUND)) == ["revoked"]
     anew = signature(PRIMARY, 0x13, octets, LATER + DAY, FLAGS_CERTIFY)
     again = judged(START + bob + NAMED + revocation + anew + BOUND)
     assert codes(again) == ["usable"]
@@ -409,6 +417,15 @@ def test_expired_self_signature_does_not_bind() -> None:
     assert "the self-signature of 2024-01-01" in said(found, "expired")
     bound = subkey(PRIMARY, SUB, MADE, FLAGS_ENCRYPT, seconds(3, DAY))
     assert codes(judged(START + NAMED + bound)) == ["expired"]
+    assert "expired on 2024-01-02" in said(judged(START + NAMED + bound), "expired")
+
+
+def test_self_signature_binds_up_to_the_second_of_its_expiry() -> None:
+    left = int(NOW.timestamp()) - MADE
+    for lifetime, expected in ((left, "expired"), (left + 1, "usable"), (0, "usable")):
+        assert codes(judged(START + NAMED + subkey(PRIMARY, SUB, MADE, FLAGS_ENCRYPT, seconds(3, lifetime)))) == [
+            expected
+        ]
 
 
 def test_key_from_the_future_is_not_yet_valid() -> None:
@@ -540,6 +557,7 @@ _ANNOUNCED, _NOT_ANNOUNCED = subpacket(30, b"\x09"), subpacket(30, b"\x01")
         (None, [_ANNOUNCED], True),
         (None, [_NOT_ANNOUNCED], False),
         (None, [subpacket(30, b"")], False),
+        (None, [subpacket(30, b"\x01\x08")], False),
         (_ANNOUNCED, [], True),
         (_ANNOUNCED, [_NOT_ANNOUNCED], False),
         (_NOT_ANNOUNCED, [_ANNOUNCED], True),

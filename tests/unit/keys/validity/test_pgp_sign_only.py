@@ -208,6 +208,11 @@ def test_revocation_that_cannot_be_read_counts(kind: bytes, version: bytes) -> N
     assert codes(judged(START + NAMED + third_party + BOUND)) == ["usable"]
 
 
+@pytest.mark.parametrize("body", [b"", b"\x04", b"\x20", b"\x28"])
+def test_signature_of_an_octet_or_none_is_no_revocation(body: bytes) -> None:
+    assert codes(judged(GOOD + packet(2, body))) == ["usable"]
+
+
 def test_revocation_of_a_user_id_counts_though_the_user_id_stands_twice() -> None:
     octets = PRIMARY.signed + b"\xb4" + len(ALICE).to_bytes(4) + ALICE.encode()
     revocation = signature(PRIMARY, 0x30, octets, LATER)
