@@ -53,6 +53,13 @@ def test_revocation_of_the_whole_key_counts_for_all_records_of_it() -> None:
     assert "revoked" in codes(judged(GOOD, certification_revoked)[0])
 
 
+@pytest.mark.parametrize("kind", [b"\x20", b"\x28"])
+def test_revocation_in_one_record_that_cannot_be_read_counts_in_the_other(kind: bytes) -> None:
+    unread = GOOD + packet(2, b"\x05" + kind + bytes(60))
+    for records in ((GOOD, unread), (unread, GOOD)):
+        assert [codes(a) for a in judged(*records)] == [["revoked"], ["revoked"]]
+
+
 def test_binding_in_one_record_that_ends_the_use_for_encryption_counts_in_the_other() -> None:
     rsa = secret("rsa2048", MADE)
     for_signing = signature(PRIMARY, 0x18, PRIMARY.signed + rsa.signed, LATER, FLAGS_SIGN)

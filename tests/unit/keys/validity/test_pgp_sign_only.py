@@ -213,6 +213,39 @@ def test_signature_of_an_octet_or_none_is_no_revocation(body: bytes) -> None:
     assert codes(judged(GOOD + packet(2, body))) == ["usable"]
 
 
+@pytest.mark.parametrize("kind", [b"\x20", b"\x28"])
+def test_revocation_that_ends_with_its_kind_counts(kind: bytes) -> None:
+    assert codes(judged(GOOD + packet(2, b"\x04" + kind))) == ["revoked"]
+
+
+def test_signature_that_cannot_be_read_and_follows_nothing_does_no_harm() -> None:
+    assert codes(judged(GOOD + packet(17, b"\x02\x01") + packet(2, b"\x05\x10" + bytes(60)))) == ["usable"]
+
+
+def test_revocation_of_the_key_that_cannot_be_read_counts_for_every_subkey() -> None:
+    revocation = packet(2, b"\x05\x20" + bytes(60))
+    other = subkey(PRIMARY, secret("ecdh-nistp256", LATER), LATER)
+    for raw in (GOOD + revocation + other, GOOD + other + revocation, GOOD + packet(17, b"\x02\x01") + revocation):
+        assert codes(judged(raw)) == ["revoked"]
+
+
+@pytest.mark.parametrize("kind", [0x20, 0x28])
+def test_false_revocation_does_not_hide_a_true_one(kind: int) -> None:
+    octets = PRIMARY.signed + (SUB.signed if kind == 0x28 else b"")
+    false, true = (signature(PRIMARY, kind, octets, LATER, spoil=spoil) for spoil in (True, False))
+    for revocations in (false + true, true + false):
+        assert codes(judged(GOOD + revocations)) == ["revoked"]
+
+
+def test_revocation_of_a_user_id_that_was_lifted_does_not_hide_a_newer_one() -> None:
+    octets = PRIMARY.signed + b"\xb4" + len(ALICE).to_bytes(4) + ALICE.encode()
+    lifted, newer = (signature(PRIMARY, 0x30, octets, when) for when in (MADE, LATER + 1))
+    bob = user_id(PRIMARY, "bob@example.org", MADE)
+    assert codes(judged(START + bob + user_id(PRIMARY, ALICE, LATER) + lifted + BOUND)) == ["usable"]
+    for revocations in (lifted + newer, newer + lifted):
+        assert codes(judged(START + bob + user_id(PRIMARY, ALICE, LATER) + revocations + BOUND)) == ["revoked"]
+
+
 def test_revocation_of_a_user_id_counts_though_the_user_id_stands_twice() -> None:
     octets = PRIMARY.signed + b"\xb4" + len(ALICE).to_bytes(4) + ALICE.encode()
     revocation = signature(PRIMARY, 0x30, octets, LATER)
