@@ -76,6 +76,7 @@ def tags(raw: bytes) -> list[int]:
     ("primary", "sub", "version", "algorithm", "strength"),
     [
         ("rsa2048", "rsa2048", 4, "RSA 2048", 112),
+        ("rsa2049", "cv25519", 4, "ECDH cv25519", 128),
         ("rsa3072", "rsa3072", 4, "RSA 3072", 128),
         ("dsa", "cv25519", 4, "ECDH cv25519", 128),
         ("eddsa", "cv25519", 4, "ECDH cv25519", 128),

@@ -126,7 +126,8 @@ def test_point_on_each_curve_that_is_known_is_good(curve: str) -> None:
     point = public.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
     key = replace(CV25519, curve=curve, point=point)
     assert code(key) == ""
-    assert code(replace(key, point=b"\x03" + point[1:])) == "malformed"
+    compressed = public.public_bytes(Encoding.X962, PublicFormat.CompressedPoint)
+    assert code(replace(key, point=compressed)) == "malformed"
     assert code(replace(key, point=point[:-1] + bytes((point[-1] ^ 1,)))) == "malformed"
     assert code(replace(key, curve="secp256k1")) == "unsupported_algorithm"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from smilla.formats.openpgp import packets
@@ -66,3 +68,27 @@ def test_digest_whose_first_octets_differ_is_false_before_anything_is_calculated
     assert verdict(raw, made, b"y") is Verdict.BAD
     at = raw.index(parse_signature(next(iter(packets(raw)))).digest_start)
     assert verdict(raw[:at] + bytes((raw[at] ^ 1,)) + raw[at + 1 :], made) is Verdict.BAD
+
+
+def test_algorithms_that_we_cannot_verify_are_not_called_false() -> None:
+    """A revocation by such a key would be passed over otherwise."""
+    for version, false in ((4, [1, 3, 17, 22, 27, 28]), (6, [1, 3, 17, 22, 27, 28, 30, 31])):
+        made = secret("ed25519", MADE, version)
+        signed = parse_signature(next(iter(packets(signature(made, 0x13, b"x", MADE)))))
+        found = {}
+        for number in range(50):
+            key = replace(key_of(made), algorithm=number, curve="ed25519", numbers=(5, 5))
+            key = replace(key, numbers=(5, 5, 5, 5)) if number == 17 else key
+            found[number] = verify(replace(signed, algorithm=number, fields=bytes(99)), key, b"x")
+        assert [number for number, verdict in found.items() if verdict is Verdict.BAD] == false
+        assert {verdict for verdict in found.values() if verdict is not Verdict.BAD} == {Verdict.UNVERIFIABLE}
+
+
+@pytest.mark.parametrize(
+    ("kind", "curve"), [("ecdsa-nistp256", "secp256k1"), ("eddsa", "ed448"), ("eddsa", "nistp256")]
+)
+def test_curve_that_is_not_known_is_not_called_false(kind: str, curve: str) -> None:
+    made = secret(kind, MADE)
+    signed = parse_signature(next(iter(packets(signature(made, 0x13, b"x", MADE)))))
+    assert verify(signed, key_of(made), b"x") is Verdict.VALID
+    assert verify(signed, replace(key_of(made), curve=curve), b"x") is Verdict.UNVERIFIABLE
