@@ -675,6 +675,20 @@ def test_malformed_pem_is_malformed(inside: bytes) -> None:
     assert codes(from_folder(raw)) == ["malformed"]
 
 
+def test_pem_with_a_character_that_is_none_of_its_alphabet_is_malformed() -> None:
+    assert codes(from_folder(to_pem(make_certificate("p256", email=EMAIL)[1]).replace(b"\nMI", b"\n!MI"))) == [
+        "malformed"
+    ]
+
+
+def test_pem_within_a_certificate_in_der_is_not_taken_for_it() -> None:
+    inner = x509.UnrecognizedExtension(UNKNOWN_EXTENSION.oid, to_pem(make_certificate("p256", number=1)[1]))
+    _, raw = make_certificate("p256", email=EMAIL, extensions=[(inner, False)])
+    found = from_folder(raw)
+    assert found.key is not None
+    assert found.key.raw == raw
+
+
 def test_oversize_certificate_is_malformed() -> None:
     big = x509.UnrecognizedExtension(ObjectIdentifier("1.2.3.4"), der.octet_string(bytes(66_000)))
     _, raw = make_certificate("p256", email=EMAIL, extensions=[(big, False)])
