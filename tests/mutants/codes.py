@@ -13,6 +13,7 @@ import inspect
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import _lru_cache_wrapper
 from types import CodeType, FunctionType, ModuleType
 
 Functions = dict[tuple[str, int], CodeType]
@@ -71,6 +72,16 @@ def alive(folder: str) -> Alive:
         if isinstance(thing, FunctionType) and thing.__code__.co_filename.startswith(folder):
             found[_key(thing.__code__)].append(thing)
     return found
+
+
+def caches(folder: str) -> list[_lru_cache_wrapper[object]]:
+    """The caches of the functions below a folder.  What is remembered from another test, or since the tests were
+    collected, would hide a mutant."""
+    return [
+        thing
+        for thing in gc.get_objects()
+        if isinstance(thing, _lru_cache_wrapper) and thing.__wrapped__.__code__.co_filename.startswith(folder)
+    ]
 
 
 def swap(pairs: list[tuple[CodeType, CodeType]], living: Alive) -> bool:

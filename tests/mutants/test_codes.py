@@ -82,3 +82,15 @@ def test_constant_that_was_assigned_again_is_the_new_one_where_it_was_imported(m
     codes.assign(statements, made)
     assert made.usual([4, 5]) == [5]
     assert importer.LIMITS == (4, 9)
+
+
+def test_what_was_remembered_is_forgotten() -> None:
+    space: dict[str, object] = {}
+    exec(compile("import functools\n@functools.cache\ndef one(): return []", "/made/up/thing.py", "exec"), space)
+    one = space["one"]
+    assert callable(one)
+    before = one()
+    assert one() is before
+    (cache,) = codes.caches("/made/up/")
+    cache.cache_clear()
+    assert one() is not before

@@ -37,6 +37,8 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
     settings.register_profile("mutants", settings(), database=None, phases=[Phase.explicit, Phase.generate])
     settings.load_profile("mutants")
     living = codes.alive(f"{ROOT}/smilla/")
+    for cache in codes.caches(f"{ROOT}/smilla/"):
+        cache.cache_clear()
     gc.freeze()  # a child that collects garbage would copy all the memory
     with Path(work["results"]).open("a", encoding="utf-8") as results:
         for job in work["jobs"]:
