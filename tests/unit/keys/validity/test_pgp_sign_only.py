@@ -146,10 +146,12 @@ def test_subkey_whose_flags_cannot_be_believed_was_meant_for_encryption(key: Sec
     assert is_meant_and_unusable(judged(START + NAMED + raw))
 
 
-@pytest.mark.parametrize("weak", [{"hash_algorithm": 2}, {}], ids=["weak", "expired"])
-def test_newer_flags_that_prove_nothing_do_not_make_an_encryption_subkey_one_for_signing(weak: dict[str, int]) -> None:
+@pytest.mark.parametrize(("hash_algorithm", "more"), [(2, []), (8, [seconds(3, 1)])], ids=["weak", "expired"])
+def test_newer_flags_that_prove_nothing_do_not_make_an_encryption_subkey_one_for_signing(
+    hash_algorithm: int, more: list[bytes]
+) -> None:
     octets = PRIMARY.signed + RSA.signed
-    newer = signature(PRIMARY, 0x18, octets, LATER, FLAGS_SIGN, *([] if weak else [seconds(3, 1)]), **weak)
+    newer = signature(PRIMARY, 0x18, octets, LATER, FLAGS_SIGN, *more, hash_algorithm=hash_algorithm)
     assert codes(judged(START + NAMED + subkey(PRIMARY, RSA, MADE) + newer)) == ["usable"]
     assert codes(judged(START + NAMED + packet(14, RSA.body) + newer)) == ["sign_only"]
 
@@ -173,6 +175,13 @@ def test_primary_key_with_a_self_signature_of_an_unknown_kind_may_have_been_for_
     raw = packet(6, RSA.body) + user_id(RSA, ALICE, MADE, FLAGS_SIGN)
     assert codes(judged(raw)) == ["sign_only"]
     assert is_meant_and_unusable(judged(raw + unknown))
+
+
+def test_primary_key_with_a_self_signature_that_cannot_be_read_may_have_been_for_encryption() -> None:
+    start, named = packet(6, RSA.body), user_id(RSA, ALICE, MADE, FLAGS_SIGN)
+    assert codes(judged(start + named)) == ["sign_only"]
+    assert is_meant_and_unusable(judged(start + named + packet(2, b"\x05\x13" + bytes(60))))
+    assert is_meant_and_unusable(judged(start + packet(2, b"\x05\x1f" + bytes(60)) + named))
 
 
 # --- what stands twice

@@ -287,6 +287,10 @@ def test_usage_2_with_text_in_place_of_a_certificate_is_no_anchor() -> None:
     """PEM is for files."""
     held, _ = judged(record(HUGH, 1), (2, 0, 0, to_pem(ROOT[1])))
     assert codes(held) == ["no_trust_store"]
+    held, _ = judged(record(leaf(MIDDLE), 1), (0, 0, 0, to_pem(MIDDLE[1])), trusted=store(ROOT[1]))
+    assert codes(held) == ["untrusted"]
+    named, _ = judged(record(HUGH, 3, 0, 1), (3, 0, 0, to_pem(HUGH)))
+    assert codes(named) == ["hash_only"]
 
 
 def test_usage_2_with_a_renewed_ca_counts_however_many_old_ones_stand_beside_it() -> None:
