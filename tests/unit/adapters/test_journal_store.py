@@ -199,13 +199,15 @@ def test_full_disk_before_anything_left_owes_nothing(small_disk: Path) -> None:
     journal.close()
 
 
-def test_full_disk_before_anything_left_leaves_the_reserve_to_what_has_happened(small_disk: Path) -> None:
+def test_full_disk_before_the_final_dot_leaves_the_reserve_to_what_has_happened(small_disk: Path) -> None:
     journal = SQLiteJournal(str(small_disk / "spool"), 1000)
-    deliver(journal, message(), ANN)
-    fill(small_disk)
-    with journal.open(message(b"two")) as entry, pytest.raises(JournalError, match="free some room"):
-        entry.owe([f"{number}@example.org" for number in range(300)], TOKEN, "Q2")
-    assert (journal._spool / "reserve").stat().st_size == 256 * 1024
+    many = [f"{number}@example.org" for number in range(300)]
+    with journal.open(message()) as entry:
+        entry.owe(many, TOKEN, "Q1")
+        fill(small_disk)
+        with pytest.raises(JournalError, match="free some room"):
+            entry.committing(many)
+        assert (journal._spool / "reserve").stat().st_size == 256 * 1024
     journal.close()
 
 
