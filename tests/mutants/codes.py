@@ -1,16 +1,20 @@
 """A mutant put into modules that are imported already: the code objects of its functions take the place of ours.
 
-That is some hundred times as fast as to import smilla and to collect the tests anew.  What runs while a module is
-imported (constants, tables, fields of dataclasses, decorators, defaults) cannot be changed so: see imported.py.
+That is some hundred times as fast as to import smilla and to collect the tests anew.  Of what runs while a module is
+imported, constants and tables are assigned again (``constants``); fields of dataclasses, decorators and defaults cannot
+be changed so: see imported.py.
 """
 
 from __future__ import annotations
 
+import ast
 import gc
 import inspect
+import sys
 from collections import defaultdict
 from collections.abc import Iterator
-from types import CodeType, FunctionType
+from functools import _lru_cache_wrapper
+from types import CodeType, FunctionType, ModuleType
 
 Functions = dict[tuple[str, int], CodeType]
 Alive = dict[tuple[str, str, int], list[FunctionType]]
@@ -70,6 +74,16 @@ def alive(folder: str) -> Alive:
     return found
 
 
+def caches(folder: str) -> list[_lru_cache_wrapper[object]]:
+    """The caches of the functions below a folder.  What is remembered from another test, or since the tests were
+    collected, would hide a mutant."""
+    return [
+        thing
+        for thing in gc.get_objects()
+        if isinstance(thing, _lru_cache_wrapper) and thing.__wrapped__.__code__.co_filename.startswith(folder)
+    ]
+
+
 def swap(pairs: list[tuple[CodeType, CodeType]], living: Alive) -> bool:
     """Give every function its new code; whether there was one for each."""
     for old, new in pairs:
@@ -80,3 +94,52 @@ def swap(pairs: list[tuple[CodeType, CodeType]], living: Alive) -> bool:
 
 def _key(code: CodeType) -> tuple[str, str, int]:
     return code.co_filename, code.co_qualname, code.co_firstlineno
+
+
+def constants(before: str, after: str) -> list[ast.stmt] | None:
+    """The assignments of a module to do again, where nothing else has changed than constants and what is made of them.
+
+    None where a class, a decorator or a default takes part, so that the module has to be imported anew.
+    """
+    old, new = (ast.parse(text).body for text in (before, after))
+    if len(old) != len(new):
+        return None
+    again: list[ast.stmt] = []
+    names: set[str] = set()
+    for was, now in zip(old, new, strict=True):
+        if ast.dump(was) == ast.dump(now) and names.isdisjoint(_read_at_import(now)):
+            continue
+        targets = now.targets if isinstance(now, ast.Assign) else [now.target] if isinstance(now, ast.AnnAssign) else []
+        if not targets or not all(isinstance(target, ast.Name) for target in targets):
+            return None
+        names.update(target.id for target in targets if isinstance(target, ast.Name))
+        again.append(now)
+    return again
+
+
+def _read_at_import(statement: ast.stmt) -> Iterator[str]:
+    """The names that a statement reads while the module is imported, and more: those of functions within a class."""
+    nodes: list[ast.AST] = [statement]
+    if isinstance(statement, ast.FunctionDef):
+        nodes = [*statement.decorator_list, *statement.args.defaults, *filter(None, statement.args.kw_defaults)]
+    elif isinstance(statement, ast.ClassDef):
+        inner = [part for part in statement.body if not isinstance(part, ast.FunctionDef)]
+        nodes = [*statement.decorator_list, *statement.bases, *inner]
+        for part in statement.body:
+            if isinstance(part, ast.FunctionDef):
+                yield from _read_at_import(part)
+    for node in nodes:
+        yield from (name.id for name in ast.walk(node) if isinstance(name, ast.Name))
+
+
+def assign(statements: list[ast.stmt], module: ModuleType) -> bool:
+    """Do the assignments in a module, and wherever a constant of it was imported; always true, as ``swap`` may be."""
+    space = vars(module)
+    before = dict(space)
+    exec(compile(ast.Module(statements, []), str(module.__file__), "exec", dont_inherit=True), space)
+    for name, value in space.items():
+        if name in before and before[name] is not value and not name.startswith("_"):
+            for other in list(sys.modules.values()):
+                if vars(other).get(name) is before[name]:
+                    setattr(other, name, value)
+    return True

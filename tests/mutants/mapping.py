@@ -14,6 +14,8 @@ from pathlib import Path
 import coverage
 import pytest
 
+from tests.mutants import codes
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -26,9 +28,15 @@ class Mapping:
         self.failed: set[str] = set()
         self.coverage = coverage.Coverage(data_file=None, include=[f"{ROOT}/smilla/*"], config_file=False)
         self.coverage.start()
+        self.caches = codes.caches(f"{ROOT}/smilla/")
+
+    def pytest_collection_finish(self) -> None:
+        self.caches = codes.caches(f"{ROOT}/smilla/")
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
+        for cache in self.caches:
+            cache.cache_clear()
         self.coverage.switch_context(item.nodeid)
         start = time.monotonic()
         result = yield

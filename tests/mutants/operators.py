@@ -83,8 +83,11 @@ def _operator(name: str) -> Operator:
 
 
 def mutated(source: str, name: str, occurrence: int) -> str:
-    """The source with one change made."""
-    text: str = mutate_code(source, _operator(name), occurrence)
+    """The source with one change made.  Raises SyntaxError where the operator cannot make it."""
+    try:
+        text: str = mutate_code(source, _operator(name), occurrence)
+    except AttributeError as error:  # ExceptionReplacer, for what is no name: ``except (A, *B)``
+        raise SyntaxError(f"{name} cannot change this") from error
     return text
 
 

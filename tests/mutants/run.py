@@ -228,8 +228,13 @@ def _known(mutants: list[Mutant], digest: str) -> list[Mutant]:
 
 
 def _allows(rule: dict[str, str], mutant: Mutant) -> bool:
-    """Whether a survivor is on the list: of that file, and its diff holds these words (and these, where there are)."""
-    return mutant.file == rule["file"] and rule["was"] in mutant.diff and rule.get("becomes", "") in mutant.diff
+    """Whether a survivor is on the list: of that file (of any, where none is named), and its diff holds these words
+    (and these, where there are)."""
+    return (
+        mutant.file == rule.get("file", mutant.file)
+        and rule["was"] in mutant.diff
+        and rule.get("becomes", "") in mutant.diff
+    )
 
 
 def _run(waiting: list[Mutant], tests: Tests, deadline: float) -> None:

@@ -15,6 +15,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,8 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
     settings.register_profile("mutants", settings(), database=None, phases=[Phase.explicit, Phase.generate])
     settings.load_profile("mutants")
     living = codes.alive(f"{ROOT}/smilla/")
+    for cache in codes.caches(f"{ROOT}/smilla/"):
+        cache.cache_clear()
     gc.freeze()  # a child that collects garbage would copy all the memory
     with Path(work["results"]).open("a", encoding="utf-8") as results:
         for job in work["jobs"]:
@@ -54,26 +58,45 @@ def _judge(session: pytest.Session, living: codes.Alive, job: dict[str, Any], it
         source = path.read_text("utf-8")
         text = mutated(source, *job["change"]) if job["change"] else source
         after = compile(text, str(path), "exec", dont_inherit=True)
-        pairs = codes.changed(before, after)
+        put = partial(codes.swap, codes.changed(before, after), living)
     except SyntaxError:
         return "broken"
     except codes.RunsAtImport:
-        return _by_import(job, text)
-    if not pairs and job["change"]:
+        return _with_constants(session, job, items, source, text)
+    if not put.args[0] and job["change"]:
         return "equivalent"
+    return _by_import(job, text) if (code := _in_child(session, job, items, put)) == "import" else code
+
+
+def _with_constants(session: pytest.Session, job: dict[str, Any], items: list[pytest.Item], *texts: str) -> str:
+    """What survives is tried again by import, since other modules may have made something of the constant."""
+    statements = codes.constants(*texts)
+    if statements is None:
+        return _by_import(job, texts[1])
+    module = sys.modules[_module(job)]
+    code = _in_child(session, job, items, partial(codes.assign, statements, module))
+    return _by_import(job, texts[1]) if code == "survived" else code
+
+
+def _module(job: dict[str, Any]) -> str:
+    name: str = job["file"].removesuffix(".py").replace("/", ".").removesuffix(".__init__")
+    return name
+
+
+def _in_child(session: pytest.Session, job: dict[str, Any], items: list[pytest.Item], put: Callable[[], bool]) -> str:
     child = os.fork()
     if not child:
         os.setpgid(0, 0)
         signal.alarm(int(job["limit_s"]) + 10)  # should the parent be gone by then
-        _run(session, items, pairs, living)
-    return _by_import(job, text) if (code := _wait(child, job["limit_s"])) == "import" else code
+        _run(session, items, put)
+    return _wait(child, job["limit_s"])
 
 
-def _run(session: pytest.Session, items: list[pytest.Item], pairs: list[Any], living: codes.Alive) -> None:
-    """In the child: run the tests, and end with 0 where all pass."""
+def _run(session: pytest.Session, items: list[pytest.Item], put: Callable[[], bool]) -> None:
+    """In the child: put the mutant in place, run the tests, and end with 0 where all pass."""
     code = 1
     try:
-        if not codes.swap(pairs, living):
+        if not put():
             code = 3
         else:
             session.items[:] = items
@@ -100,10 +123,9 @@ def _wait(child: int, limit_s: float) -> str:
 def _by_import(job: dict[str, Any], source: str) -> str:
     text = Path(os.environ["SMILLA_JOBS"]).with_suffix(".py.txt")
     text.write_text(source, "utf-8")
-    module = job["file"].removesuffix(".py").replace("/", ".").removesuffix(".__init__")
     command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", "-p", "tests.mutants.imported"]
     command += [f"--basetemp={text.with_suffix('.tmp')}", *job["tests"][:300]]
-    environment = os.environ | {"SMILLA_MUTANT": f"{module}:{text}", "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = os.environ | {"SMILLA_MUTANT": f"{_module(job)}:{text}", "PYTHONDONTWRITEBYTECODE": "1"}
     try:
         done = subprocess.run(
             command, cwd=ROOT, env=environment, capture_output=True, timeout=job["limit_s"] + 30, check=False

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from smilla.adapters import journal as module
+from smilla.adapters import journal_store as module_store
 from smilla.adapters.journal import SQLiteJournal, Summary
 from smilla.errors import JournalError
 from tests.unit.adapters.spool import ANN, BEN, TOKEN, deliver, in_child, kill, message
@@ -56,6 +57,23 @@ def test_folder_belongs_to_the_user_also_where_root_makes_the_files(journal: SQL
     deliver(journal, message(), ANN)
     assert {path.stat().st_uid for path in (journal._spool, *journal._spool.iterdir())} == {65534}
     assert journal._spool.parent.stat().st_uid == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_owner_of_what_a_link_points_to_is_not_changed(tmp_path: Path) -> None:
+    folder, target, link = tmp_path / "spool", tmp_path / "target", tmp_path / "spool" / "lock"
+    folder.mkdir()
+    target.touch()
+    link.symlink_to(target)
+    os.chown(folder, 65534, 65534)
+    module_store._give_to_owner(folder, link)
+    assert (target.stat().st_uid, link.lstat().st_uid) == (0, 65534)
+
+
+def test_folder_is_made_with_all_that_is_above_it(tmp_path: Path) -> None:
+    journal = SQLiteJournal(str(tmp_path / "a" / "b" / "spool"), 1000)
+    journal.prepare("")
+    assert journal._spool.is_dir()
 
 
 def test_folder_that_is_there_is_left_as_it_is(journal: SQLiteJournal) -> None:
@@ -181,6 +199,18 @@ def test_full_disk_before_anything_left_owes_nothing(small_disk: Path) -> None:
     journal.close()
 
 
+def test_full_disk_before_the_final_dot_leaves_the_reserve_to_what_has_happened(small_disk: Path) -> None:
+    journal = SQLiteJournal(str(small_disk / "spool"), 1000)
+    many = [f"{number}@example.org" for number in range(300)]
+    with journal.open(message()) as entry:
+        entry.owe(many, TOKEN, "Q1")
+        fill(small_disk)
+        with pytest.raises(JournalError, match="free some room"):
+            entry.committing(many)
+        assert (journal._spool / "reserve").stat().st_size == 256 * 1024
+    journal.close()
+
+
 def test_reserve_is_made_whole_again(journal: SQLiteJournal) -> None:
     deliver(journal, message(), ANN)
     (journal._spool / "reserve").write_bytes(b"part")
@@ -189,11 +219,14 @@ def test_reserve_is_made_whole_again(journal: SQLiteJournal) -> None:
         assert (journal._spool / "reserve").stat().st_size == 256 * 1024
 
 
+_PRAGMAS = ("synchronous", "journal_mode", "secure_delete", "wal_autocheckpoint")
+
+
 def test_commits_reach_the_disk(journal: SQLiteJournal) -> None:
     deliver(journal, message(), ANN)
     read = journal._database.read
-    found = [read(f"PRAGMA {name}")[0][0] for name in ("synchronous", "journal_mode", "secure_delete")]
-    assert found == [2, "wal", 1]
+    found = [read(f"PRAGMA {name}")[0][0] for name in _PRAGMAS]
+    assert found == [2, "wal", 1, 100]
 
 
 def test_no_exception_of_sqlite_leaves_it(journal: SQLiteJournal, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,3 +258,80 @@ def test_another_file_of_that_name_is_opened(journal: SQLiteJournal, tmp_path: P
         path.unlink()
     (tmp_path / "other" / "journal.sqlite3").replace(journal._spool / "journal.sqlite3")
     assert journal.known(message(b"restored"))
+
+
+# --- what a mutation run (make mutants) left alive ---------------------------------------------------------
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_file_that_was_removed_or_emptied_is_used_no_longer(journal: SQLiteJournal) -> None:
+    """What is written into a file without a name is lost."""
+    deliver(journal, message(), ANN)
+    file = journal._spool / "journal.sqlite3"
+    with journal.open(message(b"two")) as entry:
+        entry.owe([ANN], TOKEN, "Q2")
+        for path in journal._spool.glob("journal.sqlite3*"):
+            path.unlink()
+        with pytest.raises(JournalError, match="removed while in use"):
+            entry.committing([ANN])
+    assert journal._database._connection is None
+    deliver(journal, message(), ANN)
+    for path in journal._spool.glob("journal.sqlite3*"):
+        path.unlink()
+    file.touch(0o600)
+    assert not journal.is_there()
+    assert journal._database._connection is None
+
+
+def test_file_that_is_removed_while_it_is_made_is_an_error(
+    journal: SQLiteJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal.prepare("")
+    monkeypatch.setattr(module_store, "_sync_folder", lambda folder: (folder / "journal.sqlite3").unlink())
+    with pytest.raises(JournalError, match="removed again"):
+        journal.open(message()).__enter__()
+
+
+def test_closed_journal_has_no_connection_and_opens_another(journal: SQLiteJournal) -> None:
+    deliver(journal, message(), ANN)
+    journal.close()
+    assert journal._database._connection is None
+    assert journal.known(message())
+
+
+def test_making_waits_for_another_worker_and_then_gives_up(
+    journal: SQLiteJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal.prepare("")
+    monkeypatch.setattr(module_store, "_BUSY_S", 0.05)
+    held = module_store.lock(journal._spool, 0)
+    assert held is not None
+    with pytest.raises(JournalError, match="another worker is still making it"):
+        journal.open(message()).__enter__()
+    os.close(held)
+    deliver(journal, message(), ANN)
+    again = module_store.lock(journal._spool, 0)
+    assert again is not None
+    os.close(again)
+
+
+def test_lock_and_reserve_leave_no_descriptor_open(journal: SQLiteJournal, monkeypatch: pytest.MonkeyPatch) -> None:
+    deliver(journal, message(), ANN)
+    held = module_store.lock(journal._spool, 5)
+    assert held is not None
+    before = open_files()
+    assert module_store.lock(journal._spool, 5) is None
+    (journal._spool / "reserve").unlink()
+    module_store.fill_reserve(journal._spool)
+
+    def fail(*_: object) -> None:
+        raise PermissionError(1, "not permitted")
+
+    monkeypatch.setattr(module_store, "_give_to_owner", fail)
+    with pytest.raises(PermissionError):
+        module_store.lock(journal._spool, 6)
+    assert open_files() == before
+    os.close(held)

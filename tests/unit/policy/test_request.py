@@ -282,6 +282,7 @@ def test_word_need_not_be_ascii() -> None:
         (b" FALSE", False),
         (b" 0 (zero \\) (nested))", False),
         (b" (why)\r\n No", False),
+        (b" no)", False),
         (b" \xff", True),
     ],
 )

@@ -155,12 +155,47 @@ def test_tagged_address_of_ours_has_the_key_that_dns_has_for_its_mailbox() -> No
         ("hugh@example.org.key", PRIVATE, "private key"),
         ("README", b"These are our keys.\n", ""),
         (".hugh@example.org.crt", PEM["hugh"], "no address"),
+        ("hugh", raw_key("hugh.crt"), "no address"),
+        ("hugh.P12", b"\0", "no address"),
+        ("hugh", b"\0", ""),
     ],
 )
 def test_file_that_is_of_no_use_is_named(name: str, raw: bytes, wrong: str) -> None:
     found = list(directory.problems(MemoryFolder({name: raw})))
     assert {file for file, _ in found} == ({name} if wrong else set())
     assert any(wrong in text for _, text in found) or not wrong
+
+
+def test_every_file_of_no_use_is_named_whatever_stands_before_it() -> None:
+    class Folder(MemoryFolder):
+        def read(self, name: str) -> bytes | None:
+            return None if name.startswith("b") else super().read(name)
+
+    names = ("a@x.test.crt", "b@x.test.crt", "c.crt", "d.crt")
+    found = directory.problems(Folder({"a@x.test.crt": None, **dict.fromkeys(names[1:], PEM["hugh"])}))
+    assert [name for name, _ in found] == [*names]
+
+
+def test_tag_without_a_mailbox_before_it_is_none() -> None:
+    assert directory.local_parts("alice+tag", "+") == ("alice+tag", "alice")
+    for local in ("alice", "+tag", "+"):
+        assert directory.local_parts(local, "+") == (local,)
+    assert directory.local_parts("alice+tag", "") == ("alice+tag",)
+
+
+def test_name_without_a_local_part_is_nobodys() -> None:
+    for name in ("@example.org.crt", "example.org.crt", "@.crt", ".crt"):
+        assert directory.address_of(name) is None
+
+
+def test_file_that_was_removed_meanwhile_is_no_absence() -> None:
+    class Folder(MemoryFolder):
+        def read(self, name: str) -> bytes | None:
+            return None
+
+    ports = replace(make_ports(), folder=Folder({f"{ALICE}.crt": b""}))
+    settings = Config(keys=KeysOptions(sources=("directory",)))
+    assert lookup.finish(lookup.begin(parse(ALICE), ports, settings), 0.0, NOW, ports).verdict is KeyVerdict.UNREACHABLE
 
 
 def test_two_files_that_differ_in_case_only_are_named() -> None:

@@ -231,3 +231,53 @@ def test_local_part_cannot_lead_out_of_the_folder(local: str) -> None:
         parse(f'"{local}"@example.org'), ("directory",), TableResolver(), with_folder(Watched()), finder.Spelling()
     )
     assert questions[0].answer(0.0).candidates == ()
+
+
+@pytest.mark.parametrize("mailbox", ["hugh@[192.0.2.1]", "hugh@localhost"])
+def test_file_for_a_domain_that_the_mta_may_name_otherwise_serves_and_its_lack_proves_nothing(mailbox: str) -> None:
+    assert [c.where for c in from_folder(mailbox, {f"{mailbox}.crt": b"x"}).candidates] == [f"{mailbox}.crt"]
+    found = from_folder(mailbox, {"hugh@example.org.crt": b"x"})
+    assert (found.candidates, found.unclear is not None) == ((), True)
+    assert from_folder("hugh@example.org", {}).unclear is None
+
+
+def test_single_label_of_ours_is_a_whole_name() -> None:
+    for is_local, code in ((True, None), (False, "single_label")):
+        spelling = finder.Spelling(is_local=is_local)
+        questions = finder.begin(parse("hugh@mars"), ALL, TableResolver(), with_folder(MemoryFolder({})), spelling)
+        assert {(a.unclear and a.unclear.code) for a in (q.answer(7.0) for q in questions)} == {code}
+
+
+@pytest.mark.parametrize(
+    ("status", "rdata", "malformed", "code"),
+    [
+        ("insecure", [], 0, "special_use"),
+        ("insecure", [b"\3\0\0x"], 0, None),
+        ("insecure", [], 1, None),
+        ("secure", [], 0, None),
+        ("bogus", [], 0, None),
+    ],
+)
+def test_silence_about_a_private_name_is_unclear_unless_it_is_signed(
+    status: str, rdata: list[bytes], malformed: int, code: str | None
+) -> None:
+    resolver = TableResolver().publish("hugh@mail.home.arpa", "smimea", status, *rdata, malformed=malformed)
+    found = answers("hugh@mail.home.arpa", resolver, sources=("smimea",))["smimea"]
+    assert (found.unclear and found.unclear.code) == code
+    assert len(found.candidates) == len(rdata)
+
+
+@pytest.mark.parametrize(
+    ("source", "yields"), [("smimea", {"smime"}), ("openpgpkey", {"openpgp"}), ("directory", {"smime", "openpgp"})]
+)
+def test_source_is_known_to_have_keys_of_its_formats_alone(source: str, yields: set[str]) -> None:
+    assert {form for form in ("smime", "openpgp") if finder.can_yield(source, (form,))} == yields
+    assert finder.can_yield(source, ())
+    assert finder.can_yield(source, ("smime", "openpgp"))
+
+
+def test_answer_says_under_which_local_part_it_was_found() -> None:
+    resolver = TableResolver().publish("hugh@example.org", "smimea", "secure", b"\3\0\0lower")
+    assert answers("Hugh@example.org", resolver, try_lowercase=True)["smimea"].local_part == "hugh"
+    resolver.publish("Hugh@example.org", "smimea", "secure", b"\3\0\0exact")
+    assert answers("Hugh@example.org", resolver, try_lowercase=True)["smimea"].local_part == "Hugh"

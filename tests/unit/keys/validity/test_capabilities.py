@@ -73,3 +73,11 @@ def test_malformed_or_crowded_list_announces_nothing_and_harms_nothing(value: by
 
 def test_list_is_understood_where_it_is_critical() -> None:
     assert ciphers(certificates.capabilities(AES128_CBC, critical=True)) == ("aes128-cbc",)
+
+
+def test_list_in_another_extension_or_of_more_than_64_announces_nothing() -> None:
+    extension, critical = certificates.capabilities(AES128_CBC)
+    assert isinstance(extension, x509.UnrecognizedExtension)
+    assert ciphers((x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), extension.value), critical)) == ()
+    assert len(ciphers(certificates.capabilities(*[AES128_CBC] * 64))) == 64
+    assert ciphers(certificates.capabilities(*[AES128_CBC] * 65)) == ()

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from smilla.address import parse
 from smilla.formats.openpgp import packets
-from smilla.formats.openpgp_keys import Key, Signature
+from smilla.formats.openpgp_binding import bound_certificate
+from smilla.formats.openpgp_keys import Key, Signature, parse_key
 from smilla.keys.validity import pgp, pgp_certificate, pgp_signatures
 from smilla.model import Assessment, Candidate, DNSSECStatus, Format, PGPKey
 from tests.openpgp_maker import (
@@ -104,6 +105,11 @@ def test_key_of_each_good_algorithm_is_usable(
     assert found.key.raw == raw
 
 
+def test_rsa_key_whose_length_is_no_multiple_of_eight_is_usable() -> None:
+    main = secret("rsa2049", MADE)
+    assert codes(judged(packet(6, main.body) + user_id(main, ALICE, MADE) + subkey(main, SUB, MADE))) == ["usable"]
+
+
 @pytest.mark.parametrize("hash_algorithm", [8, 9, 10, 14])
 def test_self_signatures_over_sha2_and_sha3_are_verified(hash_algorithm: int) -> None:
     named = user_id(PRIMARY, ALICE, MADE, hash_algorithm=hash_algorithm)
@@ -121,7 +127,10 @@ def test_rsa_primary_key_that_encrypts_itself_is_kept() -> None:
 
 def test_key_with_a_direct_key_signature_alone_is_usable_where_no_user_id_is_asked_for() -> None:
     direct = signature(PRIMARY, 0x1F, PRIMARY.signed, MADE, FLAGS_CERTIFY)
-    assert codes(judged(START + direct + BOUND, require_user_id=False)) == ["usable"]
+    found = judged(START + direct + BOUND, require_user_id=False)
+    assert codes(found) == ["usable"]
+    assert found.key
+    assert found.key.raw == START + direct + BOUND
     assert codes(judged(START + direct + BOUND)) == ["other_address"]
 
 
@@ -176,7 +185,10 @@ def test_several_keys_in_one_record_are_refused() -> None:
     assert codes(judged(GOOD + GOOD)) == ["several_keys"]
 
 
-@pytest.mark.parametrize(("version", "code"), [(2, "old_version"), (3, "old_version"), (5, "unsupported_version")])
+@pytest.mark.parametrize(
+    ("version", "code"),
+    [(2, "old_version"), (3, "old_version"), (5, "unsupported_version"), (7, "unsupported_version")],
+)
 def test_key_of_another_version_is_refused(version: int, code: str) -> None:
     made = secret("rsa2048", MADE, version)
     found = judged(packet(6, made.body) + packet(13, ALICE.encode()))
@@ -239,6 +251,21 @@ def test_user_id_that_names_another_does_not_match(text: str) -> None:
     assert codes(judged(START + user_id(PRIMARY, text, MADE) + BOUND, require_user_id=False)) == ["usable"]
 
 
+@pytest.mark.parametrize(("octets", "code"), [(2048, "usable"), (2049, "malformed")])
+def test_user_id_is_as_long_as_gpg_takes_it_and_no_longer(octets: int, code: str) -> None:
+    text = "alice@example.org".rjust(octets - 2, "x").replace("xalice@", "<alice@", 1) + ">"
+    found = judged(START + user_id(PRIMARY, text.rjust(octets, "x"), MADE) + BOUND)
+    assert code in codes(found)
+    assert (found.key is not None) == (code == "usable")
+
+
+def test_octets_that_are_no_key_name_nobody() -> None:
+    for raw in (b"", b"garbage", GOOD + b"\xff"):
+        assert pgp.addresses(Candidate("directory", "x", Format.OPENPGP, raw)) == ()
+    found = pgp.addresses(Candidate("directory", "x", Format.OPENPGP, GOOD))
+    assert [str(mailbox) for mailbox in found] == ["alice@example.org"]
+
+
 def test_internationalized_domain_matches_in_either_form() -> None:
     raw = START + user_id(PRIMARY, "alice@bücher.example", MADE) + BOUND
     assert codes(judged(raw, "alice@xn--bcher-kva.example")) == ["usable"]
@@ -266,6 +293,8 @@ def test_revoked_user_id_does_not_count_until_it_is_certified_anew() -> None:
     found = judged(START + bob + NAMED + revocation + BOUND)
     assert codes(found) == ["revoked"]
     assert "revoked on 2025-01-01 (no longer valid)" in said(found, "revoked")
+    at_once = signature(PRIMARY, 0x13, octets, LATER, FLAGS_CERTIFY)
+    assert codes(judged(START + bob + NAMED + revocation + at_once + BOUND)) == ["revoked"]
     anew = signature(PRIMARY, 0x13, octets, LATER + DAY, FLAGS_CERTIFY)
     again = judged(START + bob + NAMED + revocation + anew + BOUND)
     assert codes(again) == ["usable"]
@@ -311,6 +340,31 @@ def test_key_expires_at_the_second_and_not_before() -> None:
     assert (found.key.expires_at - NOW).total_seconds() == 1
 
 
+def test_subkey_expires_at_the_second_and_not_before() -> None:
+    left = int(NOW.timestamp()) - MADE
+    for lifetime, expected in ((left, "expired"), (left + 1, "usable")):
+        bound = subkey(PRIMARY, SUB, MADE, FLAGS_ENCRYPT, seconds(9, lifetime))
+        assert codes(judged(START + NAMED + bound)) == [expected]
+
+
+def test_key_is_valid_from_the_second_of_its_creation() -> None:
+    now = int(NOW.timestamp())
+    main, sub = secret("eddsa", now), secret("cv25519", now)
+    assert codes(judged(packet(6, main.body) + user_id(main, ALICE, now) + subkey(main, sub, now))) == ["usable"]
+
+
+def test_of_self_signatures_from_the_same_second_the_one_that_expires_first_decides() -> None:
+    short, long, endless = (
+        user_id(PRIMARY, f"{n} <{n}@example.org>", MADE, FLAGS_CERTIFY, *more) for n, more in _LIVES
+    )
+    for others in (long + short, short + long, endless + short, short + endless):
+        assert codes(judged(START + others + BOUND, "1@example.org")) == ["expired"]
+    assert codes(judged(START + endless + long + BOUND, "2@example.org")) == ["usable"]
+
+
+_LIVES: tuple[tuple[int, list[bytes]], ...] = ((1, [seconds(9, DAY)]), (2, [seconds(9, 9999 * DAY)]), (3, []))
+
+
 def test_expiry_of_zero_means_never() -> None:
     found = judged(START + user_id(PRIMARY, ALICE, MADE, FLAGS_CERTIFY, seconds(9, 0)) + BOUND)
     assert found.key
@@ -351,8 +405,9 @@ def test_older_expired_direct_key_signature_is_overruled_and_cut() -> None:
     assert direct not in found.key.raw
 
 
-def test_older_user_id_by_which_the_key_would_have_expired_is_cut() -> None:
-    bob = user_id(PRIMARY, "bob@example.org", MADE, FLAGS_CERTIFY, seconds(9, DAY))
+@pytest.mark.parametrize("lifetime", [DAY, int(NOW.timestamp()) - MADE])
+def test_older_user_id_by_which_the_key_would_have_expired_is_cut(lifetime: int) -> None:
+    bob = user_id(PRIMARY, "bob@example.org", MADE, FLAGS_CERTIFY, seconds(9, lifetime))
     found = judged(START + bob + user_id(PRIMARY, ALICE, LATER) + BOUND)
     assert codes(found) == ["usable"]
     assert found.key
@@ -367,6 +422,15 @@ def test_expired_self_signature_does_not_bind() -> None:
     assert "the self-signature of 2024-01-01" in said(found, "expired")
     bound = subkey(PRIMARY, SUB, MADE, FLAGS_ENCRYPT, seconds(3, DAY))
     assert codes(judged(START + NAMED + bound)) == ["expired"]
+    assert "expired on 2024-01-02" in said(judged(START + NAMED + bound), "expired")
+
+
+def test_self_signature_binds_up_to_the_second_of_its_expiry() -> None:
+    left = int(NOW.timestamp()) - MADE
+    for lifetime, expected in ((left, "expired"), (left + 1, "usable"), (0, "usable")):
+        assert codes(judged(START + NAMED + subkey(PRIMARY, SUB, MADE, FLAGS_ENCRYPT, seconds(3, lifetime)))) == [
+            expected
+        ]
 
 
 def test_key_from_the_future_is_not_yet_valid() -> None:
@@ -484,6 +548,45 @@ def test_revoked_subkey_is_unusable_and_an_older_good_one_is_used() -> None:
     assert found.facts["subkey"] == other.fingerprint.hex().upper()
     assert found.key
     assert tags(found.key.raw) == [6, 13, 2, 14, 2]
+
+
+# --- SEIPDv2
+
+_ANNOUNCED, _NOT_ANNOUNCED = subpacket(30, b"\x09"), subpacket(30, b"\x01")
+
+
+@pytest.mark.parametrize(
+    ("direct", "of_user_id", "announced"),
+    [
+        (None, [], False),
+        (None, [_ANNOUNCED], True),
+        (None, [_NOT_ANNOUNCED], False),
+        (None, [subpacket(30, b"")], False),
+        (None, [subpacket(30, b"\x01\x08")], False),
+        (_ANNOUNCED, [], True),
+        (_ANNOUNCED, [_NOT_ANNOUNCED], False),
+        (_NOT_ANNOUNCED, [_ANNOUNCED], True),
+    ],
+)
+def test_encryption_with_integrity_of_version_2_is_what_the_newest_self_signature_announces(
+    direct: bytes | None, of_user_id: list[bytes], announced: bool
+) -> None:
+    raw = signature(PRIMARY, 0x1F, PRIMARY.signed, MADE, direct) if direct else b""
+    found = judged(START + raw + user_id(PRIMARY, ALICE, LATER, FLAGS_CERTIFY, *of_user_id) + BOUND)
+    assert isinstance(found.key, PGPKey)
+    (chosen,) = (parse_key(p) for p in packets(packet(14, SUB.body)))
+    assert found.key.raw_bound == bound_certificate(chosen)
+    assert found.key.raw_bound_seipd2 == (bound_certificate(chosen, seipd2=True) if announced else b"")
+    assert found.facts.get("announces") == ("SEIPDv2" if announced else None)
+
+
+def test_key_of_version_6_announces_for_itself() -> None:
+    main, sub = secret("ed25519", MADE, 6), secret("x25519", MADE, 6)
+    found = judged(
+        packet(6, main.body) + user_id(main, ALICE, MADE, FLAGS_CERTIFY, _ANNOUNCED) + subkey(main, sub, MADE)
+    )
+    assert isinstance(found.key, PGPKey)
+    assert (found.key.raw_bound, found.key.raw_bound_seipd2) == (b"", b"")
 
 
 # --- which subkey

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import permutations
 from time import process_time
 
 import pytest
@@ -51,6 +52,38 @@ def test_revocation_of_the_whole_key_counts_for_all_records_of_it() -> None:
     octets = PRIMARY.signed + b"\xb4" + len(ALICE).to_bytes(4) + ALICE.encode()
     certification_revoked = START + packet(13, ALICE.encode()) + signature(PRIMARY, 0x30, octets, LATER)
     assert "revoked" in codes(judged(GOOD, certification_revoked)[0])
+
+
+def test_revocation_of_a_subkey_counts_from_a_record_that_does_not_have_the_subkey() -> None:
+    for records in ((GOOD, START + NAMED + REVOCATION), (START + NAMED + REVOCATION, GOOD)):
+        assert [codes(a) for a in judged(*records)] == [["revoked"], ["revoked"]]
+
+
+def test_revocation_of_a_user_id_counts_in_whichever_of_three_records_it_stands() -> None:
+    octets = PRIMARY.signed + b"\xb4" + len(ALICE).to_bytes(4) + ALICE.encode()
+    revoked = START + packet(13, ALICE.encode()) + signature(PRIMARY, 0x30, octets, LATER)
+    other = user_id(PRIMARY, "bob@example.org", MADE)
+    for records in permutations([START + other + subkey(PRIMARY, SUB, MADE), START + NAMED, revoked]):
+        assert [codes(a) for a in judged(*records)] == [["revoked"]] * 3
+
+
+def test_what_one_record_holds_and_nobody_can_read_may_have_been_for_encryption_in_the_other() -> None:
+    signer, rsa = secret("ecdsa-nistp256", MADE), secret("rsa2048", MADE)
+    plain, bound = (START + NAMED + subkey(PRIMARY, key, MADE, FLAGS_SIGN) for key in (signer, rsa))
+    for one, other in (
+        (plain, plain + packet(60, b"x")),
+        (bound, START + NAMED + packet(14, rsa.body) + packet(2, b"\x05\x18" + bytes(60))),
+    ):
+        assert codes(judged(one)[0]) == ["sign_only"]
+        for records in ((one, other), (other, one)):
+            assert all(a.meant_for_encryption and a.key is None for a in judged(*records))
+
+
+@pytest.mark.parametrize("kind", [b"\x20", b"\x28"])
+def test_revocation_in_one_record_that_cannot_be_read_counts_in_the_other(kind: bytes) -> None:
+    unread = GOOD + packet(2, b"\x05" + kind + bytes(60))
+    for records in ((GOOD, unread), (unread, GOOD)):
+        assert [codes(a) for a in judged(*records)] == [["revoked"], ["revoked"]]
 
 
 def test_binding_in_one_record_that_ends_the_use_for_encryption_counts_in_the_other() -> None:

@@ -146,6 +146,16 @@ def test_subkey_whose_flags_cannot_be_believed_was_meant_for_encryption(key: Sec
     assert is_meant_and_unusable(judged(START + NAMED + raw))
 
 
+@pytest.mark.parametrize(("hash_algorithm", "more"), [(2, []), (8, [seconds(3, 1)])], ids=["weak", "expired"])
+def test_newer_flags_that_prove_nothing_do_not_make_an_encryption_subkey_one_for_signing(
+    hash_algorithm: int, more: list[bytes]
+) -> None:
+    octets = PRIMARY.signed + RSA.signed
+    newer = signature(PRIMARY, 0x18, octets, LATER, FLAGS_SIGN, *more, hash_algorithm=hash_algorithm)
+    assert codes(judged(START + NAMED + subkey(PRIMARY, RSA, MADE) + newer)) == ["usable"]
+    assert codes(judged(START + NAMED + packet(14, RSA.body) + newer)) == ["sign_only"]
+
+
 def test_signing_algorithm_is_for_signing_however_it_is_bound() -> None:
     found = judged(START + NAMED + packet(14, SIGNER.body))
     assert (codes(found), found.meant_for_encryption) == (["sign_only"], False)
@@ -165,6 +175,13 @@ def test_primary_key_with_a_self_signature_of_an_unknown_kind_may_have_been_for_
     raw = packet(6, RSA.body) + user_id(RSA, ALICE, MADE, FLAGS_SIGN)
     assert codes(judged(raw)) == ["sign_only"]
     assert is_meant_and_unusable(judged(raw + unknown))
+
+
+def test_primary_key_with_a_self_signature_that_cannot_be_read_may_have_been_for_encryption() -> None:
+    start, named = packet(6, RSA.body), user_id(RSA, ALICE, MADE, FLAGS_SIGN)
+    assert codes(judged(start + named)) == ["sign_only"]
+    assert is_meant_and_unusable(judged(start + named + packet(2, b"\x05\x13" + bytes(60))))
+    assert is_meant_and_unusable(judged(start + packet(2, b"\x05\x1f" + bytes(60)) + named))
 
 
 # --- what stands twice
@@ -198,6 +215,44 @@ def test_revocation_that_cannot_be_read_counts(kind: bytes, version: bytes) -> N
     assert codes(judged(GOOD + revocation)) == ["revoked"]
     third_party = packet(2, version + b"\x10\x16\x08\xff\xff")
     assert codes(judged(START + NAMED + third_party + BOUND)) == ["usable"]
+
+
+@pytest.mark.parametrize("body", [b"", b"\x04", b"\x20", b"\x28"])
+def test_signature_of_an_octet_or_none_is_no_revocation(body: bytes) -> None:
+    assert codes(judged(GOOD + packet(2, body))) == ["usable"]
+
+
+@pytest.mark.parametrize("kind", [b"\x20", b"\x28"])
+def test_revocation_that_ends_with_its_kind_counts(kind: bytes) -> None:
+    assert codes(judged(GOOD + packet(2, b"\x04" + kind))) == ["revoked"]
+
+
+def test_signature_that_cannot_be_read_and_follows_nothing_does_no_harm() -> None:
+    assert codes(judged(GOOD + packet(17, b"\x02\x01") + packet(2, b"\x05\x10" + bytes(60)))) == ["usable"]
+
+
+def test_revocation_of_the_key_that_cannot_be_read_counts_for_every_subkey() -> None:
+    revocation = packet(2, b"\x05\x20" + bytes(60))
+    other = subkey(PRIMARY, secret("ecdh-nistp256", LATER), LATER)
+    for raw in (GOOD + revocation + other, GOOD + other + revocation, GOOD + packet(17, b"\x02\x01") + revocation):
+        assert codes(judged(raw)) == ["revoked"]
+
+
+@pytest.mark.parametrize("kind", [0x20, 0x28])
+def test_false_revocation_does_not_hide_a_true_one(kind: int) -> None:
+    octets = PRIMARY.signed + (SUB.signed if kind == 0x28 else b"")
+    false, true = (signature(PRIMARY, kind, octets, LATER, spoil=spoil) for spoil in (True, False))
+    for revocations in (false + true, true + false):
+        assert codes(judged(GOOD + revocations)) == ["revoked"]
+
+
+def test_revocation_of_a_user_id_that_was_lifted_does_not_hide_a_newer_one() -> None:
+    octets = PRIMARY.signed + b"\xb4" + len(ALICE).to_bytes(4) + ALICE.encode()
+    lifted, newer = (signature(PRIMARY, 0x30, octets, when) for when in (MADE, LATER + 1))
+    bob = user_id(PRIMARY, "bob@example.org", MADE)
+    assert codes(judged(START + bob + user_id(PRIMARY, ALICE, LATER) + lifted + BOUND)) == ["usable"]
+    for revocations in (lifted + newer, newer + lifted):
+        assert codes(judged(START + bob + user_id(PRIMARY, ALICE, LATER) + revocations + BOUND)) == ["revoked"]
 
 
 def test_revocation_of_a_user_id_counts_though_the_user_id_stands_twice() -> None:

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smilla.address import parse
+from smilla.formats import der
 from smilla.keys.discovery.smimea import candidates
 from smilla.keys.validity import x509_paths
 from smilla.keys.validity.smimea import RecordSet
@@ -196,6 +197,27 @@ def test_a_certificate_under_the_wrong_numbers_was_meant_for_encryption(
         assert (codes(found), found.meant_for_encryption) == (["malformed"], True)
 
 
+_ALGORITHM, _BITS = der.sequence(der.oid("1.2.3")), der.bit_string(b"key")
+
+
+@pytest.mark.parametrize(
+    ("raw", "code"),
+    [
+        (der.sequence(_ALGORITHM, _BITS), "bare_key"),
+        (der.sequence(_ALGORITHM, _BITS) + b"\0", "malformed"),
+        (der.sequence(_ALGORITHM, _BITS, der.null()), "malformed"),
+        (der.sequence(_ALGORITHM), "malformed"),
+        (der.sequence(_BITS, _ALGORITHM), "malformed"),
+        (der.sequence(_ALGORITHM, der.octet_string(b"key")), "malformed"),
+        (der.tlv(0x31, _ALGORITHM + _BITS), "malformed"),
+    ],
+    ids=["key", "trailing", "three parts", "one part", "other order", "octets", "set"],
+)
+def test_only_a_public_key_is_one_without_its_certificate(raw: bytes, code: str) -> None:
+    (found,) = judged((3, 1, 0, raw))
+    assert (codes(found), found.meant_for_encryption) == ([code], code == "malformed")
+
+
 def test_of_certificates_with_a_named_key_one_that_was_meant_for_encryption_decides() -> None:
     signing = leaf(ROOT, usages=["digital_signature"], not_before=NOW - timedelta(days=1))
     old = leaf(ROOT, not_before=NOW - timedelta(days=9), not_after=NOW - timedelta(days=2))
@@ -259,6 +281,23 @@ def test_usage_2_vouches_for_nobody_after_its_end_and_says_so() -> None:
     anchor, held = judged(record(old[1], 2), record(leaf(old), 1))
     assert codes(anchor) == ["ca_only", "expired"]
     assert codes(held) == ["untrusted"]
+
+
+def test_usage_2_with_text_in_place_of_a_certificate_is_no_anchor() -> None:
+    """PEM is for files."""
+    held, _ = judged(record(HUGH, 1), (2, 0, 0, to_pem(ROOT[1])))
+    assert codes(held) == ["no_trust_store"]
+    held, _ = judged(record(leaf(MIDDLE), 1), (0, 0, 0, to_pem(MIDDLE[1])), trusted=store(ROOT[1]))
+    assert codes(held) == ["untrusted"]
+    named, _ = judged(record(HUGH, 3, 0, 1), (3, 0, 0, to_pem(HUGH)))
+    assert codes(named) == ["hash_only"]
+
+
+def test_usage_2_with_a_renewed_ca_counts_however_many_old_ones_stand_beside_it() -> None:
+    old = [record(ca(24, not_after=NOW - timedelta(days=days))[1], 2) for days in range(1, 4)]
+    new = ca(24, not_after=NOW + timedelta(days=99))
+    for anchors in ([*old, record(new[1], 2)], [record(new[1], 2), *old]):
+        assert codes(judged(record(leaf(new), 1), *anchors)[0]) == []
 
 
 def test_usage_2_with_an_intermediate_ca_needs_no_root() -> None:
@@ -444,6 +483,13 @@ def test_of_hundreds_of_records_the_same_are_judged_in_any_order() -> None:
     assert expected[answer[0]] == []
     backwards = answer[::-1]
     assert dict(zip(backwards, map(codes, judged(*backwards)), strict=True)) == expected
+
+
+def test_of_too_many_records_those_that_need_no_path_are_looked_at_first() -> None:
+    others = [record(leaf(ROOT, serial=serial + 1), usage) for serial, usage in enumerate([0, 1] * 40)]
+    found = judged(*others, record(HUGH, 3))
+    assert codes(found[-1]) == []
+    assert sum(one.key is None and codes(one) == ["too_many_candidates"] for one in found) == 81 - 64
 
 
 # --- any octets --------------------------------------------------------------------------------------------

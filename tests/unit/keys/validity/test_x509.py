@@ -538,11 +538,13 @@ def test_encryption_key_that_is_not_supported_is_unusable(algorithm: bytes, code
         (MODULUS, 3, None),
         (MODULUS, 1, "unsupported_key"),  # the content-encryption key would stand in the message in the clear
         (MODULUS, 65536, "unsupported_key"),
+        (MODULUS, (1 << 64) - 1, None),
         (MODULUS, 1 << 64 | 1, "malformed_key"),
         (MODULUS + 1, 65537, "malformed_key"),
+        (1 << 16383 | 1, 65537, None),
         (1 << 16384 | 1, 65537, "oversize_key"),
     ],
-    ids=["good", "three", "one", "even", "long", "even-modulus", "long-modulus"],
+    ids=["good", "three", "one", "even", "longest", "long", "even-modulus", "longest-modulus", "long-modulus"],
 )
 def test_rsa_numbers_that_are_no_good_are_refused(modulus: int, exponent: int, code: str | None) -> None:
     found = from_dns(with_public_key(RSA, der.sequence(der.integer(modulus), der.integer(exponent))))
@@ -671,6 +673,20 @@ def test_pem_is_read_from_a_file_and_not_from_dns() -> None:
 def test_malformed_pem_is_malformed(inside: bytes) -> None:
     raw = b"-----BEGIN CERTIFICATE-----\n" + inside + b"\n-----END CERTIFICATE-----\n"
     assert codes(from_folder(raw)) == ["malformed"]
+
+
+def test_pem_with_a_character_that_is_none_of_its_alphabet_is_malformed() -> None:
+    assert codes(from_folder(to_pem(make_certificate("p256", email=EMAIL)[1]).replace(b"\nMI", b"\n!MI"))) == [
+        "malformed"
+    ]
+
+
+def test_pem_within_a_certificate_in_der_is_not_taken_for_it() -> None:
+    inner = x509.UnrecognizedExtension(UNKNOWN_EXTENSION.oid, to_pem(make_certificate("p256", number=1)[1]))
+    _, raw = make_certificate("p256", email=EMAIL, extensions=[(inner, False)])
+    found = from_folder(raw)
+    assert found.key is not None
+    assert found.key.raw == raw
 
 
 def test_oversize_certificate_is_malformed() -> None:

@@ -129,6 +129,11 @@ def test_of_lists_that_have_ended_the_latest_is_named() -> None:
         assert "ended 2026-11-18" in judged(HUGH, *lists).reasons[0].text
 
 
+def test_list_is_in_force_from_its_first_second_to_its_last() -> None:
+    assert codes(judged(HUGH, crl(issued_at=NOW))) == []
+    assert codes(judged(HUGH, crl(expires_at=NOW))) == []
+
+
 def test_list_of_the_future_makes_unusable() -> None:
     assert codes(judged(HUGH, crl(issued_at=NOW + timedelta(hours=1)))) == ["stale_crl"]
 
@@ -194,6 +199,54 @@ def test_list_speaks_only_of_the_kind_of_certificate_that_it_says() -> None:
     assert [codes(judged(HUGH, authorities)), codes(judged(BELOW, authorities))] == [[], ["revoked"]]
 
 
+@pytest.mark.filterwarnings("ignore:Parsed a serial number")
+@pytest.mark.parametrize("serial", [0, 1, 2])
+def test_certificate_with_the_least_serial_numbers_is_found_in_the_list(serial: int) -> None:
+    """RFC 5280 section 4.1.2.2 forbids zero; there are CAs that used it all the same."""
+    raw = make_certificate("p256", email=EMAIL, issuer=ROOT, serial=5)[1]
+    changed, listed = (with_serial(octets, serial) for octets in (raw, crl(revoked={raw: None})))
+    assert codes(judged(changed, listed)) == ["revoked"]
+    assert codes(judged(changed, crl())) == []
+
+
+@pytest.mark.filterwarnings("ignore:Parsed a serial number")
+def test_certificate_with_a_negative_serial_number_has_no_path() -> None:
+    raw = make_certificate("p256", email=EMAIL, issuer=ROOT, serial=5)[1]
+    assert codes(judged(with_serial(raw, 0xF5), crl())) == ["untrusted"]
+
+
+def with_serial(raw: bytes, serial: int) -> bytes:
+    """The certificate or list with that octet as serial number in place of 5, signed anew."""
+    tbs, algorithm, _ = der.read(raw).children()
+    assert tbs.whole.count(b"\x02\x01\x05") == 1
+    signed = tbs.whole.replace(b"\x02\x01\x05", bytes((2, 1, serial)))
+    assert isinstance(ROOT[0], ec.EllipticCurvePrivateKey)
+    return der.sequence(signed, algorithm.whole, der.bit_string(ROOT[0].sign(signed, ec.ECDSA(hashes.SHA256()))))
+
+
+def test_list_that_says_only_where_it_is_published_speaks_of_every_certificate() -> None:
+    everything = crl(revoked={HUGH: None, MIDDLE[1]: None}, extensions=[scoped(full_name=[x509.DNSName("x.test")])])
+    assert [codes(judged(HUGH, everything)), codes(judged(BELOW, everything))] == [["revoked"], ["revoked"]]
+
+
+@pytest.mark.parametrize("of_authority", [False, True])
+def test_list_counts_where_only_one_of_list_and_ca_has_a_key_identifier(of_authority: bool) -> None:
+    public = make_key("p256", 20).public_key()
+    subject = x509.SubjectKeyIdentifier.from_public_key(public)  # type: ignore[arg-type]
+    authority = x509.AuthorityKeyIdentifier(b"any", None, None)
+    root = ca(20, extensions=[(subject, False)] if of_authority else [])
+    raw = make_certificate("p256", email=EMAIL, issuer=root)[1]
+    listed = crl(root, {raw: None}, extensions=[] if of_authority else [(authority, False)])
+    assert codes(judged(raw, listed, root=root[1])) == ["revoked"]
+
+
+def test_list_whose_signature_cannot_be_verified_is_not_signed() -> None:
+    parsed = x509.load_der_x509_crl(crl())
+    assert x509_revocation._verified(parsed, ROOT[0].public_key())
+    for key in (make_key("p256", 99).public_key(), make_key("x25519").public_key(), None):
+        assert not x509_revocation._verified(parsed, key)
+
+
 # --- the file ----------------------------------------------------------------------------------------------
 
 
@@ -218,12 +271,13 @@ def test_file_that_holds_no_list_is_an_error(raw: bytes) -> None:
     "extension",
     [
         (x509.DeltaCRLIndicator(3), True),
+        (x509.DeltaCRLIndicator(3), False),
         (x509.UnrecognizedExtension(ObjectIdentifier("1.2.3.4"), b"\x05\x00"), True),
         scoped(indirect_crl=True),
         scoped(only_some_reasons=frozenset([KEY_COMPROMISE])),
         scoped(only_contains_attribute_certs=True),
     ],
-    ids=["delta", "unknown", "indirect", "some-reasons", "attributes"],
+    ids=["delta", "delta, not critical", "unknown", "indirect", "some-reasons", "attributes"],
 )
 def test_list_that_tells_only_a_part_is_an_error(extension: tuple[x509.ExtensionType, bool]) -> None:
     with pytest.raises(ParseError):

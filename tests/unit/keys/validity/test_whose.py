@@ -1,0 +1,45 @@
+"""Of the keys in one file: which are a CA's, which are somebody else's."""
+
+from __future__ import annotations
+
+import pytest
+
+from smilla.address import parse
+from smilla.keys.validity import whose
+from smilla.keys.validity.x509 import assess
+from smilla.model import Assessment, Candidate, Format
+from tests.certificates import NOW, make_certificate, to_pem
+
+HUGH = parse("hugh@example.org")
+ROOT = make_certificate("p256", number=1, ca=True, common_name="Root")
+MIDDLE = make_certificate("p256", number=2, ca=True, common_name="Middle", issuer=ROOT)
+LEAF = make_certificate("p256", email="hugh@example.org", issuer=MIDDLE)[1]
+ALONE = make_certificate("p256", number=3, ca=True, email="hugh@example.org")[1]
+EVE = make_certificate("p256", number=4, email="eve@example.org")[1]
+NOBODY = make_certificate("p256", number=5)[1]
+
+
+def judged(*raws: bytes, source: str = "directory", where: str = "file") -> list[Assessment]:
+    candidates = [Candidate(source, where, Format.SMIME, raw) for raw in raws]
+    return [assess(candidate, HUGH, NOW, require_address=False) for candidate in candidates]
+
+
+def reasons(found: tuple[Assessment, ...]) -> list[str]:
+    return [a.reasons[0].code if a.reasons else "" for a in found]
+
+
+@pytest.mark.parametrize(("source", "form"), [("directory", bytes), ("directory", to_pem), ("smimea", bytes)])
+def test_each_ca_above_a_certificate_is_dropped_and_no_other(source: str, form: type[bytes]) -> None:
+    raws = [form(raw) for raw in (ROOT[1], MIDDLE[1], LEAF, ALONE)]
+    assert reasons(whose.without_issuers(judged(*raws, source=source))) == ["issuer", "issuer", "", ""]
+    assert reasons(whose.without_issuers(judged(form(ALONE), source=source))) == [""]
+    assert reasons(whose.without_issuers(judged(form(ROOT[1]), form(ALONE), source=source))) == ["", ""]
+
+
+def test_key_of_another_person_is_dropped_where_one_of_the_same_file_names_the_address() -> None:
+    found = judged(EVE, LEAF, NOBODY)
+    assert reasons(whose.without_others(found, HUGH)) == ["other_address", "", ""]
+    assert reasons(whose.without_others(judged(EVE, NOBODY), HUGH)) == ["", ""]
+    assert reasons(whose.without_others(judged(EVE), HUGH)) == [""]
+    apart = judged(EVE) + judged(LEAF, where="another file")
+    assert reasons(whose.without_others(apart, HUGH)) == ["", ""]
