@@ -29,7 +29,7 @@ NEGATIVE_TTL_S = 5
 TYPES = {"SMIMEA": 53, "OPENPGPKEY": 61}
 
 
-_ANCHORED = ("test", "home.arpa", "x.internal")  # zones that nobody delegates to
+_ANCHORED = ("test", "home.arpa", "x.internal", "example.net", "example.org")  # zones that nobody delegates to
 
 
 class Kind(Enum):
