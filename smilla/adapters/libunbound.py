@@ -24,7 +24,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +97,7 @@ class ValidatingResolver:
         try:
             self._running().ask(owner, rdtype, future.set_result)
         except SmillaError as error:
-            future.set_result(_unreachable(owner, rdtype, str(error)))
+            future.set_result(replace(_unreachable(owner, rdtype, str(error)), is_ours=True))
         return pending
 
     def probe(self, timeout_s: float) -> list[tuple[str, str]]:

@@ -24,6 +24,8 @@ from smilla.errors import SmillaError
 _STAGE = "the stage"  # not an instance: what smilla itself found at its start
 _LOOK = "smilla config check --postfix"
 _NOBODY = f"nobody has looked yet whether Postfix has the lines for the stage; run {_LOOK}"
+_OLD_KIND = "postfix-not-read"  # of findings in a file that has no kinds, by their words
+_OF_PROCESSES = ("its queue manager does not run", "was not told to read", "goes on with what it read before")
 _UNREADABLE = (OSError, ValueError, LookupError, AttributeError, TypeError)
 _MOST = 350  # characters of a finding, so that the reply to the client has room for the count of the others
 
@@ -70,6 +72,14 @@ class PostfixLines:
         """What was found missing in one instance."""
         return _findings(self._document()).get(instance, [])
 
+    def kinds(self, instance: str) -> list[str]:
+        """The kind of each of these findings (smilla/doctor/finding.py)."""
+        document = self._document()
+        texts, kinds = _findings(document).get(instance, []), _kinds(document).get(instance, [])
+        if len(kinds) != len(texts):  # an older smilla wrote it
+            return [_OLD_KIND if any(words in text for words in _OF_PROCESSES) else "" for text in texts]
+        return kinds
+
     def instances(self) -> list[str]:
         """The configuration folders of Postfix that somebody has looked at."""
         return [name for name in _findings(self._document()) if name != _STAGE]
@@ -93,18 +103,20 @@ class PostfixLines:
                 with suppress(OSError):
                     self._path.unlink()
 
-    def keep(
+    def keep(  # noqa: PLR0913 - one entry of the file
         self,
         instance: str,
         missing: Sequence[str],
         files: Mapping[str, str] | None = None,
         *,
         in_doubt: bool = False,
+        kinds: Sequence[str] = (),
         size_limit: int = 0,
     ) -> None:
-        """Writes the findings about one instance, and the stamps of the ``files`` they rest on.  Forgets instances that
-        are gone.  If nothing could be seen (``in_doubt``), keeps the earlier findings.  ``size_limit`` is the largest
-        message that the instance takes, in octets, 0 if that is not known.  Raises SmillaError."""
+        """Writes the findings about one instance, the kind of each, and the stamps of the ``files`` they rest on.
+        Forgets instances that are gone.  If nothing could be seen (``in_doubt``), keeps the earlier findings.
+        ``size_limit`` is the largest message that the instance takes, in octets, 0 if that is not known.  Raises
+        SmillaError."""
         folder = self._path.parent
         try:
             if not folder.is_dir():
@@ -114,11 +126,14 @@ class PostfixLines:
                 document = self._document()
                 known = {k: v for k, v in _findings(document).items() if k == _STAGE or (Path(k) / "main.cf").exists()}
                 stamped = {k: v for k, v in _files(document).items() if k in known}
+                kept = {k: v for k, v in _kinds(document).items() if k in known}
                 if not in_doubt or instance not in known:
                     known[instance], stamped[instance] = list(missing), dict(files or {})
+                    kept[instance] = [str(kind) for kind in kinds]
                 limits = {k: v for k, v in _limits(document).items() if k in known} | {instance: size_limit}
                 temporary = self._path.with_suffix(".new")
                 document = {"looked_at": int(time.time()), "instances": known, "files": stamped, "limits": limits}
+                document["kinds"] = kept
                 temporary.write_text(json.dumps(document), "utf-8")
                 temporary.chmod(0o600)
                 self._give(temporary, folder)
@@ -139,7 +154,7 @@ class PostfixLines:
         """The content of the file, empty if it cannot be understood."""
         with suppress(OSError, ValueError, LookupError, AttributeError, TypeError):
             document: dict[str, Any] = json.loads(self._path.read_text("utf-8"))
-            _findings(document), _files(document), _limits(document)
+            _findings(document), _files(document), _kinds(document), _limits(document)
             return document
         return {"instances": {}}
 
@@ -174,6 +189,10 @@ def _files(document: Mapping[str, Any]) -> dict[str, dict[str, str]]:
         instance: {path: str(stamp) for path, stamp in files.items()}
         for instance, files in document.get("files", {}).items()
     }
+
+
+def _kinds(document: Mapping[str, Any]) -> dict[str, list[str]]:
+    return {instance: [str(kind) for kind in kinds] for instance, kinds in document.get("kinds", {}).items()}
 
 
 def _limits(document: Mapping[str, Any]) -> dict[str, int]:

@@ -28,6 +28,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import suppress
 from dataclasses import replace
 
 import dns.edns
@@ -41,7 +42,7 @@ import dns.rdatatype
 from smilla.adapters.dns_response import above, apex, is_own, parsed, proves_unsigned, read, type_name
 from smilla.adapters.pending import Pending
 from smilla.adapters.places import Places, Turn
-from smilla.adapters.proof import FAILURES, Proof
+from smilla.adapters.proof import FAILURES, Proof, signed_between
 from smilla.config.values import nameserver
 from smilla.model import DNSAnswer, DNSSECStatus
 from smilla.ports import Metrics
@@ -90,6 +91,17 @@ class LoopbackResolver:
             except FutureTimeoutError:
                 found.append((server.name, f"no answer within {timeout_s:g} s"))
         return found
+
+    def signed_between(self, timeout_s: float) -> tuple[int, int] | None:
+        """When the signature of the probe begins and ends (proof.signed_between)."""
+        loop = self._running()
+        for server in self._servers:
+            zone = dns.name.from_text(self._probe)
+            future = asyncio.run_coroutine_threadsafe(signed_between(zone, server), loop)
+            with suppress(FutureTimeoutError):
+                if (found := future.result(timeout_s)) is not None:
+                    return found
+        return None
 
     def _running(self) -> asyncio.AbstractEventLoop:
         with self._starting:
@@ -142,7 +154,7 @@ class LoopbackResolver:
                 await asyncio.wait(pending, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
                 if definite := _definite(tasks):
                     return definite
-            return max((task.result() for task in tasks), key=lambda answer: answer.status is _INDETERMINATE)
+            return max((task.result() for task in tasks), key=_telling)
         finally:
             for task in tasks:
                 task.cancel()
@@ -152,6 +164,11 @@ def _definite(tasks: list[asyncio.Task[DNSAnswer]]) -> DNSAnswer | None:
     """An answer that no other nameserver could change."""
     answers = [task.result() for task in tasks if task.done()]
     return next((a for a in answers if a.status not in (_INDETERMINATE, DNSSECStatus.UNREACHABLE)), None)
+
+
+def _telling(answer: DNSAnswer) -> tuple[bool, bool]:
+    """Which of the answers that are not definite says most."""
+    return answer.status is _INDETERMINATE, not answer.is_ours
 
 
 def _run(loop: asyncio.AbstractEventLoop) -> None:
@@ -203,7 +220,7 @@ class _Server:
             answer = read(response, owner, rdtype)
         except FAILURES as error:
             detail = f"{self.name}: {error or type(error).__name__}"
-            return DNSAnswer(owner, type_name(rdtype), DNSSECStatus.UNREACHABLE, detail=detail)
+            return DNSAnswer(owner, type_name(rdtype), DNSSECStatus.UNREACHABLE, detail=detail, is_ours=True)
         answer = replace(answer, proven_by=f"{_PROOFS.get(answer.status, 'the answer')} of {self.name}")
         if answer.status is DNSSECStatus.SECURE:
             self._proof.proven_at = time.monotonic()

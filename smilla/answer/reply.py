@@ -72,6 +72,8 @@ TEXTS = {
     "bogus": "the answer about a published key fails DNSSEC validation",
     "indeterminate": "no resolver could prove whether a key is published",
     "unreachable": "the name servers that would know of a published key do not answer",
+    "resolver_down": "this system cannot look up keys at the moment; try again later",
+    "key_folder": "this system cannot look up keys at the moment; try again later",
     "no_key": "encryption is required, but no key is published",
     "not_an_address": "this is not an address of the form local@domain, so nobody can tell whose key to use",
     "address_literal": "nobody can publish a key for an address literal; write the recipient's domain name",

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from smilla import config
-from smilla.cli import sendmail_check
 from smilla.config import Config
+from smilla.doctor import sendmail_check
 from smilla.errors import SmillaError
 from smilla.server.runtime import make_resolver
 

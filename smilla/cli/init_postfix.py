@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 from smilla.adapters.postfix import Service, Settings
 from smilla.adapters.postfix_edit import Change
-from smilla.cli.postfix_actions import TOKEN
 from smilla.config import Config
+from smilla.doctor.postfix_actions import TOKEN
 from smilla.server.listener import can_connect
 
 _MARK = r"/^X-Smilla-Stage: [0-9a-f]{32} [0-9a-f]{16}$/"

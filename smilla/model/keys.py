@@ -49,7 +49,8 @@ class DNSAnswer:
 
     ``raw_rdata`` holds the RDATA of each record of the requested type, in wire form, with CNAMEs followed.
     ``proven_by`` says in words what the status rests on.  ``malformed`` counts the records that could not be read.
-    ``ttl_s`` limits how long the answer may be kept.
+    ``ttl_s`` limits how long the answer may be kept.  ``is_ours``: our own resolver could not be asked, so the domain's
+    name servers are not to blame.
     """
 
     owner: str
@@ -60,6 +61,7 @@ class DNSAnswer:
     ttl_s: int = 0
     detail: str = ""
     proven_by: str = ""
+    is_ours: bool = False
 
 
 @value

@@ -16,6 +16,8 @@ _HINTS = {
     "bogus": "DNSSEC fails for this domain, or your resolver does not validate: smilla lookup ADDRESS",
     "indeterminate": "your resolver could not prove it: smilla config check --probe",
     "unreachable": "name servers do not answer; if it is every domain, look at your resolver",
+    "resolver_down": "your resolver does not take questions; smilla config check --probe says more",
+    "key_folder": "your folder of keys cannot be read; smilla config check --probe says more",
     "expired": "the recipient must publish a new key",
     "mixed": "the recipients need different forms: smilla-postfix(7), SEVERAL RECIPIENTS",
     "stage-not-ready": "smilla config check --postfix names the missing line",

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -134,6 +135,25 @@ def test_a_file_that_only_root_may_look_at_is_not_taken_for_changed(tmp_path: Pa
     found, one = lines(tmp_path), instance(tmp_path, "one")
     found.keep(one, [], {f"{one}/main.cf": ""})
     assert found.problem() == ""
+
+
+def test_each_finding_keeps_its_kind(tmp_path: Path) -> None:
+    found, one = lines(tmp_path), instance(tmp_path, "one")
+    found.keep(one, ["a", "b"], kinds=["stage-way", "postfix-not-read"])
+    assert (found.findings(one), found.kinds(one)) == (["a", "b"], ["stage-way", "postfix-not-read"])
+    found.keep(one, ["c"], in_doubt=True, kinds=["x"])
+    assert found.kinds(one) == ["stage-way", "postfix-not-read"]
+    found.keep(one, [])
+    assert found.kinds(one) == []
+
+
+def test_a_file_of_an_older_smilla_has_its_kinds_by_their_words(tmp_path: Path) -> None:
+    found, one = lines(tmp_path), instance(tmp_path, "one")
+    texts = ["postfix: was not told to read /p/main.cf, changed since; reload", "postfix: pickup: another"]
+    (tmp_path / "seal").mkdir()
+    (tmp_path / "seal/postfix.json").write_text(json.dumps({"looked_at": 1, "instances": {one: texts}, "files": {}}))
+    assert found.problem().startswith("postfix: was not told")
+    assert found.kinds(one) == ["postfix-not-read", ""]
 
 
 def test_stamps_of_an_earlier_version_prove_nothing_so_somebody_must_look_again(tmp_path: Path) -> None:

@@ -12,21 +12,14 @@ from collections.abc import Callable, Iterator, Mapping
 from smilla.adapters import postfix_running
 from smilla.adapters.postfix import File
 from smilla.adapters.postfix_running import QUEUE_MANAGERS, Process
+from smilla.doctor.finding import Finding, Kind, error, hint, warning
 from smilla.errors import PostfixUnclear
 
-Found = tuple[str, str]
 _WAIT_S = 3.0  # a reload may need this long
 _CLOCK_S = 0.01  # a file's time may be a tick of the clock too early
 _START_S = 1.0  # from master to its queue manager
 _AT_WORK = ("smtpd", "cleanup", "pickup")  # these decide by these lines, as long as the process lives
-UNTOLD = "nobody can tell whether Postfix has read its files"
-_OF_PROCESSES = ("its queue manager does not run", "was not told to read", "goes on with what it read before")
-_ALONE = "so only the files were checked; run 'postfix -c {} reload' after each change"
-
-
-def is_of_processes(text: str) -> bool:
-    """Does this finding rest on the running processes?  Somebody who cannot see them cannot say that it is mended."""
-    return any(words in text for words in _OF_PROCESSES)
+_UNTOLD = "nobody can tell whether Postfix has read its files: {}, so only the files were checked"
 
 
 def problems(
@@ -35,40 +28,48 @@ def problems(
     files: Mapping[str, File],
     processes: Callable[[str], list[Process] | None] = postfix_running.processes,
     wait_s: float = _WAIT_S,
-) -> Iterator[Found]:
+) -> Iterator[Finding]:
     """The processes that still work with older files; one that was told to end gets a moment to do so."""
     until = time.monotonic() + wait_s
     while True:
         try:
             found = processes(queue)
-        except PostfixUnclear as error:
-            yield "warning", f"{UNTOLD}: {error}, {_ALONE.format(folder)}"
+        except PostfixUnclear as unclear:
+            line = f"run 'postfix -c {folder} reload' after each change"
+            yield warning(Kind.POSTFIX_NOT_TOLD, "postfix", _UNTOLD.format(unclear), line)
             return
         if found is None:
-            yield "hint", "Postfix does not run; it reads its files as it starts"
+            yield hint(Kind.POSTFIX_STOPPED, "postfix", "Postfix does not run; it reads its files as it starts")
             return
         late = _late(found, files, folder)
         if not late or time.monotonic() > until:
             break
         time.sleep(0.05)
-    yield from (("error", text) for text in late)
+    yield from late
 
 
-def _late(found: list[Process], files: Mapping[str, File], folder: str) -> list[str]:
+def _late(found: list[Process], files: Mapping[str, File], folder: str) -> list[Finding]:
     reload = f"postfix -c {folder} reload"
     managers = [process for process in found if process.name in QUEUE_MANAGERS]
     if not managers:
-        return [f"its queue manager does not run, so nobody can tell what it has read; {reload}"]
+        return [_not_read("its queue manager does not run, so nobody can tell what it has read", reload)]
     unread = {path for process in managers for path in _newer(files, process)}
     if unread:
-        return [f"was not told to read {', '.join(sorted(unread))}, changed since; {reload}"]
+        return [_not_read(f"was not told to read {', '.join(sorted(unread))}, changed since", reload)]
     reloaded_at = _reloaded_at(found, managers)
     return [
-        f"{process.name} (process {process.pid}) goes on with what it read before the last reload; "
-        f"wait until it has ended, or: kill {process.pid}"
+        _not_read(
+            f"{process.name} (process {process.pid}) goes on with what it read before the last reload",
+            f"wait until it has ended, or: kill {process.pid}",
+        )
         for process in found
         if process.name in _AT_WORK and (process.started_at + _CLOCK_S < reloaded_at or _newer(files, process))
     ]
+
+
+def _not_read(text: str, mend: str) -> Finding:
+    """It rests on the running processes: somebody who cannot see them cannot say that it is mended."""
+    return error(Kind.POSTFIX_NOT_READ, "postfix", text, mend)
 
 
 def _reloaded_at(found: list[Process], managers: list[Process]) -> float:

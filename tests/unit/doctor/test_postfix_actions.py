@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from smilla.adapters.postfix import Service, Settings
-from smilla.cli import postfix_actions
-from smilla.cli.postfix_actions import verbs
+from smilla.doctor import postfix_actions
+from smilla.doctor.postfix_actions import verbs
 from smilla.errors import PostfixUnclear
 
 INDEXED = "# HOLD\nbob@x.test\tHOLD too much\neve@x.test REJECT HOLD on\nann@x.test\n  filter a:b\n"
@@ -69,7 +69,7 @@ class Told:
 
 
 def found(settings: Settings | None) -> list[str]:
-    return [text for _, text in postfix_actions.problems(Told(settings))]  # type: ignore[arg-type]
+    return [each.line for each in postfix_actions.problems(Told(settings))]  # type: ignore[arg-type]
 
 
 def test_each_table_of_listeners_with_a_filter_is_named_once() -> None:

@@ -8,7 +8,8 @@ import pytest
 
 from smilla.adapters.postfix import File
 from smilla.adapters.postfix_running import Process
-from smilla.cli import postfix_read
+from smilla.doctor import postfix_read
+from smilla.doctor.finding import Kind
 from smilla.errors import PostfixUnclear
 
 FILES = {"/p/main.cf": File("1 1", 1000.0), "/p/table": File("1 1", 900.0)}
@@ -23,7 +24,8 @@ def found(*looks: Iterable[Process] | None, wait_s: float = 0.0) -> list[tuple[s
         look = left.pop(0) if len(left) > 1 else left[0]
         return None if look is None else list(look)
 
-    return list(postfix_read.problems("/q", "/p", FILES, processes, wait_s))
+    told = postfix_read.problems("/q", "/p", FILES, processes, wait_s)
+    return [(each.severity, each.line.removeprefix("postfix: ")) for each in told]
 
 
 QMGR = Process(10, "qmgr", 1001.0)
@@ -79,13 +81,12 @@ def test_what_cannot_be_told_is_a_warning() -> None:
     def unclear(_: str) -> list[Process] | None:
         raise PostfixUnclear("it hides")
 
-    ((severity, text),) = postfix_read.problems("/q", "/p", FILES, unclear)
-    assert severity == "warning"
-    assert "it hides" in text
-    assert "postfix -c /p reload" in text
+    (told,) = postfix_read.problems("/q", "/p", FILES, unclear)
+    assert (told.severity, told.kind) == ("warning", Kind.POSTFIX_NOT_TOLD)
+    assert "it hides" in told.line
+    assert "postfix -c /p reload" in told.line
 
 
 def test_a_finding_that_rests_on_processes_is_known_as_one() -> None:
-    (text,) = postfix_read._late([], {}, "/x")
-    assert postfix_read.is_of_processes(text)
-    assert not postfix_read.is_of_processes("milter_header_checks is missing")
+    (told,) = postfix_read._late([], {}, "/x")
+    assert told.kind is Kind.POSTFIX_NOT_READ

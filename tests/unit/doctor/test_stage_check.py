@@ -9,19 +9,21 @@ from pathlib import Path
 
 import pytest
 
+from smilla.adapters.milter_client import Answer, Who
 from smilla.adapters.seal_keys import SealKeys
-from smilla.cli import stage_check
 from smilla.config import parse
+from smilla.doctor import stage_check
 from tests.unit.cli.conftest import CommandLine
 
 
 @pytest.fixture
 def staged(commands: CommandLine, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A configuration; the listener of [reinject] and Postfix are not what these tests are about."""
-    monkeypatch.setattr("smilla.cli.config.smtp.problems", lambda *_: [])
-    monkeypatch.setattr("smilla.cli.stage_check.smtp.size_limit", lambda *_: 0)
+    monkeypatch.setattr("smilla.doctor.examination.smtp.problems", lambda *_: [])
+    monkeypatch.setattr("smilla.doctor.stage_check.smtp.size_limit", lambda *_: 0)
     monkeypatch.setattr("smilla.server.listener.can_connect", lambda _: False)
-    monkeypatch.setattr("smilla.cli.config.postfix.is_installed", lambda: False)
+    monkeypatch.setattr("smilla.adapters.milter_client.ask", lambda *_: Answer(Who.NOBODY))
+    monkeypatch.setattr("smilla.adapters.postfix.is_installed", lambda: False)
     folder = commands.folder
     return commands.config(
         f'[policy]\nmixed = "stage"\n[milter]\nsocket = "unix:{folder}/m.sock"\n'
@@ -113,6 +115,6 @@ def test_after_the_stage_the_check_says_that_it_still_serves(commands: CommandLi
 def test_size_that_the_listener_takes_is_compared(
     monkeypatch: pytest.MonkeyPatch, named: int, said: int, told: str
 ) -> None:
-    monkeypatch.setattr("smilla.cli.stage_check.smtp.size_limit", lambda *_: said)
-    ((severity, text),) = stage_check.size(parse(f"[stage]\nmessage_size_limit = {named}\n"))
-    assert told in f"{severity}: {text}\n"
+    monkeypatch.setattr("smilla.doctor.stage_check.smtp.size_limit", lambda *_: said)
+    (found,) = stage_check.size(parse(f"[stage]\nmessage_size_limit = {named}\n"))
+    assert told in f"{found.severity}: {found.line}\n"

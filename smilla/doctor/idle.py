@@ -10,6 +10,7 @@ from pathlib import Path
 from smilla.config import Config, Rule
 from smilla.config.options import CONDITIONS
 from smilla.config.patterns import domain_pattern
+from smilla.doctor.finding import Finding, Kind, hint, warning
 from smilla.keys.discovery.directory import SUFFIXES
 from smilla.policy import rules
 
@@ -21,31 +22,31 @@ _DOMAINS = (
 _MOST_ENTRIES = 5000
 
 
-def problems(settings: Config) -> Iterator[tuple[str, str]]:
-    """Severity (warning or hint) and text."""
+def problems(settings: Config) -> Iterator[Finding]:
+    """Warnings and hints."""
     keys = settings.keys
     if keys.directory and "directory" not in keys.sources:
-        yield (
-            "warning",
-            f'[keys] directory is "{keys.directory}", but sources has no "directory": no file there is used',
-        )
+        text = f'[keys] directory is "{keys.directory}", but sources has no "directory": no file there is used'
+        yield warning(Kind.IDLE, "", text)
     if "directory" in keys.sources:
         yield from _folders_of_keys(Path(keys.directory))
     if settings.mode == "outbound" and _has_all_domains(settings.local_domains):
-        yield "warning", "mode = outbound encrypts for nobody in local_domains, and that covers all domains"
+        text = "mode = outbound encrypts for nobody in local_domains, and that covers all domains"
+        yield warning(Kind.IDLE, "", text)
     for number, rule in enumerate(settings.rule, 1):
         for text in _never_applies(number, settings):
-            yield "warning", f"rule {number} can never apply: {text}"
+            yield warning(Kind.IDLE, f"rule {number} can never apply", text)
         yield from _without_tags(number, rule, settings)
 
 
-def _folders_of_keys(folder: Path) -> Iterator[tuple[str, str]]:
+def _folders_of_keys(folder: Path) -> Iterator[Finding]:
     try:
         for below in sorted(path for path in islice(folder.iterdir(), _MOST_ENTRIES) if path.is_dir()):
             if any(file.suffix.lower() in SUFFIXES for file in islice(below.rglob("*"), _MOST_ENTRIES)):
-                yield "warning", f"keys {below}: smilla does not look for keys in folders below [keys] directory"
+                text = "smilla does not look for keys in folders below [keys] directory"
+                yield warning(Kind.KEY_FOLDER, f"keys {below}", text)
     except OSError as error:
-        yield "warning", f"keys {folder}: cannot be read: {error.strerror}"
+        yield warning(Kind.KEY_FOLDER, f"keys {folder}", f"cannot be read: {error.strerror}")
 
 
 def _has_all_domains(patterns: tuple[str, ...]) -> bool:
@@ -98,7 +99,7 @@ def _is_wild(pattern: str) -> bool:
     return not set("*?[").isdisjoint(pattern)
 
 
-def _without_tags(number: int, rule: Rule, settings: Config) -> Iterator[tuple[str, str]]:
+def _without_tags(number: int, rule: Rule, settings: Config) -> Iterator[Finding]:
     """A rule for one mailbox does not cover its tags, though these use its key."""
     local, _, domain = rule.recipient.rpartition("@")
     tag = settings.keys.subaddress
@@ -106,8 +107,8 @@ def _without_tags(number: int, rule: Rule, settings: Config) -> Iterator[tuple[s
     if not local or _is_wild(local) or not tag or tag in local or not is_mapped:
         return
     if not any(fnmatchcase(f"{local}{tag}x@{domain}", other.recipient) for other in settings.rule if other.recipient):
-        yield (
-            "hint",
+        text = (
             f"rule {number} is for {rule.recipient} alone, but {local}{tag}tag@{domain} uses the same key "
-            f"([keys] subaddress): to cover all tags, write a rule with {local}{tag}*@{domain}",
+            f"([keys] subaddress): to cover all tags, write a rule with {local}{tag}*@{domain}"
         )
+        yield hint(Kind.IDLE, "", text)

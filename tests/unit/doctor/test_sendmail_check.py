@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from smilla.cli.sendmail_check import problems
+from smilla.doctor.sendmail_check import after
 
 OURS = "Xsmilla, S=unix:/run/smilla/smilla.sock, F=T, T=C:30s;S:60s;R:120s;E:300s\n"
 OTHER = "Xclamav, S=local:/run/clamav.sock, F=, T=S:4m\n"
@@ -24,10 +24,10 @@ OTHER = "Xclamav, S=local:/run/clamav.sock, F=, T=S:4m\n"
 def test_a_filter_after_smilla_is_warned_of(tmp_path: Path, lists: str, count: int) -> None:
     file = tmp_path / "sendmail.cf"
     file.write_text(OTHER + OURS + lists)
-    found = list(problems("unix:/run/smilla/smilla.sock", file))
+    found = list(after("unix:/run/smilla/smilla.sock", file))
     assert len(found) == count
-    assert all("clamav may refuse" in text for _, text in found)
+    assert all("clamav may refuse" in each.text for each in found)
 
 
 def test_no_sendmail_is_no_problem(tmp_path: Path) -> None:
-    assert list(problems("unix:/run/smilla/smilla.sock", tmp_path / "none")) == []
+    assert list(after("unix:/run/smilla/smilla.sock", tmp_path / "none")) == []

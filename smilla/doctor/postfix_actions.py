@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from smilla.adapters.postfix import Postfix, Service, Settings, behind_proxy
+from smilla.doctor.finding import Finding, Kind, warning
 from smilla.errors import PostfixUnclear
 
-Found = tuple[str, str]
 _BRACES = r"\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\}"  # up to three deep
 TOKEN = re.compile(rf"(?:[^\s,{{}}]|{_BRACES})+")  # of a list
 _VERBS = ("HOLD", "REDIRECT", "FILTER")
@@ -26,7 +26,8 @@ _RESTRICTIONS = tuple(
 )
 _RULE = re.compile(r"!?([^\w\s])(?:\\.|(?!\1).)*\1\w*\s+(.*)", re.DOTALL)  # /pattern/flags action
 _SAID = "[policy] mixed = reinject"
-_PAST = "it does so to the message, not to copies that have left before; leave mixed out, or write stage"
+_PAST = "it does so to the message, not to copies that have left before"
+_MEND = "leave mixed out, or write stage"
 
 
 def verbs(table: str) -> set[str]:
@@ -64,7 +65,7 @@ def _action(rule: str, kind: str) -> str:
     return " ".join(rule.split()[1:])
 
 
-def problems(asked: Postfix) -> Iterator[Found]:
+def problems(asked: Postfix) -> Iterator[Finding]:
     """The tables that hold a message or send it elsewhere, on listeners with a filter: each once."""
     try:
         classes = tuple(TOKEN.findall(asked.settings((_CLASSES,)).main.get(_CLASSES, "")))
@@ -73,18 +74,16 @@ def problems(asked: Postfix) -> Iterator[Found]:
         for table, name in _tables(asked.settings(names), classes):
             tables.setdefault(table, name)
     except PostfixUnclear as error:
-        yield "warning", f"{_SAID}: Postfix's tables could not be looked at: {error}"
+        yield warning(Kind.ACCESS_TABLE, _SAID, f"Postfix's tables could not be looked at: {error}")
         return
     for table, name in tables.items():
         try:
             if found := verbs(table):
-                yield (
-                    "warning",
-                    f"[policy] mixed = reinject: {name}: {table} has {' and '.join(sorted(found))}; {_PAST}",
-                )
+                text = f"{name}: {table} has {' and '.join(sorted(found))}; {_PAST}"
+                yield warning(Kind.ACCESS_TABLE, _SAID, text, _MEND)
         except OSError as error:
             what = f"{name}: {table} could not be read ({error.strerror or error})"
-            yield "warning", f"{_SAID}: {what}; if it has {' or '.join(_VERBS)}, {_PAST}"
+            yield warning(Kind.ACCESS_TABLE, _SAID, f"{what}; if it has {' or '.join(_VERBS)}, {_PAST}", _MEND)
 
 
 def _tables(settings: Settings, classes: tuple[str, ...]) -> Iterator[tuple[str, str]]:
