@@ -24,7 +24,7 @@ from tests.lab.programs import REPOSITORY
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Whatever this machine has there itself, the new one is as Debian comes: without smilla, and without programs in /usr/local.
+# Whatever this machine has itself, the new one has no smilla, and no programs in /usr/local.
 _BEGIN = """\
 set -e
 mount -t tmpfs -o size=3g,mode=755 tmpfs "$1"
@@ -38,7 +38,7 @@ mount -t tmpfs tmpfs run
 mount -t tmpfs tmpfs usr/local/bin
 mount -t tmpfs tmpfs usr/local/sbin
 mkdir run/lock
-rm -rf opt/smilla etc/smilla var/lib/smilla etc/systemd/system/smilla.service
+rm -rf opt/smilla etc/smilla var/lib/smilla etc/systemd/system/smilla.service lib/systemd/system/smilla.service
 printf '#!/bin/sh\\nexit 101\\n' >usr/sbin/policy-rc.d
 printf 'APT::Get::Assume-Yes "true";\\nAPT::Install-Recommends "false";\\n' >etc/apt/apt.conf.d/99test
 rm -f usr/bin/systemctl
@@ -111,7 +111,7 @@ class Machine(Running):
         argv += [*([] if outside else ["--net"]), "/bin/bash", "-c", f'cd "{folder}" && {command}']
         environment = {name: value for name, value in os.environ.items() if name in _KEPT or name.startswith(_SETTINGS)}
         environment |= {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"}
-        environment |= {"LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"}
+        environment |= {"LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive", "LINTIAN": "no"}
         done = subprocess.run(
             argv, input=octets, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
         )
@@ -131,7 +131,8 @@ class Machine(Running):
     def network(self) -> Iterator[None]:
         """What this thread opens or starts meanwhile is in the machine's network, and no other thread's is."""
         library = ctypes.CDLL(None, use_errno=True)
-        with open("/proc/thread-self/ns/net") as before, open(f"/proc/{self._first}/ns/net") as there:
+        here, there_path = Path("/proc/thread-self/ns/net"), Path(f"/proc/{self._first}/ns/net")
+        with here.open() as before, there_path.open() as there:
             _enter(library, there.fileno())
             try:
                 yield

@@ -49,7 +49,7 @@ def walk(folder: Path) -> Iterator[Walk]:
         walk.follow(["README.md"])
         walk.observed = walk.send("alice@example.net", mark=b"observed")
         walk.follow(["smilla-postfix.7"])
-        walk.configure("observe = true ", "observe = false ")
+        walk.configure("observe = true", "observe = false")
         yield walk
 
 
@@ -128,13 +128,13 @@ def test_a_word_that_sendmail_does_not_know_is_noticed(tmp_path: Path) -> None:
     require_servers("m4")
     (complaint,) = _of_sendmail(tmp_path, "INPUT_MAIL_FILTER(`x', `S=unix:/x, F=T, T=Q:30s')dnl\n")
     assert complaint.endswith("Xx: unknown filter timeout Q")
-    assert _of_sendmail(tmp_path, "INPUT_MAIL_FILTERS(`x', `S=unix:/x')dnl\n") == ["INPUT_MAIL_FILTERS(x, S=unix:/x)"]
+    (complaint,) = _of_sendmail(tmp_path, "INPUT_MAIL_FILTERS(`x', `S=unix:/x')dnl\n")
+    assert "unknown configuration line" in complaint
 
 
 def _of_sendmail(folder: Path, lines: str) -> list[str]:
     sendmail = Sendmail(folder, 1, [], lines.splitlines())
-    said = [line for line in sendmail.check().splitlines() if "sendmail.cf: line" in line]
-    return said + re.findall(r"(?m)^[A-Z_]{3,}\(.*$", (folder / "sendmail.cf").read_text())
+    return [line for line in sendmail.check().splitlines() if "sendmail.cf: line" in line]
 
 
 @pytest.mark.parametrize("block", _blocks("opendkim.conf"), ids=str)

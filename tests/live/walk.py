@@ -17,6 +17,7 @@ from tests.lab.dns import DNSLab
 from tests.lab.documents import Block, all_blocks
 from tests.lab.keys import make_openpgp_key, make_smime_key
 from tests.lab.machine import Machine
+from tests.lab.postfix import queue_id
 from tests.lab.processes import wait_until
 from tests.lab.programs import REPOSITORY
 from tests.lab.sink import Sink
@@ -29,17 +30,34 @@ if TYPE_CHECKING:
 
 CONFIGURATION = "/etc/smilla/smilla.toml"
 BLOCKS = all_blocks()
-# The laboratory's DNS has no root zone, which the probe would ask for.
-_PROBE = '\n[dns]\nprobe = "test."\n'
-_DOWNLOADS = ("apt-get ", "pip install ")
+_DOWNLOADS = ("apt-get ", "pip install ", "make deb")
 _PACKAGES = "postfix bind9-utils"
+_CERTIFICATE = (
+    "openssl req -x509 -newkey rsa:2048 -nodes -keyout {0}.key -out {0}.crt -subj /CN={0} -days 30"
+    " -addext subjectAltName=email:{0}@example.org"
+)
 _QUEUE_ID = "4FbXyz1234z"  # stands for that of a sealed message
 # Exit codes other than 0 that a line may have, and why.
 MAY_FAIL = {
     "smilla config check --probe": (1, "names what is still missing"),
     "smilla init --yes --output /tmp/smilla.toml": (1, "names what is still missing"),
     "smilla init --apply --local-domain example.org": (1, "names what is still missing"),
+    "smilla init --apply --force": (1, "names what is still missing"),
 }
+# What must be there before the lines of a page, and before one line.
+_NEEDED = {
+    "smilla-init.8": "rm -rf /etc/postfix /etc/smilla && cp -a /root/postfix /etc/postfix && mkdir /etc/smilla",
+    "smilla-keygen.8": "echo secret >password && smilla keygen hugh@example.org --password-file password",
+    "smilla-migrate.7": "mkdir -p -m 700 /var/lib/zeyple/keys /etc/smilla/keys && "
+    + " && ".join(
+        f"gpg -q --batch --homedir {home} --passphrase '' --quick-gen-key {whose} future-default"
+        for home, whose in (("/root/.gnupg", "bob@example.net"), ("/var/lib/zeyple/keys", "alice@example.org"))
+    ),
+    "smilla-record.8": "gpg -q --batch --passphrase '' --quick-gen-key hugh@example.org future-default",
+    "smilla-web.7": "python3 -m venv /opt/smilla",
+}
+_BEFORE = {'smilla keygen hugh@example.org --name "Hugh Example"': "rm hugh@example.org.*"}
+_PASSWORDS = b"secret\nsecret\nsecret\n"  # whoever asks for one
 ELSEWHERE = {
     "make demo": "make test and make in-root run it",
     "ssh -L 9470:127.0.0.1:9470 mail.example.org": "needs another machine",
@@ -93,10 +111,12 @@ class Walk:
             published.add_openpgpkey("bob@example.net", self.bob.raw)
             published.add_openpgpkey("somebody@example.net", self.somebody.raw)
             dns.zone("example.org")
+            dns.zone("")
             self.stack.enter_context(dns)
             self.sink = self.stack.enter_context(Sink())
-        self.must("openssl req -x509 -newkey rsa:2048 -nodes -keyout me.key -out me.crt -subj /CN=me "
-                  "-addext subjectAltName=email:me@example.org -days 30 && cp me.crt hugh.crt")  # fmt: skip
+        for name in ("me", "hugh"):
+            self.must(_CERTIFICATE.format(name))
+        self.must("openssl pkcs12 -export -in hugh.crt -inkey hugh.key -out hugh.p12 -passout pass:")
         for name in ("letter.eml", "message.eml"):
             self.machine.write(REPOSITORY / name, letter())
         self.must(f"postconf -e 'relayhost=[127.0.0.1]:{self.sink.port}' maillog_file=/var/log/postfix.log")
@@ -105,7 +125,7 @@ class Walk:
     def must(self, command: str) -> str:
         """Runs one command; its output.  A download goes through the network of this machine."""
         words = command.replace("'", "")
-        done = self.machine.run(command, outside=any(word in words for word in _DOWNLOADS))
+        done = self.machine.run(command, _PASSWORDS, outside=any(word in words for word in _DOWNLOADS))
         allowed, _ = MAY_FAIL.get(command, (0, ""))
         assert done.returncode in (0, allowed), f"{command}: {done.returncode}\n{done.stdout}"
         return done.stdout
@@ -115,6 +135,7 @@ class Walk:
         for block in [block for page in pages for block in BLOCKS if block.page == page]:
             if block.what == "shell":
                 for command in block.commands:
+                    self.must(_BEFORE.get(command, "true"))
                     if command not in ELSEWHERE:
                         self.must(command.replace(_QUEUE_ID, self.sealed))
             elif block.what == "crontab":
@@ -124,19 +145,27 @@ class Walk:
                 self.main_cf(block)
             elif block.what == "master.cf":
                 self.master_cf(block)
-            elif block.what == "smilla.toml" and block.page == "README.md":
-                self.machine.write(CONFIGURATION, block.text + _PROBE)
 
     @contextlib.contextmanager
     def as_it_was(self, page: str) -> Iterator[None]:
         """What a page needs and README.md does not make; afterwards, all is as before."""
         self.must("rm -rf /root/saved && mkdir /root/saved && cp -a /etc/postfix /etc/smilla /root/saved")
-        if page == "smilla-init.8":
-            self.must("rm -rf /etc/postfix /etc/smilla && cp -a /root/postfix /etc/postfix && mkdir /etc/smilla")
+        self.must(_NEEDED.get(page, "true"))
+        if page == "smilla-open.8":
+            self._let_a_sealed_message_wait()
         try:
             yield
         finally:
             self.must("rm -rf /etc/postfix /etc/smilla && cp -a /root/saved/* /etc && postfix reload")
+
+    def _let_a_sealed_message_wait(self) -> None:
+        self.must("postconf -e defer_transports=smilla && postfix reload && smilla config check --postfix")
+        assert wait_until(lambda: "queued as" in self._try_to_seal(), 60)
+
+    def _try_to_seal(self) -> str:
+        reply = self.send("alice@example.net", "nobody@example.net", mark=b"sealed")
+        self.sealed = queue_id(reply) or ""
+        return reply
 
     def main_cf(self, block: Block, folder: str = "/etc/postfix") -> None:
         """Puts the lines of a block into main.cf, in the place of those that are there."""
