@@ -18,7 +18,7 @@ from tests.lab.documents import Block, all_blocks
 from tests.lab.keys import make_openpgp_key, make_smime_key
 from tests.lab.machine import Machine
 from tests.lab.postfix import queue_id
-from tests.lab.processes import wait_until
+from tests.lab.processes import ChildError, wait_until
 from tests.lab.programs import REPOSITORY
 from tests.lab.sink import Sink
 from tests.live.mta import letter
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 CONFIGURATION = "/etc/smilla/smilla.toml"
 BLOCKS = all_blocks()
 _DOWNLOADS = ("apt-get ", "pip install ", "make deb")
-_PACKAGES = "postfix bind9-utils"
+_PACKAGES = "postfix bind9"
 _CERTIFICATE = (
     "openssl req -x509 -newkey rsa:2048 -nodes -keyout {0}.key -out {0}.crt -subj /CN={0} -days 30"
     " -addext subjectAltName=email:{0}@example.org"
@@ -44,9 +44,17 @@ MAY_FAIL = {
     "smilla init --apply --local-domain example.org": (1, "names what is still missing"),
     "smilla init --apply --force": (1, "names what is still missing"),
 }
+
+
+def _put_back(folder: str) -> str:
+    """Each file at once: a process of Postfix that starts meanwhile must not find an empty one."""
+    new = "/etc/postfix/new"
+    return f'for f in {folder}/*; do test -d "$f" || (cp -a "$f" {new} && mv {new} "/etc/postfix/${{f##*/}}"); done'
+
+
 # What must be there before the lines of a page, and before one line.
 _NEEDED = {
-    "smilla-init.8": "rm -rf /etc/postfix /etc/smilla && cp -a /root/postfix /etc/postfix && mkdir /etc/smilla",
+    "smilla-init.8": f"{_put_back('/root/postfix')} && rm -f /etc/postfix/smilla_* /etc/smilla/*",
     "smilla-keygen.8": "echo secret >password && smilla keygen hugh@example.org --password-file password",
     "smilla-migrate.7": "mkdir -p -m 700 /var/lib/zeyple/keys /etc/smilla/keys && "
     + " && ".join(
@@ -102,7 +110,9 @@ class Walk:
         self.bob = self.stack.enter_context(make_openpgp_key(keys, "bob@example.net"))
         self.somebody = self.stack.enter_context(make_openpgp_key(keys, "somebody@example.net"))
         self.machine = self.stack.enter_context(Machine(place))
-        self.must(f"apt-get -q install {_PACKAGES} || (apt-get -q update && apt-get -q install {_PACKAGES})")
+        apt = f"apt-get -q install {_PACKAGES}"
+        if (done := self.machine.run(f"{apt} || (apt-get -q update && {apt})", outside=True)).returncode != 0:
+            raise ChildError(f"no packages from Debian: {done.stdout}")
         with self.machine.network():
             dns = DNSLab(place / "dns")
             dns.port = 53
@@ -156,7 +166,8 @@ class Walk:
         try:
             yield
         finally:
-            self.must("rm -rf /etc/postfix /etc/smilla && cp -a /root/saved/* /etc && postfix reload")
+            self.must(f"{_put_back('/root/saved/postfix')} && postfix reload")
+            self.must("rm -rf /etc/smilla && cp -a /root/saved/smilla /etc")
 
     def _let_a_sealed_message_wait(self) -> None:
         self.must("postconf -e defer_transports=smilla && postfix reload && smilla config check --postfix")
