@@ -28,9 +28,14 @@ if TYPE_CHECKING:
 _BEGIN = """\
 set -e
 mount -t tmpfs -o size=3g,mode=755 tmpfs "$1"
-mkdir "$1/changes" "$1/work" "$1/root"
+mkdir "$1/changes" "$1/work" "$1/root" "$1/tree-changes" "$1/tree-work"
 mount -t overlay -o "lowerdir=/,upperdir=$1/changes,workdir=$1/work" overlay "$1/root"
 cd "$1/root"
+mkdir -p ".$4"
+mount -t overlay -o "lowerdir=$4,upperdir=$1/tree-changes,workdir=$1/tree-work" overlay ".$4"
+for file in etc/resolv.conf etc/hosts etc/pip.conf; do  # which may be mounts of their own here
+    [ ! -e "/$file" ] || { cat "/$file" >"$1/file" && rm -f "$file" && cp "$1/file" "$file"; }
+done
 mount --rbind /dev dev
 mount --rbind /sys sys
 mount -t proc proc proc
@@ -71,7 +76,7 @@ class Machine(Running):
         self.place = folder / "machine"
         stub = Path(__file__).with_name("systemctl")
         argv: list[str | Path] = ["unshare", "--mount", "--pid", "--net", "--fork", "--kill-child"]
-        argv += ["--propagation", "private", "bash", "-c", _BEGIN, "begin", self.place, stub, _UP]
+        argv += ["--propagation", "private", "bash", "-c", _BEGIN, "begin", self.place, stub, _UP, REPOSITORY]
         self._child = Child("machine", argv, folder / "machine.log")
 
     @property
