@@ -61,6 +61,7 @@ def test_after_readme_smilla_says_what_it_would_do_and_changes_nothing(walk: Wal
 
 
 def test_after_the_guide_nothing_is_amiss(walk: Walk) -> None:
+    walk.must("smilla config check --postfix")
     done = walk.machine.run("smilla config check --probe")
     assert done.returncode == 0, done.stdout
     assert "error: " not in done.stdout
@@ -73,6 +74,7 @@ def test_after_the_guide_mail_is_encrypted_and_split(walk: Walk) -> None:
     (mail,) = walk.arrived(b"alone", 1)
     assert CANARY not in mail.raw
     assert CANARY in walk.alice.open(_kept(walk, mail.raw))
+    walk.must("smilla config check --postfix")
     assert walk.send("alice@example.net", "nobody@example.net", mark=b"mixed").startswith("250 ")
     alice, nobody = walk.arrived(b"mixed", 2)
     assert (CANARY in alice.raw, CANARY in nobody.raw) == (False, True)
