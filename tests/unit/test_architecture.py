@@ -26,6 +26,7 @@ OF_NO_MODULE = (
     "test_architecture.py",
     "test_completion.py",
     "test_distribution.py",
+    "test_documents.py",
     "test_manual.py",
     "test_service.py",
     "test_site.py",
