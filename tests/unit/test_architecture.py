@@ -116,6 +116,7 @@ def test_adapters_are_chosen_in_one_place() -> None:
     commands = {
         "__init__",  # is stderr journald's?
         "config",
+        "expiring_notices",
         "explain",
         "init",
         "init_next",
