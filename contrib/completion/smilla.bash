@@ -7,7 +7,7 @@
 
 _shtab_smilla_seal_subparsers=(list rotate prune)
 _shtab_smilla_config_subparsers=(check show sample)
-_shtab_smilla_subparsers=(milter encrypt explain lookup record keygen publish withdraw expiring status top journal open seal config init)
+_shtab_smilla_subparsers=(milter encrypt explain lookup record keygen publish withdraw expiring watch status top journal open seal config init)
 
 _shtab_smilla_milter_option_strings=(-h --help --config)
 _shtab_smilla_encrypt_option_strings=(-h --help --config --from --to --client-ip --authenticated-as --output-dir --require)
@@ -18,6 +18,7 @@ _shtab_smilla_keygen_option_strings=(-h --help --smime --openpgp --name --days -
 _shtab_smilla_publish_option_strings=(-h --help --cert --key --usage --minimal --password-file --config --via --server --zone --tsig-key --token-file --url --ca-file --zone-file --authority --wait --no-wait --quiet --ttl --force)
 _shtab_smilla_withdraw_option_strings=(-h --help --smimea --openpgpkey --config --via --server --zone --tsig-key --token-file --url --ca-file --zone-file --authority --wait --no-wait --quiet)
 _shtab_smilla_expiring_option_strings=(-h --help --config --days --directory -f --file --all --json --quiet --mail --from --smtp --repeat --state --dry-run)
+_shtab_smilla_watch_option_strings=(-h --help --config --days --metrics --json --quiet)
 _shtab_smilla_status_option_strings=(-h --help --config --json)
 _shtab_smilla_top_option_strings=(-h --help --config --interval)
 _shtab_smilla_journal_option_strings=(-h --help --config --json)
@@ -62,6 +63,8 @@ _shtab_smilla_expiring___config_COMPGEN=_shtab_compgen_files
 _shtab_smilla_expiring__f_COMPGEN=_shtab_compgen_files
 _shtab_smilla_expiring___file_COMPGEN=_shtab_compgen_files
 _shtab_smilla_expiring___state_COMPGEN=_shtab_compgen_files
+_shtab_smilla_watch___config_COMPGEN=_shtab_compgen_files
+_shtab_smilla_watch___metrics_COMPGEN=_shtab_compgen_files
 _shtab_smilla_status___config_COMPGEN=_shtab_compgen_files
 _shtab_smilla_top___config_COMPGEN=_shtab_compgen_files
 _shtab_smilla_journal___config_COMPGEN=_shtab_compgen_files
@@ -88,7 +91,7 @@ _shtab_smilla_config_pos_0_choices=(check show sample)
 _shtab_smilla_init___mta_choices=(postfix sendmail)
 _shtab_smilla_init___mode_choices=(outbound inbound auto)
 _shtab_smilla_init___mixed_choices=(stage reinject defer refuse)
-_shtab_smilla_pos_0_choices=(milter encrypt explain lookup record keygen publish withdraw expiring status top journal open seal config init)
+_shtab_smilla_pos_0_choices=(milter encrypt explain lookup record keygen publish withdraw expiring watch status top journal open seal config init)
 
 _shtab_smilla_milter__h_nargs=0
 _shtab_smilla_milter___help_nargs=0
@@ -130,6 +133,11 @@ _shtab_smilla_expiring___json_nargs=0
 _shtab_smilla_expiring___quiet_nargs=0
 _shtab_smilla_expiring___mail_nargs=0
 _shtab_smilla_expiring___dry_run_nargs=0
+_shtab_smilla_watch_pos_0_nargs='*'
+_shtab_smilla_watch__h_nargs=0
+_shtab_smilla_watch___help_nargs=0
+_shtab_smilla_watch___json_nargs=0
+_shtab_smilla_watch___quiet_nargs=0
 _shtab_smilla_status__h_nargs=0
 _shtab_smilla_status___help_nargs=0
 _shtab_smilla_status___json_nargs=0
