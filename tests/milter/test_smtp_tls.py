@@ -100,7 +100,6 @@ def test_server_without_starttls_is_told_from_one_that_could_not_be_asked(tmp_pa
         ((b"554 go away\r\n",), "unexpected_reply"),
         ((b"220 mx\r\n", EHLO, b"454 not now\r\n"), "unexpected_reply"),
         ((b"220 mx\r\n", EHLO, b"220 go\r\n250 injected\r\n"), "unexpected_reply"),
-        ((b"220-" + b"x" * 70000,), "unreachable"),
         ((), "unreachable"),
     ],
 )
@@ -108,6 +107,12 @@ def test_server_that_fails_is_never_one_without_tls(tmp_path: Path, replies: tup
     with Server(tmp_path, *replies) as server:
         error = failure(server)
         assert (error.code, error.temporary) == (code, True)
+
+
+def test_server_that_never_ends_its_line_is_left(tmp_path: Path) -> None:
+    with Server(tmp_path, b"220-" + b"x" * 70000) as server:
+        error = failure(server)
+        assert (error.code, str(error)) == ("unreachable", "the server's replies are too long")
 
 
 def test_silent_server_is_left_at_the_deadline(tmp_path: Path) -> None:

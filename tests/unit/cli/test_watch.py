@@ -45,6 +45,7 @@ HASH = b"\3\0\1" + bytes(32)
         ("indeterminate", [], "bogus", 1),
         ("unreachable", [], "unreachable", 75),
     ],
+    ids=lambda given: str(len(given)) if isinstance(given, list) else str(given),
 )
 def test_state_of_a_certificate_and_exit_code(
     commands: CommandLine, status: str, published: list[bytes], state: str, code: int

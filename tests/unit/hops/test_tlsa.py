@@ -47,7 +47,7 @@ def codes(found: Judgement) -> list[str]:
 
 @pytest.mark.parametrize("selector", [0, 1])
 @pytest.mark.parametrize("matching_type", [0, 1, 2])
-@pytest.mark.parametrize(("usage", "raw"), [(3, LEAF), (2, MIDDLE[1]), (2, ROOT[1])])
+@pytest.mark.parametrize(("usage", "raw"), [(3, LEAF), (2, MIDDLE[1]), (2, ROOT[1])], ids=["own", "middle", "root"])
 def test_record_of_each_selector_and_matching_type_matches(
     usage: int, selector: int, matching_type: int, raw: bytes
 ) -> None:
@@ -114,6 +114,7 @@ def test_authority_of_the_same_name_with_another_key_signed_nothing() -> None:
         (bytes([3, 1, 1]) + bytes(31), "malformed"),
         (b"\3\1\1", "malformed"),
     ],
+    ids=["pkix-ta", "pkix-ee", "private", "selector", "matching", "digest", "short"],
 )
 def test_record_that_no_client_can_use_is_no_absence(raw: bytes, code: str) -> None:
     found = judged(raw)
