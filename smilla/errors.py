@@ -72,6 +72,16 @@ class FetchError(SmillaError):
         self.temporary = temporary
 
 
+class HopError(SmillaError):
+    """A mail server did not present a certificate.  ``code``: ``no_starttls`` if it offers no TLS, ``unreachable`` or
+    ``unexpected_reply`` if nobody can tell."""
+
+    def __init__(self, text: str, *, code: str) -> None:
+        super().__init__(text)
+        self.code = code
+        self.temporary = code != "no_starttls"
+
+
 class PublishError(SmillaError):
     """A name server, or a service in front of it, did not take a record, or cannot be asked; ``temporary`` says which
     of both may change."""

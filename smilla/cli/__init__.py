@@ -30,6 +30,8 @@ COMMANDS = {  # each has a file of its own here, with add_arguments() and run()
     "keygen": "make a certificate or OpenPGP key, and the record that publishes it",
     "publish": "put a certificate or key into DNS, and wait until senders can use it",
     "withdraw": "take an address's records out of DNS",
+    "expiring": "list the keys that end soon, and write to their owners",
+    "watch": "compare what is published with what is held",
     "status": "show how the running filter fares, on one screen",
     "top": "the same, again every second",
     "journal": "show which messages still have copies owed",

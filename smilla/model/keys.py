@@ -158,8 +158,9 @@ class Mechanism(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class X509Key(UsableKey):
-    """A certificate that may be encrypted to.  ``issued_at`` is its notBefore.  ``raw_issuer_and_serial`` is the DER of
-    IssuerAndSerialNumber (RFC 5652 section 10.2.4), with the issuer octet for octet as in the certificate.
+    """A certificate that may be encrypted to.  ``issued_at`` is its notBefore; ``expires_at`` is its notAfter, or the
+    end of a CA in its path that ends earlier.  ``raw_issuer_and_serial`` is the DER of IssuerAndSerialNumber (RFC 5652
+    section 10.2.4), with the issuer octet for octet as in the certificate.
 
     ``oaep`` is the only padding allowed for an id-RSAES-OAEP key.  ``ciphers`` are the values of [smime] cipher that
     the certificate announces, in its order (RFC 4262).  ``is_common``: common programs can open what is encrypted to

@@ -20,7 +20,8 @@ def _values(name: str) -> list[str]:
     return [line.partition("=")[2] for line in lines if line.startswith(f"{name}=")]
 
 
-def test_systemd_rates_the_exposure_of_the_unit_at_most_at_one_and_a_half() -> None:
+@pytest.mark.parametrize("name", ["smilla.service", "smilla-expiring.service", "smilla-watch.service"])
+def test_systemd_rates_the_exposure_of_the_unit_at_most_at_one_and_a_half(name: str) -> None:
     require("systemd-analyze")
     command: list[str | Path] = [
         "systemd-analyze",
@@ -28,7 +29,7 @@ def test_systemd_rates_the_exposure_of_the_unit_at_most_at_one_and_a_half() -> N
         "--offline=true",
         f"--threshold={MOST_EXPOSED}",
         "--no-pager",
-        UNIT,
+        UNIT.with_name(name),
     ]
     done = subprocess.run(
         command, check=False, capture_output=True, text=True, env={**os.environ, "SYSTEMD_COLORS": "0"}
