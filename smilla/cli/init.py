@@ -25,7 +25,7 @@ from smilla.cli import (
     with_postfix,
 )
 from smilla.config import DEFAULT_PATH, Config
-from smilla.errors import EngineMissing
+from smilla.errors import EngineMissing, SmillaError
 from smilla.server import listener
 from smilla.server.runtime import make_ports
 
@@ -252,7 +252,14 @@ def _apply(changes: Sequence[Change], asked: postfix_edit.PostfixEditor, output:
         print("postfix: has all lines already; nothing was changed")
         return
     script = Path(output).absolute().with_name("smilla-undo.sh")
-    asked.make(changes, script)
+    for change in changes:
+        if change.kind == "table" and Path(change.name).exists():
+            say("warning", f"{change.name}: is there and differs; it is replaced, and kept beside {script}")
+    try:
+        asked.make(changes, script)
+    except (SmillaError, OSError):
+        say("hint", f"some of the changes may have been made; {script} takes them back")
+        raise
     for change in changes:
         print(f"postfix: {change.name}{'' if change.kind == 'table' else f' = {change.value}'.rstrip()}")
     print(f"{script}: takes these changes back")

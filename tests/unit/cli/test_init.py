@@ -86,6 +86,11 @@ def test_a_milter_that_is_there_is_not_added_again(written: str) -> None:
     assert "smtpd_milters" not in values(lines({"smtpd_milters": written}))
 
 
+def test_a_milter_behind_a_name_is_not_added_again() -> None:
+    main = {"smtpd_milters": "a, unix:smilla/smilla.sock"}
+    assert "smtpd_milters" not in values(lines({"smtpd_milters": "a, $smilla_milter"}, main=main))
+
+
 @pytest.mark.parametrize(
     ("action", "ours"),
     [
