@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -310,8 +311,23 @@ def test_a_file_that_differs_is_left_alone_unless_forced(machine: CommandLine) -
     assert machine.run("init", "--output", path, "--force").code == 0
     assert tomllib.loads(path.read_text())["observe"] is True
     assert Path(f"{path}.bak").read_text() == "observe = false\n"
+    assert machine.run("init", "--output", path, "--force", "--no-observe").code == 0
+    assert Path(f"{path}.bak").read_text() == "observe = false\n"
+    assert tomllib.loads(Path(f"{path}.bak2").read_text())["observe"] is True
+    assert machine.run("init", "--output", path, "--force").code == 0
     again = machine.run("init", "--output", path)
     assert (again.code, f"{path}: is already so" in again.out.decode()) == (0, True)
+
+
+def test_rights_of_a_configuration_stay_and_no_link_is_followed(machine: CommandLine) -> None:
+    path, victim = machine.config("observe = false\n"), machine.folder / "victim"
+    path.chmod(0o640)
+    victim.write_text("precious\n")
+    Path(f"{path}.bak").symlink_to(victim)
+    (path.parent / f".{path.name}.{os.getpid()}").symlink_to(victim)
+    assert machine.run("init", "--output", path, "--force").code == 0
+    assert victim.read_text() == "precious\n"
+    assert path.stat().st_mode & 0o777 == 0o640
 
 
 def test_it_ends_with_the_check(machine: CommandLine) -> None:
