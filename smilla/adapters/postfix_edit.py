@@ -54,7 +54,8 @@ regain() { restore "$@" || kept "$1"; }
 
 # a table goes, unless somebody has changed it or still names it
 gone() {
-    grep -qsF "$1" "$folder/main.cf" "$folder/master.cf" || { [ "$(sha256sum <"$1")" = "$2  -" ] && rm "$1"; }
+    ! grep -qsF "$1" "$folder/main.cf" "$folder/master.cf" || return 0
+    [ ! -e "$1" ] || [ "$(sha256sum <"$1")" != "$2  -" ] || rm "$1"
 }
 """
 

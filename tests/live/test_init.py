@@ -240,6 +240,14 @@ def test_a_table_that_somebody_has_changed_is_kept_and_comes_back(machine: Machi
     assert machine.files() == machine.before | {"smilla_refuse": own}
 
 
+def test_undo_of_what_was_undone_before_still_lets_postfix_be_reloaded(machine: Machine) -> None:
+    """The manual says sh smilla-undo.sh && postfix reload."""
+    for _ in range(2):
+        machine.init("--apply")
+        assert machine.run("sh", machine.output.with_name("smilla-undo.sh")).returncode == 0
+        assert machine.files() == machine.before
+
+
 def test_what_cuts_the_changes_short_can_be_taken_back(machine: Machine) -> None:
     """postconf works eight times more, and then never again."""
     before, real = machine.settings(), find_program("postconf")
