@@ -149,7 +149,7 @@ class Reporter:
     def _try_again(self, pid: int, why: str) -> None:
         lived_s = time.monotonic() - self._forked_at
         self._failures = 1 if lived_s > _HEALTHY_S else self._failures + 1
-        wait_s = min(_LONGEST_WAIT_S, 0.05 * 2**self._failures)
+        wait_s = min(_LONGEST_WAIT_S, 0.05 * 2.0 ** min(self._failures, 10))
         self._fork_again_at = time.monotonic() + wait_s
         log_metrics.reporter_died(pid, why, wait_s)
 

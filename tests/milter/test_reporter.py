@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -26,3 +27,11 @@ def test_a_fork_that_fails_is_tried_again_and_ends_nothing(monkeypatch: pytest.M
     assert 0 < reporter.see(Config(), 1, [], []) < 1
     assert _descriptors() == before
     reporter.stop()
+
+
+def test_a_day_of_failures_is_no_number_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    reporter = Reporter()
+    reporter._failures = 5000
+    monkeypatch.setattr("smilla.server.reporter.os.fork", lambda: os.open("/nowhere", os.O_RDONLY))
+    reporter.start([])
+    assert reporter.see(Config(), 1, [], []) <= 30
