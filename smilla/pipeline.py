@@ -144,7 +144,9 @@ def _outgrows(session: Session, copy: Copy, outcome: Outcome, ports: Ports, conf
     5yz, so then the MTA itself decides."""
     if copy.rewrite.body is None or any(decision.action is Action.DONE for decision in outcome.decisions):
         return False
-    limit = config.milter.message_size_limit or ports.size_limit()
+    # What a Postfix takes whose files are still here says nothing about the Sendmail that asks.
+    found = 0 if config.milter.mta == "sendmail" else ports.size_limit()
+    limit = config.milter.message_size_limit or found
     return 0 < limit < growth.at_least(session.message, copy)
 
 

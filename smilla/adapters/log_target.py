@@ -229,8 +229,13 @@ class _Syslog:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._opening = threading.Lock()
         self._socket: socket.socket | None = None
+        self._afresh()
+        os.register_at_fork(after_in_child=self._afresh)
+
+    def _afresh(self) -> None:
+        """After a fork, a thread of the parent may hold the lock, and nobody here would ever release it."""
+        self._opening = threading.Lock()
 
     def send(self, raw: bytes) -> int:
         current = self._socket

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-import shutil
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import groupby
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import count, groupby
 from pathlib import Path
 
+from smilla.adapters import new_file
+from smilla.adapters.new_file import PUBLIC
 from smilla.adapters.postfix import Postfix
 
 _FILES = ("main.cf", "master.cf")
@@ -23,9 +25,13 @@ _HEAD = """\
 # Then: postfix reload.  With mixed = stage, sealed messages may still be queued, and only the stage can deliver them:
 # let them leave before (smilla seal list; THE STAGE in smilla(8)).
 edit() { postconf -c "$folder" "$@"; }
+kept() { echo "left alone, since it was changed: $1"; }
 
-# restore FILE SAVED SUM: the file as it was, octet for octet, if it is still as smilla init left it
-restore() { [ "$(sha256sum <"$1")" = "$3  -" ] && cat "$2" >"$1"; }
+# restore FILE SUM SAVED SUM: the file as it was, octet for octet, if smilla init left it so and the saved one is whole
+restore() {
+    [ "$(sha256sum <"$1")" = "$2  -" ] && [ "$(sha256sum <"$3")" = "$4  -" ] || return 1
+    cp -p "$1" "$1.smilla-undo" && cat "$3" >"$1.smilla-undo" && mv -f "$1.smilla-undo" "$1"
+}
 
 # back NAME NOW WORDS...: takes one change back with these words for postconf, if NAME still has the value NOW
 back() {
@@ -35,12 +41,21 @@ back() {
     */*) found=$(edit -Ph "$name" 2>/dev/null) ;;
     *) found=$(edit -h "$name" 2>/dev/null) ;;
     esac
-    if [ "$found" = "$now" ]; then edit "$@"; else echo "left alone, since it was changed: $name"; fi
+    if [ "$found" = "$now" ]; then edit "$@"; else kept "$name"; fi
 }
+
+# dropped NAME SUM: takes a service away, if it is still as smilla init left it
+dropped() {
+    if [ "$(edit -M "$1" | sha256sum)" = "$2  -" ]; then edit -MX "$1"; else kept "$1"; fi
+}
+
+# regain TABLE SUM SAVED SUM: a table that was there before is as it was
+regain() { restore "$@" || kept "$1"; }
 
 # a table goes, unless somebody has changed it or still names it
 gone() {
-    grep -qsF "$1" "$folder/main.cf" "$folder/master.cf" || { [ "$(sha256sum <"$1")" = "$2  -" ] && rm "$1"; }
+    ! grep -qsF "$1" "$folder/main.cf" "$folder/master.cf" || return 0
+    [ ! -e "$1" ] || [ "$(sha256sum <"$1")" != "$2  -" ] || rm "$1"
 }
 """
 
@@ -83,7 +98,8 @@ def shell(changes: Sequence[Change], folder: str) -> Iterator[str]:
 
 
 class PostfixEditor(Postfix):
-    """One instance of Postfix, to be changed.  Every method raises PostfixUnclear or OSError."""
+    """One instance of Postfix, to be changed.  Every method raises PostfixUnclear, FileProblem or
+    OSError."""
 
     def written(self, names: Sequence[str]) -> dict[str, str]:
         """Those of these parameters that main.cf sets, as they are written there."""
@@ -95,33 +111,50 @@ class PostfixEditor(Postfix):
         """Makes these changes, and puts what takes them back into ``script``, before what is there already.  The script
         is written first: if a change fails, it takes back those before it."""
         folder = Path(self.folder())
-        saved = self._saved(folder, script)
-        earlier = script.read_text("utf-8").removeprefix(_HEAD) if script.exists() else ""
-        self._write(script, earlier, changes, {})
+        tables = [Path(change.name) for change in changes if change.kind == "table"]
+        copies = _saved([*(folder / name for name in _FILES), *(path for path in tables if path.exists())], script)
+        earlier = new_file.read(script).removeprefix(_HEAD.encode()) if script.exists() else b""
+        self._write(script, earlier, changes, _Before(copies))
         for change in changes:
             if change.kind == "table":
-                Path(change.name).write_text(change.value, "utf-8")
-                Path(change.name).chmod(0o644)
+                new_file.replace(Path(change.name), change.value.encode(), PUBLIC)
             else:
                 self._run("postconf", *change.words)
-        self._write(script, earlier, changes, saved)
+        services = [change.name for change in changes if change.kind == "service"]
+        sums = {name: _sum(self._run("postconf", "-M", name)) for name in services}
+        self._write(script, earlier, changes, _Before(copies, sums, is_over=True))
 
-    def _saved(self, folder: Path, script: Path) -> dict[Path, Path]:
-        """Copies of both files as they are now, beside the script."""
-        number = sum(1 for _ in script.parent.glob(f"{script.stem}.*.main.cf"))
-        saved = {folder / name: script.with_name(f"{script.stem}.{number + 1}.{name}") for name in _FILES}
-        for path, copy in saved.items():
-            shutil.copy2(path, copy)
-        return saved
-
-    def _write(self, script: Path, earlier: str, changes: Sequence[Change], saved: dict[Path, Path]) -> None:
+    def _write(self, script: Path, earlier: bytes, changes: Sequence[Change], before: _Before) -> None:
         folder = self.folder()
-        text = "\n".join([f"\nfolder={shlex.quote(folder)}", *_back(folder, changes, saved)])
-        script.write_text(f"{_HEAD}{text}\n{earlier}", "utf-8")
-        script.chmod(0o755)
+        text = "\n".join([_HEAD, f"folder={shlex.quote(folder)}", *_back(folder, changes, before), ""])
+        new_file.replace(script, text.encode("utf-8", "surrogateescape") + earlier, 0o755)
 
 
-def _back(folder: str, changes: Sequence[Change], saved: dict[Path, Path]) -> Iterator[str]:
+@dataclass(frozen=True, slots=True)
+class _Before:
+    """What the script may go by: copies of files as they were; once all changes are made (``is_over``), also the
+    checksum of each new service as postconf prints it."""
+
+    copies: Mapping[Path, Path]
+    services: Mapping[str, str] = field(default_factory=dict)
+    is_over: bool = False
+
+    def restore(self, path: Path, left: bytes) -> list[str]:
+        """The words after ``restore`` for a file that holds ``left`` now."""
+        copy = self.copies[path]
+        return [str(path), _sum(left), str(copy), _sum(new_file.read(copy))]
+
+
+def _saved(paths: Sequence[Path], script: Path) -> dict[Path, Path]:
+    """Copies of the files as they are now, beside the script; no earlier copy is written over."""
+    number = next(n for n in count(1) if not any(script.parent.glob(f"{script.stem}.{n}.*")))
+    saved = {path: script.with_name(f"{script.stem}.{number}.{path.name}") for path in paths}
+    for path, copy in saved.items():
+        new_file.write(copy, new_file.read(path), stat.S_IMODE(path.stat().st_mode))
+    return saved
+
+
+def _back(folder: str, changes: Sequence[Change], before: _Before) -> Iterator[str]:
     """The lines that take these changes back, the last first."""
     for name in _FILES:
         path = Path(folder) / name
@@ -129,17 +162,21 @@ def _back(folder: str, changes: Sequence[Change], saved: dict[Path, Path]) -> It
         added = tuple(f"{change.name}/" for change in ours if change.kind == "service")
         if not ours:
             continue
-        restore = ["restore", str(path), str(saved[path]), _sum(path.read_bytes())] if saved else ["false"]
+        restore = ["restore", *before.restore(path, new_file.read(path))] if before.is_over else ["false"]
         yield f"{shlex.join(restore)} || {{"
         for change in ours:
             if change.kind == "service":
-                yield "    " + shlex.join(["edit", *change.words_back])
+                known = before.services.get(change.name)
+                yield "    " + shlex.join(["dropped", change.name, known] if known else ["edit", *change.words_back])
             elif not (change.kind == "option" and change.name.startswith(added)):
                 yield "    " + shlex.join(["back", change.name, change.value, *change.words_back])
         yield "}"
     for change in changes:
         if change.kind == "table":
-            yield shlex.join(["gone", change.name, _sum(change.value.encode())])
+            left = change.value.encode()
+            had = Path(change.name) in before.copies
+            words = ["regain", *before.restore(Path(change.name), left)] if had else ["gone", change.name, _sum(left)]
+            yield shlex.join(words)
 
 
 def _sum(raw: bytes) -> str:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import os
-import shutil
+import stat
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import count
 from pathlib import Path
 
 from smilla import cli, config, log
-from smilla.adapters import postfix, postfix_edit
+from smilla.adapters import new_file, postfix, postfix_edit
 from smilla.adapters.postfix import Settings
 from smilla.adapters.postfix_edit import Change
 from smilla.cli import (
@@ -25,7 +25,7 @@ from smilla.cli import (
     with_postfix,
 )
 from smilla.config import DEFAULT_PATH, Config
-from smilla.errors import EngineMissing
+from smilla.errors import EngineMissing, SmillaError
 from smilla.server import listener
 from smilla.server.runtime import make_ports
 
@@ -213,15 +213,19 @@ def _write(path: Path, text: str, *, force: bool) -> bool:
         say("hint", f"--force overwrites it and keeps the old one as {path}.bak; --output writes elsewhere")
         return False
     if before:
-        shutil.copy2(path, f"{path}.bak")
-        print(f"{path}.bak: the old one")
+        print(f"{_kept(path)}: the old one")
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, "utf-8")
-    temporary.chmod(0o644)
-    temporary.rename(path)
+    new_file.replace(path, text.encode())
     print(f"{path}: written")
     return True
+
+
+def _kept(path: Path) -> Path:
+    """A copy as FILE.bak; if there is one already, which may be the administrator's own, as FILE.bak2 and so on."""
+    names = (Path(f"{path}.bak{number if number > 1 else ''}") for number in count(1))
+    copy = next(name for name in names if not name.exists())
+    new_file.write(copy, new_file.read(path), stat.S_IMODE(path.stat().st_mode))
+    return copy
 
 
 # --- the MTA
@@ -252,7 +256,14 @@ def _apply(changes: Sequence[Change], asked: postfix_edit.PostfixEditor, output:
         print("postfix: has all lines already; nothing was changed")
         return
     script = Path(output).absolute().with_name("smilla-undo.sh")
-    asked.make(changes, script)
+    for change in changes:
+        if change.kind == "table" and Path(change.name).exists():
+            say("warning", f"{change.name}: is there and differs; it is replaced, and kept beside {script}")
+    try:
+        asked.make(changes, script)
+    except (SmillaError, OSError):
+        say("hint", f"some of the changes may have been made; {script} takes them back")
+        raise
     for change in changes:
         print(f"postfix: {change.name}{'' if change.kind == 'table' else f' = {change.value}'.rstrip()}")
     print(f"{script}: takes these changes back")

@@ -63,8 +63,8 @@ class Lines:
     def _milter(self) -> Iterator[Change]:
         place = as_postfix(self.config.milter.socket, self._queue)
         current = self.written.get("smtpd_milters", "")
-        named = [(TOKEN.findall(token.strip("{}")) or [""])[0] for token in TOKEN.findall(current)]
-        if place not in named:
+        named = _milters(current)
+        if place not in (*named, *_milters(self.settings.main.get("smtpd_milters", ""))):  # $names expanded
             action = self.settings.main.get("milter_default_action", "tempfail")
             ours = place if action in _SAFE else f"{{ {place}, default_action=tempfail }}"
             if named:
@@ -178,6 +178,11 @@ def as_postfix(socket: str, queue: str) -> str:
         return f"unix:{place.removeprefix(queue.rstrip('/') + '/')}"
     port, _, host = place.partition("@")
     return f"inet:{host}:{port}"
+
+
+def _milters(value: str) -> list[str]:
+    """The socket of each milter in a value of smtpd_milters."""
+    return [(TOKEN.findall(token.strip("{}")) or [""])[0] for token in TOKEN.findall(value)]
 
 
 def listener_for(services: Sequence[Service]) -> str:

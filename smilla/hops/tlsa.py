@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from smilla.errors import ParseError
 from smilla.hops.names import fits
-from smilla.model import DNSAnswer, DNSSECStatus, Reason
+from smilla.model import DNSAnswer, DNSSECStatus
 from smilla.value import value
 
 _UNREADABLE = (ValueError, TypeError, UnsupportedAlgorithm)
@@ -73,13 +73,21 @@ class Record:
 
 
 @value
+class Fault:
+    """Why a record does not match or cannot be used: a stable word, and a sentence.  No reason of the log."""
+
+    code: str
+    text: str
+
+
+@value
 class RecordFinding:
     """One record: does it match the chain?  ``reasons`` says why not, or why a client cannot use it at all."""
 
     record: Record
     is_usable: bool
     is_match: bool
-    reasons: tuple[Reason, ...] = ()
+    reasons: tuple[Fault, ...] = ()
 
 
 @value
@@ -157,7 +165,7 @@ def _examined(raw: bytes, server: _Presented) -> RecordFinding:
     try:
         record = read(raw)
     except ParseError as error:
-        unread = Reason("malformed", str(error))
+        unread = Fault("malformed", str(error))
         return RecordFinding(Record(-1, -1, -1, raw), is_usable=False, is_match=False, reasons=(unread,))
     if fault := _fault(record):
         return RecordFinding(record, is_usable=False, is_match=False, reasons=(fault,))
@@ -165,55 +173,55 @@ def _examined(raw: bytes, server: _Presented) -> RecordFinding:
     return RecordFinding(record, is_usable=True, is_match=not reasons, reasons=tuple(reasons))
 
 
-def _fault(record: Record) -> Reason | None:
+def _fault(record: Record) -> Fault | None:
     """Why no client can use the record."""
     what = f"TLSA {record.shown}"
     if record.usage not in (2, 3):
-        return Reason("unusable_usage", f"{what}: usage {record.usage} is not for SMTP (RFC 7672 section 3.1.3)")
+        return Fault("unusable_usage", f"{what}: usage {record.usage} is not for SMTP (RFC 7672 section 3.1.3)")
     if record.selector not in (0, 1) or record.matching_type not in (0, 1, 2):
-        return Reason("unknown_type", f"{what}: the selector or matching type is not known")
+        return Fault("unknown_type", f"{what}: the selector or matching type is not known")
     if len(record.raw) != _LENGTHS.get(record.matching_type, len(record.raw)):
-        return Reason("malformed", f"{what}: {len(record.raw)} octets are no digest of matching type")
+        return Fault("malformed", f"{what}: {len(record.raw)} octets are no digest of matching type")
     return None
 
 
-def _against_own(record: Record, server: _Presented) -> list[Reason]:
+def _against_own(record: Record, server: _Presented) -> list[Fault]:
     if _names(record, server.chain[0]):
         return []
-    return [Reason("other_certificate", f"TLSA {record.shown} does not match the server's certificate")]
+    return [Fault("other_certificate", f"TLSA {record.shown} does not match the server's certificate")]
 
 
-def _against_anchor(record: Record, server: _Presented) -> list[Reason]:
+def _against_anchor(record: Record, server: _Presented) -> list[Fault]:
     """The path from the server's certificate to the one that the record names."""
     path = [server.certificates[0]]
     rest = list(zip(server.chain, server.certificates, strict=True))[1:]
     while len(path) <= _DEEPEST:
         above = next(((raw, one) for raw, one in rest if one not in path and _is_issued(path[-1], one)), None)
         if above is None:
-            return [Reason("no_anchor", f"TLSA {record.shown} names no CA in the chain that the server presents")]
+            return [Fault("no_anchor", f"TLSA {record.shown} names no CA in the chain that the server presents")]
         path.append(above[1])
         if _names(record, above[0]):
             return [*_against_dates(path, server.now), *_against_names(path[0], server.names)]
-    return [Reason("no_anchor", f"the server's chain has more than {_DEEPEST} certificates")]
+    return [Fault("no_anchor", f"the server's chain has more than {_DEEPEST} certificates")]
 
 
-def _against_dates(path: Sequence[x509.Certificate], now: datetime) -> list[Reason]:
+def _against_dates(path: Sequence[x509.Certificate], now: datetime) -> list[Fault]:
     found = []
     for one in path:
         subject = one.subject.rfc4514_string()
         if now > one.not_valid_after_utc:
-            found.append(Reason("expired", f"{subject} ended on {one.not_valid_after_utc:%Y-%m-%d %H:%M} UTC"))
+            found.append(Fault("expired", f"{subject} ended on {one.not_valid_after_utc:%Y-%m-%d %H:%M} UTC"))
         if now < one.not_valid_before_utc:
-            found.append(Reason("not_yet_valid", f"{subject} begins on {one.not_valid_before_utc:%Y-%m-%d %H:%M} UTC"))
+            found.append(Fault("not_yet_valid", f"{subject} begins on {one.not_valid_before_utc:%Y-%m-%d %H:%M} UTC"))
     return found
 
 
-def _against_names(leaf: x509.Certificate, names: Sequence[str]) -> list[Reason]:
+def _against_names(leaf: x509.Certificate, names: Sequence[str]) -> list[Fault]:
     own = dns_names(leaf)
     if any(fits(pattern, name) for pattern in own for name in names):
         return []
     text = f"the certificate is for {', '.join(own) or 'no host'}, not for {' or '.join(names)}"
-    return [Reason("other_name", text)]
+    return [Fault("other_name", text)]
 
 
 def dns_names(leaf: x509.Certificate) -> list[str]:

@@ -24,7 +24,10 @@ def exposition(state: State, accept: str) -> tuple[bytes, str]:
     """The octets and their Content-Type.  ``accept`` is the request's Accept, "" if it has none."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Collector(state))
-    encode, content_type = choose_encoder(accept)
+    try:
+        encode, content_type = choose_encoder(accept)
+    except (TypeError, ValueError, LookupError):  # the library is not ready for every Accept that a client may send
+        encode, content_type = choose_encoder("")
     return encode(registry), content_type
 
 

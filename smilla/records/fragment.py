@@ -15,12 +15,13 @@ def with_record(text: str, record: Record, ttl_s: int) -> str:
 
 def without(text: str, owner: str, rdtype: int) -> str:
     """The fragment without the records of this owner and type.  Raises ParseError."""
-    kept = [line for line in text.splitlines() if not _is_of(line, owner, rdtype)]
-    return "".join(f"{line}\n" for line in kept)
+    # No splitlines(): a form feed, for one, ends no line of a zone file, and may stand in a comment.
+    kept = [line for line in text.removesuffix("\n").split("\n") if not _is_of(line, owner, rdtype)]
+    return "".join(f"{line}\n" for line in kept) if any(kept) else ""
 
 
 def _is_of(line: str, owner: str, rdtype: int) -> bool:
-    """Does the line hold such a record?  A record over several lines, or without its owner, cannot be told."""
+    """Does the line hold such a record?  One over several lines, or without its full owner name, cannot be told."""
     code = line.partition(";")[0]
     words = code.split()
     if not words or words[0].startswith("$"):
@@ -30,4 +31,7 @@ def _is_of(line: str, owner: str, rdtype: int) -> bool:
             f"holds a line that smilla did not write, and cannot replace anything beside it: {line[:60]!r}"
         )
     is_type = TYPES[rdtype] in map(str.upper, words) or f"TYPE{rdtype}" in map(str.upper, words)
-    return words[0].lower() == owner.lower() and is_type
+    name = words[0].lower()
+    if is_type and (name == "@" or owner.lower().startswith(f"{name}.")):
+        raise ParseError(f"holds a record under a relative name, perhaps the one to replace: {line[:60]!r}")
+    return name == owner.lower() and is_type

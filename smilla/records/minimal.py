@@ -22,6 +22,8 @@ from smilla.keys.validity.pgp_signatures import Verdict, verify
 from smilla.keys.validity.pgp_user_ids import mailbox_in, names, shown
 from smilla.model import Candidate, Format
 
+_REVOKER = 12
+
 
 def minimal_key(raw: bytes, address: EmailAddress, now: datetime) -> bytes:
     """The minimal key of a binary key, for ``address`` at ``now`` (aware, UTC).  Raises ParseError."""
@@ -47,13 +49,23 @@ def left_out(raw: bytes, address: EmailAddress) -> str:
 
 
 def _about_the_key(certificate: cert.Certificate, now: datetime) -> Iterator[bytes]:
-    """Revocations of the key, then its newest valid direct-key signature."""
+    """Revocations of the key, then its newest valid direct-key signature, and each that names another key which may
+    revoke this one: without it, nobody could tell that such a revocation counts."""
     direct = certificate.direct
     yield from _revocations(certificate, direct, cert.KEY_REVOCATION)
     judge = cert.Judge(certificate.primary, now)
     standing = judge.standing("the key", direct, cert.DIRECT_KEY, cert.KEY_REVOCATION)
-    if standing.binding:
-        yield standing.binding.packet.raw
+    for signature in direct.signatures:
+        if signature is standing.binding or _names_revoker(signature, certificate):
+            yield signature.packet.raw
+
+
+def _names_revoker(signature: Signature, certificate: cert.Certificate) -> bool:
+    """RFC 4880 section 5.2.3.15.  Age and hash do not matter: gpg heeds it all the same."""
+    is_own = signature.type in cert.DIRECT_KEY and signature.may_be_by(certificate.primary)
+    if not is_own or not any(part.type == _REVOKER for part in signature.hashed):
+        return False
+    return verify(signature, certificate.primary, certificate.direct.octets) is not Verdict.BAD
 
 
 def _user_ids(certificate: cert.Certificate, address: EmailAddress, now: datetime) -> Iterator[bytes]:

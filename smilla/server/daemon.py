@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import pwd
 import select
 import signal
 import time
@@ -27,7 +26,7 @@ from smilla.errors import ConfigError, EngineMissing, SmillaError
 from smilla.keys.discovery import directory
 from smilla.metrics.meter import Meter
 from smilla.ports import SealKeyStore
-from smilla.server import health, lmtp, milter, systemd
+from smilla.server import health, lmtp, milter, rights, systemd
 from smilla.server.listener import UnixPath
 from smilla.server.page import open_page
 from smilla.server.reporter import Reporter
@@ -102,7 +101,7 @@ class Daemon:
         self._open_stage()
         self._reporter.open(self._config)
         page = open_page(self._config)
-        _drop_rights(self._config.milter.user)
+        rights.drop(self._config.milter.user)
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         self._reporter.start([self._look.end] if self._look else [])
         count = self._config.milter.workers or os.cpu_count() or 1
@@ -256,10 +255,17 @@ class Daemon:
             log.seal_key_missing("", str(error))
 
     def _fork(self, serve: Serve) -> None:
-        reading, writing = os.pipe()
-        acknowledged, acknowledge = os.pipe()
+        """Raises OSError if there is no room for a process."""
+        pipes: list[int] = []
+        try:
+            pipes += [*os.pipe(), *os.pipe()]
+            pid = os.fork()
+        except OSError:
+            for end in pipes:
+                os.close(end)
+            raise
+        reading, writing, acknowledged, acknowledge = pipes
         os.set_blocking(acknowledged, False)
-        pid = os.fork()
         if pid == 0:
             for mine in (writing, acknowledged, *self._ends(), *self._reporter.ends):
                 os.close(mine)
@@ -288,7 +294,10 @@ class Daemon:
             due = [serve for at, serve in self._respawn_at if at <= now]
             self._respawn_at = [(at, serve) for at, serve in self._respawn_at if at > now]
             for serve in due:
-                self._fork(serve)
+                try:
+                    self._fork(serve)
+                except OSError as error:  # the others go on, and this one is tried again
+                    log.worker_died(0, error.strerror or "no process", self._fork_later(serve))
 
     def _reap(self, *, replace: bool) -> None:
         """Collects workers that ended; one that keeps dying is replaced after longer and longer waits."""
@@ -300,12 +309,16 @@ class Daemon:
             for end in worker.ends:
                 os.close(end)
             if replace:
-                lived = time.monotonic() - worker.started_at
-                self._failures = 1 if lived > _HEALTHY_S else self._failures + 1
-                wait_s = min(_LONGEST_WAIT_S, 0.05 * 2**self._failures)
-                self._respawn_at.append((time.monotonic() + wait_s, worker.serve))
-                log.worker_died(pid, _in_words(status), wait_s)
+                log.worker_died(pid, _in_words(status), self._fork_later(worker.serve, worker.started_at))
                 self._reporter.worker_died()
+
+    def _fork_later(self, serve: Serve, started_at: float = float("inf")) -> float:
+        """After how many seconds another worker follows one that was started then; inf: one that was not."""
+        lived = time.monotonic() - started_at
+        self._failures = 1 if lived > _HEALTHY_S else self._failures + 1
+        wait_s = min(_LONGEST_WAIT_S, 0.05 * 2.0 ** min(self._failures, 10))
+        self._respawn_at.append((time.monotonic() + wait_s, serve))
+        return wait_s
 
     def _reload(self) -> None:
         """Reads the file.  The workers get the new configuration as a whole, and only if it has no fault."""
@@ -380,19 +393,3 @@ def _in_words(status: int) -> str:
     if os.WIFSIGNALED(status):
         return f"killed by {signal.Signals(os.WTERMSIG(status)).name}"
     return f"exit {os.waitstatus_to_exitcode(status)}"
-
-
-def _drop_rights(user: str) -> None:
-    """Becomes ``user`` with its groups.  Raises SmillaError if that is not possible."""
-    if os.geteuid() != 0:
-        return
-    if not user:
-        log.runs_as_root()
-        return
-    try:
-        entry = pwd.getpwnam(user)
-        os.initgroups(user, entry.pw_gid)
-        os.setgid(entry.pw_gid)
-        os.setuid(entry.pw_uid)
-    except (KeyError, OSError) as error:
-        raise SmillaError(f"[milter] user {user}: {error}") from error

@@ -95,11 +95,18 @@ class Reporter:
 
     def start(self, ends_of_others: Iterable[int]) -> None:
         """Forks the process.  It has a session of its own: what ends a group of processes, such as Ctrl-C, is for the
-        parent to obey.  Returns once it has."""
-        reading, life = os.pipe()
-        begun, begin = os.pipe()
+        parent to obey.  Returns once it has.  If there is no room for a process, ``see`` tries again: mail goes on."""
         self._forked_at, self._told = time.monotonic(), b""
-        pid = os.fork()
+        pipes: list[int] = []
+        try:
+            pipes += [*os.pipe(), *os.pipe()]
+            pid = os.fork()
+        except OSError as error:
+            for end in pipes:
+                os.close(end)
+            self._try_again(0, error.strerror or "no process")
+            return
+        reading, life, begun, begin = pipes
         if pid == 0:
             try:
                 os.setsid()
@@ -129,17 +136,22 @@ class Reporter:
             if left_s > 0:
                 return left_s
             self.start(ends_of_others)
+            if not self._pid:
+                return max(0.0, self._fork_again_at - time.monotonic())
         return self._tell(config, wanted, frozenset(pids))
 
     def _died_itself(self) -> None:
         pid, self._pid = self._pid, 0
         os.close(self._life)
         self._life = 0
+        self._try_again(pid, "ended")
+
+    def _try_again(self, pid: int, why: str) -> None:
         lived_s = time.monotonic() - self._forked_at
         self._failures = 1 if lived_s > _HEALTHY_S else self._failures + 1
-        wait_s = min(_LONGEST_WAIT_S, 0.05 * 2**self._failures)
+        wait_s = min(_LONGEST_WAIT_S, 0.05 * 2.0 ** min(self._failures, 10))
         self._fork_again_at = time.monotonic() + wait_s
-        log_metrics.reporter_died(pid, "ended", wait_s)
+        log_metrics.reporter_died(pid, why, wait_s)
 
     def _tell(self, config: Config, wanted: int, pids: frozenset[int]) -> float:
         workers = Workers(wanted, len(pids), self._died)

@@ -65,13 +65,12 @@ def _probe(service: Service) -> NoReturn:
     """At the start and every few minutes: does the resolver still prove that it validates?  Mail does not wait for
     this.  If it does not, answers without the AD bit are not believed, and the resolver's adapter logs it."""
     while True:
-        runtime, is_proven = service.runtime, True
+        runtime, proven = service.runtime, list[bool]()
         if not set(runtime.config.keys.sources) <= set(OUTSIDE_DNS):
             proven = [not problem for _, problem in runtime.ports.probe(runtime.config.dns.timeout_s)]
-            runtime.ports.metrics.gauge("resolvers_asked", len(proven))
-            runtime.ports.metrics.gauge("resolvers_proven", sum(proven))
-            is_proven = all(proven)
-        time.sleep(_PROBE_EVERY_S if is_proven else _PROBE_AGAIN_S)
+        runtime.ports.metrics.gauge("resolvers_asked", len(proven))  # 0 too: a reload may have taken DNS away
+        runtime.ports.metrics.gauge("resolvers_proven", sum(proven))
+        time.sleep(_PROBE_EVERY_S if all(proven) else _PROBE_AGAIN_S)
 
 
 def _obey(service: Service, control: int, acknowledge: int) -> NoReturn:

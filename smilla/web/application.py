@@ -192,9 +192,17 @@ def _is_own_form(request: Request) -> bool:
     if request.content_length is not None and request.content_length > _LARGEST_FORM:
         raise RequestEntityTooLarge("That is more than a form of this page has.")
     origin = request.headers.get("Origin")
-    if origin is not None and urlsplit(origin).netloc.lower() != request.headers.get("Host", "").lower():
+    if origin is not None and _host_in(origin) != request.headers.get("Host", "").lower():
         return False
     return request.headers.get("Sec-Fetch-Site", "same-origin") in ("same-origin", "none")
+
+
+def _host_in(origin: str) -> str:
+    """Host and port of an origin, "" if it has none or makes no sense."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return ""
 
 
 def _sent_to(path: str) -> Response:

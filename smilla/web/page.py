@@ -121,7 +121,10 @@ def _by_domain(snapshot: Snapshot) -> list[tuple[str, str, int]]:
     for domain, actions in found.items():
         protected = actions.get("encrypted", 0) + actions.get("unchanged", 0)
         delivered = protected + actions.get("plain", 0)
-        rows.append((domain, _percent(protected / delivered if delivered else None), sum(actions.values())))
+        # What is sealed will be counted once more, by what becomes of it; what was sent already has been.
+        recipients = delivered + sum(actions.get(action, 0) for action in FAILED)
+        if recipients:
+            rows.append((domain, _percent(protected / delivered if delivered else None), recipients))
     return sorted(rows, key=lambda row: (-row[2], row[0]))
 
 

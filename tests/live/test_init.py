@@ -206,3 +206,67 @@ def test_what_it_found_is_in_the_configuration(machine: Machine) -> None:
     assert f'socket = "unix:{machine.postfix.queue}/smilla/smilla.sock"' in text
     assert "internal_networks" not in text
     assert "observe" not in text.partition("\n\n")[2]
+
+
+def test_undo_empties_no_file_when_the_saved_copies_are_gone(machine: Machine) -> None:
+    before = machine.settings()
+    machine.init("--apply")
+    saved = list(machine.output.parent.glob("smilla-undo.*.cf"))
+    assert len(saved) == 2
+    for path in saved:
+        path.unlink()
+    machine.undo()
+    assert sorted(machine.settings()) == sorted(before)
+    assert set(machine.files()) == set(machine.before)
+
+
+def test_undo_takes_away_no_service_that_was_changed_since(machine: Machine) -> None:
+    machine.init("--apply")
+    machine.run("postconf", "-c", machine.etc, "-P", "smilla/unix/lmtp_connect_timeout=7")
+    told = machine.undo()
+    assert "left alone, since it was changed: smilla/unix" in told
+    found = machine.settings()
+    assert "smilla/unix/lmtp_connect_timeout = 7" in found
+    assert not any(line.startswith("smilla-requeue") for line in found)
+
+
+def test_a_table_that_somebody_has_changed_is_kept_and_comes_back(machine: Machine) -> None:
+    own = b"/^X-Other:/ REJECT\n"
+    (machine.etc / "smilla_refuse").write_bytes(own)
+    told = machine.init("--apply")
+    assert f"{machine.etc}/smilla_refuse: is there and differs" in told.stderr
+    assert (machine.etc / "smilla_refuse").read_bytes() != own
+    machine.undo()
+    assert machine.files() == machine.before | {"smilla_refuse": own}
+
+
+def test_undo_of_what_was_undone_before_still_lets_postfix_be_reloaded(machine: Machine) -> None:
+    """The manual says sh smilla-undo.sh && postfix reload."""
+    for _ in range(2):
+        machine.init("--apply")
+        assert machine.run("sh", machine.output.with_name("smilla-undo.sh")).returncode == 0
+        assert machine.files() == machine.before
+
+
+def test_what_cuts_the_changes_short_can_be_taken_back(machine: Machine) -> None:
+    """postconf works eight times more, and then never again."""
+    before, real = machine.settings(), find_program("postconf")
+    broken = machine.place / "bin"
+    broken.mkdir()
+    (broken / "postconf").write_text(
+        f'#!/bin/sh\ncase "$*" in *" -e "*|*" -M "*=*|*" -P "*=*) echo x >>{broken}/n;; esac\n'
+        f'[ "$(wc -l <{broken}/n)" -le 8 ] || exit 1\nexec {real} "$@"\n'
+    )
+    (broken / "n").touch()
+    (broken / "postconf").chmod(0o755)
+    environment = machine.environment()
+    environment["PATH"] = f"{broken}:{environment['PATH']}"
+    words = ("init", "--yes", "--output", str(machine.output), "--apply", "--postfix-config", str(machine.etc))
+    argv = [sys.executable, "-m", "smilla", *words, "--set", f"stage.keys={machine.place}/smilla/seal"]
+    done = subprocess.run(argv, capture_output=True, check=False, env=environment, text=True)
+    assert done.returncode == 75, done.stderr
+    assert "smilla-undo.sh takes them back" in done.stderr
+    assert machine.settings() != before
+    machine.undo()
+    assert sorted(machine.settings()) == sorted(before)
+    assert set(machine.files()) == set(machine.before)

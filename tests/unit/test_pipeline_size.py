@@ -46,3 +46,13 @@ def test_whoever_has_a_copy_never_hears_that_it_is_too_large() -> None:
     session, outcome = processed(HUGH, raw=RAW, text="")
     done = replace(outcome.decisions[0], action=Action.DONE)
     assert answered(session, replace(outcome, decisions=(*outcome.decisions, done)), "", found=1) != reply.TOO_LARGE
+
+
+def test_limit_of_a_postfix_that_is_left_over_does_not_bind_sendmail() -> None:
+    session, outcome = processed(HUGH, raw=RAW, text="")
+    ports = replace(make_ports(TableResolver()), size_limit=lambda: 1)
+    for text in ("", '[policy]\nmixed = "defer"\n'):
+        answers = [
+            pipeline.answer_to(session, outcome, ports, parse(text).behind(m))[0] for m in ("sendmail", "postfix")
+        ]
+        assert [answer == reply.TOO_LARGE for answer in answers] == [False, True]

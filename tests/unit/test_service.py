@@ -54,6 +54,11 @@ def test_nothing_the_unit_starts_is_given_more_rights_than_the_filter() -> None:
         assert value.lstrip("-@:").startswith("/"), value
 
 
+def test_a_process_that_memory_runs_out_for_takes_no_other_with_it() -> None:
+    """systemd.service(5): the default, stop, would end all workers because the status page was killed."""
+    assert _values("OOMPolicy") == ["continue"]
+
+
 def test_apparmor_can_read_the_profile() -> None:
     parser, base = _apparmor()
     command: list[str | Path] = [parser, "-QK", "--base", base, CONTRIB / "apparmor" / "usr.lib.smilla"]

@@ -139,12 +139,13 @@ class Config:
         return self.completion.origin
 
     def behind(self, mta: str) -> Config:
-        """With the [policy] mixed that this MTA gets (postfix, sendmail, or "" if unknown)."""
+        """With this MTA in [milter] mta (postfix, sendmail, or "" if unknown), and the [policy] mixed that it gets."""
         known = self.milter.mta or mta
-        if self.policy.mixed or not known:
+        if not known:
             return self
-        mixed = "stage" if known == "postfix" else "reinject"
-        return dataclasses.replace(self, policy=dataclasses.replace(self.policy, mixed=mixed))
+        mixed = self.policy.mixed or ("stage" if known == "postfix" else "reinject")
+        policy, milter = dataclasses.replace(self.policy, mixed=mixed), dataclasses.replace(self.milter, mta=known)
+        return dataclasses.replace(self, policy=policy, milter=milter)
 
     @property
     def status_socket(self) -> str:

@@ -189,3 +189,12 @@ for letter in "x", "\\x01", "\\U0001f600":
 def test_log_has_one_target_for_good() -> None:
     assert log_target.opened("syslog") is log_target.opened("syslog")
     assert log.lines_dropped(3)[1] == b"- log-dropped lines=3 severity=warning\n"
+
+
+def test_lock_that_a_thread_held_during_a_fork_stops_nobody(tmp_path: Path) -> None:
+    sink = log_target._Syslog(str(tmp_path / "nobody"))
+    with sink._opening:
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0 if sink._opening.acquire(blocking=False) else 1)
+    assert os.waitpid(pid, 0)[1] == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -84,6 +85,11 @@ def test_mail_comes_to_the_filter_last() -> None:
 @pytest.mark.parametrize("written", ["unix:smilla/smilla.sock", "a, { unix:smilla/smilla.sock, connect_timeout=3s }"])
 def test_a_milter_that_is_there_is_not_added_again(written: str) -> None:
     assert "smtpd_milters" not in values(lines({"smtpd_milters": written}))
+
+
+def test_a_milter_behind_a_name_is_not_added_again() -> None:
+    main = {"smtpd_milters": "a, unix:smilla/smilla.sock"}
+    assert "smtpd_milters" not in values(lines({"smtpd_milters": "a, $smilla_milter"}, main=main))
 
 
 @pytest.mark.parametrize(
@@ -305,8 +311,23 @@ def test_a_file_that_differs_is_left_alone_unless_forced(machine: CommandLine) -
     assert machine.run("init", "--output", path, "--force").code == 0
     assert tomllib.loads(path.read_text())["observe"] is True
     assert Path(f"{path}.bak").read_text() == "observe = false\n"
+    assert machine.run("init", "--output", path, "--force", "--no-observe").code == 0
+    assert Path(f"{path}.bak").read_text() == "observe = false\n"
+    assert tomllib.loads(Path(f"{path}.bak2").read_text())["observe"] is True
+    assert machine.run("init", "--output", path, "--force").code == 0
     again = machine.run("init", "--output", path)
     assert (again.code, f"{path}: is already so" in again.out.decode()) == (0, True)
+
+
+def test_rights_of_a_configuration_stay_and_no_link_is_followed(machine: CommandLine) -> None:
+    path, victim = machine.config("observe = false\n"), machine.folder / "victim"
+    path.chmod(0o640)
+    victim.write_text("precious\n")
+    Path(f"{path}.bak").symlink_to(victim)
+    (path.parent / f".{path.name}.{os.getpid()}").symlink_to(victim)
+    assert machine.run("init", "--output", path, "--force").code == 0
+    assert victim.read_text() == "precious\n"
+    assert path.stat().st_mode & 0o777 == 0o640
 
 
 def test_it_ends_with_the_check(machine: CommandLine) -> None:

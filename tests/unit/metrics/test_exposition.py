@@ -99,3 +99,10 @@ def test_no_label_can_hold_an_address() -> None:
     known = {"action", "format", "source", "dnssec", "reason", "reply", "result", "days", "version", "python"}
     assert labels == known
     assert any(family.kind == HISTOGRAM for family in FAMILIES)
+
+
+@pytest.mark.parametrize(
+    "accept", ["application/openmetrics-text; version=\xff", "application/openmetrics-text; version=x;q=y"]
+)
+def test_an_accept_that_makes_no_sense_gets_the_plain_text(accept: str) -> None:
+    assert exposition(State(0.0, Facts(), Sample()), accept) == exposition(State(0.0, Facts(), Sample()), "")

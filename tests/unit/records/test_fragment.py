@@ -49,3 +49,14 @@ def test_lines_that_cannot_be_told_apart_are_not_touched(line: str) -> None:
 def test_record_of_another_type_at_the_same_name_stays() -> None:
     text = f'{FIRST.owner} IN TXT "about it"\n'
     assert with_record(text, FIRST, 60) == text + FIRST.line(ttl_s=60) + "\n"
+
+
+def test_what_ends_no_line_of_a_zone_file_breaks_none() -> None:
+    text = "; one\x0cpage, \u2028 and \x85\r\nwww IN A 192.0.2.1\n"
+    assert without(text, FIRST.owner, FIRST.rdtype) == text
+
+
+@pytest.mark.parametrize("name", ["@", FIRST.owner.partition(".")[0], FIRST.owner.removesuffix(".").upper()])
+def test_record_under_a_relative_name_is_not_called_absent(name: str) -> None:
+    with pytest.raises(ParseError, match="relative name"):
+        without(f"{name} IN SMIMEA 3 0 0 00\n", FIRST.owner, FIRST.rdtype)

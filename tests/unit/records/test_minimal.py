@@ -21,6 +21,7 @@ from tests.openpgp_maker import (
     secret,
     signature,
     subkey,
+    subpacket,
     user_id,
     user_id_octets,
 )
@@ -147,3 +148,15 @@ def test_part_that_cannot_be_read_is_named() -> None:
     assert small(broken) == GOOD
     assert "a subkey that cannot be read" in left_out(broken, ADDRESS)
     assert left_out(GOOD, ADDRESS) == ""
+
+
+def test_who_may_revoke_the_key_stays_known() -> None:
+    """Without that signature, a revocation by the other key would count for nobody."""
+    names = signature(PRIMARY, 0x1F, PRIMARY.signed, MADE, subpacket(12, b"\x80\x01" + STRANGER.fingerprint))
+    newer = signature(PRIMARY, 0x1F, PRIMARY.signed, LATER, seconds(9, 5000 * DAY))
+    by_another = signature(STRANGER, 0x20, PRIMARY.signed, LATER)
+    assert (
+        small(START + by_another + names + newer + NAMED + BOUND) == START + by_another + names + newer + NAMED + BOUND
+    )
+    false = signature(PRIMARY, 0x1F, PRIMARY.signed, MADE, subpacket(12, b"\x80\x01" + bytes(20)), spoil=True)
+    assert small(START + false + newer + NAMED + BOUND) == START + newer + NAMED + BOUND

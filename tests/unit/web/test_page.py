@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from smilla.metrics.snapshot import Journal, Reloads, Resolver, Stage, Workers
+from smilla.metrics.snapshot import DomainCount, Journal, Reloads, Resolver, Stage, Workers
 from smilla.web import page
 from tests.unit.web.snapshots import snapshot
 
@@ -59,3 +59,10 @@ def test_domains_are_shown_only_where_asked_for() -> None:
 def test_keys_about_to_end_are_told_by_day() -> None:
     assert page.facts(snapshot(), domains=False)["expiring"] == [("today", 1), ("in 12 days", 3)]
     assert _tiles()["keys about to end"].figure == "4"
+
+
+def test_recipient_of_a_sealed_message_counts_once_for_the_domain() -> None:
+    counts = [DomainCount("a.example", action, 3) for action in ("sealed", "encrypted", "already-sent")]
+    waiting = DomainCount("b.example", "sealed", 1)
+    shown = page.facts(snapshot(domains=(*counts, waiting)), domains=True)["domains"]
+    assert shown == [("a.example", "100 %", 3)]
