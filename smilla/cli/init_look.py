@@ -15,7 +15,7 @@ from pathlib import Path
 
 from smilla import config
 from smilla.config import Config
-from smilla.doctor import sendmail_check
+from smilla.doctor import postfix_origin, sendmail_check
 from smilla.errors import SmillaError
 from smilla.server.runtime import make_resolver
 
@@ -81,11 +81,7 @@ def networks(main: Mapping[str, str]) -> list[str]:
 
 def origin(main: Mapping[str, str]) -> str:
     """myorigin, which may be the name of a file (Debian: /etc/mailname); "" if it is no domain."""
-    name = main.get("myorigin", "")
-    if name.startswith("/"):
-        name = ""
-        with suppress(OSError):
-            name = Path(main["myorigin"]).read_text("ascii", "replace").strip()
+    name = postfix_origin.origin(main)
     return name if _NAME.fullmatch(name) else ""
 
 

@@ -17,7 +17,7 @@ from smilla.adapters.as_user import User, Wish
 from smilla.adapters.milter_client import Who
 from smilla.adapters.postfix import Postfix, Service
 from smilla.config import Config
-from smilla.doctor import attached, finding, postfix_listener
+from smilla.doctor import attached, finding, postfix_listener, postfix_origin
 from smilla.doctor.attached import Attached, as_milter, error, warning
 from smilla.doctor.finding import Finding, Kind
 from smilla.errors import PostfixUnclear, SmillaError
@@ -234,7 +234,7 @@ class _Settings:
             what = f"append_dot_mydomain = no, but append_domain is {config.append_domain}"
             why = f"smilla looks for keys of bob@partner.{config.append_domain}, and Postfix sends to bob@partner"
             yield warning(Kind.REWRITING, what, 'append_domain = ""', why)
-        origin = main.get("myorigin", "")
+        origin = postfix_origin.origin(main)
         if main.get("append_at_myorigin") == "yes" and config.origin and origin and config.origin != origin:
             what = f"myorigin is {origin}: bob is bob@{origin}, but to smilla bob@{config.origin}"
             yield warning(Kind.REWRITING, what, f'append_origin = "{origin}"')

@@ -222,7 +222,7 @@ def test_networks_are_those_that_are_not_loopback_alone() -> None:
 
 
 def test_what_postfix_appends_is_known(tmp_path: Path) -> None:
-    (tmp_path / "mailname").write_text("mail.example.org\n")
+    (tmp_path / "mailname").write_text("mail.example.org\nsecond.test\n")
     assert init_look.origin({"myorigin": str(tmp_path / "mailname")}) == "mail.example.org"
     assert init_look.origin({"myorigin": str(tmp_path / "none")}) == ""
     assert init_look.origin({"myorigin": "localhost"}) == ""

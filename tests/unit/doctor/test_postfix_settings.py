@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
@@ -201,3 +202,14 @@ def test_an_incomplete_address_is_completed_alike(text: str, main: dict[str, str
 def test_postfix_that_does_not_answer_is_a_warning() -> None:
     (told,) = postfix_settings.problems(parse(""), Told(None))  # type: ignore[arg-type]
     assert (told.kind, told.severity) == ("postfix-unseen", "warning")
+
+
+def test_an_origin_in_a_file_is_the_first_line_of_it(tmp_path: Path) -> None:
+    """Debian has myorigin = /etc/mailname."""
+    name = tmp_path / "mailname"
+    name.write_text("corp.test\nother.test\n")
+    text = 'local_domains = ["x.test"]\nappend_origin = "{}"\n'
+    assert found(text.format("corp.test"), myorigin=str(name)) == []
+    told = found(text.format("x.test"), myorigin=str(name))
+    assert [each.mend for each in told] == ['append_origin = "corp.test"']
+    assert found(text.format("corp.test"), myorigin=str(tmp_path / "none")) == []
