@@ -67,6 +67,8 @@ def run(options: argparse.Namespace) -> int:
     """Exit 0: all is written and in order; 1: the check at the end names what is missing, or FILE is there already and
     differs; 78: the options make no valid configuration."""
     log.silence()
+    if _is_another(Path(options.output)) and not options.force:
+        return _left_alone(Path(options.output))
     asks = _asks(options)
     plan, asked = _look(options)
     known = asked.settings(init_look.NAMES) if asked is not None else None
@@ -199,20 +201,36 @@ def _read(plan: init_plan.Plan) -> Config:
 # --- the file
 
 
-def _write(path: Path, text: str, *, force: bool) -> bool:
-    """Writes the file, unless it is there and differs; with ``force``, the old one is kept."""
+def _is_another(path: Path) -> bool:
+    """Is there a file that neither smilla init wrote nor the package as it is?  It differs, whatever is answered."""
+    before = _before(path)
+    return bool(before) and not before.startswith(init_plan.HEAD) and not init_look.is_shipped(before)
+
+
+def _before(path: Path) -> str:
     try:
-        before = path.read_text("utf-8", "surrogateescape")
+        return path.read_text("utf-8", "surrogateescape")
     except FileNotFoundError:
-        before = ""
+        return ""
+
+
+def _left_alone(path: Path) -> int:
+    say("error", f"{path}: is there already and differs; nothing was changed")
+    say("hint", f"--force overwrites it and keeps the old one as {path}.bak; --output writes elsewhere")
+    return EX_NO
+
+
+def _write(path: Path, text: str, *, force: bool) -> bool:
+    """Writes the file, unless it is there and differs; with ``force``, the old one is kept.  The package's own file,
+    if nobody has changed it, is replaced: the package still has it."""
+    before = _before(path)
     if before == text:
         print(f"{path}: is already so")
         return True
-    if before and not force:
-        say("error", f"{path}: is there already and differs; nothing was changed")
-        say("hint", f"--force overwrites it and keeps the old one as {path}.bak; --output writes elsewhere")
-        return False
-    if before:
+    if before and not init_look.is_shipped(before):
+        if not force:
+            _left_alone(path)
+            return False
         print(f"{_kept(path)}: the old one")
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     new_file.replace(path, text.encode())

@@ -41,6 +41,10 @@ _LOOPBACK = [ipaddress.ip_network(name) for name in ("127.0.0.0/8", "::1/128")]
 _NAME = re.compile(r"(?!localhost(\.|$)|.*\.localdomain$)[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+")
 
 
+_SHIPPED = Path("/usr/share/smilla/smilla.toml")  # the package's configuration, with @FOLDER@ for that of the sockets
+_SHIPPED_FOR = ("/var/spool/postfix/smilla", "/run/smilla")  # as the package's postinst writes it
+
+
 @dataclass(frozen=True, slots=True)
 class Domains:
     """The domains that Postfix names in main.cf itself; ``tables`` are the parameters that have them in tables."""
@@ -55,6 +59,14 @@ def mta(postfix_folder: str | None, *, has_postfix: bool) -> str:
     if postfix_folder or has_postfix:
         return "postfix"
     return "sendmail" if sendmail_check.CONFIGURATION.exists() else ""
+
+
+def is_shipped(text: str) -> bool:
+    """Is this the configuration of the Debian package, and nobody has changed it?"""
+    with suppress(OSError):
+        shipped = _SHIPPED.read_text("utf-8", "replace")
+        return any(text == shipped.replace("@FOLDER@", folder) for folder in _SHIPPED_FOR)
+    return False
 
 
 def domains(main: Mapping[str, str]) -> Domains:

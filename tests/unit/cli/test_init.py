@@ -319,6 +319,36 @@ def test_a_file_that_differs_is_left_alone_unless_forced(machine: CommandLine) -
     assert (again.code, f"{path}: is already so" in again.out.decode()) == (0, True)
 
 
+@pytest.mark.parametrize("folder", ["/var/spool/postfix/smilla", "/run/smilla"])
+def test_the_file_of_the_package_is_replaced_unless_somebody_changed_it(
+    machine: CommandLine, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    shipped = ROOT / "contrib/debian/smilla.toml"
+    monkeypatch.setattr(init_look, "_SHIPPED", shipped)
+    assert folder in (ROOT / "contrib/debian/smilla.postinst").read_text().replace("$QUEUE", "/var/spool/postfix")
+    path = machine.config(shipped.read_text().replace("@FOLDER@", folder) + "# mine\n")
+    done = machine.run("init", "--output", path)
+    assert (done.code, f"{path}: is there already and differs" in done.err) == (1, True)
+    path.write_text(path.read_text().removesuffix("# mine\n"))
+    done = machine.run("init", "--output", path)
+    assert (done.code, f"{path}: written" in done.out.decode()) == (0, True)
+    assert path.read_text().startswith("# Written by smilla init.")
+    assert not Path(f"{path}.bak").exists()
+
+
+def test_a_file_that_must_differ_is_told_before_anything_is_asked(
+    machine: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(question: str) -> str:
+        raise AssertionError(question)
+
+    monkeypatch.setattr("builtins.input", asked)
+    monkeypatch.setattr("smilla.cli.init._asks", lambda _: True)
+    path = machine.config("observe = false\n")
+    assert machine.run("init", "--output", path).code == 1
+    assert path.read_text() == "observe = false\n"
+
+
 def test_rights_of_a_configuration_stay_and_no_link_is_followed(machine: CommandLine) -> None:
     path, victim = machine.config("observe = false\n"), machine.folder / "victim"
     path.chmod(0o640)
