@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from itertools import count
 from pathlib import Path
 
-from smilla import cli, config, log
+from smilla import config, log
 from smilla.adapters import new_file, postfix, postfix_edit
 from smilla.adapters.postfix import Settings
 from smilla.adapters.postfix_edit import Change
@@ -24,6 +24,7 @@ from smilla.cli import (
     say,
     with_postfix,
 )
+from smilla.cli import config as config_command
 from smilla.config import DEFAULT_PATH, Config
 from smilla.errors import EngineMissing, SmillaError
 from smilla.server import listener
@@ -64,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Exit 0: all is written and in order; 1: the check at the end names what is missing, or FILE is there already and
+    """Exit 0: all is written and in order; 1: the check names what is missing, or FILE is there already and
     differs; 78: the options make no valid configuration."""
     log.silence()
     if _is_another(Path(options.output)) and not options.force:
@@ -84,8 +85,10 @@ def run(options: argparse.Namespace) -> int:
     if asked is not None and options.apply:
         _apply(changes, asked, options.output, settings)
         changes = []
-    init_next.tell(options, settings, changes, main)
-    return _check(options)
+    try:
+        return _check(options, has_postfix=known is not None)
+    finally:  # last, so that it does not scroll away
+        init_next.tell(options, settings, changes, main)
 
 
 def _asks(options: argparse.Namespace) -> bool:
@@ -289,8 +292,9 @@ def _apply(changes: Sequence[Change], asked: postfix_edit.PostfixEditor, output:
         say("warning", f"nobody listens on {settings.milter.socket} yet, so Postfix defers all mail until smilla runs")
 
 
-def _check(options: argparse.Namespace) -> int:
-    """What ``smilla config check --probe`` says."""
-    words = ["config", "check", "--probe", "--config", str(options.output)]
-    words += ["--postfix-config", options.postfix_config] if options.postfix_config else []
-    return EX_OK if cli.main(words) == EX_OK else EX_NO
+def _check(options: argparse.Namespace, *, has_postfix: bool) -> int:
+    """What ``smilla config check --probe`` says; what the reload that comes next mends is marked."""
+    asked = argparse.Namespace(config=options.output, probe=True, postfix=False, postfix_config=options.postfix_config)
+    found = config_command.check(asked)
+    config_command.report([init_next.marked(each) for each in found] if has_postfix else found)
+    return EX_NO if any(each.severity == "error" for each in found) else EX_OK

@@ -128,6 +128,10 @@ def test_mail_goes_through_encrypted_a_second_run_changes_nothing_and_all_can_be
     assert f"{machine.output}: written" in first.stdout, first.stderr
     assert first.returncode == 1  # nobody has reloaded Postfix, nor started the filter
     assert "so Postfix defers all mail until smilla runs" in first.stderr
+    assert "(until postfix reload: see the steps below)" in first.stderr
+    last = first.stdout[first.stdout.index("\nNext:\n") :]
+    assert f"\npostfix -c {machine.etc} reload\n" in last
+    assert "no fault" not in last  # the check stands before
     with Smilla(machine.place / "filter", machine.resolver, text=machine.output.read_text()) as filtering:
         machine.postfix.reload()
         applied = machine.files()

@@ -42,7 +42,7 @@ MAY_FAIL = {
     "smilla config check --probe": (1, "names what is still missing"),
     "smilla init --yes --output /tmp/smilla.toml": (1, "names what is still missing"),
     "smilla init --apply --local-domain example.org": (1, "names what is still missing"),
-    "smilla init --apply --force": (1, "names what is still missing"),
+    "smilla init --apply": (1, "names what is still missing"),
     "smilla watch --quiet": (1, "the key of the folder is not published"),
     "smilla expiring -f list --mail --from postmaster@example.org --dry-run": (1, "some key ends"),
     "smilla status": (1, "names what needs attention, such as a Postfix that was reloaded a moment ago"),

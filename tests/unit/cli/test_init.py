@@ -12,8 +12,9 @@ import pytest
 from smilla import config
 from smilla.adapters.postfix import Service, Settings
 from smilla.adapters.postfix_edit import Change, shell
-from smilla.cli import init_look, init_plan, init_postfix, init_sendmail
+from smilla.cli import init_look, init_next, init_plan, init_postfix, init_sendmail
 from smilla.config import Config
+from smilla.doctor.finding import Kind, error
 from smilla.errors import EngineMissing
 from tests.lab.postfix import example_options
 from tests.unit.cli.conftest import CommandLine
@@ -299,7 +300,7 @@ def machine(commands: CommandLine, monkeypatch: pytest.MonkeyPatch) -> CommandLi
     monkeypatch.setattr("smilla.cli.init_look.sendmail_check.CONFIGURATION", commands.folder / "sendmail.cf")
     monkeypatch.setattr("smilla.cli.init_look.resolver_problem", lambda _: "")
     monkeypatch.setattr("smilla.cli.init.make_ports", lambda _: None)
-    monkeypatch.setattr("smilla.cli.init._check", lambda options: print("checks", options.output) or 0)
+    monkeypatch.setattr("smilla.cli.init._check", lambda options, **_: print("checks", options.output) or 0)
     return commands
 
 
@@ -360,13 +361,25 @@ def test_rights_of_a_configuration_stay_and_no_link_is_followed(machine: Command
     assert path.stat().st_mode & 0o777 == 0o640
 
 
-def test_it_ends_with_the_check(machine: CommandLine) -> None:
+def test_it_ends_with_what_is_left_to_do_after_the_check(machine: CommandLine) -> None:
     path = machine.folder / "new" / "smilla.toml"
     done = machine.run("init", "--output", path, "--mta", "sendmail", "--local-domain", "x.test", "--mode", "inbound")
-    assert done.out.decode().endswith(f"checks {path}\n")
+    checked, _, after = done.out.decode().partition(f"checks {path}\n")
+    assert checked.endswith(f"{path}: written\n")
+    assert "\nNext:\n" in after
     assert "\nMAIL_FILTER(`smilla', `S=unix:/run/smilla/smilla.sock, F=T," in done.out.decode()
     written = config.load(path)
     assert (written.mode, written.local_domains, written.milter.mta) == ("inbound", ("x.test",), "sendmail")
+
+
+def test_what_the_reload_mends_is_marked_and_nothing_else() -> None:
+    until = "(until postfix reload: see the steps below)"
+    unread = init_next.marked(error(Kind.POSTFIX_NOT_READ, "postfix", "was not told", "postfix reload"))
+    assert unread.line == f"postfix: was not told {until}; postfix reload"
+    refused = init_next.marked(error(Kind.LISTENER, "listener", "Connection refused", "add it"))
+    assert (refused.severity, refused.line) == ("error", f"listener: Connection refused {until}")
+    for other in (error(Kind.LISTENER, "x", "no banner", "y"), error(Kind.RIGHTS, "x", "refused")):
+        assert init_next.marked(other) is other
 
 
 def test_options_that_make_no_configuration_write_nothing(machine: CommandLine) -> None:
