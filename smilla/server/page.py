@@ -19,7 +19,7 @@ def open_page(config: Config) -> list[Serve]:
         web = importlib.import_module("smilla.server.web")
         return [cast("Serve", web.Web(config.web.listen).serve)]
     except ImportError as error:
-        log_web.closed(f"{error}; pip install 'smilla[web]'")
+        log_web.closed(f"{error}; pip install 'smilla[web]' (the Debian package has it)")
     except SmillaError as error:
         log_web.closed(str(error))
     return []

@@ -189,7 +189,7 @@ class WebOptions:
     listen: str = option(
         "",
         "Where a browser finds the status page: ADDRESS:PORT on loopback, such as 127.0.0.1:9470. Empty: nowhere. It "
-        "needs further packages: pip install smilla[web]. See smilla-web(7).",
+        "needs further packages: pip install smilla[web]; the Debian package has them. See smilla-web(7).",
         pattern=r"|([0-9.]+|\[[0-9A-Fa-f:.]+\]):\d{1,5}",
         expected="ADDRESS:PORT, with an IPv6 address in brackets",
     )
