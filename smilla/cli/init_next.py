@@ -58,6 +58,7 @@ def _steps(
         yield "# Postfix (smilla init --apply does the same, and says how to take it back)"
         yield from shell(changes, folder)
     yield shlex.join(["postfix", *(["-c", folder] if folder else []), "reload"])
+    yield "# mail from sendmail(1) (cron, web applications) skips smilla and leaves in plaintext: smilla-postfix(7)"
     if settings.policy.mixed == "stage":
         yield "# tells the filter that Postfix has the lines of the stage"
         named = f" --postfix-config {shlex.quote(folder)}" if folder else ""

@@ -131,6 +131,8 @@ def test_mail_goes_through_encrypted_a_second_run_changes_nothing_and_all_can_be
     assert "(until postfix reload: see the steps below)" in first.stderr
     last = first.stdout[first.stdout.index("\nNext:\n") :]
     assert f"\npostfix -c {machine.etc} reload\n" in last
+    assert "# mail from sendmail(1) (cron, web applications) skips smilla" in last
+    assert "hint: postfix: mail from sendmail(1) on this machine" in first.stderr
     assert "no fault" not in last  # the check stands before
     with Smilla(machine.place / "filter", machine.resolver, text=machine.output.read_text()) as filtering:
         machine.postfix.reload()

@@ -61,7 +61,9 @@ def found(
         text += '[policy]\nmixed = "defer"\n'
     smtpd = Service("smtp", "inet", "smtpd", chroot, {"smtpd_milters": "unix:smilla/smilla.sock", **(options or {})})
     plain = Service("127.0.0.1:10025", "inet", "smtpd", chroot, {"smtpd_milters": main.pop("plain", "")})
-    pickup = Service("pickup", "unix", "pickup", "y", {})
+    pickup = Service(
+        "pickup", "unix", "pickup", "y", {"content_filter": main.pop("of_pickup", "smilla-in:[::1]:10024")}
+    )
     told = Told(Settings({**MAIN, **also, **main}, (smtpd, plain, pickup)))
     return [each for each in postfix_settings.problems(parse(text), told) if each.severity]  # type: ignore[arg-type]
 
@@ -163,6 +165,13 @@ def test_mail_of_sendmail_1_in_non_smtpd_milters() -> None:
     assert found('mode = "inbound"\nlocal_domains = ["x.test"]\nappend_origin = "mta.x.test"\n',
                  non_smtpd_milters="unix:smilla/smilla.sock") == []  # fmt: skip
     assert found(non_smtpd_milters="inet:127.0.0.1:8891") == []
+
+
+def test_mail_of_sendmail_1_that_skips_smilla_is_told() -> None:
+    (told,) = found(of_pickup="")
+    assert (told.kind, told.severity) == ("non-smtpd-milters", "hint")
+    assert "mail from sendmail(1)" in told.text
+    assert found(of_pickup="", non_smtpd_milters="inet:127.0.0.1:8891") == []
 
 
 def test_listener_for_copies_in_reinject_mode() -> None:
