@@ -114,6 +114,8 @@ complete -c smilla -n '__fish_seen_subcommand_from watch' -l days -r -d 'warn so
 complete -c smilla -n '__fish_seen_subcommand_from watch' -l metrics -r -F -d 'also write counts for node_exporter\'s textfile collector'
 complete -c smilla -n '__fish_seen_subcommand_from watch' -l json -d 'one JSON document'
 complete -c smilla -n '__fish_seen_subcommand_from watch' -l quiet -d 'only what needs doing'
+complete -c smilla -n '__fish_seen_subcommand_from watch' -l mx -r -d 'look at this domain\'s mail servers instead of keys'
+complete -c smilla -n '__fish_seen_subcommand_from watch' -l port -r -d 'the port of the mail servers (25)'
 complete -c smilla -n '__fish_seen_subcommand_from status' -s h -l help -d 'show this help message and exit'
 complete -c smilla -n '__fish_seen_subcommand_from status' -l config -r -F -d 'configuration (/etc/smilla/smilla.toml)'
 complete -c smilla -n '__fish_seen_subcommand_from status' -l json -d 'one JSON document'
