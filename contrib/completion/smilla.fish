@@ -116,6 +116,8 @@ complete -c smilla -n '__fish_seen_subcommand_from watch' -l json -d 'one JSON d
 complete -c smilla -n '__fish_seen_subcommand_from watch' -l quiet -d 'only what needs doing'
 complete -c smilla -n '__fish_seen_subcommand_from watch' -l mx -r -d 'look at this domain\'s mail servers instead of keys'
 complete -c smilla -n '__fish_seen_subcommand_from watch' -l port -r -d 'the port of the mail servers (25)'
+complete -c smilla -n '__fish_seen_subcommand_from watch' -l https-port -r -d 'the port of the MTA-STS policy\'s server (443)'
+complete -c smilla -n '__fish_seen_subcommand_from watch' -l ca-file -r -F -d 'authorities for MTA-STS, not the system\'s'
 complete -c smilla -n '__fish_seen_subcommand_from status' -s h -l help -d 'show this help message and exit'
 complete -c smilla -n '__fish_seen_subcommand_from status' -l config -r -F -d 'configuration (/etc/smilla/smilla.toml)'
 complete -c smilla -n '__fish_seen_subcommand_from status' -l json -d 'one JSON document'

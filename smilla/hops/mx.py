@@ -1,7 +1,8 @@
 """What is found about the mail servers of a domain: its MX hosts, what they present, and what is published of them.
 
 Where the RFCs leave a choice: a host without TLSA records, or in a zone without signatures, is no fault; nobody must
-have DANE.  TLSA records that no sender can use are one, since somebody believes in them.
+have DANE, nor MTA-STS.  What no sender can use is one, since somebody believes in it: TLSA records in an unsigned zone,
+a policy that is announced and not there.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
 from smilla.errors import ParseError
-from smilla.hops import rdata
+from smilla.hops import mta_sts, rdata
+from smilla.hops.mta_sts import Mode, Policy
 from smilla.hops.tlsa import Judgement, Verdict
 from smilla.model import DNSAnswer, DNSSECStatus
 from smilla.value import value
@@ -29,6 +31,8 @@ class Part(StrEnum):
     CERTIFICATE = "certificate"
     TLSA = "tlsa"
     NEXT_KEY = "next_key"
+    POLICY = "mta_sts"
+    POLICY_CERTIFICATE = "mta_sts_certificate"
 
 
 class State(StrEnum):
@@ -46,6 +50,7 @@ class State(StrEnum):
     INSECURE = "insecure"
     BOGUS = "bogus"
     MISSING = "missing"
+    UNTRUSTED = "untrusted"
     UNREACHABLE = "unreachable"
     UNCLEAR = "unclear"
 
@@ -172,3 +177,55 @@ def next_key(domain: str, host: str, judgements: Sequence[Judgement]) -> Finding
         return Finding(domain, host, Part.NEXT_KEY, State.ABSENT, text)
     text = f"present: {', '.join(dict.fromkeys(others))}"
     return Finding(domain, host, Part.NEXT_KEY, State.OK, text)
+
+
+def announcement(domain: str, answer: DNSAnswer) -> Finding | None:
+    """What is to be said of the TXT records of ``_mta-sts.DOMAIN``; None if they announce a policy, which needs no
+    DNSSEC (RFC 8461 section 3.1)."""
+    if state := unproven(answer):
+        text = f"_mta-sts: {answer.detail or answer.status.value}; {_TO_DO.get(state, 'look again')}"
+        return Finding(domain, domain, Part.POLICY, state, text)
+    try:
+        if mta_sts.policy_id([rdata.text(raw) for raw in answer.raw_rdata]):
+            return None
+    except ParseError as error:
+        return Finding(domain, domain, Part.POLICY, State.UNUSABLE, f"{error}; mend the record")
+    state = State.ABSENT if answer.status is DNSSECStatus.SECURE else State.UNSIGNED
+    return Finding(domain, domain, Part.POLICY, state, "no _mta-sts record announces a policy, or several do")
+
+
+def no_policy(domain: str, text: str, *, temporary: bool) -> Finding:
+    """The policy that is announced cannot be fetched."""
+    state = State.UNREACHABLE if temporary else State.UNUSABLE
+    return Finding(domain, domain, Part.POLICY, state, f"{text}; senders find no policy until it is mended")
+
+
+def policy(
+    domain: str, status: int, media_type: str, raw: bytes, hosts: Sequence[str]
+) -> tuple[Finding, Policy | None]:
+    """What the web server answered (RFC 8461 section 3.2 and 3.3), and the policy against the MX hosts."""
+    if status != 200:
+        return no_policy(domain, f"the policy's server answers {status}, not 200", temporary=status >= 500), None
+    if media_type.partition(";")[0].strip().lower() != "text/plain":
+        return no_policy(domain, f"the policy is {media_type or 'of no type'}, not text/plain", temporary=False), None
+    try:
+        found = mta_sts.read(raw)
+    except ParseError as error:
+        return no_policy(domain, str(error), temporary=False), None
+    text = f"mode {found.mode.value}, max_age {found.max_age_s} s"
+    if forbidden := found.forbidden(hosts):
+        effect = "senders do not deliver there" if found.mode is Mode.ENFORCE else "senders report it"
+        text = f"{text}: no mx of the policy allows {', '.join(forbidden)}, so {effect}; add it, then change the id"
+        return Finding(domain, domain, Part.POLICY, State.MISMATCH, text), found
+    return Finding(domain, domain, Part.POLICY, State.OK, text), found
+
+
+def verified(domain: str, subject: str, fault: str, *, is_told: bool = True) -> Finding:
+    """Is the certificate valid for the MX host under the authorities (RFC 8461 section 4.2)?  ``fault`` is "" if so;
+    without ``is_told`` nobody knows."""
+    if not fault:
+        return Finding(domain, subject, Part.POLICY_CERTIFICATE, State.OK, "valid for the host")
+    if not is_told:
+        return Finding(domain, subject, Part.POLICY_CERTIFICATE, State.UNREACHABLE, f"{fault}; look again")
+    text = f"{fault}; get a certificate for the MX host from an authority that senders know"
+    return Finding(domain, subject, Part.POLICY_CERTIFICATE, State.UNTRUSTED, text)

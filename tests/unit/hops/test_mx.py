@@ -93,3 +93,48 @@ def test_record_that_is_live_at_another_address_is_no_next_key() -> None:
     found = mx.next_key("o.test", "a.test", [at_one, at_other])
     assert found is not None and found.state is State.ABSENT
     assert mx.next_key("o.test", "a.test", [tlsa.judge(answer("secure"), [LEAF], ["a.test"], NOW)]) is None
+
+
+@pytest.mark.parametrize(
+    ("given", "state"),
+    [
+        (answer("insecure", b"\x10v=STSv1; id=2026"), None),
+        (answer("secure"), "absent"),
+        (answer("insecure"), "unsigned"),
+        (answer("secure", b"\x08v=STSv1;"), "unusable"),
+        (answer("secure", b"\x09v=STSv1;"), "unusable"),
+        (answer("bogus"), "bogus"),
+        (answer("unreachable"), "unreachable"),
+    ],
+)
+def test_announcement_of_a_policy(given: DNSAnswer, state: str | None) -> None:
+    found = mx.announcement("o.test", given)
+    assert (found.state.value if found else None) == state
+
+
+def fetched(mode: str, *patterns: str, status: int = 200, media_type: str = "text/plain; charset=utf-8") -> str:
+    lines = ["version: STSv1", f"mode: {mode}", "max_age: 86400", *(f"mx: {one}" for one in patterns)]
+    finding, found = mx.policy("o.test", status, media_type, "\n".join(lines).encode(), ["a.o.test", "b.o.test"])
+    assert (found is not None) == (finding.state in (State.OK, State.MISMATCH))
+    return finding.state.value
+
+
+def test_policy_against_the_hosts() -> None:
+    assert fetched("enforce", "*.o.test") == "ok"
+    assert fetched("enforce", "a.o.test", "b.o.test") == "ok"
+    assert fetched("none") == "ok"
+    assert fetched("enforce", "a.o.test") == "mismatch"
+    assert fetched("testing", "a.o.test") == "mismatch"
+
+
+def test_answer_that_is_no_policy_is_unusable_and_a_server_in_trouble_unreachable() -> None:
+    assert fetched("perhaps", "*.o.test") == "unusable"
+    assert fetched("enforce", "*.o.test", media_type="text/html") == "unusable"
+    assert fetched("enforce", "*.o.test", status=404) == "unusable"
+    assert fetched("enforce", "*.o.test", status=503) == "unreachable"
+
+
+def test_certificate_under_a_policy() -> None:
+    assert mx.verified("o.test", "a.test", "").state is State.OK
+    assert mx.verified("o.test", "a.test", "self-signed").state is State.UNTRUSTED
+    assert mx.verified("o.test", "a.test", "no answer", is_told=False).state is State.UNREACHABLE
