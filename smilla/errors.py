@@ -73,13 +73,14 @@ class FetchError(SmillaError):
 
 
 class HopError(SmillaError):
-    """A mail server did not present a certificate.  ``code``: ``no_starttls`` if it offers no TLS, ``unreachable`` or
-    ``unexpected_reply`` if nobody can tell."""
+    """A mail server did not present a certificate, or not a valid one.  ``code``: ``no_starttls`` if it offers no TLS,
+    ``untrusted`` if the certificate is not valid, ``no_authorities`` without a usable file of authorities, and
+    ``unreachable`` or ``unexpected_reply`` if nobody can tell."""
 
     def __init__(self, text: str, *, code: str) -> None:
         super().__init__(text)
         self.code = code
-        self.temporary = code != "no_starttls"
+        self.temporary = code in ("unreachable", "unexpected_reply")
 
 
 class PublishError(SmillaError):

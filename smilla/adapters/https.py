@@ -40,13 +40,16 @@ class Client:
         self._context.minimum_version = ssl.TLSVersion.TLSv1_2
         self._timeout_s, self._most = timeout_s, most
 
-    def request(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None) -> Response:
-        """One exchange on a connection of its own.  Raises FetchError."""
+    def request(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None, at: str = ""
+    ) -> Response:
+        """One exchange on a connection of its own; with the server at the IP address ``at``, if given, instead of those
+        that the system knows for the name.  Raises FetchError."""
         parts = urlsplit(url)
         if parts.scheme != "https" or not parts.hostname or parts.username:
             raise FetchError(f"{url}: is no https URL", temporary=False)
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        connection = _Connection(parts.hostname, parts.port, self._timeout_s, self._context)
+        connection = _Connection(parts.hostname, parts.port, self._timeout_s, self._context, at)
         try:
             return self._exchanged(connection, method, target, headers, body)
         except ssl.SSLCertVerificationError as error:
@@ -87,13 +90,17 @@ class Client:
 class _Connection(http.client.HTTPConnection):
     """Has its socket at hand during the handshake, too, so that the watch can cut it."""
 
-    def __init__(self, host: str, port: int | None, timeout_s: float, context: ssl.SSLContext) -> None:
+    def __init__(self, host: str, port: int | None, timeout_s: float, context: ssl.SSLContext, at: str) -> None:
         super().__init__(host, port or 443, timeout=timeout_s)
-        self._context = context
+        self._context, self._name, self._at = context, host, at
 
     def connect(self) -> None:
-        super().connect()
-        tls = self._context.wrap_socket(self.sock, server_hostname=self.host, do_handshake_on_connect=False)
+        self.host = self._at or self._name
+        try:
+            super().connect()
+        finally:
+            self.host = self._name
+        tls = self._context.wrap_socket(self.sock, server_hostname=self._name, do_handshake_on_connect=False)
         self.sock = tls
         tls.do_handshake()
 

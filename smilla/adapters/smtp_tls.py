@@ -1,7 +1,8 @@
 """What an SMTP server presents after STARTTLS (RFC 3207) at one address.
 
-Promises: the whole exchange ends within ``timeout_s``, whatever the server does; nothing is verified here, and no mail
-is sent; the dialogue ends with QUIT.  A server that does not offer STARTTLS is told from one that could not be asked.
+Promises: the whole exchange ends within ``timeout_s``, whatever the server does; ``starttls`` verifies nothing, and no
+mail is sent; the dialogue ends with QUIT.  A server that does not offer STARTTLS is told from one that could not be
+asked.
 """
 
 from __future__ import annotations
@@ -32,27 +33,59 @@ class Presented:
 def starttls(address: str, port: int, server_name: str, timeout_s: float, own_name: str = "localhost") -> Presented:
     """Asks the server at an IP address.  Raises HopError; with the code ``no_starttls`` if the server does not offer
     it."""
+    return _exchanged((address, port), timeout_s, _Hello(own_name, server_name, _unverified()))
+
+
+def verify(address: str, port: int, server_name: str, timeout_s: float, ca_file: str = "") -> None:
+    """Returns if the certificate is valid now for the name, under the system's authorities or those in ``ca_file``
+    (PEM).  Raises HopError; with the code ``untrusted`` if it is not, and ``no_authorities`` for an unusable file."""
+    try:
+        context = ssl.create_default_context(cafile=ca_file or None)
+    except OSError as error:
+        raise HopError(f"{ca_file}: cannot be used: {error}", code="no_authorities") from error
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # as MTAs verify; Python 3.13 sets it
+    _exchanged((address, port), timeout_s, _Hello("localhost", server_name, context))
+
+
+def _unverified() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # the caller judges
+    return context
+
+
+@dataclass(frozen=True, slots=True)
+class _Hello:
+    """How we present ourselves, whom we ask for (SNI), and what is verified."""
+
+    own_name: str
+    server_name: str
+    context: ssl.SSLContext
+
+
+def _exchanged(where: tuple[str, int], timeout_s: float, hello: _Hello) -> Presented:
     deadline = time.monotonic() + timeout_s
     try:
-        with socket.create_connection((address, port), timeout_s) as connection:
-            return _asked(_Dialogue(connection, deadline), server_name, own_name)
+        with socket.create_connection(where, timeout_s) as connection:
+            return _asked(_Dialogue(connection, deadline), hello)
     except HopError:
         raise
+    except ssl.SSLCertVerificationError as error:
+        raise HopError(error.verify_message or str(error), code="untrusted") from error
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-        raise HopError(f"{address}:{port}: {error or type(error).__name__}", code="unreachable") from error
+        raise HopError(f"{where[0]}:{where[1]}: {error or type(error).__name__}", code="unreachable") from error
 
 
-def _asked(dialogue: _Dialogue, server_name: str, own_name: str) -> Presented:
+def _asked(dialogue: _Dialogue, hello: _Hello) -> Presented:
     dialogue.expect(220)
-    offered = dialogue.command(f"EHLO {own_name}", 250)
+    offered = dialogue.command(f"EHLO {hello.own_name}", 250)
     if "STARTTLS" not in (line[4:].strip().upper() for line in offered):
         dialogue.quit()
         raise HopError("the server does not offer STARTTLS", code="no_starttls")
     dialogue.command("STARTTLS", 220)
-    tls = dialogue.encrypted(server_name)
+    tls = dialogue.encrypted(hello)
     with tls:
         cipher = tls.cipher()
-        found = Presented(server_name, tls.version() or "", cipher[0] if cipher else "", _chain(tls))
+        found = Presented(hello.server_name, tls.version() or "", cipher[0] if cipher else "", _chain(tls))
         dialogue.quit()
     return found
 
@@ -79,14 +112,12 @@ class _Dialogue:
             raise HopError(f"the server says {lines[-1][:200]!r} instead of {code}", code="unexpected_reply")
         return lines
 
-    def encrypted(self, server_name: str) -> ssl.SSLSocket:
+    def encrypted(self, hello: _Hello) -> ssl.SSLSocket:
         """The same connection after the handshake.  What the server sent early, in the clear, is an error."""
         if self._unread:
             raise HopError("the server sent more than its reply to STARTTLS", code="unexpected_reply")
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # the caller judges
         self._limit()
-        tls = context.wrap_socket(self._connection, server_hostname=server_name)
+        tls = hello.context.wrap_socket(self._connection, server_hostname=hello.server_name)
         self._connection = tls
         return tls
 

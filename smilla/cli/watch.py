@@ -1,4 +1,4 @@
-"""``smilla watch``: what is published against what is held."""
+"""``smilla watch``: what is published against what is held, and the mail servers of one's own domains (watch_mx)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from smilla import address, config, log
 from smilla.adapters import new_file
 from smilla.address import EmailAddress
-from smilla.cli import EX_NO, EX_OK, EX_TEMPFAIL, UsageError, printable, with_config
+from smilla.cli import EX_NO, EX_OK, EX_TEMPFAIL, UsageError, printable, watch_mx, with_config
 from smilla.config import Config
 from smilla.errors import AddressError
 from smilla.keys.discovery import directory
@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--metrics", metavar="FILE", help="also write counts for node_exporter's textfile collector")
     parser.add_argument("--json", action="store_true", help="one JSON document")
     parser.add_argument("--quiet", action="store_true", help="only what needs doing")
+    watch_mx.add_arguments(parser)
     parser.add_argument("address", metavar="ADDR", nargs="*", help="only these addresses of the key folder")
 
 
@@ -38,6 +39,8 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError("--days: give 0 or more")
     settings = config.load(Path(options.config))
     log.silence()
+    if options.mx:
+        return watch_mx.run(options, settings)
     if not settings.keys.directory:
         raise UsageError("there is nothing to compare with: [keys] directory is empty")
     ports = make_ports(settings)

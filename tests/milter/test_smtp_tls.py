@@ -12,7 +12,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from smilla.adapters.smtp_tls import Presented, starttls
+from smilla.adapters.smtp_tls import Presented, starttls, verify
 from smilla.errors import HopError
 from tests.certificates import make_certificate, to_pem
 from tests.lab.listening import LoopbackServer
@@ -126,3 +126,19 @@ def test_port_without_a_server_is_unreachable() -> None:
     with pytest.raises(HopError) as caught:
         starttls("127.0.0.1", 1, MX, 5)
     assert caught.value.code == "unreachable"
+
+
+def test_certificate_of_no_known_authority_is_untrusted(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_bytes(to_pem(make_certificate("p256", common_name="Other", ca=True, number=9)[1]))
+    with (
+        Server(tmp_path, b"220 mx\r\n", EHLO, b"220 go\r\n") as server,
+        pytest.raises(HopError) as caught,
+    ):
+        verify("127.0.0.1", server.port, MX, 20, str(tmp_path / "ca.pem"))
+    assert (caught.value.code, caught.value.temporary) == ("untrusted", False)
+
+
+def test_file_of_authorities_that_cannot_be_used_is_told(tmp_path: Path) -> None:
+    with pytest.raises(HopError) as caught:
+        verify("127.0.0.1", 1, MX, 5, str(tmp_path / "none.pem"))
+    assert (caught.value.code, caught.value.temporary) == ("no_authorities", False)
