@@ -254,6 +254,37 @@ def test_undo_of_what_was_undone_before_still_lets_postfix_be_reloaded(machine: 
         assert machine.files() == machine.before
 
 
+def test_undo_that_has_run_is_put_aside_and_the_next_one_knows_only_what_was_changed_since(machine: Machine) -> None:
+    script = machine.output.with_name("smilla-undo.sh")
+    blocks = []
+    for number in (1, 2):
+        machine.init("--apply")
+        blocks.append(script.read_text().count("\nfolder="))
+        assert machine.undo() == ""
+        assert not script.exists()
+        assert script.with_name(f"smilla-undo.done-{number}.sh").exists()
+    assert blocks == [1, 1]
+
+
+def test_undo_that_could_not_ask_postconf_keeps_its_name_and_says_so(machine: Machine) -> None:
+    machine.init("--apply")
+    machine.run("postconf", "-c", machine.etc, "-e", "smtp_helo_name = later.test")
+    script = machine.output.with_name("smilla-undo.sh")
+    broken = machine.place / "bin"
+    broken.mkdir()
+    (broken / "postconf").write_text(
+        f'#!/bin/sh\ncase "$*" in *" -e "*|*" -X "*) exit 1;; esac\nexec {find_program("postconf")} "$@"\n'
+    )
+    (broken / "postconf").chmod(0o755)
+    environment = machine.environment()
+    environment["PATH"] = f"{broken}:{environment['PATH']}"
+    done = subprocess.run(["sh", script], capture_output=True, check=False, env=environment, text=True)
+    assert done.returncode == 1
+    assert "not all is taken back" in done.stderr
+    assert machine.run("sh", script).returncode == 0
+    assert not script.exists()
+
+
 def test_what_cuts_the_changes_short_can_be_taken_back(machine: Machine) -> None:
     """postconf works eight times more, and then never again."""
     before, real = machine.settings(), find_program("postconf")
