@@ -8,7 +8,7 @@ LIVE = -m live -p no:cacheprovider -n 4 --dist loadfile --no-loadscope-reorder t
 AS_ROOT = $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 ROOT_ENV = env PYTHONDONTWRITEBYTECODE=1 $(if $(CI),CI=$(CI)) $(if $(FORCE_COLOR),FORCE_COLOR=$(FORCE_COLOR))
 
-.PHONY: help setup setup-demo demo bench profile test check lint interop pictures mutants in-root site clean
+.PHONY: help setup setup-demo demo bench profile test check lint interop pictures mutants in-root deb deb-test site clean
 
 help:
 	@echo 'make demo      real mail through Postfix, smilla, nsd and unbound, in a temporary folder (KEEP=1: keep it running)'
@@ -21,6 +21,8 @@ help:
 	@echo 'make pictures  what Thunderbird shows of encrypted mail, as pictures in .cache/pictures'
 	@echo 'make mutants   smilla with one fault at a time: does a test see it? (FILES=smilla/policy; TIME=20m)'
 	@echo 'make site      the documents as a static site, with a picture of the demo, in .cache/site'
+	@echo 'make deb       the Debian package for the release of this machine, in .cache/deb (DEB_VERSION=1.2.3)'
+	@echo 'make deb-test  the package built, installed, upgraded, removed, purged in empty roots (SUITE=trixie)'
 	@echo 'make in-root   demo and test in an empty root of a release of Debian, from a clean clone (SUITE=trixie; KEEP_ROOT=1)'
 	@echo 'make setup     only what the others need'
 	@echo 'make clean     removes all that was made here'
@@ -85,6 +87,13 @@ site: setup
 SUITE = trixie
 in-root:
 	tests/setup/in-root $(SUITE)
+
+# Debian's rules are in contrib/debian.
+deb:
+	@contrib/debian/build
+
+deb-test:
+	@tests/setup/deb-in-root $(SUITE)
 
 clean:
 	rm -rf .venv .cache build ./*.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,3 +1,3 @@
 """smilla: a mail filter that encrypts to the keys that recipients publish in DNS."""
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"

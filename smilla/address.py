@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import field, replace
 from typing import NamedTuple
 
 import idna
@@ -59,10 +59,10 @@ class EmailAddress:
     the domain as a different one; ``domain`` is then the IDNA 2008 reading.
     """
 
-    local_part: str
-    domain: str
+    local_part: str = field(hash=False)  # ``raw`` tells nearly all addresses apart, and is quick to hash
+    domain: str = field(hash=False)
     raw: str
-    ambiguous: bool = False
+    ambiguous: bool = field(default=False, hash=False)
 
     @property
     def folded(self) -> str:

@@ -104,8 +104,8 @@ class _Deciding:
             asked = requirement.address
             known = self._finish(asked, requirement.formats) if asked else lookup.no_address(recipient.shown)
         decision = policy.decide(recipient, requirement, known, self._config, requested=requested)
-        if policy.waits(decision, requirement, self._session.client, self._config):
-            return replace(decision, waits=True)
+        if policy.awaits_expansion(decision, requirement, self._session.client, self._config):
+            return replace(decision, awaits_expansion=True)
         return self._with_readers(decision, requirement) if requirement.also_to and decision.key else decision
 
     def _finish(
@@ -137,7 +137,8 @@ def _forget_stale_lookups(session: Session, ports: Ports, config: Config) -> Non
     """An answer to a question from the beginning of a long upload may have outlived its TTL: it is asked anew, which
     the cache answers at once where it has not."""
     oldest = ports.clock.monotonic() - config.dns.timeout_s
-    session.lookups = {key: pending for key, pending in session.lookups.items() if pending.asked_at >= oldest}
+    if any(pending.asked_at < oldest for pending in session.lookups.values()):
+        session.lookups = {key: pending for key, pending in session.lookups.items() if pending.asked_at >= oldest}
 
 
 def _requirement_of_expanded(
@@ -175,5 +176,5 @@ def expanded(
             own = replace(own, action=Action.DEFER)  # it is too late for the MTA's quarantine
         outweighs = own.action in (Action.ENCRYPT, Action.DEFER) or decision.action not in (Action.DEFER, own.action)
         chosen = own if requirement is not None and own.action is not Action.PLAIN and outweighs else decision
-        found.append(replace(chosen, recipient=recipient, waits=False))
+        found.append(replace(chosen, recipient=recipient, awaits_expansion=False))
     return found

@@ -58,6 +58,40 @@ class ParseError(SmillaError):
     temporary = False
 
 
+class FileProblem(SmillaError):
+    """A file that a command was given, or was to write, cannot be read or made."""
+
+    temporary = False
+
+
+class FetchError(SmillaError):
+    """A web server did not give a whole answer; ``temporary`` says whether that may change."""
+
+    def __init__(self, text: str, *, temporary: bool) -> None:
+        super().__init__(text)
+        self.temporary = temporary
+
+
+class HopError(SmillaError):
+    """A mail server did not present a certificate, or not a valid one.  ``code``: ``no_starttls`` if it offers no TLS,
+    ``untrusted`` if the certificate is not valid, ``no_authorities`` without a usable file of authorities, and
+    ``unreachable`` or ``unexpected_reply`` if nobody can tell."""
+
+    def __init__(self, text: str, *, code: str) -> None:
+        super().__init__(text)
+        self.code = code
+        self.temporary = code in ("unreachable", "unexpected_reply")
+
+
+class PublishError(SmillaError):
+    """A name server, or a service in front of it, did not take a record, or cannot be asked; ``temporary`` says which
+    of both may change."""
+
+    def __init__(self, text: str, *, temporary: bool) -> None:
+        super().__init__(text)
+        self.temporary = temporary
+
+
 class JournalError(SmillaError):
     """The journal of re-injected copies cannot be read or written: no copy leaves, and the mail is deferred."""
 

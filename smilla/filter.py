@@ -60,17 +60,18 @@ class Filter:
     def _turned_away(self, recipient: Recipient, requirement: Requirement) -> TurnedAway | None:
         limit = self._config.reinject.max_copies
         if self._config.policy.mixed == "reinject" and self._wanted + requirement.wanted > limit:
-            log.too_many(self.session.queue_id, recipient.shown)
             why = Reason("too_many", f"past [reinject] max_copies = {limit}")
-            return TurnedAway(Decision(recipient, Action.DEFER, why, "max_copies"), reply.TOO_MANY)
+            decision = Decision(recipient, Action.DEFER, why, "max_copies")
+            report.too_many(self.session.queue_id, decision, self._ports.metrics)
+            return TurnedAway(decision, reply.TOO_MANY)
         if not requirement.at_rcpt:
             return None
         with self._busy:
             decision = decide.at_rcpt(self.session, recipient, requirement, self._ports, self._config)
         answer = reply.for_recipient(decision)
-        if answer is None or decision.waits:
+        if answer is None or decision.awaits_expansion:
             return None
-        report.refused_at_rcpt(self.session.queue_id, decision)
+        report.refused_at_rcpt(self.session.queue_id, decision, self._ports.metrics)
         return TurnedAway(decision, answer)
 
     # --- the end of the message
@@ -78,23 +79,23 @@ class Filter:
     def end(self, mta: MTA) -> reply.Reply:
         """Decides, changes the MTA's message, hands further copies over, tells the log, and returns what the MTA is to
         be told.  Raises whatever goes wrong; the caller tells the log so (``failed``) and answers 451."""
+        ended_at = time.monotonic()
         with self._busy:
             try:
                 handled = pipeline.handle(self.session, mta, self._ports, self._config)
             except JournalError as error:
                 return self._without_journal(error)
         self.unfinished = handled.finish
-        elapsed_ms = round((time.monotonic() - self._began_at) * 1000)
+        now, observed = time.monotonic(), self._config.observe
+        times = round((now - self._began_at) * 1000), now - ended_at
+        result = report.Result(handled.outcome, handled.decided_reply, handled.refusals, observed, *times)
         with log.together():
-            report.message(
-                self.session,
-                report.Result(handled.outcome, handled.live, handled.refusals, self._config.observe, elapsed_ms),
-            )
-        return handled.answer
+            report.message(self.session, result, self._ports.metrics)
+        return handled.given_reply
 
     def failed(self, error: BaseException | None = None) -> None:
         """The log's lines about a message that this error ended, or an earlier one."""
-        report.undecided(self.session, error, observed=self._config.observe)
+        report.undecided(self.session, error, self._ports.metrics, observed=self._config.observe)
 
     def _without_journal(self, error: JournalError) -> reply.Reply:
         """451: nobody can tell who is owed a copy of this message, or another worker is at it."""

@@ -19,13 +19,15 @@ from typing import Any, Protocol
 
 from smilla import log_line
 from smilla.errors import SmillaError
+from smilla.log_line import Line
 from smilla.model import Action, Decision, HeaderProtection, Outcome, Reason, Recipient
 from smilla.value import value
 
 _DEBUG, _INFO, _WARNING, _ERROR = logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR
 _LEVELS = {"debug": _DEBUG, "info": _INFO, "warning": _WARNING, "error": _ERROR}
+_NAMES = {number: name for name, number in _LEVELS.items()}
 _TROUBLE = (Action.DEFER, Action.REFUSE, Action.HOLD)
-_EVENTS = {
+EVENTS = {
     Action.ENCRYPT: "encrypted",
     Action.UNCHANGED: "unchanged",
     Action.PLAIN: "plain",
@@ -41,8 +43,11 @@ class Target(Protocol):
 
     joins: bool
 
-    def write(self, level: int, raw: bytes) -> None:
-        """Writes whole lines, with their line ends.  Never waits, and raises nothing."""
+    def framed(self, line: Line) -> bytes:
+        """The line in the target's own form, with its severity and fields where that has a place for them."""
+
+    def write(self, raw: bytes) -> None:
+        """Writes what ``framed`` made, several if it joins.  Never waits, and raises nothing."""
 
     def flush(self) -> None:
         """At the end of the process: gives waiting lines a moment to be written."""
@@ -53,7 +58,10 @@ class _Stderr:
 
     joins = True
 
-    def write(self, _level: int, raw: bytes) -> None:
+    def framed(self, line: Line) -> bytes:
+        return line.raw
+
+    def write(self, raw: bytes) -> None:
         # If the process began without a stderr, descriptor 2 is one of our own sockets, pipes or files.
         if sys.__stderr__ is not None:
             with suppress(OSError):
@@ -74,20 +82,21 @@ class _Output:
     def write(self, level: int, event: str, queue_id: str, fields: dict[str, Any]) -> None:
         """Writes one line with one write, so that the lines of several workers do not mix.  If the log cannot be
         written, the mail goes on."""
-        raw = self.line(level, event, queue_id, fields)
+        raw = self.target.framed(self.line(level, event, queue_id, fields))
         held: list[bytes] | None = getattr(_held, "lines", None)
         if held is None or not self.target.joins:
-            self.target.write(level, raw)
+            self.target.write(raw)
         else:
             held.append(raw)
 
-    def line(self, level: int, event: str, queue_id: str, fields: dict[str, Any]) -> bytes:
+    def line(self, level: int, event: str, queue_id: str, fields: dict[str, Any]) -> Line:
         """The line, in the form that [log] asks for."""
-        name = next(name for name, number in _LEVELS.items() if number == level) if self._as_json else ""
-        return log_line.made(name, event, queue_id, fields)
+        raw = log_line.made(_NAMES[level], event, queue_id, fields, as_json=self._as_json)
+        return Line(level, raw, event, queue_id, fields)
 
 
 _held = threading.local()
+failing: set[str] = set()  # what this process has logged as failing; log_recovery tells when it works again
 
 
 @contextmanager
@@ -108,10 +117,10 @@ def _write_joined(target: Target, lines: list[bytes]) -> None:
     block = b""
     for line in lines:
         if len(block) + len(line) > select.PIPE_BUF:
-            target.write(_INFO, block)
+            target.write(block)
             block = b""
         block += line
-    target.write(_INFO, block)
+    target.write(block)
 
 
 _output: _Output | None = _Output(_INFO, _Stderr(), as_json=False)
@@ -143,8 +152,18 @@ def recipient_decided(
     stays in the MTA's message, otherwise reinject, bounce or rcpt.
     """
     action, reason = applied
-    fields = _decision_fields(decision, reason) | {"via": via} | ({"observe": "true"} if observed else {})
-    _event(_WARNING if action in _TROUBLE else _INFO, _EVENTS[action], queue_id, **fields)
+    level = _WARNING if action in _TROUBLE else _INFO
+    fields = _decision_fields(decision, reason)
+    fields["via"] = via
+    _of_recipient(level, EVENTS[action], queue_id, fields, observed=observed)
+
+
+def _of_recipient(level: int, event: str, queue_id: str, fields: dict[str, str], *, observed: bool) -> None:
+    """While observing, no line begins like one about mail that was really encrypted, deferred or refused."""
+    if observed:
+        _event(level, "observed", queue_id, would=event, **fields, observe="true")
+    else:
+        _event(level, event, queue_id, **fields)
 
 
 def _decision_fields(decision: Decision, reason: Reason) -> dict[str, str]:
@@ -162,9 +181,8 @@ def _decision_fields(decision: Decision, reason: Reason) -> dict[str, str]:
 def undecided(queue_id: str, recipients: Iterable[str], *, observed: bool, reason: str) -> None:
     """The message is deferred for all recipients: an internal error or the journal stopped it before or while it was
     handed back, or another worker has the same message."""
-    observe = {"observe": "true"} if observed else {}
     for recipient in recipients:
-        _event(_WARNING, "deferred", queue_id, rcpt=recipient, reason=reason, **observe)
+        _of_recipient(_WARNING, "deferred", queue_id, {"rcpt": recipient, "reason": reason}, observed=observed)
 
 
 @value
@@ -249,14 +267,15 @@ def headers_bare(queue_id: str, rcpt: str, protection: HeaderProtection, *, obse
 
 def journal_failed(detail: str, queue_id: str = "") -> None:
     """The journal cannot be used, so we do not know who is owed a copy and who has one."""
+    failing.add("journal")
     _event(_ERROR, "journal-failed", queue_id, detail=detail)
 
 
 def sealed(queue_id: str, decision: Decision) -> None:
     """The sealed message waits in the MTA's queue for the stage, which will log what happens for this recipient.  Until
     then ``action`` is the decision, or wait if the recipient may be an alias."""
-    level = _WARNING if decision.action in _TROUBLE and not decision.waits else _INFO
-    action = "wait" if decision.waits else decision.action.value
+    level = _WARNING if decision.action in _TROUBLE and not decision.awaits_expansion else _INFO
+    action = "wait" if decision.awaits_expansion else decision.action.value
     _event(level, "sealed", queue_id, **_decision_fields(decision, decision.reason), action=action)
 
 
@@ -311,9 +330,9 @@ def internal_error(queue_id: str, where: str) -> None:
     _event(_ERROR, "internal-error", queue_id, where=where, error=name, detail=quoted, at=" ".join(frames))
 
 
-def started(socket: str, workers: int, version: str) -> None:
-    """The socket is open and the workers run."""
-    _event(_INFO, "started", socket=socket, workers=workers, version=version)
+def started(socket: str, workers: int, version: str, state: Mapping[str, str]) -> None:
+    """The socket is open and the workers run; ``state`` has observe, resolver, journal and listener."""
+    _event(_INFO, "started", socket=socket, workers=workers, version=version, **state)
 
 
 def stopping(signal_name: str) -> None:
@@ -358,13 +377,14 @@ def runs_as_root() -> None:
 
 def resolver_not_validating(nameserver: str, probe: str, detail: str) -> None:
     """The probe got no answer with the AD bit: what this resolver says without it is not believed."""
+    failing.add(f"{nameserver} {probe}")
     _event(_ERROR, "resolver-not-validating", nameserver=nameserver, probe=probe, detail=detail)
 
 
-def lines_dropped(lines: int) -> tuple[int, bytes]:
-    """The level and the line that reports lines the target could not take."""
+def lines_dropped(lines: int) -> Line:
+    """The line that reports lines the target could not take."""
     output = _output or _Output(_INFO, _Stderr(), as_json=False)
-    return _WARNING, output.line(_WARNING, "log-dropped", "", {"lines": lines})
+    return output.line(_WARNING, "log-dropped", "", {"lines": lines})
 
 
 def silence() -> None:

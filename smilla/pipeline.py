@@ -25,7 +25,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 
 from smilla import classify, decide, log, policy
 from smilla.answer import dsn, reply
@@ -65,12 +64,12 @@ _ODD_SPELLING = Reason("odd_spelling", "the MTA could not tell this recipient ap
 
 @value
 class Handled:
-    """How a message ended: ``live`` is the reply, ``answer`` what the MTA gets (to accept, while observing).
-    ``finish`` is to be called once the MTA has got it."""
+    """How a message ended: ``decided_reply`` is the reply, ``given_reply`` the one that the MTA gets (to accept, while
+    observing).  ``finish`` is to be called once the MTA has got it."""
 
     outcome: Outcome
-    live: reply.Reply
-    answer: reply.Reply
+    decided_reply: reply.Reply
+    given_reply: reply.Reply
     refusals: tuple[Refusal, ...]
     finish: Callable[[], None] | None
 
@@ -78,34 +77,34 @@ class Handled:
 def handle(session: Session, mta: MTA, ports: Ports, config: Config) -> Handled:
     """Decides, changes the MTA's message and hands further copies over.  Raises whatever goes wrong."""
     if config.observe:
-        ports = replace(ports, journal=None, mailer=None)
+        ports = ports.without_handover()
     # An earlier attempt may have sent copies; also before mixed was changed from reinject to stage.
-    sending = ports if config.policy.mixed in SPLITS else replace(ports, journal=None, mailer=None)
+    reinject_ports = ports if config.policy.mixed in SPLITS else ports.without_handover()
     refusals: tuple[Refusal, ...] = ()
-    with reinject.Attempt(session, sending, mta.alive) as attempt:
+    with reinject.Attempt(session, reinject_ports, mta.alive) as attempt:
         outcome = process(session, ports, config, attempt.entry)
-        if attempt.has_sent and config.policy.mixed == "stage" and not outcome.waits:
+        if attempt.has_sent and config.policy.mixed == "stage" and not outcome.awaits_expansion:
             # Re-injection began this message, before mixed was changed: so it ends it.  Where somebody waits for the
             # expansion of an alias, the stage ends it: the seal says who has a copy.
             config = replace(config, policy=replace(config.policy, mixed="reinject"))
             outcome = process(session, ports, config, attempt.entry)
-        live, lack = answer_to(session, outcome, ports, config)
-        if lack:
-            log.stage_not_ready(session.queue_id, lack)
-        answer = reply.Reply(reply.Verb.ACCEPT) if config.observe else live
-        if answer.is_sealed:
+        decided_reply, why_not_sealed = answer_to(session, outcome, ports, config)
+        if why_not_sealed:
+            log.stage_not_ready(session.queue_id, why_not_sealed)
+        given_reply = reply.Reply(reply.Verb.ACCEPT) if config.observe else decided_reply
+        if given_reply.is_sealed:
             in_place.seal_message(mta, session, outcome, ports.seal_keys)
             attempt.tell_unknown()
-        in_place.edit(mta, answer, session.message)
-        if answer.further or answer.bounced:
+        in_place.edit(mta, given_reply, session.message)
+        if given_reply.further or given_reply.bounced:
             hide = any(decision.style.protect_headers == "hide" for decision in outcome.decisions)
-            refusals = attempt.deliver(answer.further, answer.bounced, reply.why, hide=hide)
+            refusals = attempt.deliver(given_reply.further, given_reply.bounced, reply.why, hide=hide)
     if refusals:
-        served = sum(decision.action is Action.DONE for decision in outcome.decisions)
-        owed = served + sum(len(copy.recipients) for copy in answer.further)
-        live = answer = reply.for_refusals([refusal.detail for refusal in refusals], owed)
-    finish = attempt.finishing() if answer.verb is not reply.Verb.TEMPFAIL else None
-    return Handled(outcome, live, answer, refusals, finish)
+        served_before = sum(decision.action is Action.DONE for decision in outcome.decisions)
+        recipient_count = served_before + sum(len(copy.recipients) for copy in given_reply.further)
+        decided_reply = given_reply = reply.for_refusals([refusal.detail for refusal in refusals], recipient_count)
+    finish = attempt.finishing() if given_reply.verb is not reply.Verb.TEMPFAIL else None
+    return Handled(outcome, decided_reply, given_reply, refusals, finish)
 
 
 def process(session: Session, ports: Ports, config: Config, entry: JournalEntry | None = None) -> Outcome:
@@ -123,9 +122,11 @@ def answer_to(session: Session, outcome: Outcome, ports: Ports, config: Config) 
     """What the MTA is to be told of a message that was decided, had nobody said to observe; and why nothing may be
     sealed now, where that is the reason."""
     answer = reply.for_outcome(outcome, config.policy.mixed, observe=False)
-    if answer.is_sealed and (lack := ports.stage_problem()):
-        return reply.not_ready(lack), lack
+    if answer.is_sealed and (why_not_sealed := ports.stage_problem()):
+        return reply.not_ready(why_not_sealed), why_not_sealed
     if answer.is_sealed and _is_too_large(session, outcome, ports, config):
+        return reply.TOO_LARGE, ""
+    if answer.copy is not None and _outgrows(session, answer.copy, outcome, ports, config):
         return reply.TOO_LARGE, ""
     return answer, ""
 
@@ -136,6 +137,17 @@ def _is_too_large(session: Session, outcome: Outcome, ports: Ports, config: Conf
     message = session.message
     octets = [growth.of_seal(message, outcome), *(growth.of_copy(message, copy) for copy in outcome.copies)]
     return 0 < limit < max(octets)
+
+
+def _outgrows(session: Session, copy: Copy, outcome: Outcome, ports: Ports, config: Config) -> bool:
+    """Would the MTA refuse this copy in place of its message, for certain?  Whoever has got a copy before must not hear
+    5yz, so then the MTA itself decides."""
+    if copy.rewrite.body is None or any(decision.action is Action.DONE for decision in outcome.decisions):
+        return False
+    # What a Postfix takes whose files are still here says nothing about the Sendmail that asks.
+    found = 0 if config.milter.mta == "sendmail" else ports.size_limit()
+    limit = config.milter.message_size_limit or found
+    return 0 < limit < growth.at_least(session.message, copy)
 
 
 def judge(session: Session, ports: Ports, config: Config) -> tuple[Classification, tuple[Decision, ...]]:
@@ -163,7 +175,7 @@ def make_copies(session: Session, decisions: tuple[Decision, ...], ports: Ports,
 
 
 def _made(session: Session, groups: Sequence[sharing.Group], ports: Ports, config: Config) -> tuple[Copy, ...]:
-    return make.copies_of(session.message, groups, ports.openpgp, _without_request(session, config))
+    return make.copies_of(session.message, groups, ports.openpgp, _without_request(session, config), ports.metrics)
 
 
 def is_requested(session: Session, config: Config) -> bool:
@@ -193,9 +205,10 @@ def _done_before(decisions: tuple[Decision, ...], entry: JournalEntry) -> tuple[
     Unless those are all that this message is for: then it is no second attempt but was sent to them once more, and what
     is said of them now is said anew.
     """
-    served = {d.recipient for d in decisions if entry.is_accepted(sharing.mailbox(d.recipient))}
-    told = {d.recipient for d in decisions if _fails(d) and entry.is_accepted(sharing.notice(d.recipient))}
-    done = served | told if any(d.recipient not in told for d in decisions) else served
+    has_copy = {d.recipient for d in decisions if entry.is_accepted(sharing.mailbox(d.recipient))}
+    sender_knows = {d.recipient for d in decisions if _fails(d) and entry.is_accepted(sharing.notice(d.recipient))}
+    is_retry = any(d.recipient not in sender_knows for d in decisions)
+    done = has_copy | sender_knows if is_retry else has_copy
     return tuple(replace(d, action=Action.DONE, reason=_DONE) if d.recipient in done else d for d in decisions)
 
 
@@ -206,32 +219,57 @@ def _fails(decision: Decision) -> bool:
 def _outcome(
     session: Session, decisions: tuple[Decision, ...], classification: Classification, ports: Ports, config: Config
 ) -> Outcome:
-    direction = policy.direction(session.client, config)
+    """One answer for all recipients and, if the message is delivered, their copies."""
     bounced = _bounced(session, decisions, config)
-    left = tuple(d for d in decisions if d not in bounced and not (d.waits and _fails(d)))
-    disposition, culprits = _disposition(left)
-    reason = culprits[0].reason if culprits else _OK
-    held_up = tuple(decision.recipient for decision in culprits)
-    relayed = _relayed(session, config)
-    told = partial(Outcome, classification=classification, direction=direction, bounced=bounced, relayed=relayed)
+    # Who is told of by a notification holds up nobody else, nor does who may be an alias and waits for the stage.
+    decisive = tuple(d for d in decisions if d not in bounced and not (d.awaits_expansion and _fails(d)))
+    disposition, blocking = _disposition(decisive)
+    outcome = Outcome(
+        disposition,
+        decisions,
+        classification,
+        policy.direction(session.client, config),
+        reason=blocking[0].reason if blocking else _OK,
+        blocked_by=tuple(decision.recipient for decision in blocking),
+        bounced=bounced,
+        relayed=_relayed(session, config),
+    )
     if disposition in (Disposition.DEFER, Disposition.REFUSE):
-        return told(disposition, decisions, reason=reason, culprits=held_up)
-    served = tuple(decision for decision in left if decision.action is not Action.DONE)
-    groups = sharing.group(served, session.message, separate=config.smime.separate)
-    kept = sharing.stays(groups)
-    staying = {decision.recipient.raw for decision in groups[kept][1]} if kept is not None else set()
-    removed = [recipient for recipient in session.envelope.recipients if recipient.raw not in staying]
+        return outcome
+    without_copy = (decision for decision in decisive if decision.action is not Action.DONE)
+    groups = sharing.group(without_copy, session.message, separate=config.smime.separate)
+    kept_index = _kept_index(session, groups, config)
+    if kept_index is None and disposition is Disposition.HOLD:
+        return replace(outcome, disposition=Disposition.DEFER, reason=_ODD_SPELLING)
+    if config.policy.mixed in SPLITS and _splits(decisions, groups, kept_index) and not rules.is_clear(session.sender):
+        return _of_unclear_sender(session, outcome, config)
+    return replace(outcome, copies=_made(session, groups, ports, config), kept_index=kept_index)
+
+
+def _kept_index(session: Session, groups: Sequence[sharing.Group], config: Config) -> int | None:
+    """Which copy stays in the MTA's message.  None if there is none, or if the MTA may not find a recipient who would
+    have to be removed."""
+    index = sharing.stays(groups)
+    stay = {decision.recipient.raw for decision in groups[index][1]} if index is not None else set()
+    removed = [recipient for recipient in session.envelope.recipients if recipient.raw not in stay]
     if config.policy.mixed == "reinject" and not sharing.removable(removed, session.envelope.recipients):
-        kept = None
-        if disposition is Disposition.HOLD:
-            return told(Disposition.DEFER, decisions, reason=_ODD_SPELLING, culprits=held_up)
-    splits = len(groups) > 1 or (kept is None and bool(groups)) or any(decision.waits for decision in decisions)
-    if splits and config.policy.mixed in SPLITS and not rules.is_clear(session.sender):
-        unclear = tuple(policy.unclear_sender(decision.recipient, direction, config) for decision in decisions)
-        disposition, culprits = _disposition(unclear)
-        return told(disposition, unclear, reason=culprits[0].reason, culprits=session.envelope.recipients)
-    made = _made(session, groups, ports, config)
-    return told(disposition, decisions, reason=reason, culprits=held_up, copies=made, kept=kept)
+        return None
+    return index
+
+
+def _splits(decisions: tuple[Decision, ...], groups: Sequence[sharing.Group], kept_index: int | None) -> bool:
+    """Does anybody get a message other than the MTA's own, now or once an alias is expanded?"""
+    is_handed_over = len(groups) > 1 or (kept_index is None and bool(groups))
+    return is_handed_over or any(decision.awaits_expansion for decision in decisions)
+
+
+def _of_unclear_sender(session: Session, outcome: Outcome, config: Config) -> Outcome:
+    """A sender whom the MTA may read as another one: the message is not split, since that names the sender anew."""
+    decisions = tuple(policy.unclear_sender(d.recipient, outcome.direction, config) for d in outcome.decisions)
+    disposition, blocking = _disposition(decisions)
+    recipients = session.envelope.recipients
+    reason = blocking[0].reason
+    return replace(outcome, disposition=disposition, decisions=decisions, reason=reason, blocked_by=recipients)
 
 
 def _relayed(session: Session, config: Config) -> tuple[Recipient, ...]:
@@ -245,7 +283,7 @@ def _relayed(session: Session, config: Config) -> tuple[Recipient, ...]:
 def _bounced(session: Session, decisions: tuple[Decision, ...], config: Config) -> tuple[Decision, ...]:
     """Those who fail alone and are told to the sender, where policy and protocol allow it: the sender is one of ours,
     so that nobody is bombarded, and wants to be told."""
-    failing = tuple(decision for decision in decisions if _fails(decision) and not decision.waits)
+    failing = tuple(decision for decision in decisions if _fails(decision) and not decision.awaits_expansion)
     allowed = config.policy.one_fails == "bounce" and config.policy.mixed in SPLITS and session.sender
     if (
         not failing
@@ -261,8 +299,8 @@ def _bounced(session: Session, decisions: tuple[Decision, ...], config: Config) 
 def _disposition(decisions: tuple[Decision, ...]) -> tuple[Disposition, tuple[Decision, ...]]:
     """One reply stands for all: any deferred defers the message, else any refused refuses it, else any held holds."""
     for action, disposition in _DISPOSITIONS:
-        if culprits := tuple(decision for decision in decisions if decision.action is action):
-            return disposition, culprits
+        if blocking := tuple(decision for decision in decisions if decision.action is action):
+            return disposition, blocking
     return Disposition.DELIVER, ()
 
 

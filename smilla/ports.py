@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Protocol
 
 from smilla.address import EmailAddress
-from smilla.model import Client, DNSAnswer, Judgement, PGPKey, Reason, Recipient, SourceAnswer, Style
+from smilla.model import (
+    Client,
+    Decision,
+    DNSAnswer,
+    DNSSECStatus,
+    Judgement,
+    PGPKey,
+    Reason,
+    Recipient,
+    SourceAnswer,
+    Style,
+)
 from smilla.value import value
 
 
@@ -256,6 +267,35 @@ class Mailer(Protocol):
         """The size in octets of the largest message it takes, 0 if unknown.  Remembered for a while; raises nothing."""
 
 
+class Metrics:
+    """Counts what happens.  This one counts nothing, for commands and tests; metrics.meter has the other.  Every method
+    returns at once and raises nothing."""
+
+    def recipient(self, decision: Decision | None, action: str, reason: str, *, observed: bool = False) -> None:
+        """What happened for one recipient: ``action`` is the event of the log, ``reason`` a code.  None if nothing was
+        decided."""
+
+    def message(self, code: str, seconds: float) -> None:
+        """The end of a message was answered with this SMTP code ("" to accept), after so many seconds."""
+
+    def encrypting(self, form: str, blocks: Iterator[bytes]) -> Iterator[bytes]:
+        """The same blocks; measures the time spent on making them."""
+        return blocks
+
+    def lookup(self, status: DNSSECStatus, seconds: float) -> None:
+        """A question to the resolver was answered."""
+
+    def cache(self, *, hit: bool) -> None:
+        """A question about DNS was asked, and the answer was remembered or not."""
+
+    def gauge(self, name: str, number: float) -> None:
+        """A value that goes up and down, of this process: cache_entries, resolvers_proven …"""
+
+    def flush(self, patience_s: float = 0.0) -> bool:
+        """Hands on what was counted, before the process ends; the one method that waits, so long at most."""
+        return True
+
+
 class MTA(Protocol):
     """What a filter may ask of the MTA at the end of a message.  Every change raises MTALost where it is not taken."""
 
@@ -288,7 +328,8 @@ class Ports:
     ``seal_keys`` are set if [policy] mixed may be stage, or as long as a key is left, so that messages sealed earlier
     are still delivered.  ``journal`` and ``mailer`` are set with them, and if mixed may be reinject.  ``judgements``
     lives as long as the ports; None remembers nothing.  ``stage_problem()`` says why nothing may be sealed now, and
-    what to do; "" if sealing is allowed.
+    what to do; "" if sealing is allowed.  ``size_limit()`` is the size in octets of the largest message that the MTA
+    takes, 0 if nobody knows.  ``metrics`` count; they outlive the configuration.
     """
 
     clock: Clock
@@ -303,3 +344,10 @@ class Ports:
     seal_keys: SealKeyStore | None = None
     judgements: Judgements | None = None
     stage_problem: Callable[[], str] = lambda: ""
+    size_limit: Callable[[], int] = lambda: 0
+    metrics: Metrics = Metrics()
+
+    def without_handover(self) -> Ports:
+        """The same, where no copy may be handed over."""
+        nothing_to_drop = self.journal is None and self.mailer is None
+        return self if nothing_to_drop else replace(self, journal=None, mailer=None)

@@ -44,8 +44,10 @@ _UNFINISHED = (
     " sum(c.state = 'accepted'), {} FROM messages m JOIN copies c ON c.message = m.id {}"
     " WHERE m.finished_at IS NULL GROUP BY m.id ORDER BY m.begun_at"
 )
-
-
+_BACKLOG = (
+    "SELECT count(DISTINCT m.id), sum(c.state = 'owed'), sum(c.state = 'committing'), min(m.begun_at)"
+    " FROM messages m JOIN copies c ON c.message = m.id WHERE m.finished_at IS NULL"
+)
 _NOTES = "CREATE TABLE IF NOT EXISTS notes(message BLOB PRIMARY KEY, message_id TEXT, sealed_at REAL, answer TEXT)"
 
 
@@ -72,6 +74,16 @@ class Summary:
     unfinished: tuple[Unfinished, ...] = ()
     remembered: int = 0
     unknown_windows: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """How many messages are unfinished, their copies owed and of unknown acceptance, and when the oldest began."""
+
+    messages: int = 0
+    owed: int = 0
+    unknown: int = 0
+    oldest_at: float = 0.0
 
 
 class SQLiteJournal:
@@ -152,6 +164,12 @@ class SQLiteJournal:
         return Summary(
             tuple(Unfinished(*row) for row in rows), *(rows[0][0] if rows else 0 for rows in (done, unknown))
         )
+
+    def backlog(self) -> Backlog:
+        """What is unfinished, counted, for whoever asks often; creates nothing.  Raises JournalError."""
+        with journal_errors(self._spool):
+            rows = self._database.read(_BACKLOG)
+        return Backlog(*(number or 0 for number in rows[0])) if rows else Backlog()
 
     def close(self) -> None:
         """Closes this process's connection; the next use opens another."""

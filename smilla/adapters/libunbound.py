@@ -24,17 +24,18 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from smilla import log
+from smilla import log, log_recovery
 from smilla.adapters.libunbound_abi import Callback, Result, load, words
 from smilla.adapters.pending import Pending
 from smilla.adapters.places import Places, Turn
 from smilla.config.values import nameserver
 from smilla.errors import SmillaError
 from smilla.model import DNSAnswer, DNSSECStatus
+from smilla.ports import Metrics
 
 _NOERROR, _NXDOMAIN = 0, 3
 _SOA = 6
@@ -76,8 +77,11 @@ server:
 class ValidatingResolver:
     """A validator in this process.  It forwards to ``nameservers`` (ADDRESS or ADDRESS@PORT), or iterates if none."""
 
-    def __init__(self, nameservers: Sequence[str], trust_anchor: str, probe: str) -> None:
+    def __init__(
+        self, nameservers: Sequence[str], trust_anchor: str, probe: str, metrics: Metrics | None = None
+    ) -> None:
         """``trust_anchor`` is a file in zone-file form.  Raises SmillaError if it or the library cannot be used."""
+        self._metrics = metrics
         self._nameservers = [nameserver(text) for text in nameservers]
         self._trust_anchor = trust_anchor
         self._anchors = _anchor_names(trust_anchor)
@@ -89,11 +93,12 @@ class ValidatingResolver:
     def ask(self, owner: str, rdtype: int) -> Pending:
         """Starts a question and returns at once."""
         future: Future[DNSAnswer] = Future()
+        pending = Pending(owner, _name(rdtype), future, self._metrics)
         try:
             self._running().ask(owner, rdtype, future.set_result)
         except SmillaError as error:
-            future.set_result(_unreachable(owner, rdtype, str(error)))
-        return Pending(owner, _name(rdtype), future)
+            future.set_result(replace(_unreachable(owner, rdtype, str(error)), is_ours=True))
+        return pending
 
     def probe(self, timeout_s: float) -> list[tuple[str, str]]:
         """Asks for the probe: one pair of the validator's name and what is wrong ("" if it validates)."""
@@ -259,6 +264,8 @@ class _Engine:
         doubt = "" if self._proven else f"the probe {self._probe} is {probed.status.value}: {probed.detail}"
         if doubt:
             log.resolver_not_validating("libunbound", self._probe, doubt)
+        else:
+            log_recovery.resolver_works("libunbound", self._probe)
         doubted, self._doubted = self._doubted, []
         for answer, question in doubted:
             indeterminate = DNSAnswer(answer.owner, answer.rdtype, DNSSECStatus.INDETERMINATE, detail=doubt)

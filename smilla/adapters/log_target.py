@@ -1,4 +1,6 @@
-"""Writes the log lines to stderr or to syslog's socket.
+"""Writes the log lines to stderr, to syslog's socket or to journald's.
+
+If stderr is journald's, each line begins with its priority (sd-daemon(3)), which journald takes off again.
 
 Promises: logging never waits, whatever is at the other end: a pipe that nobody reads, a stopped journald, a halted
 terminal.  Lines that cannot be written at once wait in a queue of limited size, and a thread writes them in order.
@@ -20,16 +22,19 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from smilla import log
+from smilla.adapters import log_frame
+from smilla.log_line import Line
 
+JOURNAL = "/run/systemd/journal/socket"
 _LIMIT = 1 << 20  # octets that may wait, in each process
 _LAST_WORDS_S = 1.0
 _AGAIN_S = 0.02
 _SEND_FLAGS = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
-_MAIL, _SEVERITIES = 2, {10: 7, 20: 6, 30: 4, 40: 3}  # RFC 5424 section 6.2.1, by Python's levels
 
 
 class Sink(Protocol):
@@ -54,8 +59,9 @@ class _Piece:
 class Target:
     """smilla.log.Target over a sink."""
 
-    def __init__(self, sink: Sink, *, joins: bool) -> None:
+    def __init__(self, sink: Sink, *, joins: bool, frame: Callable[[Line], bytes] | None = None) -> None:
         self.joins = joins
+        self.framed = frame or (log_frame.plain if joins else log_frame.for_syslog)
         self._sink, self._send = sink, sink.send
         self._afresh()
         os.register_at_fork(after_in_child=self._afresh)
@@ -69,11 +75,10 @@ class Target:
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
-    def write(self, level: int, raw: bytes) -> None:
-        """Writes whole lines, each with its line end; if lines are joined, at most PIPE_BUF octets."""
-        raw = raw if self.joins else _syslog_message(level, raw)
+    def write(self, raw: bytes) -> None:
+        """Writes a datagram, or whole lines, each with its line end; if several are joined, at most PIPE_BUF octets."""
         if self._late:
-            self._keep(_Piece(raw, _lines(raw)))
+            self._keep(_Piece(raw, self._lines(raw)))
             return
         try:
             taken = self._send(raw)
@@ -82,10 +87,10 @@ class Target:
         except OSError:
             with self._changed:
                 self._late = True
-                self._dropped += _lines(raw)
+                self._dropped += self._lines(raw)
             return
         if taken < len(raw):
-            self._keep(_Piece(raw[taken:], _lines(raw)), begun=taken > 0)
+            self._keep(_Piece(raw[taken:], self._lines(raw)), begun=taken > 0)
 
     def flush(self) -> None:
         """Returns once nothing waits, or after a second."""
@@ -112,11 +117,13 @@ class Target:
 
     def _report_dropped(self) -> None:
         if self._dropped:
-            level, raw = log.lines_dropped(self._dropped)
-            raw = raw if self.joins else _syslog_message(level, raw)
+            raw = self.framed(log.lines_dropped(self._dropped))
             self._waiting.append(_Piece(raw, self._dropped))
             self._size += len(raw)
             self._dropped = 0
+
+    def _lines(self, raw: bytes) -> int:
+        return max(1, raw.count(b"\n")) if self.joins else 1
 
     def _start(self) -> None:
         if self._thread is None:
@@ -218,12 +225,17 @@ class _Nowhere:
 
 
 class _Syslog:
-    """syslog's socket; it is reopened when syslog has restarted."""
+    """The socket of syslog or journald; it is reopened when that has restarted."""
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._opening = threading.Lock()
         self._socket: socket.socket | None = None
+        self._afresh()
+        os.register_at_fork(after_in_child=self._afresh)
+
+    def _afresh(self) -> None:
+        """After a fork, a thread of the parent may hold the lock, and nobody here would ever release it."""
+        self._opening = threading.Lock()
 
     def send(self, raw: bytes) -> int:
         current = self._socket
@@ -262,14 +274,6 @@ def _wait_for_room(descriptor: int) -> None:
     poll.poll()
 
 
-def _lines(raw: bytes) -> int:
-    return max(1, raw.count(b"\n"))
-
-
-def _syslog_message(level: int, raw: bytes) -> bytes:
-    return b"<%d>smilla: %b\0" % (_MAIL << 3 | _SEVERITIES[level], raw.rstrip(b"\n"))
-
-
 def _stderr() -> Sink:
     if sys.__stderr__ is None:
         return _Nowhere()
@@ -287,9 +291,23 @@ def _stderr() -> Sink:
 _opened: dict[str, Target] = {}
 
 
-def opened(name: str, syslog_socket: str = "/dev/log") -> Target:
+def opened(name: str, syslog_socket: str = "/dev/log", journal_socket: str = JOURNAL) -> Target:
     """The target for [log] target.  Each is opened once and for good, while smilla may still have the rights."""
     if name not in _opened:
-        is_stderr = name == "stderr"
-        _opened[name] = Target(_stderr() if is_stderr else _Syslog(syslog_socket), joins=is_stderr)
+        if name == "journal":
+            _opened[name] = Target(_Syslog(journal_socket), joins=False, frame=log_frame.for_journal)
+        elif name == "syslog":
+            _opened[name] = Target(_Syslog(syslog_socket), joins=False)
+        else:
+            frame = log_frame.with_priority if is_journald(2) else None
+            _opened[name] = Target(_stderr(), joins=True, frame=frame)
     return _opened[name]
+
+
+def is_journald(descriptor: int) -> bool:
+    """Does this descriptor lead to journald, by what the service manager says (JOURNAL_STREAM, systemd.exec(5))?"""
+    try:
+        found = os.fstat(descriptor)
+    except OSError:
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"

@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from functools import partial
 
 from smilla.model import DNSAnswer, DNSSECStatus
+from smilla.ports import Metrics
 
 
 class Pending:
@@ -14,8 +16,10 @@ class Pending:
 
     __slots__ = ("_future", "_owner", "_rdtype")
 
-    def __init__(self, owner: str, rdtype: str, future: Future[DNSAnswer]) -> None:
+    def __init__(self, owner: str, rdtype: str, future: Future[DNSAnswer], metrics: Metrics | None = None) -> None:
         self._owner, self._rdtype, self._future = owner, rdtype, future
+        if metrics is not None:
+            future.add_done_callback(partial(_measure, metrics, time.monotonic()))
 
     def done(self) -> bool:
         """Is the answer there?"""
@@ -30,3 +34,8 @@ class Pending:
         except CancelledError:
             detail = "the resolver client has ended"
         return DNSAnswer(self._owner, self._rdtype, DNSSECStatus.UNREACHABLE, detail=detail)
+
+
+def _measure(metrics: Metrics, asked_at: float, future: Future[DNSAnswer]) -> None:
+    if not future.cancelled() and future.exception() is None:
+        metrics.lookup(future.result().status, time.monotonic() - asked_at)

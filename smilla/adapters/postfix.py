@@ -29,6 +29,8 @@ _QUEUE_ID = re.compile(r"[0-9A-Za-z]+")
 _UNLISTED = ("corrupt", "saved")  # folders of the queue directory that postqueue does not list
 _MOST_ROUNDS = 5
 _FILE = re.compile(r"\w+:(/[^\s,{}]+)")  # in the name of a table
+_PROXY = re.compile(r"^(?:proxy|proxywrite):")
+_PROXIED_MEMBER = re.compile(r"(?<=[{,\s])(?:proxy|proxywrite):(?=\w+:[/{])")
 _INDEXED = (".db", ".lmdb", ".cdb", ".dir")  # what postmap makes from it
 
 
@@ -115,16 +117,18 @@ class Postfix:
 
     def looked_up(self, table: str, key: str) -> str:
         """What a table (``regexp:/etc/postfix/x``) has for a key, "" if nothing."""
-        self._rests_on(*_files_of(table))
-        done = self._done("postmap", "-q", key, table)
+        done = self._queried(table, key)
         if done.returncode == 1 and not _faults(done.stderr):
             return ""
         return _output("postmap", done).decode("utf-8", "surrogateescape").strip()
 
     def fails(self, table: str, key: str) -> bool:
         """Does the look-up of a key in a table fail, as it does in ``fail:``?"""
+        return b": query error: " in self._queried(table, key).stderr
+
+    def _queried(self, table: str, key: str) -> subprocess.CompletedProcess[bytes]:
         self._rests_on(*_files_of(table))
-        return b": query error: " in self._done("postmap", "-q", key, table).stderr
+        return self._done("postmap", "-q", key, behind_proxy(table))
 
     def _rests_on(self, *paths: str) -> None:
         for path in paths:
@@ -218,6 +222,13 @@ def _faults(raw: bytes) -> list[bytes]:
 def _last_line(raw: bytes) -> str:
     lines = raw.decode("utf-8", "replace").strip().splitlines()
     return lines[-1].partition(": ")[2] or lines[-1] if lines else ""
+
+
+def behind_proxy(table: str) -> str:
+    """The table that ``proxy:hash:/x`` means.  Postfix asks proxymap(8) for it, which may not run now; what the table
+    has is the same.  Within a pipemap or unionmap each member may have the prefix."""
+    bare = _PROXY.sub("", table)
+    return _PROXIED_MEMBER.sub("", bare) if bare.startswith(("pipemap:", "unionmap:")) else bare
 
 
 def _files_of(table: str) -> Iterator[str]:

@@ -24,6 +24,9 @@ from smilla.errors import SmillaError
 _STAGE = "the stage"  # not an instance: what smilla itself found at its start
 _LOOK = "smilla config check --postfix"
 _NOBODY = f"nobody has looked yet whether Postfix has the lines for the stage; run {_LOOK}"
+_OLD_KIND = "postfix-not-read"  # of findings in a file that has no kinds, by their words
+_OF_PROCESSES = ("its queue manager does not run", "was not told to read", "goes on with what it read before")
+_UNREADABLE = (OSError, ValueError, LookupError, AttributeError, TypeError)
 _MOST = 350  # characters of a finding, so that the reply to the client has room for the count of the others
 
 
@@ -33,26 +36,49 @@ class PostfixLines:
     def __init__(self, options: StageOptions) -> None:
         self._path = Path(options.keys) / "postfix.json"
         self._is_asked = options.check
-        self._known: tuple[int, str, dict[str, dict[str, str]]] = (-1, _NOBODY, {})  # replaced as a whole
+        self._known: tuple[str, str, dict[str, dict[str, str]], int] = ("", _NOBODY, {}, 0)  # replaced as a whole
 
     def problem(self) -> str:
         """Why nothing may be sealed now, and what to do; "" if sealing is allowed."""
         if not self._is_asked:
             return ""
         try:
-            changed_at, known = self._path.stat().st_mtime_ns, self._known
-            if changed_at != known[0]:
-                document = json.loads(self._path.read_text("utf-8"))
-                self._known = known = changed_at, _first(document), _files(document)
+            _, problem, files, _ = self._read()
         except FileNotFoundError:
             return _NOBODY
-        except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
+        except _UNREADABLE as error:
             return f"{self._path}: cannot be read ({error}); run {_LOOK}"
-        return known[1] or _changed(known[2])
+        return problem or _changed(files)
+
+    def size_limit(self) -> int:
+        """The largest message that each instance takes, in octets, as the last check found it; 0: that is not known, or
+        there is no limit."""
+        if not self._is_asked:
+            return 0
+        try:
+            _, _, files, limit = self._read()
+        except _UNREADABLE:
+            return 0
+        return 0 if limit and _changed(files) else limit
+
+    def _read(self) -> tuple[str, str, dict[str, dict[str, str]], int]:
+        stamp, known = stamps.of(self._path.stat()), self._known
+        if stamp != known[0]:
+            document = json.loads(self._path.read_text("utf-8"))
+            self._known = known = stamp, _first(document), _files(document), _limit(document)
+        return known
 
     def findings(self, instance: str) -> list[str]:
         """What was found missing in one instance."""
         return _findings(self._document()).get(instance, [])
+
+    def kinds(self, instance: str) -> list[str]:
+        """The kind of each of these findings (smilla/doctor/finding.py)."""
+        document = self._document()
+        texts, kinds = _findings(document).get(instance, []), _kinds(document).get(instance, [])
+        if len(kinds) != len(texts):  # an older smilla wrote it
+            return [_OLD_KIND if any(words in text for words in _OF_PROCESSES) else "" for text in texts]
+        return kinds
 
     def instances(self) -> list[str]:
         """The configuration folders of Postfix that somebody has looked at."""
@@ -77,16 +103,20 @@ class PostfixLines:
                 with suppress(OSError):
                     self._path.unlink()
 
-    def keep(
+    def keep(  # noqa: PLR0913 - one entry of the file
         self,
         instance: str,
         missing: Sequence[str],
         files: Mapping[str, str] | None = None,
         *,
         in_doubt: bool = False,
+        kinds: Sequence[str] = (),
+        size_limit: int = 0,
     ) -> None:
-        """Writes the findings about one instance, and the stamps of the ``files`` they rest on.  Forgets instances that
-        are gone.  If nothing could be seen (``in_doubt``), keeps the earlier findings.  Raises SmillaError."""
+        """Writes the findings about one instance, the kind of each, and the stamps of the ``files`` they rest on.
+        Forgets instances that are gone.  If nothing could be seen (``in_doubt``), keeps the earlier findings.
+        ``size_limit`` is the largest message that the instance takes, in octets, 0 if that is not known.  Raises
+        SmillaError."""
         folder = self._path.parent
         try:
             if not folder.is_dir():
@@ -96,10 +126,14 @@ class PostfixLines:
                 document = self._document()
                 known = {k: v for k, v in _findings(document).items() if k == _STAGE or (Path(k) / "main.cf").exists()}
                 stamped = {k: v for k, v in _files(document).items() if k in known}
+                kept = {k: v for k, v in _kinds(document).items() if k in known}
                 if not in_doubt or instance not in known:
                     known[instance], stamped[instance] = list(missing), dict(files or {})
+                    kept[instance] = [str(kind) for kind in kinds]
+                limits = {k: v for k, v in _limits(document).items() if k in known} | {instance: size_limit}
                 temporary = self._path.with_suffix(".new")
-                document = {"looked_at": int(time.time()), "instances": known, "files": stamped}
+                document = {"looked_at": int(time.time()), "instances": known, "files": stamped, "limits": limits}
+                document["kinds"] = kept
                 temporary.write_text(json.dumps(document), "utf-8")
                 temporary.chmod(0o600)
                 self._give(temporary, folder)
@@ -120,7 +154,7 @@ class PostfixLines:
         """The content of the file, empty if it cannot be understood."""
         with suppress(OSError, ValueError, LookupError, AttributeError, TypeError):
             document: dict[str, Any] = json.loads(self._path.read_text("utf-8"))
-            _findings(document), _files(document)
+            _findings(document), _files(document), _kinds(document), _limits(document)
             return document
         return {"instances": {}}
 
@@ -157,6 +191,21 @@ def _files(document: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     }
 
 
+def _kinds(document: Mapping[str, Any]) -> dict[str, list[str]]:
+    return {instance: [str(kind) for kind in kinds] for instance, kinds in document.get("kinds", {}).items()}
+
+
+def _limits(document: Mapping[str, Any]) -> dict[str, int]:
+    return {instance: int(limit) for instance, limit in document.get("limits", {}).items()}
+
+
+def _limit(document: Mapping[str, Any]) -> int:
+    """The largest limit of all instances, 0 if one of them is not known."""
+    limits = _limits(document)
+    found = [limits.get(instance, 0) for instance in _findings(document) if instance != _STAGE]
+    return max(found) if found and all(found) else 0
+
+
 def _first(document: Mapping[str, Any]) -> str:
     """The first finding of any instance, and how many more there are.  The stage's own entry is not a check."""
     instances = _findings(document)
@@ -167,12 +216,15 @@ def _first(document: Mapping[str, Any]) -> str:
 
 
 def _changed(files: Mapping[str, Mapping[str, str]]) -> str:
-    """The first file that has changed since the check.  Ignores files that we may not look at."""
+    """The first file that has changed since the check, or may have.  Ignores files that we may not look at."""
     for instance, stamped in files.items():
         for path, before in stamped.items():
-            if "" not in (before, now := stamps.stamp(path)) and before != now:
-                done = "is gone" if now == stamps.GONE else "was changed"
-                what = f"{path} {done} since somebody looked at Postfix's lines for the stage"
-                look = f"{_LOOK} --postfix-config {instance}"
-                return f"{what}; postfix -c {instance} reload, then {look}"
+            if "" in (before, now := stamps.stamp(path)) or before == now:
+                continue
+            look = f"{_LOOK} --postfix-config {instance}"
+            if not stamps.is_whole(before):
+                return f"nobody can tell whether {path} was changed since an earlier version of smilla looked; {look}"
+            done = "is gone" if now == stamps.GONE else "was changed"
+            what = f"{path} {done} since somebody looked at Postfix's lines for the stage"
+            return f"{what}; postfix -c {instance} reload, then {look}"
     return ""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,35 +55,57 @@ def _master(path: Path, proc: Path) -> int | None:
         return None
     except OSError as error:
         raise PostfixUnclear(f"{path}: {error.strerror}, so nobody can tell whether Postfix runs") from error
-    named = {name for name in (*_lockers(found.st_ino, proc), _written(path)) if name}
-    for pid in named:
-        with suppress(OSError):
-            if (proc / pid / "comm").read_text().strip() == "master":
-                return int(pid)
+    is_of_this_boot = found.st_mtime >= time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    lockers = {pid: is_here for pid, is_here in _lockers(found, proc) if _is_master(pid, proc)}
+    written = _written(path) if is_of_this_boot else ""  # after a boot, another process has that ID
+    if lockers:
+        return _only(lockers, written)
+    if written and _is_master(written, proc):
+        return int(written)
     # We see none: it may be in another container, or hidden.
-    if found.st_mtime < time.time() - time.clock_gettime(time.CLOCK_BOOTTIME):
-        return None  # master wrote it before this machine booted
     try:
         with path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise PostfixUnclear("Postfix runs where its processes cannot be seen from here") from error
     except OSError as error:
+        if not is_of_this_boot:
+            return None
         what = "no process of Postfix can be seen from here, and only root can tell whether there is one"
         raise PostfixUnclear(what) from error
     return None
 
 
-def _lockers(inode: int, proc: Path) -> Iterator[str]:
-    """Process IDs from lines like ``6: FLOCK  ADVISORY  WRITE 5494 fe:00:2941507 0 EOF``.  The device is not compared:
-    on some file systems stat(2) gives another one, and the process must be a master anyway."""
+def _is_master(pid: str, proc: Path) -> bool:
+    with suppress(OSError):
+        return (proc / pid / "comm").read_text().strip() == "master"
+    return False
+
+
+def _only(lockers: Mapping[str, bool], written: str) -> int:
+    """The master that holds the lock.  On some file systems stat(2) gives another device than /proc/locks, so the
+    masters of other instances may lock a file of the same inode elsewhere.  One on our device is ours; otherwise the
+    one whose ID is in the file, or the only one.  Raises PostfixUnclear."""
+    here = [pid for pid, is_here in lockers.items() if is_here]
+    named = [pid for pid in lockers if pid == written]
+    for found in (here, named, list(lockers)):
+        if len(found) == 1:
+            return int(found[0])
+    masters = " and ".join(sorted(lockers, key=int))
+    raise PostfixUnclear(f"nobody can tell which master of Postfix is that of this instance: process {masters}")
+
+
+def _lockers(file: os.stat_result, proc: Path) -> Iterator[tuple[str, bool]]:
+    """Who locks a file of this inode: process ID, and whether the device is ours, too.  A line looks like
+    ``6: FLOCK  ADVISORY  WRITE 5494 fe:00:2941507 0 EOF``."""
+    device = f"{os.major(file.st_dev):02x}:{os.minor(file.st_dev):02x}"
     try:
         lines = (proc / "locks").read_text().splitlines()
     except OSError:
         return
     for words in map(str.split, lines):
-        if len(words) > 5 and words[5].rpartition(":")[2] == str(inode):
-            yield words[4]
+        if len(words) > 5 and words[5].rpartition(":")[2] == str(file.st_ino):
+            yield words[4], words[5].rpartition(":")[0] == device
 
 
 def _written(path: Path) -> str:

@@ -12,8 +12,9 @@ import dns.flags
 import dns.message
 import dns.name
 import dns.rcode
+import dns.rdatatype
 
-from smilla import log
+from smilla import log, log_recovery
 
 FAILURES = (OSError, EOFError, TimeoutError, dns.exception.DNSException)
 _PROOF_LASTS_S = 300.0
@@ -28,6 +29,20 @@ class Exchanging(Protocol):
 
     async def exchange(self, query: dns.message.Message) -> dns.message.Message:
         """The response, checked.  Raises one of FAILURES."""
+
+
+async def signed_between(zone: dns.name.Name, server: Exchanging) -> tuple[int, int] | None:
+    """When the latest signature of a zone's SOA record begins and ends, in seconds since 1970 (RFC 4034 section 3.1.5);
+    None if there is none.  The resolver is told not to validate it: to a clock outside that time, all is bogus."""
+    query = dns.message.make_query(zone, "SOA", flags=dns.flags.RD | dns.flags.CD, want_dnssec=True)
+    try:
+        async with asyncio.timeout(_TIMEOUT_S):
+            response = await server.exchange(query)
+    except FAILURES:
+        return None
+    signatures = [found for rrset in response.answer if rrset.rdtype == dns.rdatatype.RRSIG for found in rrset]
+    latest = max(signatures, key=lambda signature: int(signature.expiration), default=None)
+    return (latest.inception, latest.expiration) if latest is not None else None
 
 
 class Proof:
@@ -65,6 +80,7 @@ class Proof:
         else:
             if response.flags & dns.flags.AD:
                 self.proven_at = time.monotonic()
+                log_recovery.resolver_works(server.name, str(self.zone))
                 return ""
             problem = f"no AD bit on the probe {self.zone} ({dns.rcode.to_text(response.rcode())})"
         self._doubted_at = time.monotonic()

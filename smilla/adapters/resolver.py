@@ -28,6 +28,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import suppress
 from dataclasses import replace
 
 import dns.edns
@@ -41,9 +42,10 @@ import dns.rdatatype
 from smilla.adapters.dns_response import above, apex, is_own, parsed, proves_unsigned, read, type_name
 from smilla.adapters.pending import Pending
 from smilla.adapters.places import Places, Turn
-from smilla.adapters.proof import FAILURES, Proof
+from smilla.adapters.proof import FAILURES, Proof, signed_between
 from smilla.config.values import nameserver
 from smilla.model import DNSAnswer, DNSSECStatus
+from smilla.ports import Metrics
 
 _CONNECT_TIMEOUT_S = 2.0
 _ATTEMPTS = 5
@@ -63,8 +65,9 @@ _PROOFS = {DNSSECStatus.SECURE: "the AD bit", DNSSECStatus.INSECURE: "no AD bit 
 class LoopbackResolver:
     """A resolver client.  Its one thread starts with the first question, and again with the first after a fork."""
 
-    def __init__(self, nameservers: Sequence[str], probe: str) -> None:
+    def __init__(self, nameservers: Sequence[str], probe: str, metrics: Metrics | None = None) -> None:
         """``nameservers`` as ADDRESS or ADDRESS@PORT.  Raises ValueError if one is not on loopback."""
+        self._metrics = metrics
         self._texts, self._probe = tuple(nameservers), probe
         self._servers = [_Server(text, probe) for text in nameservers]
         self._places: Places[asyncio.Future[None]] = Places(_QUESTIONS_A_ZONE)
@@ -75,7 +78,7 @@ class LoopbackResolver:
     def ask(self, owner: str, rdtype: int) -> Pending:
         """Starts a question and returns at once."""
         future: Future[DNSAnswer] = asyncio.run_coroutine_threadsafe(self._answer(owner, rdtype), self._running())
-        return Pending(owner, type_name(rdtype), future)
+        return Pending(owner, type_name(rdtype), future, self._metrics)
 
     def probe(self, timeout_s: float) -> list[tuple[str, str]]:
         """Asks every nameserver for the probe: pairs of its name and what is wrong ("" if it validates)."""
@@ -88,6 +91,17 @@ class LoopbackResolver:
             except FutureTimeoutError:
                 found.append((server.name, f"no answer within {timeout_s:g} s"))
         return found
+
+    def signed_between(self, timeout_s: float) -> tuple[int, int] | None:
+        """When the signature of the probe begins and ends (proof.signed_between)."""
+        loop = self._running()
+        for server in self._servers:
+            zone = dns.name.from_text(self._probe)
+            future = asyncio.run_coroutine_threadsafe(signed_between(zone, server), loop)
+            with suppress(FutureTimeoutError):
+                if (found := future.result(timeout_s)) is not None:
+                    return found
+        return None
 
     def _running(self) -> asyncio.AbstractEventLoop:
         with self._starting:
@@ -140,7 +154,7 @@ class LoopbackResolver:
                 await asyncio.wait(pending, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
                 if definite := _definite(tasks):
                     return definite
-            return max((task.result() for task in tasks), key=lambda answer: answer.status is _INDETERMINATE)
+            return max((task.result() for task in tasks), key=_telling)
         finally:
             for task in tasks:
                 task.cancel()
@@ -150,6 +164,11 @@ def _definite(tasks: list[asyncio.Task[DNSAnswer]]) -> DNSAnswer | None:
     """An answer that no other nameserver could change."""
     answers = [task.result() for task in tasks if task.done()]
     return next((a for a in answers if a.status not in (_INDETERMINATE, DNSSECStatus.UNREACHABLE)), None)
+
+
+def _telling(answer: DNSAnswer) -> tuple[bool, bool]:
+    """Which of the answers that are not definite says most."""
+    return answer.status is _INDETERMINATE, not answer.is_ours
 
 
 def _run(loop: asyncio.AbstractEventLoop) -> None:
@@ -201,7 +220,7 @@ class _Server:
             answer = read(response, owner, rdtype)
         except FAILURES as error:
             detail = f"{self.name}: {error or type(error).__name__}"
-            return DNSAnswer(owner, type_name(rdtype), DNSSECStatus.UNREACHABLE, detail=detail)
+            return DNSAnswer(owner, type_name(rdtype), DNSSECStatus.UNREACHABLE, detail=detail, is_ours=True)
         answer = replace(answer, proven_by=f"{_PROOFS.get(answer.status, 'the answer')} of {self.name}")
         if answer.status is DNSSECStatus.SECURE:
             self._proof.proven_at = time.monotonic()

@@ -20,6 +20,9 @@ from smilla.errors import SealKeyMissing
 from smilla.formats.seal import KEY_ID_OCTETS, KEY_OCTETS
 from smilla.ports import SealKey
 
+# A folder's time stands still for a tick of the kernel's clock, or for a whole second: what is read so soon after a
+# change may be changed again without a new time.
+_YOUNG_NS = 2_000_000_000
 _TEXT = re.compile(r"smilla seal key\nmade at ([0-9]{1,12})\nkey ([0-9a-f]{64})\n")
 
 
@@ -106,8 +109,11 @@ class SealKeys:
         try:
             changed_at = self._folder.stat().st_mtime_ns
             if self._known[0] != changed_at:
-                found = [_read(path) for path in self._folder.glob("*.key")]
-                self._known = changed_at, tuple(sorted(found, key=lambda stored: (stored.made_at, stored.path.name)))
+                is_settled = abs(time.time_ns() - changed_at) > _YOUNG_NS
+                # Not by glob, which takes a folder that it may not read for an empty one.
+                found = [_read(path) for path in self._folder.iterdir() if path.name.endswith(".key")]
+                ordered = tuple(sorted(found, key=lambda stored: (stored.made_at, stored.path.name)))
+                self._known = changed_at if is_settled else -1, ordered
         except OSError as error:
             raise SealKeyMissing(f"{self._folder}: cannot be read: {error.strerror}") from error
         return self._known[1]

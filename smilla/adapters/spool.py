@@ -20,6 +20,7 @@ from smilla.errors import SpoolError
 
 _BLOCK = 256 * 1024
 _TAG = 16
+_in_files: dict[int, int] = {}  # octets by descriptor; changed by single steps, since __del__ may come at any time
 
 
 class SpooledBody:
@@ -48,6 +49,7 @@ class SpooledBody:
     def close(self) -> None:
         """Gives the file back."""
         if self._file >= 0:
+            _in_files.pop(self._file, None)
             os.close(self._file)
             self._file = -1
 
@@ -101,8 +103,14 @@ class SpooledBody:
         if written != len(raw):
             raise SpoolError(f"{self._folder}: a body cannot be written there: the disk is full")
         self._lengths.append(len(raw))
+        _in_files[self._file] = _in_files.get(self._file, 0) + len(raw)
         self._blocks.clear()
         self._held = 0
+
+
+def octets_in_files() -> int:
+    """How much of this process's bodies lies in files now."""
+    return sum(list(_in_files.values()))
 
 
 def try_out(folder: str) -> None:

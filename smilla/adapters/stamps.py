@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 GONE = "gone"
+_FACTS = 4
 
 
 def stamp(path: str) -> str:
@@ -15,7 +17,18 @@ def stamp(path: str) -> str:
         return GONE
     except OSError:
         return ""
-    return f"{found.st_mtime_ns} {found.st_size}"
+    return of(found)
+
+
+def of(found: os.stat_result) -> str:
+    """The stamp of a file that stat(2) found: inode, size, and the times of change of its content and of its inode, in
+    nanoseconds.  No copy, restored time stamp or rename gives another file the same."""
+    return f"{found.st_ino} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
+
+
+def is_whole(kept: str) -> bool:
+    """Does a stamp that was kept on disk have all facts?  Earlier versions kept fewer, which prove nothing."""
+    return kept == GONE or len(kept.split()) == _FACTS
 
 
 def changed_at(path: str) -> float:

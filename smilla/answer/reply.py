@@ -55,7 +55,7 @@ JOURNAL = Reply(Verb.TEMPFAIL, "451", "4.3.0", "The encryption filter cannot kee
 BUSY = Reply(Verb.TEMPFAIL, "451", "4.3.0", "The same message is being handled at this moment; try again later")
 TOO_LARGE = Reply(Verb.REJECT, "552", "5.3.4", "The message is too large once it is encrypted")
 COPY_TAKEN = Reply(Verb.ACCEPT, "250", "2.0.0", "The copy was accepted")
-SEAL_KEY = Reply(Verb.TEMPFAIL, "451", "4.3.0", "The key of this sealed message is missing; see smilla's log")
+SEAL_KEY = Reply(Verb.TEMPFAIL, "451", "4.3.0", "The key that seals this message is missing; see smilla's log")
 SEAL_BROKEN = Reply(Verb.TEMPFAIL, "451", "4.7.1", "This is not what was sealed, or not for this use; see smilla's log")
 SEAL_REFUSED = Reply(Verb.REJECT, "550", "5.7.1", "This is not what was sealed, or not for this use")
 STOPPING = Reply(Verb.TEMPFAIL, "451", "4.3.2", "The encryption filter is restarting; try again later")
@@ -72,6 +72,8 @@ TEXTS = {
     "bogus": "the answer about a published key fails DNSSEC validation",
     "indeterminate": "no resolver could prove whether a key is published",
     "unreachable": "the name servers that would know of a published key do not answer",
+    "resolver_down": "this system cannot look up keys at the moment; try again later",
+    "key_folder": "this system cannot look up keys at the moment; try again later",
     "no_key": "encryption is required, but no key is published",
     "not_an_address": "this is not an address of the form local@domain, so nobody can tell whose key to use",
     "address_literal": "nobody can publish a key for an address literal; write the recipient's domain name",
@@ -114,15 +116,16 @@ def for_outcome(outcome: Outcome, mixed: str, *, observe: bool) -> Reply:
     if outcome.disposition is Disposition.REFUSE:
         enhanced = "5.7.1" if outcome.reason.code == "forged_mark" else "5.7.5"
         return Reply(Verb.REJECT, "550", enhanced, _about(outcome))
-    if mixed == "stage" and (len(outcome.copies) > 1 or outcome.bounced or outcome.waits):
+    if mixed == "stage" and (len(outcome.copies) > 1 or outcome.bounced or outcome.awaits_expansion):
         return _staged(outcome)
     if len(outcome.copies) > 1 and mixed != "reinject":
         return _several_copies(mixed, len(outcome.copies))
     return _handed_over(outcome)
 
 
-def for_error(error: BaseException) -> Reply:
-    """The reply to a message that an error ended: the table entry of the nearest class, never a refusal."""
+def for_error(error: BaseException | None) -> Reply:
+    """The reply to a message that an error ended: the table entry of the nearest class, never a refusal.  An error that
+    is none of ours, or no longer known, gets INTERNAL."""
     return next((_OF_ERRORS[kind] for kind in type(error).__mro__ if kind in _OF_ERRORS), INTERNAL)
 
 
@@ -138,9 +141,9 @@ def _handed_over(outcome: Outcome) -> Reply:
         settled = all(decision.action is Action.DONE or decision in bounced for decision in outcome.decisions)
         # Otherwise nothing says in which form it may go.
         return Reply(Verb.DISCARD, bounced=bounced) if outcome.decisions and settled else INTERNAL
-    if outcome.kept is None:
+    if outcome.kept_index is None:
         return Reply(Verb.DISCARD, further=outcome.copies, bounced=bounced)
-    copy = outcome.copies[outcome.kept]
+    copy = outcome.copies[outcome.kept_index]
     verb, text = Verb.ACCEPT, ""
     if outcome.disposition is Disposition.HOLD:
         verb, text = Verb.QUARANTINE, _about(outcome)
@@ -167,11 +170,11 @@ def not_ready(problem: str) -> Reply:
     )
 
 
-def for_refusals(details: list[str], owed: int) -> Reply:
+def for_refusals(details: list[str], recipient_count: int) -> Reply:
     """The reply if the listener did not take all copies.  ``details`` has its reply for each recipient it failed;
-    ``owed`` counts all recipients owed a copy, including those served at earlier attempts.  If the copy was too large
-    for every one of them, that will not change.  If anybody has a copy, the client never gets 5yz."""
-    too_large = len(details) >= owed and all(detail.startswith("552") for detail in details)
+    ``recipient_count`` counts all who were to get a copy, including those who got it at earlier attempts.  If the copy
+    was too large for every one of them, that will not change.  If anybody has a copy, the client never gets 5yz."""
+    too_large = len(details) >= recipient_count and all(detail.startswith("552") for detail in details)
     return TOO_LARGE if too_large else HANDOVER
 
 
@@ -202,6 +205,6 @@ def _several_copies(mixed: str, count: int) -> Reply:
 
 def _about(outcome: Outcome) -> str:
     """``<recipient>: why``, for the first recipient who keeps the message from being delivered."""
-    first, *more = outcome.culprits
+    first, *more = outcome.blocked_by
     others = f" (and {len(more)} more)" if more else ""
     return f"<{first.shown[:200]}>{others}: {TEXTS.get(outcome.reason.code, UNUSABLE)}"

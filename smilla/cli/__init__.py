@@ -13,6 +13,8 @@ import sys
 from collections.abc import Sequence
 
 from smilla import __version__
+from smilla.adapters import log_target
+from smilla.answer.describe import printable as printable  # for every command
 from smilla.config import DEFAULT_PATH
 from smilla.errors import ConfigError, EngineMissing, SmillaError
 
@@ -25,11 +27,22 @@ COMMANDS = {  # each has a file of its own here, with add_arguments() and run()
     "explain": "show every step and reason for one message; change nothing",
     "lookup": "find the keys of one address",
     "record": "print the DNS record that publishes a certificate or key",
+    "keygen": "make a certificate or OpenPGP key, and the record that publishes it",
+    "publish": "put a certificate or key into DNS, and wait until senders can use it",
+    "withdraw": "take an address's records out of DNS",
+    "expiring": "list the keys that end soon, and write to their owners",
+    "watch": "compare what is published with what is held",
+    "status": "show how the running filter fares, on one screen",
+    "top": "the same, again every second",
     "journal": "show which messages still have copies owed",
     "open": "show what is inside a sealed message; the log says who looked",
     "seal": "list, rotate or prune the keys that seal",
     "config": "check, show or write a configuration",
+    "init": "write a configuration for this machine, and attach smilla to its MTA",
 }
+
+
+_PRIORITIES = {"error": "<3>", "warning": "<4>", "hint": "<6>"}
 
 
 class UsageError(Exception):
@@ -40,6 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     try:
         given = sys.argv[1:] if arguments is None else arguments
+        if not given:
+            parser(given).print_help(sys.stderr)
+            return EX_USAGE
         options = parser(given).parse_args(given)
     except SystemExit as stop:
         return int(stop.code or 0)
@@ -68,12 +84,8 @@ def _exit_code(error: Exception) -> int:
 
 def say(kind: str, text: str) -> None:
     """An ``error:``, ``warning:`` or ``hint:`` line on stderr."""
-    print(f"{kind}: {printable(text)}", file=sys.stderr)
-
-
-def printable(text: str) -> str:
-    """Text that cannot control the terminal, even if it comes from a certificate, a name server or a message."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    priority = _PRIORITIES[kind] if log_target.is_journald(2) else ""  # sd-daemon(3)
+    print(f"{priority}{kind}: {printable(text)}", file=sys.stderr)
 
 
 def parser(arguments: Sequence[str]) -> argparse.ArgumentParser:

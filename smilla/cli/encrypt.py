@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _complain(outcome: Outcome) -> None:
     for decision in outcome.decisions:
-        if decision.recipient in outcome.culprits:
+        if decision.recipient in outcome.blocked_by:
             fate = _FATE[outcome.disposition]
             say("error", f"{decision.recipient.shown}: {fate}: {decision.reason.text} ({decision.rule})")
 

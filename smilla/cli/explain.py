@@ -44,7 +44,7 @@ def _story(done: transaction.Transaction, *, all_away: bool) -> story.Story:
     is_known = not done.config.stage.check or lines.is_readable()
     if not is_known:
         ports = replace(ports, stage_problem=lambda: "")
-    answer, lack = answer_to(done.session, done.outcome, ports, done.config)
+    answer, why_not_sealed = answer_to(done.session, done.outcome, ports, done.config)
     if answer.is_sealed and not is_known:
         say("warning", "whether the stage is ready is for root and smilla's user to read; run this as one of them")
-    return story.Story(done, answer, lack, is_stage_known=is_known)
+    return story.Story(done, answer, why_not_sealed, is_stage_known=is_known)

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from smilla import address, config, log, policy
-from smilla.cli import EX_NO, EX_OK, EX_TEMPFAIL, UsageError, describe, with_config
+from smilla.answer import describe
+from smilla.cli import EX_NO, EX_OK, EX_TEMPFAIL, UsageError, with_config
 from smilla.config import Config
 from smilla.errors import AddressError
 from smilla.keys import lookup

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from smilla import decide, pipeline, policy
+from smilla.answer import describe
 from smilla.answer.reply import Reply, Verb
-from smilla.cli import describe, printable
+from smilla.cli import printable
 from smilla.cli.transaction import Transaction
 from smilla.model import Copy, Decision, KeyLookup, X509Key
 from smilla.policy import Circumstances, Requirement, rules
@@ -28,12 +29,12 @@ _VERBS = {
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """A message, what became of it, and the filter's reply if it does more than observe; ``lack`` says why nothing may
-    be sealed now, if that is the reason for the reply."""
+    """A message, what became of it, and the filter's reply if it does more than observe; ``why_not_sealed`` says why
+    nothing may be sealed now, if that is the reason for the reply."""
 
     done: Transaction
     reply: Reply
-    lack: str = ""
+    why_not_sealed: str = ""
     is_stage_known: bool = True
 
     @property
@@ -102,9 +103,9 @@ def as_json(story: Story) -> dict[str, Any]:
 
 def _stage_as_json(story: Story) -> dict[str, Any] | None:
     """Is the stage ready (None: this user may not know)?  None if this message does not need it."""
-    if not (story.reply.is_sealed or story.lack):
+    if not (story.reply.is_sealed or story.why_not_sealed):
         return None
-    return {"ready": not story.lack if story.is_stage_known else None, "problem": story.lack}
+    return {"ready": not story.why_not_sealed if story.is_stage_known else None, "problem": story.why_not_sealed}
 
 
 def _protection_as_json(copy: Copy) -> dict[str, Any]:
@@ -121,7 +122,7 @@ def _decision_as_json(story: Story, decision: Decision) -> dict[str, Any]:
         "action": decision.action.value,
         "reason": {"code": decision.reason.code, "text": decision.reason.text},
         "rule": decision.rule,
-        "waits": decision.waits,
+        "waits": decision.awaits_expansion,
         "at_rcpt": story.at_rcpt(decision) or None,
         "style": _style_as_json(story, decision),
         "matching_rule": found.number or None,
@@ -167,8 +168,8 @@ def in_words(story: Story) -> Iterator[str]:
     observing = " (observe = true: nothing is changed)" if story.done.config.observe else ""
     answer = story.reply.line if story.reply.code else _VERBS[story.reply.verb]
     sealed = ", sealed for the stage" if story.reply.is_sealed else ""
-    if story.lack:
-        yield f"the stage is not ready, so nothing is sealed now (stage-not-ready): {printable(story.lack)}"
+    if story.why_not_sealed:
+        yield f"the stage is not ready, so nothing is sealed now (stage-not-ready): {printable(story.why_not_sealed)}"
         yield "smilla config check --postfix tells more, and its result counts at once"
     yield f"reply of the filter: {answer}{sealed}{observing}"
 
@@ -187,7 +188,7 @@ def _decision_in_words(story: Story, decision: Decision) -> Iterator[str]:
         yield from describe.lookup_in_words(decision.lookup)
     yield f"{decision.recipient.shown}: {decision.action.value}, because: {printable(decision.reason.text)}"
     yield f"  decided by {decision.rule}"
-    if decision.waits:
+    if decision.awaits_expansion:
         yield "  but may be an alias: sealed, and decided by the stage for whomever it leads to"
     if at_rcpt := story.at_rcpt(decision):
         yield f"  turned away alone, at RCPT: {at_rcpt}"

@@ -12,11 +12,12 @@ import grp
 import pwd
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from smilla.config import toml_slips
 from smilla.config.options import (
     CONDITIONS,
     DEFAULT_PATH,
@@ -26,12 +27,14 @@ from smilla.config.options import (
     SECTIONS,
     STYLE,
     Config,
+    MetricsOptions,
     MilterOptions,
     Rule,
     StageOptions,
+    WebOptions,
     options_of,
 )
-from smilla.config.values import UNIX, convert, is_local, nameserver
+from smilla.config.values import UNIX, convert, is_local, is_loopback, nameserver
 from smilla.errors import ConfigError
 
 __all__ = ["DEFAULT_PATH", "Config", "Rule", "load", "parse"]
@@ -48,6 +51,9 @@ def load(path: Path) -> Config:
     """Reads and checks the file.  Raises ConfigError with every fault."""
     try:
         text = path.read_bytes().decode("utf-8")
+    except PermissionError as error:
+        told = "'smilla config check --probe' as root names the part of the path at fault"
+        raise ConfigError([f"{path}: cannot be read by this user: {error.strerror}; {told}"]) from error
     except OSError as error:
         raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from error
     except UnicodeDecodeError as error:
@@ -60,7 +66,8 @@ def parse(text: str, name: str = "configuration") -> Config:
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError([f"{name}: is not TOML: {error}"]) from error
+        told = toml_slips.advice(text, str(error))
+        raise ConfigError([f"{name}: is not TOML: {error}{f'; {told}' if told else ''}"]) from error
     reader = _Reader(text, name)
     config = reader.config(document)
     if not reader.faults:
@@ -132,13 +139,14 @@ class _Reader:
 
     @staticmethod
     def _unknown(key: str, section: str, is_table: bool) -> str:
-        names = {f"[{s}] {n}": n for s, kind in SECTIONS.items() for n in options_of(kind)}
-        names.update({n: n for n in options_of(Config)})
-        here = [*options_of(SECTIONS[section] if section else Config), *(() if section else SECTIONS)]
-        elsewhere = [where for where, name in names.items() if name == key]
-        if not elsewhere and (near := difflib.get_close_matches(key, here, 1, 0.5)):
+        tables: dict[str, Any] = {"": Config, **SECTIONS}
+        if homes := [_home(table) for table, kind in tables.items() if key in options_of(kind)]:
+            return f"is an unknown key; it belongs {' or '.join(homes)}"
+        here = [*options_of(tables[section]), *(() if section else SECTIONS)]
+        if near := difflib.get_close_matches(key, here, 1, 0.5):
             return f"is unknown; did you mean {near[0]}?"
-        near = elsewhere or [w for w, n in names.items() if difflib.get_close_matches(key, [n], 1, 0.6)]
+        names = {f"[{table}] {name}" if table else name: name for table, k in tables.items() for name in options_of(k)}
+        near = [where for where, name in names.items() if difflib.get_close_matches(key, [name], 1, 0.6)]
         kind = "table" if is_table else "key"
         return f"is an unknown {kind}; the nearest known one is {near[0]}" if near else f"is an unknown {kind}"
 
@@ -165,8 +173,8 @@ class _Reader:
         """Faults that show only when several keys are seen together."""
         if config.mode != "outbound" and not config.local_domains:
             self._fault("local_domains", "", f'is empty, but mode = "{config.mode}" encrypts for these domains only')
-        if config.dns.dnssec == "validate" and not Path(config.dns.trust_anchor).is_file():
-            self._fault("trust_anchor", "dns", f'is "{config.dns.trust_anchor}", which is no file (apt: dns-root-data)')
+        if config.dns.dnssec == "validate" and (problem := _no_file(config.dns.trust_anchor)):
+            self._fault("trust_anchor", "dns", f'is "{config.dns.trust_anchor}", {problem} (apt: dns-root-data)')
         if config.dns.dnssec == "resolver" and not config.dns.nameservers:
             self._fault("nameservers", "dns", 'is empty, but dnssec = "resolver" needs a validating resolver')
         for server in config.dns.nameservers:
@@ -177,23 +185,47 @@ class _Reader:
                     f'has {server}, which is not on loopback: with dnssec = "resolver" its AD bit could be forged on '
                     "the way; run a validating resolver (unbound) on this machine",
                 )
-        if "directory" in config.keys.sources and not Path(config.keys.directory or "/nonexistent").is_dir():
-            self._fault("directory", "keys", f'is "{config.keys.directory}", which is no folder, but is among sources')
-        if not Path(config.spool.folder).is_dir():
-            self._fault("folder", "spool", f'is "{config.spool.folder}", which is no folder')
+        if "directory" in config.keys.sources and (problem := _no_folder(config.keys.directory or "/nonexistent")):
+            self._fault("directory", "keys", f'is "{config.keys.directory}", {problem}, but is among sources')
+        if problem := _no_folder(config.spool.folder):
+            self._fault("folder", "spool", f'is "{config.spool.folder}", {problem}')
         self._check_socket("milter", config.milter)
         self._check_socket("stage", config.stage)
         if not is_local(config.stage.socket):
             self._fault(
                 "socket", "stage", f'is "{config.stage.socket}": whoever reaches it hands over mail; loopback only'
             )
+        self._check_metrics(config.metrics)
+        self._check_web(config.web)
         self._check_policy(config)
         self._check_aliases(config)
         self._check_openpgp(config)
-        if config.smime.ca_file and not Path(config.smime.ca_file).is_file():
-            self._fault("ca_file", "smime", f'is "{config.smime.ca_file}", which is no file')
-        if config.smime.crl_file and not Path(config.smime.crl_file).is_file():
-            self._fault("crl_file", "smime", f'is "{config.smime.crl_file}", which is no file')
+        for name in ("ca_file", "crl_file"):
+            path = getattr(config.smime, name)
+            if path and (problem := _no_file(path)):
+                self._fault(name, "smime", f'is "{path}", {problem}')
+
+    def _check_web(self, options: WebOptions) -> None:
+        if options.listen and not is_loopback(options.listen):
+            self._fault(
+                "listen",
+                "web",
+                f'is "{options.listen}", which other machines may reach; take 127.0.0.1 or [::1], and reach it by ssh '
+                "-L or through a reverse proxy with TLS",
+            )
+
+    def _check_metrics(self, options: MetricsOptions) -> None:
+        self._check_group("socket_group", "metrics", options.socket_group)
+        if options.listen.startswith(UNIX):
+            self._check_path("listen", "metrics", options.listen.partition(":")[2])
+        elif options.listen and options.loopback_only and not is_loopback(options.listen):
+            self._fault(
+                "listen",
+                "metrics",
+                f'is "{options.listen}", which other machines may reach; take 127.0.0.1 or [::1], or write '
+                "loopback_only = false",
+            )
+        self._check_path("status", "metrics", options.status)
 
     def _check_policy(self, config: Config) -> None:
         word = config.policy.wish_subject
@@ -229,16 +261,35 @@ class _Reader:
 
     def _check_socket(self, section: str, options: MilterOptions | StageOptions) -> None:
         """Checks what only this machine knows: users, groups, and how long a path may be."""
-        for name, known in (("user", pwd.getpwnam), ("socket_group", grp.getgrnam)):
-            value = getattr(options, name, "")
-            try:
-                _ = known(value) if value else None
-            except KeyError:
-                add = f"{'useradd' if name == 'user' else 'groupadd'} --system {value}"
-                self._fault(name, section, f'is "{value}", which this machine does not know; {add}')
-        path = options.socket.partition(":")[2]
-        if options.socket.startswith(UNIX) and len(path.encode()) > _path_limit():
-            self._fault("socket", section, f"has a path of {len(path.encode())} octets; at most {_path_limit()} do")
+        user = getattr(options, "user", "")
+        if user and not _is_known(pwd.getpwnam, user):
+            self._fault("user", section, f'is "{user}", which this machine does not know; useradd --system {user}')
+        self._check_group("socket_group", section, options.socket_group)
+        if options.socket.startswith(UNIX):
+            self._check_path("socket", section, options.socket.partition(":")[2])
+
+    def _check_group(self, name: str, section: str, group: str) -> None:
+        if group and not _is_known(grp.getgrnam, group):
+            self._fault(name, section, f'is "{group}", which this machine does not know; groupadd --system {group}')
+
+    def _check_path(self, name: str, section: str, path: str) -> None:
+        if len(path.encode()) > _path_limit():
+            self._fault(name, section, f"has a path of {len(path.encode())} octets; at most {_path_limit()} do")
+
+
+def _is_known(find: Callable[[str], object], name: str) -> bool:
+    try:
+        find(name)
+    except KeyError:
+        return False
+    return True
+
+
+def _home(table: str) -> str:
+    """Where the keys of a table stand."""
+    if not table:
+        return "at the top, before the first [table]"
+    return "in a [[rule]]" if table == "rule" else f"in [{table}]"
 
 
 def _rule_problems(rule: Rule, table: dict[str, Any]) -> Iterator[str]:
@@ -268,6 +319,30 @@ def _idle_keys(rule: Rule) -> Iterator[str]:
                 yield f"has {cause}, so {name} would say nothing: leave it out"
 
 
+def _no_file(path: str) -> str:
+    """What is wrong with it, "" if it is a file."""
+    try:
+        return "" if Path(path).is_file() else "which is no file"
+    except PermissionError:
+        return "where this user may not look"
+
+
+def _no_folder(path: str) -> str:
+    """What is wrong with it, "" if it is a folder."""
+    try:
+        return "" if Path(path).is_dir() else "which is no folder"
+    except PermissionError:
+        return "where this user may not look"
+
+
 def _path_limit() -> int:
     """Octets that a UNIX socket's path may have (unix(7)), less the ones added by its first, private name."""
     return 107 - len("..") - len(str(2**22))
+
+
+def value_of(raw: str) -> Any:
+    """A value as TOML writes it; what is none is taken as a string."""
+    try:
+        return tomllib.loads(f"value = {raw}")["value"]
+    except tomllib.TOMLDecodeError:
+        return raw.strip()

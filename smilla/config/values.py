@@ -34,6 +34,14 @@ def is_local(specification: str) -> bool:
         return host == "localhost"
 
 
+def is_loopback(address: str) -> bool:
+    """Can only this machine connect to ADDRESS:PORT?"""
+    try:
+        return ipaddress.ip_address(address.rpartition(":")[0].strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
 def convert(value: Any, kind: Any, bounds: Any) -> tuple[str, Any]:
     """What is wrong with a value ("" if nothing is), and the value in the form of its dataclass field."""
     if kind is bool:

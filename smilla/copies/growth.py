@@ -1,8 +1,8 @@
-"""The largest size that a message can reach once it is sealed or encrypted: 78 octets of base64 stand for 57.
+"""The size that a message can reach once it is sealed or encrypted: 78 octets of base64 stand for 57.
 
-These are estimates and never too small: a kilobyte or two above the real size, plus one or two for each reader of a
-copy.  An MTA's limit covers more than the octets sent: Postfix's message_size_limit counts the queue file, with
-envelope and trace fields.
+``of_copy`` and ``of_seal`` are estimates and never too small: a kilobyte or two above the real size, plus one or two
+for each reader of a copy.  An MTA's limit covers more than the octets sent: Postfix's message_size_limit counts the
+queue file, with envelope and trace fields.
 """
 
 from __future__ import annotations
@@ -23,6 +23,11 @@ def of_copy(message: Message, copy: Copy) -> int:
         return outside + message.body.size
     inside = _header(message) * (2 if copy.protection.inside else 1) + message.body.size
     return outside + _in_base64(inside + (readers + 1) * _READER)
+
+
+def at_least(message: Message, copy: Copy) -> int:
+    """Octets that a copy has at the very least: those of the body alone, since ciphertext is never compressed."""
+    return message.body.size if copy.rewrite.body is None else message.body.size // 57 * 78
 
 
 def of_seal(message: Message, outcome: Outcome) -> int:

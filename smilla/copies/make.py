@@ -5,7 +5,7 @@ A copy is encrypted when its body is read.  Nobody is left out: a key that does 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from functools import partial
 
 from smilla.copies import protect, rewrap
@@ -14,20 +14,21 @@ from smilla.copies.sharing import Group
 from smilla.encrypt import cms, pgp
 from smilla.errors import EncryptionError
 from smilla.model import Action, Copy, CopyForm, Decision, HeaderEdits, Message, PGPKey, Style, X509Key
-from smilla.ports import OpenPGPEngine
+from smilla.ports import Metrics, OpenPGPEngine
 
 
-def copies_of(message: Message, groups: Sequence[Group], engine: OpenPGPEngine, edits: HeaderEdits) -> tuple[Copy, ...]:
+def copies_of(
+    message: Message, groups: Sequence[Group], engine: OpenPGPEngine, edits: HeaderEdits, metrics: Metrics
+) -> tuple[Copy, ...]:
     """One copy for each group; ``edits`` are the header fields removed from each, or added to it."""
     asked = {"off", *(members[0].style.protect_headers for _, members in groups)}
     plans = {each: protect.plan(message, rewrap.content_fields(message), each, edits=edits) for each in asked}
-    return tuple(_copy(message, plans, engine, form, members) for form, members in groups)
+    return tuple(_copy(message, plans, engine, metrics, group) for group in groups)
 
 
-def _copy(
-    message: Message, plans: Mapping[str, Plan], engine: OpenPGPEngine, form: CopyForm, members: tuple[Decision, ...]
-) -> Copy:
+def _copy(message: Message, plans: Mapping[str, Plan], engine: OpenPGPEngine, metrics: Metrics, group: Group) -> Copy:
     """``plans`` for the header are keyed by ``protect_headers``; copies share them."""
+    form, members = group
     recipients = tuple(decision.recipient for decision in members)
     keys = _keys(members)
     style = members[0].style
@@ -38,10 +39,11 @@ def _copy(
         return Copy(form, recipients, rewrap.combined(as_it_came, plans["off"].edits))
     plan = plans[style.protect_headers]
     if form is CopyForm.SMIME:
-        encrypt = partial(_encrypt_cms, keys, style)
+        encrypt = partial(_measured, metrics, form, partial(_encrypt_cms, keys, style))
         rewrite = rewrap.smime(message, encrypt, plan.inside, authenticated=style.is_authenticated)
     else:
-        rewrite = rewrap.openpgp(message, partial(_encrypt_pgp, keys, style, engine), plan.inside)
+        encrypt = partial(_measured, metrics, form, partial(_encrypt_pgp, keys, style, engine))
+        rewrite = rewrap.openpgp(message, encrypt, plan.inside)
     return Copy(form, recipients, rewrap.combined(rewrite, plan.edits), plan.protection)
 
 
@@ -56,6 +58,16 @@ def _keys(members: tuple[Decision, ...]) -> tuple[X509Key | PGPKey, ...]:
 def _octets(key: X509Key | PGPKey) -> bytes:
     """What the encrypter receives."""
     return key.raw_for_seipd2 if isinstance(key, PGPKey) else key.raw
+
+
+def _measured(
+    metrics: Metrics,
+    form: CopyForm,
+    encrypt: Callable[[Iterable[bytes], int], Iterator[bytes]],
+    content: Iterable[bytes],
+    size: int,
+) -> Iterator[bytes]:
+    return metrics.encrypting(form.value, encrypt(content, size))
 
 
 def _encrypt_cms(

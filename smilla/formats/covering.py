@@ -10,6 +10,7 @@ section 6.8; RFC 9580 section 6).  What others do: we know of no filter that doe
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Iterable, Iterator
 
 from smilla.value import value
@@ -90,4 +91,5 @@ def _short(line: bytes) -> bytes:
     text = line.rstrip(b"\r\n")
     if not _BASE64.fullmatch(text) or len(text) % _SHORT:
         return line
-    return b"\r\n".join([*(text[i : i + _SHORT] for i in range(0, len(text), _SHORT)), b""])
+    pieces = struct.unpack(f"{_SHORT}s" * (len(text) // _SHORT), text)  # much faster than slices
+    return b"\r\n".join((*pieces, b""))

@@ -29,6 +29,8 @@ USUAL = 16 * 1024  # octets of a file; the contents of a larger one are not wort
 _LINE = re.compile(rb"-----(BEGIN|END) ([A-Z0-9 ]{3,40})-----")
 _CERTIFICATES = (b"CERTIFICATE", b"X509 CERTIFICATE", b"TRUSTED CERTIFICATE")
 _PKCS7 = (b"PKCS7", b"CMS")
+_PBES2 = der.oid("1.2.840.113549.1.5.13")  # RFC 8018 appendix A.4
+_OF_PKCS12 = der.oid("1.2.840.113549.1.12.1.0")[:-1]  # RFC 7292 appendix C: the arcs below this one
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -58,7 +60,8 @@ def _contents(raw: bytes, expected: Format) -> Contents:
     has_private = re.search(rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY", text) is not None
     first = tuple(islice(_keys(text, expected), MOST + 1))
     keys = first[:MOST] or ((expected, raw),)
-    return Contents(keys, has_private or any(_is_secret(*key) for key in first), has_more=len(first) > MOST)
+    has_private = has_private or _is_private_der(raw) or any(_is_secret(*key) for key in first)
+    return Contents(keys, has_private, has_more=len(first) > MOST)
 
 
 def _keys(raw: bytes, expected: Format) -> Iterator[tuple[Format, bytes]]:
@@ -157,6 +160,21 @@ def _of_packets(raw: bytes) -> Iterator[bytes]:
         key += raw[end:]
     if key:
         yield key
+
+
+def _is_private_der(raw: bytes) -> bool:
+    """PKCS #12, PKCS #8, or an RSA or EC private key: each begins with a version number (RFC 7292, 5958, 8017 and
+    5915).  Or PKCS #8 encrypted: an algorithm of PKCS #5 or #12 (RFC 5958 section 3).  A certificate has neither."""
+    try:
+        children = list(der.read(raw).children()) if raw[:1] == b"\x30" else []
+    except ParseError:
+        return False
+    if not children:
+        return False
+    first = children[0].whole
+    return first[:1] == bytes((der.INTEGER,)) or first[2:].startswith(
+        (_PBES2, bytes((der.OID,)) + b"\x0a" + _OF_PKCS12[2:])
+    )
 
 
 def _is_secret(form: Format, raw: bytes) -> bool:

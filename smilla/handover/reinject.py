@@ -27,14 +27,14 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import format_datetime
 from functools import cache, cached_property, partial
 from typing import Self
 
-from smilla import log
+from smilla import log, log_recovery
 from smilla.answer import dsn
 from smilla.copies import protect, rewrap
 from smilla.copies.sharing import mailbox, notice
@@ -157,7 +157,18 @@ class Attempt:
         journal = self._ports.journal
         if journal is not None and journal.is_there() and journal.known(self._fingerprint()):
             self.entry = self._opened(journal)
+        if journal is not None and log_recovery.journal_is_in_doubt():
+            self._try_out(journal)
         return self
+
+    def _try_out(self, journal: Journal) -> None:
+        """Can the journal, which failed before, be written again?  An entry without anything owed leaves no trace."""
+        raw = secrets.token_bytes(32)
+        with suppress(JournalError):
+            if journal.is_there():
+                with journal.open(Fingerprint(raw, lambda: raw, identified=True)):
+                    pass
+                log_recovery.journal_works(self._session.queue_id)
 
     @property
     def has_sent(self) -> bool:
@@ -232,6 +243,7 @@ class Attempt:
                     del waiting[0]
                     self._alive()
         except ReinjectError as error:
+            log_recovery.listener_fails()
             left = (recipient for parcel in waiting for recipient in parcel.served_by(parcel.served))
             self._refusals += [Refusal(recipient, str(error)) for recipient in left]
         for refusal in self._refusals:
@@ -267,12 +279,15 @@ class Attempt:
                     log.copy_unknown(self._session.queue_id, recipient.shown)
         owed = {name for parcel in parcels for name in parcel.names(parcel.served)}
         entry.owe(owed, self._token, self._session.queue_id)
+        log_recovery.journal_works(self._session.queue_id)
 
     def _send(self, entry: JournalEntry, connection: MailerConnection, parcel: _Parcel) -> None:
         handover = connection.send(
             parcel.submission, lambda accepted: entry.committing(parcel.names(accepted)), self._alive
         )
         refused = dict(handover.refused)
+        if not handover.unknown:
+            log_recovery.listener_works(self._session.queue_id)
         if handover.unknown:
             lost = parcel.served_by(recipient for recipient in parcel.served if recipient not in refused)
             self._refusals += [Refusal(r, "the connection ended before the final reply") for r in lost]

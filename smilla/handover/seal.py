@@ -42,7 +42,8 @@ smilla-stage(7) says what may lead a message past it.
 
 @dataclass(frozen=True, slots=True)
 class SealedRecipient:
-    """A recipient as named at RCPT, and the decision then.  ``waits``: they may be an alias, so the stage decides."""
+    """A recipient as named at RCPT, and the decision then.  ``waits`` is Decision.awaits_expansion;
+    the name is part of the sealed form, so that what was sealed before an upgrade can be read."""
 
     raw: str
     parameters: tuple[str, ...]
@@ -73,7 +74,11 @@ def facts(
     """The facts of a message whose decisions are made."""
     recipients = tuple(
         SealedRecipient(
-            d.recipient.raw, d.recipient.parameters, d.action, d.key.format.value if d.key else d.action.value, d.waits
+            d.recipient.raw,
+            d.recipient.parameters,
+            d.action,
+            d.key.format.value if d.key else d.action.value,
+            d.awaits_expansion,
         )
         for d in decisions
     )

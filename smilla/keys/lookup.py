@@ -168,7 +168,9 @@ def _judge_once(
     known = ports.judgements.recall(question)
     if known is not None and known.at <= now < known.until:
         finding, ttl_s = known.finding, answer.dns.ttl_s if answer.dns else 0
-        return (finding if finding.ttl_s == ttl_s else replace(finding, ttl_s=ttl_s)), known.key
+        if finding.ttl_s != ttl_s:
+            finding = _finding(answer, finding.verdict, finding.reason, finding.assessments)
+        return finding, known.key
     finding, key = _judge(answer, pending, now, ports, others)
     ports.judgements.remember(question, Judgement(finding, key, now, _holds_until(finding, key, now)), _weight(answer))
     return finding, key
@@ -199,7 +201,7 @@ def _judge(
 ) -> _Judged:
     if answer.status in _UNPROVEN:
         verdict = _UNPROVEN[answer.status]
-        return _finding(answer, verdict, Reason(answer.status.value, answer.detail or answer.status.value)), None
+        return _finding(answer, verdict, _unproven(answer, answer.status.value)), None
     if answer.unclear is not None:
         return _finding(answer, KeyVerdict.UNCLEAR, answer.unclear), None
     assessments = _assess_all(answer, pending, now, ports, others) if answer.candidates else ()
@@ -212,6 +214,16 @@ def _judge(
         reason = Reason("usable", chosen)
         return _finding(answer, KeyVerdict.USABLE, reason, assessments), best.key
     return _without_key(answer, assessments), None
+
+
+def _unproven(answer: SourceAnswer, status: str) -> Reason:
+    """Why nobody can tell, and whose fault that is: ours, if our own folder or resolver could not be asked."""
+    detail = answer.detail or status
+    if answer.is_unreachable:
+        return Reason("key_folder", detail)
+    if answer.dns is not None and answer.dns.is_ours:
+        return Reason("resolver_down", detail)
+    return Reason(status, detail)
 
 
 _trials: Memory[str, tuple[Reason | None]] = Memory(entries=2000, octets=1 << 20)

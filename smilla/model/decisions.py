@@ -71,8 +71,8 @@ class Style:
 @value
 class Decision:
     """What happens for one recipient and why; ``rule`` names the part of the configuration that decided.  ``readers``
-    are the look-ups of further readers (also_to); ``style`` is how their copy is written.  ``waits``: this may be an
-    alias, so the stage decides, which sees where the alias led."""
+    are the look-ups of further readers (also_to); ``style`` is how their copy is written.
+    ``awaits_expansion``: this may be an alias, so the stage decides, which sees where the alias led."""
 
     recipient: Recipient
     action: Action
@@ -81,7 +81,7 @@ class Decision:
     lookup: KeyLookup | None = None
     readers: tuple[KeyLookup, ...] = ()
     style: Style = field(default_factory=Style)
-    waits: bool = False
+    awaits_expansion: bool = False
 
     @property
     def key(self) -> X509Key | PGPKey | None:
@@ -165,9 +165,9 @@ class Disposition(Enum):
 class Outcome:
     """The result of ``pipeline.process``: one decision for each recipient, and the copies owed if all is delivered.
 
-    ``copies`` is empty unless the disposition is DELIVER or HOLD; all but number ``kept`` (None for none) are
-    re-injected.  The sender is told of ``bounced``; for ``relayed`` see policy.is_relayed.  ``reason`` and ``culprits``
-    explain why something is not delivered.
+    ``copies`` is empty unless the disposition is DELIVER or HOLD; all but number ``kept_index`` (None for none) are
+    re-injected.  The sender is told of ``bounced``; for ``relayed`` see policy.is_relayed.  ``reason`` says why
+    something is not delivered, and ``blocked_by`` names the recipients who keep it from being delivered.
     """
 
     disposition: Disposition
@@ -176,12 +176,12 @@ class Outcome:
     direction: Direction
     copies: tuple[Copy, ...] = ()
     reason: Reason = _OK
-    culprits: tuple[Recipient, ...] = ()
-    kept: int | None = 0
+    blocked_by: tuple[Recipient, ...] = ()
+    kept_index: int | None = 0
     bounced: tuple[Decision, ...] = ()
     relayed: tuple[Recipient, ...] = ()
 
     @property
-    def waits(self) -> bool:
+    def awaits_expansion(self) -> bool:
         """May some recipient without a copy still be an alias?"""
-        return any(decision.waits and decision.action is not Action.DONE for decision in self.decisions)
+        return any(decision.awaits_expansion and decision.action is not Action.DONE for decision in self.decisions)

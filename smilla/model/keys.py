@@ -49,7 +49,8 @@ class DNSAnswer:
 
     ``raw_rdata`` holds the RDATA of each record of the requested type, in wire form, with CNAMEs followed.
     ``proven_by`` says in words what the status rests on.  ``malformed`` counts the records that could not be read.
-    ``ttl_s`` limits how long the answer may be kept.
+    ``ttl_s`` limits how long the answer may be kept.  ``is_ours``: our own resolver could not be asked, so the domain's
+    name servers are not to blame.
     """
 
     owner: str
@@ -60,6 +61,7 @@ class DNSAnswer:
     ttl_s: int = 0
     detail: str = ""
     proven_by: str = ""
+    is_ours: bool = False
 
 
 @value
@@ -156,8 +158,9 @@ class Mechanism(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class X509Key(UsableKey):
-    """A certificate that may be encrypted to.  ``issued_at`` is its notBefore.  ``raw_issuer_and_serial`` is the DER of
-    IssuerAndSerialNumber (RFC 5652 section 10.2.4), with the issuer octet for octet as in the certificate.
+    """A certificate that may be encrypted to.  ``issued_at`` is its notBefore; ``expires_at`` is its notAfter, or the
+    end of a CA in its path that ends earlier.  ``raw_issuer_and_serial`` is the DER of IssuerAndSerialNumber (RFC 5652
+    section 10.2.4), with the issuer octet for octet as in the certificate.
 
     ``oaep`` is the only padding allowed for an id-RSAES-OAEP key.  ``ciphers`` are the values of [smime] cipher that
     the certificate announces, in its order (RFC 4262).  ``is_common``: common programs can open what is encrypted to

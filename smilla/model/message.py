@@ -82,8 +82,8 @@ class Recipient:
     address."""
 
     raw: str
-    address: EmailAddress | None
-    parameters: tuple[str, ...] = ()
+    address: EmailAddress | None = field(hash=False)  # ``raw`` tells nearly all recipients apart, and is quick to hash
+    parameters: tuple[str, ...] = field(default=(), hash=False)
 
     @property
     def shown(self) -> str:

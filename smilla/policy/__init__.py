@@ -1,6 +1,6 @@
 """What a recipient needs, and what happens: ``wanted`` before the look-ups, ``decide`` after them."""
 
-from smilla.policy.decision import already_encrypted, decide, refused, styled, unclear_sender, waits
+from smilla.policy.decision import already_encrypted, awaits_expansion, decide, refused, styled, unclear_sender
 from smilla.policy.requirement import (
     Circumstances,
     Requirement,
@@ -19,6 +19,7 @@ __all__ = [
     "Circumstances",
     "Requirement",
     "already_encrypted",
+    "awaits_expansion",
     "decide",
     "direction",
     "hides_destination",
@@ -31,6 +32,5 @@ __all__ = [
     "rule_table",
     "styled",
     "unclear_sender",
-    "waits",
     "wanted",
 ]

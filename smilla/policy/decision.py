@@ -65,7 +65,7 @@ def decide(
     return Decision(recipient, action, lookup.reason, decider, lookup, style=how)
 
 
-def waits(decision: Decision, requirement: Requirement, client: Client, config: Config) -> bool:
+def awaits_expansion(decision: Decision, requirement: Requirement, client: Client, config: Config) -> bool:
     """May this be an alias that the MTA expands after the filter, so that the stage has to decide ([keys] aliases)?  A
     recipient with a usable key gets ciphertext anyway; one whose state is unknown now is deferred as usual."""
     if config.keys.aliases != "expanded" or config.policy.mixed != "stage" or decision.key is not None:

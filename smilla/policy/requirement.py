@@ -134,19 +134,21 @@ def wanted(recipient: Recipient, circumstances: Circumstances, config: Config) -
     """Should we look a key up for this recipient?  This is known at RCPT, before any of the message has arrived."""
     case = _case(recipient, circumstances, config)
     number, rule = rules.first(config.rule, case)
-    requirement = Requirement(False, case.direction, Reason("wanted", ""), number, rule, _mailbox(case, config))
-    if (unknown := unknown_destination(recipient)) is not None:
-        return replace(requirement, reason=unknown, unclear=unknown)
-    if rules.hinges_on_sender(config.rule, case):
-        return replace(requirement, reason=UNCLEAR_SENDER, unclear=UNCLEAR_SENDER, number=0, rule=None)
-    if "sender" in requirement.also_to and not rules.is_clear(case.sender):
-        return replace(requirement, reason=UNCLEAR_SENDER, unclear=UNCLEAR_SENDER)
+    unclear = unknown_destination(recipient)
+    if unclear is None and rules.hinges_on_sender(config.rule, case):
+        unclear, number, rule = UNCLEAR_SENDER, 0, None
+    if unclear is None and rule is not None and "sender" in rule.also_to and not rules.is_clear(case.sender):
+        unclear = UNCLEAR_SENDER
+    is_wanted, reason = (False, unclear) if unclear is not None else _wanted_by(rule, number, case, config)
+    return Requirement(is_wanted, case.direction, reason, number, rule, _mailbox(case, config), unclear)
+
+
+def _wanted_by(rule: Rule | None, number: int, case: rules.Case, config: Config) -> tuple[bool, Reason]:
     if rule is not None and rule.encrypt == "never":
-        return replace(requirement, reason=Reason("never", f"rule {number} says never"))
+        return False, Reason("never", f"rule {number} says never")
     if rule is not None and rule.encrypt == "require":
-        return replace(requirement, wanted=True, reason=Reason("wanted", f"rule {number} requires it"))
-    is_wanted, reason = _wanted_by_mode(case, config)
-    return replace(requirement, wanted=is_wanted, reason=reason)
+        return True, Reason("wanted", f"rule {number} requires it")
+    return _wanted_by_mode(case, config)
 
 
 def _wanted_by_mode(case: rules.Case, config: Config) -> tuple[bool, Reason]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import pwd
 import select
 import signal
 import time
@@ -19,15 +18,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from smilla import __version__, config, log
-from smilla.adapters import log_target, postfix
+from smilla.adapters import log_target, postfix, spool
 from smilla.adapters.look import Look
 from smilla.adapters.postfix_lines import PostfixLines
 from smilla.config import Config
 from smilla.errors import ConfigError, EngineMissing, SmillaError
 from smilla.keys.discovery import directory
+from smilla.metrics.meter import Meter
 from smilla.ports import SealKeyStore
-from smilla.server import lmtp, milter, systemd
+from smilla.server import health, lmtp, milter, rights, systemd
 from smilla.server.listener import UnixPath
+from smilla.server.page import Page, open_page
+from smilla.server.reporter import Reporter
 from smilla.server.runtime import make_ports
 from smilla.server.service import Runtime
 from smilla.server.worker import SIGNALS, Serve, work
@@ -35,6 +37,8 @@ from smilla.server.worker import SIGNALS, Serve, work
 _FIXED_OPTIONS = {
     "milter": ("socket", "workers", "timeout_s", "user", "socket_group", "socket_mode"),
     "stage": ("socket", "socket_group", "socket_mode", "connections"),
+    "metrics": ("listen", "status", "socket_group", "socket_mode"),
+    "web": ("listen", "token_file", "hosts", "domains", "lookups_per_minute"),
 }
 _LAST_WORDS_S = 2.5  # worker.GRACE_S, plus a moment in case nobody reads the log
 _HEALTHY_S = 60.0
@@ -77,15 +81,18 @@ class Daemon:
     def __init__(self, path: Path, settings: Config) -> None:
         self._path = path
         self._config = settings
-        self._runtime = Runtime(settings, make_ports(settings))
+        self._meter, self._reporter = Meter(keeps_domains=settings.web.domains), Reporter()
+        self._meter.measure("spool_bytes", spool.octets_in_files)
+        self._runtime = Runtime(settings, make_ports(settings, self._meter))
         self._workers: dict[int, _Worker] = {}
         self._socket: UnixPath | None = None
         self._stage: lmtp.Server | None = None
+        self._pages: list[Page] = []
         self._look: Look | None = None
         self._look_is_due = False  # a further look, once this one is over
         self._logged_problem = ""  # of the stage
         self._looked_at, self._look_again_s = 0.0, _LOOK_AGAIN_S
-        self._failures = 0
+        self._failures = self._wanted = 0
         self._respawn_at: list[tuple[float, Serve]] = []
 
     def run(self) -> int:
@@ -93,14 +100,19 @@ class Daemon:
         self._open_socket()
         self._prepare_journal()
         self._open_stage()
-        _drop_rights(self._config.milter.user)
+        self._reporter.open(self._config)
+        self._pages = open_page(self._config)
+        rights.drop(self._config.milter.user)
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        self._reporter.start(self._ends())
         count = self._config.milter.workers or os.cpu_count() or 1
-        for _ in range(count):
-            self._fork(milter.serve)
-        if self._stage is not None:
-            self._fork(self._stage.serve)
-        log.started(self._config.milter.socket, count, __version__)
+        stage = [self._stage.serve] if self._stage is not None else []
+        others = [*stage, *(page.serve for page in self._pages)]
+        state = health.seen(self._config, self._runtime.ports)
+        self._wanted = count + len(others)
+        for serve in (*[milter.serve] * count, *others):
+            self._fork(serve)
+        log.started(self._config.milter.socket, count, __version__, state)
         systemd.notify("READY=1")
         self._look_at_keys()
         name = self._watch()
@@ -186,8 +198,13 @@ class Daemon:
         return self._stage is not None and self._config.may_seal and self._config.stage.check
 
     def _begin_look(self, folders: list[str]) -> None:
-        mine = [end for worker in self._workers.values() for end in worker.ends]
-        self._look = Look(self._path, folders, mine)
+        self._look = Look(self._path, folders, [*self._ends(), *self._reporter.ends])
+
+    def _ends(self, serve: Serve | None = None) -> list[int]:
+        """What no new process may keep open, besides the reporter's; one that runs ``serve`` keeps what it serves."""
+        ends = [page.end for page in self._pages if page.serve != serve]
+        ends += [self._look.end] if self._look is not None else []
+        return [*ends, *(end for worker in self._workers.values() for end in worker.ends)]
 
     def _retry_look(self) -> None:
         """While nothing may be sealed, looks again now and then, so that a mend counts without a reload.  If nobody has
@@ -241,15 +258,21 @@ class Daemon:
             log.seal_key_missing("", str(error))
 
     def _fork(self, serve: Serve) -> None:
-        reading, writing = os.pipe()
-        acknowledged, acknowledge = os.pipe()
+        """Raises OSError if there is no room for a process."""
+        pipes: list[int] = []
+        try:
+            pipes += [*os.pipe(), *os.pipe()]
+            pid = os.fork()
+        except OSError:
+            for end in pipes:
+                os.close(end)
+            raise
+        reading, writing, acknowledged, acknowledge = pipes
         os.set_blocking(acknowledged, False)
-        pid = os.fork()
         if pid == 0:
-            looks = [self._look.end] if self._look is not None else []
-            others = [end for worker in self._workers.values() for end in worker.ends]
-            for mine in (writing, acknowledged, *looks, *others):
+            for mine in (writing, acknowledged, *self._ends(serve), *self._reporter.ends):
                 os.close(mine)
+            self._meter.start(self._reporter.send)
             work(self._runtime, reading, acknowledge, serve)
         os.close(reading)
         os.close(acknowledge)
@@ -261,7 +284,8 @@ class Daemon:
             self._renew_key_if_due()
             self._see_look()
             self._retry_look()
-            until = time.monotonic() + (_LOOK_AGAIN_S if self._needs_lines() else _KEY_EVERY_S)
+            told_s = self._reporter.see(self._config, self._wanted, self._workers, self._ends())
+            until = time.monotonic() + min(told_s, _LOOK_AGAIN_S if self._needs_lines() else _KEY_EVERY_S)
             pause = min([until, *(at for at, _ in self._respawn_at)]) - time.monotonic()
             received = signal.sigtimedwait(SIGNALS, max(0.0, pause))
             if received is not None and received.si_signo in (signal.SIGTERM, signal.SIGINT):
@@ -273,7 +297,10 @@ class Daemon:
             due = [serve for at, serve in self._respawn_at if at <= now]
             self._respawn_at = [(at, serve) for at, serve in self._respawn_at if at > now]
             for serve in due:
-                self._fork(serve)
+                try:
+                    self._fork(serve)
+                except OSError as error:  # the others go on, and this one is tried again
+                    log.worker_died(0, error.strerror or "no process", self._fork_later(serve))
 
     def _reap(self, *, replace: bool) -> None:
         """Collects workers that ended; one that keeps dying is replaced after longer and longer waits."""
@@ -285,11 +312,16 @@ class Daemon:
             for end in worker.ends:
                 os.close(end)
             if replace:
-                lived = time.monotonic() - worker.started_at
-                self._failures = 1 if lived > _HEALTHY_S else self._failures + 1
-                wait_s = min(_LONGEST_WAIT_S, 0.05 * 2**self._failures)
-                self._respawn_at.append((time.monotonic() + wait_s, worker.serve))
-                log.worker_died(pid, _in_words(status), wait_s)
+                log.worker_died(pid, _in_words(status), self._fork_later(worker.serve, worker.started_at))
+                self._reporter.worker_died()
+
+    def _fork_later(self, serve: Serve, started_at: float = float("inf")) -> float:
+        """After how many seconds another worker follows one that was started then; inf: one that was not."""
+        lived = time.monotonic() - started_at
+        self._failures = 1 if lived > _HEALTHY_S else self._failures + 1
+        wait_s = min(_LONGEST_WAIT_S, 0.05 * 2.0 ** min(self._failures, 10))
+        self._respawn_at.append((time.monotonic() + wait_s, serve))
+        return wait_s
 
     def _reload(self) -> None:
         """Reads the file.  The workers get the new configuration as a whole, and only if it has no fault."""
@@ -297,10 +329,11 @@ class Daemon:
         try:
             text = self._path.read_text("utf-8")
             fresh = config.parse(text, str(self._path))
-            runtime = Runtime(fresh, make_ports(fresh))
+            runtime = Runtime(fresh, make_ports(fresh, self._meter))
         except (OSError, UnicodeDecodeError, ConfigError, EngineMissing) as error:
             for fault in error.faults if isinstance(error, ConfigError) else [str(error)]:
                 log.reload_failed(fault)
+            self._reporter.reloaded(done=False)
         else:
             for section, names in _FIXED_OPTIONS.items():
                 before, after = getattr(self._config, section), getattr(fresh, section)
@@ -315,6 +348,7 @@ class Daemon:
             self._look_at_lines()
             self._look_at_keys()
             log.reloaded()
+            self._reporter.reloaded(done=True)
         systemd.notify("READY=1")
 
     def _hand_over(self, text: str) -> None:
@@ -349,6 +383,7 @@ class Daemon:
         for pid in late:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
+        self._reporter.stop()
         log.stopped(len(late))
 
 
@@ -361,19 +396,3 @@ def _in_words(status: int) -> str:
     if os.WIFSIGNALED(status):
         return f"killed by {signal.Signals(os.WTERMSIG(status)).name}"
     return f"exit {os.waitstatus_to_exitcode(status)}"
-
-
-def _drop_rights(user: str) -> None:
-    """Becomes ``user`` with its groups.  Raises SmillaError if that is not possible."""
-    if os.geteuid() != 0:
-        return
-    if not user:
-        log.runs_as_root()
-        return
-    try:
-        entry = pwd.getpwnam(user)
-        os.initgroups(user, entry.pw_gid)
-        os.setgid(entry.pw_gid)
-        os.setuid(entry.pw_uid)
-    except (KeyError, OSError) as error:
-        raise SmillaError(f"[milter] user {user}: {error}") from error

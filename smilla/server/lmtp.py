@@ -221,7 +221,7 @@ class _Dialogue:
             self._service.end()
 
     def _answers(self, transaction: _Transaction) -> tuple[reply.Reply, ...]:
-        """One answer per recipient.  If smilla fails, all get 451 and are owed their copies."""
+        """One answer per recipient.  If smilla fails, all get the error's reply (451) and are owed their copies."""
         runtime = self._service.runtime
         body = SpooledBody(runtime.config.spool.folder, runtime.config.spool.threshold_kib * 1024)
         problem: Exception | None = None
@@ -238,9 +238,9 @@ class _Dialogue:
                 transaction.sender, tuple(transaction.recipients), content.message(), transaction.ident
             )
             return stage.deliver(handed, runtime.ports, runtime.behind("postfix"))
-        except Exception:
+        except Exception as error:
             log.internal_error("", "stage")
-            return (reply.INTERNAL,) * len(transaction.recipients)
+            return (reply.for_error(error),) * len(transaction.recipients)
 
     def _rset(self, _: str) -> None:
         self._transaction = None

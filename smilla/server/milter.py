@@ -56,8 +56,8 @@ class Connection(Milter.Base):
         self._runtime = self.service.runtime
         self._client = Client()
         self._mta = ""
-        self._failed = False
-        self._lost_client = False
+        self._failure: reply.Reply | None = None  # the answer to this message, once an error has ended it
+        self._lost_client: reply.Reply | None = None  # the same for every message, if the client stayed unknown
         _serving.connection = self
         self.service.acknowledger.opened()
 
@@ -83,7 +83,7 @@ class Connection(Milter.Base):
             self._say(reply.STOPPING)
             return int(Milter.TEMPFAIL)
         self.service.begin()
-        self._failed = self._lost_client
+        self._failure = self._lost_client
         self._runtime = self.service.runtime
         config = self._runtime.behind(self._mta)
         body = SpooledBody(config.spool.folder, config.spool.threshold_kib * 1024)
@@ -125,7 +125,7 @@ class Connection(Milter.Base):
     @Milter.noreply
     def body(self, block: bytes) -> int:
         """The next octets of the body."""
-        if not self._failed:  # otherwise the answer is 451, and the rest is of no use
+        if self._failure is None:  # otherwise the answer is known, and the rest is of no use
             with self._guarded("body"):
                 self._current().session.body_chunk(block)
         return _CONTINUE
@@ -136,12 +136,12 @@ class Connection(Milter.Base):
         with self._guarded("end of message"):
             current = self._current()
             current.session.queue_id = self._queue_id()
-            if self._failed:
+            if self._failure is not None:
                 current.failed()
             else:
                 verdict = self._ended(current)
-        if self._failed:
-            verdict = self._answer_failure()
+        if self._failure is not None:
+            verdict = self._answer_failure(self._failure)
         self._drop()
         return verdict
 
@@ -157,12 +157,12 @@ class Connection(Milter.Base):
             self._unfinished = current.unfinished, current.session.queue_id
         return int(_VERBS[answer.verb])
 
-    def _answer_failure(self) -> int:
-        """451; but "accept" if smilla only observes, since then it has no say in the mail."""
+    def _answer_failure(self, failure: reply.Reply) -> int:
+        """The error's reply; but "accept" if smilla only observes, since then it has no say in the mail."""
         if self._runtime.config.observe:
             return int(Milter.ACCEPT)
-        self._say(reply.INTERNAL)
-        return int(Milter.TEMPFAIL)
+        self._say(failure)
+        return int(_VERBS[failure.verb])
 
     def abort(self) -> int:
         """The message ends early (RSET, a refusal elsewhere); the connection goes on."""
@@ -209,15 +209,18 @@ class Connection(Milter.Base):
     def failed_outside(self) -> None:
         """The exception now being handled kept a step from reaching its callback, so the message has failed.  If no
         message had begun, the client (hence the direction) stays unknown for all messages that follow."""
-        self._failed = True
-        self._lost_client = self._lost_client or self._filter is None
+        self._failure = self._failure or reply.for_error(sys.exc_info()[1])
+        if self._filter is None:
+            self._lost_client = self._failure
         log.internal_error(self._known_queue_id(), "pymilter")
 
     def _fail(self, where: str) -> None:
-        """Marks the message as failed by the exception now being handled; its end is then answered 451."""
-        self._failed = True
+        """Marks the message as failed by the exception now being handled; its end is then answered with the error's
+        reply (451).  Of several errors the first counts."""
+        error = sys.exc_info()[1]
+        self._failure = self._failure or reply.for_error(error)
         queue_id = self._known_queue_id()
-        if isinstance(sys.exc_info()[1], MTALost):
+        if isinstance(error, MTALost):
             log.mta_lost(queue_id)
         else:
             log.internal_error(queue_id, where)
@@ -300,9 +303,12 @@ def _end_of_message(ctx: Any) -> int:
     """The end of a message.  It must return an answer and never raise."""
     try:
         return int(ctx.getpriv().eom())
-    except BaseException:
+    except BaseException as error:
         log.internal_error("", "end of message")
-        return int(Milter.TEMPFAIL)
+        answer = reply.for_error(error)
+        with suppress(Exception):  # without a text, libmilter's own 451 says enough
+            ctx.setreply(answer.code, answer.enhanced, answer.text)
+        return int(_VERBS[answer.verb])
 
 
 def _outside(_kind: type[BaseException], error: BaseException, _trace: TracebackType | None) -> None:

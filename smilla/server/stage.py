@@ -22,7 +22,7 @@ from email.utils import parsedate_to_datetime
 from hashlib import sha256
 
 from smilla import address, decide, log, pipeline
-from smilla.answer import reply
+from smilla.answer import reply, report
 from smilla.config import Config
 from smilla.copies import sharing
 from smilla.errors import AddressError, JournalError, SealBroken, SealKeyMissing
@@ -37,6 +37,7 @@ _GIVEN_UP_AFTER = timedelta(days=1)
 _TRACE = re.compile("received|x-received|received-spf|return-path|delivered-to|x-original-to|authentication-results")
 _NOT_KEPT = re.compile("dkim-signature|x-google-dkim-signature|domainkey-signature|arc-.*|content-.*|mime-version|bcc")
 _XTEXT = re.compile(r"\+([0-9A-Fa-f]{2})")
+_VIA = report.How(via="stage")
 _ENCRYPTED, _FAILING = (Action.ENCRYPT, Action.UNCHANGED), (Action.DEFER, Action.REFUSE)
 
 
@@ -213,7 +214,7 @@ class _Stage:
                     action = Action.REFUSE if answer.verb is reply.Verb.REJECT else Action.DEFER
                     reason = Reason("reinject", refusal.detail)
                 answers.append((answer, reason))
-                log.recipient_decided(self._session.queue_id, decision, (action, reason), observed=False, via="stage")
+                report.decided(self._session.queue_id, decision, (action, reason), self._ports.metrics, _VIA)
         return answers
 
 

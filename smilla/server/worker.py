@@ -21,7 +21,10 @@ from smilla.server.service import Runtime, Service
 Serve = Callable[[Service], object]
 SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}  # what the parent waits for
 GRACE_S = 0.2  # a draining worker waits so long after its last answer, so that libmilter can send it
-_PROBE_EVERY_S = 240.0  # less than a proof lasts, so that no message has to wait for one
+# Less than a proof lasts, so that no message has to wait for one.  A proof ends with the connection, so log and metrics
+# soon say that a resolver is down, and that it works again; a proof that still holds asks nobody.
+_PROBE_EVERY_S = 15.0
+_COUNTS_S = 0.5  # how long the last counts may take to be handed on
 
 
 def work(runtime: Runtime, control: int, acknowledge: int, serve: Serve) -> NoReturn:
@@ -54,17 +57,20 @@ def _answer(service: Service, serve: Serve) -> NoReturn:
         serve(service)
     except BaseException:
         log.internal_error("", "worker")
+    service.runtime.ports.metrics.flush(_COUNTS_S)
     log.flush()
     os._exit(1)
 
 
 def _probe(service: Service) -> NoReturn:
-    """At the start and every few minutes: does the resolver still prove that it validates?  Mail does not wait for
+    """At the start and every few seconds: does the resolver still prove that it validates?  Mail does not wait for
     this.  If it does not, answers without the AD bit are not believed, and the resolver's adapter logs it."""
     while True:
-        runtime = service.runtime
+        runtime, proven = service.runtime, list[bool]()
         if not set(runtime.config.keys.sources) <= set(OUTSIDE_DNS):
-            runtime.ports.probe(runtime.config.dns.timeout_s)
+            proven = [not problem for _, problem in runtime.ports.probe(runtime.config.dns.timeout_s)]
+        runtime.ports.metrics.gauge("resolvers_asked", len(proven))  # 0 too: a reload may have taken DNS away
+        runtime.ports.metrics.gauge("resolvers_proven", sum(proven))
         time.sleep(_PROBE_EVERY_S)
 
 
@@ -86,7 +92,7 @@ def _reload(service: Service, text: str) -> None:
     """Switches to a configuration that the parent has checked."""
     try:
         fresh = config.parse(text)
-        service.runtime = Runtime(fresh, make_ports(fresh))
+        service.runtime = Runtime(fresh, make_ports(fresh, service.runtime.ports.metrics))
         log.configure(fresh.log.level, fresh.log.format, log_target.opened(fresh.log.target))
     except Exception as error:  # whatever it is, this thread must live on for the next order
         log.reload_failed(str(error) if isinstance(error, (SmillaError, OSError)) else type(error).__name__)
@@ -99,5 +105,6 @@ def _drain(service: Service, timeout_s: float) -> NoReturn:
     while service.in_flight and time.monotonic() < deadline:
         time.sleep(0.02)
     time.sleep(GRACE_S)
+    service.runtime.ports.metrics.flush(_COUNTS_S)
     log.flush()
     os._exit(0)

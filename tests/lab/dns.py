@@ -29,7 +29,8 @@ NEGATIVE_TTL_S = 5
 TYPES = {"SMIMEA": 53, "OPENPGPKEY": 61}
 
 
-_ANCHORED = ("test", "home.arpa", "x.internal")  # zones that nobody delegates to
+# Zones that nobody delegates to; "" is the root.
+_ANCHORED = ("test", "home.arpa", "x.internal", "example.net", "example.org", "")
 
 
 class Kind(Enum):
@@ -267,7 +268,7 @@ class DNSLab(Running):
     def _key(self, name: str, algorithm: str) -> str:
         """The base name of a zone's key, made where there is none yet."""
         made = sorted(self.folder.glob(f"K{name}.+*.key"))
-        base = made[0].stem if made else self._run("ldns-keygen", "-a", algorithm, "-k", name).strip()
+        base = made[0].stem if made else self._run("ldns-keygen", "-a", algorithm, "-k", name or ".").strip()
         if name in _ANCHORED:
             for path, suffix in ((self.trust_anchor, "ds"), (self.trust_anchor_key, "key")):
                 keys = [key for zone in _ANCHORED for key in sorted(self.folder.glob(f"K{zone}.+*.{suffix}"))]
@@ -305,12 +306,13 @@ class DNSLab(Running):
         ]
         for zone in self.zones.values():
             if zone.served:
-                lines += ["zone:", f'  name: "{zone.name}"', f'  zonefile: "{zone.name}.zone"']
+                lines += ["zone:", f'  name: "{zone.name or "."}"', f'  zonefile: "{zone.name}.zone"']
         config.write_text("\n".join(lines) + "\n")
         self._start("nsd", "-d", "-c", config, port=self.authority_port)
 
     def _start_unbound(self, name: str, port: int, *, validates: bool) -> None:
         config = self.folder / f"{name}.conf"
+        tops = [zone for zone in self.zones.values() if not self._parent(zone)]
         lines = [
             "server:",
             f"  interface: {LOOPBACK}",
@@ -331,8 +333,8 @@ class DNSLab(Running):
             "  ede: yes",
             f'  module-config: "{"validator " * validates}iterator"',
             f'  trust-anchor-file: "{self.trust_anchor}"',
-            '  local-zone: "." refuse',
-            *(f'  local-zone: "{zone.name}." transparent' for zone in self.zones.values() if not self._parent(zone)),
+            f'  local-zone: "." {"transparent" if "" in self.zones else "refuse"}',
+            *(f'  local-zone: "{zone.name}." transparent' for zone in tops if zone.name),
             # A silent server must not make unbound give up on the others, which have the same address.
             "  infra-keep-probing: yes",
             "  infra-host-ttl: 0",

@@ -87,6 +87,15 @@ class Sendmail(Server):
         argv = [str(program), "-C", str(self.folder / "sendmail.cf"), "-qQ", "-Q", f"-qI{queue_id}"]
         subprocess.run(argv, env=self._environment(), check=True, capture_output=True)
 
+    def check(self) -> str:
+        """What Sendmail says of its configuration in test mode, which it leaves at once; no listener is opened."""
+        self.queue.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._configure()
+        self._gethostname()
+        argv = [str(sendmail_daemon()), "-C", str(self.folder / "sendmail.cf"), "-bt"]
+        done = subprocess.run(argv, input="", env=self._environment(), capture_output=True, text=True, check=False)
+        return done.stdout + done.stderr
+
     def start(self) -> Self:
         """Writes the configuration, makes the folders and starts the daemon.  Raises ChildError or
         MissingProgramError."""

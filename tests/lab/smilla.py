@@ -10,7 +10,7 @@ import signal
 import socket
 import stat
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -122,6 +122,18 @@ class Smilla(Running):
         except BaseException:
             self.stop()
             raise
+
+    @contextlib.contextmanager
+    def copies_to(self, listener: str) -> Iterator[None]:
+        """Further copies go to another listener (HOST:PORT) meanwhile."""
+        before = dict(self._settings)
+        self.write_config({**before, "reinject": {**before["reinject"], "smtp": listener}})  # type: ignore[dict-item]
+        self.reload()
+        try:
+            yield
+        finally:
+            self.write_config(before)
+            self.reload()
 
     def reload(self, timeout_s: float = 60) -> None:
         """SIGHUP, and waits until smilla says READY=1 again, whether it took the new configuration or not."""

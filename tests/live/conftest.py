@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tests.lab.smilla import Settings
 
 # The modules that take longest: they begin first, so that no worker is left alone with one at the end.
-_FIRST = ("test_killed", "test_pool", "test_recipients", "test_stage_queue", "test_postfix_check")
+_FIRST = ("test_documents", "test_killed", "test_pool", "test_recipients", "test_stage_queue", "test_postfix_check")
 _PROGRAMS = ("nsd", "unbound", "ldns-keygen", "ldns-signzone", "openssl", "gpg", "gpgconf")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -96,6 +97,12 @@ def test_nothing_is_amiss_in_the_examples(lines: Lines) -> None:
     errors, warnings, out = lines.check()
     assert (errors, warnings) == ([], [])
     assert "postfix: has the lines for the stage" in out
+
+
+def test_a_table_behind_proxymap_counts_though_proxymap_does_not_run(lines: Lines) -> None:
+    lines.main, count = re.subn("(milter_header_checks = )(?=regexp:)", r"\1proxy:", lines.main)
+    assert count
+    assert lines.check()[:2] == ([], [])
 
 
 _NO_MARK = "nothing sends a sealed message"
@@ -347,3 +354,15 @@ def test_what_is_done_to_a_message_whose_copies_have_left_is_named_for_each_tabl
     assert f"smtpd_sender_restrictions: texthash:{lines.folder}/access has HOLD and REDIRECT; it does so" in told
     assert "body_checks: regexp:{{/x/ FILTER a:b}} has FILTER; it does so" in told
     assert "smtpd_client_restrictions: ldap:x could not be read" in told
+
+
+def test_the_filter_is_told_which_size_postfix_takes(lines: Lines) -> None:
+    def kept() -> int:
+        lines.run("--postfix")
+        return int(*json.loads((lines.folder / "seal/postfix.json").read_text())["limits"].values())
+
+    assert kept() == 104_857_600  # of the laboratory
+    lines.main += "\nmessage_size_limit = 20000000\n"
+    assert kept() == 20_000_000
+    lines.master = lines.master.replace("submission inet", "submission inet", 1) + "    -o message_size_limit=5000\n"
+    assert kept() == 0

@@ -1,6 +1,6 @@
 """smilla config check --postfix beside a Postfix that runs: what it has not read yet does not count.
 
-The check's own part in that (smilla/cli/postfix_read.py), with the processes of a real master.
+The check's own part in that (smilla/doctor/postfix_read.py), with the processes of a real master.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import pytest
 from smilla.adapters import stamps
 from smilla.adapters.postfix import File
 from smilla.adapters.postfix_running import processes
-from smilla.cli import postfix_read
+from smilla.doctor import postfix_read
 from tests.lab.client import SMTPClient
 from tests.lab.postfix import Listener, Postfix
 from tests.lab.processes import free_port
@@ -47,7 +47,8 @@ def found(postfix: Postfix) -> list[str]:
     """The findings about main.cf."""
     path = str(postfix.folder / "etc/main.cf")
     files = {path: File(stamps.stamp(path), stamps.changed_at(path))}
-    return [f"{kind}: {text}" for kind, text in postfix_read.problems(str(postfix.queue), "/x", files, wait_s=2)]
+    told = postfix_read.problems(str(postfix.queue), "/x", files, wait_s=2)
+    return [f"{each.severity}: {each.text}" for each in told]
 
 
 def test_what_was_written_after_the_start_counts_from_a_reload_on(postfix: Postfix) -> None:

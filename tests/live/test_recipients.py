@@ -466,20 +466,6 @@ def test_past_the_bound_recipients_are_told_to_come_in_another_transaction(injec
     judge.check(inject.delivered(mark + message), mark + message, scenario)
 
 
-@contextlib.contextmanager
-def listener_at(inject: Mta, where: str) -> Iterator[None]:
-    """Copies go to another listener meanwhile."""
-    smilla = inject.chain.filters["outbound"]
-    good = dict(smilla._settings)
-    smilla.write_config({**good, "reinject": {**good["reinject"], "smtp": where}})  # type: ignore[dict-item]
-    smilla.reload()
-    try:
-        yield
-    finally:
-        smilla.write_config(good)
-        smilla.reload()
-
-
 def tried(inject: Mta, raw: bytes, envelope: list[str]) -> str:
     """The answer to one attempt of a client."""
     with SMTPClient(inject.chain.port()) as client:
@@ -495,7 +481,7 @@ def test_a_retry_after_the_listener_was_away_sends_each_copy_once(inject: Mta, j
     scenario = Scenario("retry", "alice bob n1", ("smime alice", "openpgp bob", "plain n1"))
     message, envelope = compose(scenario)
     mark = b"X-Mark: retry-\r\n"
-    with listener_at(inject, "127.0.0.1:1"):
+    with inject.chain.filters["outbound"].copies_to("127.0.0.1:1"):
         assert tried(inject, mark + message, envelope).startswith("451 4.3.0 Not all copies")
     assert inject.delivered(mark + message) == []
     assert tried(inject, mark + message, envelope).startswith("250")
@@ -515,7 +501,7 @@ def test_after_a_451_only_the_same_message_is_a_retry(inject: Mta) -> None:
     message, envelope = compose(Scenario("again", "alice bob n1", ()))
     mark = b"X-Mark: again-\r\n"
     sink = inject.chain.sink
-    with listener_at(inject, f"127.0.0.1:{sink.port}"):
+    with inject.chain.filters["outbound"].copies_to(f"127.0.0.1:{sink.port}"):
         sink.answer = lambda line: b"451 4.3.0 not now" if b"bob@" in line else None
         try:
             assert tried(inject, mark + message, envelope).startswith("451 4.3.0 Not all copies")

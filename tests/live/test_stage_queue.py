@@ -138,7 +138,7 @@ def test_requeued_again_and_again_it_is_still_whole(mta: Mta) -> None:
     path, sent = held(mta)
     mta.chain.postfix.postsuper("-H", path.name)
     assert forms(mta, sent) == SPLIT
-    with listener_away(mta):
+    with filter_of(mta).copies_to("127.0.0.1:1"):
         reply, sent = mta.send(letter(), BOTH)
         queued_as(mta, reply)
         filter_of(mta).wait_for_log("copy-failed rcpt=alice@r.test")
@@ -149,21 +149,8 @@ def test_requeued_again_and_again_it_is_still_whole(mta: Mta) -> None:
     assert forms(mta, sent) == SPLIT
 
 
-@contextlib.contextmanager
-def listener_away(mta: Mta) -> Iterator[None]:
-    smilla = filter_of(mta)
-    good = dict(smilla.settings)
-    smilla.write_config({**good, "reinject": {**good["reinject"], "smtp": "127.0.0.1:1"}})  # type: ignore[dict-item]
-    smilla.reload()
-    try:
-        yield
-    finally:
-        smilla.write_config(good)
-        smilla.reload()
-
-
 def test_flushed_while_the_listener_is_away_each_copy_comes_once_when_it_is_back(mta: Mta) -> None:
-    with listener_away(mta):
+    with filter_of(mta).copies_to("127.0.0.1:1"):
         reply, sent = mta.send(letter(), BOTH)
         name = queued_as(mta, reply)
         for _ in range(3):
@@ -190,7 +177,7 @@ def test_without_the_table_for_requeues_ciphertext_leaves_and_no_plaintext(
 def test_stopped_by_postsuper_and_released_it_goes_to_the_stage(mta: Mta) -> None:
     """-h moves it at once, whoever has it at that moment."""
     hold = mta.chain.postfix.queue / "hold"
-    with listener_away(mta):
+    with filter_of(mta).copies_to("127.0.0.1:1"):
         reply, sent = mta.send(letter(), BOTH)
         name = queued_as(mta, reply)
         filter_of(mta).wait_for_log(f"{name} copy-failed rcpt=n1@r.test")

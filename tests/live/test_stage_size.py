@@ -30,6 +30,7 @@ _STAGE: dict[str, Any] = {"policy": {"mixed": "stage"}, "dns": {"timeout_s": 2}}
 _FILTERS: dict[str, Any] = {
     "outbound": _STAGE,
     "told": {**_STAGE, "stage": {"message_size_limit": 60_000}},
+    "knows": {**_STAGE, "milter": {"message_size_limit": _LIMIT}},
     "copied": {**_STAGE, "headers": {"protect": "copy"}},
 }
 
@@ -91,6 +92,16 @@ def test_header_fields_inside_a_copy_count(mta: Mta) -> None:
     reply, sent = mta.send(fields + of(30_000), BOTH)
     queued_as(mta, reply)
     assert len(forms(mta, sent)) == 2
+
+
+def test_in_place_smilla_refuses_beforehand_what_postfix_would_refuse(mta: Mta) -> None:
+    reply, sent = mta.send(of(80_000), ["alice@r.test"], listener="knows")
+    assert str(reply).startswith(_GROWN), reply
+    assert forms(mta, sent) == {}
+    mta.chain.filters["knows"].wait_for_log("refused rcpt=alice@r.test .*reason=too_large")
+    reply, sent = mta.send(of(60_000), ["alice@r.test"], listener="knows")
+    queued_as(mta, reply)
+    assert forms(mta, sent) == {("alice@r.test", "smime"): 1}
 
 
 def test_in_place_postfix_itself_refuses_what_has_grown(mta: Mta) -> None:

@@ -69,6 +69,9 @@ def unanswered(start_once: Starter) -> Iterator[tuple[Smilla, DNSStub]]:
         yield start_once(with_dns(1, no_key="plain", insecure="plain"), resolver=stub.address), stub
 
 
+_MAY_BE_THEIRS = (Fault.SILENCE, Fault.EMPTY, Fault.WRONG_ID, Fault.MALFORMED_RECORD)
+
+
 @pytest.mark.parametrize("fault", WIRE_FAULTS, ids=lambda fault: fault.name.lower())
 def test_whatever_the_resolver_does_instead_of_answering_defers(
     unanswered: tuple[Smilla, DNSStub], clients: Clients, fault: Fault
@@ -78,7 +81,9 @@ def test_whatever_the_resolver_does_instead_of_answering_defers(
     began_at = time.monotonic()
     client = clients.open(smilla.milter)
     answer = client.send(plain_mail(), [f"<{fault.name}@r.test>"])
-    assert answer.reply.startswith(f"451 4.7.5 <{fault.name}@r.test>: the name servers")
+    # Whose fault it is: a resolver that breaks off or talks nonsense is ours, one that is silent may wait for theirs.
+    whose = "the name servers" if fault in _MAY_BE_THEIRS else "this system cannot look up keys"
+    assert answer.reply.startswith(f"451 4.7.5 <{fault.name}@r.test>: {whose}")
     assert time.monotonic() - began_at < 10
     # It must not poison what comes after: absence, now proven.  (A failure itself is remembered for a while.)
     stub.default = Scripted()
@@ -219,8 +224,8 @@ def test_a_resolver_that_validates_may_say_that_a_zone_is_not_signed(
         stub.default = scripted
         answer = client.send(plain_mail(), [f"<{name}@r.test>"])
         assert (answer.verdict, answer.edits) == ("accept", ())
-    # One proof is enough for both questions of both messages.
-    assert stub.asked.count(("test.", 6)) == 1
+    # One proof is enough for both questions of both messages; another was for the look at the start.
+    assert stub.asked.count(("test.", 6)) == 2
 
 
 DS = Scripted((bytes.fromhex("04d20d02") + bytes(32),))

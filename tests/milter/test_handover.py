@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from smilla.answer import reply
 from tests.lab.sink import Sink
 from tests.milter.material import directory_settings, plain_mail
 
@@ -83,11 +84,20 @@ def test_a_journal_that_cannot_be_used_is_told_as_that_and_defers(
     answer = clients.open(smilla.milter).send(plain_mail(), BOTH, queue_id="QID")
     assert answer.reply == "451 4.3.0 The encryption filter cannot keep its journal; try again later"
     assert smilla.wait_for_log("QID journal-failed detail=").endswith(
-        "must be a folder that belongs to the filter's user\""
+        "must be a folder that belongs to the filter's user\" severity=error"
     )
     assert lines(smilla) == [f"QID deferred rcpt={name}@r.test reason=journal" for name in ("alice", "bob")]
     assert "internal-error" not in smilla.log
     assert sink.messages == []
+
+
+def test_a_seal_key_that_is_gone_is_told_as_that_and_defers(start: Starter, clients: Clients, keys: Keys) -> None:
+    smilla = start(directory_settings(keys, policy={"mixed": "stage"}, stage={"check": False}))
+    (key,) = (smilla.folder / "seal").glob("*.key")
+    key.unlink()
+    answer = clients.open(smilla.milter).send(plain_mail(), BOTH, queue_id="QID")
+    assert (answer.reply, answer.edits) == (reply.SEAL_KEY.line, ())
+    assert smilla.wait_for_log("QID internal-error").count("there is no seal key; restart smilla") == 1
 
 
 def test_a_recipient_past_the_bound_is_logged(start: Starter, clients: Clients, keys: Keys, sink: Sink) -> None:

@@ -101,7 +101,10 @@ def test_lines_that_found_no_room_are_counted_once_somebody_reads(clients: Clien
         assert process.wait(30) == 0
         reader.join(30)
     lines = bytes(said[size:]).decode().splitlines()
-    dropped = sum(int(count) for count in re.findall(r"^- log-dropped lines=(\d+)$", "\n".join(lines), re.MULTILINE))
+    dropped = sum(
+        int(count)
+        for count in re.findall(r"^- log-dropped lines=(\d+) severity=warning$", "\n".join(lines), re.MULTILINE)
+    )
     about_mail = [line for line in lines if re.search(" (plain|message) ", line)]
     assert dropped > 0
     assert dropped + len(about_mail) == 81 * 101
@@ -119,7 +122,7 @@ def test_syslog_that_does_not_read_holds_up_nobody_and_is_found_again_where_it_b
         daemon.settimeout(60)
         for number in range(100_000):
             output.write(20, "reloaded", "", {"number": number})
-        assert daemon.recv(4096) == b"<20>smilla: - log-dropped lines=1\0"
+        assert daemon.recv(4096) == b"<20>smilla: - log-dropped lines=1 severity=warning\0"
         assert daemon.recv(4096) == b"<22>smilla: - reloaded number=0\0"
         waiting = wait_until(lambda: b"log-dropped" in daemon.recv(4096), 60, step_s=0)
         assert waiting

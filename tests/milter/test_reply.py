@@ -185,6 +185,7 @@ def test_observing_changes_nothing_and_logs_what_would_have_happened(
     )
     assert (answer.verdict, answer.reply, answer.edits) == ("accept", "", ())
     (line,) = [line for line in observer.log_lines_of(queue_id) if " rcpt=" in line]
+    assert line.startswith(f"{queue_id} observed would=")
     assert line.endswith("observe=true")
 
 
@@ -192,7 +193,7 @@ def test_observing_accepts_also_what_breaks_the_filter(observer: Smilla, clients
     answer = clients.open(observer.milter).send(plain_mail(b"X-\xe4: y"), ["<alice@r.test>"], queue_id="BROKEN")
     assert (answer.verdict, answer.edits) == ("accept", ())
     (line,) = observer.log_lines_of("BROKEN")[-1:]
-    assert line.endswith("reason=internal observe=true")
+    assert line == "BROKEN observed would=deferred rcpt=alice@r.test reason=internal observe=true"
 
 
 def test_observing_tells_that_several_forms_would_be_deferred(observer: Smilla, clients: Clients) -> None:
@@ -200,7 +201,10 @@ def test_observing_tells_that_several_forms_would_be_deferred(observer: Smilla, 
     answer = clients.open(observer.milter).send(plain_mail(), recipients, queue_id="SEVERAL")
     assert (answer.verdict, answer.reply, answer.edits) == ("accept", "", ())
     *decided, message = observer.log_lines_of("SEVERAL")
-    assert all(" deferred " in line and "reason=mixed" in line and "observe=true" in line for line in decided)
+    assert all(
+        line.startswith("SEVERAL observed would=deferred ") and "reason=mixed" in line and "observe=true" in line
+        for line in decided
+    )
     assert "reply=accept" in message
     assert 'would="451 4.3.0 ' in message
     assert "reason=mixed" in message

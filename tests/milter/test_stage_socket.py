@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from smilla.cli import stage_check
 from smilla.config import Config, parse
+from smilla.doctor import stage_check
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,13 +50,14 @@ def answering(path: Path, *lines: bytes) -> Iterator[None]:
 def test_a_stage_that_answers_lhlo_is_in_order(tmp_path: Path) -> None:
     path = tmp_path / "s.sock"
     with answering(path, b"220 smilla\r\n", b"250-smilla\r\n250 DSN\r\n", b"221 bye\r\n"):
-        assert list(stage_check.socket(config(path))) == [("", f"stage unix:{path}: answers")]
+        (told,) = stage_check.socket(config(path))
+        assert (told.severity, told.line) == ("", f"stage unix:{path}: answers")
 
 
 @pytest.mark.parametrize("lines", [(b"220 x\r\n", b"502 no LHLO here\r\n"), (b"554 no\r\n",), (b"rubbish\r\n",)])
 def test_somebody_else_at_the_socket_of_the_stage_is_an_error(tmp_path: Path, lines: tuple[bytes, ...]) -> None:
     path = tmp_path / "s.sock"
     with answering(path, *lines):
-        ((severity, text),) = stage_check.socket(config(path))
-    assert severity == "error"
-    assert text.startswith(f"stage unix:{path}: ")
+        (told,) = stage_check.socket(config(path))
+    assert told.severity == "error"
+    assert told.line.startswith(f"stage unix:{path}: ")

@@ -62,9 +62,9 @@ def decision(text: str, action: Action, key: X509Key | PGPKey | None = None, cod
     return Decision(recipient(text), action, Reason(code, "a sentence"), "rule", found)
 
 
-def outcome(disposition: Disposition, *copies: Copy, code: str = "ok", culprits: tuple[str, ...] = ()) -> Outcome:
+def outcome(disposition: Disposition, *copies: Copy, code: str = "ok", blocked_by: tuple[str, ...] = ()) -> Outcome:
     reason = Reason(code, "policy.no_key of /etc/smilla/smilla.toml at 127.0.0.1")
-    return Outcome(disposition, (), PLAIN, Direction.OUTBOUND, copies, reason, tuple(map(recipient, culprits)))
+    return Outcome(disposition, (), PLAIN, Direction.OUTBOUND, copies, reason, tuple(map(recipient, blocked_by)))
 
 
 def copy(form: CopyForm, *recipients: str) -> Copy:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -214,3 +215,10 @@ def test_time_of_an_address_list_is_linear(piece: str) -> None:
     started = time.process_time()
     in_header((piece * (200_000 // len(piece))).encode())
     assert time.process_time() - started < 2.5
+
+
+def test_addresses_of_one_spelling_in_two_domains_are_two_keys_of_a_dictionary() -> None:
+    written = parse("hugh@mail")
+    appended = replace(written, domain="mail.example.org")
+    assert (written == appended, hash(written) == hash(appended)) == (False, True)
+    assert len({written, appended, parse("<hugh@mail>")}) == 2

@@ -23,7 +23,7 @@ from smilla.config.options import SECTIONS, options_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_PAGE_OF: dict[str, str] = {}  # a command that stands on another's page
+_PAGE_OF = {"top": "status", "withdraw": "publish"}  # commands that stand on another's page
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(path.name for path in (ROOT / "man").glob("*.[578]"))
 MANUAL = (ROOT / "man" / "smilla.8").read_text("utf-8")
@@ -101,6 +101,15 @@ def test_every_page_that_a_page_names_is_there() -> None:
     }
     assert len(named) > 10
     assert named - set(PAGES) == set()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_whatis_finds_each_page_by_the_name_of_its_file(page: str) -> None:
+    """whatis(1) knows a page by the words of its NAME section, and by no two words."""
+    text = (ROOT / "man" / page).read_text("utf-8")
+    names = re.findall(r"(?m)^\.Nm (.*?)(?: ,)?$", text[text.index(".Sh NAME") : text.index("\n.Nd ")])
+    assert page.rpartition(".")[0] == names[0]
+    assert not any(" " in name for name in names)
 
 
 def test_the_generated_pages_are_those_of_the_option_table() -> None:

@@ -108,7 +108,7 @@ def test_one_recipient_without_a_key_never_makes_the_others_plain(bob: str, disp
         ]
     else:
         assert outcome.copies == ()
-    assert [r.shown for r in outcome.culprits] == ([] if bob == "plain" else [ZOE])
+    assert [r.shown for r in outcome.blocked_by] == ([] if bob == "plain" else [ZOE])
 
 
 def test_deferred_comes_before_refused_and_that_before_held() -> None:
@@ -125,7 +125,7 @@ def test_deferred_comes_before_refused_and_that_before_held() -> None:
     ]:
         outcome = processed(*recipients, text=text)
         assert outcome.disposition is disposition
-        assert [r.shown for r in outcome.culprits] == [culprit]
+        assert [r.shown for r in outcome.blocked_by] == [culprit]
 
 
 @pytest.mark.parametrize("fields", [b"Subject: [encrypt] x", b"Subject: x\r\nX-Encrypt: yes"])

@@ -29,10 +29,12 @@ from smilla.config.options.policy import PolicyOptions, Rule, default_action
 from smilla.config.options.service import (
     DNSOptions,
     LogOptions,
+    MetricsOptions,
     MilterOptions,
     ReinjectOptions,
     SpoolOptions,
     StageOptions,
+    WebOptions,
 )
 
 __all__ = [
@@ -52,6 +54,7 @@ __all__ = [
     "HeadersOptions",
     "KeysOptions",
     "LogOptions",
+    "MetricsOptions",
     "MilterOptions",
     "OpenPGPOptions",
     "PolicyOptions",
@@ -60,6 +63,7 @@ __all__ = [
     "SMIMEOptions",
     "SpoolOptions",
     "StageOptions",
+    "WebOptions",
     "default_action",
     "options",
 ]
@@ -118,6 +122,8 @@ class Config:
     stage: StageOptions = field(default_factory=StageOptions)
     spool: SpoolOptions = field(default_factory=SpoolOptions)
     log: LogOptions = field(default_factory=LogOptions)
+    web: WebOptions = field(default_factory=WebOptions)
+    metrics: MetricsOptions = field(default_factory=MetricsOptions)
 
     completion: Completion = field(init=False, repr=False, compare=False)
     """What the MTA adds to an incomplete recipient."""
@@ -133,12 +139,18 @@ class Config:
         return self.completion.origin
 
     def behind(self, mta: str) -> Config:
-        """With the [policy] mixed that this MTA gets (postfix, sendmail, or "" if unknown)."""
+        """With this MTA in [milter] mta (postfix, sendmail, or "" if unknown), and the [policy] mixed that it gets."""
         known = self.milter.mta or mta
-        if self.policy.mixed or not known:
+        if not known:
             return self
-        mixed = "stage" if known == "postfix" else "reinject"
-        return dataclasses.replace(self, policy=dataclasses.replace(self.policy, mixed=mixed))
+        mixed = self.policy.mixed or ("stage" if known == "postfix" else "reinject")
+        policy, milter = dataclasses.replace(self.policy, mixed=mixed), dataclasses.replace(self.milter, mta=known)
+        return dataclasses.replace(self, policy=policy, milter=milter)
+
+    @property
+    def status_socket(self) -> str:
+        """The path of the socket that smilla status asks."""
+        return self.metrics.status or f"{self.reinject.spool}/status.sock"
 
     @property
     def may_split(self) -> bool:
@@ -164,6 +176,8 @@ SECTIONS: dict[str, type[Any]] = {
     "stage": StageOptions,
     "spool": SpoolOptions,
     "log": LogOptions,
+    "web": WebOptions,
+    "metrics": MetricsOptions,
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from smilla.config.options.basic import option
+from smilla.config.options.basic import PORT, option
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,8 +14,8 @@ class MilterOptions:
     socket: str = option(
         "unix:/run/smilla/smilla.sock",
         "Where the MTA connects, in libmilter's notation: unix:PATH or inet:PORT@HOST.",
-        pattern=r"(unix|local):/.+|inet6?:\d{1,5}@.+",
-        expected="unix:/PATH or inet:PORT@HOST",
+        pattern=rf"(unix|local):/.+|inet6?:{PORT}@.+",
+        expected="unix:/PATH or inet:PORT@HOST, with a port from 1 to 65535",
     )
     mta: str = option(
         "",
@@ -34,6 +34,14 @@ class MilterOptions:
     socket_group: str = option("", "Group of a UNIX socket. Empty: the group of the process.")
     socket_mode: str = option(
         "0660", "Mode of a UNIX socket, in octal.", pattern=r"0?[0-7]{3}", expected="an octal mode such as 0660"
+    )
+    message_size_limit: int = option(
+        0,
+        "The largest message that the MTA takes, in octets (Postfix: message_size_limit). A message that is sure to be "
+        "larger once it is encrypted is refused before the work is done (552 5.3.4). 0: what smilla config check "
+        "--postfix found; if nobody has looked, or Postfix's files have changed since, the MTA itself has to refuse.",
+        minimum=0,
+        maximum=2**53,
     )
     stop_timeout_s: int = option(
         30, "Seconds that messages in flight have to finish after SIGTERM.", minimum=0, maximum=3600
@@ -65,7 +73,13 @@ class DNSOptions:
         ".", "A zone known to be signed. Any answer about it with the AD bit proves that the resolver validates."
     )
     cache_entries: int = option(20000, "Answers that each worker remembers.", minimum=0, maximum=10_000_000)
-    cache_mib: int = option(32, "Their total size, in MiB.", minimum=0, maximum=65536)
+    cache_mib: int = option(
+        32,
+        "Their total size in each worker, in MiB. Half of it is for the answers, half for smilla's judgements of the "
+        "keys in them. When a half is full, what was used least recently is forgotten.",
+        minimum=0,
+        maximum=65536,
+    )
     cache_ttl_s: int = option(
         3600, "The most seconds to remember an answer, whatever its TTL.", minimum=0, maximum=86400
     )
@@ -79,8 +93,8 @@ class ReinjectOptions:
     smtp: str = option(
         "127.0.0.1:10025",
         "A listener of the MTA without this milter, which takes mail from smilla only. It must still sign (DKIM).",
-        pattern=r".+:\d{1,5}",
-        expected="HOST:PORT",
+        pattern=rf".+:{PORT}",
+        expected="HOST:PORT, with a port from 1 to 65535",
     )
     spool: str = option(
         "/var/lib/smilla",
@@ -117,8 +131,8 @@ class StageOptions:
         "unix:/var/spool/postfix/smilla/stage.sock",
         "Where the MTA's LMTP client connects, in libmilter's notation. Debian's client is chrooted to "
         "/var/spool/postfix. inet on loopback only.",
-        pattern=r"(unix|local):/.+|inet6?:\d{1,5}@.+",
-        expected="unix:/PATH or inet:PORT@HOST",
+        pattern=rf"(unix|local):/.+|inet6?:{PORT}@.+",
+        expected="unix:/PATH or inet:PORT@HOST, with a port from 1 to 65535",
     )
     socket_group: str = option("", "Group of a UNIX socket. Empty: the group of the process.")
     socket_mode: str = option(
@@ -169,9 +183,75 @@ class SpoolOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class WebOptions:
+    """[web]: the status page for a browser."""
+
+    listen: str = option(
+        "",
+        "Where a browser finds the status page: ADDRESS:PORT on loopback, such as 127.0.0.1:9470. Empty: nowhere. It "
+        "needs further packages: pip install smilla[web]; the Debian package has them. See smilla-web(7).",
+        pattern=rf"|([0-9.]+|\[[0-9A-Fa-f:.]+\]):{PORT}",
+        expected="ADDRESS:PORT, with an IPv6 address in brackets and a port from 1 to 65535",
+    )
+    token_file: str = option(
+        "",
+        "The file with the token that opens the page, readable by smilla's user only. If it is missing, smilla makes "
+        "one. Empty: web.token in [reinject] spool.",
+        absolute=True,
+    )
+    hosts: tuple[str, ...] = option(
+        (),
+        "Further host names of the page, if a reverse proxy with TLS is in front of it. localhost, 127.0.0.1 and [::1] "
+        "always are.",
+    )
+    domains: bool = option(
+        False,
+        "true: the page also shows how much went to each domain. That tells who writes to whom.",
+    )
+    lookups_per_minute: int = option(
+        10,
+        "So many look-ups in a minute the form of the page allows, for all visitors together.",
+        minimum=0,
+        maximum=1000,
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class LogOptions:
     """[log]: where the log goes."""
 
     level: str = option("info", "The lowest level that is logged.", choices=("debug", "info", "warning", "error"))
     format: str = option("text", "text or json, one line per event.", choices=("text", "json"))
-    target: str = option("stderr", "stderr, or syslog's mail facility.", choices=("stderr", "syslog"))
+    target: str = option(
+        "stderr",
+        "stderr, syslog's mail facility, or journal: journald's own socket, where each line also has fields "
+        "(SMILLA_EVENT, SMILLA_QUEUE_ID, SMILLA_RECIPIENT, SMILLA_ACTION and others). All three carry the priority if "
+        "stderr is journald's.",
+        choices=("stderr", "syslog", "journal"),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsOptions:
+    """[metrics]: what smilla counts, for Prometheus, and for smilla status and smilla top."""
+
+    listen: str = option(
+        "",
+        "Where Prometheus reads /metrics: unix:PATH, or ADDRESS:PORT such as 127.0.0.1:9469. Empty: nowhere. Metrics "
+        "never have a domain or an address.",
+        pattern=rf"|(unix|local):/.+|([0-9.]+|\[[0-9A-Fa-f:.]+\]):{PORT}",
+        expected="unix:/PATH or ADDRESS:PORT, with an IPv6 address in brackets and a port from 1 to 65535",
+    )
+    loopback_only: bool = option(
+        True,
+        "false: listen may be an address that other machines reach. Whoever reaches it sees how much mail comes.",
+    )
+    status: str = option(
+        "",
+        "The UNIX socket that smilla status and smilla top ask. Empty: status.sock in [reinject] spool.",
+        absolute=True,
+    )
+    socket_group: str = option("", "Group of both UNIX sockets. Empty: the group of the process.")
+    socket_mode: str = option(
+        "0660", "Mode of both UNIX sockets, in octal.", pattern=r"0?[0-7]{3}", expected="an octal mode such as 0660"
+    )

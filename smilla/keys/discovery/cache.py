@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 from smilla.config.options import DNSOptions
 from smilla.model import DNSAnswer, DNSSECStatus
-from smilla.ports import PendingAnswer, Resolver
+from smilla.ports import Metrics, PendingAnswer, Resolver
 
 _Question = tuple[str, int]
 _KNOWN = (DNSSECStatus.SECURE, DNSSECStatus.INSECURE)
@@ -31,8 +31,9 @@ def octets(options: DNSOptions) -> int:
 class CachingResolver:
     """A resolver in front of another one."""
 
-    def __init__(self, resolver: Resolver, options: DNSOptions) -> None:
+    def __init__(self, resolver: Resolver, options: DNSOptions, metrics: Metrics | None = None) -> None:
         self._resolver = resolver
+        self._metrics = metrics or Metrics()
         self._options = options
         self._lock = threading.Lock()
         self._entries: OrderedDict[_Question, _Entry] = OrderedDict()
@@ -43,7 +44,9 @@ class CachingResolver:
         """A remembered answer, a question already under way, or a new one."""
         question = (owner, rdtype)
         with self._lock:
-            if (remembered := self._remembered(question)) is not None:
+            remembered = self._remembered(question)
+            self._metrics.cache(hit=remembered is not None)
+            if remembered is not None:
                 return _Known(remembered)
             self._drop_abandoned()
             shared = self._pending.get(question)
@@ -101,6 +104,8 @@ class CachingResolver:
             self._octets += _size(answer)
             while len(self._entries) > options.cache_entries or self._octets > octets(options):
                 self._forget(next(iter(self._entries)))
+            self._metrics.gauge("cache_entries", len(self._entries))
+            self._metrics.gauge("cache_bytes", self._octets)
 
 
 @dataclass(slots=True)

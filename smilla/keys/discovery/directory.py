@@ -104,7 +104,7 @@ def problems(folder: KeyFolder) -> Iterator[tuple[str, str]]:
         if contents.has_private:
             yield name, "holds a private key, which smilla never needs: move it to where only its owner can read it"
         if address is None:
-            if _looks_like_a_key(name, raw):
+            if not contents.has_private and _looks_like_a_key(name, raw):
                 yield name, f"fits no address: name it ADDRESS{', ADDRESS'.join(SUFFIXES)}"
             continue
         if not set("@,;").isdisjoint(address.local_part):
@@ -112,6 +112,14 @@ def problems(folder: KeyFolder) -> Iterator[tuple[str, str]]:
         other = addresses.setdefault(f"{address.folded}{_rank(name)[0]}", name)
         if other != name:
             yield name, f"is for the same address as {other}, apart from upper and lower case"
+
+
+def holds_private(folder: KeyFolder, name: str) -> bool:
+    """Is there a private key in a file?  False if it cannot be read."""
+    try:
+        return key_file.contents(folder.read(name) or b"", Format.SMIME).has_private
+    except SmillaError:
+        return False
 
 
 def _looks_like_a_key(name: str, raw: bytes) -> bool:

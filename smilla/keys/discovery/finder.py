@@ -7,6 +7,7 @@ nothing, whatever a network, a name server or a file does.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 from smilla.address import EmailAddress
 from smilla.config.options import FORMATS_OF
@@ -79,13 +80,19 @@ def _ask_dns(source: str, address: EmailAddress, resolver: Resolver, spelling: S
         nothing = SourceAnswer(source, address.domain, unclear=why)
         return SourceQuestion(source, lambda _: nothing)
     rdtype, reader = _RECORDS[source]
-    local_parts = directory.local_parts(address.local_part, spelling.subaddress if spelling.is_local else "")
-    forms = [form for local in local_parts for form in ((local, local.lower()) if spelling.try_lowercase else (local,))]
-    pending = {
-        form: resolver.ask(owner.owner_name(form, address.domain, rdtype), rdtype) for form in dict.fromkeys(forms)
-    }
+    tag = spelling.subaddress if spelling.is_local else ""
+    forms = _forms(address.local_part, tag, try_lowercase=spelling.try_lowercase)
+    pending = {form: resolver.ask(owner.owner_name(form, address.domain, rdtype), rdtype) for form in forms}
     silence = owner.unproven_silence(address.domain)
     return SourceQuestion(source, lambda deadline: _first_with_records(source, pending, reader, silence, deadline))
+
+
+@lru_cache(maxsize=4096)
+def _forms(local_part: str, subaddress: str, *, try_lowercase: bool) -> tuple[str, ...]:
+    """The local parts under which a key may be published, each once, in the order in which we take one."""
+    local_parts = directory.local_parts(local_part, subaddress)
+    forms = [form for local in local_parts for form in ((local, local.lower()) if try_lowercase else (local,))]
+    return tuple(dict.fromkeys(forms))
 
 
 def _first_with_records(

@@ -201,9 +201,8 @@ class _Case:
     # --- facts
 
     def _describe_primary(self) -> None:
-        primary = self._primary
-        self._facts |= {"fingerprint": primary.fingerprint, "algorithm": primary.algorithm_name}
-        self._facts["created"] = day(primary.created)
+        key = self._primary
+        self._facts |= {"fingerprint": key.fingerprint, "algorithm": key.algorithm_name, "created": day(key.created)}
 
     def _describe_user_ids(self) -> None:
         self._facts["user_ids"] = ", ".join(user_id.text for user_id in self._user_ids[:20])
@@ -219,8 +218,7 @@ class _Case:
         standing = self._judge.standing(what, component, cert.CERTIFICATIONS, cert.CERTIFICATION_REVOCATION)
         mailbox = mailbox_in(component.packet.body)
         if len(component.packet.body) > MAX_USER_ID:
-            standing.binding = None
-            standing.faults = [Reason("malformed", f"{what} is too long")]
+            standing.binding, standing.faults = None, [Reason("malformed", f"{what} is too long")]
         return UserID(component, text, mailbox, standing)
 
     def _newest_self_signature(self) -> Signature | None:
@@ -243,6 +241,7 @@ class _Case:
             yield from faults or [Reason("no_self_signature", "the key has no self-signature")]
         expires = _expiry(primary, self._self_signature)
         if expires and expires <= self._now:
+            self._facts["expires"] = day(expires)
             yield Reason("expired", f"the key expired on {day(expires)}")
 
     # --- the user IDs
@@ -300,6 +299,7 @@ class _Case:
             against.append(Reason("not_yet_valid", f"{what} was created on {day(key.created)}, in the future"))
         if expires and expires <= self._now and key.is_subkey:
             against.append(Reason("expired", f"{what} expired on {day(expires)}"))
+            self._facts["expires"] = max(self._facts.get("expires", ""), day(expires))
         if binding and binding.key_flags is None:
             against.append(Reason("no_key_flags", f"{what} does not say what it is for"))
         elif binding and not all(flags & _FOR_ENCRYPTION for flags in binding.all_key_flags):

@@ -159,9 +159,10 @@ def _assess_reading(candidate: Candidate, reading: Reading, answer: _Answer) -> 
             check_period(certificate, answer.now, findings)
     elif certificate:
         strength = check(certificate, answer.address, answer.now, findings)
+        ends_at = certificate.not_after
         if usage in (0, 1):
-            _check_path(certificate, usage, answer.paths, findings)
-        key = None if findings.reasons else _usable(certificate, strength, findings.facts)
+            ends_at = min(ends_at, _check_path(certificate, usage, answer.paths, findings))
+        key = None if findings.reasons else _usable(certificate, strength, ends_at, findings.facts)
         if key is None and not findings.reasons:
             findings.against("unsupported_key", f"encrypting to a {findings.facts['algorithm']} key is not supported")
     if not certificate:
@@ -177,22 +178,24 @@ def _ca_only(record: Candidate, findings: Findings, certificate: Certificate | N
     findings.not_meant("ca_only", text)
 
 
-def _check_path(certificate: Certificate, usage: int, paths: Paths, findings: Findings) -> None:
-    """PKIX validation; a certificate outside its dates has no path, and that reason is already there."""
+def _check_path(certificate: Certificate, usage: int, paths: Paths, findings: Findings) -> datetime:
+    """PKIX validation; a certificate outside its dates has no path, and that reason is already there.  Returns when the
+    path ends: a CA in it may end before the certificate."""
     if not paths.has_anchor:
         text = f"usage {usage} needs a certificate from a trusted CA, and none is configured (smime.ca_file)"
         findings.against("no_trust_store", text)
     if not paths.has_anchor or any(reason.code in ("expired", "not_yet_valid") for reason in findings.reasons):
-        return
+        return certificate.not_after
     path = paths.find(certificate)
     if isinstance(path, Reason):
         findings.reasons.append(path)
-        return
+        return certificate.not_after
     findings.facts["path"] = " < ".join(read(c.raw, pem=False).facts["subject"] for c in path)
     findings.reasons.extend(paths.revoked(path))
+    return min(c.not_after for c in path)
 
 
-def _usable(certificate: Certificate, strength: int, facts: dict[str, str]) -> X509Key | None:
+def _usable(certificate: Certificate, strength: int, ends_at: datetime, facts: dict[str, str]) -> X509Key | None:
     if not is_for_encryption(certificate.public_key):
         return None
     return X509Key(
@@ -200,7 +203,7 @@ def _usable(certificate: Certificate, strength: int, facts: dict[str, str]) -> X
         fingerprint=facts["fingerprint"],
         algorithm=facts["algorithm"],
         strength=strength,
-        expires_at=certificate.not_after,
+        expires_at=ends_at,
         raw_issuer_and_serial=certificate.raw_issuer_and_serial,
         public_key=certificate.public_key,
         mechanism=mechanism(certificate.public_key),

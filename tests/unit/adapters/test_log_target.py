@@ -16,7 +16,6 @@ import pytest
 from smilla import log
 from smilla.adapters import log_target
 
-INFO = 20
 LINE = b"a line of the log " + b"x" * 80 + b"\n"
 COMMAND = """
 import os, sys
@@ -62,21 +61,21 @@ def target(door: Door) -> log_target.Target:
 def test_what_cannot_be_written_at_once_waits_and_keeps_its_order(door: Door, target: log_target.Target) -> None:
     lines = [b"%d\n" % number for number in range(100)]
     for line in lines:
-        target.write(INFO, line)
+        target.write(line)
     door.open.set()
     wait_for(lambda: not target._late)
-    target.write(INFO, b"later\n")
+    target.write(b"later\n")
     assert b"".join(door.out) == b"".join(lines) + b"later\n"
 
 
 def test_what_finds_no_room_is_counted_where_it_would_have_stood(door: Door, target: log_target.Target) -> None:
     many = (1 << 20) // len(LINE) + 51
     for _ in range(many):
-        target.write(INFO, LINE)
+        target.write(LINE)
     door.open.set()
     wait_for(lambda: bool(door.out) and b"log-dropped" in door.out[-1])
     kept = b"".join(door.out).count(LINE)
-    assert b"".join(door.out) == LINE * kept + b"- log-dropped lines=%d\n" % (many - kept)
+    assert b"".join(door.out) == LINE * kept + b"- log-dropped lines=%d severity=warning\n" % (many - kept)
     assert many - kept >= 50
 
 
@@ -85,30 +84,30 @@ def test_lines_that_a_full_disk_refused_are_counted_in_the_next_that_it_takes(
 ) -> None:
     door.broken = True
     for _ in range(3):
-        target.write(INFO, LINE * 2)
+        target.write(LINE * 2)
         wait_for(lambda: not target._waiting and not target._is_writing)
     door.broken = False
     door.open.set()
-    target.write(INFO, LINE)
+    target.write(LINE)
     wait_for(lambda: not target._late)
-    assert b"".join(door.out) == b"- log-dropped lines=6\n" + LINE
+    assert b"".join(door.out) == b"- log-dropped lines=6 severity=warning\n" + LINE
 
 
 def test_a_line_of_which_a_part_was_taken_is_ended_first(door: Door, target: log_target.Target) -> None:
     door.open.set()
     door.at_once = 7
     for number in range(5):
-        target.write(INFO, b"this is line %d\n" % number)
+        target.write(b"this is line %d\n" % number)
     wait_for(lambda: not target._late)
     assert b"".join(door.out) == b"".join(b"this is line %d\n" % number for number in range(5))
 
 
 def test_a_child_does_not_write_what_waits_in_its_parent(door: Door, target: log_target.Target) -> None:
-    target.write(INFO, LINE)
+    target.write(LINE)
     pid = os.fork()
     if pid == 0:
         door.open.set()
-        target.write(INFO, b"the child\n")
+        target.write(b"the child\n")
         os._exit(door.out != [b"the child\n"])
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     door.open.set()
@@ -169,7 +168,7 @@ while log_target.opened("stderr")._late: log.flush()
     with subprocess.Popen(command, stderr=writing), os.fdopen(reading, "rb") as pipe:
         os.close(writing)
         lines = pipe.read().splitlines()
-    assert lines == [b"- restart-needed option=%d" % number for number in range(20000)]
+    assert lines == [b"- restart-needed option=%d severity=warning" % number for number in range(20000)]
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
@@ -189,4 +188,13 @@ for letter in "x", "\\x01", "\\U0001f600":
 
 def test_log_has_one_target_for_good() -> None:
     assert log_target.opened("syslog") is log_target.opened("syslog")
-    assert log.lines_dropped(3)[1] == b"- log-dropped lines=3\n"
+    assert log.lines_dropped(3)[1] == b"- log-dropped lines=3 severity=warning\n"
+
+
+def test_lock_that_a_thread_held_during_a_fork_stops_nobody(tmp_path: Path) -> None:
+    sink = log_target._Syslog(str(tmp_path / "nobody"))
+    with sink._opening:
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0 if sink._opening.acquire(blocking=False) else 1)
+    assert os.waitpid(pid, 0)[1] == 0

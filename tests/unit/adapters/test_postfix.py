@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from smilla.adapters.postfix import Postfix
+from smilla.adapters.postfix import Postfix, behind_proxy
 from smilla.errors import PostfixUnclear
 
 _PROGRAM = """#!/bin/sh
@@ -132,3 +132,27 @@ def test_a_table_that_cannot_be_read_is_unclear(programs: Programs, text: str) -
     programs.program("postmap", f"echo '{text}' >&2; exit 1")
     with pytest.raises(PostfixUnclear, match=text):
         Postfix().looked_up("regexp:/x", "X-Smilla-Stage: 1")
+
+
+@pytest.mark.parametrize(
+    ("table", "meant"),
+    [
+        ("proxy:regexp:/etc/postfix/x", "regexp:/etc/postfix/x"),
+        ("proxywrite:hash:/x", "hash:/x"),
+        ("pipemap:{proxy:hash:/a, hash:/b, proxy:hash:/c}", "pipemap:{hash:/a, hash:/b, hash:/c}"),
+        ("hash:/etc/proxy:hash:/x", "hash:/etc/proxy:hash:/x"),
+        ("static:{FILTER proxy:there:25}", "static:{FILTER proxy:there:25}"),
+    ],
+)
+def test_a_table_is_followed_through_proxymap_to_what_is_behind(programs: Programs, table: str, meant: str) -> None:
+    programs.program("postmap", 'echo "$3"')  # -q KEY TABLE
+    assert behind_proxy(table) == meant
+    assert Postfix(timeout_s=20).looked_up(table, "key") == meant
+
+
+def test_an_answer_rests_on_the_file_behind_proxymap(programs: Programs, tmp_path: Path) -> None:
+    (tmp_path / "x").touch()
+    programs.program("postmap", "exit 1")
+    asked = Postfix(timeout_s=20)
+    assert asked.looked_up(f"proxy:hash:{tmp_path}/x", "key") == ""
+    assert list(asked.files) == [f"{tmp_path}/x"]

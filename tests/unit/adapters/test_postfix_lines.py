@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 
 import pytest
@@ -133,3 +135,96 @@ def test_a_file_that_only_root_may_look_at_is_not_taken_for_changed(tmp_path: Pa
     found, one = lines(tmp_path), instance(tmp_path, "one")
     found.keep(one, [], {f"{one}/main.cf": ""})
     assert found.problem() == ""
+
+
+def test_each_finding_keeps_its_kind(tmp_path: Path) -> None:
+    found, one = lines(tmp_path), instance(tmp_path, "one")
+    found.keep(one, ["a", "b"], kinds=["stage-way", "postfix-not-read"])
+    assert (found.findings(one), found.kinds(one)) == (["a", "b"], ["stage-way", "postfix-not-read"])
+    found.keep(one, ["c"], in_doubt=True, kinds=["x"])
+    assert found.kinds(one) == ["stage-way", "postfix-not-read"]
+    found.keep(one, [])
+    assert found.kinds(one) == []
+
+
+def test_a_file_of_an_older_smilla_has_its_kinds_by_their_words(tmp_path: Path) -> None:
+    found, one = lines(tmp_path), instance(tmp_path, "one")
+    texts = ["postfix: was not told to read /p/main.cf, changed since; reload", "postfix: pickup: another"]
+    (tmp_path / "seal").mkdir()
+    (tmp_path / "seal/postfix.json").write_text(json.dumps({"looked_at": 1, "instances": {one: texts}, "files": {}}))
+    assert found.problem().startswith("postfix: was not told")
+    assert found.kinds(one) == ["postfix-not-read", ""]
+
+
+def test_stamps_of_an_earlier_version_prove_nothing_so_somebody_must_look_again(tmp_path: Path) -> None:
+    found, one = lines(tmp_path), instance(tmp_path, "one")
+    path = Path(one) / "main.cf"
+    old = f"{path.stat().st_mtime_ns} {path.stat().st_size}"
+    found.keep(one, [], {str(path): old, f"{one}/gone": "gone"})
+    told = f"nobody can tell whether {path} was changed since an earlier version of smilla looked"
+    assert found.problem() == f"{told}; smilla config check --postfix --postfix-config {one}"
+    assert found.instances() == [one]
+    found.keep(one, [], {str(path): stamp(str(path)), f"{one}/gone": "gone"})
+    assert found.problem() == ""
+
+
+def test_the_findings_are_read_once_until_they_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found, writer, one = lines(tmp_path), lines(tmp_path), instance(tmp_path, "one")
+    writer.keep(one, [])
+    read: list[Path] = []
+    real = Path.read_text
+
+    def counted(path: Path, encoding: str | None = None) -> str:
+        read.append(path)
+        return real(path, encoding)
+
+    monkeypatch.setattr(Path, "read_text", counted)
+    assert [found.problem() for _ in range(3)] == ["", "", ""]
+    assert read == [tmp_path / "seal/postfix.json"]
+    writer.keep(one, ["a line is missing"])
+    read.clear()
+    assert [found.problem() for _ in range(3)] == ["a line is missing"] * 3
+    assert len(read) == 1
+    read.clear()
+    assert found.others("another") == [(one, "a line is missing")]
+    assert len(read) == 1
+
+
+def test_findings_put_in_place_with_the_same_time_count_at_once(tmp_path: Path) -> None:
+    found, one = lines(tmp_path), instance(tmp_path, "one")
+    path = tmp_path / "seal/postfix.json"
+    found.keep(one, ["A"])
+    os.utime(path, (1, 1))
+    assert found.problem() == "A"
+    found.keep(one, ["B"])
+    os.utime(path, (1, 1))
+    assert found.problem() == "B"
+
+
+def test_where_the_stages_trouble_cannot_be_written_nothing_is_sealed(tmp_path: Path) -> None:
+    found = lines(tmp_path)
+    found.keep(instance(tmp_path, "one"), [])
+    assert found.problem() == ""
+    (tmp_path / "seal/postfix.new").mkdir()  # stands where the new findings would be written
+    found.stage_began("the stage could not be started")
+    assert "nobody has looked" in found.problem()
+    assert not (tmp_path / "seal/postfix.json").exists()
+
+
+def test_the_limit_of_size_is_known_only_as_long_as_nothing_has_changed(tmp_path: Path) -> None:
+    reader, writer, one = lines(tmp_path), lines(tmp_path), instance(tmp_path, "one")
+    assert reader.size_limit() == 0
+    writer.keep(one, [], {f"{one}/main.cf": stamp(f"{one}/main.cf")}, size_limit=1000)
+    assert reader.size_limit() == 1000
+    assert lines(tmp_path, check=False).size_limit() == 0
+    Path(one, "main.cf").write_text("message_size_limit = 0")
+    assert reader.size_limit() == 0
+
+
+def test_of_several_instances_the_largest_limit_counts_and_none_if_one_is_not_known(tmp_path: Path) -> None:
+    found, one, two = lines(tmp_path), instance(tmp_path, "one"), instance(tmp_path, "two")
+    found.keep(one, [], size_limit=1000)
+    found.keep(two, [], size_limit=2000)
+    assert found.size_limit() == 2000
+    found.keep(one, [])
+    assert found.size_limit() == 0

@@ -31,9 +31,25 @@ class Machine:
         (place / "comm").write_text(f"{name}\n")
         (place / "stat").write_text(f"{pid} ({name}) {state} {parent} {'1 ' * 17}{start} 0 0\n")
 
-    def locks(self, pid: int) -> None:
-        line = f"1: FLOCK  ADVISORY  WRITE {pid} 00:1f:{self.file.stat().st_ino} 0 EOF\n"
-        (self.proc / "locks").write_text(f"2: OFDLCK ADVISORY  WRITE -1 fe:00:1 0 0\nrubbish\n{line}")
+    def locks(self, *pids: int, device: str = "00:1f") -> None:
+        """These hold locks on files of this inode, on a device as /proc shows it."""
+        lines = [f"1: FLOCK  ADVISORY  WRITE {pid} {device}:{self.file.stat().st_ino} 0 EOF\n" for pid in pids]
+        if not (self.proc / "locks").read_text():
+            lines.insert(0, "2: OFDLCK ADVISORY  WRITE -1 fe:00:1 0 0\nrubbish\n")
+        with (self.proc / "locks").open("a") as file:
+            file.writelines(lines)
+
+    @property
+    def device(self) -> str:
+        """Where the file is."""
+        number = self.file.stat().st_dev
+        return f"{os.major(number):02x}:{os.minor(number):02x}"
+
+    def two_masters(self) -> None:
+        """Two instances, with one child each."""
+        for pid, child in ((200, "qmgr"), (300, "smtpd")):
+            self.process(pid, "master", 1)
+            self.process(pid + 1, child, pid)
 
     def found(self) -> list[Process] | None:
         return processes(str(self.queue), self.proc)
@@ -97,3 +113,43 @@ def test_who_may_not_read_the_file_and_sees_nobody_cannot_tell(
         machine.found()
     os.utime(machine.file, (1, 1))  # before this machine was started
     assert machine.found() is None
+
+
+def test_of_several_masters_whose_file_has_this_inode_the_one_on_this_device_is_ours(machine: Machine) -> None:
+    machine.two_masters()
+    machine.file.write_text("200\n")
+    machine.locks(200)
+    machine.locks(300, device=machine.device)
+    assert machine.names() == ["master", "smtpd"]
+
+
+def test_of_several_masters_on_other_devices_the_one_named_in_the_file_is_ours(machine: Machine) -> None:
+    machine.two_masters()
+    machine.locks(200, 300)
+    machine.file.write_text("300\n")
+    assert machine.names() == ["master", "smtpd"]
+    machine.file.write_text("200\n")
+    assert machine.names() == ["master", "qmgr"]
+
+
+def test_several_masters_of_which_none_is_known_to_be_ours_are_unclear(machine: Machine) -> None:
+    machine.two_masters()
+    machine.locks(200, 300)
+    with pytest.raises(PostfixUnclear, match="process 200 and 300"):
+        machine.found()
+
+
+def test_a_master_that_has_the_number_of_one_from_before_the_boot_is_not_ours(machine: Machine) -> None:
+    machine.process(100, "master", 1)
+    os.utime(machine.file, (1, 1))
+    assert machine.found() is None
+    machine.locks(100)  # the clock was set after it began
+    assert machine.names() == ["master"]
+
+
+def test_a_lock_tells_that_postfix_runs_however_old_the_file_is(machine: Machine) -> None:
+    os.utime(machine.file, (1, 1))
+    with machine.file.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(PostfixUnclear, match="cannot be seen from here"):
+            machine.found()

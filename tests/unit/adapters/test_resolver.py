@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smilla.adapters import dns_response, proof
+from smilla.adapters import dns_response, proof, resolver
 from smilla.adapters.pending import Pending
 from smilla.adapters.resolver import LoopbackResolver
 from smilla.model import DNSAnswer, DNSSECStatus
@@ -270,3 +270,12 @@ def test_question_that_was_cancelled_is_unreachable() -> None:
     future.cancel()
     found = Pending(OWNER, "SMIMEA", future).result(0.0)
     assert (found.status, found.owner, found.rdtype) == (DNSSECStatus.UNREACHABLE, OWNER, "SMIMEA")
+
+
+def test_of_several_resolvers_the_one_that_was_asked_tells_why() -> None:
+    """One that is down says nothing about the domain, whatever the order."""
+    down = DNSAnswer(OWNER, "SMIMEA", DNSSECStatus.UNREACHABLE, detail="refused", is_ours=True)
+    theirs = DNSAnswer(OWNER, "SMIMEA", DNSSECStatus.UNREACHABLE, detail="SERVFAIL")
+    doubt = DNSAnswer(OWNER, "SMIMEA", DNSSECStatus.INDETERMINATE, detail="no AD bit")
+    assert max(down, theirs, key=resolver._telling) is max(theirs, down, key=resolver._telling) is theirs
+    assert max(theirs, down, doubt, key=resolver._telling) is doubt

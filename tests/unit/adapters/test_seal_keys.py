@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import stat
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -61,3 +63,35 @@ def test_a_file_that_is_no_key_is_an_error_and_no_key_is_made_in_its_place(tmp_p
     with pytest.raises(SealKeyMissing, match="0011223344556677"):
         SealKeys(str(tmp_path)).prepare("", 30)
     assert [path.name for path in tmp_path.iterdir()] == ["0011223344556677.key"]
+
+
+def test_a_change_within_one_tick_of_the_clock_is_seen(tmp_path: Path) -> None:
+    """The folder's time is the same before and after it."""
+    keys = SealKeys(str(tmp_path))
+    first = keys.make()
+    now_ns = tmp_path.stat().st_mtime_ns
+    assert keys.current() == first
+    (stored,) = keys.all()
+    older = stored.path.with_name("00" * 8 + ".key")
+    older.write_text(stored.path.read_text().replace(first.raw.hex(), "ab" * 32))
+    stored.path.unlink()
+    os.utime(tmp_path, ns=(now_ns, now_ns))
+    assert keys.current().raw.hex() == "ab" * 32
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become another user")
+def test_a_folder_that_may_be_entered_but_not_read_is_an_error_and_is_not_taken_for_an_empty_one() -> None:
+    """In /tmp, because another user cannot reach pytest's own folder."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as place:
+        SealKeys(place).make()
+        Path(place).chmod(0o711)
+        pid = os.fork()
+        if pid == 0:
+            try:
+                os.setuid(65534)
+                SealKeys(place).all()
+            except SealKeyMissing as error:
+                os._exit(0 if "cannot be read: Permission denied" in str(error) else 2)
+            finally:
+                os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0

@@ -36,20 +36,20 @@ def test_one_copy_is_accepted() -> None:
 
 
 def test_deferred_is_451() -> None:
-    answer = told(outcome(Disposition.DEFER, code="bogus", culprits=("a@x.org",)))
+    answer = told(outcome(Disposition.DEFER, code="bogus", blocked_by=("a@x.org",)))
     assert (answer.verb, answer.code, answer.enhanced, answer.copy) == (Verb.TEMPFAIL, "451", "4.7.5", None)
     assert answer.line == "451 4.7.5 <a@x.org>: the answer about a published key fails DNSSEC validation"
 
 
 def test_refused_is_550() -> None:
-    answer = told(outcome(Disposition.REFUSE, code="no_key", culprits=("a@x.org", "b@x.org", "c@x.org")))
+    answer = told(outcome(Disposition.REFUSE, code="no_key", blocked_by=("a@x.org", "b@x.org", "c@x.org")))
     assert (answer.verb, answer.code, answer.enhanced, answer.copy) == (Verb.REJECT, "550", "5.7.5", None)
     assert answer.text == "<a@x.org> (and 2 more): encryption is required, but no key is published"
 
 
 def test_held_is_quarantined_with_its_copy() -> None:
     found = copy(CopyForm.PLAIN, "a@x.org")
-    answer = told(outcome(Disposition.HOLD, found, code="expired", culprits=("a@x.org",)))
+    answer = told(outcome(Disposition.HOLD, found, code="expired", blocked_by=("a@x.org",)))
     assert (answer.verb, answer.code, answer.copy) == (Verb.QUARANTINE, "", found)
     assert answer.text == "<a@x.org>: the published key has expired"
     assert answer.line == "quarantine"
@@ -59,7 +59,7 @@ def test_held_is_quarantined_with_its_copy() -> None:
 @pytest.mark.parametrize("disposition", [Disposition.DELIVER, Disposition.HOLD])
 def test_several_copies_are_never_sent_as_one(mixed: str, code: str, disposition: Disposition) -> None:
     found = outcome(
-        disposition, copy(CopyForm.SMIME, "a@x.org"), copy(CopyForm.PLAIN, "b@x.org"), culprits=("b@x.org",)
+        disposition, copy(CopyForm.SMIME, "a@x.org"), copy(CopyForm.PLAIN, "b@x.org"), blocked_by=("b@x.org",)
     )
     answer = told(found, mixed)
     assert (answer.code, answer.copy, answer.further) == (code, None, ())
@@ -73,7 +73,7 @@ def test_several_copies_are_never_sent_as_one(mixed: str, code: str, disposition
 def test_one_copy_stays_and_the_others_are_reinjected(disposition: Disposition, verb: Verb, kept: int) -> None:
     copies = copy(CopyForm.SMIME, "a@x.org"), copy(CopyForm.PLAIN, "b@x.org")
     decisions = decision("a@x.org", Action.ENCRYPT), decision("b@x.org", Action.PLAIN)
-    found = replace(outcome(disposition, *copies, culprits=("b@x.org",)), kept=kept, decisions=decisions)
+    found = replace(outcome(disposition, *copies, blocked_by=("b@x.org",)), kept_index=kept, decisions=decisions)
     answer = told(found, "reinject")
     assert (answer.verb, answer.copy, answer.further) == (verb, copies[kept], (copies[1 - kept],))
     assert answer.removed == copies[1 - kept].recipients
@@ -81,18 +81,18 @@ def test_one_copy_stays_and_the_others_are_reinjected(disposition: Disposition, 
 
 def test_where_no_copy_stays_the_original_is_discarded_and_all_are_reinjected() -> None:
     copies = copy(CopyForm.SMIME, "a@x.org"), copy(CopyForm.PLAIN, "b@x.org")
-    answer = told(replace(outcome(Disposition.DELIVER, *copies), kept=None), "reinject")
+    answer = told(replace(outcome(Disposition.DELIVER, *copies), kept_index=None), "reinject")
     assert (answer.verb, answer.copy, answer.further, answer.removed) == (Verb.DISCARD, None, copies, ())
 
 
 @pytest.mark.parametrize("disposition", [Disposition.DELIVER, Disposition.HOLD])
 def test_outcome_without_a_copy_is_an_internal_error_and_no_plaintext(disposition: Disposition) -> None:
-    assert told(outcome(disposition, culprits=("a@x.org",))) == reply.INTERNAL
+    assert told(outcome(disposition, blocked_by=("a@x.org",))) == reply.INTERNAL
 
 
 @pytest.mark.parametrize("disposition", list(Disposition))
 def test_observing_changes_nothing(disposition: Disposition) -> None:
-    found = outcome(disposition, copy(CopyForm.SMIME, "a@x.org"), code="no_key", culprits=("a@x.org",))
+    found = outcome(disposition, copy(CopyForm.SMIME, "a@x.org"), code="no_key", blocked_by=("a@x.org",))
     assert told(found, observe=True) == Reply(Verb.ACCEPT)
 
 
@@ -106,7 +106,7 @@ def test_the_codes_of_reasons_were_found() -> None:
 @pytest.mark.parametrize("code", CODES)
 @pytest.mark.parametrize("disposition", [Disposition.DEFER, Disposition.REFUSE])
 def test_every_reason_has_a_text_without_any_detail_of_the_configuration(code: str, disposition: Disposition) -> None:
-    answer = told(outcome(disposition, code=code, culprits=("a@x.org",)))
+    answer = told(outcome(disposition, code=code, blocked_by=("a@x.org",)))
     said = answer.text.removeprefix("<a@x.org>: ")
     assert 20 < len(said) < 100
     assert code == "usable" or not CONFIGURATION.search(said)
@@ -121,7 +121,7 @@ def test_every_text_belongs_to_a_code_that_occurs() -> None:
 )
 @pytest.mark.parametrize("disposition", [Disposition.DEFER, Disposition.REFUSE])
 def test_reply_is_one_short_line_of_printable_ascii_whoever_the_recipient_is(to: str, disposition: Disposition) -> None:
-    line = told(outcome(disposition, code="no_key", culprits=(to,))).line
+    line = told(outcome(disposition, code="no_key", blocked_by=(to,))).line
     assert re.fullmatch(r"[ -~]{10,500}", line)
 
 
@@ -131,7 +131,7 @@ def test_constants_are_temporary() -> None:
 
 
 @pytest.mark.parametrize(
-    ("details", "owed", "answer"),
+    ("details", "recipient_count", "answer"),
     [
         (["552 5.3.4 too large"] * 3, 3, reply.TOO_LARGE),
         (["552 5.3.4 too large"] * 3, 4, reply.HANDOVER),
@@ -140,9 +140,9 @@ def test_constants_are_temporary() -> None:
     ],
 )
 def test_copies_that_were_not_taken_defer_unless_each_is_too_large(
-    details: list[str], owed: int, answer: Reply
+    details: list[str], recipient_count: int, answer: Reply
 ) -> None:
-    assert reply.for_refusals(details, owed) == answer
+    assert reply.for_refusals(details, recipient_count) == answer
 
 
 # --- what a mutation run (make mutants) left alive ---------------------------------------------------------
@@ -165,7 +165,10 @@ def test_message_without_a_copy_is_discarded_only_where_all_are_served_or_told(
 ) -> None:
     decisions = tuple(decision(f"{name}@x.org", action) for name, action in zip("ab", actions, strict=True))
     found = replace(
-        outcome(Disposition.DELIVER), decisions=decisions, bounced=decisions[len(decisions) - bounced :], kept=None
+        outcome(Disposition.DELIVER),
+        decisions=decisions,
+        bounced=decisions[len(decisions) - bounced :],
+        kept_index=None,
     )
     assert told(found).verb is verb
 

@@ -32,12 +32,13 @@ class Done:
 
 @dataclass
 class CommandLine:
-    """Runs commands; ``resolver`` is what DNS says."""
+    """Runs commands; ``resolver`` is what DNS says, ``files`` are those of the key folder."""
 
     folder: Path
     capture: pytest.CaptureFixture[bytes]
     monkeypatch: pytest.MonkeyPatch
     resolver: TableResolver = field(default_factory=TableResolver)
+    files: dict[str, bytes | None] = field(default_factory=dict)
 
     def run(self, *arguments: str | Path, stdin: bytes = b"") -> Done:
         self.monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
@@ -70,8 +71,8 @@ def commands(
     found.resolver.publish("silent@example.org", "smimea", "unreachable")
 
     def ports(_: Config) -> Ports:
-        return make_ports(found.resolver)
+        return make_ports(found.resolver, found.files)
 
-    for module in ("transaction", "lookup", "config"):
+    for module in ("transaction", "lookup", "config", "expiring", "watch"):
         monkeypatch.setattr(f"smilla.cli.{module}.make_ports", ports)
     return found

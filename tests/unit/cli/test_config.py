@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from smilla.adapters.folder import KeyDirectory
+from smilla.adapters.milter_client import Answer, Who
 from smilla.config import Config, parse
 from smilla.keys.discovery.directory import address_of
 from smilla.server import runtime
@@ -79,8 +80,8 @@ def test_probe_tells_of_the_journal(commands: CommandLine, monkeypatch: pytest.M
     text = f'[milter]\nsocket = "unix:{commands.folder}/s"\n[keys]\nsources = ["directory"]\ndirectory = "{keys}"\n'
     path = commands.config(f'{text}[reinject]\nsmtp = "127.0.0.1:1"\nspool = "{spool}"\n')
 
-    monkeypatch.setattr("smilla.cli.config.listener.can_connect", lambda _: True)
-    monkeypatch.setattr("smilla.cli.config.smtp.problems", lambda *_: [("error", "refused")])
+    monkeypatch.setattr("smilla.adapters.milter_client.ask", lambda *_: Answer(Who.SMILLA))
+    monkeypatch.setattr("smilla.doctor.examination.smtp.problems", lambda *_: [("error", "refused")])
 
     def probe() -> tuple[str, str]:
         done = commands.run("config", "check", "--probe", "--config", path)
@@ -93,7 +94,7 @@ def test_probe_tells_of_the_journal(commands: CommandLine, monkeypatch: pytest.M
     (spool / "journal.sqlite3").write_bytes(b"this is no database, whatever its name says\n" * 20)
     assert f"error: journal {spool}: {spool}/journal.sqlite3: file is not a database; stop smilla" in probe()[1]
     (spool / "journal.sqlite3").unlink()
-    monkeypatch.setattr("smilla.cli.config._owner", lambda found: "x" if found == spool else "root")
+    monkeypatch.setattr("smilla.doctor.examination._owner", lambda found: "x" if found == spool else "root")
     (spool / "lock").touch()
     assert f"journal {spool}: lock not of x, whose the folder is; chown -R x {spool}" in probe()[1]
     path.write_text(path.read_text().replace("[milter]\n", '[milter]\nuser = "nobody"\n'))
@@ -104,8 +105,8 @@ def test_probe_tells_of_the_journal(commands: CommandLine, monkeypatch: pytest.M
 
 
 def test_probe_says_what_to_do_without_a_listener(commands: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("smilla.cli.config.listener.can_connect", lambda _: True)
-    monkeypatch.setattr("smilla.cli.config.smtp.problems", lambda name, _: [("error", f"{name}: refused")])
+    monkeypatch.setattr("smilla.adapters.milter_client.ask", lambda *_: Answer(Who.SMILLA))
+    monkeypatch.setattr("smilla.doctor.examination.smtp.problems", lambda name, _: [("error", f"{name}: refused")])
     text = f'[keys]\nsources = ["directory"]\ndirectory = "/"\n[reinject]\nspool = "{commands.folder}/spool"\n'
     done = commands.run("config", "check", "--probe", "--config", commands.config(text))
     told = (
@@ -265,3 +266,33 @@ def test_field_that_mail_has_anyway_is_no_wish(commands: CommandLine, name: str)
     done = commands.run("config", "check", "--config", commands.config(f'[policy]\nwish_header = "{name}"\n'))
     assert done.code == 78
     assert "wish_header is" in done.err
+
+
+def test_json_is_one_document_of_all_findings(commands: CommandLine) -> None:
+    path = commands.config('[milter]\nsocket = "inet:8895@192.0.2.1"\n')
+    done = commands.run("config", "check", "--json", "--config", path)
+    assert (done.code, done.err, done.json["configuration"]) == (0, "", str(path))
+    assert [(each["kind"], each["severity"]) for each in done.json["findings"]] == [
+        ("open-socket", "warning"),
+        ("configuration", "ok"),
+    ]
+    assert all(set(each) == {"kind", "severity", "subject", "text", "mend", "why"} for each in done.json["findings"])
+
+
+def test_json_of_a_faulty_configuration_has_its_faults(commands: CommandLine) -> None:
+    done = commands.run("config", "check", "--json", "--config", commands.config("a = 1\nb = 2\n"))
+    assert (done.code, done.err) == (78, "")
+    assert [(each["kind"], each["severity"]) for each in done.json["findings"]] == [("configuration", "error")] * 2
+
+
+def test_a_private_key_alone_is_no_malformed_certificate(commands: CommandLine) -> None:
+    folder = commands.folder / "keys"
+    folder.mkdir()
+    (folder / "a@x.test.pem").write_bytes(b"-----BEGIN PRIVATE KEY-----\nMIIEvQ==\n-----END PRIVATE KEY-----\n")
+    ports = make_ports()
+    object.__setattr__(ports, "folder", KeyDirectory(str(folder), address_of))
+    commands.monkeypatch.setattr("smilla.cli.config.make_ports", lambda _: ports)
+    told = [line for line in checked(commands, DIRECTORY) if "x.test" in line]
+    assert "a@x.test: no usable key is in its file, but a private key" in told[0]
+    assert "holds a private key, which smilla never needs: move it" in told[1]
+    assert len(told) == 2

@@ -93,7 +93,7 @@ def test_the_log_says_who_opened_which_message_whatever_its_level(office: Office
     assert mark is not None
     user = pwd.getpwuid(os.getuid()).pw_name
     told = f"4XyZ sealed-opened message_id={mark.raw_message_id.hex()} shown={shown} by={user} uid={os.getuid()}"
-    assert log_lines(office, office.raw, option) == [f"{told} sudo_user=ann"]
+    assert log_lines(office, office.raw, option) == [f"{told} sudo_user=ann severity=warning"]
 
 
 def test_what_could_not_be_opened_is_not_logged_as_opened(office: Office) -> None:

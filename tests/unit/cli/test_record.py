@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import base64
+import os
+import pty
+import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import dns.rdata
 import dns.rdataclass
 import dns.rdatatype
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, load_pem_private_key, pkcs12
 
 from smilla.formats.crc24 import crc24
 from tests.unit.cli.conftest import CommandLine, Done
@@ -156,3 +163,64 @@ def test_certificate_that_fits_the_address_is_taken_from_a_file_with_several(com
         assert rdata_of(done, "SMIMEA")[3:] == raw_key("hugh.crt")
         assert "of 5 certificates in it, this is" in done.err
         assert "warning" not in done.err
+
+
+def encrypted_pkcs12(commands: CommandLine) -> Path:
+    certificate = x509.load_pem_x509_certificate(CERTIFICATE.read_bytes())
+    key = load_pem_private_key((KEYS / "hugh.key").read_bytes(), None)
+    encryption = BestAvailableEncryption(b"secret")
+    raw = pkcs12.serialize_key_and_certificates(b"hugh", key, certificate, None, encryption)  # type: ignore[arg-type]
+    return commands.file("hugh.p12", raw)
+
+
+def test_pkcs12_gives_its_certificate_and_nothing_else(commands: CommandLine) -> None:
+    path, password = encrypted_pkcs12(commands), commands.file("password", b"secret\n")
+    password.chmod(0o600)
+    done = commands.run("record", "hugh@example.org", "--cert", path, "--password-file", password)
+    assert rdata_of(done, "SMIMEA")[3:] == raw_key("hugh.crt")
+    assert done.err == ""
+
+
+def test_pkcs12_without_its_password_prints_nothing(commands: CommandLine) -> None:
+    path, wrong = encrypted_pkcs12(commands), commands.file("password", b"else\n")
+    for given, words in (((), "--password-file"), (("--password-file", wrong), "the password is wrong")):
+        done = commands.run("record", "hugh@example.org", "--cert", path, *given)
+        assert (done.code, done.out) == (2, b"")
+        assert words in done.err
+
+
+def test_minimal_is_for_keys_and_for_their_own_address(commands: CommandLine) -> None:
+    done = commands.run("record", "pia@example.org", "--key", KEY, "--minimal")
+    assert rdata_of(done, "OPENPGPKEY") == raw_key("pia.pgp")
+    for given in (("pia@example.org", "--cert", CERTIFICATE), ("else@example.org", "--key", KEY)):
+        assert commands.run("record", *given, "--minimal").code == 2
+
+
+def test_line_that_another_reader_understands_otherwise_is_not_printed(
+    commands: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("smilla.records.record.Record.text", "3 0 0 30")
+    done = commands.run("record", "hugh@example.org", "--cert", CERTIFICATE)
+    assert done.out == b""
+    assert done.code != 0
+
+
+def test_password_is_asked_for_on_a_terminal_and_not_shown(commands: CommandLine) -> None:
+    """``setsid`` makes the terminal that of the command alone."""
+    path = encrypted_pkcs12(commands)
+    ours, theirs = pty.openpty()
+    command = ["setsid", "--ctty", sys.executable, "-m", "smilla", "record", "hugh@example.org", "--cert", str(path)]
+    running = subprocess.Popen(command, stdin=theirs, stdout=subprocess.PIPE, stderr=theirs)
+    os.close(theirs)
+    shown = b""
+    while b"Password of" not in shown:
+        shown += os.read(ours, 4096)
+    os.write(ours, b"secret\n")
+    out, _ = running.communicate()
+    with suppress(OSError):  # the end of a terminal that nobody holds any more
+        while more := os.read(ours, 4096):
+            shown += more
+    os.close(ours)
+    assert running.returncode == 0
+    assert out.split()[-1] == raw_key("hugh.crt").hex().encode()
+    assert b"secret" not in shown

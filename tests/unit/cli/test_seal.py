@@ -12,6 +12,7 @@ import pytest
 from smilla.adapters.seal_keys import SealKeys
 from smilla.errors import PostfixUnclear
 from smilla.handover import seal
+from smilla.log_line import Line
 from smilla.message import parse
 from smilla.ports import SealKey
 from tests.unit.cli.conftest import CommandLine
@@ -55,7 +56,11 @@ class Lines:
     def __init__(self) -> None:
         self.raw = b""
 
-    def write(self, _level: int, raw: bytes) -> None:
+    @staticmethod
+    def framed(line: Line) -> bytes:
+        return line.raw
+
+    def write(self, raw: bytes) -> None:
         self.raw += raw
 
     def flush(self) -> None:

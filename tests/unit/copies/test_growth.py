@@ -34,6 +34,9 @@ def test_estimate_is_not_too_small_and_little_too_large(octets: int, width: int,
     for most, rewrite in [*pairs, (growth.of_seal(session.message, outcome), sealed)]:
         size = written(session.message, rewrite)
         assert size < most < size * 1.005 + 15_000
+    for copy in outcome.copies:
+        least = growth.at_least(session.message, copy)
+        assert written(session.message, copy.rewrite) * 0.99 - 15_000 < least <= written(session.message, copy.rewrite)
 
 
 def written(original: Message, rewrite: Rewrite) -> int:

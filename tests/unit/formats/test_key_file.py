@@ -92,6 +92,29 @@ def test_private_key_is_noticed_wherever_it_stands() -> None:
     assert contents(PRIVATE + PEM, SMIME).keys == ((SMIME, DER),)
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "pkcs12 -export -inkey k.pem -in a.pem -passout pass:x",
+        "pkcs12 -export -nokeys -in a.pem -passout pass:x",
+        "pkcs8 -topk8 -in k.pem -outform DER -nocrypt",
+        "pkcs8 -topk8 -in k.pem -outform DER -passout pass:x",
+        "pkcs8 -topk8 -in k.pem -outform DER -passout pass:x -v1 PBE-SHA1-3DES",
+        "rsa -in k.pem -outform DER",
+        "rsa -in k.pem -outform DER -traditional",
+        "ec -in e.pem -outform DER",
+    ],
+)
+def test_private_key_in_der_is_noticed_too(tmp_path: Path, command: str) -> None:
+    def run(text: str) -> bytes:
+        return subprocess.run(["openssl", *text.split()], cwd=tmp_path, capture_output=True, check=True).stdout
+
+    run("req -x509 -newkey rsa:2048 -nodes -keyout k.pem -out a.pem -subj /CN=x")
+    run("genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out e.pem")
+    assert contents(run(command), SMIME).has_private
+    assert not contents(run("x509 -in a.pem -outform DER"), SMIME).has_private
+
+
 @given(st.binary(max_size=400), st.sampled_from([b"", PEM, DER, ARMOUR, PIA]), st.binary(max_size=200))
 def test_any_octets_give_at_least_one_candidate(before: bytes, key: bytes, after: bytes) -> None:
     assert contents(before + key + after, SMIME).keys

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,8 +15,8 @@ from smilla.errors import JournalBusy, JournalError
 from smilla.handover import reinject
 from smilla.message import parse as parse_message
 from smilla.model import Action, Client, Copy, CopyForm, Decision, Reason, Recipient, Rewrite
-from smilla.ports import Handover, Submission
 from smilla.session import Session
+from tests.unit.listener import Listener
 from tests.vectors.memory import NOW, TableResolver, make_ports
 
 FIELDS = [
@@ -144,31 +142,6 @@ ANN, BEN = (
     Recipient("<ann@r.test>", parse_address("ann@r.test")),
     Recipient("<ben@r.test>", parse_address("ben@r.test")),
 )
-
-
-@dataclass
-class Listener:
-    """Takes all, or loses the connection after the final dot."""
-
-    loses: bool = False
-    sent: list[tuple[Submission, bytes]] = field(default_factory=list)
-
-    @contextmanager
-    def connect(self) -> Iterator[Listener]:
-        yield self
-
-    def size_limit(self) -> int:
-        return 0
-
-    def send(
-        self,
-        submission: Submission,
-        before_dot: Callable[[Sequence[Recipient]], None],
-        waiting: Callable[[], object] = lambda: None,
-    ) -> Handover:
-        before_dot(submission.recipients)
-        self.sent.append((submission, b"".join(submission.octets())))
-        return Handover((), (), unknown=True) if self.loses else Handover(submission.recipients, (), reply="250 ok")
 
 
 @dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from smilla.address import parse
 from smilla.config import Config
 from smilla.config.options import KeysOptions
 from smilla.keys import lookup
-from smilla.model import Format, KeyLookup, KeyVerdict, PGPKey, X509Key
+from smilla.model import DNSSECStatus, Format, KeyLookup, KeyVerdict, PGPKey, X509Key
 from tests.certificates import make_certificate
 from tests.openpgp_maker import FLAGS_CERTIFY, packet, secret, signature, subkey, user_id
 from tests.vectors.memory import KEYS, NOW, TableResolver, make_ports, raw_key, smimea
@@ -366,3 +367,15 @@ def test_after_a_source_that_could_not_be_asked_the_next_one_is_looked_at_for_an
     found = look_up_for(resolver, ("openpgp",), "smimea", "openpgpkey", "directory", files={f"{PIA}.crt": b"x"})
     assert found.verdict is KeyVerdict.UNREACHABLE
     assert [finding.source for finding in found.findings].count("directory") == 2
+
+
+def test_what_fails_here_has_a_reason_of_its_own() -> None:
+    resolver = published(("unreachable", ()), mailbox=HUGH)
+    ((question, answer),) = [item for item in resolver.table.items() if item[1].status is DNSSECStatus.UNREACHABLE]
+    theirs = look_up(HUGH, resolver, None, "smimea")
+    resolver.table[question] = replace(answer, is_ours=True, detail="127.0.0.1@53: refused")
+    ours = look_up(HUGH, resolver, None, "smimea")
+    folder = look_up(HUGH, TableResolver(), {f"{HUGH}.crt": None}, "directory")
+    found = [(each.verdict, each.reason.code) for each in (theirs, ours, folder)]
+    assert found == [(KeyVerdict.UNREACHABLE, code) for code in ("unreachable", "resolver_down", "key_folder")]
+    assert ours.reason.text == "127.0.0.1@53: refused"

@@ -504,11 +504,13 @@ def test_whose_requirement_is_unclear_never_waits_for_the_stage() -> None:
     )
     to = recipient("team@inside.test")
     clear = requirement(INBOUND)
-    assert policy.waits(policy.decide(to, clear, lookup(TEAM, KeyVerdict.NO_KEY), settings), clear, CLIENT, settings)
+    assert policy.awaits_expansion(
+        policy.decide(to, clear, lookup(TEAM, KeyVerdict.NO_KEY), settings), clear, CLIENT, settings
+    )
     unclear = replace(clear, unclear=Reason("unclear_sender", "nobody can tell"))
     decision = policy.decide(to, unclear, None, settings)
     assert decision.action is Action.DEFER
-    assert not policy.waits(decision, unclear, CLIENT, settings)
+    assert not policy.awaits_expansion(decision, unclear, CLIENT, settings)
 
 
 def test_refusal_of_a_wish_says_whether_a_rule_or_the_mode_is_against_it() -> None:

@@ -7,6 +7,7 @@ import pytest
 from smilla import decide, log, pipeline
 from smilla.answer import reply, report
 from smilla.config import parse
+from smilla.log_line import Line
 from smilla.model import Action, Client, Outcome
 from smilla.session import Session
 from tests.vectors.memory import TableResolver, make_ports, make_session, raw_key
@@ -62,7 +63,11 @@ class Lines:
     def __init__(self) -> None:
         self.text = ""
 
-    def write(self, _level: int, raw: bytes) -> None:
+    @staticmethod
+    def framed(line: Line) -> bytes:
+        return line.raw
+
+    def write(self, raw: bytes) -> None:
         self.text += raw.decode()
 
     def flush(self) -> None:

@@ -133,7 +133,7 @@ def test_nobody_is_told_of_a_failure_where_the_sender_is_unclear() -> None:
 
 def test_alias_is_not_left_to_the_stage_for_an_unclear_sender() -> None:
     text = 'local_domains = ["example.org"]\n[keys]\naliases = "expanded"\n[policy]\nmixed = "stage"\n'
-    assert processed("<boss@s.test>", text, ZOE).waits
+    assert processed("<boss@s.test>", text, ZOE).awaits_expansion
     assert processed("< >", text, ZOE).reason.code == "unclear_sender"
 
 

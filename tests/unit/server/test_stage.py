@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Collection
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
@@ -16,15 +16,16 @@ from smilla.adapters.journal import SQLiteJournal
 from smilla.adapters.seal_keys import SealKeys
 from smilla.answer.reply import SEAL_KEY, Reply
 from smilla.config import Config, parse
-from smilla.errors import JournalError, ReinjectError
+from smilla.errors import JournalError
 from smilla.handover import seal
 from smilla.message import MemoryBody
 from smilla.message import parse as parse_message
-from smilla.model import Action, Client, Decision, Direction, Message, Recipient
-from smilla.ports import Handover, Ports, Submission
+from smilla.model import Action, Client, Decision, Direction, Message
+from smilla.ports import Ports
 from smilla.server import stage
 from smilla.server.stage import Handed
 from smilla.session import Session, parsed_recipient
+from tests.unit.listener import Listener
 from tests.vectors.memory import NOW, StillClock, TableResolver, make_ports, raw_key, smimea
 
 HUGH, PIA, ZOE = "hugh@example.org", "pia@example.org", "zoe@example.org"
@@ -38,57 +39,12 @@ DATE = b"Fri, 20 Nov 2026 11:59:00 +0000"
 
 
 @dataclass
-class Mailer:
-    """The listener, in memory: what it was given, and whom it refuses with what."""
-
-    refuses: dict[str, str] = field(default_factory=dict)
-    is_away: bool = False
-    fails: str = ""  # with whatever concerns all: MAIL FROM, DATA
-    sent: list[tuple[Submission, bytes]] = field(default_factory=list)
-
-    @contextmanager
-    def connect(self) -> Iterator[Mailer]:
-        if self.is_away:
-            raise ReinjectError("the listener is away")
-        yield self
-
-    def size_limit(self) -> int:
-        return 0
-
-    def send(
-        self,
-        submission: Submission,
-        before_dot: Callable[[Sequence[Recipient]], None],
-        waiting: Callable[[], object] = lambda: None,
-    ) -> Handover:
-        if self.fails:
-            raise ReinjectError(self.fails)
-        names = {recipient: recipient.raw.strip("<>") for recipient in submission.recipients}
-        refused = tuple((r, self.refuses[name]) for r, name in names.items() if name in self.refuses)
-        accepted = tuple(r for r, name in names.items() if name not in self.refuses)
-        if accepted:
-            before_dot(accepted)
-            self.sent.append((replace(submission, recipients=accepted), b"".join(submission.octets())))
-        return Handover(accepted, refused, reply="250 ok")
-
-    def copies(self) -> dict[str, bytes]:
-        """What each recipient got; a second copy is an error."""
-        found: dict[str, bytes] = {}
-        for submission, octets in self.sent:
-            for recipient in submission.recipients:
-                name = recipient.raw.strip("<>")
-                assert name not in found
-                found[name] = octets
-        return found
-
-
-@dataclass
 class Lab:
     """A filter that has sealed a message, and the stage."""
 
     folder: Path
     resolver: TableResolver
-    mailer: Mailer = field(default_factory=Mailer)
+    mailer: Listener = field(default_factory=Listener)
     config: Config = field(default_factory=lambda: parse('[policy]\nmixed = "stage"\n'))
 
     def __post_init__(self) -> None:

@@ -84,7 +84,11 @@ def test_cv25519_is_of_version_4_alone() -> None:
     assert code(replace(CV25519, version=6)) == "unsupported_algorithm"
 
 
-@pytest.mark.parametrize("point", [b"\x40" + bytes(32), b"\x41" + CV25519.point[1:], CV25519.point[1:], b"", b"\x40"])
+@pytest.mark.parametrize(
+    "point",
+    [b"\x40" + bytes(32), b"\x41" + CV25519.point[1:], CV25519.point[1:], b"", b"\x40"],
+    ids=["small order", "another prefix", "no prefix", "nothing", "prefix alone"],
+)
 def test_point_that_is_none_or_of_small_order_is_malformed(point: bytes) -> None:
     assert code(replace(CV25519, point=point)) == "malformed"
 

@@ -1,0 +1,162 @@
+"""``smilla expiring``: whose key ends within some days, and notices to the owners."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from smilla import address, config, log
+from smilla.address import EmailAddress
+from smilla.cli import EX_NO, EX_OK, EX_TEMPFAIL, UsageError, printable, with_config
+from smilla.cli.expiring_notices import add_notice_arguments, ended_key, send_notices
+from smilla.config import Config
+from smilla.errors import AddressError, FileProblem
+from smilla.keys import lookup
+from smilla.keys.discovery import directory
+from smilla.keys.ending import Ending, Standing, Successor, examine
+from smilla.ports import Ports
+from smilla.server.runtime import make_ports
+
+_AT_ONCE = 20  # addresses whose questions are under way together
+_SHOWN = (Standing.ENDS, Standing.ENDED, Standing.UNTOLD)
+_SUCCESSORS = {
+    Successor.YES: "another usable key takes over",
+    Successor.NO: "no other usable key is there",
+    Successor.UNTOLD: "whether another key takes over cannot be told now",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What ``smilla expiring`` takes."""
+    with_config(parser)
+    parser.add_argument("--days", metavar="N", type=int, default=30, help="end within so many days (30)")
+    parser.add_argument("--directory", action="store_true", help="every address of the key folder (if none is given)")
+    parser.add_argument("-f", "--file", metavar="FILE", help="addresses, one a line; # begins a comment")
+    parser.add_argument("--all", action="store_true", help="also list the addresses whose key lasts")
+    parser.add_argument("--json", action="store_true", help="one JSON document")
+    parser.add_argument("--quiet", action="store_true", help="no list; the exit code says it")
+    add_notice_arguments(parser)
+    parser.add_argument("address", metavar="ADDR", nargs="*")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Exit 0: no key ends; 1: some do, or have; 75: none that is known, but some could not be told."""
+    if options.days < 0:
+        raise UsageError("--days: give 0 or more")
+    settings = config.load(Path(options.config))
+    log.silence()
+    ports = make_ports(settings)
+    now = ports.clock.now()
+    found = list(_examined(options, settings, ports, now))
+    if options.json:
+        print(json.dumps([_as_json(one, now) for one in _listed(found, options)], indent=2, ensure_ascii=False))
+    elif not options.quiet:
+        for one in _listed(found, options):
+            print(printable(_in_words(one, now)))
+    mailed = not options.mail or send_notices(found, options, settings, now)
+    return _exit_code(found) if mailed else EX_TEMPFAIL
+
+
+def _exit_code(found: Sequence[Ending]) -> int:
+    """What is certain comes first: somebody must act."""
+    standings = {one.standing for one in found}
+    if standings & {Standing.ENDS, Standing.ENDED}:
+        return EX_NO
+    return EX_TEMPFAIL if Standing.UNTOLD in standings else EX_OK
+
+
+def _listed(found: Sequence[Ending], options: argparse.Namespace) -> list[Ending]:
+    """What ends first comes first."""
+    shown = [one for one in found if options.all or one.standing in _SHOWN]
+    return sorted(shown, key=lambda one: (list(_SHOWN).index(one.standing) if one.standing in _SHOWN else 9, _end(one)))
+
+
+def _end(one: Ending) -> float:
+    return one.ends_at.timestamp() if one.ends_at else 0.0
+
+
+def _examined(options: argparse.Namespace, settings: Config, ports: Ports, now: datetime) -> Iterator[Ending]:
+    """The folder's addresses are asked of the folder alone, the others of every source."""
+    given = [*options.address, *(_lines(Path(options.file)) if options.file else ())]
+    asked = _parsed(given, settings)
+    if not given or options.directory:
+        if not settings.keys.directory:
+            raise UsageError("give an address or -f FILE; there is no key folder ([keys] directory is empty)")
+        folder_only = replace(settings, keys=replace(settings.keys, sources=("directory",)))
+        yield from _each(_in_folder(ports), folder_only, ports, now, options.days)
+    yield from _each(asked, settings, ports, now, options.days)
+
+
+def _each(asked: Sequence[EmailAddress], settings: Config, ports: Ports, now: datetime, days: int) -> Iterator[Ending]:
+    until = now + timedelta(days=days)
+    for start in range(0, len(asked), _AT_ONCE):
+        for pending in [lookup.begin(one, ports, settings) for one in asked[start : start + _AT_ONCE]]:
+            yield examine(pending, pending.asked_at + settings.dns.timeout_s, now, until, ports)
+
+
+def _in_folder(ports: Ports) -> list[EmailAddress]:
+    found = (directory.address_of(name) for name in ports.folder.all_names())
+    return list({str(one): one for one in found if one is not None}.values())
+
+
+def _parsed(given: Sequence[str], settings: Config) -> list[EmailAddress]:
+    parsed: dict[str, EmailAddress] = {}
+    for text in given:
+        try:
+            one = address.parse(text).completed(settings.append_domain)
+        except AddressError as error:
+            raise UsageError(str(error)) from error
+        parsed[str(one)] = one
+    return list(parsed.values())
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise FileProblem(f"{path}: cannot be read: {error}") from error
+    return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+
+
+def _in_words(one: Ending, now: datetime) -> str:
+    found = one.found
+    if one.standing is Standing.UNTOLD:
+        return f"{found.address}: cannot be told: {found.reason.text}"
+    key = ended_key(one)
+    if one.standing is Standing.NO_USABLE_KEY or (key is None and found.key is None):
+        return f"{found.address}: no usable key: {found.reason.text}"
+    if key is None:
+        return f"{found.address}: the key lasts: {found.reason.text}"
+    what = f"{key.format} key {key.fingerprint} from {key.source} ({key.where})"
+    if key.has_ended:
+        return f"{found.address}: ended on {key.last_day}: {what}; no other usable key is there"
+    successor = _SUCCESSORS[one.successor or Successor.UNTOLD]
+    return f"{found.address}: ends in {_days(one, now)} days, on {key.last_day}: {what}; {successor}"
+
+
+def _days(one: Ending, now: datetime) -> int | None:
+    """Whole days that are left; 0 on the last one."""
+    return (one.ends_at - now).days if one.ends_at else None
+
+
+def _as_json(one: Ending, now: datetime) -> dict[str, Any]:
+    key = ended_key(one)
+    then = one.then.key.fingerprint if one.then and one.then.key else None
+    return {
+        "address": str(one.found.address),
+        "standing": one.standing.value,
+        "days_left": _days(one, now),
+        "ends_at": key.ends_at.isoformat() if key and key.ends_at else None,
+        "format": key.format if key else None,
+        "fingerprint": key.fingerprint if key else None,
+        "source": one.found.source or None,
+        "where": key.where if key else None,
+        "successor": one.successor.value if one.successor else None,
+        "successor_fingerprint": then,
+        "reason": {"code": one.found.reason.code, "text": one.found.reason.text},
+    }

@@ -1,0 +1,300 @@
+"""``smilla init``: writes a configuration for this machine, and attaches smilla to its MTA."""
+
+from __future__ import annotations
+
+import argparse
+import stat
+import sys
+from collections.abc import Mapping, Sequence
+from itertools import count
+from pathlib import Path
+
+from smilla import config, log
+from smilla.adapters import new_file, postfix, postfix_edit
+from smilla.adapters.postfix import Settings
+from smilla.adapters.postfix_edit import Change
+from smilla.cli import (
+    EX_NO,
+    EX_OK,
+    UsageError,
+    init_look,
+    init_next,
+    init_plan,
+    init_postfix,
+    say,
+    with_postfix,
+)
+from smilla.cli import config as config_command
+from smilla.config import DEFAULT_PATH, Config
+from smilla.errors import EngineMissing, SmillaError
+from smilla.server import listener
+from smilla.server.runtime import make_ports
+
+_MODES = {
+    "outbound": "mail to others",
+    "inbound": "mail to your own users, as it is stored",
+    "auto": "both, each in its direction",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What ``smilla init`` takes."""
+    parser.add_argument("--output", metavar="FILE", default=DEFAULT_PATH, help=f"what to write ({DEFAULT_PATH})")
+    parser.add_argument("--force", action="store_true", help="overwrite FILE, and keep the old one as FILE.bak")
+    parser.add_argument("--yes", action="store_true", help="ask nothing")
+    parser.add_argument("--mta", choices=("postfix", "sendmail"), help="the MTA, if it is not the one found here")
+    parser.add_argument("--mode", choices=tuple(_MODES), help="what to encrypt")
+    parser.add_argument("--local-domain", metavar="NAME", action="append", help="a domain of yours; may be repeated")
+    parser.add_argument("--socket", help="where the MTA connects, in libmilter's notation: unix:PATH or inet:PORT@HOST")
+    parser.add_argument(
+        "--mixed",
+        choices=("stage", "reinject", "defer", "refuse"),
+        help="what becomes of recipients who need different forms of a message",
+    )
+    parser.add_argument(
+        "--observe",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="decide and log, but change nothing (the default); --no-observe: encrypt from now on",
+    )
+    parser.add_argument(
+        "--set", metavar="TABLE.OPTION=VALUE", action="append", default=[], help="a further option; may be repeated"
+    )
+    parser.add_argument("--apply", action="store_true", help="change Postfix's files, and write how to take that back")
+    with_postfix(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Exit 0: all is written and in order; 1: the check names what is missing, or FILE is there already and
+    differs; 78: the options make no valid configuration."""
+    log.silence()
+    if _is_another(Path(options.output)) and not options.force:
+        return _left_alone(Path(options.output))
+    asks = _asks(options)
+    plan, asked = _look(options)
+    known = asked.settings(init_look.NAMES) if asked is not None else None
+    main = known.main if known is not None else {}
+    _decide(plan, options, main, asks=asks)
+    if known is not None:
+        plan.put("reinject.smtp", init_postfix.listener_for(known.services), "copies go there (master.cf)")
+    _choose_resolver(plan)
+    settings = _read(plan).behind(plan.mta)
+    if not _write(Path(options.output), plan.text(), force=options.force):
+        return EX_NO
+    changes = _changes(settings, asked, known) if asked is not None and known is not None else []
+    if asked is not None and options.apply:
+        _apply(changes, asked, options.output, settings)
+        changes = []
+    try:
+        return _check(options, has_postfix=known is not None)
+    finally:  # last, so that it does not scroll away
+        init_next.tell(options, settings, changes, main)
+
+
+def _asks(options: argparse.Namespace) -> bool:
+    return not options.yes and sys.stdin.isatty() and sys.stdout.isatty()
+
+
+# --- what is here, and what is wanted
+
+
+def _look(options: argparse.Namespace) -> tuple[init_plan.Plan, postfix_edit.PostfixEditor | None]:
+    """The plan with the MTA that is here, and Postfix if its programs can be asked."""
+    mta = options.mta or init_look.mta(options.postfix_config, has_postfix=postfix.is_installed())
+    if options.apply and mta != "postfix":
+        raise UsageError("--apply changes Postfix's files, and no Postfix is found here; set PATH or --postfix-config")
+    plan = init_plan.Plan(mta)
+    if mta != "postfix" or not (options.postfix_config or postfix.is_installed()):
+        if not mta:
+            say("warning", "neither Postfix nor Sendmail is found here; --mta says which one to write for")
+        return plan, None
+    return plan, postfix_edit.PostfixEditor(options.postfix_config or "")
+
+
+def _decide(plan: init_plan.Plan, options: argparse.Namespace, main: Mapping[str, str], *, asks: bool) -> None:
+    """Puts into the plan what flags, answers and the MTA's own settings say, in this order."""
+    for text in options.set:
+        try:
+            plan.put(*init_plan.given(text), "as smilla init was told")
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+    found = init_look.domains(main)
+    for name in found.tables if options.local_domain is None else ():
+        say("hint", f"{name} of Postfix is a table; name the domains in it that are yours with --local-domain")
+    mode = options.mode or (_ask("What shall smilla encrypt", "outbound", _MODES) if asks else "outbound")
+    domains = options.local_domain or list(found.local)
+    if asks and options.local_domain is None:
+        domains = _ask("Your own domains, separated by spaces", " ".join(domains)).split()
+    observe = options.observe
+    if observe is None:
+        observe = not asks or _ask("Only watch and log at first", "yes", {"yes": "", "no": ""}) == "yes"
+    plan.put("observe", observe, "decide and log, but change nothing; for the first weeks: then remove this line")
+    plan.put("mode", mode, f"encrypt {_MODES[mode]}")
+    plan.put("local_domains", domains, "your own domains")
+    _decide_names(plan, main, mode, domains)
+    _decide_sockets(plan, options, main)
+    if mode == "auto":
+        plan.relayed = found.relayed
+
+
+def _decide_names(plan: init_plan.Plan, main: Mapping[str, str], mode: str, domains: Sequence[str]) -> None:
+    if networks := init_look.networks(main):
+        plan.put("internal_networks", networks, "your own clients (mynetworks of Postfix)")
+    if (origin := init_look.origin(main)) and (not domains or origin != domains[0]):
+        plan.put("append_origin", origin, "what Postfix appends to a bare name (myorigin)")
+    if appended := init_look.appended(main):
+        plan.put("append_domain", appended, "what Postfix appends to a single label (append_dot_mydomain)")
+
+
+def _decide_sockets(plan: init_plan.Plan, options: argparse.Namespace, main: Mapping[str, str]) -> None:
+    queue = main.get("queue_directory", "/var/spool/postfix")
+    usual = f"unix:{queue}/smilla/smilla.sock" if plan.mta == "postfix" else "unix:/run/smilla/smilla.sock"
+    plan.put("milter.socket", options.socket or usual, "where the MTA can reach it, also from its chroot")
+    if plan.mta == "sendmail":
+        plan.put("milter.mta", "sendmail", "it need not be found out from the first connection")
+    if options.mixed:
+        plan.put("policy.mixed", options.mixed, "recipients who need different forms of a message")
+    if plan.mta == "postfix":
+        plan.put("stage.socket", f"unix:{queue}/smilla/stage.sock", "where Postfix hands over what is to be split")
+
+
+def _ask(question: str, default: str, choices: dict[str, str] | None = None) -> str:
+    """One question on the terminal; an empty answer means the default.  Raises UsageError at its end."""
+    for word, text in (choices or {}).items():
+        if text:
+            print(f"  {word}: {text}")
+    while True:
+        try:
+            answer = input(f"{question} [{default}]? ").strip() or default
+        except EOFError as error:
+            raise UsageError("no answer; smilla init --yes asks nothing") from error
+        if not choices or answer in choices:
+            return answer
+        print(f"one of {', '.join(choices)}")
+
+
+def _choose_resolver(plan: init_plan.Plan) -> None:
+    """If nothing on loopback validates, smilla may do so itself."""
+    settings = _read(plan)
+    if "directory" in settings.keys.sources and len(settings.keys.sources) == 1:
+        return
+    problem = init_look.resolver_problem(settings)
+    if problem and not plan.has("dns") and (servers := init_look.other_resolver()) is not None:
+        plan.put("dns.dnssec", "validate", "no resolver on loopback validates, so smilla does (libunbound)")
+        plan.put("dns.nameservers", servers, "what it asks; an empty list means the authoritative servers")
+    elif problem:
+        say("warning", f"{problem}; all mail that needs a look-up is deferred until a resolver on loopback validates")
+        say("hint", "apt-get install unbound dns-root-data")
+
+
+def _read(plan: init_plan.Plan) -> Config:
+    """The plan as a configuration, in which no engine is missing.  Raises ConfigError."""
+    settings = config.parse(plan.text())
+    try:
+        make_ports(settings)
+    except EngineMissing as error:
+        if plan.has("keys") or plan.has("dns"):
+            raise
+        say("warning", f"{error}; so the configuration has S/MIME alone")
+        plan.put("keys.sources", ["smimea"], "there is no engine for OpenPGP here (apt: gnupg, pip: pysequoia)")
+        return config.parse(plan.text())
+    return settings
+
+
+# --- the file
+
+
+def _is_another(path: Path) -> bool:
+    """Is there a file that neither smilla init wrote nor the package as it is?  It differs, whatever is answered."""
+    before = _before(path)
+    return bool(before) and not before.startswith(init_plan.HEAD) and not init_look.is_shipped(before)
+
+
+def _before(path: Path) -> str:
+    try:
+        return path.read_text("utf-8", "surrogateescape")
+    except FileNotFoundError:
+        return ""
+
+
+def _left_alone(path: Path) -> int:
+    say("error", f"{path}: is there already and differs; nothing was changed")
+    say("hint", f"--force overwrites it and keeps the old one as {path}.bak; --output writes elsewhere")
+    return EX_NO
+
+
+def _write(path: Path, text: str, *, force: bool) -> bool:
+    """Writes the file, unless it is there and differs; with ``force``, the old one is kept.  The package's own file,
+    if nobody has changed it, is replaced: the package still has it."""
+    before = _before(path)
+    if before == text:
+        print(f"{path}: is already so")
+        return True
+    if before and not init_look.is_shipped(before):
+        if not force:
+            _left_alone(path)
+            return False
+        print(f"{_kept(path)}: the old one")
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    new_file.replace(path, text.encode())
+    print(f"{path}: written")
+    return True
+
+
+def _kept(path: Path) -> Path:
+    """A copy as FILE.bak; if there is one already, which may be the administrator's own, as FILE.bak2 and so on."""
+    names = (Path(f"{path}.bak{number if number > 1 else ''}") for number in count(1))
+    copy = next(name for name in names if not name.exists())
+    new_file.write(copy, new_file.read(path), stat.S_IMODE(path.stat().st_mode))
+    return copy
+
+
+# --- the MTA
+
+
+def _changes(settings: Config, asked: postfix_edit.PostfixEditor, known: Settings) -> list[Change]:
+    """What Postfix lacks, in the order in which to make it; warns of what nobody but the administrator can settle."""
+    cleanup = known.service("cleanup")
+    written = asked.written(init_postfix.PARAMETERS)
+    lines = init_postfix.Lines(settings, known, written, asked.folder(), cleanup.chroot if cleanup else "-")
+    changes = [change for change in lines.changes() if not _is_there(change)]
+    queue = known.main["queue_directory"]
+    if problem := init_postfix.unreachable(settings.milter.socket, queue, known.services):
+        lines.warnings.append(f"[milter] socket: {problem}; put it below {queue}")
+    for text in lines.warnings:
+        say("warning", text)
+    return changes
+
+
+def _is_there(change: Change) -> bool:
+    path = Path(change.name)
+    return change.kind == "table" and path.is_file() and path.read_text("utf-8", "replace") == change.value
+
+
+def _apply(changes: Sequence[Change], asked: postfix_edit.PostfixEditor, output: str, settings: Config) -> None:
+    """Makes the changes.  Raises SmillaError."""
+    if not changes:
+        print("postfix: has all lines already; nothing was changed")
+        return
+    script = Path(output).absolute().with_name("smilla-undo.sh")
+    for change in changes:
+        if change.kind == "table" and Path(change.name).exists():
+            say("warning", f"{change.name}: is there and differs; it is replaced, and kept beside {script}")
+    try:
+        asked.make(changes, script)
+    except (SmillaError, OSError):
+        say("hint", f"some of the changes may have been made; {script} takes them back")
+        raise
+    for change in changes:
+        print(f"postfix: {change.name}{'' if change.kind == 'table' else f' = {change.value}'.rstrip()}")
+    print(f"{script}: takes these changes back")
+    if not listener.can_connect(settings.milter.socket):
+        say("warning", f"nobody listens on {settings.milter.socket} yet, so Postfix defers all mail until smilla runs")
+
+
+def _check(options: argparse.Namespace, *, has_postfix: bool) -> int:
+    """What ``smilla config check --probe`` says; what the reload that comes next mends is marked."""
+    asked = argparse.Namespace(config=options.output, probe=True, postfix=False, postfix_config=options.postfix_config)
+    found = config_command.check(asked)
+    config_command.report([init_next.marked(each) for each in found] if has_postfix else found)
+    return EX_NO if any(each.severity == "error" for each in found) else EX_OK

@@ -1,0 +1,157 @@
+"""``smilla watch --mx``: the mail servers of one's own domains, as a sender who asks for safe TLS meets them."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from datetime import datetime
+
+from smilla import address
+from smilla.adapters import https, smtp_tls
+from smilla.adapters.clock import SystemClock
+from smilla.adapters.smtp_tls import Presented
+from smilla.cli import EX_NO, EX_OK, EX_TEMPFAIL, UsageError, printable
+from smilla.config import Config
+from smilla.errors import AddressError, FetchError, HopError
+from smilla.hops import mta_sts, mx, rdata, tlsa
+from smilla.hops.mta_sts import Mode, Policy
+from smilla.hops.mx import UNTOLD, WELL, Finding, Part, State
+from smilla.model import DNSAnswer
+from smilla.server.runtime import make_resolver
+
+_TIMEOUT_S = 30.0  # for the dialogue with one address
+_FETCH_S = 60.0  # for a policy (RFC 8461 section 3.3)
+_MOST_TRIED = 4  # addresses of the policy's server
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What is asked of mail servers."""
+    parser.add_argument(
+        "--mx", metavar="DOMAIN", action="append", default=[], help="look at this domain's mail servers instead of keys"
+    )
+    parser.add_argument("--port", metavar="N", type=int, default=25, help="the port of the mail servers (25)")
+    parser.add_argument(
+        "--https-port", metavar="N", type=int, default=443, help="the port of the MTA-STS policy's server (443)"
+    )
+    parser.add_argument("--ca-file", metavar="FILE", default="", help="authorities for MTA-STS, not the system's")
+
+
+def run(options: argparse.Namespace, settings: Config) -> int:
+    """Exit 0: all is well; 1: something is to be done; 75: nothing that is known, but some could not be told."""
+    if options.address:
+        raise UsageError("--mx looks at mail servers: give no addresses with it")
+    if options.json or options.metrics:
+        raise UsageError("--mx has neither --json nor --metrics yet")
+    for name, port in (("--port", options.port), ("--https-port", options.https_port)):
+        if not 0 < port < 65536:
+            raise UsageError(f"{name}: give a port from 1 to 65535")
+    look = _Look(options, settings)
+    found = [finding for domain in _domains(options.mx) for finding in look.at(domain)]
+    for one in found:
+        if one.state not in WELL or not options.quiet:
+            print(printable(f"{one.subject}: {one.part.value} {one.state.value}: {one.text}"))
+    return _exit_code(found)
+
+
+def _exit_code(found: Sequence[Finding]) -> int:
+    states = {one.state for one in found} - WELL
+    if states - UNTOLD:
+        return EX_NO
+    return EX_TEMPFAIL if states else EX_OK
+
+
+def _domains(texts: Sequence[str]) -> list[str]:
+    """In A-labels, each once.  Raises UsageError."""
+    try:
+        return list(dict.fromkeys(address.parse(f"postmaster@{text}").domain for text in texts))
+    except AddressError as error:
+        raise UsageError(f"--mx: {error}") from error
+
+
+class _Look:
+    """Asks the resolver and the servers, one domain after the other."""
+
+    def __init__(self, options: argparse.Namespace, settings: Config) -> None:
+        self._days, self._port = options.days, options.port
+        self._resolver, self._dns_s = make_resolver(settings), settings.dns.timeout_s
+        self._now: datetime = SystemClock().now()
+        self._https_port, self._ca_file = options.https_port, options.ca_file
+        try:
+            self._web = https.Client(options.ca_file, _FETCH_S, mta_sts.LARGEST)
+        except FetchError as error:
+            raise UsageError(f"--ca-file: {error}") from error
+
+    def at(self, domain: str) -> list[Finding]:
+        """All that is found about one domain."""
+        finding, hosts = mx.exchanges(domain, *self._ask(f"{domain}.", rdata.MX))
+        about, policy = self._policy(domain, hosts)
+        return [finding, about, *(one for host in hosts for one in self._host(domain, host, policy))]
+
+    def _host(self, domain: str, host: str, policy: Policy | None) -> list[Finding]:
+        found, addresses = mx.addresses(domain, host, self._ask(f"{host}.", rdata.A, rdata.AAAA))
+        (answer,) = self._ask(f"_{self._port}._tcp.{host}.", rdata.TLSA)
+        judgements = []
+        for ip in addresses:
+            subject = f"{host}[{ip}]"
+            finding, presented = self._presented(domain, subject, host, ip)
+            found.append(finding)
+            if presented is None:
+                continue
+            judgements.append(tlsa.judge(answer, presented.raw_chain, [host, domain], self._now))
+            found.append(mx.certificate(domain, subject, presented.raw_chain, self._now, self._days))
+            found.append(mx.tlsa(domain, subject, answer, judgements[-1]))
+            if policy and policy.mode is not Mode.NONE:
+                found.append(self._verified(domain, subject, host, ip))
+        following = mx.next_key(domain, host, judgements)
+        return [*found, following] if following else found
+
+    def _presented(self, domain: str, subject: str, host: str, ip: str) -> tuple[Finding, Presented | None]:
+        try:
+            found = smtp_tls.starttls(ip, self._port, host, _TIMEOUT_S)
+        except HopError as error:
+            is_missing = error.code == "no_starttls"
+            state = State.MISSING if is_missing else State.UNREACHABLE
+            text = f"{error}; {'switch TLS on' if is_missing else 'look whether the server runs and can be reached'}"
+            return Finding(domain, subject, Part.STARTTLS, state, text), None
+        text = f"{found.version} {found.cipher}, {len(found.raw_chain)} certificates"
+        return Finding(domain, subject, Part.STARTTLS, State.OK, text), found
+
+    def _verified(self, domain: str, subject: str, host: str, ip: str) -> Finding:
+        try:
+            smtp_tls.verify(ip, self._port, host, _TIMEOUT_S, self._ca_file)
+        except HopError as error:
+            return mx.verified(domain, subject, str(error), is_told=error.code == "untrusted")
+        return mx.verified(domain, subject, "")
+
+    def _policy(self, domain: str, hosts: Sequence[str]) -> tuple[Finding, Policy | None]:
+        (announced,) = self._ask(f"_mta-sts.{domain}.", rdata.TXT)
+        if finding := mx.announcement(domain, announced):
+            return finding, None
+        name = f"mta-sts.{domain}"
+        faults, addresses = mx.addresses(domain, name, self._ask(f"{name}.", rdata.A, rdata.AAAA))
+        if not addresses:
+            is_told = faults[0].state is State.MISSING
+            return mx.no_policy(domain, f"{name}: {faults[0].text}", temporary=not is_told), None
+        try:
+            answer = self._fetched(name, addresses[:_MOST_TRIED])
+        except FetchError as error:
+            return mx.no_policy(domain, str(error), temporary=error.temporary), None
+        return mx.policy(domain, answer.status, answer.headers.get("content-type", ""), answer.body, hosts)
+
+    def _fetched(self, name: str, addresses: Sequence[str]) -> https.Response:
+        """From the first address that gives a whole answer.  Raises FetchError."""
+        port = "" if self._https_port == 443 else f":{self._https_port}"
+        url = f"https://{name}{port}/.well-known/mta-sts.txt"
+        for ip in addresses[:-1]:
+            try:
+                return self._web.request("GET", url, {}, at=ip)
+            except FetchError as error:
+                if not error.temporary:
+                    raise
+        return self._web.request("GET", url, {}, at=addresses[-1])
+
+    def _ask(self, owner: str, *rdtypes: int) -> list[DNSAnswer]:
+        pending = [self._resolver.ask(owner, rdtype) for rdtype in rdtypes]
+        deadline = time.monotonic() + self._dns_s
+        return [one.result(deadline) for one in pending]

@@ -1,0 +1,144 @@
+"""Where Postfix's services name the filter: their milters, and what Postfix does while one is away."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from smilla.adapters.postfix import Service, Settings
+from smilla.config import Config
+from smilla.doctor import finding
+from smilla.doctor.finding import Finding, Kind
+from smilla.doctor.postfix_actions import TOKEN
+
+NAMES = ("queue_directory", "smtpd_milters", "milter_default_action", "smtpd_data_restrictions", "cleanup_service_name")
+GUARD = re.compile(r"check_client_access[\s,]+static:\{\s*PREPEND\s+(X-Smilla:[^{}]*?)\s*\}")
+_GUARDED = "check_client_access static:{PREPEND X-Smilla: pending SECRET}"
+_DEFAULT_ACTION = re.compile(r"default_action\s*=\s*(\w+)")
+_TEMPFAIL = "milter_default_action = tempfail"
+
+
+def error(kind: Kind, text: str, mend: str = "", why: str = "") -> Finding:
+    """An error in Postfix's configuration."""
+    return finding.error(kind, "postfix", text, mend, why)
+
+
+def warning(kind: Kind, text: str, mend: str = "", why: str = "") -> Finding:
+    """A warning about it."""
+    return finding.warning(kind, "postfix", text, mend, why)
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """The services of one instance (with the parameters NAMES), beside smilla's configuration."""
+
+    config: Config
+    settings: Settings
+
+    def of(self, program: str) -> list[Service]:
+        """The services that run this program."""
+        return [service for service in self.settings.services if service.program == program]
+
+    def filtered(self) -> list[Service]:
+        """The listeners that name the filter by its own socket."""
+        return [service for service in self.of("smtpd") if self._own_actions(service)]
+
+    def cleanup(self, service: Service) -> Service | None:
+        """The cleanup service of a listener."""
+        return self.settings.service(self.settings.value(service, "cleanup_service_name"))
+
+    def listener(self, place: str) -> Service | None:
+        """The listener on the port of HOST:PORT."""
+        port = place.rpartition(":")[2]
+        return next((service for service in self.of("smtpd") if service.name.rpartition(":")[2] == port), None)
+
+    def milters(self, service: Service, name: str = "smtpd_milters") -> Iterator[tuple[str, str]]:
+        """Each milter as written, and its socket."""
+        for token in TOKEN.findall(self.settings.value(service, name)):
+            yield token, (TOKEN.findall(token.removeprefix("{").removesuffix("}")) or [""])[0]
+
+    def is_ours(self, place: str, service: Service) -> bool:
+        """Does this service mean smilla's [milter] socket by that name?"""
+        return self.is_place(self.config.milter.socket, place, service)
+
+    def before(self, service: Service) -> str:
+        """The milters that this service asks before the filter."""
+        places = [place for _, place in self.milters(service)]
+        ours = (n for n, place in enumerate(places) if self.is_ours(place, service))
+        own = next(ours, 0)  # nobody can tell which of the others leads to the filter
+        return " or ".join(places[:own])
+
+    # --- what Postfix does while the filter is away
+
+    def while_away(self, service: Service) -> Iterator[Finding]:
+        """Mail must wait until the filter is back."""
+        actions = self._own_actions(service) or self._common_action(service)
+        if "accept" in actions:
+            what = "while the filter is away, mail passes in plaintext"
+            yield error(Kind.DEFAULT_ACTION, f"{service.name}: {what}", _TEMPFAIL)
+        if "quarantine" in actions:
+            what = "mail that comes while the filter is down is held in plaintext, and released in plaintext"
+            yield warning(Kind.DEFAULT_ACTION, f"{service.name}: {what}", _TEMPFAIL)
+        if "reject" in actions:
+            what = "while the filter is away, mail is refused for good"
+            yield warning(Kind.DEFAULT_ACTION, f"{service.name}: {what}", _TEMPFAIL)
+
+    def _own_actions(self, service: Service) -> list[str]:
+        """One word for each time that this service names the filter."""
+        ours = [token for token, place in self.milters(service) if self.is_ours(place, service)]
+        return [self._default_action(service, token) for token in ours]
+
+    def _common_action(self, service: Service) -> set[str]:
+        """What it does while any of its milters is down, whichever leads to the filter; empty if they differ."""
+        found = {self._default_action(service, token) for token, _ in self.milters(service)}
+        return found if len(found) == 1 else set()
+
+    def _default_action(self, service: Service, milter: str) -> str:
+        special = _DEFAULT_ACTION.search(milter)
+        return special[1] if special else self.settings.value(service, "milter_default_action")
+
+    # --- mail that an earlier milter quarantines
+
+    def unguarded(self, service: Service) -> Iterator[Finding]:
+        """Mail that smilla never sees, and that nothing keeps in the queue."""
+        guard = GUARD.match(self.settings.value(service, "smtpd_data_restrictions"))
+        if not guard and (before := self.before(service)):
+            what = f"smilla never sees what {before} quarantines, and postsuper -H sends it as it is"
+            line = f"-o smtpd_data_restrictions={_GUARDED}, and smtp_header_checks of main.cf.example"
+            yield warning(Kind.UNSEEN_MAIL, f"{service.name}: {what}", line)
+
+    # --- names of sockets
+
+    def is_place(self, socket: str, name: str, service: Service) -> bool:
+        """Does this service of Postfix mean smilla's socket by that name?"""
+        kind, _, place = socket.partition(":")
+        if kind in ("unix", "local"):
+            return name.partition(":")[0] in ("unix", "local") and place in self.paths(name.partition(":")[2], service)
+        port, _, host = place.partition("@")
+        their_host, _, their_port = name.removeprefix("inet:").rpartition(":")
+        return port == their_port and _host(host) == _host(their_host)
+
+    def paths(self, path: str, service: Service) -> list[str]:
+        """What a path in Postfix's files may mean outside its chroot."""
+        queue = self.settings.main.get("queue_directory", "")
+        if not path.startswith("/"):
+            return [f"{queue}/{path}"]
+        return {"y": [f"{queue}{path}"], "n": [path]}.get(service.chroot, [path, f"{queue}{path}"])
+
+
+def as_milter(socket: str) -> str:
+    """A socket in libmilter's notation, as Postfix writes it."""
+    kind, _, place = socket.partition(":")
+    port, _, host = place.partition("@")
+    return f"unix:{place}" if kind in ("unix", "local") else f"inet:{host}:{port}"
+
+
+def _host(name: str) -> str:
+    """Loopback has several names."""
+    bare = name.strip("[]")
+    try:
+        return "localhost" if ipaddress.ip_address(bare).is_loopback else bare
+    except ValueError:
+        return bare

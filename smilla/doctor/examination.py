@@ -1,0 +1,216 @@
+"""What ``smilla config check`` looks at: the configuration alone, or with ``--probe`` all that the filter will need."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+from smilla import log
+from smilla.adapters import postfix, smtp, spool
+from smilla.adapters.journal import SQLiteJournal
+from smilla.adapters.seal_keys import SealKeys
+from smilla.config import Config
+from smilla.config.values import is_local
+from smilla.doctor import (
+    idle,
+    key_folder,
+    milter_socket,
+    postfix_actions,
+    postfix_check,
+    postfix_settings,
+    resolver_check,
+    rights,
+    sendmail_check,
+    stage_check,
+)
+from smilla.doctor.finding import Finding, Kind, error, fine, hint, warning
+from smilla.errors import JournalError, PostfixUnclear, SpoolError
+from smilla.ports import Ports
+
+_OPEN = (
+    "mail comes to it in plaintext, and anybody who reaches it can send in anybody's name through [reinject] smtp; "
+    "listen on loopback, with TLS in front (contrib/haproxy)"
+)
+_RELAYING = (
+    "mode = auto: mail to a domain that is not in local_domains is outbound, whoever sends it; if the MTA relays for "
+    'other domains (relay_domains of a backup MX), name them there or in a rule with encrypt = "never"'
+)
+_REINJECT = (
+    "[policy] mixed = reinject behind Postfix: copies leave before Postfix has decided about the message, past HOLD, "
+    "REDIRECT and later filters; leave mixed out, or write stage"
+)
+_GPG_ALONE = (
+    "openpgp: pysequoia is not installed, so gpg is started for every message, which takes several times as long; pip "
+    "install pysequoia, beside smilla (the Debian package has it; where PyPI has no wheel of it for this machine, that "
+    "needs Rust)"
+)
+_STILL_SERVED = (
+    "[policy] mixed is {}, so nothing is sealed, but the stage still serves sealed mail; once no "
+    "queued message needs a key (smilla seal prune), remove the folder and restart smilla"
+)
+_NO_STAGE = "has none of the lines for the stage"
+_SET_UP = 'add the lines (contrib/postfix), or set [policy] mixed to "defer" or "refuse"'
+_WAITS = "a message whose recipients need different forms gets 451 until they are there"
+_NO_MTA = "not found here; if the MTA is another one or elsewhere, set [milter] mta"
+_ADD_LISTENER = 'add it to the MTA (contrib/postfix, contrib/sendmail), or set [policy] mixed to "defer" or "refuse"'
+POSTFIX_S = 120.0
+
+
+def of_file(settings: Config, ports: Ports, postfix_folder: str | None) -> Iterator[Finding]:
+    """What can be seen without asking anybody but Postfix's programs."""
+    yield from key_folder.problems(settings, ports)
+    yield from idle.problems(settings)
+    if not is_local(settings.milter.socket):
+        what = f"[milter] socket {settings.milter.socket} is open to other machines: {_OPEN}"
+        yield warning(Kind.OPEN_SOCKET, "", what)
+    if settings.mode == "auto" and not any(rule.encrypt == "never" for rule in settings.rule):
+        yield hint(Kind.IDLE, "", _RELAYING)
+    if (
+        settings.policy.mixed == "reinject"
+        and (settings.milter.mta or "postfix") == "postfix"
+        and postfix.is_installed()
+    ):
+        yield warning(Kind.POLICY, "", _REINJECT)
+        yield from postfix_actions.problems(postfix.Postfix(postfix_folder or "", POSTFIX_S))
+    if settings.openpgp.engine == "auto" and ports.openpgp.name == "gnupg":
+        yield hint(Kind.ENGINE, "", _GPG_ALONE)
+
+
+def of_surroundings(settings: Config, configuration: Path, postfix_folder: str | None) -> Iterator[Finding]:
+    """Tries everything that the filter will need.  With a Postfix here, [policy] mixed is stage if it is not set; that
+    nobody has set up the stage is no failure then, for mail that needs splitting waits."""
+    behind = settings.behind("postfix" if postfix_folder or postfix.is_installed() else "")
+    if not settings.policy.mixed and behind.policy.mixed == "stage" and not _stage_is_begun(behind, postfix_folder):
+        yield warning(Kind.STAGE_WAY, "postfix", _NO_STAGE, _SET_UP, _WAITS)
+        behind = replace(behind, policy=replace(behind.policy, mixed="defer"))
+    yield from _of_surroundings(behind, configuration, postfix_folder)
+
+
+def _stage_is_begun(behind: Config, postfix_folder: str | None) -> bool:
+    try:
+        return postfix_check.is_begun(behind, postfix.Postfix(postfix_folder or "", POSTFIX_S))
+    except PostfixUnclear:
+        return True
+
+
+def _of_surroundings(settings: Config, configuration: Path, postfix_folder: str | None) -> Iterator[Finding]:
+    log.silence()
+    service = rights.service_of(settings, configuration)
+    # Before anything starts a thread, since this forks.
+    may = list(rights.problems(settings, configuration, service))
+    state = [*_spool(settings), *_journal(settings), *_stage(settings)]
+    yield from _without_repeats(may, state)
+    yield from state
+    yield from resolver_check.problems(settings)
+    yield from milter_socket.problems(settings, service)
+    yield from _listener(settings)
+    yield from _mta(settings, postfix_folder)
+
+
+def _without_repeats(may: Iterable[Finding], state: Iterable[Finding]) -> Iterator[Finding]:
+    """Whose folder it is was said already, for the journal and the seal keys."""
+    told = {found.subject for found in state if found.severity == "error"}
+    yield from (found for found in may if found.subject not in told or not found.severity)
+
+
+def _spool(settings: Config) -> Iterator[Finding]:
+    try:
+        spool.try_out(settings.spool.folder)
+    except SpoolError as unwritable:
+        yield error(Kind.SPOOL, "", f"spool {unwritable}")
+        return
+    yield fine(Kind.SPOOL, f"spool {settings.spool.folder}", "is writable")
+
+
+def _journal(settings: Config) -> Iterator[Finding]:
+    """Is it readable, and may the filter's user write it?  The user who runs the check may be another one."""
+    if not _splits(settings):
+        return
+    folder = Path(settings.reinject.spool)
+    subject = f"journal {folder}"
+    try:
+        with closing(SQLiteJournal(settings.reinject.spool, settings.reinject.remember_s)) as journal:
+            unfinished = len(journal.summary().unfinished)
+        if not folder.is_dir():
+            yield fine(Kind.JOURNAL, subject, "made at the start of the filter")
+            return
+        if (problem := _owner_problem(folder, settings.milter.user)) is not None:
+            yield problem
+            return
+    except (JournalError, OSError) as unreadable:
+        yield error(Kind.JOURNAL, subject, str(unreadable))
+        return
+    yield fine(Kind.JOURNAL, subject, f"belongs to {_owner(folder)}, {unfinished} messages with copies owed")
+
+
+def _splits(settings: Config) -> bool:
+    """Do copies leave by the listener of [reinject]?  Copies of sealed mail do, whatever mixed says now."""
+    return settings.may_split or SealKeys(settings.stage.keys).exist()
+
+
+def _owner_problem(folder: Path, user: str) -> Finding | None:
+    subject, owner = f"journal {folder}", _owner(folder)
+    if user and owner != user:
+        what = f"belongs to {owner}, but [milter] user is {user}"
+        return error(Kind.RIGHTS, subject, what, f"chown -R {user} {folder}")
+    if others := [path.name for path in sorted(folder.iterdir()) if _owner(path) != owner]:
+        what = f"{', '.join(others)} not of {owner}, whose the folder is"
+        return error(Kind.RIGHTS, subject, what, f"chown -R {owner} {folder}")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return error(Kind.RIGHTS, subject, f"belongs to {owner}, and the user who runs this check cannot write there")
+    return None
+
+
+def _owner(path: Path) -> str:
+    try:
+        return path.owner()
+    except KeyError:
+        return f"user {path.stat().st_uid}"
+
+
+def _stage(settings: Config) -> Iterator[Finding]:
+    seals = settings.policy.mixed == "stage"
+    if not settings.policy.mixed or not (seals or SealKeys(settings.stage.keys).exist()):
+        return
+    yield from stage_check.keys(settings, _owner)
+    yield from stage_check.socket(settings)
+    if seals:
+        yield from stage_check.size(settings)
+    else:
+        text = _STILL_SERVED.format(settings.policy.mixed)
+        yield hint(Kind.STAGE, f"seal keys {settings.stage.keys}", text)
+
+
+def _listener(settings: Config) -> Iterator[Finding]:
+    if not _splits(settings):
+        return
+    name = settings.reinject.smtp
+    subject, found = f"re-injection listener {name}", smtp.problems(name, settings.dns.timeout_s)
+    if not any(severity == "error" for severity, _ in found):
+        yield fine(Kind.LISTENER, subject, "answers")
+        yield from (Finding(Kind.LISTENER, severity, subject, text) for severity, text in found)
+        return
+    for _, text in found:
+        yield error(Kind.LISTENER, subject, text.removeprefix(f"{name}: "), _ADD_LISTENER)
+
+
+def _mta(settings: Config, postfix_folder: str | None) -> Iterator[Finding]:
+    """Postfix's or Sendmail's own settings, where they are here."""
+    mixed = settings.policy.mixed
+    if not mixed:
+        yield hint(Kind.NO_MTA, "postfix", _NO_MTA)
+    if settings.milter.mta != "sendmail" and (postfix_folder is not None or postfix.is_installed()):
+        asked = postfix.Postfix(postfix_folder or "", POSTFIX_S)
+        yield from postfix_settings.problems(settings, asked)
+        if mixed == "stage":
+            yield from postfix_check.problems(settings, asked)
+        return
+    if mixed == "stage":
+        yield hint(Kind.NO_MTA, "postfix", "not found here, so its lines for the stage were not checked")
+    elif settings.milter.mta != "postfix":
+        yield from sendmail_check.problems(settings)
+    if mixed == "reinject":
+        yield from sendmail_check.after(settings.milter.socket)

@@ -1,0 +1,59 @@
+"""What listens at [milter] socket?  Spoken to in the milter protocol: whatever else answers there is no filter."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from smilla.adapters import milter_client
+from smilla.adapters.milter_client import Who
+from smilla.config import Config
+from smilla.doctor.finding import Finding, Kind, error, fine
+from smilla.doctor.rights import Service
+from smilla.server import listener
+
+_TIMEOUT_S = 8.0  # an SMTP server may wait for six seconds before it greets (postscreen)
+_ELSEWHERE = "choose another [milter] socket, or stop what listens there"
+_WHY = "smilla cannot listen there, and the MTA would ask a stranger about its mail"
+
+
+def problems(config: Config, service: Service) -> Iterator[Finding]:
+    """Is a filter there, or may one be started?"""
+    socket = config.milter.socket
+    subject = f"socket {socket}"
+    answer = milter_client.ask(socket, _TIMEOUT_S)
+    if answer.who is Who.SMILLA:
+        yield fine(Kind.SOCKET, subject, "a filter listens")
+    elif answer.who is Who.FILTER:
+        what = "another filter listens there; it does not ask for the right to replace a body"
+        yield error(Kind.SOCKET_TAKEN, subject, what, _ELSEWHERE, _WHY)
+    elif answer.who is Who.DENIED:
+        what = f"this user may not connect ({answer.text})"
+        yield error(
+            Kind.SOCKET_DENIED, subject, what, "run this check as root, or give the socket another socket_group"
+        )
+    elif listener.UnixPath.fits(socket):
+        yield _of_path(subject, Path(socket.partition(":")[2]), answer, service)
+    elif answer.who is Who.OTHER:
+        yield _taken(subject, answer.text)
+    else:
+        yield fine(Kind.SOCKET, subject, "nobody listens yet")
+
+
+def _of_path(subject: str, path: Path, answer: milter_client.Answer, service: Service) -> Finding:
+    folder = path.parent
+    if not folder.is_dir():
+        if str(folder) in service.run_folders:
+            return fine(Kind.SOCKET, subject, f"nobody listens yet; {service.unit} makes {folder} when it starts")
+        made = "create it (the systemd unit makes /run/smilla when it starts)"
+        return error(Kind.SOCKET_FOLDER, subject, f"no folder {folder}", made)
+    if os.path.lexists(path) and not path.is_socket():
+        return error(Kind.SOCKET_TAKEN, subject, "something other than a socket is there", f"move {path} away", _WHY)
+    if answer.who is Who.OTHER:
+        return _taken(subject, answer.text)
+    return fine(Kind.SOCKET, subject, "nobody listens yet")
+
+
+def _taken(subject: str, text: str) -> Finding:
+    return error(Kind.SOCKET_TAKEN, subject, f"what listens there is no filter: {text}", _ELSEWHERE, _WHY)

@@ -1,0 +1,256 @@
+"""Judges what Postfix's settings mean for the filter, whatever [policy] mixed is: for ``config check --probe``.
+
+The lines for the stage are looked at in postfix_check.py, tables that hold or redirect mail in postfix_actions.py.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+
+from smilla.adapters import as_user, milter_client
+from smilla.adapters.as_user import User, Wish
+from smilla.adapters.milter_client import Who
+from smilla.adapters.postfix import Postfix, Service
+from smilla.config import Config
+from smilla.doctor import attached, finding, postfix_listener, postfix_origin
+from smilla.doctor.attached import Attached, as_milter, error, warning
+from smilla.doctor.finding import Finding, Kind
+from smilla.errors import PostfixUnclear, SmillaError
+
+_TIMEOUTS = ("milter_connect_timeout", "milter_command_timeout", "milter_content_timeout")
+_NAMES = (
+    *attached.NAMES,
+    *postfix_listener.NAMES,
+    *_TIMEOUTS,
+    "non_smtpd_milters",
+    "message_size_limit",
+    "local_header_rewrite_clients",
+    "append_dot_mydomain",
+    "append_at_myorigin",
+    "mail_owner",
+    "mydomain",
+    "myorigin",
+)
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_SLACK_S = 5.0  # beyond the look-ups, for all other work on a message
+_PROBE_S = 2.0
+_VERIFIERS = re.compile(r"dmarc|arc|clam|spam|amavis|rspamd|:11332\b|:8893\b", re.IGNORECASE)
+_SIGNERS = re.compile(r"dkim|:8891\b|:8892\b|:12301\b", re.IGNORECASE)
+_ORDER = "verify, then encrypt, then sign"
+_LOCAL = "mail from sendmail(1) on this machine (cron, web applications) skips smilla and is not encrypted"
+_LOOP = "to change that: smilla-postfix(7), MAIL FROM SENDMAIL(1)"
+_MAILDROP = "smilla's 4xx leaves a message of sendmail(1) in Postfix's maildrop, retried for ever without a bounce"
+
+
+def problems(config: Config, asked: Postfix) -> Iterator[Finding]:
+    """What one instance of Postfix does that hurts, or a warning that it could not be asked."""
+    try:
+        settings = asked.settings(tuple(dict.fromkeys(_NAMES)))
+    except PostfixUnclear as unclear:
+        yield warning(Kind.POSTFIX_UNSEEN, f"its settings could not be looked at: {unclear}")
+        return
+    yield from _Settings(Attached(config, settings)).problems()
+
+
+@dataclass(frozen=True, slots=True)
+class _Settings:
+    site: Attached
+
+    def problems(self) -> Iterator[Finding]:
+        filtered = self.site.filtered()
+        for service in self.site.of("smtpd"):
+            yield from self._elsewhere(service, is_attached=bool(filtered))
+        for service in filtered:
+            yield from self.site.while_away(service)
+            yield from self.site.unguarded(service)
+            yield from self._order(service)
+            yield from self._timeouts(service)
+        if not filtered:
+            yield from self._not_attached()
+        if self.site.config.policy.mixed == "reinject":
+            yield from self._reinject(filtered)
+        yield from self._connects(filtered)
+        yield from self._sendmail(filtered)
+        yield from self._size(filtered)
+        yield from self._completion()
+
+    # --- another socket than ours
+
+    def _elsewhere(self, service: Service, *, is_attached: bool) -> Iterator[Finding]:
+        """A name that looks like smilla's socket and is not: in the chroot, or mistyped."""
+        for _, place in self.site.milters(service):
+            if self.site.is_ours(place, service):
+                continue
+            if self._is_ours_outside(place) and service.chroot == "y":
+                yield self._in_the_chroot(service, place)
+            elif not is_attached and self._means_ours(place, service):
+                what = f"{service.name}: asks {place}, but [milter] socket is {self.site.config.milter.socket}"
+                why = "Postfix finds nobody there, so mail does not pass smilla"
+                yield error(Kind.OTHER_SOCKET, what, f"smtpd_milters = {self._right(service)}", why)
+
+    def _is_ours_outside(self, place: str) -> bool:
+        """Is this our socket's own path, as everybody but a chrooted service reads it?"""
+        kind, _, path = place.partition(":")
+        ours = self.site.config.milter.socket.partition(":")
+        return kind in ("unix", "local") and ours[0] in ("unix", "local") and path == ours[2]
+
+    def _in_the_chroot(self, service: Service, place: str) -> Finding:
+        queue = self.site.settings.main.get("queue_directory", "")
+        path = place.partition(":")[2]
+        what = f"{service.name}: is chrooted to {queue}, so {place} is {queue}{path} to it, where no filter listens"
+        mend = f'[milter] socket = "unix:{queue}/smilla/{PurePosixPath(path).name}", and smtpd_milters = '
+        return error(Kind.CHROOT, what, f"{mend}unix:smilla/{PurePosixPath(path).name}", "mail does not pass smilla")
+
+    def _not_attached(self) -> Iterator[Finding]:
+        """What to write, and where the socket must be first."""
+        socket, listeners = self.site.config.milter.socket, self.site.of("smtpd")
+        chrooted = next((service for service in listeners if service.chroot == "y"), None)
+        if chrooted is not None and self._right(chrooted) == f"unix:{socket.partition(':')[2]}":
+            yield replace(self._in_the_chroot(chrooted, as_milter(socket)), severity="warning")
+        elif self.site.config.policy.mixed != "stage":
+            line = f"smtpd_milters = {self._right(chrooted) if chrooted is not None else as_milter(socket)}"
+            yield warning(Kind.NOT_ATTACHED, f"no listener has the filter at [milter] socket {socket}", line)
+
+    def _means_ours(self, place: str, service: Service) -> bool:
+        """The same name in another folder, a name of smilla's, or a place where nobody listens while smilla listens at
+        its own."""
+        ours = self.site.config.milter.socket
+        last, own = place.rpartition("/")[2], ours.rpartition("/")[2]
+        if "/" in place and (last == own or "smilla" in last):
+            return True
+        if milter_client.ask(ours, _PROBE_S).who is not Who.SMILLA:
+            return False
+        return all(milter_client.ask(each, _PROBE_S).who is Who.NOBODY for each in self._meant(place, service))
+
+    def _meant(self, place: str, service: Service) -> list[str]:
+        kind, _, path = place.partition(":")
+        if kind in ("unix", "local"):
+            return [f"unix:{each}" for each in self.site.paths(path, service)]
+        host, _, port = place.removeprefix("inet:").rpartition(":")
+        return [f"inet:{port}@{host}"]
+
+    def _right(self, service: Service) -> str:
+        """Our socket, as this service must name it."""
+        ours, queue = as_milter(self.site.config.milter.socket), self.site.settings.main.get("queue_directory", "")
+        inside = ours.removeprefix(f"unix:{queue}/")
+        return f"unix:{inside}" if inside != ours and service.chroot == "y" else ours
+
+    def _connects(self, filtered: list[Service]) -> Iterator[Finding]:
+        """May Postfix's user connect to our socket?  Only root can tell."""
+        kind, _, path = self.site.config.milter.socket.partition(":")
+        user = User(self.site.settings.main.get("mail_owner", ""))
+        if not filtered or kind not in ("unix", "local") or os.geteuid() != 0:
+            return
+        with suppress(SmillaError, KeyError):
+            (place,) = as_user.denials(user, [Wish(path, os.W_OK)])
+            if place:
+                what = f"its user {user.name} may not connect to {path}, because {place} keeps it out"
+                folder = PurePosixPath(path).parent
+                mend = f"install -d -o smilla -g {user.group} -m 2750 {folder}, then restart smilla"
+                yield error(Kind.SOCKET_DENIED, what, mend, "mail does not pass smilla")
+
+    # --- beside other milters
+
+    def _order(self, service: Service) -> Iterator[Finding]:
+        places = [place for _, place in self.site.milters(service)]
+        own = next(n for n, place in enumerate(places) if self.site.is_ours(place, service))
+        for place in filter(_SIGNERS.search, places[:own]):
+            what = f"{service.name}: asks {place} before smilla; if it signs, its signature breaks"
+            yield finding.hint(Kind.MILTER_ORDER, "postfix", what, f"put it after smilla ({_ORDER})")
+        for place in filter(_VERIFIERS.search, places[own + 1 :]):
+            what = f"{service.name}: asks {place} after smilla; if it verifies or scans, it sees ciphertext"
+            yield finding.hint(Kind.MILTER_ORDER, "postfix", what, f"put it before smilla ({_ORDER})")
+
+    def _timeouts(self, service: Service) -> Iterator[Finding]:
+        config = self.site.config
+        wanted = config.dns.timeout_s + _SLACK_S
+        waits_at_rcpt = any(rule.at_rcpt for rule in config.rule)
+        for name in _TIMEOUTS:
+            text = self.site.settings.value(service, name)
+            has_s = _seconds(text)
+            if has_s is None or has_s >= wanted or (name != _TIMEOUTS[2] and not waits_at_rcpt and has_s >= _SLACK_S):
+                continue
+            what = f"{service.name}: {name} is {text}, and smilla may wait {config.dns.timeout_s:g} s for name servers"
+            why = "Postfix gives up the filter, and answers as milter_default_action says"
+            usual = {"milter_content_timeout": "300s"}.get(name, "30s")
+            yield warning(Kind.TIMEOUT, what, f"{name} = {usual}, or a shorter [dns] timeout_s", why)
+
+    # --- mail on other ways
+
+    def _sendmail(self, filtered: list[Service]) -> Iterator[Finding]:
+        config = self.site.config
+        if filtered and any(self._is_past_us(pickup) for pickup in self.site.of("pickup")):
+            yield finding.hint(Kind.NON_SMTPD, "postfix", _LOCAL, _LOOP)
+        for program in ("pickup", "cleanup"):
+            for service in self.site.of(program):
+                for _, place in self.site.milters(service, "non_smtpd_milters"):
+                    if self.site.is_ours(place, service) and config.mode != "inbound":
+                        mend = "non_smtpd_milters =, and pickup's content_filter of contrib/postfix/master.cf.example"
+                        yield warning(Kind.NON_SMTPD, f"non_smtpd_milters has {place}", mend, _MAILDROP)
+
+    def _is_past_us(self, pickup: Service) -> bool:
+        """Does mail of sendmail(1) leave as it is?  Where a content filter or a milter takes it, nobody can tell."""
+        services = (service for program in ("pickup", "cleanup") for service in self.site.of(program))
+        has_milters = any(self.site.settings.value(service, "non_smtpd_milters") for service in services)
+        return not has_milters and not self.site.settings.value(pickup, "content_filter")
+
+    def _reinject(self, filtered: list[Service]) -> Iterator[Finding]:
+        listener = self.site.listener(self.site.config.reinject.smtp)
+        if listener is not None and listener in filtered:
+            what = f"{listener.name}: the copies would come to the filter again"
+            yield error(Kind.LISTENER, what, "-o smtpd_milters=")
+        overrides = self.site.settings.value(listener, "receive_override_options") if listener is not None else ""
+        if listener is not None and "no_address_mappings" in overrides:
+            what = f"{listener.name}: has no_address_mappings, but copies come here before aliases are expanded"
+            yield warning(Kind.LISTENER, what, "-o receive_override_options=", "a copy for an alias is not delivered")
+        clients = self.site.settings.main.get("local_header_rewrite_clients", "")
+        if clients:
+            what = f"local_header_rewrite_clients is {clients}: Postfix adds a Message-Id of its own at each attempt"
+            why = "smilla cannot tell a retry of such mail without a Message-Id, and copies may come twice"
+            yield finding.hint(Kind.REWRITING, "postfix", what, "local_header_rewrite_clients =", why)
+
+    def _size(self, filtered: list[Service]) -> Iterator[Finding]:
+        """Encryption makes a message 1.37 times as large."""
+        limits = [self.site.settings.value(service, "message_size_limit") for service in filtered]
+        least = min((int(limit) for limit in limits if limit.isdecimal() and int(limit)), default=0)
+        named = self.site.config.stage.message_size_limit
+        if least and named > least:
+            what = f"message_size_limit is {least}, but [stage] message_size_limit is {named}"
+            why = "mail is refused with 552 after all the work, instead of before"
+            yield warning(Kind.SIZE, what, f"[stage] message_size_limit = {least}, or 0", why)
+        if least:
+            most = least * 100 // 137
+            text = f"message_size_limit is {least}, so messages of up to {most} octets can be encrypted"
+            yield finding.fine(Kind.SIZE, "postfix", text)
+
+    def _completion(self) -> Iterator[Finding]:
+        """smilla must read an incomplete address as Postfix does."""
+        main, config = self.site.settings.main, self.site.config
+        appends, mydomain = main.get("append_dot_mydomain") == "yes", main.get("mydomain", "")
+        if (config.append_domain if not appends else mydomain) != config.append_domain:
+            what = f"append_dot_mydomain = yes: bob@partner is bob@partner.{mydomain}"
+            if config.append_domain:
+                why = f"smilla looks for keys of bob@partner.{config.append_domain}"
+                yield error(Kind.REWRITING, what, f'append_domain = "{mydomain}"', why)
+            else:
+                why = "to smilla a single label is unclear, and such mail is refused"
+                yield warning(Kind.REWRITING, what, f'append_domain = "{mydomain}", or append_dot_mydomain = no', why)
+        elif config.append_domain and not appends:
+            what = f"append_dot_mydomain = no, but append_domain is {config.append_domain}"
+            why = f"smilla looks for keys of bob@partner.{config.append_domain}, and Postfix sends to bob@partner"
+            yield warning(Kind.REWRITING, what, 'append_domain = ""', why)
+        origin = postfix_origin.origin(main)
+        if main.get("append_at_myorigin") == "yes" and config.origin and origin and config.origin != origin:
+            what = f"myorigin is {origin}: bob is bob@{origin}, but to smilla bob@{config.origin}"
+            yield warning(Kind.REWRITING, what, f'append_origin = "{origin}"')
+
+
+def _seconds(text: str) -> float | None:
+    """One of Postfix's times, None if it is none."""
+    found = re.fullmatch(r"(\d+)([smhdw]?)", text)
+    return float(found[1]) * _UNITS[found[2] or "s"] if found else None

@@ -1,0 +1,275 @@
+"""smilla watch --mx against a real Postfix and real zones.
+
+smilla watch -> unbound (validates) -> nsd (signed and unsigned zones)
+             -> smtpd (TLS, certificates of a private authority), one listener a certificate
+             -> a web server (MTA-STS policies, of the same authority)
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+import subprocess
+import sys
+import tempfile
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from smilla.hops.tlsa import association
+from tests.certificates import key_usage, make_certificate, to_pem
+from tests.lab.dns import DNSLab, Kind
+from tests.lab.postfix import Listener, Postfix
+from tests.lab.processes import LOOPBACK
+from tests.lab.programs import require_servers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+
+pytestmark = [
+    pytest.mark.live,
+    pytest.mark.skipif(os.geteuid() != 0, reason="Postfix's master insists on root"),
+]
+NOW = datetime.now(UTC)
+FROM, TO = NOW - timedelta(days=60), NOW + timedelta(days=90)
+SIGNS = [(key_usage("key_cert_sign"), True)]
+ROOT = make_certificate(
+    "p256", common_name="Root", ca=True, number=901, extensions=SIGNS, not_before=FROM, not_after=TO
+)
+DOMAINS = ("right.test", "wrong.test", "next.test", "none.test", "anchor.test", "unsigned.test", "plain.test")
+
+
+MX_OF_POLICY = {
+    "sts.test": (200, "mode: enforce\r\nmx: *.sts.test"),
+    "testing.test": (200, "mode: testing\r\nmx: mx.testing.test"),
+    "other.test": (200, "mode: enforce\r\nmx: *.elsewhere.test"),
+    "none-mode.test": (200, "mode: none"),
+    "moved.test": (301, ""),
+    "garbage.test": (200, "mode: perhaps"),
+    "foreign.test": (200, "mode: enforce\r\nmx: mx.foreign.test"),
+}
+OF_POLICY = (*MX_OF_POLICY, "closed.test", "noweb.test", "noid.test", "badname.test")
+
+
+def leaf(number: int, not_after: datetime = TO) -> tuple[PrivateKeyTypes, bytes]:
+    names = [x509.DNSName(f"mx.{domain}") for domain in (*DOMAINS, *OF_POLICY) if domain != "foreign.test"]
+    names += [x509.DNSName(f"mta-sts.{domain}") for domain in OF_POLICY if domain != "badname.test"]
+    return make_certificate(
+        "p256", other_names=names, number=number, issuer=ROOT, ca=False, not_before=FROM, not_after=not_after
+    )
+
+
+LIVE, OLD, OTHER = leaf(902), leaf(903, NOW - timedelta(days=2)), leaf(904)
+
+
+def tlsa(usage: int, raw: bytes) -> bytes:
+    return bytes([usage, 1, 1]) + association(raw, 1, 1)
+
+
+@dataclass
+class Lab:
+    config: Path
+    live: int  # ports
+    expired: int
+    no_tls: int
+    https_port: int
+    ca_file: Path
+
+    def watch(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        line = [sys.executable, "-m", "smilla", "watch", "--config", str(self.config), *arguments]
+        line += ["--ca-file", str(self.ca_file)] * ("--ca-file" not in arguments)
+        return subprocess.run(line, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+
+    def at_https(self) -> list[str]:
+        return ["--https-port", str(self.https_port)]
+
+    def states(self, domain: str, port: int = 0, *arguments: str) -> tuple[dict[str, str], int]:
+        """The state of each part, and the exit code."""
+        done = self.watch("--mx", domain, "--port", str(port or self.live), *self.at_https(), *arguments)
+        assert not done.stderr
+        parts = [line.split(": ")[1].split(" ", 1) for line in done.stdout.splitlines()]
+        return dict(parts), done.returncode
+
+
+def _listener(folder: Path, name: str, certificate: tuple[PrivateKeyTypes, bytes]) -> Listener:
+    key = certificate[0].private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path = folder / f"{name}.pem"
+    path.write_bytes(key + to_pem(certificate[1]) + to_pem(ROOT[1]))
+    path.chmod(0o600)
+    return Listener(options={"smtpd_tls_security_level": "may", "smtpd_tls_chain_files": str(path)})
+
+
+class Handler(BaseHTTPRequestHandler):
+    """The policy of the host that is asked for."""
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Says nothing."""
+
+    def do_GET(self) -> None:
+        domain = self.headers["Host"].partition(":")[0].removeprefix("mta-sts.")
+        status, fields = MX_OF_POLICY[domain]
+        octets = f"version: STSv1\r\n{fields}\r\nmax_age: 86400\r\n".encode()
+        self.send_response(status if self.path == "/.well-known/mta-sts.txt" else 404)
+        self.send_header("Content-Type", "text/plain; charset=utf-8")
+        self.send_header("Location", f"https://{LOOPBACK}{self.path}")
+        self.send_header("Content-Length", str(len(octets)))
+        self.end_headers()
+        self.wfile.write(octets)
+
+
+@contextmanager
+def _web(pair: Path) -> Iterator[int]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pair)
+    server = ThreadingHTTPServer((LOOPBACK, 0), Handler)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield server.server_address[1]
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def _zones(dns: DNSLab, ports: list[int]) -> None:
+    published = {
+        "right.test": [tlsa(3, LIVE[1])],
+        "wrong.test": [tlsa(3, OTHER[1])],
+        "next.test": [tlsa(3, LIVE[1]), tlsa(3, OTHER[1])],
+        "anchor.test": [tlsa(2, ROOT[1])],
+        "unsigned.test": [tlsa(3, LIVE[1])],
+    }
+    for domain in DOMAINS:
+        zone = dns.zone(domain, Kind.INSECURE if domain in ("unsigned.test", "plain.test") else Kind.SECURE)
+        zone.add(f"{domain}.", "MX", f"10 mx.{domain}.").add(f"mx.{domain}.", "A", LOOPBACK)
+        for port in ports:
+            for raw in published.get(domain, []):
+                zone.add(f"_{port}._tcp.mx.{domain}.", "TLSA", raw)
+    for domain in OF_POLICY:
+        zone = dns.zone(domain).add(f"{domain}.", "MX", f"10 mx.{domain}.").add(f"mx.{domain}.", "A", LOOPBACK)
+        zone.add(f"_mta-sts.{domain}.", "TXT", '"v=STSv1; id=20261129"' if domain != "noid.test" else '"v=STSv1;"')
+        if domain != "noweb.test":
+            zone.add(f"mta-sts.{domain}.", "A", LOOPBACK if domain != "closed.test" else "127.0.0.77")
+    dns.zone("null.test").add("null.test.", "MX", "0 .")
+    dns.zone("dead.test", Kind.DEAD)
+    dns.zone("gone.test").add("gone.test.", "MX", "10 mx.gone.test.")
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    require_servers("nsd", "unbound", "ldns-signzone", "postfix")
+    with tempfile.TemporaryDirectory(prefix="smilla-") as name:
+        place = Path(name)
+        place.chmod(0o755)
+        listeners = [_listener(place, "live", LIVE), _listener(place, "expired", OLD), Listener()]
+        ports = [one.port for one in listeners]
+        dns = DNSLab(place / "dns")
+        _zones(dns, ports)
+        (place / "postfix").mkdir()
+        config = place / "smilla.toml"
+        ca_file = place / "ca.pem"
+        ca_file.write_bytes(to_pem(ROOT[1]))
+        with dns, Postfix(place / "postfix", 9, listeners), _web(place / "live.pem") as https_port:
+            config.write_text(f'[dns]\nnameservers = ["{dns.resolver}"]\nprobe = "test."\n')
+            yield Lab(config, ports[0], ports[1], ports[2], https_port, ca_file)
+
+
+@pytest.mark.parametrize(
+    ("domain", "tlsa_state", "next_state", "code"),
+    [
+        ("right.test", "ok", "absent", 0),
+        ("wrong.test", "mismatch", None, 1),
+        ("next.test", "ok", "ok", 0),
+        ("anchor.test", "ok", "absent", 0),
+        ("none.test", "absent", None, 0),
+        ("unsigned.test", "insecure", None, 1),
+        ("plain.test", "unsigned", None, 0),
+    ],
+)
+def test_tlsa_records_against_the_live_certificate(
+    lab: Lab, domain: str, tlsa_state: str, next_state: str | None, code: int
+) -> None:
+    found, returned = lab.states(domain)
+    assert (found["mx"], found["starttls"], found["certificate"]) == ("ok", "ok", "ok")
+    assert (found["tlsa"], found.get("next_key"), returned) == (tlsa_state, next_state, code)
+
+
+def test_days_left_of_the_certificate_are_judged(lab: Lab) -> None:
+    found, code = lab.states("right.test", 0, "--days", "100")
+    assert (found["certificate"], found["tlsa"], code) == ("expiring", "ok", 1)
+
+
+def test_expired_certificate_is_told_and_an_authority_in_dns_no_longer_vouches_for_it(lab: Lab) -> None:
+    found, code = lab.states("anchor.test", lab.expired)
+    assert (found["certificate"], found["tlsa"], code) == ("expired", "mismatch", 1)
+
+
+def test_server_without_starttls_is_told(lab: Lab) -> None:
+    found, code = lab.states("right.test", lab.no_tls)
+    assert (found["starttls"], code) == ("missing", 1)
+    assert "tlsa" not in found
+
+
+def test_domain_without_mail_or_without_an_answer(lab: Lab) -> None:
+    assert lab.states("null.test") == ({"mx": "absent", "mta_sts": "absent"}, 0)
+    assert lab.states("gone.test") == ({"mx": "ok", "mta_sts": "absent", "address": "missing"}, 1)
+    # unbound answers SERVFAIL both for a forged zone and for one that nobody serves.
+    found, code = lab.states("dead.test")
+    assert set(found.values()) <= {"unreachable", "bogus"}
+    assert code == (1 if "bogus" in found.values() else 75)
+
+
+def test_server_that_cannot_be_reached_is_no_verdict(lab: Lab) -> None:
+    assert lab.states("right.test", 1) == ({"mx": "ok", "mta_sts": "absent", "starttls": "unreachable"}, 75)
+
+
+def test_quiet_prints_only_what_needs_doing(lab: Lab) -> None:
+    done = lab.watch("--quiet", "--port", str(lab.live), "--mx", "right.test", "--mx", "wrong.test")
+    (line,) = done.stdout.splitlines()
+    assert line.startswith(f"mx.wrong.test[{LOOPBACK}]: tlsa mismatch: ")
+
+
+@pytest.mark.parametrize(
+    ("domain", "policy_state", "certificate_state", "code"),
+    [
+        ("sts.test", "ok", "ok", 0),
+        ("testing.test", "ok", "ok", 0),
+        ("other.test", "mismatch", "ok", 1),
+        ("none-mode.test", "ok", None, 0),
+        ("moved.test", "unusable", None, 1),
+        ("garbage.test", "unusable", None, 1),
+        ("badname.test", "unusable", None, 1),
+        ("noid.test", "unusable", None, 1),
+        ("noweb.test", "unusable", None, 1),
+        ("closed.test", "unreachable", None, 75),
+        ("foreign.test", "ok", "untrusted", 1),
+    ],
+)
+def test_mta_sts_policy_against_the_servers(
+    lab: Lab, domain: str, policy_state: str, certificate_state: str | None, code: int
+) -> None:
+    found, returned = lab.states(domain)
+    assert (found["mta_sts"], found.get("mta_sts_certificate"), returned) == (policy_state, certificate_state, code)
+
+
+def test_policy_and_server_need_a_certificate_of_an_authority_that_is_known(lab: Lab, tmp_path: Path) -> None:
+    foreign = tmp_path / "foreign.pem"
+    foreign.write_bytes(to_pem(make_certificate("p256", common_name="Foreign", ca=True, number=905)[1]))
+    assert lab.states("sts.test", 0, "--ca-file", str(foreign))[0]["mta_sts"] == "unusable"
+
+
+def test_expired_certificate_is_untrusted_by_a_sender_with_the_policy(lab: Lab) -> None:
+    found, code = lab.states("sts.test", lab.expired)
+    assert (found["mta_sts"], found["mta_sts_certificate"], code) == ("ok", "untrusted", 1)

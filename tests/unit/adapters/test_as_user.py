@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import os
+import pwd
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from smilla.adapters.as_user import User, Wish, denials, files_in, name_of
+from smilla.errors import SmillaError
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+NOBODY = User("nobody")
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder that everybody may enter, unlike pytest's."""
+    with tempfile.TemporaryDirectory(prefix="smilla-user-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@needs_root
+def test_the_kernel_says_what_another_user_may_do(place: Path) -> None:
+    (place / "mine").touch(0o600)
+    (place / "all").touch(0o644)
+    wishes = [Wish(f"{place}/{name}", mode) for name in ("mine", "all", "none") for mode in (os.R_OK, os.W_OK)]
+    mine, everybodys = f"{place}/mine", f"{place}/all"
+    assert denials(NOBODY, wishes) == [mine, mine, "", everybodys, "", ""]
+    assert denials(User("root"), wishes) == [""] * 6
+
+
+@needs_root
+def test_a_folder_on_the_way_is_named_and_so_is_one_behind_a_link(place: Path) -> None:
+    (place / "shut/in").mkdir(parents=True)
+    (place / "shut/in/file").touch()
+    (place / "shut").chmod(0o700)
+    (place / "link").symlink_to(place / "shut/in/file")
+    for path in ("shut/in/file", "link"):
+        assert denials(NOBODY, [Wish(f"{place}/{path}", os.R_OK)]) == [f"{place}/shut"]
+
+
+@needs_root
+def test_groups_that_the_service_manager_adds_count(place: Path) -> None:
+    (place / "file").touch()
+    (place / "file").chmod(0o640)
+    os.chown(place / "file", 0, 4242)
+    wish = [Wish(f"{place}/file", os.R_OK)]
+    assert denials(NOBODY, wish) == [f"{place}/file"]
+    assert denials(User("nobody", (4242,)), wish) == [""]
+
+
+@needs_root
+def test_who_cannot_become_that_user_says_so(place: Path) -> None:
+    with pytest.raises(SmillaError, match="run it as root or as no-such-user"):
+        denials(User("no-such-user"), [Wish(str(place), os.R_OK)])
+
+
+def test_names_of_users_and_files(place: Path) -> None:
+    assert name_of(os.geteuid()) == pwd.getpwuid(os.geteuid()).pw_name
+    assert name_of(4242424) == "4242424"
+    (place / "folder").mkdir()
+    for name in ("b", "a", "c"):
+        (place / name).touch()
+    assert files_in(str(place), 2) == [f"{place}/a", f"{place}/b"]
+    assert files_in("/nonexistent", 2) == []

@@ -1,0 +1,71 @@
+"""smilla status: its exit codes and its JSON.  The snapshot is made up here; tests/milter/test_status.py asks a
+running filter."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from smilla.adapters import status
+from smilla.errors import SmillaError
+from smilla.metrics.snapshot import Snapshot, Workers
+from tests.unit.cli.conftest import CommandLine
+from tests.unit.cli.test_attention import WELL
+
+
+def answering(monkeypatch: pytest.MonkeyPatch, found: Snapshot, path: str = "/var/lib/smilla/status.sock") -> None:
+    def ask(asked: str) -> Snapshot:
+        assert asked == path
+        return found
+
+    monkeypatch.setattr(status, "ask", ask)
+
+
+def test_all_well_is_0_and_what_needs_attention_1(commands: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    answering(monkeypatch, WELL)
+    done = commands.run("status", "--config", commands.config())
+    assert (done.code, done.err) == (0, "")
+    assert done.out.endswith(b"all is well\n")
+    assert b"\x1b" not in done.out
+    answering(monkeypatch, replace(WELL, workers=Workers(2, 1)))
+    done = commands.run("status", "--config", commands.config())
+    assert done.code == 1
+    assert b"! 1 of 2 workers run\n" in done.out
+
+
+def test_json_has_the_snapshot_the_shares_and_what_needs_attention(
+    commands: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answering(monkeypatch, replace(WELL, workers=Workers(2, 1)))
+    done = commands.run("status", "--config", commands.config(), "--json")
+    assert done.code == 1
+    assert done.json["workers"] == {"wanted": 2, "running": 1, "died": 0}
+    assert done.json["share_encrypted"] == {"last_hour": 1.0, "last_day": None}
+    assert [problem["text"] for problem in done.json["attention"]] == ["1 of 2 workers run"]
+
+
+def test_the_socket_is_that_of_the_configuration(commands: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    answering(monkeypatch, WELL, "/run/here.sock")
+    assert commands.run("status", "--config", commands.config('[metrics]\nstatus = "/run/here.sock"\n')).code == 0
+    answering(monkeypatch, WELL, "/srv/spool/status.sock")
+    assert commands.run("status", "--config", commands.config('[reinject]\nspool = "/srv/spool"\n')).code == 0
+
+
+def test_a_faulty_configuration_is_78_where_no_filter_goes_on_with_the_one_before(
+    commands: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nobody(_: str) -> Snapshot:
+        raise SmillaError("nobody answers there")
+
+    monkeypatch.setattr(status, "ask", nobody)
+    assert commands.run("status", "--config", commands.config("x = 1\n")).code == 78
+
+
+def test_a_filter_that_goes_on_with_the_configuration_before_is_asked_at_the_usual_socket(
+    commands: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answering(monkeypatch, WELL)
+    done = commands.run("status", "--config", commands.config("x = 1\n"))
+    assert done.code == 0
+    assert "has a fault" in done.err

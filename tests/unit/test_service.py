@@ -1,0 +1,83 @@
+"""The files with which an administrator runs smilla as a service are sound, and the unit is confined."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.lab.programs import program_environment, require, require_nothing_missing, unpacked_folder
+
+CONTRIB = Path(__file__).resolve().parents[2] / "contrib"
+UNIT = CONTRIB / "systemd" / "smilla.service"
+MOST_EXPOSED = 15  # tenths: 1.5 of 10
+
+
+def _values(name: str) -> list[str]:
+    lines = UNIT.read_text("utf-8").splitlines()
+    return [line.partition("=")[2] for line in lines if line.startswith(f"{name}=")]
+
+
+@pytest.mark.parametrize("name", ["smilla.service", "smilla-expiring.service", "smilla-watch.service"])
+def test_systemd_rates_the_exposure_of_the_unit_at_most_at_one_and_a_half(name: str) -> None:
+    require("systemd-analyze")
+    command: list[str | Path] = [
+        "systemd-analyze",
+        "security",
+        "--offline=true",
+        f"--threshold={MOST_EXPOSED}",
+        "--no-pager",
+        UNIT.with_name(name),
+    ]
+    done = subprocess.run(
+        command, check=False, capture_output=True, text=True, env={**os.environ, "SYSTEMD_COLORS": "0"}
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Overall exposure level" in done.stdout
+
+
+def test_a_reload_checks_the_configuration_first_and_fails_where_it_is_faulty() -> None:
+    reload = _values("ExecReload")
+    assert reload[0] == "/usr/bin/env smilla config check --config /etc/smilla/smilla.toml"
+    assert reload[-1] == "/bin/kill -HUP $MAINPID"
+
+
+def test_a_faulty_configuration_ends_the_filter_itself_because_systemd_looks_at_no_other_exit_code() -> None:
+    assert _values("RestartPreventExitStatus") == ["78"]
+    assert [value for value in _values("ExecStartPre") if not value.startswith("-")] == []
+
+
+def test_nothing_the_unit_starts_is_given_more_rights_than_the_filter() -> None:
+    for value in _values("ExecStart") + _values("ExecStartPre") + _values("ExecReload"):
+        assert value.lstrip("-@:").startswith("/"), value
+
+
+def test_a_process_that_memory_runs_out_for_takes_no_other_with_it() -> None:
+    """systemd.service(5): the default, stop, would end all workers because the status page was killed."""
+    assert _values("OOMPolicy") == ["continue"]
+
+
+def test_apparmor_can_read_the_profile() -> None:
+    parser, base = _apparmor()
+    command: list[str | Path] = [parser, "-QK", "--base", base, CONTRIB / "apparmor" / "usr.lib.smilla"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=program_environment(Path(parser)))
+    assert done.returncode == 0, done.stderr
+
+
+def _apparmor() -> tuple[Path, Path]:
+    for root in (unpacked_folder(), Path("/")):
+        for folder in ("sbin", "usr/sbin"):
+            if (root / folder / "apparmor_parser").exists():
+                return root / folder / "apparmor_parser", root / "etc/apparmor.d"
+    require_nothing_missing(["apparmor"])
+    raise AssertionError("not reached")
+
+
+SCRIPTS = [CONTRIB / "openrc" / "smilla", *sorted((CONTRIB / "debian").glob("smilla.p*"))]
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_the_shell_can_read_what_it_runs(script: Path) -> None:
+    subprocess.run(["sh", "-n", script], check=True)

@@ -1,0 +1,69 @@
+"""What the status page says of a snapshot."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from smilla.metrics.snapshot import Count, DomainCount, Journal, Reloads, Resolver, Slot, Stage, Workers
+from smilla.web import page
+from tests.unit.web.snapshots import snapshot
+
+
+def _tiles(**changes: Any) -> dict[str, page.Tile]:
+    return {tile.name: tile for tile in page.facts(snapshot(**changes), domains=False)["tiles"]}
+
+
+def test_share_is_of_what_went_on() -> None:
+    assert _tiles()["encrypted, last hour"].figure == "75 %"
+    assert _tiles(minutes=())["encrypted, last hour"].figure == "none"
+
+
+def test_all_well_has_no_alarm() -> None:
+    assert list(page.alarms(snapshot())) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"resolver": Resolver(2, 0)}, "No resolver proves"),
+        ({"minutes": (Slot(0, (Count("deferred", "resolver_down", 2),)),)}, "No resolver answered for 2 recipients"),
+        ({"stage": Stage(used=True, problem="main.cf lacks a line")}, "main.cf lacks a line"),
+        ({"journal": Journal(problem="disk I/O error")}, "disk I/O error"),
+        ({"reloads": Reloads(1, 1, last_failed=True)}, "reload failed"),
+        ({"workers": Workers(2, 1, 1)}, "Some workers do not run"),
+    ],
+)
+def test_each_trouble_is_an_alarm_with_a_command(changes: dict[str, Any], words: str) -> None:
+    [(text, command)] = page.alarms(snapshot(**changes))
+    assert words in text
+    assert command.startswith(("smilla ", "journalctl "))
+
+
+def test_failures_have_words_and_advice() -> None:
+    [(action, reason, words, hint, number)] = page.facts(snapshot(), domains=False)["failures"]
+    assert (action, reason, number) == ("deferred", "unreachable", 1)
+    assert "name servers" in words
+    assert "resolver" in hint
+
+
+def test_observing_shows_what_would_have_happened() -> None:
+    assert _tiles(observing=True)["encrypted, last day"].figure == "75 %"
+
+
+def test_domains_are_shown_only_where_asked_for() -> None:
+    assert page.facts(snapshot(), domains=False)["domains"] is None
+    assert page.facts(snapshot(), domains=True)["domains"] == [("example.net", "100 %", 6), ("<b>.example", "0 %", 2)]
+
+
+def test_keys_about_to_end_are_told_by_day() -> None:
+    assert page.facts(snapshot(), domains=False)["expiring"] == [("today", 1), ("in 12 days", 3)]
+    assert _tiles()["keys about to end"].figure == "4"
+
+
+def test_recipient_of_a_sealed_message_counts_once_for_the_domain() -> None:
+    counts = [DomainCount("a.example", action, 3) for action in ("sealed", "encrypted", "already-sent")]
+    waiting = DomainCount("b.example", "sealed", 1)
+    shown = page.facts(snapshot(domains=(*counts, waiting)), domains=True)["domains"]
+    assert shown == [("a.example", "100 %", 3)]
