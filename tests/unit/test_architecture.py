@@ -134,6 +134,7 @@ def test_adapters_are_chosen_in_one_place() -> None:
         "status",
         "top",
         "watch",
+        "watch_mail",
     }
     found = {name for name in found if not name.startswith("doctor/")}  # it looks at what adapters are about
     assert found <= {
