@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import json
 import time
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime
+from pathlib import Path
 
 from smilla import address
-from smilla.adapters import https, smtp_tls
+from smilla.adapters import https, new_file, smtp_tls
 from smilla.adapters.clock import SystemClock
 from smilla.adapters.smtp_tls import Presented
 from smilla.cli import EX_NO, EX_OK, EX_TEMPFAIL, UsageError, printable
@@ -41,17 +45,46 @@ def run(options: argparse.Namespace, settings: Config) -> int:
     """Exit 0: all is well; 1: something is to be done; 75: nothing that is known, but some could not be told."""
     if options.address:
         raise UsageError("--mx looks at mail servers: give no addresses with it")
-    if options.json or options.metrics:
-        raise UsageError("--mx has neither --json nor --metrics yet")
     for name, port in (("--port", options.port), ("--https-port", options.https_port)):
         if not 0 < port < 65536:
             raise UsageError(f"{name}: give a port from 1 to 65535")
     look = _Look(options, settings)
     found = [finding for domain in _domains(options.mx) for finding in look.at(domain)]
-    for one in found:
-        if one.state not in WELL or not options.quiet:
+    if options.metrics:
+        new_file.replace(Path(options.metrics), _metrics(found, look.now).encode("ascii"))
+    shown = [one for one in found if one.state not in WELL or not options.quiet]
+    if options.json:
+        print(json.dumps([_as_json(one) for one in shown], indent=2, ensure_ascii=False))
+    else:
+        for one in shown:
             print(printable(f"{one.subject}: {one.part.value} {one.state.value}: {one.text}"))
     return _exit_code(found)
+
+
+def _as_json(one: Finding) -> dict[str, object]:
+    return asdict(one) | {"ends_at": one.ends_at.isoformat() if one.ends_at else None}
+
+
+def _metrics(found: Sequence[Finding], now: datetime) -> str:
+    """Counts, never a domain or a host.  The end of the certificate that ends first is left out if none was seen."""
+    counts = Counter((one.part, one.state) for one in found)
+    ends = [one.ends_at.timestamp() for one in found if one.ends_at]
+    lines = [
+        "# HELP smilla_watch_mx_findings What was found about the mail servers, by what was looked at and its state.",
+        "# TYPE smilla_watch_mx_findings gauge",
+        *(
+            f'smilla_watch_mx_findings{{part="{part.value}",state="{state.value}"}} {counts[part, state]}'
+            for part in Part
+            for state in State
+        ),
+        "# HELP smilla_watch_mx_certificate_end_timestamp_seconds When the first of the certificates ends.",
+        "# TYPE smilla_watch_mx_certificate_end_timestamp_seconds gauge",
+        *([f"smilla_watch_mx_certificate_end_timestamp_seconds {min(ends):.0f}"] if ends else []),
+        "# HELP smilla_watch_mx_timestamp_seconds When smilla watch last looked at the mail servers.",
+        "# TYPE smilla_watch_mx_timestamp_seconds gauge",
+        f"smilla_watch_mx_timestamp_seconds {now.timestamp():.0f}",
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def _exit_code(found: Sequence[Finding]) -> int:
@@ -75,7 +108,7 @@ class _Look:
     def __init__(self, options: argparse.Namespace, settings: Config) -> None:
         self._days, self._port = options.days, options.port
         self._resolver, self._dns_s = make_resolver(settings), settings.dns.timeout_s
-        self._now: datetime = SystemClock().now()
+        self.now = SystemClock().now()
         self._https_port, self._ca_file = options.https_port, options.ca_file
         try:
             self._web = https.Client(options.ca_file, _FETCH_S, mta_sts.LARGEST)
@@ -98,8 +131,8 @@ class _Look:
             found.append(finding)
             if presented is None:
                 continue
-            judgements.append(tlsa.judge(answer, presented.raw_chain, [host, domain], self._now))
-            found.append(mx.certificate(domain, subject, presented.raw_chain, self._now, self._days))
+            judgements.append(tlsa.judge(answer, presented.raw_chain, [host, domain], self.now))
+            found.append(mx.certificate(domain, subject, presented.raw_chain, self.now, self._days))
             found.append(mx.tlsa(domain, subject, answer, judgements[-1]))
             if policy and policy.mode is not Mode.NONE:
                 found.append(self._verified(domain, subject, host, ip))

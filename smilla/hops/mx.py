@@ -17,7 +17,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from smilla.errors import ParseError
 from smilla.hops import mta_sts, rdata
 from smilla.hops.mta_sts import Mode, Policy
-from smilla.hops.tlsa import Judgement, Verdict
+from smilla.hops.tlsa import Judgement, Record, Verdict
 from smilla.model import DNSAnswer, DNSSECStatus
 from smilla.value import value
 
@@ -81,7 +81,8 @@ _TO_DO = {
 @value
 class Finding:
     """One thing about ``subject``: the domain, HOST or HOST[ADDRESS].  ``text`` says what it is, and after a semicolon
-    what to do.  ``ends_at`` is the end of a certificate."""
+    what to do.  ``ends_at`` is the end of a certificate; ``records`` are TLSA records in full, as in a zone file: all
+    that can be used, and of ``next_key`` those that match no live certificate."""
 
     domain: str
     subject: str
@@ -89,6 +90,7 @@ class Finding:
     state: State
     text: str
     ends_at: datetime | None = None
+    records: tuple[str, ...] = ()
 
 
 def unproven(answer: DNSAnswer) -> State | None:
@@ -161,7 +163,12 @@ def tlsa(domain: str, subject: str, answer: DNSAnswer, judgement: Judgement) -> 
         return Finding(domain, subject, Part.TLSA, State.UNSIGNED, "no TLSA record, and the zone is not signed")
     state = _OF_VERDICT[judgement.verdict]
     text = "; ".join(filter(None, (judgement.text, _TO_DO.get(state))))
-    return Finding(domain, subject, Part.TLSA, state, text)
+    records = tuple(_whole(one.record) for one in judgement.findings if one.is_usable)
+    return Finding(domain, subject, Part.TLSA, state, text, records=records)
+
+
+def _whole(record: Record) -> str:
+    return f"{record.usage} {record.selector} {record.matching_type} {record.raw.hex()}"
 
 
 def next_key(domain: str, host: str, judgements: Sequence[Judgement]) -> Finding | None:
@@ -171,12 +178,12 @@ def next_key(domain: str, host: str, judgements: Sequence[Judgement]) -> Finding
     live = {one.record for one in findings if one.is_match}
     if not live:
         return None
-    others = [one.record.shown for one in findings if one.record not in live]
+    others = list(dict.fromkeys(one.record for one in findings if one.record not in live))
     if not others:
         text = "no TLSA record besides that of the live key; publish the next one before the key changes"
         return Finding(domain, host, Part.NEXT_KEY, State.ABSENT, text)
-    text = f"present: {', '.join(dict.fromkeys(others))}"
-    return Finding(domain, host, Part.NEXT_KEY, State.OK, text)
+    text = f"present: {', '.join(record.shown for record in others)}"
+    return Finding(domain, host, Part.NEXT_KEY, State.OK, text, records=tuple(map(_whole, others)))
 
 
 def announcement(domain: str, answer: DNSAnswer) -> Finding | None:

@@ -7,6 +7,7 @@ smilla watch -> unbound (validates) -> nsd (signed and unsigned zones)
 
 from __future__ import annotations
 
+import json
 import os
 import ssl
 import subprocess
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from prometheus_client.parser import text_string_to_metric_families
 
 from smilla.hops.tlsa import association
 from tests.certificates import key_usage, make_certificate, to_pem
@@ -273,3 +275,40 @@ def test_policy_and_server_need_a_certificate_of_an_authority_that_is_known(lab:
 def test_expired_certificate_is_untrusted_by_a_sender_with_the_policy(lab: Lab) -> None:
     found, code = lab.states("sts.test", lab.expired)
     assert (found["mta_sts"], found["mta_sts_certificate"], code) == ("ok", "untrusted", 1)
+
+
+def test_json_has_every_finding_with_the_records_of_the_next_key_in_full(lab: Lab) -> None:
+    done = lab.watch("--json", "--port", str(lab.live), "--mx", "next.test")
+    found = {one["part"]: one for one in json.loads(done.stdout)}
+    following = tlsa(3, OTHER[1])[3:].hex()
+    assert found["next_key"]["records"] == [f"3 1 1 {following}"]
+    assert len(found["tlsa"]["records"]) == 2
+    assert found["tlsa"]["subject"] == f"mx.next.test[{LOOPBACK}]"
+    assert found["certificate"]["ends_at"] == TO.replace(microsecond=0).isoformat()
+    assert set(found["mx"]) == {"domain", "subject", "part", "state", "text", "ends_at", "records"}
+
+
+def test_metrics_count_and_name_nobody(lab: Lab, tmp_path: Path) -> None:
+    path = tmp_path / "mx.prom"
+    line = ["--metrics", str(path), "--port", str(lab.live), *lab.at_https(), "--mx", "wrong.test", "--mx", "sts.test"]
+    assert lab.watch("--quiet", *line).returncode == 1
+    families = {one.name: one for one in text_string_to_metric_families(path.read_text())}
+    counts = {(s.labels["part"], s.labels["state"]): s.value for s in families["smilla_watch_mx_findings"].samples}
+    assert counts["tlsa", "mismatch"] == counts["mta_sts", "ok"] == counts["mta_sts", "absent"] == 1
+    assert counts["certificate", "ok"] == 2
+    (end,) = families["smilla_watch_mx_certificate_end_timestamp_seconds"].samples
+    assert end.value == int(TO.timestamp())
+    assert ".test" not in path.read_text()
+
+
+def test_metrics_without_a_certificate_have_no_end(lab: Lab, tmp_path: Path) -> None:
+    path = tmp_path / "mx.prom"
+    assert lab.watch("--metrics", str(path), "--mx", "null.test").returncode == 0
+    families = {one.name: one.samples for one in text_string_to_metric_families(path.read_text())}
+    assert families["smilla_watch_mx_certificate_end_timestamp_seconds"] == []
+
+
+def test_wrong_arguments_are_told(lab: Lab, tmp_path: Path) -> None:
+    for wrong in (["--port", "0"], ["--https-port", "65536"], ["a@r.test"], ["--ca-file", str(tmp_path / "none")]):
+        done = lab.watch("--mx", "right.test", *wrong)
+        assert (done.returncode, done.stdout) == (2, "")
