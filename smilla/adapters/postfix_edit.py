@@ -24,9 +24,10 @@ _HEAD = """\
 # Takes back what smilla init --apply has changed in Postfix.  What somebody has changed since is left alone.
 # Then: postfix reload.  With mixed = stage, sealed messages may still be queued, and only the stage can deliver them:
 # let them leave before (smilla seal list; THE STAGE in smilla(8)).
-trap 'echo "now: postfix -c $folder reload"' EXIT
 edit() { postconf -c "$folder" "$@"; }
 kept() { echo "left alone, since it was changed: $1"; }
+
+trap 'echo "now: postfix -c $folder reload"' EXIT
 
 # restore FILE SUM SAVED SUM: the file as it was, octet for octet, if smilla init left it so and the saved one is whole
 restore() {
