@@ -30,7 +30,7 @@ from smilla.errors import SmillaError
 from smilla.metrics.snapshot import Reloads, Workers
 from smilla.metrics.totals import Facts, Totals
 from smilla.server.listener import UnixPath, is_listening
-from smilla.server.sampler import Places, sample
+from smilla.server.sampler import Places, sample, stage
 from smilla.server.scrape import serve
 
 _DATAGRAM = 1 << 18
@@ -305,6 +305,8 @@ class _Process:
         return exposition(self._totals.state(), accept)
 
     def _snapshot(self, _: str) -> tuple[bytes, str]:
+        if self._places is not None:
+            self._totals.staged(stage(self._places))
         return self._totals.snapshot().to_json().encode("ascii"), "application/json"
 
 

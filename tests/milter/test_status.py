@@ -15,6 +15,8 @@ import sys
 import termios
 from typing import TYPE_CHECKING, Self
 
+from smilla.adapters.postfix_lines import PostfixLines
+from smilla.config.options import StageOptions
 from smilla.metrics.snapshot import Resolver, without_resolver
 from tests.lab.processes import wait_until
 from tests.lab.programs import REPOSITORY
@@ -189,3 +191,12 @@ def test_top_shows_as_much_as_a_small_terminal_has_room_for(start: Starter) -> N
         fcntl.ioctl(top.slave, termios.TIOCSWINSZ, struct.pack("HHHH", 5, 30, 0, 0))
         assert wait_until(lambda: len(top.screen()) == 5, 60)
         assert top.shows(r"^q ends$")
+
+
+def test_a_gate_that_was_opened_just_now_is_open_at_once(start: Starter, keys: Keys) -> None:
+    smilla = start({**directory_settings(keys), "policy": {"mixed": "stage"}, "stage": {"check": True}})
+    assert wait_until(lambda: snapshot(smilla).stage.used, 30)
+    lines = PostfixLines(StageOptions(keys=str(smilla.folder / "seal")))
+    for missing in (["a line is missing"], [], ["another is missing"], []):
+        lines.keep("/etc/postfix", missing)
+        assert snapshot(smilla).stage.problem == "".join(missing)
