@@ -66,7 +66,9 @@ def _sequoia() -> SequoiaEngine:
     try:
         from smilla.adapters.sequoia import SequoiaEngine  # noqa: PLC0415 - it need not be installed
     except ImportError as error:
-        raise EngineMissing(f"pysequoia cannot be imported ({error}); pip install pysequoia") from error
+        raise EngineMissing(
+            f"pysequoia cannot be imported ({error}); pip install pysequoia (the Debian package has it)"
+        ) from error
     return SequoiaEngine()
 
 
@@ -74,7 +76,9 @@ def _gnupg(folder: str) -> GnuPGEngine:
     try:
         from smilla.adapters.gnupg import GnuPGEngine  # noqa: PLC0415 - it need not be installed
     except ImportError as error:
-        raise EngineMissing(f"python-gnupg cannot be imported ({error}); pip install python-gnupg") from error
+        raise EngineMissing(
+            f"python-gnupg cannot be imported ({error}); pip install python-gnupg (the Debian package has it)"
+        ) from error
     return GnuPGEngine(folder=folder)
 
 

@@ -24,7 +24,8 @@ _HEAD = """\
 # Takes back what smilla init --apply has changed in Postfix.  What somebody has changed since is left alone.
 # Then: postfix reload.  With mixed = stage, sealed messages may still be queued, and only the stage can deliver them:
 # let them leave before (smilla seal list; THE STAGE in smilla(8)).
-edit() { postconf -c "$folder" "$@"; }
+failed=
+edit() { postconf -c "$folder" "$@" || { failed=yes && false; }; }
 kept() { echo "left alone, since it was changed: $1"; }
 
 # restore FILE SUM SAVED SUM: the file as it was, octet for octet, if smilla init left it so and the saved one is whole
@@ -57,6 +58,20 @@ gone() {
     ! grep -qsF "$1" "$folder/main.cf" "$folder/master.cf" || return 0
     [ ! -e "$1" ] || [ "$(sha256sum <"$1")" != "$2  -" ] || rm "$1"
 }
+"""
+_TAIL = """
+# All is taken back: this script is done, and a later smilla init --apply begins a new one.
+if [ "$failed" ]; then
+    echo "postconf failed, so not all is taken back; run $0 again" >&2
+    exit 1
+fi
+case $0 in
+*smilla-undo.sh)
+    n=1
+    while [ -e "${0%.sh}.done-$n.sh" ]; do n=$((n + 1)); done
+    mv "$0" "${0%.sh}.done-$n.sh"
+    ;;
+esac
 """
 
 
@@ -109,11 +124,12 @@ class PostfixEditor(Postfix):
 
     def make(self, changes: Sequence[Change], script: Path) -> None:
         """Makes these changes, and puts what takes them back into ``script``, before what is there already.  The script
-        is written first: if a change fails, it takes back those before it."""
+        is written first: if a change fails, it takes back those before it.  Once it has run, it has another name."""
         folder = Path(self.folder())
         tables = [Path(change.name) for change in changes if change.kind == "table"]
         copies = _saved([*(folder / name for name in _FILES), *(path for path in tables if path.exists())], script)
-        earlier = new_file.read(script).removeprefix(_HEAD.encode()) if script.exists() else b""
+        whole = new_file.read(script) if script.exists() else b""
+        earlier = whole.removeprefix(_HEAD.encode()).removesuffix(_TAIL.encode())
         self._write(script, earlier, changes, _Before(copies))
         for change in changes:
             if change.kind == "table":
@@ -127,7 +143,7 @@ class PostfixEditor(Postfix):
     def _write(self, script: Path, earlier: bytes, changes: Sequence[Change], before: _Before) -> None:
         folder = self.folder()
         text = "\n".join([_HEAD, f"folder={shlex.quote(folder)}", *_back(folder, changes, before), ""])
-        new_file.replace(script, text.encode("utf-8", "surrogateescape") + earlier, 0o755)
+        new_file.replace(script, text.encode("utf-8", "surrogateescape") + earlier + _TAIL.encode(), 0o755)
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,7 +110,8 @@ class SealKeys:
             changed_at = self._folder.stat().st_mtime_ns
             if self._known[0] != changed_at:
                 is_settled = abs(time.time_ns() - changed_at) > _YOUNG_NS
-                found = [_read(path) for path in self._folder.glob("*.key")]
+                # Not by glob, which takes a folder that it may not read for an empty one.
+                found = [_read(path) for path in self._folder.iterdir() if path.name.endswith(".key")]
                 ordered = tuple(sorted(found, key=lambda stored: (stored.made_at, stored.path.name)))
                 self._known = changed_at if is_settled else -1, ordered
         except OSError as error:

@@ -25,6 +25,10 @@ class SentNotices:
     def __init__(self, path: Path, sent: dict[str, datetime]) -> None:
         self._path, self._sent = path, sent
 
+    def is_empty(self) -> bool:
+        """Is no notice known?"""
+        return not self._sent
+
     def was_sent_since(self, name: str, earliest: datetime) -> bool:
         """Was it sent at that instant or later?"""
         sent_at = self._sent.get(name)

@@ -41,7 +41,7 @@ class SequoiaEngine:
 
     def __init__(self) -> None:
         if "armor" not in inspect.signature(pysequoia.encrypt).parameters:
-            raise EngineMissing("pysequoia is too old; pip install 'pysequoia>=0.1.35'")
+            raise EngineMissing("pysequoia is too old; pip install 'pysequoia>=0.1.35' (the Debian package has it)")
 
     @staticmethod
     def supports(key: PGPKey, style: Style) -> bool:

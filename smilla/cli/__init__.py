@@ -53,6 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     try:
         given = sys.argv[1:] if arguments is None else arguments
+        if not given:
+            parser(given).print_help(sys.stderr)
+            return EX_USAGE
         options = parser(given).parse_args(given)
     except SystemExit as stop:
         return int(stop.code or 0)

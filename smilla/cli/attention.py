@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from smilla.metrics.snapshot import DELIVERED, FAILED, Snapshot, failures, total
+from smilla.metrics.snapshot import DELIVERED, FAILED, Snapshot, failures, total, without_resolver
 
 _OLD_BACKLOG_S = 600.0
 _ENDS_SOON_DAYS = 14
@@ -35,6 +35,9 @@ def _of_processes(found: Snapshot) -> Iterator[Finding]:
     elif resolver.proven < resolver.asked:
         text = f"{resolver.proven} of {resolver.asked} nameservers prove that they validate"
         yield Finding(text, "smilla config check --probe says which one does not")
+    elif waiting := without_resolver(found):
+        text = f"no resolver answered for {waiting} recipients within the last minutes (resolver_down)"
+        yield Finding(text, "smilla config check --probe says what it answers now")
     if stage.used and stage.problem:
         yield Finding(f"nothing is sealed: {stage.problem}", "smilla config check --postfix says what is missing")
     if found.reloads.last_failed:

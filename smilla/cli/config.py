@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print(_document(options.config, found))
     else:
-        _report(found)
+        report(found)
     return EX_NO if any(each.severity == "error" for each in found) else EX_OK
 
 
@@ -80,7 +80,7 @@ def check(options: argparse.Namespace) -> list[Finding]:
     return finding.in_order(found)
 
 
-def _report(found: Iterable[Finding]) -> None:
+def report(found: Iterable[Finding]) -> None:
     """What is in order on stdout; the rest on stderr."""
     for each in found:
         for severity, text in each.lines:

@@ -75,7 +75,7 @@ def send_notices(found: Sequence[Ending], options: argparse.Namespace, settings:
             print(ending_notice.build(key, sender, now).decode("utf-8", "replace"), file=sys.stderr)
         return True
     state = Path(options.state) if options.state else Path(settings.reinject.spool) / _STATE
-    listener, repeat = _listener(options, settings), timedelta(days=options.repeat)
+    listener, repeat = listener_of(options, settings), timedelta(days=options.repeat)
     with sent_notices.opened(state) as sent:
         post = _Post(sender, listener, sent, repeat, now)
         refused = [key for key in keys if not post.has_served(key)]
@@ -105,18 +105,21 @@ class _Post:
 
     def _problem(self, key: EndingKey) -> str:
         """What became of the notice, "" if the MTA has it."""
-        raw = ending_notice.build(key, self.sender, self.now)
-        parameters = () if raw.isascii() else ("BODY=8BITMIME",)
-        recipients = (Recipient(f"<{key.address}>", None),)
-        notice = Submission(self.sender, parameters, recipients, lambda: iter([raw]), Client(), "")
-        try:
-            with self.listener.connect() as connection:
-                handed = connection.send(notice, lambda _: None)
-        except ReinjectError as error:
-            return str(error)
-        if handed.accepted:
-            return ""
-        return handed.refused[0][1] if handed.refused else "the connection ended before the reply"
+        return hand_over(self.listener, self.sender, key.address, ending_notice.build(key, self.sender, self.now))
+
+
+def hand_over(listener: Listener, sender: str, to: str, raw: bytes) -> str:
+    """What became of the message, "" if the MTA has it."""
+    parameters = () if raw.isascii() else ("BODY=8BITMIME",)
+    notice = Submission(sender, parameters, (Recipient(f"<{to}>", None),), lambda: iter([raw]), Client(), "")
+    try:
+        with listener.connect() as connection:
+            handed = connection.send(notice, lambda _: None)
+    except ReinjectError as error:
+        return str(error)
+    if handed.accepted:
+        return ""
+    return handed.refused[0][1] if handed.refused else "the connection ended before the reply"
 
 
 def _sender(options: argparse.Namespace) -> str:
@@ -128,8 +131,8 @@ def _sender(options: argparse.Namespace) -> str:
         raise UsageError(f"--from: {error}") from error
 
 
-def _listener(options: argparse.Namespace, settings: Config) -> Listener:
-    """Raises UsageError where --smtp names no port."""
+def listener_of(options: argparse.Namespace, settings: Config) -> Listener:
+    """Where notices go.  Raises UsageError where --smtp names no port."""
     host, _, port = (options.smtp or settings.reinject.smtp).rpartition(":")
     if not host or not port.isdecimal() or int(port) > 65535:
         raise UsageError("--smtp: give HOST:PORT")

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from itertools import count
 from pathlib import Path
 
-from smilla import cli, config, log
+from smilla import config, log
 from smilla.adapters import new_file, postfix, postfix_edit
 from smilla.adapters.postfix import Settings
 from smilla.adapters.postfix_edit import Change
@@ -24,6 +24,7 @@ from smilla.cli import (
     say,
     with_postfix,
 )
+from smilla.cli import config as config_command
 from smilla.config import DEFAULT_PATH, Config
 from smilla.errors import EngineMissing, SmillaError
 from smilla.server import listener
@@ -64,9 +65,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Exit 0: all is written and in order; 1: the check at the end names what is missing, or FILE is there already and
+    """Exit 0: all is written and in order; 1: the check names what is missing, or FILE is there already and
     differs; 78: the options make no valid configuration."""
     log.silence()
+    if _is_another(Path(options.output)) and not options.force:
+        return _left_alone(Path(options.output))
     asks = _asks(options)
     plan, asked = _look(options)
     known = asked.settings(init_look.NAMES) if asked is not None else None
@@ -82,8 +85,10 @@ def run(options: argparse.Namespace) -> int:
     if asked is not None and options.apply:
         _apply(changes, asked, options.output, settings)
         changes = []
-    init_next.tell(options, settings, changes, main)
-    return _check(options)
+    try:
+        return _check(options, has_postfix=known is not None)
+    finally:  # last, so that it does not scroll away
+        init_next.tell(options, settings, changes, main)
 
 
 def _asks(options: argparse.Namespace) -> bool:
@@ -199,20 +204,36 @@ def _read(plan: init_plan.Plan) -> Config:
 # --- the file
 
 
-def _write(path: Path, text: str, *, force: bool) -> bool:
-    """Writes the file, unless it is there and differs; with ``force``, the old one is kept."""
+def _is_another(path: Path) -> bool:
+    """Is there a file that neither smilla init wrote nor the package as it is?  It differs, whatever is answered."""
+    before = _before(path)
+    return bool(before) and not before.startswith(init_plan.HEAD) and not init_look.is_shipped(before)
+
+
+def _before(path: Path) -> str:
     try:
-        before = path.read_text("utf-8", "surrogateescape")
+        return path.read_text("utf-8", "surrogateescape")
     except FileNotFoundError:
-        before = ""
+        return ""
+
+
+def _left_alone(path: Path) -> int:
+    say("error", f"{path}: is there already and differs; nothing was changed")
+    say("hint", f"--force overwrites it and keeps the old one as {path}.bak; --output writes elsewhere")
+    return EX_NO
+
+
+def _write(path: Path, text: str, *, force: bool) -> bool:
+    """Writes the file, unless it is there and differs; with ``force``, the old one is kept.  The package's own file,
+    if nobody has changed it, is replaced: the package still has it."""
+    before = _before(path)
     if before == text:
         print(f"{path}: is already so")
         return True
-    if before and not force:
-        say("error", f"{path}: is there already and differs; nothing was changed")
-        say("hint", f"--force overwrites it and keeps the old one as {path}.bak; --output writes elsewhere")
-        return False
-    if before:
+    if before and not init_look.is_shipped(before):
+        if not force:
+            _left_alone(path)
+            return False
         print(f"{_kept(path)}: the old one")
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     new_file.replace(path, text.encode())
@@ -271,8 +292,9 @@ def _apply(changes: Sequence[Change], asked: postfix_edit.PostfixEditor, output:
         say("warning", f"nobody listens on {settings.milter.socket} yet, so Postfix defers all mail until smilla runs")
 
 
-def _check(options: argparse.Namespace) -> int:
-    """What ``smilla config check --probe`` says."""
-    words = ["config", "check", "--probe", "--config", str(options.output)]
-    words += ["--postfix-config", options.postfix_config] if options.postfix_config else []
-    return EX_OK if cli.main(words) == EX_OK else EX_NO
+def _check(options: argparse.Namespace, *, has_postfix: bool) -> int:
+    """What ``smilla config check --probe`` says; what the reload that comes next mends is marked."""
+    asked = argparse.Namespace(config=options.output, probe=True, postfix=False, postfix_config=options.postfix_config)
+    found = config_command.check(asked)
+    config_command.report([init_next.marked(each) for each in found] if has_postfix else found)
+    return EX_NO if any(each.severity == "error" for each in found) else EX_OK

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from smilla import config
 from smilla.config import Config
-from smilla.doctor import sendmail_check
+from smilla.doctor import postfix_origin, sendmail_check
 from smilla.errors import SmillaError
 from smilla.server.runtime import make_resolver
 
@@ -41,6 +41,10 @@ _LOOPBACK = [ipaddress.ip_network(name) for name in ("127.0.0.0/8", "::1/128")]
 _NAME = re.compile(r"(?!localhost(\.|$)|.*\.localdomain$)[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+")
 
 
+_SHIPPED = Path("/usr/share/smilla/smilla.toml")  # the package's configuration, with @FOLDER@ for that of the sockets
+_SHIPPED_FOR = ("/var/spool/postfix/smilla", "/run/smilla")  # as the package's postinst writes it
+
+
 @dataclass(frozen=True, slots=True)
 class Domains:
     """The domains that Postfix names in main.cf itself; ``tables`` are the parameters that have them in tables."""
@@ -55,6 +59,14 @@ def mta(postfix_folder: str | None, *, has_postfix: bool) -> str:
     if postfix_folder or has_postfix:
         return "postfix"
     return "sendmail" if sendmail_check.CONFIGURATION.exists() else ""
+
+
+def is_shipped(text: str) -> bool:
+    """Is this the configuration of the Debian package, and nobody has changed it?"""
+    with suppress(OSError):
+        shipped = _SHIPPED.read_text("utf-8", "replace")
+        return any(text == shipped.replace("@FOLDER@", folder) for folder in _SHIPPED_FOR)
+    return False
 
 
 def domains(main: Mapping[str, str]) -> Domains:
@@ -81,11 +93,7 @@ def networks(main: Mapping[str, str]) -> list[str]:
 
 def origin(main: Mapping[str, str]) -> str:
     """myorigin, which may be the name of a file (Debian: /etc/mailname); "" if it is no domain."""
-    name = main.get("myorigin", "")
-    if name.startswith("/"):
-        name = ""
-        with suppress(OSError):
-            name = Path(main["myorigin"]).read_text("ascii", "replace").strip()
+    name = postfix_origin.origin(main)
     return name if _NAME.fullmatch(name) else ""
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import argparse
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from smilla.adapters.postfix_edit import Change, shell
 from smilla.cli import init_look, init_sendmail, say
 from smilla.config import Config
+from smilla.doctor.finding import Finding, Kind
 
 _USER = "smilla"
+_UNTIL = " (until postfix reload: see the steps below)"
 
 
 def tell(options: argparse.Namespace, settings: Config, changes: Sequence[Change], main: Mapping[str, str]) -> None:
@@ -28,6 +31,14 @@ def tell(options: argparse.Namespace, settings: Config, changes: Sequence[Change
     if limit.isdigit() and int(limit):
         fits = int(limit) * 10 // 14
         say("hint", f"encrypted mail is 1.37 times as large: of message_size_limit = {limit}, {fits} octets remain")
+
+
+def marked(found: Finding) -> Finding:
+    """A finding of the check that the steps below mend says so."""
+    is_refused = found.kind is Kind.LISTENER and "refused" in found.text
+    if found.severity != "error" or not (is_refused or found.kind is Kind.POSTFIX_NOT_READ):
+        return found
+    return replace(found, text=f"{found.text}{_UNTIL}", mend="" if is_refused else found.mend)
 
 
 def _steps(
@@ -47,6 +58,7 @@ def _steps(
         yield "# Postfix (smilla init --apply does the same, and says how to take it back)"
         yield from shell(changes, folder)
     yield shlex.join(["postfix", *(["-c", folder] if folder else []), "reload"])
+    yield "# mail from sendmail(1) (cron, web applications) skips smilla and leaves in plaintext: smilla-postfix(7)"
     if settings.policy.mixed == "stage":
         yield "# tells the filter that Postfix has the lines of the stage"
         named = f" --postfix-config {shlex.quote(folder)}" if folder else ""

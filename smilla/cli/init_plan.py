@@ -10,7 +10,7 @@ from typing import Any
 from smilla.config.options import Config
 from smilla.config.reader import value_of
 
-_HEAD = """\
+HEAD = """\
 # Written by smilla init.  Only what differs from the defaults stands here; smilla.toml(5) has every option, and
 # "smilla config show" prints all that is in force.  After a change: systemctl reload smilla
 """
@@ -46,7 +46,7 @@ class Plan:
 
     def text(self) -> str:
         """The file."""
-        return _HEAD + "".join(self._lines())
+        return HEAD + "".join(self._lines())
 
     def _lines(self) -> Iterator[str]:
         known = Config()

@@ -9,7 +9,7 @@ from typing import TextIO
 
 from smilla.cli import printable
 from smilla.cli.attention import Finding
-from smilla.metrics.snapshot import FAILED, Slot, Snapshot, failures, share_protected, total
+from smilla.metrics.snapshot import FAILED, Slot, Snapshot, failures, share_protected, total, without_resolver
 
 WIDTH = 80
 _BARS = " ▁▂▃▄▅▆▇█"
@@ -70,6 +70,7 @@ def _parts(found: Snapshot) -> Iterable[str]:
         ("cache", f"{cache.hits / asked:.0%} of {asked} asked, {cache.entries} kept" if asked else "not asked"),
     )
     proof = f"{resolver.proven} of {resolver.asked} proven" if resolver.asked else "not asked yet"
+    proof += ", but fails" if without_resolver(found) else ""
     yield _two(("resolver", proof), ("spool", f"{found.spool_octets / 2**20:.1f} MiB"))
     owed = "unreadable" if journal.problem else f"{journal.unfinished} unfinished, {journal.owed} owed"
     gate = ("shut" if stage.problem else "open") if stage.used else "not used"

@@ -10,9 +10,11 @@ from pathlib import Path
 
 from smilla import config
 from smilla.adapters import status
-from smilla.cli import EX_NO, EX_OK, panel, with_config
+from smilla.cli import EX_NO, EX_OK, panel, say, with_config
 from smilla.cli.attention import findings
-from smilla.metrics.snapshot import share_protected
+from smilla.config import Config
+from smilla.errors import ConfigError, SmillaError
+from smilla.metrics.snapshot import Snapshot, share_protected
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,9 +23,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON document")
 
 
+def asked(options: argparse.Namespace) -> Snapshot:
+    """What the running filter says.  While the file has a fault the filter goes on with the configuration before, and
+    answers at the usual socket.  Raises SmillaError, or ConfigError where nobody answers there."""
+    try:
+        settings = config.load(Path(options.config))
+    except ConfigError as fault:
+        try:
+            found = status.ask(Config().status_socket)
+        except SmillaError:
+            raise fault from None
+        say("warning", f"{options.config} has a fault, which smilla config check names")
+        return found
+    return status.ask(settings.status_socket)
+
+
 def run(options: argparse.Namespace) -> int:
     """Exit 0: all is well; 1: something needs attention; 75: smilla does not run, or cannot be asked."""
-    found = status.ask(config.load(Path(options.config)).status_socket)
+    found = asked(options)
     problems = findings(found)
     if options.json:
         shares = {

@@ -14,6 +14,7 @@ from smilla import address, config, log
 from smilla.adapters import new_file
 from smilla.address import EmailAddress
 from smilla.cli import EX_NO, EX_OK, EX_TEMPFAIL, UsageError, printable, watch_mx, with_config
+from smilla.cli.watch_mail import add_mail_arguments, send_summary
 from smilla.config import Config
 from smilla.errors import AddressError
 from smilla.keys.discovery import directory
@@ -30,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON document")
     parser.add_argument("--quiet", action="store_true", help="only what needs doing")
     watch_mx.add_arguments(parser)
+    add_mail_arguments(parser)
     parser.add_argument("address", metavar="ADDR", nargs="*", help="only these addresses of the key folder")
 
 
@@ -53,8 +55,18 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps([_as_json(one) for one in shown], indent=2, ensure_ascii=False))
     else:
         for one in shown:
-            print(printable(" ".join(filter(None, (f"{one.address}:", one.format, f"{one.state.value}:", one.text)))))
-    return _exit_code(found)
+            print(printable(_in_words(one)))
+    return _exit_code(found) if not options.mail or _mailed(found, options, settings, now) else EX_TEMPFAIL
+
+
+def _in_words(one: Publication) -> str:
+    return " ".join(filter(None, (f"{one.address}:", one.format, f"{one.state.value}:", one.text)))
+
+
+def _mailed(found: Sequence[Publication], options: argparse.Namespace, settings: Config, now: datetime) -> bool:
+    todo = [one for one in found if one.state is not State.SAME]
+    facts = [" ".join((one.address, one.format, one.state.value, one.held, one.published)) for one in todo]
+    return send_summary([_in_words(one) for one in todo], facts, options, settings, now)
 
 
 def _exit_code(found: Sequence[Publication]) -> int:

@@ -44,7 +44,8 @@ _REINJECT = (
 )
 _GPG_ALONE = (
     "openpgp: pysequoia is not installed, so gpg is started for every message, which takes several times as long; pip "
-    "install pysequoia, beside smilla (where PyPI has no wheel of it for this machine, that needs Rust)"
+    "install pysequoia, beside smilla (the Debian package has it; where PyPI has no wheel of it for this machine, that "
+    "needs Rust)"
 )
 _STILL_SERVED = (
     "[policy] mixed is {}, so nothing is sealed, but the stage still serves sealed mail; once no "

@@ -17,7 +17,7 @@ from smilla.adapters.as_user import User, Wish
 from smilla.adapters.milter_client import Who
 from smilla.adapters.postfix import Postfix, Service
 from smilla.config import Config
-from smilla.doctor import attached, finding, postfix_listener
+from smilla.doctor import attached, finding, postfix_listener, postfix_origin
 from smilla.doctor.attached import Attached, as_milter, error, warning
 from smilla.doctor.finding import Finding, Kind
 from smilla.errors import PostfixUnclear, SmillaError
@@ -42,6 +42,8 @@ _PROBE_S = 2.0
 _VERIFIERS = re.compile(r"dmarc|arc|clam|spam|amavis|rspamd|:11332\b|:8893\b", re.IGNORECASE)
 _SIGNERS = re.compile(r"dkim|:8891\b|:8892\b|:12301\b", re.IGNORECASE)
 _ORDER = "verify, then encrypt, then sign"
+_LOCAL = "mail from sendmail(1) on this machine (cron, web applications) skips smilla and is not encrypted"
+_LOOP = "to change that: smilla-postfix(7), MAIL FROM SENDMAIL(1)"
 _MAILDROP = "smilla's 4xx leaves a message of sendmail(1) in Postfix's maildrop, retried for ever without a bounce"
 
 
@@ -73,7 +75,7 @@ class _Settings:
         if self.site.config.policy.mixed == "reinject":
             yield from self._reinject(filtered)
         yield from self._connects(filtered)
-        yield from self._sendmail()
+        yield from self._sendmail(filtered)
         yield from self._size(filtered)
         yield from self._completion()
 
@@ -180,14 +182,22 @@ class _Settings:
 
     # --- mail on other ways
 
-    def _sendmail(self) -> Iterator[Finding]:
+    def _sendmail(self, filtered: list[Service]) -> Iterator[Finding]:
         config = self.site.config
+        if filtered and any(self._is_past_us(pickup) for pickup in self.site.of("pickup")):
+            yield finding.hint(Kind.NON_SMTPD, "postfix", _LOCAL, _LOOP)
         for program in ("pickup", "cleanup"):
             for service in self.site.of(program):
                 for _, place in self.site.milters(service, "non_smtpd_milters"):
                     if self.site.is_ours(place, service) and config.mode != "inbound":
                         mend = "non_smtpd_milters =, and pickup's content_filter of contrib/postfix/master.cf.example"
                         yield warning(Kind.NON_SMTPD, f"non_smtpd_milters has {place}", mend, _MAILDROP)
+
+    def _is_past_us(self, pickup: Service) -> bool:
+        """Does mail of sendmail(1) leave as it is?  Where a content filter or a milter takes it, nobody can tell."""
+        services = (service for program in ("pickup", "cleanup") for service in self.site.of(program))
+        has_milters = any(self.site.settings.value(service, "non_smtpd_milters") for service in services)
+        return not has_milters and not self.site.settings.value(pickup, "content_filter")
 
     def _reinject(self, filtered: list[Service]) -> Iterator[Finding]:
         listener = self.site.listener(self.site.config.reinject.smtp)
@@ -234,7 +244,7 @@ class _Settings:
             what = f"append_dot_mydomain = no, but append_domain is {config.append_domain}"
             why = f"smilla looks for keys of bob@partner.{config.append_domain}, and Postfix sends to bob@partner"
             yield warning(Kind.REWRITING, what, 'append_domain = ""', why)
-        origin = main.get("myorigin", "")
+        origin = postfix_origin.origin(main)
         if main.get("append_at_myorigin") == "yes" and config.origin and origin and config.origin != origin:
             what = f"myorigin is {origin}: bob is bob@{origin}, but to smilla bob@{config.origin}"
             yield warning(Kind.REWRITING, what, f'append_origin = "{origin}"')

@@ -23,6 +23,8 @@ _UNPROVEN = "without validation nobody can tell that no key is published, so mai
 _ANCHOR = (
     "let it validate (unbound: auto-trust-anchor-file, and no val-permissive-mode or module-config without validator)"
 )
+_PERMISSIVE = "server: val-permissive-mode: no, in unbound.conf; then unbound-control reload"
+_BELIEVED = "what is forged or broken looks like an unsigned zone, so mail to people who have keys leaves in plaintext"
 _OFF = "signatures look expired or not valid yet, so mail is deferred, and expired keys may look valid"
 
 
@@ -42,6 +44,7 @@ def problems(settings: Config) -> Iterator[Finding]:
         yield _of_server("" if name in problem else name, name, problem)
     signed = resolver.signed_between(settings.dns.timeout_s) if isinstance(resolver, LoopbackResolver) else None
     yield from clock(time.time(), signed, unbound.clock_is_kept())
+    yield from _permissive(settings)
     if validates:
         yield from _room(settings)
 
@@ -68,6 +71,21 @@ def clock(now: float, signed: tuple[int, int] | None, is_kept: bool | None) -> I
 
 def _date(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _permissive(settings: Config) -> Iterator[Finding]:
+    """With val-permissive-mode unbound sets the AD bit as usual, so the probe sees nothing; but it answers what is
+    bogus as if it were unsigned, which nobody can tell from outside."""
+    if settings.dns.dnssec == "resolver" and unbound.option("val-permissive-mode") == "yes" and _is_asked(settings):
+        what = "val-permissive-mode is on: it hands out bogus answers as if they were unsigned"
+        yield error(Kind.RESOLVER_NOT_VALIDATING, "unbound", what, _PERMISSIVE, _BELIEVED)
+
+
+def _is_asked(settings: Config) -> bool:
+    """Does this machine's unbound listen on one of the ports?  An interface may have a port of its own."""
+    ports = {nameserver(text)[1] for text in settings.dns.nameservers}
+    own = (line.partition("@")[2] for line in unbound.option("interface").split())
+    return not ports.isdisjoint(int(text) for text in (unbound.option("port"), *own) if text.isdecimal())
 
 
 def _room(settings: Config) -> Iterator[Finding]:

@@ -20,6 +20,7 @@ TENS, TEN_S = 144, 600
 DELIVERED = ("encrypted", "unchanged", "plain")  # what went on; already-sent has been counted before, sealed will be
 PROTECTED = ("encrypted", "unchanged")  # unchanged is what came encrypted
 FAILED = ("deferred", "refused", "held")
+_JUST_NOW = 5  # minutes
 
 
 class SnapshotError(SmillaError):
@@ -180,6 +181,13 @@ def total(slots: Iterable[Slot], actions: Iterable[str], *, observed: bool = Fal
     """The recipients with one of these actions in these slots."""
     wanted = frozenset(actions)
     return sum(c.recipients for s in slots for c in s.counts if c.action in wanted and c.observed is observed)
+
+
+def without_resolver(found: Snapshot) -> int:
+    """The recipients of the last minutes whose mail waits, observed or not, because no resolver answered: a proof may
+    be older than that."""
+    just_now = (count for slot in found.minutes[-_JUST_NOW:] for count in slot.counts)
+    return sum(count.recipients for count in just_now if count.action in FAILED and count.reason == "resolver_down")
 
 
 def share_protected(slots: Iterable[Slot], *, observed: bool = False) -> float | None:

@@ -28,7 +28,7 @@ from smilla.metrics.meter import Meter
 from smilla.ports import SealKeyStore
 from smilla.server import health, lmtp, milter, rights, systemd
 from smilla.server.listener import UnixPath
-from smilla.server.page import open_page
+from smilla.server.page import Page, open_page
 from smilla.server.reporter import Reporter
 from smilla.server.runtime import make_ports
 from smilla.server.service import Runtime
@@ -87,6 +87,7 @@ class Daemon:
         self._workers: dict[int, _Worker] = {}
         self._socket: UnixPath | None = None
         self._stage: lmtp.Server | None = None
+        self._pages: list[Page] = []
         self._look: Look | None = None
         self._look_is_due = False  # a further look, once this one is over
         self._logged_problem = ""  # of the stage
@@ -100,12 +101,13 @@ class Daemon:
         self._prepare_journal()
         self._open_stage()
         self._reporter.open(self._config)
-        page = open_page(self._config)
+        self._pages = open_page(self._config)
         rights.drop(self._config.milter.user)
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-        self._reporter.start([self._look.end] if self._look else [])
+        self._reporter.start(self._ends())
         count = self._config.milter.workers or os.cpu_count() or 1
-        others = page if self._stage is None else [self._stage.serve, *page]
+        stage = [self._stage.serve] if self._stage is not None else []
+        others = [*stage, *(page.serve for page in self._pages)]
         state = health.seen(self._config, self._runtime.ports)
         self._wanted = count + len(others)
         for serve in (*[milter.serve] * count, *others):
@@ -198,10 +200,11 @@ class Daemon:
     def _begin_look(self, folders: list[str]) -> None:
         self._look = Look(self._path, folders, [*self._ends(), *self._reporter.ends])
 
-    def _ends(self) -> list[int]:
-        """What no new process may keep open, besides the reporter's."""
-        looks = [self._look.end] if self._look is not None else []
-        return [*looks, *(end for worker in self._workers.values() for end in worker.ends)]
+    def _ends(self, serve: Serve | None = None) -> list[int]:
+        """What no new process may keep open, besides the reporter's; one that runs ``serve`` keeps what it serves."""
+        ends = [page.end for page in self._pages if page.serve != serve]
+        ends += [self._look.end] if self._look is not None else []
+        return [*ends, *(end for worker in self._workers.values() for end in worker.ends)]
 
     def _retry_look(self) -> None:
         """While nothing may be sealed, looks again now and then, so that a mend counts without a reload.  If nobody has
@@ -267,7 +270,7 @@ class Daemon:
         reading, writing, acknowledged, acknowledge = pipes
         os.set_blocking(acknowledged, False)
         if pid == 0:
-            for mine in (writing, acknowledged, *self._ends(), *self._reporter.ends):
+            for mine in (writing, acknowledged, *self._ends(serve), *self._reporter.ends):
                 os.close(mine)
             self._meter.start(self._reporter.send)
             work(self._runtime, reading, acknowledge, serve)

@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import importlib
-from typing import cast
+from typing import Protocol, cast
 
 from smilla import log_web
 from smilla.config import Config
 from smilla.errors import SmillaError
-from smilla.server.worker import Serve
+from smilla.server.service import Service
 
 
-def open_page(config: Config) -> list[Serve]:
+class Page(Protocol):
+    """An open port, ``end``, which only the page's own process and the parent may keep open: whoever else had it would
+    hold it after they are gone, and no other smilla could open it."""
+
+    end: int
+
+    def serve(self, service: Service) -> object:
+        """In the page's own process, until it ends."""
+
+
+def open_page(config: Config) -> list[Page]:
     """What serves the page, in a process of its own; nothing if there is none.  A failure is logged: mail goes on."""
     if not config.web.listen:
         return []
     try:
         web = importlib.import_module("smilla.server.web")
-        return [cast("Serve", web.Web(config.web.listen).serve)]
+        return [cast("Page", web.Web(config.web.listen))]
     except ImportError as error:
-        log_web.closed(f"{error}; pip install 'smilla[web]'")
+        log_web.closed(f"{error}; pip install 'smilla[web]' (the Debian package has it)")
     except SmillaError as error:
         log_web.closed(str(error))
     return []

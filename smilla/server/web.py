@@ -51,7 +51,7 @@ class Web:
         except OSError as error:
             self._socket.close()
             raise SmillaError(f"[web] listen {listen}: {error.strerror}") from error
-        self._listen = listen
+        self.end = self._socket.fileno()
 
     def serve(self, service: Service) -> NoReturn:
         """In the page's own process, until it ends."""

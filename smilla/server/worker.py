@@ -21,8 +21,9 @@ from smilla.server.service import Runtime, Service
 Serve = Callable[[Service], object]
 SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}  # what the parent waits for
 GRACE_S = 0.2  # a draining worker waits so long after its last answer, so that libmilter can send it
-_PROBE_EVERY_S = 240.0  # less than a proof lasts, so that no message has to wait for one
-_PROBE_AGAIN_S = 30.0  # so that log and metrics soon say that it works again
+# Less than a proof lasts, so that no message has to wait for one.  A proof ends with the connection, so log and metrics
+# soon say that a resolver is down, and that it works again; a proof that still holds asks nobody.
+_PROBE_EVERY_S = 15.0
 _COUNTS_S = 0.5  # how long the last counts may take to be handed on
 
 
@@ -62,7 +63,7 @@ def _answer(service: Service, serve: Serve) -> NoReturn:
 
 
 def _probe(service: Service) -> NoReturn:
-    """At the start and every few minutes: does the resolver still prove that it validates?  Mail does not wait for
+    """At the start and every few seconds: does the resolver still prove that it validates?  Mail does not wait for
     this.  If it does not, answers without the AD bit are not believed, and the resolver's adapter logs it."""
     while True:
         runtime, proven = service.runtime, list[bool]()
@@ -70,7 +71,7 @@ def _probe(service: Service) -> NoReturn:
             proven = [not problem for _, problem in runtime.ports.probe(runtime.config.dns.timeout_s)]
         runtime.ports.metrics.gauge("resolvers_asked", len(proven))  # 0 too: a reload may have taken DNS away
         runtime.ports.metrics.gauge("resolvers_proven", sum(proven))
-        time.sleep(_PROBE_EVERY_S if all(proven) else _PROBE_AGAIN_S)
+        time.sleep(_PROBE_EVERY_S)
 
 
 def _obey(service: Service, control: int, acknowledge: int) -> NoReturn:

@@ -8,7 +8,16 @@ from datetime import UTC, datetime
 from typing import Any
 
 from smilla.answer import reply
-from smilla.metrics.snapshot import FAILED, MINUTE_S, TEN_S, Snapshot, failures, share_protected, total
+from smilla.metrics.snapshot import (
+    FAILED,
+    MINUTE_S,
+    TEN_S,
+    Snapshot,
+    failures,
+    share_protected,
+    total,
+    without_resolver,
+)
 from smilla.web import plots
 
 _NEAR_DAYS = 7
@@ -97,6 +106,8 @@ def alarms(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
     """What is wrong now, and what to do about it."""
     if snapshot.resolver.asked and not snapshot.resolver.proven:
         yield "No resolver proves that it validates. Mail is deferred.", "smilla config check --probe"
+    elif waiting := without_resolver(snapshot):
+        yield f"No resolver answered for {waiting} recipients just now.", "smilla config check --probe"
     if snapshot.stage.problem:
         yield f"Nothing is sealed now: {snapshot.stage.problem}", "smilla config check --postfix"
     if snapshot.journal.problem:

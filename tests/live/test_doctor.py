@@ -243,18 +243,47 @@ def test_a_clock_outside_the_time_of_the_signature_is_the_first_cause(patient: P
     assert kinds == ["clock", "resolver-not-validating"]
 
 
-def test_an_unbound_with_room_for_too_few_connections_is_warned_of(patient: Patient, tmp_path: Path) -> None:
-    real, configuration = find_program("unbound-checkconf"), patient.house.dns.folder / "unbound.conf"
+def _shows(patient: Patient, tmp_path: Path, configuration: Path) -> None:
+    """The real unbound-checkconf, with this file in place of the usual one."""
+    real = find_program("unbound-checkconf")
     libraries = program_environment(real).get("LD_LIBRARY_PATH", "")
-    program = tmp_path / "unbound-checkconf"  # the real one, with the laboratory's file in place of the usual one
+    program = tmp_path / "unbound-checkconf"
     program.write_text(f'#!/bin/sh\nLD_LIBRARY_PATH={libraries} exec {real} "$@" {configuration}\n')
     program.chmod(0o755)
     patient.environment["PATH"] = f"{tmp_path}:{patient.environment['PATH']}"
+
+
+def test_an_unbound_with_room_for_too_few_connections_is_warned_of(patient: Patient, tmp_path: Path) -> None:
+    _shows(patient, tmp_path, patient.house.dns.folder / "unbound.conf")
     for workers, told in ((16, []), (17, ["warning"])):  # of six connections each; the laboratory has room for 100
         patient.change(patient.config, "^workers = .*", f"workers = {workers}")
         found = [each for each in patient.findings(0) if each["kind"] == "resolver-tcp"]
         assert [each["severity"] for each in found] == told
     assert found[0]["mend"] == "server: incoming-num-tcp: 102, in unbound.conf"
+
+
+@pytest.mark.parametrize("at", ["port", "interface"])
+def test_an_unbound_that_calls_bogus_answers_unsigned_is_an_error_though_the_probe_passes(
+    patient: Patient, tmp_path: Path, at: str
+) -> None:
+    lines = (patient.house.dns.folder / "unbound.conf").read_text()
+    lines = lines.replace("server:\n", "server:\n  val-permissive-mode: yes\n", 1)
+    if at == "interface":
+        port = f"  port: {patient.house.dns.port}\n"
+        assert port in lines
+        lines = lines.replace(port, f"  interface: 127.0.0.1@{patient.house.dns.port}\n", 1)
+    (tmp_path / "unbound.conf").write_text(lines)
+    _shows(patient, tmp_path, tmp_path / "unbound.conf")
+    first = patient.first()
+    assert (first["severity"], first["kind"], first["subject"]) == ("error", "resolver-not-validating", "unbound")
+    assert "val-permissive-mode: no" in first["mend"]
+    assert "leaves in plaintext" in first["why"]
+
+
+def test_an_unbound_on_another_port_may_be_permissive(patient: Patient, tmp_path: Path) -> None:
+    (tmp_path / "unbound.conf").write_text(f"server:\n  port: {free_port()}\n  val-permissive-mode: yes\n")
+    _shows(patient, tmp_path, tmp_path / "unbound.conf")
+    assert not [each for each in patient.findings(0) if each["kind"] == "resolver-not-validating"]
 
 
 # --- rights

@@ -128,6 +128,12 @@ def test_mail_goes_through_encrypted_a_second_run_changes_nothing_and_all_can_be
     assert f"{machine.output}: written" in first.stdout, first.stderr
     assert first.returncode == 1  # nobody has reloaded Postfix, nor started the filter
     assert "so Postfix defers all mail until smilla runs" in first.stderr
+    assert "(until postfix reload: see the steps below)" in first.stderr
+    last = first.stdout[first.stdout.index("\nNext:\n") :]
+    assert f"\npostfix -c {machine.etc} reload\n" in last
+    assert "# mail from sendmail(1) (cron, web applications) skips smilla" in last
+    assert "hint: postfix: mail from sendmail(1) on this machine" in first.stderr
+    assert "no fault" not in last  # the check stands before
     with Smilla(machine.place / "filter", machine.resolver, text=machine.output.read_text()) as filtering:
         machine.postfix.reload()
         applied = machine.files()
@@ -246,6 +252,37 @@ def test_undo_of_what_was_undone_before_still_lets_postfix_be_reloaded(machine: 
         machine.init("--apply")
         assert machine.run("sh", machine.output.with_name("smilla-undo.sh")).returncode == 0
         assert machine.files() == machine.before
+
+
+def test_undo_that_has_run_is_put_aside_and_the_next_one_knows_only_what_was_changed_since(machine: Machine) -> None:
+    script = machine.output.with_name("smilla-undo.sh")
+    blocks = []
+    for number in (1, 2):
+        machine.init("--apply")
+        blocks.append(script.read_text().count("\nfolder="))
+        assert machine.undo() == ""
+        assert not script.exists()
+        assert script.with_name(f"smilla-undo.done-{number}.sh").exists()
+    assert blocks == [1, 1]
+
+
+def test_undo_that_could_not_ask_postconf_keeps_its_name_and_says_so(machine: Machine) -> None:
+    machine.init("--apply")
+    machine.run("postconf", "-c", machine.etc, "-e", "smtp_helo_name = later.test")
+    script = machine.output.with_name("smilla-undo.sh")
+    broken = machine.place / "bin"
+    broken.mkdir()
+    (broken / "postconf").write_text(
+        f'#!/bin/sh\ncase "$*" in *" -e "*|*" -X "*) exit 1;; esac\nexec {find_program("postconf")} "$@"\n'
+    )
+    (broken / "postconf").chmod(0o755)
+    environment = machine.environment()
+    environment["PATH"] = f"{broken}:{environment['PATH']}"
+    done = subprocess.run(["sh", script], capture_output=True, check=False, env=environment, text=True)
+    assert done.returncode == 1
+    assert "not all is taken back" in done.stderr
+    assert machine.run("sh", script).returncode == 0
+    assert not script.exists()
 
 
 def test_what_cuts_the_changes_short_can_be_taken_back(machine: Machine) -> None:

@@ -42,9 +42,18 @@ MAY_FAIL = {
     "smilla config check --probe": (1, "names what is still missing"),
     "smilla init --yes --output /tmp/smilla.toml": (1, "names what is still missing"),
     "smilla init --apply --local-domain example.org": (1, "names what is still missing"),
-    "smilla init --apply --force": (1, "names what is still missing"),
+    "smilla init --apply": (1, "names what is still missing"),
+    "smilla watch --quiet": (1, "the key of the folder is not published"),
+    "smilla expiring -f list --mail --from postmaster@example.org --dry-run": (1, "some key ends"),
     "smilla status": (1, "names what needs attention, such as a Postfix that was reloaded a moment ago"),
 }
+
+
+# A key in the folder, which is not published.
+_HELD = (
+    "mkdir -p /etc/smilla/keys && cp me.crt /etc/smilla/keys/me@example.org.crt && "
+    """printf '\\n[keys]\\ndirectory = "/etc/smilla/keys"\\n' >>/etc/smilla/smilla.toml"""
+)
 
 
 def _put_back(folder: str) -> str:
@@ -55,6 +64,8 @@ def _put_back(folder: str) -> str:
 
 # What must be there before the lines of a page, and before one line.
 _NEEDED = {
+    "smilla-expiring.8": f"echo alice@example.net >list && {_HELD}",
+    "smilla-watch.8": _HELD,
     "smilla-init.8": f"{_put_back('/root/postfix')} && rm -f /etc/postfix/smilla_* /etc/smilla/*",
     "smilla-keygen.8": "echo secret >password && smilla keygen hugh@example.org --password-file password",
     "smilla-migrate.7": "mkdir -p -m 700 /var/lib/zeyple/keys /etc/smilla/keys && "

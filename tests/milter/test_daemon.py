@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from smilla.server import systemd
-from tests.lab.processes import Child, free_port, processes_in, session_members, wait_until
+from tests.lab.processes import Child, free_port, port_answers, processes_in, session_members, wait_until
 from tests.lab.programs import REPOSITORY
 from tests.lab.smilla import to_toml
 from tests.milter.client import ProtocolError
@@ -164,6 +165,26 @@ def test_the_workers_end_when_their_parent_is_killed(start: Starter, clients: Cl
     # What is in flight may finish even so.
     assert client.content(plain_mail()).verdict == "accept"
     assert wait_until(lambda: not workers & set(session_members(smilla.child.pid)), 5)
+
+
+def test_port_of_the_status_page_is_free_as_soon_as_its_own_process_is_gone(
+    start: Starter, clients: Clients, keys: Keys
+) -> None:
+    """What is in flight when the parent is killed goes on in its worker, and keeps no port from the next smilla."""
+    port = free_port()
+    smilla = start(directory_settings(keys, web={"listen": f"127.0.0.1:{port}"}))
+    assert wait_until(lambda: port_answers(port), 30)
+    client = clients.open(smilla.milter)
+    client.envelope(["<alice@r.test>"])
+    smilla.child.signal(signal.SIGKILL)
+
+    def opens() -> bool:
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return True
+        return False
+
+    assert wait_until(opens, 30)
+    assert client.content(plain_mail()).verdict == "accept"
 
 
 # --- reload

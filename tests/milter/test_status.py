@@ -15,8 +15,10 @@ import sys
 import termios
 from typing import TYPE_CHECKING, Self
 
+from smilla.metrics.snapshot import Resolver, without_resolver
 from tests.lab.processes import wait_until
 from tests.lab.programs import REPOSITORY
+from tests.milter.dns_stub import Scripted
 from tests.milter.material import directory_settings, plain_mail
 from tests.milter.scraping import snapshot
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from tests.lab.smilla import Smilla
     from tests.milter.client import Clients
     from tests.milter.conftest import Starter
+    from tests.milter.dns_stub import DNSStub
     from tests.milter.material import Keys
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONDONTWRITEBYTECODE": "1", "TERM": "xterm"}
@@ -38,6 +41,25 @@ def status(config: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 def delivered(smilla: Smilla) -> int:
     return sum(count.recipients for slot in snapshot(smilla).minutes for count in slot.counts)
+
+
+def test_a_resolver_that_went_down_needs_attention_once_mail_waits_for_it_and_before_any_does(
+    start: Starter, clients: Clients, keys: Keys, stub: DNSStub
+) -> None:
+    stub.default = Scripted(zone="r.test.")
+    smilla = start({**directory_settings(keys), "keys": {"sources": ["smimea"]}}, resolver=stub.address)
+    client = clients.open(smilla.milter)
+    assert client.send(plain_mail(to="x@r.test"), ["<x@r.test>"]).verdict == "accept"
+    assert wait_until(lambda: snapshot(smilla).resolver == Resolver(1, 1), 30)
+    assert status(smilla.config).returncode == 0
+    stub.close()
+    stub.cut_connections()
+    assert wait_until(lambda: snapshot(smilla).resolver == Resolver(1, 0), 60)  # though nobody has sent anything
+    done = status(smilla.config)
+    assert done.returncode == 1
+    assert "! no nameserver proves that it validates" in done.stdout
+    assert client.send(plain_mail(to="y@r.test"), ["<y@r.test>"]).verdict != "accept"
+    assert wait_until(lambda: without_resolver(snapshot(smilla)) == 1, 30)
 
 
 def test_status_says_well_then_what_needs_attention_then_that_it_cannot_be_told(

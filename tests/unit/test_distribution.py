@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -14,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TRACKED = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
 # What the wheel has, by the end of its path in the repository.
 SHIPPED = [name for name in TRACKED if name.startswith(("contrib/", "man/")) and not name.startswith("contrib/debian/")]
+TIMERS = sorted(Path(name).stem for name in SHIPPED if name.endswith(".timer"))
 FOR_DEVELOPERS = {"contrib/completion/make", "man/make", "man/site", "man/smilla.toml.5.in"}
 
 
@@ -95,3 +98,40 @@ def test_the_command_of_the_wheel_runs(installed: Path) -> None:
     assert done.stdout.startswith("smilla ")
     sample = subprocess.run([command, "config", "sample"], check=True, capture_output=True, text=True, cwd="/")
     assert sample.stdout == (installed / "share/smilla/smilla.toml").read_text("utf-8")
+
+
+def test_every_manual_page_is_in_the_wheel_and_in_the_debian_package() -> None:
+    """Both take pages by the section in which they stand."""
+    pages = [name for name in TRACKED if name.startswith("man/") and name not in FOR_DEVELOPERS]
+    for section in {name.rpartition(".")[2] for name in pages}:
+        assert f"share/man/man{section} = man/*.{section}\n" in (ROOT / "setup.cfg").read_text("utf-8")
+        (taken,) = re.findall(r"dh_installman man/\*\.\[(\d+)\]", (ROOT / "contrib/debian/rules").read_text("utf-8"))
+        assert section in taken
+
+
+@pytest.mark.skipif(shutil.which("dh_installsystemd") is None, reason="debhelper is not installed")
+def test_the_debian_package_has_the_timers_and_enables_none(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "contrib", tmp_path / "contrib")
+    shutil.copytree(ROOT / "contrib/debian", tmp_path / "debian")
+    changelog = "smilla (1.0-1) stable; urgency=medium\n\n  * x\n\n -- A <a@b.test>  Sun, 29 Nov 2026 00:00:00 +0000\n"
+    (tmp_path / "debian/changelog").write_text(changelog, "utf-8")
+    targets = ["execute_before_dh_installsystemd", "override_dh_installsystemd"]
+    made = subprocess.run(
+        ["make", "-f", "debian/rules", *targets], cwd=tmp_path, check=False, capture_output=True, text=True
+    )
+    assert made.returncode == 0, made.stderr
+    units = {path.name: path for path in (tmp_path / "debian/smilla").rglob("systemd/system/*")}
+    assert set(units) == {"smilla.service", *(f"{name}.{kind}" for name in TIMERS for kind in ("timer", "service"))}
+    for name in ("smilla", *TIMERS):
+        assert "ExecStart=/usr/bin/smilla " in units[f"{name}.service"].read_text("utf-8")
+    written = [
+        *(tmp_path / "debian").glob(".debhelper/generated/smilla/*"),
+        *(tmp_path / "debian").glob("*.*.debhelper"),
+    ]
+    scripts = "".join(path.read_text("utf-8") for path in written)
+    for name in TIMERS:
+        assert f"if deb-systemd-helper debian-installed '{name}.timer'" in scripts  # enabled only if it was before
+        assert f"deb-systemd-helper purge '{name}.timer'" in scripts
+        for line in (line for line in scripts.splitlines() if "deb-systemd-invoke" in line and name in line):
+            assert " stop " in line
+    assert "upgrade ]" not in scripts  # a timer that was enabled goes on

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import pkgutil
 import re
@@ -64,3 +65,17 @@ def test_the_nearest_kind_decides_and_what_is_unknown_is_internal() -> None:
         "internal",
         "internal",
     ]
+
+
+def test_what_names_pip_says_that_the_debian_package_has_it() -> None:
+    """The package has all Python packages inside, and no pip."""
+    root = Path(smilla.__file__).parent
+    trees = [ast.parse(path.read_text("utf-8")) for path in root.rglob("*.py")]
+    told = [
+        node.value
+        for tree in trees
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and "pip install" in node.value
+    ]
+    assert len(told) >= 5
+    assert [text for text in told if "the Debian package has " not in text] == []

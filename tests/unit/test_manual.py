@@ -103,6 +103,15 @@ def test_every_page_that_a_page_names_is_there() -> None:
     assert named - set(PAGES) == set()
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_whatis_finds_each_page_by_the_name_of_its_file(page: str) -> None:
+    """whatis(1) knows a page by the words of its NAME section, and by no two words."""
+    text = (ROOT / "man" / page).read_text("utf-8")
+    names = re.findall(r"(?m)^\.Nm (.*?)(?: ,)?$", text[text.index(".Sh NAME") : text.index("\n.Nd ")])
+    assert page.rpartition(".")[0] == names[0]
+    assert not any(" " in name for name in names)
+
+
 def test_the_generated_pages_are_those_of_the_option_table() -> None:
     command = [sys.executable, str(ROOT / "man" / "make"), "--check"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

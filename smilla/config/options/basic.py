@@ -20,6 +20,7 @@ STYLE = ("cipher", "rsa_padding", "ecdh_kdf")
 CIPHERS = ("aes256-cbc", "aes128-cbc", "aes256-gcm", "aes128-gcm")
 RSA_PADDINGS = ("pkcs1", "oaep-sha256")
 ECDH_KDFS = ("sha1", "sha256")
+PORT = r"0*([1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d\d|655[0-2]\d|6553[0-5])"  # from 1 to 65535
 CONDITIONS = ("recipient", "sender", "domain", "client", "user", "direction")
 
 

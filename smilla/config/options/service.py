@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from smilla.config.options.basic import option
+from smilla.config.options.basic import PORT, option
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,8 +14,8 @@ class MilterOptions:
     socket: str = option(
         "unix:/run/smilla/smilla.sock",
         "Where the MTA connects, in libmilter's notation: unix:PATH or inet:PORT@HOST.",
-        pattern=r"(unix|local):/.+|inet6?:\d{1,5}@.+",
-        expected="unix:/PATH or inet:PORT@HOST",
+        pattern=rf"(unix|local):/.+|inet6?:{PORT}@.+",
+        expected="unix:/PATH or inet:PORT@HOST, with a port from 1 to 65535",
     )
     mta: str = option(
         "",
@@ -93,8 +93,8 @@ class ReinjectOptions:
     smtp: str = option(
         "127.0.0.1:10025",
         "A listener of the MTA without this milter, which takes mail from smilla only. It must still sign (DKIM).",
-        pattern=r".+:\d{1,5}",
-        expected="HOST:PORT",
+        pattern=rf".+:{PORT}",
+        expected="HOST:PORT, with a port from 1 to 65535",
     )
     spool: str = option(
         "/var/lib/smilla",
@@ -131,8 +131,8 @@ class StageOptions:
         "unix:/var/spool/postfix/smilla/stage.sock",
         "Where the MTA's LMTP client connects, in libmilter's notation. Debian's client is chrooted to "
         "/var/spool/postfix. inet on loopback only.",
-        pattern=r"(unix|local):/.+|inet6?:\d{1,5}@.+",
-        expected="unix:/PATH or inet:PORT@HOST",
+        pattern=rf"(unix|local):/.+|inet6?:{PORT}@.+",
+        expected="unix:/PATH or inet:PORT@HOST, with a port from 1 to 65535",
     )
     socket_group: str = option("", "Group of a UNIX socket. Empty: the group of the process.")
     socket_mode: str = option(
@@ -189,9 +189,9 @@ class WebOptions:
     listen: str = option(
         "",
         "Where a browser finds the status page: ADDRESS:PORT on loopback, such as 127.0.0.1:9470. Empty: nowhere. It "
-        "needs further packages: pip install smilla[web]. See smilla-web(7).",
-        pattern=r"|([0-9.]+|\[[0-9A-Fa-f:.]+\]):\d{1,5}",
-        expected="ADDRESS:PORT, with an IPv6 address in brackets",
+        "needs further packages: pip install smilla[web]; the Debian package has them. See smilla-web(7).",
+        pattern=rf"|([0-9.]+|\[[0-9A-Fa-f:.]+\]):{PORT}",
+        expected="ADDRESS:PORT, with an IPv6 address in brackets and a port from 1 to 65535",
     )
     token_file: str = option(
         "",
@@ -239,8 +239,8 @@ class MetricsOptions:
         "",
         "Where Prometheus reads /metrics: unix:PATH, or ADDRESS:PORT such as 127.0.0.1:9469. Empty: nowhere. Metrics "
         "never have a domain or an address.",
-        pattern=r"|(unix|local):/.+|([0-9.]+|\[[0-9A-Fa-f:.]+\]):\d{1,5}",
-        expected="unix:/PATH or ADDRESS:PORT, with an IPv6 address in brackets",
+        pattern=rf"|(unix|local):/.+|([0-9.]+|\[[0-9A-Fa-f:.]+\]):{PORT}",
+        expected="unix:/PATH or ADDRESS:PORT, with an IPv6 address in brackets and a port from 1 to 65535",
     )
     loopback_only: bool = option(
         True,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -76,3 +77,21 @@ def test_a_change_within_one_tick_of_the_clock_is_seen(tmp_path: Path) -> None:
     stored.path.unlink()
     os.utime(tmp_path, ns=(now_ns, now_ns))
     assert keys.current().raw.hex() == "ab" * 32
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become another user")
+def test_a_folder_that_may_be_entered_but_not_read_is_an_error_and_is_not_taken_for_an_empty_one() -> None:
+    """In /tmp, because another user cannot reach pytest's own folder."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as place:
+        SealKeys(place).make()
+        Path(place).chmod(0o711)
+        pid = os.fork()
+        if pid == 0:
+            try:
+                os.setuid(65534)
+                SealKeys(place).all()
+            except SealKeyMissing as error:
+                os._exit(0 if "cannot be read: Permission denied" in str(error) else 2)
+            finally:
+                os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0

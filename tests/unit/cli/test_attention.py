@@ -45,6 +45,8 @@ def test_the_usual_needs_no_attention() -> None:
         ({"workers": Workers(2, 1)}, "1 of 2 workers"),
         ({"resolver": Resolver(2, 0)}, "no nameserver proves"),
         ({"resolver": Resolver(2, 1)}, "1 of 2 nameservers"),
+        ({"minutes": (Slot(0, (Count("deferred", "resolver_down", 1),)),)}, "no resolver answered for 1 recipients"),
+        ({"minutes": (Slot(0, (Count("deferred", "resolver_down", 2, observed=True),)),)}, "for 2 recipients"),
         ({"stage": Stage(used=True, problem="no smtp_lmtp line")}, "no smtp_lmtp line"),
         ({"reloads": Reloads(1, 1, last_failed=True)}, "reload failed"),
         ({"journal": Journal(problem="not readable")}, "not readable"),
@@ -57,6 +59,18 @@ def test_each_fault_is_named_alone_and_says_what_to_do(change: dict[str, object]
     (found,) = findings(replace(WELL, **change))  # type: ignore[arg-type]
     assert word in found.text
     assert found.hint
+
+
+def test_a_resolver_that_failed_minutes_ago_is_no_alarm_any_more() -> None:
+    failed, later = Slot(0, (Count("deferred", "resolver_down", 2),)), Slot(60)
+    assert len(findings(replace(WELL, minutes=(failed, *[later] * 4)))) == 1
+    assert findings(replace(WELL, minutes=(failed, *[later] * 5))) == ()
+    assert findings(replace(WELL, minutes=(Slot(0, (Count("encrypted", "resolver_down", 2),)),))) == ()
+
+
+def test_a_resolver_without_proof_is_told_once() -> None:
+    failed = Slot(0, (Count("deferred", "resolver_down", 2),))
+    assert len(findings(replace(WELL, resolver=Resolver(1, 0), minutes=(failed,)))) == 1
 
 
 def test_a_few_failures_are_no_alarm_though_they_are_all_there_is() -> None:

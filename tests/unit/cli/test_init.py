@@ -12,8 +12,9 @@ import pytest
 from smilla import config
 from smilla.adapters.postfix import Service, Settings
 from smilla.adapters.postfix_edit import Change, shell
-from smilla.cli import init_look, init_plan, init_postfix, init_sendmail
+from smilla.cli import init_look, init_next, init_plan, init_postfix, init_sendmail
 from smilla.config import Config
+from smilla.doctor.finding import Kind, error
 from smilla.errors import EngineMissing
 from tests.lab.postfix import example_options
 from tests.unit.cli.conftest import CommandLine
@@ -222,7 +223,7 @@ def test_networks_are_those_that_are_not_loopback_alone() -> None:
 
 
 def test_what_postfix_appends_is_known(tmp_path: Path) -> None:
-    (tmp_path / "mailname").write_text("mail.example.org\n")
+    (tmp_path / "mailname").write_text("mail.example.org\nsecond.test\n")
     assert init_look.origin({"myorigin": str(tmp_path / "mailname")}) == "mail.example.org"
     assert init_look.origin({"myorigin": str(tmp_path / "none")}) == ""
     assert init_look.origin({"myorigin": "localhost"}) == ""
@@ -299,7 +300,7 @@ def machine(commands: CommandLine, monkeypatch: pytest.MonkeyPatch) -> CommandLi
     monkeypatch.setattr("smilla.cli.init_look.sendmail_check.CONFIGURATION", commands.folder / "sendmail.cf")
     monkeypatch.setattr("smilla.cli.init_look.resolver_problem", lambda _: "")
     monkeypatch.setattr("smilla.cli.init.make_ports", lambda _: None)
-    monkeypatch.setattr("smilla.cli.init._check", lambda options: print("checks", options.output) or 0)
+    monkeypatch.setattr("smilla.cli.init._check", lambda options, **_: print("checks", options.output) or 0)
     return commands
 
 
@@ -319,6 +320,36 @@ def test_a_file_that_differs_is_left_alone_unless_forced(machine: CommandLine) -
     assert (again.code, f"{path}: is already so" in again.out.decode()) == (0, True)
 
 
+@pytest.mark.parametrize("folder", ["/var/spool/postfix/smilla", "/run/smilla"])
+def test_the_file_of_the_package_is_replaced_unless_somebody_changed_it(
+    machine: CommandLine, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    shipped = ROOT / "contrib/debian/smilla.toml"
+    monkeypatch.setattr(init_look, "_SHIPPED", shipped)
+    assert folder in (ROOT / "contrib/debian/smilla.postinst").read_text().replace("$QUEUE", "/var/spool/postfix")
+    path = machine.config(shipped.read_text().replace("@FOLDER@", folder) + "# mine\n")
+    done = machine.run("init", "--output", path)
+    assert (done.code, f"{path}: is there already and differs" in done.err) == (1, True)
+    path.write_text(path.read_text().removesuffix("# mine\n"))
+    done = machine.run("init", "--output", path)
+    assert (done.code, f"{path}: written" in done.out.decode()) == (0, True)
+    assert path.read_text().startswith("# Written by smilla init.")
+    assert not Path(f"{path}.bak").exists()
+
+
+def test_a_file_that_must_differ_is_told_before_anything_is_asked(
+    machine: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(question: str) -> str:
+        raise AssertionError(question)
+
+    monkeypatch.setattr("builtins.input", asked)
+    monkeypatch.setattr("smilla.cli.init._asks", lambda _: True)
+    path = machine.config("observe = false\n")
+    assert machine.run("init", "--output", path).code == 1
+    assert path.read_text() == "observe = false\n"
+
+
 def test_rights_of_a_configuration_stay_and_no_link_is_followed(machine: CommandLine) -> None:
     path, victim = machine.config("observe = false\n"), machine.folder / "victim"
     path.chmod(0o640)
@@ -330,13 +361,25 @@ def test_rights_of_a_configuration_stay_and_no_link_is_followed(machine: Command
     assert path.stat().st_mode & 0o777 == 0o640
 
 
-def test_it_ends_with_the_check(machine: CommandLine) -> None:
+def test_it_ends_with_what_is_left_to_do_after_the_check(machine: CommandLine) -> None:
     path = machine.folder / "new" / "smilla.toml"
     done = machine.run("init", "--output", path, "--mta", "sendmail", "--local-domain", "x.test", "--mode", "inbound")
-    assert done.out.decode().endswith(f"checks {path}\n")
+    checked, _, after = done.out.decode().partition(f"checks {path}\n")
+    assert checked.endswith(f"{path}: written\n")
+    assert "\nNext:\n" in after
     assert "\nMAIL_FILTER(`smilla', `S=unix:/run/smilla/smilla.sock, F=T," in done.out.decode()
     written = config.load(path)
     assert (written.mode, written.local_domains, written.milter.mta) == ("inbound", ("x.test",), "sendmail")
+
+
+def test_what_the_reload_mends_is_marked_and_nothing_else() -> None:
+    until = "(until postfix reload: see the steps below)"
+    unread = init_next.marked(error(Kind.POSTFIX_NOT_READ, "postfix", "was not told", "postfix reload"))
+    assert unread.line == f"postfix: was not told {until}; postfix reload"
+    refused = init_next.marked(error(Kind.LISTENER, "listener", "Connection refused", "add it"))
+    assert (refused.severity, refused.line) == ("error", f"listener: Connection refused {until}")
+    for other in (error(Kind.LISTENER, "x", "no banner", "y"), error(Kind.RIGHTS, "x", "refused")):
+        assert init_next.marked(other) is other
 
 
 def test_options_that_make_no_configuration_write_nothing(machine: CommandLine) -> None:

@@ -46,6 +46,13 @@ def test_an_ordinary_screen_fits_as_a_whole() -> None:
     assert len(shown(replace(WELL, tens=WELL.minutes))) <= 23
 
 
+def test_a_proof_is_not_shown_alone_beside_mail_that_waits_for_the_resolver() -> None:
+    failed = Slot(0, (Count("deferred", "resolver_down", 2),))
+    text = "\n".join(shown(replace(WELL, minutes=(failed,))))
+    assert re.search(r"^resolver +2 of 2 proven, but fails", text, re.MULTILINE)
+    assert "all is well" not in text
+
+
 def test_the_numbers_stand_where_they_belong() -> None:
     text = "\n".join(shown(replace(WELL, tens=WELL.minutes)))
     assert re.search(r"^workers +2 of 2 run, 5 died", text, re.MULTILINE)

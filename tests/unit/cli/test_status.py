@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from smilla.adapters import status
+from smilla.errors import SmillaError
 from smilla.metrics.snapshot import Snapshot, Workers
 from tests.unit.cli.conftest import CommandLine
 from tests.unit.cli.test_attention import WELL
@@ -51,5 +52,20 @@ def test_the_socket_is_that_of_the_configuration(commands: CommandLine, monkeypa
     assert commands.run("status", "--config", commands.config('[reinject]\nspool = "/srv/spool"\n')).code == 0
 
 
-def test_a_faulty_configuration_is_78(commands: CommandLine) -> None:
+def test_a_faulty_configuration_is_78_where_no_filter_goes_on_with_the_one_before(
+    commands: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nobody(_: str) -> Snapshot:
+        raise SmillaError("nobody answers there")
+
+    monkeypatch.setattr(status, "ask", nobody)
     assert commands.run("status", "--config", commands.config("x = 1\n")).code == 78
+
+
+def test_a_filter_that_goes_on_with_the_configuration_before_is_asked_at_the_usual_socket(
+    commands: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answering(monkeypatch, WELL)
+    done = commands.run("status", "--config", commands.config("x = 1\n"))
+    assert done.code == 0
+    assert "has a fault" in done.err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
@@ -60,7 +61,9 @@ def found(
         text += '[policy]\nmixed = "defer"\n'
     smtpd = Service("smtp", "inet", "smtpd", chroot, {"smtpd_milters": "unix:smilla/smilla.sock", **(options or {})})
     plain = Service("127.0.0.1:10025", "inet", "smtpd", chroot, {"smtpd_milters": main.pop("plain", "")})
-    pickup = Service("pickup", "unix", "pickup", "y", {})
+    pickup = Service(
+        "pickup", "unix", "pickup", "y", {"content_filter": main.pop("of_pickup", "smilla-in:[::1]:10024")}
+    )
     told = Told(Settings({**MAIN, **also, **main}, (smtpd, plain, pickup)))
     return [each for each in postfix_settings.problems(parse(text), told) if each.severity]  # type: ignore[arg-type]
 
@@ -164,6 +167,13 @@ def test_mail_of_sendmail_1_in_non_smtpd_milters() -> None:
     assert found(non_smtpd_milters="inet:127.0.0.1:8891") == []
 
 
+def test_mail_of_sendmail_1_that_skips_smilla_is_told() -> None:
+    (told,) = found(of_pickup="")
+    assert (told.kind, told.severity) == ("non-smtpd-milters", "hint")
+    assert "mail from sendmail(1)" in told.text
+    assert found(of_pickup="", non_smtpd_milters="inet:127.0.0.1:8891") == []
+
+
 def test_listener_for_copies_in_reinject_mode() -> None:
     text = '[policy]\nmixed = "reinject"\n'
     assert [each.kind for each in found(text)] == []
@@ -201,3 +211,14 @@ def test_an_incomplete_address_is_completed_alike(text: str, main: dict[str, str
 def test_postfix_that_does_not_answer_is_a_warning() -> None:
     (told,) = postfix_settings.problems(parse(""), Told(None))  # type: ignore[arg-type]
     assert (told.kind, told.severity) == ("postfix-unseen", "warning")
+
+
+def test_an_origin_in_a_file_is_the_first_line_of_it(tmp_path: Path) -> None:
+    """Debian has myorigin = /etc/mailname."""
+    name = tmp_path / "mailname"
+    name.write_text("corp.test\nother.test\n")
+    text = 'local_domains = ["x.test"]\nappend_origin = "{}"\n'
+    assert found(text.format("corp.test"), myorigin=str(name)) == []
+    told = found(text.format("x.test"), myorigin=str(name))
+    assert [each.mend for each in told] == ['append_origin = "corp.test"']
+    assert found(text.format("corp.test"), myorigin=str(tmp_path / "none")) == []

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from smilla.metrics.snapshot import DomainCount, Journal, Reloads, Resolver, Stage, Workers
+from smilla.metrics.snapshot import Count, DomainCount, Journal, Reloads, Resolver, Slot, Stage, Workers
 from smilla.web import page
 from tests.unit.web.snapshots import snapshot
 
@@ -28,6 +28,7 @@ def test_all_well_has_no_alarm() -> None:
     ("changes", "words"),
     [
         ({"resolver": Resolver(2, 0)}, "No resolver proves"),
+        ({"minutes": (Slot(0, (Count("deferred", "resolver_down", 2),)),)}, "No resolver answered for 2 recipients"),
         ({"stage": Stage(used=True, problem="main.cf lacks a line")}, "main.cf lacks a line"),
         ({"journal": Journal(problem="disk I/O error")}, "disk I/O error"),
         ({"reloads": Reloads(1, 1, last_failed=True)}, "reload failed"),
