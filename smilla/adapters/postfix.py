@@ -32,6 +32,7 @@ _FILE = re.compile(r"\w+:(/[^\s,{}]+)")  # in the name of a table
 _PROXY = re.compile(r"^(?:proxy|proxywrite):")
 _PROXIED_MEMBER = re.compile(r"(?<=[{,\s])(?:proxy|proxywrite):(?=\w+:[/{])")
 _INDEXED = (".db", ".lmdb", ".cdb", ".dir")  # what postmap makes from it
+_ENDS = ("", *_INDEXED, ".pag")
 
 
 def is_installed() -> bool:
@@ -235,6 +236,19 @@ def _files_of(table: str) -> Iterator[str]:
     for path in _FILE.findall(table):
         yield path
         yield from (f"{path}{end}" for end in _INDEXED if Path(f"{path}{end}").exists())
+
+
+def missing_file(table: str) -> str:
+    """The file of a table that is not there, nor anything that postmap makes from it; "" if none is missing, or nobody
+    can tell."""
+    return next((path for path in _FILE.findall(table) if not any(_may_be(f"{path}{end}") for end in _ENDS)), "")
+
+
+def _may_be(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except OSError:
+        return True
 
 
 def _pairs(raw: bytes) -> Iterator[tuple[str, str]]:

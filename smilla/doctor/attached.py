@@ -6,9 +6,11 @@ import ipaddress
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from smilla.adapters.postfix import Service, Settings
 from smilla.config import Config
+from smilla.config.values import is_local
 from smilla.doctor import finding
 from smilla.doctor.finding import Finding, Kind
 from smilla.doctor.postfix_actions import TOKEN
@@ -16,6 +18,8 @@ from smilla.doctor.postfix_actions import TOKEN
 NAMES = ("queue_directory", "smtpd_milters", "milter_default_action", "smtpd_data_restrictions", "cleanup_service_name")
 GUARD = re.compile(r"check_client_access[\s,]+static:\{\s*PREPEND\s+(X-Smilla:[^{}]*?)\s*\}")
 _GUARDED = "check_client_access static:{PREPEND X-Smilla: pending SECRET}"
+VERIFIERS = re.compile(r"dmarc|arc|clam|spam|amavis|rspamd|:11332\b|:8893\b", re.IGNORECASE)
+SIGNERS = re.compile(r"dkim|:8891\b|:8892\b|:12301\b", re.IGNORECASE)
 _DEFAULT_ACTION = re.compile(r"default_action\s*=\s*(\w+)")
 _TEMPFAIL = "milter_default_action = tempfail"
 
@@ -69,6 +73,38 @@ class Attached:
         ours = (n for n, place in enumerate(places) if self.is_ours(place, service))
         own = next(ours, 0)  # nobody can tell which of the others leads to the filter
         return " or ".join(places[:own])
+
+    # --- how to attach it
+
+    @property
+    def unasked(self) -> str:
+        """The severity if no listener asks the filter: mail leaves in plaintext.  That may be as it should be while
+        smilla observes, and where the MTA is another machine."""
+        return "warning" if self.config.observe or not is_local(self.config.milter.socket) else "error"
+
+    def may_lead(self, service: Service) -> bool:
+        """Has it a milter that may pass things on to the filter, as HAProxy does?"""
+        places = [place for _, place in self.milters(service)]
+        return any(not VERIFIERS.search(place) and not SIGNERS.search(place) for place in places)
+
+    def named(self, socket: str, service: Service) -> str:
+        """A socket of smilla's, as this service must write it: in its chroot there is nothing but the queue directory,
+        and what does not begin with / is there for every service."""
+        theirs, queue = as_milter(socket), self.settings.main.get("queue_directory", "")
+        inside = theirs.removeprefix(f"unix:{queue}/")
+        return f"unix:{inside}" if inside != theirs and service.chroot != "n" else theirs
+
+    def line(self, service: Service | None = None) -> str:
+        """The line that attaches the filter to a service, or to the listeners of main.cf; and another [milter] socket
+        if the chroot needs one."""
+        socket, listeners = self.config.milter.socket, self.of("smtpd")
+        chrooted = next((each for each in listeners if each.chroot != "n"), None)
+        reader = service or chrooted
+        line = f"smtpd_milters = {self.named(socket, reader) if reader is not None else as_milter(socket)}"
+        if reader is None or reader.chroot != "y" or not line.startswith("smtpd_milters = unix:/"):
+            return line
+        queue, name = self.settings.main.get("queue_directory", ""), PurePosixPath(socket).name
+        return f'[milter] socket = "unix:{queue}/smilla/{name}", and smtpd_milters = unix:smilla/{name}'
 
     # --- what Postfix does while the filter is away
 

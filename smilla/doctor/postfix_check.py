@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from smilla.adapters.postfix import Postfix, Service
+from smilla.adapters.postfix import Postfix, Service, missing_file
 from smilla.config import Config
 from smilla.doctor import attached, finding, postfix_actions, postfix_listener, postfix_read
-from smilla.doctor.attached import GUARD, Attached, as_milter, error, warning
+from smilla.doctor.attached import GUARD, Attached, error, warning
 from smilla.doctor.finding import Finding, Kind
 from smilla.doctor.postfix_actions import TOKEN
 from smilla.errors import PostfixUnclear
@@ -31,6 +31,11 @@ _NAMES = (
     "lmtp_header_checks",
     "body_checks",
 )
+_TABLES = {  # that a message meets, by the program that looks into them
+    "cleanup": ("milter_header_checks", "header_checks", *_NESTED, "body_checks"),
+    "smtp": ("smtp_header_checks",),
+    "lmtp": ("lmtp_header_checks",),
+}
 _NO_HEADER_CHECKS = "no_header_body_checks"
 
 
@@ -39,14 +44,29 @@ def problems(config: Config, asked: Postfix, *, in_doubt: str = "warning") -> It
     try:
         settings = asked.settings(tuple(dict.fromkeys(_NAMES)), _NESTED)
         site = Attached(config, settings)
-        found = list(_Lines(site, asked, in_doubt, asked.folder()).problems()) or [
-            finding.fine(Kind.STAGE_WAY, "postfix", "has the lines for the stage")
-        ]
+        missing = list(_missing(site))
+        found = (
+            missing
+            or list(_Lines(site, asked, in_doubt, asked.folder()).problems())
+            or [finding.fine(Kind.STAGE_WAY, "postfix", "has the lines for the stage")]
+        )
         found += postfix_read.problems(settings.main.get("queue_directory", ""), asked.folder(), asked.files)
     except PostfixUnclear as unclear:
         text = f"its lines for the stage could not be looked at: {unclear}"
         found = [Finding(Kind.POSTFIX_UNSEEN, in_doubt, "postfix", text)]
     yield from found
+
+
+def _missing(site: Attached) -> Iterator[Finding]:
+    """Tables whose file is not there: Postfix sends nothing through them, nor past them."""
+    for program, names in _TABLES.items():
+        for service in site.of(program):
+            for name in names:
+                for table in TOKEN.findall(site.settings.value(service, name)):
+                    if path := missing_file(table):
+                        what = f"{name} = {table}: there is no file {path}, so Postfix defers all mail"
+                        mend = f"put it back (contrib/postfix has smilla_*), or take it out of {name}"
+                        yield error(Kind.STAGE_WAY, f"{service.name}: {what}", mend)
 
 
 def is_begun(config: Config, asked: Postfix) -> bool:
@@ -71,7 +91,7 @@ class _Lines:
 
     def problems(self) -> Iterator[Finding]:
         """Those of all services."""
-        socket, line = self.site.config.milter.socket, f"smtpd_milters = {as_milter(self.site.config.milter.socket)}"
+        socket, line = self.site.config.milter.socket, self.site.line()
         filtered = self.site.filtered()
         if not filtered and (filtered := self._reached()):
             places = dict.fromkeys(place for service in filtered for _, place in self.site.milters(service))
@@ -80,7 +100,7 @@ class _Lines:
         elif not filtered:
             yield Finding(
                 Kind.NOT_ATTACHED,
-                self.in_doubt,
+                "error" if self.in_doubt == "error" else self.site.unasked,
                 "postfix",
                 f"no listener has the filter at [milter] socket {socket}",
                 line,
@@ -245,7 +265,7 @@ class _Lines:
             yield error(
                 Kind.STAGE_WAY,
                 f"FILTER {way}: smilla's [stage] socket is {self.site.config.stage.socket}",
-                "write that one",
+                f"write {name}:{self.site.named(self.site.config.stage.socket, found)}",
             )
 
     # --- marks that are forged
@@ -267,7 +287,7 @@ class _Lines:
         """Listeners with a milter that may lead to the filter (HAProxy): those with the way to the stage if there are
         any, else all of them."""
         copies = self.site.listener(self.site.config.reinject.smtp)
-        found = [one for one in self.site.of("smtpd") if one != copies and any(self.site.milters(one))]
+        found = [one for one in self.site.of("smtpd") if one != copies and self.site.may_lead(one)]
         return [one for one in found if self.way(self.site.cleanup(one), "milter_header_checks")] or found
 
     def way(self, cleanup: Service | None, name: str) -> str:

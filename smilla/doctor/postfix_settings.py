@@ -18,7 +18,7 @@ from smilla.adapters.milter_client import Who
 from smilla.adapters.postfix import Postfix, Service
 from smilla.config import Config
 from smilla.doctor import attached, finding, postfix_listener, postfix_origin
-from smilla.doctor.attached import Attached, as_milter, error, warning
+from smilla.doctor.attached import SIGNERS, VERIFIERS, Attached, as_milter, error, warning
 from smilla.doctor.finding import Finding, Kind
 from smilla.errors import PostfixUnclear, SmillaError
 
@@ -39,8 +39,7 @@ _NAMES = (
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _SLACK_S = 5.0  # beyond the look-ups, for all other work on a message
 _PROBE_S = 2.0
-_VERIFIERS = re.compile(r"dmarc|arc|clam|spam|amavis|rspamd|:11332\b|:8893\b", re.IGNORECASE)
-_SIGNERS = re.compile(r"dkim|:8891\b|:8892\b|:12301\b", re.IGNORECASE)
+_UNASKED = "mail does not pass smilla, so it leaves in plaintext"
 _ORDER = "verify, then encrypt, then sign"
 _LOCAL = "mail from sendmail(1) on this machine (cron, web applications) skips smilla and is not encrypted"
 _LOOP = "to change that: smilla-postfix(7), MAIL FROM SENDMAIL(1)"
@@ -91,7 +90,7 @@ class _Settings:
             elif not is_attached and self._means_ours(place, service):
                 what = f"{service.name}: asks {place}, but [milter] socket is {self.site.config.milter.socket}"
                 why = "Postfix finds nobody there, so mail does not pass smilla"
-                yield error(Kind.OTHER_SOCKET, what, f"smtpd_milters = {self._right(service)}", why)
+                yield error(Kind.OTHER_SOCKET, what, self.site.line(service), why)
 
     def _is_ours_outside(self, place: str) -> bool:
         """Is this our socket's own path, as everybody but a chrooted service reads it?"""
@@ -103,18 +102,18 @@ class _Settings:
         queue = self.site.settings.main.get("queue_directory", "")
         path = place.partition(":")[2]
         what = f"{service.name}: is chrooted to {queue}, so {place} is {queue}{path} to it, where no filter listens"
-        mend = f'[milter] socket = "unix:{queue}/smilla/{PurePosixPath(path).name}", and smtpd_milters = '
-        return error(Kind.CHROOT, what, f"{mend}unix:smilla/{PurePosixPath(path).name}", "mail does not pass smilla")
+        return error(Kind.CHROOT, what, self.site.line(service), "mail does not pass smilla")
 
     def _not_attached(self) -> Iterator[Finding]:
         """What to write, and where the socket must be first."""
         socket, listeners = self.site.config.milter.socket, self.site.of("smtpd")
         chrooted = next((service for service in listeners if service.chroot == "y"), None)
-        if chrooted is not None and self._right(chrooted) == f"unix:{socket.partition(':')[2]}":
-            yield replace(self._in_the_chroot(chrooted, as_milter(socket)), severity="warning")
+        severity = "warning" if any(map(self.site.may_lead, listeners)) else self.site.unasked
+        if chrooted is not None and self.site.named(socket, chrooted) == f"unix:{socket.partition(':')[2]}":
+            yield replace(self._in_the_chroot(chrooted, as_milter(socket)), severity=severity)
         elif self.site.config.policy.mixed != "stage":
-            line = f"smtpd_milters = {self._right(chrooted) if chrooted is not None else as_milter(socket)}"
-            yield warning(Kind.NOT_ATTACHED, f"no listener has the filter at [milter] socket {socket}", line)
+            what = f"no listener has the filter at [milter] socket {socket}"
+            yield replace(warning(Kind.NOT_ATTACHED, what, self.site.line(), _UNASKED), severity=severity)
 
     def _means_ours(self, place: str, service: Service) -> bool:
         """The same name in another folder, a name of smilla's, or a place where nobody listens while smilla listens at
@@ -133,12 +132,6 @@ class _Settings:
             return [f"unix:{each}" for each in self.site.paths(path, service)]
         host, _, port = place.removeprefix("inet:").rpartition(":")
         return [f"inet:{port}@{host}"]
-
-    def _right(self, service: Service) -> str:
-        """Our socket, as this service must name it."""
-        ours, queue = as_milter(self.site.config.milter.socket), self.site.settings.main.get("queue_directory", "")
-        inside = ours.removeprefix(f"unix:{queue}/")
-        return f"unix:{inside}" if inside != ours and service.chroot == "y" else ours
 
     def _connects(self, filtered: list[Service]) -> Iterator[Finding]:
         """May Postfix's user connect to our socket?  Only root can tell."""
@@ -159,10 +152,10 @@ class _Settings:
     def _order(self, service: Service) -> Iterator[Finding]:
         places = [place for _, place in self.site.milters(service)]
         own = next(n for n, place in enumerate(places) if self.site.is_ours(place, service))
-        for place in filter(_SIGNERS.search, places[:own]):
+        for place in filter(SIGNERS.search, places[:own]):
             what = f"{service.name}: asks {place} before smilla; if it signs, its signature breaks"
             yield finding.hint(Kind.MILTER_ORDER, "postfix", what, f"put it after smilla ({_ORDER})")
-        for place in filter(_VERIFIERS.search, places[own + 1 :]):
+        for place in filter(VERIFIERS.search, places[own + 1 :]):
             what = f"{service.name}: asks {place} after smilla; if it verifies or scans, it sees ciphertext"
             yield finding.hint(Kind.MILTER_ORDER, "postfix", what, f"put it before smilla ({_ORDER})")
 

@@ -7,7 +7,7 @@ folder of the journal.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,10 +57,20 @@ def service_of(config: Config, configuration: Path) -> Service:
 
 def problems(config: Config, configuration: Path, service: Service) -> Iterator[Finding]:
     """What the user may not do, with the part of the path at fault and the line that mends it."""
+    yield from _judged(service, [*_needs(config, configuration, service)])
+
+
+def of_key_files(config: Config, configuration: Path, paths: Sequence[str]) -> Iterator[Finding]:
+    """Which of these the filter's user may not read, though whoever asks may."""
+    why = "it cannot tell whether there is a key, so mail to this address is deferred"
+    needs = [_Need(f"keys {config.keys.directory}", Wish(path, _READ), False, why) for path in paths]
+    yield from (found for found in _judged(service_of(config, configuration), needs) if found.severity == "error")
+
+
+def _judged(service: Service, needs: Sequence[_Need]) -> Iterator[Finding]:
     user = service.user
     if user.name == "root":
         return
-    needs = [*_needs(config, configuration, service)]
     try:
         group = user.group
         denied = as_user.denials(user, [need.wish for need in needs])

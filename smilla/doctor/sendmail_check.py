@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from smilla.config import Config
+from smilla.config.values import is_local
 from smilla.doctor.finding import Finding, Kind, error, fine, warning
 
 CONFIGURATION = Path("/etc/mail/sendmail.cf")
@@ -50,7 +51,9 @@ def problems(config: Config, configuration: Path = CONFIGURATION) -> Iterator[Fi
             yield error(Kind.OTHER_SOCKET, "sendmail", what, f"{line} {_MAKE}", why)
         else:
             what = f"no filter has [milter] socket {socket}"
-            yield warning(Kind.NOT_ATTACHED, "sendmail", what, f"{line} {_MAKE}")
+            is_sure = not filters and not config.observe and is_local(socket)  # another filter may lead to ours
+            told = error if is_sure else warning
+            yield told(Kind.NOT_ATTACHED, "sendmail", what, f"{line} {_MAKE}", "mail passes in plaintext")
         return
     for name in ours:
         yield from _filter(name, filters[name], config, line)

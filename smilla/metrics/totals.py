@@ -10,7 +10,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from smilla.metrics.catalogue import BY_NAME, COUNTER, HISTOGRAM, SECONDS
@@ -140,6 +140,11 @@ class Totals:
         """What the disk says now."""
         with self._lock:
             self._sample = sample
+
+    def staged(self, stage: Stage) -> None:
+        """What the disk says of the stage now, for somebody who asks just after the gate was opened."""
+        with self._lock:
+            self._sample = replace(self._sample, stage=stage)
 
     def _add_count(self, name: list[str], number: int) -> None:
         series = _series(name, COUNTER)

@@ -22,7 +22,15 @@ from smilla.model import Header, HeaderEdits, Message
 _BLANK_LINES = re.compile(r"(?:\r\n[ \t]+)+(?=\r\n|\Z)")
 _PLAIN = re.compile(r"(?:[ -~\t]|\r\n[ \t])*\Z")
 _UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-_BLOCKS = ((0xA0, 0x3400), (0xF900, 0x10000), (0x1D400, 0x1D800), (0x1F100, 0x1F200))  # with compatibility characters
+# With compatibility characters, up to Unicode 16.
+_BLOCKS = (
+    (0xA0, 0x3400),
+    (0xA640, 0xAC00),
+    (0xF900, 0x10000),
+    (0x10780, 0x107C0),
+    (0x1CC00, 0x1FC00),
+    (0x2F800, 0x2FA20),
+)
 _OPENING, _CLOSING = "[{(<", "]})>"
 _MOST_CUTS = 4
 _NO = ("no", "false", "0")

@@ -176,10 +176,14 @@ def test_a_socket_that_postfix_may_not_reach_is_named(patient: Patient) -> None:
     assert f"because {folder} keeps it out" in first["text"]
 
 
-def test_a_filter_that_nobody_asks_is_a_warning_and_no_failure(patient: Patient) -> None:
+def test_a_filter_that_nobody_asks_is_an_error_unless_it_observes(patient: Patient) -> None:
     patient.change(patient.etc / "master.cf", f"unix:{patient.house.smilla.socket}", "")
+    first = patient.first()
+    assert (first["kind"], first["mend"]) == ("not-attached", f"smtpd_milters = {patient.house.smilla.milter}")
+    assert "leaves in plaintext" in first["why"]
+    patient.config.write_text("observe = true\n" + patient.config.read_text())
     (told,) = [each for each in patient.findings(0) if each["kind"] == "not-attached"]
-    assert (told["severity"], told["mend"]) == ("warning", f"smtpd_milters = {patient.house.smilla.milter}")
+    assert told["severity"] == "warning"
 
 
 def test_a_stage_that_nobody_has_begun_to_set_up_is_no_failure(patient: Patient) -> None:
@@ -204,7 +208,7 @@ def test_a_stage_that_nobody_has_begun_to_set_up_is_no_failure(patient: Patient)
         ("smilla.sock, F", "other.sock, F", [("other-socket", "error")]),
         ("INPUT_MAIL_FILTER", "MAIL_FILTER", [("default-action", ""), ("not-attached", "error")]),
         ("E:300s", "E:3s", [("default-action", ""), ("timeout", "warning")]),
-        ("INPUT_MAIL_FILTER.*", "dnl", [("not-attached", "warning")]),
+        ("INPUT_MAIL_FILTER.*", "dnl", [("not-attached", "error")]),
     ],
 )
 def test_sendmails_line_is_judged(tmp_path: Path, pattern: str, other: str, told: list[tuple[str, str]]) -> None:

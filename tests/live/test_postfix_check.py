@@ -189,6 +189,7 @@ def test_a_stage_that_listens_elsewhere_is_an_error(lines: Lines) -> None:
     table.write_text(table.read_text().replace("smilla/stage.sock", "smilla/other.sock"))
     errors, _, _ = lines.check()
     assert [error.split(":")[0] for error in errors] == ["FILTER smilla"]
+    assert errors[0].endswith("; write smilla:unix:smilla/stage.sock")
 
 
 def test_a_whole_path_is_one_within_the_chroot(lines: Lines) -> None:
@@ -305,10 +306,15 @@ def test_observing_with_the_lines_against_unseen_mail_is_an_error(lines: Lines) 
     assert error.startswith("submission: smilla takes the field of unseen mail off nothing")
 
 
-def test_a_filter_that_no_listener_has_is_a_warning(lines: Lines) -> None:
+def test_a_filter_that_no_listener_has_is_an_error_unless_it_observes(lines: Lines) -> None:
     lines.master = lines.master.replace("unix:smilla/smilla.sock", "")
     lines.main = lines.main.replace("unix:smilla/smilla.sock", "")
-    assert any("no listener has the filter" in told for told in lines.check()[1])
+    (error,) = [told for told in lines.check()[0] if "no listener has the filter" in told]
+    assert error.endswith("; smtpd_milters = unix:smilla/smilla.sock")  # as it is called in the chroot, too
+    shutil.rmtree(lines.folder)
+    observing = Lines(lines.base, lines.folder, "observe = true\n")
+    observing.master, observing.main = lines.master, lines.main
+    assert any("no listener has the filter" in told for told in observing.check()[1])
 
 
 def behind_haproxy(lines: Lines) -> None:
@@ -335,8 +341,18 @@ def test_what_could_not_be_followed_needs_the_lines_for_the_stage_and_tempfail_a
     assert not any(error.startswith("127.0.0.1:10025") for error in told)
 
 
+@pytest.mark.parametrize("name", ["smilla_stage", "smilla_refuse", "smilla_requeue"])
+def test_a_table_whose_file_is_not_there_is_an_error(lines: Lines, name: str) -> None:
+    (lines.folder / name).unlink()
+    errors = lines.check()[0]
+    assert errors
+    assert all(f"there is no file {lines.folder / name}, so Postfix defers all mail" in told for told in errors)
+    assert lines.run("--postfix").returncode == 1
+
+
 def test_lines_that_cannot_be_looked_at_are_a_warning(lines: Lines) -> None:
-    (lines.folder / "smilla_stage").unlink()
+    table = f"unheard_of:{lines.folder}/smilla_stage"
+    lines.main = re.sub("milter_header_checks = .*", f"milter_header_checks = {table}", lines.main)
     _, warnings, _ = lines.check()
     assert any("could not be looked at" in told for told in warnings), warnings
 

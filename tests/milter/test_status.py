@@ -15,6 +15,8 @@ import sys
 import termios
 from typing import TYPE_CHECKING, Self
 
+from smilla.adapters.postfix_lines import PostfixLines
+from smilla.config.options import StageOptions
 from smilla.metrics.snapshot import Resolver, without_resolver
 from tests.lab.processes import wait_until
 from tests.lab.programs import REPOSITORY
@@ -83,6 +85,17 @@ def test_status_says_well_then_what_needs_attention_then_that_it_cannot_be_told(
     done = status(smilla.config)
     assert (done.returncode, done.stdout) == (75, "")
     assert "nobody answers there" in done.stderr
+
+
+def test_a_configuration_that_was_changed_needs_attention_until_the_filter_has_read_it(start: Starter) -> None:
+    smilla = start()
+    smilla.config.write_text(smilla.config.read_text() + "\n# changed\n")
+    done = status(smilla.config)
+    assert done.returncode == 1
+    assert "! the configuration was changed after the filter read it" in done.stdout
+    smilla.reload()
+    assert wait_until(lambda: snapshot(smilla).reloads.done == 1, 30)
+    assert "was changed after" not in status(smilla.config).stdout
 
 
 class Top:
@@ -178,3 +191,12 @@ def test_top_shows_as_much_as_a_small_terminal_has_room_for(start: Starter) -> N
         fcntl.ioctl(top.slave, termios.TIOCSWINSZ, struct.pack("HHHH", 5, 30, 0, 0))
         assert wait_until(lambda: len(top.screen()) == 5, 60)
         assert top.shows(r"^q ends$")
+
+
+def test_a_gate_that_was_opened_just_now_is_open_at_once(start: Starter, keys: Keys) -> None:
+    smilla = start({**directory_settings(keys), "policy": {"mixed": "stage"}, "stage": {"check": True}})
+    assert wait_until(lambda: snapshot(smilla).stage.used, 30)
+    lines = PostfixLines(StageOptions(keys=str(smilla.folder / "seal")))
+    for missing in (["a line is missing"], [], ["another is missing"], []):
+        lines.keep("/etc/postfix", missing)
+        assert snapshot(smilla).stage.problem == "".join(missing)

@@ -28,6 +28,7 @@ OF_NO_MODULE = (
     "test_distribution.py",
     "test_documents.py",
     "test_manual.py",
+    "test_purge.py",
     "test_service.py",
     "test_site.py",
 )
@@ -134,6 +135,7 @@ def test_adapters_are_chosen_in_one_place() -> None:
         "status",
         "top",
         "watch",
+        "watch_mail",
         "watch_mx",
     }
     found = {name for name in found if not name.startswith("doctor/")}  # it looks at what adapters are about

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -316,6 +317,40 @@ def test_making_waits_for_another_worker_and_then_gives_up(
     again = module_store.lock(journal._spool, 0)
     assert again is not None
     os.close(again)
+
+
+def test_lock_is_waited_for(journal: SQLiteJournal) -> None:
+    journal.prepare("")
+    held = module_store.lock(journal._spool, 0)
+    assert held is not None
+    freeing = threading.Timer(0.1, os.close, [held])
+    freeing.start()
+    descriptor = module_store.lock(journal._spool, 0, 600.0)
+    freeing.join()
+    assert descriptor is not None
+    os.close(descriptor)
+
+
+def test_change_spends_the_reserve_only_where_that_is_said(
+    journal: SQLiteJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class FullError(sqlite3.OperationalError):
+        sqlite_errorcode = sqlite3.SQLITE_FULL
+
+    def full(*_: object) -> None:
+        raise FullError
+
+    deliver(journal, message(), ANN)
+    monkeypatch.setattr(module_store.Database, "_transaction", full)
+    for options, left in (({}, True), ({"last": True}, False)):
+        with pytest.raises(FullError):
+            journal._database.change(full, **options)
+        assert (journal._spool / "reserve").exists() is left
+
+
+def test_version_of_the_file_is_that_of_the_files_that_are_there(journal: SQLiteJournal) -> None:
+    deliver(journal, message(), ANN)
+    assert journal._database.read("PRAGMA user_version") == [(1,)]
 
 
 def test_lock_and_reserve_leave_no_descriptor_open(journal: SQLiteJournal, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import pwd
+import tempfile
+from pathlib import Path
+
 import pytest
 
 from smilla.model import DNSAnswer, DNSSECStatus
 from tests.unit.cli.conftest import CommandLine, Done
-from tests.vectors.memory import smimea
+from tests.vectors.memory import KEYS, smimea
 
 
 def look_up(commands: CommandLine, address: str, *more: str) -> Done:
@@ -107,3 +112,22 @@ def test_text_that_is_no_address_is_a_usage_error(commands: CommandLine) -> None
     done = look_up(commands, "hugh")
     assert (done.code, done.out) == (2, b"")
     assert done.err.startswith("error: ")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_root_is_told_that_smilla_itself_may_not_read_the_key(commands: CommandLine) -> None:
+    with tempfile.TemporaryDirectory(prefix="smilla-lookup-") as name:
+        place = Path(name)
+        place.chmod(0o755)
+        (place / "spool").mkdir()
+        os.chown(place / "spool", pwd.getpwnam("nobody").pw_uid, -1)
+        octets = (KEYS / "hugh.crt").read_bytes()
+        commands.files["ann@x.test.crt"] = octets
+        path = place / "ann@x.test.crt"
+        path.write_bytes(octets)
+        text = f'[keys]\nsources = ["directory"]\ndirectory = "{place}"\n[reinject]\nspool = "{place}/spool"\n'
+        for mode, told in ((0o644, ""), (0o600, f"warning: smilla itself may not read it: keys {place}: nobody may")):
+            path.chmod(mode)
+            done = commands.run("lookup", "--config", commands.config(text), "ann@x.test")
+            assert done.err.startswith(told)
+            assert bool(done.err) is bool(told)

@@ -98,7 +98,13 @@ def test_another_milters_action_is_its_own_matter() -> None:
 def test_a_name_that_is_not_our_socket(name: str, kind: str) -> None:
     told = found(options={"smtpd_milters": name})
     assert told[0].kind == kind
-    assert told[0].severity == ("warning" if kind == "not-attached" else "error")
+    assert told[0].severity == ("warning" if name == "unix:smilla/smila.sock" else "error")
+
+
+@pytest.mark.parametrize("text", ["observe = true\n", '[milter]\nsocket = "inet:8890@192.0.2.1"\n'])
+def test_nobody_asks_a_filter_that_observes_or_one_for_another_machine(text: str) -> None:
+    (told,) = found(text, options={"smtpd_milters": ""})
+    assert (told.kind, told.severity) == ("not-attached", "warning")
 
 
 def test_a_name_where_nobody_listens_while_smilla_listens_elsewhere_is_an_error(
@@ -117,8 +123,10 @@ def test_a_name_where_nobody_listens_while_smilla_listens_elsewhere_is_an_error(
 def test_a_socket_out_of_reach_is_told_before_anybody_asks_it() -> None:
     text = '[milter]\nsocket = "unix:/run/smilla/smilla.sock"\n'
     (told,) = found(text, options={"smtpd_milters": ""})
-    assert (told.kind, told.severity) == ("chroot", "warning")
+    assert (told.kind, told.severity) == ("chroot", "error")
     assert '"unix:/q/smilla/smilla.sock", and smtpd_milters = unix:smilla/smilla.sock' in told.mend
+    (told,) = found(f"observe = true\n{text}", options={"smtpd_milters": ""})
+    assert (told.kind, told.severity) == ("chroot", "warning")
     (told,) = found(text, options={"smtpd_milters": ""}, chroot="n")
     assert (told.kind, told.mend) == ("not-attached", "smtpd_milters = unix:/run/smilla/smilla.sock")
 

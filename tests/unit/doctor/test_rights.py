@@ -71,6 +71,17 @@ def test_what_the_user_may_not_do_is_named_with_the_line(place: Path, name: str,
 
 
 @pytest.mark.skipif(not ROOT, reason="needs root")
+def test_a_key_file_that_smilla_may_not_read_is_told_to_whoever_looks_its_address_up(place: Path) -> None:
+    settings, path = config(place), place / "keys/a@x.test.pem"
+    os.chown(place / "spool", pwd.getpwnam("nobody").pw_uid, -1)
+    assert list(rights.of_key_files(settings, place / "smilla.toml", [str(path)])) == []
+    path.chmod(0o600)
+    (told,) = rights.of_key_files(settings, place / "smilla.toml", [str(path)])
+    assert f"nobody may not read {path} (" in told.text
+    assert told.mend == f"chgrp nogroup {path} && chmod g+r {path}"
+
+
+@pytest.mark.skipif(not ROOT, reason="needs root")
 def test_a_folder_on_the_way_is_the_one_at_fault(place: Path) -> None:
     inner = place / "shut/inner"
     inner.mkdir(parents=True)

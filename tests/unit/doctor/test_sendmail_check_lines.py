@@ -32,12 +32,20 @@ def found(folder: Path, text: str, more: str = "") -> list[tuple[str, str]]:
         (f"Xsmilla, S=unix:/run/s.sock, F=T, T=E:9s\n{LISTED}", [("timeout", "warning")]),
         ("Xsmilla, S=unix:/run/s.sock, F=T\n", [("not-attached", "error")]),
         (f"Xsmilla, S=unix:/run/other.sock, F=T\n{LISTED}", [("other-socket", "error")]),
-        ("O InputMailFilters=clamav\n", [("not-attached", "warning")]),
+        ("Xclamav, S=unix:/run/clamav.sock\nO InputMailFilters=clamav\n", [("not-attached", "warning")]),
+        ("O InputMailFilters=\n", [("not-attached", "error")]),
         ("", []),
     ],
 )
 def test_each_line_that_is_wrong_is_named(tmp_path: Path, text: str, told: list[tuple[str, str]]) -> None:
     assert found(tmp_path, text) == told
+
+
+def test_nobody_asks_a_filter_that_only_observes_or_one_for_another_machine(tmp_path: Path) -> None:
+    file = tmp_path / "sendmail.cf"
+    file.write_text("O InputMailFilters=\n")
+    for text in ("observe = true\n", '[milter]\nsocket = "inet:8890@192.0.2.1"\n'):
+        assert [each.severity for each in problems(parse(text), file)] == ["warning"]
 
 
 def test_a_reply_at_rcpt_needs_time_where_a_rule_waits_there(tmp_path: Path) -> None:

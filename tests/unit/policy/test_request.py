@@ -6,6 +6,7 @@ import binascii
 import codecs
 import contextlib
 import encodings.aliases
+import unicodedata
 from email.header import Header as EncodedHeader
 from email.header import decode_header, make_header
 
@@ -82,6 +83,19 @@ def test_word_is_found_in_another_width_and_with_blanks_in_its_brackets(text: st
     assert request.found(asked, OPTIONS)
     _, ((_, value),) = without(asked, OPTIONS)
     assert seen(value) == left
+
+
+def test_word_is_found_in_every_style_that_unicode_has_for_its_letters() -> None:
+    ideographs = (*range(0x3400, 0xA000), *range(0xAC00, 0xE000), *range(0x20000, 0x2F800))
+    styles: dict[str, str] = {}
+    for number in sorted(set(range(0x30000)).difference(ideographs)):
+        plain = unicodedata.normalize("NFKC", chr(number)).lower()
+        if len(plain) == 1 and plain != chr(number).lower():
+            styles[plain] = styles.get(plain, "") + chr(number)
+    assert request._compatible() == styles
+    for number in range(max(len(styles[letter]) for letter in "encrypt")):
+        text = "".join(styles[letter][number % len(styles[letter])] for letter in "encrypt")
+        assert request.found(subject(f" [{text}] x".encode()), OPTIONS)
 
 
 @pytest.mark.parametrize("text", ["[en crypt] x", "encrypt", "[encrypted]", "⟦encrypt⟧", "(encrypt)", "[x encrypt]"])

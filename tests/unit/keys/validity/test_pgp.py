@@ -105,11 +105,6 @@ def test_key_of_each_good_algorithm_is_usable(
     assert found.key.raw == raw
 
 
-def test_rsa_key_whose_length_is_no_multiple_of_eight_is_usable() -> None:
-    main = secret("rsa2049", MADE)
-    assert codes(judged(packet(6, main.body) + user_id(main, ALICE, MADE) + subkey(main, SUB, MADE))) == ["usable"]
-
-
 @pytest.mark.parametrize("hash_algorithm", [8, 9, 10, 14])
 def test_self_signatures_over_sha2_and_sha3_are_verified(hash_algorithm: int) -> None:
     named = user_id(PRIMARY, ALICE, MADE, hash_algorithm=hash_algorithm)
@@ -270,6 +265,17 @@ def test_internationalized_domain_matches_in_either_form() -> None:
     raw = START + user_id(PRIMARY, "alice@bücher.example", MADE) + BOUND
     assert codes(judged(raw, "alice@xn--bcher-kva.example")) == ["usable"]
     assert codes(judged(raw, "alice@BÜCHER.example")) == ["usable"]
+
+
+def test_types_of_a_signature_that_bind_a_part_are_these_and_no_others() -> None:
+    octets = PRIMARY.signed + b"\xb4" + len(ALICE).to_bytes(4, "big") + ALICE.encode()
+    of_user_id, of_subkey = [], []
+    for kind in range(0x60):
+        named = packet(13, ALICE.encode()) + signature(PRIMARY, kind, octets, MADE, FLAGS_CERTIFY)
+        bound = packet(14, SUB.body) + signature(PRIMARY, kind, PRIMARY.signed + SUB.signed, MADE, FLAGS_ENCRYPT)
+        of_user_id += [kind] if judged(START + named + BOUND).key else []
+        of_subkey += [kind] if judged(START + NAMED + bound).key else []
+    assert (of_user_id, of_subkey) == ([0x10, 0x11, 0x12, 0x13], [0x18])
 
 
 def test_user_id_certified_by_somebody_else_does_not_match() -> None:

@@ -92,3 +92,12 @@ def test_curve_that_is_not_known_is_not_called_false(kind: str, curve: str) -> N
     signed = parse_signature(next(iter(packets(signature(made, 0x13, b"x", MADE)))))
     assert verify(signed, key_of(made), b"x") is Verdict.VALID
     assert verify(signed, replace(key_of(made), curve=curve), b"x") is Verdict.UNVERIFIABLE
+
+
+def test_rsa_is_calculated_with_up_to_8192_bits_and_an_exponent_of_32() -> None:
+    made = secret("rsa2048", MADE)
+    signed = parse_signature(next(iter(packets(signature(made, 0x13, b"x", MADE)))))
+    sizes = {(8192, 32): Verdict.BAD, (8193, 32): Verdict.UNVERIFIABLE, (8192, 33): Verdict.UNVERIFIABLE}
+    for (bits, exponent_bits), found in sizes.items():
+        numbers = (1 << (bits - 1) | 1, (1 << exponent_bits) - 1)
+        assert verify(signed, replace(key_of(made), numbers=numbers), b"x") is found
