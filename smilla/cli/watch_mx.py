@@ -45,6 +45,8 @@ def run(options: argparse.Namespace, settings: Config) -> int:
     """Exit 0: all is well; 1: something is to be done; 75: nothing that is known, but some could not be told."""
     if options.address:
         raise UsageError("--mx looks at mail servers: give no addresses with it")
+    if options.mail:
+        raise UsageError("--mail is for keys, not for --mx; the exit code and --metrics tell of mail servers")
     for name, port in (("--port", options.port), ("--https-port", options.https_port)):
         if not 0 < port < 65536:
             raise UsageError(f"{name}: give a port from 1 to 65535")

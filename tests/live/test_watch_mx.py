@@ -309,6 +309,7 @@ def test_metrics_without_a_certificate_have_no_end(lab: Lab, tmp_path: Path) -> 
 
 
 def test_wrong_arguments_are_told(lab: Lab, tmp_path: Path) -> None:
-    for wrong in (["--port", "0"], ["--https-port", "65536"], ["a@r.test"], ["--ca-file", str(tmp_path / "none")]):
+    nowhere = ["--ca-file", str(tmp_path / "none")]
+    for wrong in (["--port", "0"], ["--https-port", "65536"], ["a@r.test"], ["--mail", "a@r.test"], nowhere):
         done = lab.watch("--mx", "right.test", *wrong)
         assert (done.returncode, done.stdout) == (2, "")
