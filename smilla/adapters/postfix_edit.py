@@ -28,6 +28,8 @@ failed=
 edit() { postconf -c "$folder" "$@" || { failed=yes && false; }; }
 kept() { echo "left alone, since it was changed: $1"; }
 
+trap 'echo "now: postfix -c $folder reload"' EXIT
+
 # restore FILE SUM SAVED SUM: the file as it was, octet for octet, if smilla init left it so and the saved one is whole
 restore() {
     [ "$(sha256sum <"$1")" = "$2  -" ] && [ "$(sha256sum <"$3")" = "$4  -" ] || return 1
