@@ -51,7 +51,10 @@ def _steps(
     if init_look.has_systemd():
         yield "systemctl enable --now smilla"
     else:
-        yield f"{'' if settings.milter.user else f'runuser -u {user} -- '}smilla milter --config {file} &"
+        # setpriv becomes smilla, so that a signal to its process is one to smilla; runuser would stay in between.
+        rights = ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups"] if not settings.milter.user else []
+        yield f"{shlex.join([*rights, 'smilla', 'milter', '--config'])} {file} &"
+        yield "# to reload its configuration later: kill -HUP and the number that the shell printed"
     if not main:
         return
     if changes:

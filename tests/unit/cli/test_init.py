@@ -458,7 +458,8 @@ def test_the_filter_is_started_before_the_mta_asks_it_and_not_as_root(
     path = machine.folder / "one.toml"
     monkeypatch.setattr(init_look, "has_systemd", lambda: False)
     told = machine.run("init", "--output", path, "--mta", "sendmail").out.decode()
-    assert f"\nrunuser -u smilla -- smilla milter --config {path} &\n" in told
+    start = "setpriv --reuid=smilla --regid=smilla --init-groups smilla milter"
+    assert f"\n{start} --config {path} &\n# to reload its configuration later: kill -HUP" in told
     settings = config.load(path)
     assert "install -d -o smilla -g smilla -m 2750 /run/smilla" in init_look.missing(settings, "smilla", "smilla")
     monkeypatch.setattr(init_look, "has_systemd", lambda: True)
