@@ -28,6 +28,7 @@ OF_NO_MODULE = (
     "test_distribution.py",
     "test_documents.py",
     "test_manual.py",
+    "test_purge.py",
     "test_service.py",
     "test_site.py",
 )

@@ -15,8 +15,8 @@ def test_purging_removes_what_smilla_init_left_and_nothing_else(tmp_path: Path) 
     for folder in ("/etc/smilla", "/var/lib/smilla", "/var/spool/postfix", "/run/smilla"):
         text = text.replace(folder, f"{tmp_path}{folder}")
     stubs, etc = tmp_path / "bin", tmp_path / "etc/smilla"
-    for folder in (stubs, etc):
-        folder.mkdir(parents=True)
+    stubs.mkdir()
+    etc.mkdir(parents=True)
     for name in ("getent", "postconf", "deluser"):
         (stubs / name).write_text("#!/bin/sh\nexit 2\n")
         (stubs / name).chmod(0o755)
