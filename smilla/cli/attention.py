@@ -25,6 +25,14 @@ def findings(found: Snapshot) -> tuple[Finding, ...]:
     return (*_of_processes(found), *_of_mail(found), *_of_keys(found))
 
 
+def of_file(found: Snapshot, changed_at: float) -> tuple[Finding, ...]:
+    """Was the configuration changed after the filter read it?  A reload that failed is told already."""
+    if changed_at <= max(found.started_at, found.reloads.read_at) or found.reloads.last_failed:
+        return ()
+    text = "the configuration was changed after the filter read it, so the filter goes on with the one before"
+    return (Finding(text, "systemctl reload smilla, or HUP to its first process"),)
+
+
 def _of_processes(found: Snapshot) -> Iterator[Finding]:
     workers, resolver, stage = found.workers, found.resolver, found.stage
     if workers.running < workers.wanted:

@@ -11,7 +11,7 @@ from pathlib import Path
 from smilla import config
 from smilla.adapters import status
 from smilla.cli import EX_NO, EX_OK, panel, say, with_config
-from smilla.cli.attention import findings
+from smilla.cli.attention import findings, of_file
 from smilla.config import Config
 from smilla.errors import ConfigError, SmillaError
 from smilla.metrics.snapshot import Snapshot, share_protected
@@ -38,10 +38,18 @@ def asked(options: argparse.Namespace) -> Snapshot:
     return status.ask(settings.status_socket)
 
 
+def _changed_at(path: Path) -> float:
+    """When the file was written last; 0 if it cannot be seen."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
 def run(options: argparse.Namespace) -> int:
     """Exit 0: all is well; 1: something needs attention; 75: smilla does not run, or cannot be asked."""
     found = asked(options)
-    problems = findings(found)
+    problems = (*findings(found), *of_file(found, _changed_at(Path(options.config))))
     if options.json:
         shares = {
             "last_hour": share_protected(found.minutes, observed=found.observing),

@@ -129,11 +129,13 @@ class Cache:
 
 @dataclass(frozen=True, slots=True)
 class Reloads:
-    """Reloads that took the new configuration, those that did not, and whether the last one did not."""
+    """Reloads that took the new configuration, those that did not, and whether the last one did not.  The file was last
+    read for one that did at ``read_at``; 0: never since the start."""
 
     done: int = 0
     failed: int = 0
     last_failed: bool = False
+    read_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -326,6 +326,7 @@ class Daemon:
     def _reload(self) -> None:
         """Reads the file.  The workers get the new configuration as a whole, and only if it has no fault."""
         systemd.notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        read_at = time.time()
         try:
             text = self._path.read_text("utf-8")
             fresh = config.parse(text, str(self._path))
@@ -348,7 +349,7 @@ class Daemon:
             self._look_at_lines()
             self._look_at_keys()
             log.reloaded()
-            self._reporter.reloaded(done=True)
+            self._reporter.reloaded(done=True, read_at=read_at)
         systemd.notify("READY=1")
 
     def _hand_over(self, text: str) -> None:

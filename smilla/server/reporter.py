@@ -88,10 +88,12 @@ class Reporter:
         """A worker ended by itself."""
         self._died += 1
 
-    def reloaded(self, *, done: bool) -> None:
-        """The configuration was read again, and taken or not."""
+    def reloaded(self, *, done: bool, read_at: float = 0.0) -> None:
+        """The configuration was read again at this time, and taken or not."""
         before = self._reloads
-        self._reloads = Reloads(before.done + done, before.failed + (not done), not done)
+        self._reloads = Reloads(
+            before.done + done, before.failed + (not done), not done, read_at if done else before.read_at
+        )
 
     def start(self, ends_of_others: Iterable[int]) -> None:
         """Forks the process.  It has a session of its own: what ends a group of processes, such as Ctrl-C, is for the

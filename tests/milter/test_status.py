@@ -85,6 +85,17 @@ def test_status_says_well_then_what_needs_attention_then_that_it_cannot_be_told(
     assert "nobody answers there" in done.stderr
 
 
+def test_a_configuration_that_was_changed_needs_attention_until_the_filter_has_read_it(start: Starter) -> None:
+    smilla = start()
+    smilla.config.write_text(smilla.config.read_text() + "\n# changed\n")
+    done = status(smilla.config)
+    assert done.returncode == 1
+    assert "! the configuration was changed after the filter read it" in done.stdout
+    smilla.reload()
+    assert wait_until(lambda: snapshot(smilla).reloads.done == 1, 30)
+    assert "was changed after" not in status(smilla.config).stdout
+
+
 class Top:
     """smilla top on a terminal of 80 columns and 24 lines."""
 

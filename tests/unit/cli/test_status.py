@@ -9,15 +9,22 @@ import pytest
 
 from smilla.adapters import status
 from smilla.errors import SmillaError
-from smilla.metrics.snapshot import Snapshot, Workers
+from smilla.metrics.snapshot import Reloads, Snapshot, Workers
 from tests.unit.cli.conftest import CommandLine
 from tests.unit.cli.test_attention import WELL
 
+_LATER = 2.0**40  # than the file of any test
 
-def answering(monkeypatch: pytest.MonkeyPatch, found: Snapshot, path: str = "/var/lib/smilla/status.sock") -> None:
+
+def answering(
+    monkeypatch: pytest.MonkeyPatch,
+    found: Snapshot,
+    path: str = "/var/lib/smilla/status.sock",
+    read_at: float = _LATER,
+) -> None:
     def ask(asked: str) -> Snapshot:
         assert asked == path
-        return found
+        return replace(found, reloads=replace(found.reloads, read_at=read_at))
 
     monkeypatch.setattr(status, "ask", ask)
 
@@ -43,6 +50,24 @@ def test_json_has_the_snapshot_the_shares_and_what_needs_attention(
     assert done.json["workers"] == {"wanted": 2, "running": 1, "died": 0}
     assert done.json["share_encrypted"] == {"last_hour": 1.0, "last_day": None}
     assert [problem["text"] for problem in done.json["attention"]] == ["1 of 2 workers run"]
+
+
+def test_a_file_that_was_changed_after_the_filter_read_it_is_told(
+    commands: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = commands.config()
+    changed_at = path.stat().st_mtime
+    for started_at, read_at, told in (
+        (1.0, 0.0, 1),
+        (1.0, changed_at - 1, 1),
+        (changed_at, 0.0, 0),
+        (1.0, changed_at, 0),
+    ):
+        answering(monkeypatch, replace(WELL, started_at=started_at), read_at=read_at)
+        done = commands.run("status", "--config", path)
+        assert (done.code, done.out.count(b"! the configuration was changed after")) == (told, told)
+    answering(monkeypatch, replace(WELL, reloads=Reloads(1, 1, last_failed=True)), read_at=0.0)
+    assert b"was changed" not in commands.run("status", "--config", path).out
 
 
 def test_the_socket_is_that_of_the_configuration(commands: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
