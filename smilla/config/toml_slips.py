@@ -14,6 +14,8 @@ _BOOLEANS = {"yes": "true", "on": "true", "no": "false", "off": "false"}
 
 def advice(text: str, message: str) -> str:
     """What to write instead, from the line that tomllib's ``message`` names; "" if nobody can tell."""
+    if text.startswith("\ufeff"):
+        return "it begins with a byte order mark, which an editor put there: save it as UTF-8 without BOM"
     place = _PLACE.search(message)
     if "twice" in message:
         return "write a table once, with all of its keys below it"

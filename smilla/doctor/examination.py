@@ -29,6 +29,7 @@ from smilla.doctor import (
 from smilla.doctor.finding import Finding, Kind, error, fine, hint, warning
 from smilla.errors import JournalError, PostfixUnclear, SpoolError
 from smilla.ports import Ports
+from smilla.server import listener
 
 _OPEN = (
     "mail comes to it in plaintext, and anybody who reaches it can send in anybody's name through [reinject] smtp; "
@@ -56,6 +57,7 @@ _SET_UP = 'add the lines (contrib/postfix), or set [policy] mixed to "defer" or 
 _WAITS = "a message whose recipients need different forms gets 451 until they are there"
 _NO_MTA = "not found here; if the MTA is another one or elsewhere, set [milter] mta"
 _ADD_LISTENER = 'add it to the MTA (contrib/postfix, contrib/sendmail), or set [policy] mixed to "defer" or "refuse"'
+_STRANGER = "ss -ltnp says what it is: stop it, or choose another port in [reinject] smtp and for the MTA's listener"
 POSTFIX_S = 120.0
 
 
@@ -100,7 +102,7 @@ def _of_surroundings(settings: Config, configuration: Path, postfix_folder: str 
     log.silence()
     service = rights.service_of(settings, configuration)
     # Before anything starts a thread, since this forks.
-    may = list(rights.problems(settings, configuration, service))
+    may = [*rights.writable_by_all(configuration), *rights.problems(settings, configuration, service)]
     state = [*_spool(settings), *_journal(settings), *_stage(settings)]
     yield from _without_repeats(may, state)
     yield from state
@@ -193,8 +195,14 @@ def _listener(settings: Config) -> Iterator[Finding]:
         yield fine(Kind.LISTENER, subject, "answers")
         yield from (Finding(Kind.LISTENER, severity, subject, text) for severity, text in found)
         return
+    host, _, port = name.rpartition(":")
+    is_taken = listener.can_connect(f"inet:{port}@{host.strip('[]')}")
     for _, text in found:
-        yield error(Kind.LISTENER, subject, text.removeprefix(f"{name}: "), _ADD_LISTENER)
+        said = text.removeprefix(f"{name}: ")
+        if is_taken:
+            yield error(Kind.LISTENER, subject, f"what listens there is not the one for copies: {said}", _STRANGER)
+        else:
+            yield error(Kind.LISTENER, subject, said, _ADD_LISTENER)
 
 
 def _mta(settings: Config, postfix_folder: str | None) -> Iterator[Finding]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from smilla.adapters import milter_client
 from smilla.adapters.milter_client import Who
 from smilla.config import Config
-from smilla.doctor.finding import Finding, Kind, error, fine
+from smilla.doctor.finding import Finding, Kind, error, fine, warning
 from smilla.doctor.rights import Service
 from smilla.server import listener
 
@@ -28,6 +29,8 @@ def problems(config: Config, service: Service) -> Iterator[Finding]:
     elif answer.who is Who.FILTER:
         what = "another filter listens there; it does not ask for the right to replace a body"
         yield error(Kind.SOCKET_TAKEN, subject, what, _ELSEWHERE, _WHY)
+    elif listener.UnixPath.fits(socket) and (found := _no_socket(subject, Path(socket.partition(":")[2]))):
+        yield found
     elif answer.who is Who.DENIED:
         what = f"this user may not connect ({answer.text})"
         yield error(
@@ -46,13 +49,22 @@ def _of_path(subject: str, path: Path, answer: milter_client.Answer, service: Se
     if not folder.is_dir():
         if str(folder) in service.run_folders:
             return fine(Kind.SOCKET, subject, f"nobody listens yet; {service.unit} makes {folder} when it starts")
-        made = "create it (the systemd unit makes /run/smilla when it starts)"
+        made = f"install -d -o {service.user.name} -g postfix -m 2750 {folder} (the group is the MTA's)"
         return error(Kind.SOCKET_FOLDER, subject, f"no folder {folder}", made)
-    if os.path.lexists(path) and not path.is_socket():
-        return error(Kind.SOCKET_TAKEN, subject, "something other than a socket is there", f"move {path} away", _WHY)
     if answer.who is Who.OTHER:
         return _taken(subject, answer.text)
+    if path.is_socket():
+        mend = "start smilla, which makes the socket anew"
+        return warning(Kind.SOCKET, subject, "nobody listens; what is there was left behind", mend)
     return fine(Kind.SOCKET, subject, "nobody listens yet")
+
+
+def _no_socket(subject: str, path: Path) -> Finding | None:
+    """Said before that nobody may connect to it, which is no wonder."""
+    with suppress(OSError):
+        if os.path.lexists(path) and not path.is_socket():
+            return error(Kind.SOCKET_TAKEN, subject, f"{path} is no socket", f"move {path} away", _WHY)
+    return None
 
 
 def _taken(subject: str, text: str) -> Finding:

@@ -7,7 +7,9 @@ folder of the journal.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from smilla.errors import SmillaError
 
 _MOST_FILES, _MOST_NAMED = 5000, 3
 _READ, _ENTER, _KEEP = os.R_OK, os.R_OK | os.X_OK, os.R_OK | os.W_OK | os.X_OK
+_OFF = "whoever writes it can turn encryption off at the next reload"
 _DONE = {_READ: "read", _ENTER: "list", _KEEP: "write in", os.R_OK | os.W_OK: "read and write"}
 
 
@@ -58,6 +61,14 @@ def service_of(config: Config, configuration: Path) -> Service:
 def problems(config: Config, configuration: Path, service: Service) -> Iterator[Finding]:
     """What the user may not do, with the part of the path at fault and the line that mends it."""
     yield from _judged(service, [*_needs(config, configuration, service)])
+
+
+def writable_by_all(configuration: Path) -> Iterator[Finding]:
+    """Whoever may write the configuration can turn encryption off."""
+    with suppress(OSError):
+        if configuration.stat().st_mode & stat.S_IWOTH:
+            mend = f"chmod o-w {configuration}"
+            yield error(Kind.RIGHTS_TOO_WIDE, f"configuration {configuration}", "everybody may write it", mend, _OFF)
 
 
 def of_key_files(config: Config, configuration: Path, paths: Sequence[str]) -> Iterator[Finding]:

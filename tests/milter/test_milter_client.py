@@ -129,6 +129,15 @@ def test_what_is_at_a_path_instead_of_a_socket_is_an_error(tmp_path: Path) -> No
     for name in ("file", "link"):
         told = found(f"unix:{tmp_path}/{name}")
         assert (told.kind, told.severity, told.mend) == ("socket-taken", "error", f"move {tmp_path}/{name} away")
+        assert told.text == f"{tmp_path}/{name} is no socket"
+
+
+def test_a_socket_that_was_left_behind_is_a_warning(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
+        server.bind(str(tmp_path / "stale"))
+    told = found(f"unix:{tmp_path}/stale")
+    assert (told.severity, told.text) == ("warning", "nobody listens; what is there was left behind")
+    assert told.mend.startswith("start smilla")
 
 
 def test_a_folder_that_the_unit_makes_need_not_be_there(tmp_path: Path) -> None:
@@ -136,4 +145,5 @@ def test_a_folder_that_the_unit_makes_need_not_be_there(tmp_path: Path) -> None:
     assert (told.severity, "/x/smilla.service makes /run/smilla-none" in told.text) == ("", True)
     told = found(f"unix:{tmp_path}/none/s.sock")
     assert (told.kind, told.severity) == ("socket-folder", "error")
+    assert f"install -d -o root -g postfix -m 2750 {tmp_path}/none" in told.mend
     assert found(f"unix:{tmp_path}/s.sock").text == "nobody listens yet"

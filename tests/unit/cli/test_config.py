@@ -82,6 +82,7 @@ def test_probe_tells_of_the_journal(commands: CommandLine, monkeypatch: pytest.M
 
     monkeypatch.setattr("smilla.adapters.milter_client.ask", lambda *_: Answer(Who.SMILLA))
     monkeypatch.setattr("smilla.doctor.examination.smtp.problems", lambda *_: [("error", "refused")])
+    monkeypatch.setattr("smilla.doctor.examination.listener.can_connect", lambda _: False)
 
     def probe() -> tuple[str, str]:
         done = commands.run("config", "check", "--probe", "--config", path)
@@ -107,12 +108,16 @@ def test_probe_tells_of_the_journal(commands: CommandLine, monkeypatch: pytest.M
 def test_probe_says_what_to_do_without_a_listener(commands: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("smilla.adapters.milter_client.ask", lambda *_: Answer(Who.SMILLA))
     monkeypatch.setattr("smilla.doctor.examination.smtp.problems", lambda name, _: [("error", f"{name}: refused")])
+    monkeypatch.setattr("smilla.doctor.examination.listener.can_connect", lambda _: False)
     text = f'[keys]\nsources = ["directory"]\ndirectory = "/"\n[reinject]\nspool = "{commands.folder}/spool"\n'
     done = commands.run("config", "check", "--probe", "--config", commands.config(text))
     told = (
         "error: re-injection listener 127.0.0.1:10025: refused; add it to the MTA (contrib/postfix, contrib/sendmail)"
     )
     assert told in done.err
+    monkeypatch.setattr("smilla.doctor.examination.listener.can_connect", lambda _: True)
+    done = commands.run("config", "check", "--probe", "--config", commands.config(text))
+    assert "10025: what listens there is not the one for copies: refused; ss -ltnp says what it is" in done.err
 
 
 def test_check_warns_of_a_socket_that_other_machines_reach(commands: CommandLine) -> None:

@@ -6,7 +6,9 @@ import tomllib
 
 import pytest
 
+from smilla.config import parse
 from smilla.config.toml_slips import advice
+from smilla.errors import ConfigError
 
 
 @pytest.mark.parametrize(
@@ -41,3 +43,9 @@ def test_what_is_advised_is_toml(line: str) -> None:
     with pytest.raises(tomllib.TOMLDecodeError) as caught:
         tomllib.loads(line)
     assert tomllib.loads(advice(line, str(caught.value)).rpartition("write ")[2])
+
+
+def test_a_byte_order_mark_is_named() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse("\ufeffobserve = true\n")
+    assert "it begins with a byte order mark" in str(caught.value)

@@ -81,6 +81,14 @@ def test_a_key_file_that_smilla_may_not_read_is_told_to_whoever_looks_its_addres
     assert told.mend == f"chgrp nogroup {path} && chmod g+r {path}"
 
 
+def test_a_configuration_that_everybody_may_write_is_an_error(place: Path) -> None:
+    path = place / "smilla.toml"
+    path.touch()
+    for mode, told in ((0o664, []), (0o666, [("error", f"chmod o-w {path}")])):
+        path.chmod(mode)
+        assert [(each.severity, each.mend) for each in rights.writable_by_all(path)] == told
+
+
 @pytest.mark.skipif(not ROOT, reason="needs root")
 def test_a_folder_on_the_way_is_the_one_at_fault(place: Path) -> None:
     inner = place / "shut/inner"
