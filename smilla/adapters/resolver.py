@@ -49,6 +49,7 @@ from smilla.ports import Metrics
 
 _CONNECT_TIMEOUT_S = 2.0
 _ATTEMPTS = 5
+_LAST_WORDS_S = 5.0  # a busy machine may take a while; what is not ended by then is told on stderr by asyncio
 # unbound handles at most 32 questions of one connection at once; beyond that, slow domains would hold up others.
 _QUESTIONS_A_CONNECTION = 24
 _CONNECTIONS = 6
@@ -194,7 +195,7 @@ def _end(loop: asyncio.AbstractEventLoop, thread: threading.Thread, pid: int, _:
 
     asyncio.run_coroutine_threadsafe(cancel(), loop)
     if thread is not threading.current_thread():
-        thread.join(1.0)
+        thread.join(_LAST_WORDS_S)
 
 
 class _Server:
