@@ -49,7 +49,7 @@ from smilla.ports import Metrics
 
 _CONNECT_TIMEOUT_S = 2.0
 _ATTEMPTS = 5
-_LAST_WORDS_S = 5.0  # a busy machine may take a while; what is not ended by then is told on stderr by asyncio
+_LAST_WORDS_S = 5.0  # a busy machine may take a while
 # unbound handles at most 32 questions of one connection at once; beyond that, slow domains would hold up others.
 _QUESTIONS_A_CONNECTION = 24
 _CONNECTIONS = 6
@@ -177,11 +177,11 @@ def _run(loop: asyncio.AbstractEventLoop) -> None:
     loop.close()
 
 
-def _end(loop: asyncio.AbstractEventLoop, thread: threading.Thread, pid: int, _: list[_Server]) -> None:
+def _end(loop: asyncio.AbstractEventLoop, thread: threading.Thread, pid: int, servers: list[_Server]) -> None:
     """Cancels what is under way and ends the thread.  Does nothing in a forked child, since both are the parent's.
 
-    The servers are an argument only to keep their connections alive: asyncio refers to their readers weakly, so they
-    and their tasks would be collected before they are cancelled.
+    The servers keep their connections alive until all is cancelled, which is after this has returned if the thread
+    itself calls it: asyncio refers to their readers weakly, so they and their tasks would be collected before.
     """
     if pid != os.getpid():
         return
@@ -191,6 +191,7 @@ def _end(loop: asyncio.AbstractEventLoop, thread: threading.Thread, pid: int, _:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
+        servers.clear()
         loop.call_soon(loop.stop)
 
     asyncio.run_coroutine_threadsafe(cancel(), loop)
