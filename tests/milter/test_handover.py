@@ -91,13 +91,15 @@ def test_a_journal_that_cannot_be_used_is_told_as_that_and_defers(
     assert sink.messages == []
 
 
-def test_a_seal_key_that_is_gone_is_told_as_that_and_defers(start: Starter, clients: Clients, keys: Keys) -> None:
+def test_a_seal_key_that_is_spoilt_is_told_as_that_and_defers(start: Starter, clients: Clients, keys: Keys) -> None:
+    """In place of one that is gone, the parent would make another as soon as anything wakes it."""
     smilla = start(directory_settings(keys, policy={"mixed": "stage"}, stage={"check": False}))
     (key,) = (smilla.folder / "seal").glob("*.key")
-    key.unlink()
+    key.write_text("rubbish")
+    (key.parent / "x").touch()  # so that the folder has changed
     answer = clients.open(smilla.milter).send(plain_mail(), BOTH, queue_id="QID")
     assert (answer.reply, answer.edits) == (reply.SEAL_KEY.line, ())
-    assert smilla.wait_for_log("QID internal-error").count("there is no seal key; restart smilla") == 1
+    assert smilla.wait_for_log("QID internal-error").count("is no seal key; put it back from the backup") == 1
 
 
 def test_a_recipient_past_the_bound_is_logged(start: Starter, clients: Clients, keys: Keys, sink: Sink) -> None:
