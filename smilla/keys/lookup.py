@@ -50,7 +50,6 @@ _PRECEDENCE = (
     KeyVerdict.NO_KEY,
 )
 _Judged = tuple[SourceFinding, X509Key | PGPKey | None]
-_Remembered = tuple[_Judged, datetime, datetime]  # when it was judged, and until when that holds
 _UNPROVEN = {
     DNSSECStatus.BOGUS: KeyVerdict.BOGUS,
     DNSSECStatus.INDETERMINATE: KeyVerdict.BOGUS,
