@@ -14,6 +14,7 @@ from smilla.model import (
     Decision,
     DNSAnswer,
     DNSSECStatus,
+    Hop,
     Judgement,
     PGPKey,
     Reason,
@@ -80,6 +81,21 @@ class Judgements(Protocol):
 
     def remember(self, question: Hashable, judgement: Judgement, weight: int, /) -> None:
         """Keeps a finding; with its question it takes ``weight`` octets."""
+
+
+class PendingHop(Protocol):
+    """The search for a verified hop to one domain, under way."""
+
+    def result(self, deadline: float) -> Hop:
+        """What was found; at ``deadline`` (monotonic seconds) one whose verdict is UNREACHABLE.  Never raises for
+        anything that a network, a name server or a web server can do."""
+
+
+class HopFinder(Protocol):
+    """Finds out how mail for a domain can be protected on its way.  Safe for any number of threads."""
+
+    def begin(self, domain: str) -> PendingHop:
+        """Starts the search for ``domain`` (in A-labels, without final dot) and returns at once."""
 
 
 class KeyFolder(Protocol):
@@ -329,7 +345,8 @@ class Ports:
     are still delivered.  ``journal`` and ``mailer`` are set with them, and if mixed may be reinject.  ``judgements``
     lives as long as the ports; None remembers nothing.  ``stage_problem()`` says why nothing may be sealed now, and
     what to do; "" if sealing is allowed.  ``size_limit()`` is the size in octets of the largest message that the MTA
-    takes, 0 if nobody knows.  ``metrics`` count; they outlive the configuration.
+    takes, 0 if nobody knows.  ``metrics`` count; they outlive the configuration.  ``hops`` is set if some action is
+    secure-hop, or Postfix asks for policies.
     """
 
     clock: Clock
@@ -346,6 +363,7 @@ class Ports:
     stage_problem: Callable[[], str] = lambda: ""
     size_limit: Callable[[], int] = lambda: 0
     metrics: Metrics = Metrics()
+    hops: HopFinder | None = None
 
     def without_handover(self) -> Ports:
         """The same, where no copy may be handed over."""

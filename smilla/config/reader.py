@@ -26,7 +26,9 @@ from smilla.config.options import (
     KEY_FAILURES,
     SECTIONS,
     STYLE,
+    Circle,
     Config,
+    HopOptions,
     MetricsOptions,
     MilterOptions,
     Rule,
@@ -83,7 +85,7 @@ class _Reader:
     def __init__(self, text: str, name: str) -> None:
         self._lines = text.splitlines()
         self._name = name
-        self._rule_number = 0
+        self._number = 0  # of the table, where there may be several
         self.faults: list[str] = []
 
     def config(self, document: dict[str, Any]) -> Config:
@@ -96,31 +98,35 @@ class _Reader:
         return Config(**values)
 
     def _table(self, section: str, kind: type[Any], value: Any) -> Any:
-        if kind is Rule:
-            return self._rules(value)
+        if kind in _ARRAYS:
+            return self._array(section, kind, value)
         if not isinstance(value, dict):
             self._fault(section, "", f"must be a table: write [{section}] and its keys below")
             return kind()
         return kind(**self._section(kind, section, value))
 
-    def _rules(self, value: Any) -> tuple[Rule, ...]:
+    def _array(self, section: str, kind: type[Any], value: Any) -> tuple[Any, ...]:
         if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-            self._fault("rule", "", "must be an array of tables: write [[rule]] and its keys below")
+            self._fault(section, "", f"must be an array of tables: write [[{section}]] and its keys below")
             return ()
-        rules = []
-        for self._rule_number, table in enumerate(value, 1):
-            rule = Rule(**self._section(Rule, "rule", table))
-            for problem in _rule_problems(rule, table):
-                self._rule_fault(self._rule_number, problem)
-            rules.append(rule)
-        return tuple(rules)
+        found = []
+        for self._number, table in enumerate(value, 1):
+            one = kind(**self._section(kind, section, table))
+            for problem in _ARRAYS[kind](one, table):
+                self._fault_of(section, self._number, problem)
+            found.append(one)
+        return tuple(found)
+
+    def _fault_of(self, section: str, number: int, problem: str) -> None:
+        """A fault of one of several tables of that name."""
+        header = re.compile(rf"\s*\[\[\s*[\"']?{section}[\"']?\s*\]\]")
+        headers = (n for n, line in enumerate(self._lines, 1) if header.match(line))
+        line = next(islice(headers, number - 1, None), 0)
+        where = f"{self._name}:{line}" if line else self._name
+        self.faults.append(f"{where}: {section} {number} {problem}")
 
     def _rule_fault(self, number: int, problem: str) -> None:
-        headers = (n for n, line in enumerate(self._lines, 1) if re.match(r"\s*\[\[\s*[\"']?rule[\"']?\s*\]\]", line))
-        line = next(islice(headers, number - 1, None), 0)
-        self.faults.append(
-            f"{self._name}:{line}: rule {number} {problem}" if line else f"{self._name}: rule {number} {problem}"
-        )
+        self._fault_of("rule", number, problem)
 
     def _section(self, kind: type[Any], section: str, table: dict[str, Any]) -> dict[str, Any]:
         known = options_of(kind)
@@ -156,14 +162,14 @@ class _Reader:
         self.faults.append(f"{where}: {f'[{section}] ' if section else ''}{key} {problem}")
 
     def _line(self, key: str, section: str) -> int:
-        current, rules = "", 0
+        current, tables = "", 0
         for number, line in enumerate(self._lines, 1):
             if header := re.match(r"\s*\[\[?\s*([\w.\"-]+)\s*\]", line):
                 current = header[1]
-                rules += current == "rule"
+                tables += current == section
                 if current == key and not section:
                     return number
-            elif current != section or (section == "rule" and rules != self._rule_number):
+            elif current != section or (section in _OF_ARRAYS and tables != self._number):
                 continue
             elif re.match(rf"\s*[\"']?{re.escape(key)}[\"']?\s*=", line):
                 return number
@@ -195,6 +201,12 @@ class _Reader:
             self._fault(
                 "socket", "stage", f'is "{config.stage.socket}": whoever reaches it hands over mail; loopback only'
             )
+        self._check_socket("hop", config.hop)
+        if not is_local(config.hop.socket):
+            self._fault(
+                "socket", "hop", f'is "{config.hop.socket}": Postfix believes what is said there; loopback only'
+            )
+        self._check_circles(config.circle)
         self._check_metrics(config.metrics)
         self._check_web(config.web)
         self._check_policy(config)
@@ -204,6 +216,12 @@ class _Reader:
             path = getattr(config.smime, name)
             if path and (problem := _no_file(path)):
                 self._fault(name, "smime", f'is "{path}", {problem}')
+
+    def _check_circles(self, circles: tuple[Circle, ...]) -> None:
+        names = [circle.name for circle in circles]
+        for number, name in enumerate(names, 1):
+            if name in names[: number - 1]:
+                self._fault_of("circle", number, f'has name = "{name}", as another one has')
 
     def _check_web(self, options: WebOptions) -> None:
         if options.listen and not is_loopback(options.listen):
@@ -259,7 +277,7 @@ class _Reader:
             if rule.hidden_recipients:
                 self._rule_fault(number, f"has hidden_recipients, which {problem}")
 
-    def _check_socket(self, section: str, options: MilterOptions | StageOptions) -> None:
+    def _check_socket(self, section: str, options: MilterOptions | StageOptions | HopOptions) -> None:
         """Checks what only this machine knows: users, groups, and how long a path may be."""
         user = getattr(options, "user", "")
         if user and not _is_known(pwd.getpwnam, user):
@@ -289,7 +307,7 @@ def _home(table: str) -> str:
     """Where the keys of a table stand."""
     if not table:
         return "at the top, before the first [table]"
-    return "in a [[rule]]" if table == "rule" else f"in [{table}]"
+    return f"in a [[{table}]]" if table in _OF_ARRAYS else f"in [{table}]"
 
 
 def _rule_problems(rule: Rule, table: dict[str, Any]) -> Iterator[str]:
@@ -317,6 +335,22 @@ def _idle_keys(rule: Rule) -> Iterator[str]:
         for name in names:
             if getattr(rule, name):
                 yield f"has {cause}, so {name} would say nothing: leave it out"
+
+
+def _circle_problems(circle: Circle, _: dict[str, Any]) -> Iterator[str]:
+    """What is wrong with a circle as a whole."""
+    for name in ("name", "domains", "ca_file"):
+        if not getattr(circle, name):
+            yield f"has no {name}"
+    if circle.ca_file and (problem := _no_file(circle.ca_file)):
+        yield f'has ca_file = "{circle.ca_file}", {problem}'
+
+
+_ARRAYS: dict[type[Any], Callable[[Any, dict[str, Any]], Iterator[str]]] = {
+    Rule: _rule_problems,
+    Circle: _circle_problems,
+}
+_OF_ARRAYS = tuple(name for name, kind in SECTIONS.items() if kind in _ARRAYS)
 
 
 def _no_file(path: str) -> str:

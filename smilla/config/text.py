@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
-from smilla.config.options import SECTIONS, Config, Rule, default_action, options_of
+from smilla.config.options import SECTIONS, Circle, Config, Rule, default_action, options_of
 from smilla.model import Direction
 
 _RULES = (
@@ -18,11 +18,21 @@ _RULES = (
     "all hold applies. What it does not name comes from [policy], never from a later rule. "
     "smilla explain shows the table."
 )
-_RULE_EXAMPLE = """\
+_CIRCLES = "A closed network of mail servers that trust one authority, for secure-hop; see smilla-hops(7)."
+_OF_ARRAYS = {Rule: ("rule", _RULES), Circle: ("circle", _CIRCLES)}
+_EXAMPLES = {
+    Rule: """\
 #[[rule]]
 #recipient = "*@example.org"
 #no_key = "refuse"
-"""
+""",
+    Circle: """\
+#[[circle]]
+#name = "ours"
+#domains = ["example.org", "*.example.org"]
+#ca_file = "/etc/smilla/circle.pem"
+""",
+}
 
 
 def sample() -> str:
@@ -30,18 +40,19 @@ def sample() -> str:
     lines = ["# smilla.toml, see smilla.toml(5).  Every option is shown with its default.", ""]
     lines += _section_lines(Config, Config(), commented=True)
     for name, kind in SECTIONS.items():
-        if kind is Rule:
-            lines += ["", *_rule_lines()]
+        if kind in _OF_ARRAYS:
+            lines += ["", *_array_lines(kind)]
         else:
             lines += ["", f"# {kind.__doc__}", f"[{name}]", *_section_lines(kind, kind(), commented=True)]
     return "\n".join(lines) + "\n"
 
 
-def _rule_lines() -> Iterator[str]:
-    yield from textwrap.wrap(f"[[rule]]: {_RULES}", 100, initial_indent="# ", subsequent_indent="# ")
-    yield from _RULE_EXAMPLE.splitlines()
+def _array_lines(kind: type[Any]) -> Iterator[str]:
+    table, what = _OF_ARRAYS[kind]
+    yield from textwrap.wrap(f"[[{table}]]: {what}", 100, initial_indent="# ", subsequent_indent="# ")
+    yield from _EXAMPLES[kind].splitlines()
     yield "#"
-    for name, field in options_of(Rule).items():
+    for name, field in options_of(kind).items():
         yield from textwrap.wrap(f"{name}: {_help(field)}", 100, initial_indent="#   ", subsequent_indent="#     ")
 
 
@@ -53,11 +64,12 @@ def show(config: Config) -> str:
         config = dataclasses.replace(config, policy=dataclasses.replace(config.policy, **unset))
     lines = list(_section_lines(Config, config, commented=False))
     for name, kind in SECTIONS.items():
-        if kind is not Rule:
+        if kind not in _OF_ARRAYS:
             lines += ["", f"[{name}]", *_section_lines(kind, getattr(config, name), commented=False)]
-    for rule in config.rule:
-        lines += ["", "[[rule]]"]
-        lines += [f"{n} = {_toml(getattr(rule, n))}" for n in options_of(Rule) if getattr(rule, n)]
+    for kind, (name, _) in _OF_ARRAYS.items():
+        for table in getattr(config, name):
+            lines += ["", f"[[{name}]]"]
+            lines += [f"{n} = {_toml(getattr(table, n))}" for n in options_of(kind) if getattr(table, n)]
     return "\n".join(lines) + "\n"
 
 
@@ -92,8 +104,12 @@ def manual() -> str:
     """The options in mdoc(7), for smilla.toml(5)."""
     lines: list[str] = []
     for name, kind in [("", Config), *SECTIONS.items()]:
-        title = "Top level" if not name else f"Table {name}" + (", any number of times" if kind is Rule else "")
-        lines += [f".Ss {title}", *(_sentences(_RULES) if kind is Rule else ()), ".Bl -tag -width Ds"]
+        title = "Top level" if not name else f"Table {name}" + (", any number of times" if kind in _OF_ARRAYS else "")
+        lines += [
+            f".Ss {title}",
+            *(_sentences(_OF_ARRAYS[kind][1]) if kind in _OF_ARRAYS else ()),
+            ".Bl -tag -width Ds",
+        ]
         for option, field in options_of(kind).items():
             lines += [f".It Cm {option} Li = {_mdoc(_toml(field.default))}"]
             lines += _sentences(_help(field))

@@ -138,12 +138,20 @@ def _check_reader(item: str) -> str:
         return problem
 
 
+def _check_match(item: str) -> str:
+    name = item.removeprefix(".")
+    if not set(item) & set("*?[") and "." in name and patterns.in_a_labels(name):
+        return ""
+    return "a list of host names, each mail.example.org or .example.org"
+
+
 _CHECKS = {
     "nameserver": _check_nameserver,
     "network": _check_network,
     "domain": _check_domain,
     "pattern": _check_pattern,
     "origin": _check_origin,
+    "match": _check_match,
     "reader": _check_reader,
     "user": _check_user,
 }

@@ -18,6 +18,7 @@ from smilla.model.decisions import (
     Rewrite,
     Style,
 )
+from smilla.model.hops import Hop, HopVerdict, HopWay
 from smilla.model.keys import (
     OAEP,
     Assessment,
@@ -68,6 +69,9 @@ __all__ = [
     "Header",
     "HeaderEdits",
     "HeaderProtection",
+    "Hop",
+    "HopVerdict",
+    "HopWay",
     "Judgement",
     "KeyLookup",
     "KeyVerdict",

@@ -18,7 +18,7 @@ from smilla import cli, config
 from smilla.answer import reply
 from smilla.config import Config, Rule
 from smilla.config import text as config_text
-from smilla.config.options import SECTIONS, options_of
+from smilla.config.options import SECTIONS, Circle, options_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -124,7 +124,7 @@ def test_every_option_stands_in_the_manual_and_in_the_sample() -> None:
     for kind in kinds:
         for name in options_of(kind):
             assert f".It Cm {name} " in page
-            assert kind is Rule or re.search(rf"^{name} = ", config_text.sample(), re.MULTILINE)
+            assert kind in (Rule, Circle) or re.search(rf"^{name} = ", config_text.sample(), re.MULTILINE)
 
 
 def test_the_examples_of_the_manual_are_configurations(tmp_path: Path) -> None:

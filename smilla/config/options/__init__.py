@@ -24,6 +24,7 @@ from smilla.config.options.basic import (
     STYLE,
     option,
 )
+from smilla.config.options.hop import Circle, HopOptions
 from smilla.config.options.keys import HeadersOptions, KeysOptions, OpenPGPOptions, SMIMEOptions
 from smilla.config.options.policy import PolicyOptions, Rule, default_action
 from smilla.config.options.service import (
@@ -49,9 +50,11 @@ __all__ = [
     "SOURCES",
     "SPLITS",
     "STYLE",
+    "Circle",
     "Config",
     "DNSOptions",
     "HeadersOptions",
+    "HopOptions",
     "KeysOptions",
     "LogOptions",
     "MetricsOptions",
@@ -120,6 +123,8 @@ class Config:
     rule: tuple[Rule, ...] = ()
     reinject: ReinjectOptions = field(default_factory=ReinjectOptions)
     stage: StageOptions = field(default_factory=StageOptions)
+    hop: HopOptions = field(default_factory=HopOptions)
+    circle: tuple[Circle, ...] = ()
     spool: SpoolOptions = field(default_factory=SpoolOptions)
     log: LogOptions = field(default_factory=LogOptions)
     web: WebOptions = field(default_factory=WebOptions)
@@ -153,6 +158,11 @@ class Config:
         return self.metrics.status or f"{self.reinject.spool}/status.sock"
 
     @property
+    def hop_store(self) -> str:
+        """The file of the MTA-STS policies that are remembered, so that a restart is no downgrade."""
+        return f"{self.reinject.spool}/hops.sqlite"
+
+    @property
     def may_split(self) -> bool:
         """May recipients get different forms, with any MTA?"""
         return self.policy.mixed in ("", *SPLITS)
@@ -174,6 +184,8 @@ SECTIONS: dict[str, type[Any]] = {
     "rule": Rule,
     "reinject": ReinjectOptions,
     "stage": StageOptions,
+    "hop": HopOptions,
+    "circle": Circle,
     "spool": SpoolOptions,
     "log": LogOptions,
     "web": WebOptions,

@@ -96,6 +96,13 @@ class ReinjectOptions:
         pattern=rf".+:{PORT}",
         expected="HOST:PORT, with a port from 1 to 65535",
     )
+    secure_smtp: str = option(
+        "127.0.0.1:10027",
+        "A second such listener, for copies that may leave over a verified hop only (secure-hop). All that it takes "
+        "goes through a transport of Postfix that knows no clear text.",
+        pattern=rf".+:{PORT}",
+        expected="HOST:PORT, with a port from 1 to 65535",
+    )
     spool: str = option(
         "/var/lib/smilla",
         "Folder of the journal, which records the copies owed and accepted. It holds no plaintext, ciphertext or "

@@ -13,7 +13,16 @@ from hypothesis import strategies as st
 
 from smilla.config import Config, Rule, load, parse
 from smilla.config import text as config_text
-from smilla.config.options import CONDITIONS, FAILURES, SECTIONS, KeysOptions, OpenPGPOptions, PolicyOptions, options_of
+from smilla.config.options import (
+    CONDITIONS,
+    FAILURES,
+    SECTIONS,
+    Circle,
+    KeysOptions,
+    OpenPGPOptions,
+    PolicyOptions,
+    options_of,
+)
 from smilla.errors import ConfigError
 
 
@@ -205,16 +214,22 @@ def without_contradiction(section: Any) -> Any:
     return section
 
 
-SECTIONS_OF_ANY_KIND = {name: section_of(kind) for name, kind in SECTIONS.items() if kind is not Rule}
+SECTIONS_OF_ANY_KIND = {name: section_of(kind) for name, kind in SECTIONS.items() if kind not in (Rule, Circle)}
+CIRCLES = [
+    Circle("ours", ("*.example.org", "bücher.example"), "/etc/passwd", ("mail.example.org", ".example.org")),
+    Circle("theirs", ("example.net",), "/etc/group"),
+]
 RULES = st.lists(section_of(Rule), max_size=3)
 
 
 @st.composite
 def configurations(draw: st.DrawFn) -> Config:
     sections = {name: draw(section) for name, section in SECTIONS_OF_ANY_KIND.items()}
-    rules = tuple(draw(RULES))
+    rules, circles = tuple(draw(RULES)), tuple(draw(st.lists(st.sampled_from(CIRCLES), unique=True)))
     domains = draw(st.sampled_from([("example.org",), ("*.bücher.example", "b.example")]))
-    found = Config(draw(st.booleans()), draw(st.sampled_from(["outbound", "inbound", "auto"])), domains, rule=rules)
+    found = Config(
+        draw(st.booleans()), draw(st.sampled_from(["outbound", "inbound", "auto"])), domains, rule=rules, circle=circles
+    )
     return dataclasses.replace(found, **sections)
 
 
