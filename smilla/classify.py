@@ -14,7 +14,7 @@ from itertools import groupby
 
 from smilla.errors import ParseError
 from smilla.formats import cms, mime, notices, openpgp, parts
-from smilla.model import Classification, Message, MessageKind, Reason
+from smilla.model import Classification, Format, Message, MessageKind, Reason
 
 _PKCS7_MIME = ("application/pkcs7-mime", "application/x-pkcs7-mime")
 _READABLE, _EMPTY, _CONTROL, _CIPHERTEXT = "readable", "empty", "control", "ciphertext"
@@ -62,7 +62,7 @@ def _by_type(kind: mime.ContentType, encoding: str, message: Message) -> Classif
 def _one_body(kind: mime.ContentType, encoding: str, message: Message) -> Classification:
     """A body without parts: CMS by its name, if its DER agrees, or armour."""
     if _named_p7m(kind, message) and (check := _enveloped(encoding, message.body.blocks())):
-        return _encrypted(f"{kind.media_type} named *.p7m with CMS {check}")
+        return _encrypted(f"{kind.media_type} named *.p7m with CMS {check}", Format.SMIME)
     if not _begins_like_armour(encoding, message):
         return _plain("plain", f"{kind.media_type} is not encrypted")
     if not _CHARSETS.fullmatch(kind.parameters.get("charset", "")):
@@ -74,8 +74,8 @@ def _plain(code: str, text: str) -> Classification:
     return Classification(MessageKind.PLAIN, Reason(code, text))
 
 
-def _encrypted(text: str) -> Classification:
-    return Classification(MessageKind.ENCRYPTED, Reason("already_encrypted", text))
+def _encrypted(text: str, form: Format) -> Classification:
+    return Classification(MessageKind.ENCRYPTED, Reason("already_encrypted", text), form)
 
 
 def _begins_like_armour(encoding: str, message: Message) -> bool:
@@ -91,7 +91,7 @@ def _begins_like_armour(encoding: str, message: Message) -> bool:
 def _armoured(encoding: str, blocks: Iterable[bytes], what: str) -> Classification:
     check = openpgp.encrypted_message(mime.decoded(blocks, encoding))
     if check.encrypted:
-        return _encrypted(f"{what} is one encrypted OpenPGP message")
+        return _encrypted(f"{what} is one encrypted OpenPGP message", Format.OPENPGP)
     return _plain("plain", f"{what} is not one encrypted OpenPGP message: {check.reason}")
 
 
@@ -99,7 +99,7 @@ def _pkcs7(kind: mime.ContentType, encoding: str, blocks: Iterable[bytes]) -> Cl
     """The DER decides, whatever the smime-type parameter says (RFC 8551 section 3.2.2)."""
     check = cms.is_enveloped(mime.decoded(blocks, encoding))
     if check.encrypted:
-        return _encrypted(f"{kind.media_type} with CMS {check.reason}")
+        return _encrypted(f"{kind.media_type} with CMS {check.reason}", Format.SMIME)
     if kind.parameters.get("smime-type", "").lower() == "signed-data":
         return Classification(MessageKind.SIGNED, Reason("signed", f"{kind.media_type} is signed, not encrypted"))
     return _plain("plain", f"{kind.media_type} is not encrypted: {check.reason}")
@@ -176,7 +176,8 @@ def _mixed(kind: mime.ContentType, encoding: str, blocks: Iterable[bytes]) -> Cl
         return usual
     roles = list(_roles(mime.multipart_sections(blocks, boundary)))
     if sorted(role for role in roles if role != _EMPTY) == [_CIPHERTEXT, _CONTROL] and roles.count(_EMPTY) <= 1:
-        return _encrypted("multipart/mixed is PGP/MIME that a server changed: one encrypted OpenPGP message")
+        what = "multipart/mixed is PGP/MIME that a server changed: one encrypted OpenPGP message"
+        return _encrypted(what, Format.OPENPGP)
     if _CONTROL in roles:
         return _plain("plain", "multipart/mixed with the parts of PGP/MIME, and more, or malformed")
     return usual

@@ -206,6 +206,7 @@ def message_done(queue_id: str, outcome: Outcome, facts: Facts) -> None:
         **{"from": facts.sender or "<>"},
         kind=outcome.classification.kind.value,
         direction=outcome.direction,
+        transport=outcome.arrival.way,
         rcpts=len(outcome.decisions),
         copies=len(outcome.copies),
         reply=facts.reply,

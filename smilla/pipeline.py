@@ -30,14 +30,16 @@ from smilla import classify, decide, log, policy
 from smilla.answer import dsn, reply
 from smilla.config import Config
 from smilla.config.options import SPLITS
-from smilla.copies import growth, make, rewrap, sharing
+from smilla.copies import arrival, growth, make, rewrap, sharing
 from smilla.errors import EncryptionError
 from smilla.handover import in_place, reinject, seal
 from smilla.model import (
     Action,
+    Arrival,
     Classification,
     Copy,
     Decision,
+    Direction,
     Disposition,
     HeaderEdits,
     MessageKind,
@@ -157,7 +159,8 @@ def judge(session: Session, ports: Ports, config: Config) -> tuple[Classificatio
         raise EncryptionError("a message without a recipient: nobody knows for whom it would have to be encrypted")
     classification = classify.classify(message)
     requested = is_requested(session, config)
-    if (problem := rewrap.problem(message) or seal.forged(message)) is not None:
+    problem = rewrap.problem(message) or seal.forged(message) or _problem_of_arrival(session, config)
+    if problem is not None:
         decisions = tuple(policy.refused(recipient, problem) for recipient in envelope.recipients)
     elif _is_own(session, ports, config):
         classification = _OWN
@@ -174,8 +177,15 @@ def make_copies(session: Session, decisions: tuple[Decision, ...], ports: Ports,
     return _made(session, sharing.group(decisions, session.message, separate=config.smime.separate), ports, config)
 
 
-def _made(session: Session, groups: Sequence[sharing.Group], ports: Ports, config: Config) -> tuple[Copy, ...]:
-    return make.copies_of(session.message, groups, ports.openpgp, _without_request(session, config), ports.metrics)
+def _made(
+    session: Session, groups: Sequence[sharing.Group], ports: Ports, config: Config, told: HeaderEdits | None = None
+) -> tuple[Copy, ...]:
+    """``told`` are the edits that say how the message came: even a held one gets them, and neither what they remove nor
+    what they add stands inside a ciphertext."""
+    asked, told = _without_request(session, config), told or HeaderEdits()
+    edits = HeaderEdits(tuple(sorted({*asked.removed, *told.removed})), asked.added)
+    copies = make.copies_of(session.message, groups, ports.openpgp, edits, ports.metrics)
+    return tuple(replace(copy, rewrite=rewrap.combined(copy.rewrite, told)) for copy in copies)
 
 
 def is_requested(session: Session, config: Config) -> bool:
@@ -233,6 +243,7 @@ def _outcome(
         blocked_by=tuple(decision.recipient for decision in blocking),
         bounced=bounced,
         relayed=_relayed(session, config),
+        arrival=_arrival(session, classification, ports, config),
     )
     if disposition in (Disposition.DEFER, Disposition.REFUSE):
         return outcome
@@ -243,7 +254,27 @@ def _outcome(
         return replace(outcome, disposition=Disposition.DEFER, reason=_ODD_SPELLING)
     if config.policy.mixed in SPLITS and _splits(decisions, groups, kept_index) and not rules.is_clear(session.sender):
         return _of_unclear_sender(session, outcome, config)
-    return replace(outcome, copies=_made(session, groups, ports, config), kept_index=kept_index)
+    copies = _made(session, groups, ports, config, outcome.arrival.edits)
+    return replace(outcome, copies=copies, kept_index=kept_index)
+
+
+def _tells_arrival(session: Session, config: Config) -> bool:
+    is_inbound = policy.direction(session.client, config) is Direction.INBOUND
+    return bool(config.transport.authserv_id) and is_inbound
+
+
+def _problem_of_arrival(session: Session, config: Config) -> Reason | None:
+    if not _tells_arrival(session, config):
+        return None
+    return arrival.problem(session.message, config.transport.authserv_id)
+
+
+def _arrival(session: Session, classification: Classification, ports: Ports, config: Config) -> Arrival:
+    """What the header is to say of how the message came.  A copy of ours says it already, and the stage gets a header
+    that does (handover/seal)."""
+    if classification is _OWN or not _tells_arrival(session, config):
+        return Arrival()
+    return arrival.told(session.message, session.transport, classification, config.transport, ports.circles)
 
 
 def _kept_index(session: Session, groups: Sequence[sharing.Group], config: Config) -> int | None:

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from smilla.address import EmailAddress
 from smilla.model import (
+    Authorities,
     Client,
     Decision,
     DNSAnswer,
@@ -320,7 +321,7 @@ class MTA(Protocol):
 
     def change_header(self, name: str, number: int, value: str) -> None:
         """The field of that number among those of its name, from 1, gets this value, "" takes it away; number 0 adds
-        one at the end."""
+        one at the end, -1 one before all others but the Received field of the MTA itself."""
 
     def delete_recipient(self, raw: str) -> None:
         """This recipient, as it was given, does not get the MTA's message."""
@@ -346,7 +347,7 @@ class Ports:
     lives as long as the ports; None remembers nothing.  ``stage_problem()`` says why nothing may be sealed now, and
     what to do; "" if sealing is allowed.  ``size_limit()`` is the size in octets of the largest message that the MTA
     takes, 0 if nobody knows.  ``metrics`` count; they outlive the configuration.  ``hops`` is set if some action is
-    secure-hop, or Postfix asks for policies.
+    secure-hop, or Postfix asks for policies.  ``circles`` are set if [transport] circles is.
     """
 
     clock: Clock
@@ -364,6 +365,7 @@ class Ports:
     size_limit: Callable[[], int] = lambda: 0
     metrics: Metrics = Metrics()
     hops: HopFinder | None = None
+    circles: tuple[Authorities, ...] = ()
 
     def without_handover(self) -> Ports:
         """The same, where no copy may be handed over."""

@@ -11,7 +11,7 @@ from smilla.address import NO_COMPLETION, Completion, EmailAddress
 from smilla.errors import AddressError
 from smilla.keys.questions import MessageQuestions
 from smilla.message import MOST_HEADER_FIELDS, MOST_HEADER_OCTETS, MemoryBody
-from smilla.model import Client, Envelope, GrowingBody, Header, Message, Recipient
+from smilla.model import Client, Envelope, GrowingBody, Header, Message, Recipient, Transport
 from smilla.policy import Requirement
 from smilla.ports import PendingLookup
 
@@ -31,6 +31,7 @@ class Session:
         """``body`` is where to keep the body; by default in memory."""
         self.client = client
         self.queue_id = ""
+        self.transport: Transport | None = None  # None: nobody told how the message came
         self.lookups: dict[tuple[EmailAddress, tuple[str, ...]], PendingLookup] = {}
         self.questions = MessageQuestions()
         self.requirements: dict[Recipient, Requirement] = {}

@@ -95,7 +95,7 @@ TEXTS = {
     "forged_mark": "the message has a field that only this filter may add",
     "key_gone": "the key that was there when the message came is gone; it is tried again",
     "not_sealed": "this recipient was not named when the message came in, and has no usable key",
-    "too_many_fields": "the message has too many Content fields",
+    "too_many_fields": "the message has too many fields that would have to be replaced",
     "header_too_large": "the header of the message is too large",
     "field_too_long": "the message has a Content field that is too long",
     "bare_cr": "the header has a bare CR, so programs differ about where the body begins; end lines with CRLF",

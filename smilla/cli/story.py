@@ -83,6 +83,11 @@ def as_json(story: Story) -> dict[str, Any]:
         },
         "direction": outcome.direction,
         "wished": story.requested,
+        "transport": {
+            "way": outcome.arrival.way or None,
+            "removed": len(outcome.arrival.edits.removed),
+            "added": [f"{name}: {value}" for name, value in outcome.arrival.edits.inserted],
+        },
         "relayed": [recipient.raw.strip("<>") for recipient in outcome.relayed],
         "recipients": [_decision_as_json(story, decision) for decision in story.decisions],
         "copies": [
@@ -146,6 +151,12 @@ def in_words(story: Story) -> Iterator[str]:
     classification = outcome.classification
     yield f"message: {classification.kind.value} ({printable(classification.reason.text)})"
     yield f"direction: {outcome.direction}"
+    if outcome.arrival.way:
+        count = len(outcome.arrival.edits.removed)
+        yield (
+            f"transport: {outcome.arrival.way}, since only the MTA tells how a message came; header fields from "
+            f"outside that claim to know: {count} removed"
+        )
     if story.requested:
         yield "the sender asks for encryption"
     if outcome.relayed:

@@ -43,6 +43,7 @@ _NONE = HeaderEdits()
 _NEVER_INSIDE = re.compile("mime-version|content-.*|bcc|resent-bcc|x-smilla|hp-outer")
 _NOT_CARRIED = re.compile(
     "received|x-received|received-spf|return-path|delivered-to|x-original-to|authentication-results|arc-.*"
+    "|x-smilla-transport"
     "|dkim-signature|x-google-dkim-signature|domainkey-signature"
 )
 _OUTSIDE: dict[str, tuple[str, ...]] = {"subject": ("[...]",)}  # replaces a hidden field; others are removed

@@ -121,28 +121,40 @@ def goes(name: str) -> bool:
 
 def combined(rewrite: Rewrite, further: HeaderEdits) -> Rewrite:
     """The rewrite, plus further header edits."""
-    if not further.removed and not further.added:
+    if not further.removed and not further.added and not further.inserted:
         return rewrite
     gone = tuple(sorted({*rewrite.removed, *further.removed}))
-    return Rewrite(gone, (*further.added, *rewrite.added), rewrite.body)
+    inserted = (*further.inserted, *rewrite.inserted)
+    return Rewrite(gone, (*further.added, *rewrite.added), rewrite.body, inserted=inserted)
+
+
+def edited(message: Message, edits: HeaderEdits) -> Message:
+    """The message with these changes in its header."""
+    if not edits.removed and not edits.added and not edits.inserted:
+        return message
+    gone = frozenset(edits.removed)
+    kept = [header for index, header in enumerate(message.headers) if index not in gone]
+    return Message((*map(_header, edits.inserted), *kept, *map(_header, edits.added)), message.body)
+
+
+def _header(added: tuple[str, str]) -> Header:
+    return Header(added[0].encode("ascii"), b" " + added[1].encode("ascii"))
 
 
 def applied(message: Message, rewrite: Rewrite) -> Iterator[bytes]:
     """The message that a rewrite makes, as octets: the header in one block, then the body in blocks."""
-    gone = frozenset(rewrite.removed)
-    kept = (header.raw for index, header in enumerate(message.headers) if index not in gone)
-    added = (f"{name}: {value}\r\n".encode("ascii") for name, value in rewrite.added)
     body = rewrite.body() if rewrite.body is not None else message.body.blocks()
-    yield b"".join([*kept, *added, b"\r\n"])
+    yield b"".join([*(header.raw for header in edited(message, rewrite).headers), b"\r\n"])
     yield from body
 
 
 def edits(message: Message, rewrite: Rewrite) -> Iterator[tuple[str, int, str]]:
     """The header edits in libmilter's terms: a field's name, its number among the fields of that name, from 1, and its
-    new value, "" to remove it; number 0 adds a field.
+    new value, "" to remove it; number 0 adds a field at the end, -1 at the beginning.
 
     A field that is both removed and added is changed in place, which saves an edit.  The others are deleted from the
-    last to the first, since Postfix renumbers them at once and Sendmail does not.
+    last to the first, since Postfix renumbers them at once and Sendmail does not.  What comes at the beginning comes
+    last, since it renumbers too; the last of these first, so that they stand in their order.
     """
     deleted: list[tuple[str, int]] = []
     for index in sorted(set(rewrite.removed)):
@@ -158,6 +170,7 @@ def edits(message: Message, rewrite: Rewrite) -> Iterator[tuple[str, int, str]]:
             come.append((name, 0, value))
     yield from ((name, number, "") for name, number in reversed(deleted))
     yield from come
+    yield from ((name, -1, value) for name, value in reversed(rewrite.inserted))
 
 
 def _marks(message: Message) -> tuple[int, ...]:

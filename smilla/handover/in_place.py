@@ -27,7 +27,8 @@ def seal_message(mta: MTA, session: Session, outcome: Outcome, keys: SealKeyStor
     if keys is None:
         raise SealKeyMissing("there are no seal keys: [policy] mixed is not stage")
     facts = seal.facts(session.envelope, outcome.decisions, session.queue_id, session.client, outcome.direction)
-    _apply(mta, seal.rewrite(session.message, facts, keys.current()), session.message)
+    rewrite = seal.rewrite(session.message, facts, keys.current(), outcome.arrival.edits)
+    _apply(mta, rewrite, session.message)
     mta.change_sender(session.sender, _headers_only(session.envelope.parameters))
 
 

@@ -22,7 +22,7 @@ from smilla.formats import mime, seal
 from smilla.formats.base64_lines import base64_lines
 from smilla.formats.covering import covered, room
 from smilla.formats.seal import Bound, Head
-from smilla.model import Action, Client, Decision, Direction, Envelope, Header, Message, Reason, Rewrite
+from smilla.model import Action, Client, Decision, Direction, Envelope, Header, HeaderEdits, Message, Reason, Rewrite
 from smilla.ports import SealKey
 
 MARK = "X-Smilla-Stage"
@@ -88,11 +88,15 @@ def facts(
 # --- sealing -----------------------------------------------------------------------------------------------
 
 
-def rewrite(message: Message, known: Facts, key: SealKey) -> Rewrite:
+_NONE = HeaderEdits()
+
+
+def rewrite(message: Message, known: Facts, key: SealKey, edits: HeaderEdits = _NONE) -> Rewrite:
     """The sealed message for the MTA's queue: replaces the MIME fields and the body, adds the mark, and keeps all other
-    header fields."""
+    header fields.  ``edits`` are made inside, too, where the stage takes the header from."""
     raw_id = secrets.token_bytes(seal.MESSAGE_ID_OCTETS)
     boundary = f"smilla-{secrets.token_hex(16)}"
+    inside = rewrap.edited(message, edits)
     gone = sorted(index for name, places in message.places.items() if _goes(name) for index in places)
     added: tuple[tuple[str, str], ...] = (
         ("Content-Type", f'multipart/mixed; boundary="{boundary}"'),
@@ -102,11 +106,11 @@ def rewrite(message: Message, known: Facts, key: SealKey) -> Rewrite:
         added = (("MIME-Version", "1.0"), *added)
 
     def body() -> Iterator[bytes]:
-        beginning, base64 = _beginning(boundary), seal.sealed(_content(message, known), key, raw_id, known.bound)
+        beginning, base64 = _beginning(boundary), seal.sealed(_content(inside, known), key, raw_id, known.bound)
         yield from covered(beginning, base64_lines(base64), room(message.body.blocks()))
         yield f"\r\n--{boundary}--\r\n".encode("ascii")
 
-    return Rewrite(tuple(gone), added, body)
+    return rewrap.combined(Rewrite(tuple(gone), added, body), edits)
 
 
 def _goes(name: str) -> bool:

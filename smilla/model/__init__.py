@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from smilla.model.decisions import (
     Action,
+    Arrival,
     Classification,
     Copy,
     CopyForm,
@@ -39,6 +40,7 @@ from smilla.model.keys import (
     X509Key,
 )
 from smilla.model.message import (
+    Authorities,
     Body,
     Client,
     Envelope,
@@ -46,12 +48,15 @@ from smilla.model.message import (
     Header,
     Message,
     Recipient,
+    Transport,
 )
 
 __all__ = [
     "OAEP",
     "Action",
+    "Arrival",
     "Assessment",
+    "Authorities",
     "Body",
     "Candidate",
     "Classification",
@@ -88,6 +93,7 @@ __all__ = [
     "SourceAnswer",
     "SourceFinding",
     "Style",
+    "Transport",
     "UsableKey",
     "X509Key",
 ]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import field
 from enum import Enum, StrEnum
 
-from smilla.model.keys import KeyLookup, PGPKey, Reason, X509Key
+from smilla.model.keys import Format, KeyLookup, PGPKey, Reason, X509Key
 from smilla.model.message import Recipient
 from smilla.value import value
 
@@ -32,6 +32,7 @@ class Classification:
 
     kind: MessageKind
     reason: Reason
+    format: Format | None = None  # of what is encrypted
 
 
 class Action(StrEnum):
@@ -100,11 +101,12 @@ class CopyForm(StrEnum):
 
 @value
 class HeaderEdits:
-    """Changes in the header of a message: the indexes of removed fields, and the fields added at the end, in order
-    (name, and value without its leading space)."""
+    """Changes in the header of a message: the indexes of removed fields, the fields added at the end, in order (name,
+    and value without its leading space), and the trace fields that come before all others."""
 
     removed: tuple[int, ...] = ()
     added: tuple[tuple[str, str], ...] = ()
+    inserted: tuple[tuple[str, str], ...] = field(default=(), kw_only=True)
 
 
 @value
@@ -126,6 +128,15 @@ class HeaderProtection:
     inside: tuple[str, ...] = ()
     hidden: tuple[str, ...] = ()
     problem: Reason | None = None
+
+
+@value
+class Arrival:
+    """What a header says of how its message came: ``way`` is plain, tls, circle, unknown, or "" if nothing is said, and
+    ``edits`` make it say so."""
+
+    way: str = ""
+    edits: HeaderEdits = HeaderEdits()
 
 
 @value
@@ -167,7 +178,8 @@ class Outcome:
 
     ``copies`` is empty unless the disposition is DELIVER or HOLD; all but number ``kept_index`` (None for none) are
     re-injected.  The sender is told of ``bounced``; for ``relayed`` see policy.is_relayed.  ``reason`` says why
-    something is not delivered, and ``blocked_by`` names the recipients who keep it from being delivered.
+    something is not delivered, and ``blocked_by`` names the recipients who keep it from being delivered.  ``arrival``
+    is what every copy says of how the message came.
     """
 
     disposition: Disposition
@@ -180,6 +192,7 @@ class Outcome:
     kept_index: int | None = 0
     bounced: tuple[Decision, ...] = ()
     relayed: tuple[Recipient, ...] = ()
+    arrival: Arrival = Arrival()
 
     @property
     def awaits_expansion(self) -> bool:

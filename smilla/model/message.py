@@ -101,6 +101,35 @@ class Envelope:
 
 
 @value
+class Transport:
+    """How a client brought its messages, as the MTA's macros tell: TLS version, cipher and its bits, all "" without
+    TLS.  Postfix gives the subject and issuer of a client certificate as common names, and only of one that it trusts;
+    Sendmail gives whole names of any certificate, and in ``verify`` whether it trusts it ("OK")."""
+
+    tls_version: str = ""
+    cipher: str = ""
+    bits: str = ""
+    cert_subject: str = ""
+    cert_issuer: str = ""
+    verify: str = ""
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Was it TLS?"""
+        return bool(self.tls_version or self.cipher)
+
+
+@value
+class Authorities:
+    """The authorities of a circle, as an MTA may name them: by their common names, or by whole names in OpenSSL's
+    one-line form."""
+
+    circle: str
+    common_names: frozenset[str]
+    whole_names: frozenset[str]
+
+
+@value
 class Client:
     """The client that submitted the message, as far as the MTA tells us (``mta`` is the MTA's own name).  It decides
     the direction in ``mode = "auto"``."""

@@ -25,7 +25,7 @@ from smilla.answer import reply
 from smilla.errors import MTALost, SmillaError
 from smilla.filter import Filter
 from smilla.handover.reinject import finish
-from smilla.model import Client
+from smilla.model import Client, Transport
 from smilla.server.acknowledge import without_nagle
 from smilla.server.service import Service
 from smilla.session import Session
@@ -39,6 +39,11 @@ _VERBS = {
 }
 _ACTIONS = Milter.ADDHDRS | Milter.CHGHDRS | Milter.MODBODY | Milter.QUARANTINE | Milter.DELRCPT | Milter.CHGFROM
 _LINE_LIMIT = 900
+_BEHIND_RECEIVED = 1  # both MTAs count their own Received field as number 0, though they do not show it
+_AT_MAIL = (  # what Postfix and Sendmail tell by themselves, and how the client came
+    "i {auth_type} {auth_authen} {auth_ssf} {auth_author} {mail_mailer} {mail_host} {mail_addr} "
+    "{tls_version} {cipher} {cipher_bits} {cert_subject} {cert_issuer} {verify}"
+)
 _CONTINUE, _NOREPLY = int(Milter.CONTINUE), int(Milter.NOREPLY)
 _NO_REPLY_TO_HEADER = int(Milter.P_NR_HDR)
 _UNSEEN = re.compile(r"[^!-~]")
@@ -58,8 +63,18 @@ class Connection(Milter.Base):
         self._mta = ""
         self._failure: reply.Reply | None = None  # the answer to this message, once an error has ended it
         self._lost_client: reply.Reply | None = None  # the same for every message, if the client stayed unknown
+        self._is_told_of_tls = False  # so that no word of TLS means that there is none
         _serving.connection = self
         self.service.acknowledger.opened()
+
+    def negotiate(self, opts: Any) -> int:
+        """The MTA says what it can do.  It is asked to tell at each MAIL how the client came: by itself it does so at
+        HELO, and a client need not say that again after STARTTLS; Sendmail does not tell {verify} at all."""
+        answer = int(super().negotiate(opts))
+        if self._runtime.config.transport.authserv_id and self._actions & Milter.SETSYMLIST:
+            self._ctx.setsymlist(Milter.M_ENVFROM, _AT_MAIL)
+            self._is_told_of_tls = True
+        return answer
 
     @Milter.noreply
     def connect(self, hostname: str, _family: int, address: Any) -> int:
@@ -92,6 +107,8 @@ class Connection(Milter.Base):
         with self._guarded("mail from"):
             if user := self._macro("{auth_authen}"):
                 session.client = replace(self._client, authenticated_as=user)
+            if config.transport.authserv_id:
+                session.transport = self._transport()
         return _CONTINUE
 
     def envrcpt(self, raw: str, *parameters: str) -> int:
@@ -184,8 +201,10 @@ class Connection(Milter.Base):
         """See ports.MTA."""
         space = " " if self._protocol & Milter.P_HDR_LEADSPC else ""
         raw = space + value.replace("\r\n", "\n") if value else ""
-        if number:
+        if number > 0:
             _changed(self.chgheader, name, number, raw)
+        elif number < 0:
+            _changed(self.addheader, name, raw, _BEHIND_RECEIVED)
         else:
             _changed(self.addheader, name, raw)
 
@@ -260,6 +279,12 @@ class Connection(Milter.Base):
         except UnicodeDecodeError as error:  # a user name in Latin-1, for instance
             value = error.object
         return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value or "")
+
+    def _transport(self) -> Transport | None:
+        """How the client brings this message; None if the MTA does not say."""
+        names = ("{tls_version}", "{cipher}", "{cipher_bits}", "{cert_subject}", "{cert_issuer}", "{verify}")
+        found = Transport(*map(self._macro, names))
+        return found if found.is_encrypted or self._is_told_of_tls else None
 
     def _kind_of_mta(self) -> str:
         """Which MTA this is: postfix, sendmail, or "" if unknown.  {v} is "Postfix 3.7.11" or "8.17.1.9".  Sendmail

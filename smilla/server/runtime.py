@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from smilla.adapters import openpgp
+from smilla.adapters import circles, openpgp
 from smilla.adapters.clock import SystemClock
 from smilla.adapters.folder import KeyDirectory
 from smilla.adapters.journal import SQLiteJournal
@@ -46,6 +46,7 @@ def make_ports(config: Config, metrics: Metrics | None = None) -> Ports:
         raw_trust_store=_read("ca_file", config.smime.ca_file, x509.load_trust_store),
         raw_crls=_read("crl_file", config.smime.crl_file, x509.RevocationLists.load),
         metrics=metrics,
+        circles=circles.authorities(config.circle) if config.transport.circles else (),
     )
 
 

@@ -186,6 +186,7 @@ class MilterClient:
         self.timeout_s = timeout_s
         self.received = bytearray()
         self.actions = self.steps = 0
+        self.symbols: dict[int, str] = {}  # the macros that the filter asks for, by stage (SMFIM_*)
         self._socket = _connected(address, timeout_s)
         try:
             self._negotiate()
@@ -228,6 +229,7 @@ class MilterClient:
         if command != b"O" or len(data) < 12:
             raise ProtocolError(f"the negotiation was answered by {command!r}")
         _, self.actions, self.steps = struct.unpack("!III", data[:12])
+        self.symbols = _symbols(data[12:])
         if self.actions & ~self.offer.actions or self.steps & ~self.offer.steps:
             raise ProtocolError("the filter wants what was not offered")
 
@@ -417,6 +419,15 @@ def _connected(address: str, timeout_s: float) -> socket.socket:
         return sock
     port, _, host = place.partition("@")
     return socket.create_connection((host, int(port)), timeout_s)
+
+
+def _symbols(data: bytes) -> dict[int, str]:
+    found = {}
+    while data:
+        words, _, rest = data[4:].partition(b"\0")
+        found[struct.unpack("!I", data[:4])[0]] = words.decode("ascii")
+        data = rest
+    return found
 
 
 def _arguments(words: Iterable[str]) -> bytes:

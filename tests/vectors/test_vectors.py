@@ -8,6 +8,7 @@ A folder ``NNN-name`` holds
     outside.header  the header fields that an encrypted copy keeps, octet for octet
                     (where copies differ, expect.copy names other files as inside and outside)
     unchanged.eml   what a copy in the clear must be, where that is not message.eml itself
+                    (expect.inserted has the fields that come before all others, in every copy)
 
 The message goes through ``smilla.pipeline.process`` with ports in memory; what comes out is opened by OpenSSL and by
 Sequoia.  Whatever the vector is about, the canary in its body must not stand in an encrypted copy or in the reply.
@@ -35,7 +36,7 @@ from smilla.answer import reply
 from smilla.formats import openpgp
 from smilla.formats.armour import dearmour
 from smilla.message import ParsedMessage, parse
-from smilla.model import Client, Copy, CopyForm, Outcome
+from smilla.model import Client, Copy, CopyForm, Outcome, Transport
 from smilla.session import Session
 from tests import cms_opener
 from tests.vectors.memory import KEYS, TableResolver, make_ports, raw_key
@@ -74,6 +75,7 @@ def run(folder: Path) -> Vector:
     ports = make_ports(_resolver(table), _files(table), now, trust_store)
     client = Client(**table.get("client", {}))
     session = Session(client, f"<{table['sender']}>", (), settings.completion)
+    session.transport = Transport(**table["transport"]) if "transport" in table else None
     for recipient in table["recipients"]:
         decide.begin_lookup(session, session.recipient(f"<{recipient}>"), ports, settings)
     for header in parsed.message.headers:
@@ -118,6 +120,7 @@ def test_vector_gives_what_it_must(folder: Path) -> None:
     assert [copy.form.value for copy in vector.outcome.copies] == [wanted["form"] for wanted in expected]
     for copy, wanted in zip(vector.outcome.copies, expected, strict=True):
         assert [r.raw.strip("<>") for r in copy.recipients] == wanted["recipients"]
+        assert [f"{name}: {value}" for name, value in copy.rewrite.inserted] == vector.expected.get("inserted", [])
         if copy.form in ENCRYPTED:
             _check_encrypted(vector, copy, wanted)
         else:

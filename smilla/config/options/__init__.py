@@ -37,6 +37,7 @@ from smilla.config.options.service import (
     StageOptions,
     WebOptions,
 )
+from smilla.config.options.transport import TransportOptions
 
 __all__ = [
     "CONDITIONS",
@@ -66,6 +67,7 @@ __all__ = [
     "SMIMEOptions",
     "SpoolOptions",
     "StageOptions",
+    "TransportOptions",
     "WebOptions",
     "default_action",
     "options",
@@ -125,6 +127,7 @@ class Config:
     stage: StageOptions = field(default_factory=StageOptions)
     hop: HopOptions = field(default_factory=HopOptions)
     circle: tuple[Circle, ...] = ()
+    transport: TransportOptions = field(default_factory=TransportOptions)
     spool: SpoolOptions = field(default_factory=SpoolOptions)
     log: LogOptions = field(default_factory=LogOptions)
     web: WebOptions = field(default_factory=WebOptions)
@@ -186,6 +189,7 @@ SECTIONS: dict[str, type[Any]] = {
     "stage": StageOptions,
     "hop": HopOptions,
     "circle": Circle,
+    "transport": TransportOptions,
     "spool": SpoolOptions,
     "log": LogOptions,
     "web": WebOptions,

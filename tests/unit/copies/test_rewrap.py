@@ -50,6 +50,25 @@ def whole(found: Message, rewrite: Rewrite) -> email.message.EmailMessage:
     return email.message_from_bytes(raw, policy=email.policy.default)
 
 
+def test_what_comes_at_the_beginning_is_put_there_last_and_in_its_order() -> None:
+    found = message("A: 1\nB: 2\nA: 3\nC: 4")
+    edits = Rewrite((0, 2), (("B", "new"), ("D", "end")), inserted=(("A", "first"), ("E", "second")))
+    made = list(rewrap.edits(found, edits))
+    assert made == [
+        ("A", 2, ""),
+        ("A", 1, ""),
+        ("B", 0, "new"),
+        ("D", 0, "end"),
+        ("E", -1, "second"),
+        ("A", -1, "first"),
+    ]
+    assert b"".join(rewrap.applied(found, edits)).startswith(
+        b"A: first\r\nE: second\r\nB: 2\r\nC: 4\r\nB: new\r\nD: end\r\n\r\nbody"
+    )
+    both = rewrap.combined(edits, Rewrite((1,), inserted=(("F", "before"),)))
+    assert (both.removed, both.inserted[0]) == ((0, 1, 2), ("F", "before"))
+
+
 HEADER = """Received: by x
 MIME-Version: 1.0 (a comment)
 Content-Type: multipart/mixed;

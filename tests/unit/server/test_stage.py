@@ -16,11 +16,12 @@ from smilla.adapters.journal import SQLiteJournal
 from smilla.adapters.seal_keys import SealKeys
 from smilla.answer.reply import SEAL_KEY, Reply
 from smilla.config import Config, parse
+from smilla.copies import rewrap
 from smilla.errors import JournalError
 from smilla.handover import seal
 from smilla.message import MemoryBody
 from smilla.message import parse as parse_message
-from smilla.model import Action, Client, Decision, Direction, Message
+from smilla.model import Action, Client, Decision, Direction, Message, Transport
 from smilla.ports import Ports
 from smilla.server import stage
 from smilla.server.stage import Handed
@@ -284,6 +285,30 @@ def test_what_came_after_the_seal_stays_but_for_signatures_over_it(lab: Lab) -> 
     (octets,) = lab.mailer.copies().values()
     assert b"X-Virus-Scanned: yes\r\n" in octets
     assert not any(name in octets for name in (b"DKIM-Signature", b"ARC-Seal", b"[SPAM]"))
+
+
+def test_how_the_message_came_stands_in_each_copy_once_and_what_was_forged_in_none(lab: Lab) -> None:
+    """The option is on at the stage, too, which must take the filter's own fields for no forgery."""
+    lab.config = parse(
+        'mode = "inbound"\nlocal_domains = ["example.org"]\n[policy]\nmixed = "stage"\n'
+        '[transport]\nauthserv_id = "mx.example"\n'
+    )
+    session = Session(Client("192.0.2.1"), "<sam@sender.example>")
+    session.queue_id, session.transport = "4XyZ", Transport()
+    for name in (HUGH, PIA, ZOE):
+        session.recipient(f"<{name}>")
+    forged = b"Authentication-Results: mx.example; x-tls=pass (forged)\r\nX-Smilla-Transport: tls forged\r\n"
+    session.take(parse_message(forged + RAW).message)
+    outcome = pipeline.process(session, lab.ports, lab.config)
+    facts = seal.facts(session.envelope, outcome.decisions, "4XyZ", session.client, outcome.direction)
+    rewrite = seal.rewrite(session.message, facts, lab.keys.current(), outcome.arrival.edits)
+    later = b"X-Smilla-Transport: circle forged\r\n"
+    raw = RECEIVED % (b"4XyZ", DATE) + later + b"".join(rewrap.applied(session.message, rewrite))
+    assert lab.deliver(raw, HUGH, PIA, ZOE) == ["250", "250", "250"]
+    for copy in lab.mailer.copies().values():
+        assert b"forged" not in copy
+        assert copy.count(b"Authentication-Results: mx.example;\r\n\tx-tls=none\r\n") == 1
+        assert copy.count(b"X-Smilla-Transport: plain; e2e=none\r\n") == 1
 
 
 def test_forged_mark_is_refused_in_the_dialogue(lab: Lab) -> None:
