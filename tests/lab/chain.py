@@ -8,7 +8,7 @@ client -> smtpd "plain"    -> no filter; smilla reinjects here
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Self
 
 from tests.lab.postfix import Listener, Postfix
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class Chain:
     """Starts with ``with`` or start().  ``filters`` gives the settings of each smilla by the name of its listener;
     ``kind`` is postfix or sendmail; ``options`` are those of a listener, by its name;
-    ``requeues``: what is requeued comes back to the stage of the first one."""
+    ``requeues``: what is requeued comes back to the stage of the first one; ``lines`` are Sendmail's further ones."""
 
     def __init__(
         self,
@@ -37,6 +37,7 @@ class Chain:
         kind: str = "postfix",
         options: Mapping[str, dict[str, str]] | None = None,
         requeues: bool = True,
+        lines: Sequence[str] = (),
     ) -> None:
         self.folder = folder
         self.kind = kind
@@ -58,6 +59,7 @@ class Chain:
             self.listeners[name].options.update(values)
         self._parameters = parameters
         self._requeues = requeues
+        self._lines = lines
         self._stack = contextlib.ExitStack()
         self.sink: Sink
         self.mta: Postfix | Sendmail
@@ -91,7 +93,7 @@ class Chain:
                 stack.callback(smilla.child.tell_to_end)
             listeners = list(self.listeners.values())
             if self.kind == "sendmail":
-                self.mta = Sendmail(place, self.sink.port, listeners)
+                self.mta = Sendmail(place, self.sink.port, listeners, self._lines)
             else:
                 self.mta = Postfix(place, self.sink.port, listeners, self._parameters)
                 self.mta.stages, self.mta.requeues = self.stages, self._requeues

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import socket
+import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from tests.lab.processes import LOOPBACK, Closing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class SMTPClient(Closing):
     """One connection; EHLO is said at once."""
 
     def __init__(self, port: int, *, helo: str = "client.test", timeout_s: float = 60) -> None:
-        self._socket = socket.create_connection((LOOPBACK, port), timeout=timeout_s)
+        self._socket: socket.socket = socket.create_connection((LOOPBACK, port), timeout=timeout_s)
         self._stream = self._socket.makefile("rb")
         self.greeting = self._read()
         self.ehlo = self.command(f"EHLO {helo}")
@@ -38,6 +40,21 @@ class SMTPClient(Closing):
         """Sends one command line and returns the reply."""
         self.send_raw((line.encode() if isinstance(line, str) else line) + b"\r\n")
         return self._read()
+
+    def start_tls(self, *, certificate: tuple[Path, Path] | None = None, ehlo: bool = True) -> None:
+        """STARTTLS, with a client's certificate and key or without, and EHLO again, which a client may leave out.  The
+        server's certificate is not verified."""
+        if (reply := self.command("STARTTLS")).code != 220:
+            raise OSError(f"STARTTLS: {reply}")
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        if certificate is not None:
+            context.load_cert_chain(*certificate)
+        self._stream.close()
+        self._socket = context.wrap_socket(self._socket)
+        self._stream = self._socket.makefile("rb")
+        if ehlo:
+            self.ehlo = self.command("EHLO client.test")
 
     def send_raw(self, octets: bytes) -> None:
         """Sends octets and waits for nothing."""
