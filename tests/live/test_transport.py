@@ -16,6 +16,8 @@ import pytest
 
 from tests.lab.chain import Chain
 from tests.lab.client import SMTPClient
+from tests.lab.opendkim import OpenDKIM, make_dkim_key
+from tests.lab.programs import require_servers
 from tests.live.mta import CANARY, Mta, check_logs, letter, numbers
 
 if TYPE_CHECKING:
@@ -96,8 +98,9 @@ def certificates(folder: Path) -> Iterator[Certificates]:
 def mta(
     request: pytest.FixtureRequest, folder: Path, lab: DNSLab, keys: Keys, certificates: Certificates
 ) -> Iterator[Mta]:
-    """An MTA with STARTTLS, and three filters: inbound, one that only observes, and one that splits, with Postfix by
-    the stage, with Sendmail by re-injection."""
+    """An MTA with STARTTLS, and four filters: inbound, one that only observes, one that splits, with Postfix by the
+    stage, with Sendmail by re-injection, and one behind OpenDKIM, which has the same authserv-id."""
+    require_servers("opendkim")
     place = Path(tempfile.mkdtemp(prefix="transport-", dir=folder))
     home = place / "keys"
     home.mkdir()
@@ -114,6 +117,8 @@ def mta(
     }
     mixed = {"policy": {"mixed": "stage" if request.param == "postfix" else "reinject"}, "stage": {"check": False}}
     filters = {"inbound": inbound, "observing": {**inbound, "observe": True}, "splitting": {**inbound, **mixed}}
+    filters["verified"] = inbound
+    verifier = OpenDKIM(certificates.folder / f"opendkim-{request.param}", make_dkim_key("s.test"))
     tls = {
         "smtpd_tls_security_level": "may",
         "smtpd_tls_cert_file": str(certificates.folder / "server.pem"),
@@ -128,7 +133,9 @@ def mta(
     ]  # fmt: skip
     try:
         options = dict.fromkeys(filters, tls) if request.param == "postfix" else {}
-        with Chain(place, lab.resolver, filters, kind=request.param, options=options, lines=lines) as chain:
+        chain = Chain(place, lab.resolver, filters, kind=request.param, options=options, lines=lines)
+        chain.listeners["verified"].milters = [verifier.milter, *chain.listeners["verified"].milters]
+        with verifier, chain:
             yield Mta(chain)
             check_logs(chain)
     finally:
@@ -214,3 +221,20 @@ def test_copies_of_a_message_that_was_split_say_it_too(mta: Mta) -> None:
     for name, raw in copies.items():
         check_header(raw, says(b"tls"))
         assert (CANARY in raw) == (name == "carol")
+
+
+def test_behind_a_verifier_of_the_same_name_its_result_stays_and_the_right_fields_go(mta: Mta) -> None:
+    """OpenDKIM puts its field even before the MTA's own Received, so this tells whether the numbers are the MTA's."""
+    sent = send(mta, letter(*FORGED), "carol", listener="verified", tls={})
+    raw = mta.in_mailbox("carol", sent)
+    head = raw.partition(b"\r\n\r\n")[0]
+    assert says(b"tls") in head
+    assert head.index(says(b"tls")) < head.index(b"X-Mark")
+    assert b"FORGED" not in head
+    assert re.findall(rb"(?m)^Authentication-Results: mx.home.test; dkim=(\w+)", head) == [b"none"]
+    assert KEPT[1] in head
+    assert len(re.findall(rb"(?im)^Authentication-Results:", head)) == 3
+    encrypted = mta.in_mailbox("alice", send(mta, letter(*FORGED), "alice", listener="verified"))
+    assert says(b"plain") in encrypted
+    assert encrypted.count(b"mx.home.test; dkim=none") == 1
+    assert b"FORGED" not in encrypted
