@@ -25,6 +25,7 @@ from smilla.doctor import (
     rights,
     sendmail_check,
     stage_check,
+    transport_check,
 )
 from smilla.doctor.finding import Finding, Kind, error, fine, hint, warning
 from smilla.errors import JournalError, PostfixUnclear, SpoolError
@@ -213,9 +214,11 @@ def _mta(settings: Config, postfix_folder: str | None) -> Iterator[Finding]:
     if settings.milter.mta != "sendmail" and (postfix_folder is not None or postfix.is_installed()):
         asked = postfix.Postfix(postfix_folder or "", POSTFIX_S)
         yield from postfix_settings.problems(settings, asked)
+        yield from transport_check.problems(settings, asked)
         if mixed == "stage":
             yield from postfix_check.problems(settings, asked)
         return
+    yield from transport_check.problems(settings, None)
     if mixed == "stage":
         yield hint(Kind.NO_MTA, "postfix", "not found here, so its lines for the stage were not checked")
     elif settings.milter.mta != "postfix":

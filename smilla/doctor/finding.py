@@ -53,6 +53,7 @@ class Kind(StrEnum):
     STAGE_FORGED = "stage-forged"
     LISTENER = "listener"  # the one of [reinject]
     FILTERS_SKIPPED = "filters-skipped"
+    TRANSPORT = "transport"  # what is said of how mail came, and what may be forged
     POLICY = "policy"
     SENDMAIL = "sendmail"
 

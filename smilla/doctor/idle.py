@@ -33,10 +33,22 @@ def problems(settings: Config) -> Iterator[Finding]:
     if settings.mode == "outbound" and _has_all_domains(settings.local_domains):
         text = "mode = outbound encrypts for nobody in local_domains, and that covers all domains"
         yield warning(Kind.IDLE, "", text)
+    yield from _of_transport(settings)
     for number, rule in enumerate(settings.rule, 1):
         for text in _never_applies(number, settings):
             yield warning(Kind.IDLE, f"rule {number} can never apply", text)
         yield from _without_tags(number, rule, settings)
+
+
+def _of_transport(settings: Config) -> Iterator[Finding]:
+    options = settings.transport
+    if options.authserv_id and settings.mode == "outbound":
+        text = "[transport] authserv_id says how inbound mail came, but mode = outbound: no mail is inbound"
+        yield warning(Kind.IDLE, "", text)
+    if options.circles and not options.authserv_id:
+        yield warning(Kind.IDLE, "", "[transport] circles has no effect without authserv_id")
+    if options.circles and not settings.circle:
+        yield warning(Kind.IDLE, "", "[transport] circles is true, but there is no [[circle]]")
 
 
 def _folders_of_keys(folder: Path) -> Iterator[Finding]:
