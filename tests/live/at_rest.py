@@ -56,10 +56,12 @@ def mailboxes(
     filters: Mapping[str, Mapping[str, Any]] | None = None,
     bounces: str = "",
     order: Callable[[str, Sequence[str]], Sequence[str]] = lambda _, milters: milters,
+    main: Mapping[str, str] = {},
 ) -> Iterator[Mailboxes]:
     """Postfix, smilla with ``keys`` by address, and Dovecot with ``rules``, below a folder.  Where ``filters`` does
     not say otherwise there is one, "inbound".  ``bounces`` names the one that also sees what Postfix itself sends.
-    ``order`` gives the milters of a listener, from its name and those that it would have."""
+    ``order`` gives the milters of a listener, from its name and those that it would have; ``main`` are further lines of
+    main.cf."""
     place = Path(tempfile.mkdtemp(prefix="at-rest-", dir=folder))
     home = place / "keys"
     home.mkdir()
@@ -76,7 +78,7 @@ def mailboxes(
         for name, settings in (filters or {"inbound": {"mode": "inbound"}}).items()
     }
     with Dovecot(place / "dovecot", rules) as dovecot:
-        parameters = {"virtual_transport": dovecot.transport, "recipient_delimiter": "+"}
+        parameters = {"virtual_transport": dovecot.transport, "recipient_delimiter": "+", **main}
         chain = Chain(place / "chain", resolver, wanted, parameters)
         for name, listener in chain.listeners.items():
             listener.milters = order(name, listener.milters)
