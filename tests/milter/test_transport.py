@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.certificates import make_certificate, to_pem
 from tests.lab.sink import Sink
 from tests.milter.client import SETSYMLIST, Answer, Mail, MilterClient, Offer
 from tests.milter.material import CANARY, directory_settings, plain_mail
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.lab.smilla import Settings, Smilla
     from tests.milter.client import Clients
@@ -140,6 +142,17 @@ def test_outbound_mail_and_mail_without_the_option_is_left_alone(start: Starter,
         assert client.send(mail(), ["<nobody@r.test>"]).edits == ()
     with MilterClient(without.milter) as client:
         assert client.symbols == {}
+
+
+def test_a_client_of_a_circle_is_told(start: Starter, clients: Clients, keys: Keys, tmp_path: Path) -> None:
+    (tmp_path / "circle.pem").write_bytes(to_pem(make_certificate("p256", common_name="Our CA")[1]))
+    circle = {"name": "ours", "domains": ["s.test"], "ca_file": str(tmp_path / "circle.pem")}
+    smilla = start(settings(keys, transport={"authserv_id": "mx.home.test", "circles": True}, circle=[circle]))
+    client = clients.open(smilla.milter)
+    told = b"X-Smilla-Transport: circle ours TLSv1.3 TLS_AES_256_GCM_SHA384; e2e=none\r\n"
+    assert told in applied(client, "<nobody@r.test>", STRANGER, postfix=True)
+    other = {**STRANGER, "{cert_issuer}": "Their CA"}
+    assert applied(client, "<nobody@r.test>", other, postfix=True).startswith(ENCRYPTED)
 
 
 @pytest.fixture

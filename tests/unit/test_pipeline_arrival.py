@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import cast
 
 import pytest
 
@@ -13,7 +14,7 @@ from smilla.copies import rewrap
 from smilla.handover import seal
 from smilla.message import MemoryBody
 from smilla.model import Client, Copy, CopyForm, Disposition, Message, Outcome, Transport
-from smilla.ports import SealKey
+from smilla.ports import Journal, SealKey
 from smilla.session import Session
 from tests.vectors.memory import TableResolver, make_ports, make_session, raw_key, smimea
 
@@ -24,7 +25,7 @@ AUTO = f'mode = "auto"\nlocal_domains = ["example.org"]\n{OPTION}'
 STRANGER = Client("203.0.113.9", "smtpd")
 FORGED = (
     b"Authentication-Results: mx.example.org; x-tls=pass smtp.cipher=FORGED\r\n"
-    b"X-Smilla-Transport: tls FORGED FORGED; e2e=smime\r\n"
+    b"X-Smilla-Transport: FORGED TLSv1.3 TLS_AES_256_GCM_SHA384\r\n"
 )
 MESSAGE = (
     b"Received: by mx\r\n" + FORGED + b"From: sam@sender.example\r\nTo: hugh@example.org, pia@example.org\r\n"
@@ -69,6 +70,29 @@ def test_it_stays_outside_even_where_it_shows_the_words_of_a_hidden_subject(prot
     assert copy.rewrite.inserted == outcome.arrival.edits.inserted
     assert set(copy.protection.inside).isdisjoint({"Authentication-Results", "X-Smilla-Transport"})
     assert {1, 2} <= set(copy.rewrite.removed)
+
+
+def test_what_another_server_said_of_the_way_is_no_field_to_protect() -> None:
+    for text in ('[headers]\nprotect = "copy"\n', f'{INBOUND}[headers]\nprotect = "copy"\n'):
+        _, outcome = processed(HUGH, text=text)
+        assert outcome.copies[0].protection.inside == ("From", "To", "Subject")
+
+
+def test_a_copy_of_ours_that_comes_back_keeps_what_it_says() -> None:
+    """Only the first hop knows how the message came; this one is a listener that should not have the filter."""
+    token = "ab" * 16
+    received = f"Received: from c (c [203.0.113.9])\r\n\tby mx (smilla) with ESMTP id {token};\r\n\tFri\r\n"
+    session = make_session(received.encode() + MESSAGE, [ZOE], client=Client("127.0.0.1"))
+    session.transport = Transport()
+
+    class Known:
+        def is_own(self, *_: object) -> bool:
+            return True
+
+    ports = replace(make_ports(TableResolver()), journal=cast("Journal", Known()))
+    outcome = pipeline.process(session, ports, parse(INBOUND))
+    assert outcome.classification.reason.code == "own_copy"
+    assert octets(session, outcome.copies[0]) == received.encode() + MESSAGE
 
 
 def test_a_held_message_says_it_too_since_whoever_releases_it_sends_it_on() -> None:
