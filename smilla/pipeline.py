@@ -5,6 +5,7 @@
                 the end of the message: ``handle``
     retry       has an earlier attempt handed copies over?                   handover/reinject, the journal
     classify    what is the message already?                                 classify
+    arrival     how did it come, and what does each copy say of that?        copies/arrival
     policy      for whom is encryption wanted?                               policy/requirement, policy/rules
     keys        which keys do they publish, and may these be used?           keys/lookup, discovery, validity
     policy      so what happens for each recipient?                          decide, policy/decision

@@ -5,9 +5,11 @@ client -> smtpd, with STARTTLS or without -> smilla (inbound) -> Maildir (with S
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +20,7 @@ from tests.lab.chain import Chain
 from tests.lab.client import SMTPClient
 from tests.lab.opendkim import OpenDKIM, make_dkim_key
 from tests.lab.programs import require_servers
+from tests.live.examples import beside_postfix
 from tests.live.mta import CANARY, Mta, check_logs, letter, numbers
 
 if TYPE_CHECKING:
@@ -238,3 +241,19 @@ def test_behind_a_verifier_of_the_same_name_its_result_stays_and_the_right_field
     assert says(b"plain") in encrypted
     assert encrypted.count(b"mx.home.test; dkim=none") == 1
     assert b"FORGED" not in encrypted
+
+
+def test_config_check_says_what_may_be_forged_and_whom_postfix_trusts_too(mta: Mta) -> None:
+    smilla = mta.chain.filters["inbound"]
+    argv = [sys.executable, "-m", "smilla", "config", "check", "--probe", "--json", "--config", str(smilla.config)]
+    if mta.chain.kind == "postfix":
+        argv += ["--postfix-config", str(mta.chain.postfix.folder / "etc")]
+    done = subprocess.run(argv, env=beside_postfix(), capture_output=True, text=True, check=False)
+    found = [each for each in json.loads(done.stdout)["findings"] if each["kind"] == "transport"]
+    texts = {each["severity"]: each["text"] for each in found}
+    if mta.chain.kind == "sendmail":
+        assert "hint" in texts, done.stdout + done.stderr
+    else:
+        assert texts.keys() == {"error", "warning"}
+        assert "1 authorities that are in no [[circle]]" in texts["error"]
+        assert f"Authentication-Results fields of {ID} that came from outside stay" in texts["warning"]
