@@ -273,7 +273,7 @@ def _problem_of_arrival(session: Session, config: Config) -> Reason | None:
 def _arrival(session: Session, classification: Classification, ports: Ports, config: Config) -> Arrival:
     """What the header is to say of how the message came.  A copy of ours says it already, and the stage gets a header
     that does (handover/seal)."""
-    if classification is _OWN or not _tells_arrival(session, config):
+    if classification is _OWN or not _tells_arrival(session, config) or _problem_of_arrival(session, config):
         return Arrival()
     return arrival.told(session.message, session.transport, classification, config.transport, ports.circles)
 

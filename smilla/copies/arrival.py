@@ -26,6 +26,7 @@ from smilla.model import Arrival, Authorities, Classification, HeaderEdits, Mess
 FIELD = "X-Smilla-Transport"
 METHOD = "x-tls"
 _MOST_REMOVED = 500  # each makes Postfix read its queue file once more
+_MOST_OCTETS = 256 << 10  # which take a fraction of a second to read
 _BITS = re.compile(r"[1-9][0-9]{0,4}")
 _NOT_IN_NAME = re.compile(r"[^A-Za-z0-9_-]")
 
@@ -39,6 +40,10 @@ def foreign(message: Message, authserv_id: str) -> tuple[int, ...]:
 
 def problem(message: Message, authserv_id: str) -> Reason | None:
     """Why the fields from outside cannot be removed, None if they can."""
+    results = message.named(authentication_results.NAME.lower())
+    if sum(len(header.raw_value) for header in results) > _MOST_OCTETS:
+        what = f"more than {_MOST_OCTETS} octets of {authentication_results.NAME} fields"
+        return Reason("header_too_large", what)
     if (count := len(foreign(message, authserv_id))) <= _MOST_REMOVED:
         return None
     what = f"{count} {FIELD} fields, or {authentication_results.NAME} fields with {METHOD}, which would be removed"

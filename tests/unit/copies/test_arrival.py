@@ -165,6 +165,14 @@ def test_a_message_with_more_of_them_than_an_mta_can_remove_is_refused() -> None
     assert arrival.problem(parse(field * 501 + b"\r\n").message, "mx2.example.org") is None
 
 
+def test_a_message_with_more_of_them_than_can_be_read_at_once_is_refused() -> None:
+    field = b"Authentication-Results: mx.other.test; dkim=pass (" + b"x" * 50_000 + b")\r\n"
+    assert arrival.problem(parse(field * 5 + b"\r\n").message, "mx.example.org") is None
+    found = arrival.problem(parse(field * 6 + b"\r\n").message, "mx.example.org")
+    assert found is not None
+    assert found.code == "header_too_large"
+
+
 def test_what_we_write_is_what_we_would_remove() -> None:
     for transport in (Transport(), TLS):
         raw = b" " + fields(transport)[0].encode()
