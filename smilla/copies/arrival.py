@@ -8,9 +8,9 @@ Promises: nothing is said that the MTA did not tell.  What came from outside and
 else.  What is written is ASCII, and nothing in it is a stranger's words: of a certificate, only whether a circle issued
 it is told.
 
-``x-tls`` has no registered meaning (RFC 8601 section 2.7.7 allows such methods); authentication_milter writes it in
-this form.  Both fields are trace fields and come before all others (RFC 8601 section 4).  X-Smilla-Transport has one
-meaning only and is never left from outside, so it is the one that filters of readers should go by.
+``x-tls`` is no registered method, which RFC 8601 section 2.7.6 allows; authentication_milter writes it in this form.
+Both fields are trace fields and come before all others (RFC 8601 section 4.1).  X-Smilla-Transport has one meaning only
+and is never left from outside, so it is the one that filters of readers should go by.
 """
 
 from __future__ import annotations

@@ -12,9 +12,10 @@ result for another one:
 - If the authserv-id cannot be read, or a field of ours cannot be, nobody knows what a program will see there: then it
   claims the result as soon as it mentions the method.
 
-What others do: RFC 8601 section 5 has a border MTA remove each field that claims its authserv-id; OpenDKIM, OpenDMARC
-and authentication_milter do, each with its own methods or all of them.  What we do: only the fields with our method
-go, because the verifiers before us in the same MTA have written theirs with the same authserv-id.
+What others do: RFC 8601 section 5 has a border MTA remove each field that claims its authserv-id.  OpenDKIM removes
+those with its own method, or by option all; rspamd all fields, whoever they name; OpenDMARC none.  What we do: only the
+fields with our method go, because the verifiers before us in the same MTA have written theirs with the same
+authserv-id.
 """
 
 from __future__ import annotations

@@ -136,7 +136,9 @@ def mta(
     ]  # fmt: skip
     try:
         options = dict.fromkeys(filters, tls) if request.param == "postfix" else {}
-        chain = Chain(place, lab.resolver, filters, kind=request.param, options=options, lines=lines)
+        main = {"export_environment": "MAIL_CONFIG LD_LIBRARY_PATH"}
+        chain = Chain(place, lab.resolver, filters, main, kind=request.param, options=options, lines=lines)
+        main["non_smtpd_milters"] = chain.filters["inbound"].milter
         chain.listeners["verified"].milters = [verifier.milter, *chain.listeners["verified"].milters]
         with verifier, chain:
             yield Mta(chain)
@@ -257,3 +259,13 @@ def test_config_check_says_what_may_be_forged_and_whom_postfix_trusts_too(mta: M
         assert texts.keys() == {"error", "warning"}
         assert "1 authorities that are in no [[circle]]" in texts["error"]
         assert f"Authentication-Results fields of {ID} that came from outside stay" in texts["warning"]
+
+
+def test_mail_of_sendmail_came_over_no_network_and_is_told_as_plain(mta: Mta) -> None:
+    if mta.chain.kind != "postfix":
+        pytest.skip("the laboratory has Postfix's sendmail(1) only")
+    sent = b"X-Mark: %d-\r\n" % next(numbers) + letter(*FORGED)
+    mta.chain.postfix.sendmail(sent.replace(b"\r\n", b"\n"), "sender@s.test", "carol@home.test")
+    raw = mta.in_mailbox("carol", sent)
+    check_header(raw, says(b"plain"))
+    assert "internal-error" not in mta.chain.filters["inbound"].log
