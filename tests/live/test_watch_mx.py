@@ -240,6 +240,12 @@ def test_mx_host_that_is_an_alias_has_the_records_of_its_base_domain(
     assert (found["starttls"], found["tlsa"], returned) == ("ok", tlsa_state, code)
 
 
+def test_line_says_whose_records_they_are(lab: Lab) -> None:
+    done = lab.watch("--port", str(lab.live), "--mx", "alias.test", "--mx", "right.test")
+    lines = [line for line in done.stdout.splitlines() if ": tlsa ok: " in line]
+    assert [": mx.alias.test is an alias of mx.right.test: TLSA 3 1 1 " in line for line in lines] == [True, False]
+
+
 def test_days_left_of_the_certificate_are_judged(lab: Lab) -> None:
     found, code = lab.states("right.test", 0, "--days", "100")
     assert (found["certificate"], found["tlsa"], code) == ("expiring", "ok", 1)
