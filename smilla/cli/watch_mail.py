@@ -15,7 +15,7 @@ from pathlib import Path
 
 from smilla import address
 from smilla.adapters import sent_notices
-from smilla.cli import UsageError, printable, say
+from smilla.cli import UsageError, mailing, printable, say
 from smilla.cli.expiring_notices import hand_over, listener_of
 from smilla.config import Config
 from smilla.errors import AddressError
@@ -27,10 +27,7 @@ _WELL = "All is well again: what is published is what is held."
 def add_mail_arguments(parser: argparse.ArgumentParser) -> None:
     """What belongs to ``--mail``."""
     parser.add_argument("--mail", metavar="ADDR", help="mail there what is to be done, when it changes or still waits")
-    parser.add_argument("--from", dest="sender", metavar="ADDR", help="the sender of the mail (the one of --mail)")
-    parser.add_argument("--smtp", metavar="HOST:PORT", help="where the mail goes ([reinject] smtp)")
-    parser.add_argument("--repeat", metavar="DAYS", type=int, default=7, help="days before the same mail again (7)")
-    parser.add_argument("--state", metavar="FILE", help=f"what was mailed last ({_STATE} in [reinject] spool)")
+    mailing.add_arguments(parser, sender="the one of --mail", days=7, state=_STATE)
 
 
 def send_summary(
