@@ -6,7 +6,7 @@ import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser, *, sender: str, days: int, state: str) -> None:
-    """Adds ``--from``, ``--smtp``, ``--repeat`` and ``--state``.  ``sender`` says in words who sends where --from is not
+    """Adds ``--from``, ``--smtp``, ``--repeat`` and ``--state``.  ``sender`` says who sends where --from is not
     given; ``days`` is the default of --repeat; ``state`` the name of the file in the spool."""
     parser.add_argument("--from", dest="sender", metavar="ADDR", help=f"the sender of the mail ({sender})")
     parser.add_argument("--smtp", metavar="HOST:PORT", help="where the mail goes ([reinject] smtp)")
