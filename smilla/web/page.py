@@ -13,6 +13,7 @@ from smilla.metrics.snapshot import (
     FAILED,
     MINUTE_S,
     TEN_S,
+    TENS,
     Snapshot,
     failures,
     share_protected,
@@ -56,6 +57,7 @@ def facts(snapshot: Snapshot, *, domains: bool) -> dict[str, Any]:
     return {
         "snapshot": snapshot,
         "since": moment(snapshot.started_at),
+        "is_fresh": snapshot.taken_at - snapshot.started_at < TENS * TEN_S,
         "taken": moment(snapshot.taken_at),
         "tiles": list(_tiles(snapshot)),
         "alarms": list(alarms(snapshot)),
@@ -63,6 +65,7 @@ def facts(snapshot: Snapshot, *, domains: bool) -> dict[str, Any]:
             ("The last hour", plots.plot(hour, "Recipients of the last hour, by minute", MINUTE_S), _rows(hour)),
             ("The last day", plots.plot(day, "Recipients of the last day, by ten minutes", TEN_S), _rows(day)),
         ],
+        "has_mail": any(bar.all for bar in (*hour, *day)),
         "legend": plots.LEGEND,
         "failures": [
             (action, reason, reply.TEXTS.get(reason, ""), _HINTS.get(reason, "smilla(8), DIAGNOSTICS"), number)
@@ -76,10 +79,10 @@ def facts(snapshot: Snapshot, *, domains: bool) -> dict[str, Any]:
 def _tiles(snapshot: Snapshot) -> Iterator[Tile]:
     observed = snapshot.observing
     causes = {finding.cause for finding in findings(snapshot)}
-    yield Tile(
-        "encrypted, last hour", _percent(share_protected(snapshot.minutes, observed=observed)), "of what went on"
-    )
-    yield Tile("encrypted, last day", _percent(share_protected(snapshot.tens, observed=observed)), "of what went on")
+    for name, slots in (("hour", snapshot.minutes), ("day", snapshot.tens)):
+        share = share_protected(slots, observed=observed)
+        text = "no mail went on" if share is None else "of what went on"  # "none" alone would say: all is plaintext
+        yield Tile(f"encrypted, last {name}", _percent(share), text)
     failed = total(snapshot.tens, FAILED, observed=observed)
     state = _state(Cause.FAILURES in causes, is_good=not failed)
     yield Tile("not delivered, last day", str(failed), "deferred, refused or held", state)
@@ -111,7 +114,7 @@ def _resolver_tile(snapshot: Snapshot, causes: Set[Cause]) -> Tile:
 def _journal_tile(snapshot: Snapshot, causes: Set[Cause]) -> Tile:
     journal = snapshot.journal
     if journal.problem:
-        return Tile("journal", "unreadable", journal.problem, _state(Cause.JOURNAL in causes))
+        return Tile("journal", "unreadable", "copies wait", _state(Cause.JOURNAL in causes))
     state = _state(Cause.BACKLOG in causes, is_good=not journal.unfinished)
     return Tile("copies owed", str(journal.owed), f"of {journal.unfinished} messages", state)
 

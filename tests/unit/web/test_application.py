@@ -141,6 +141,15 @@ def test_status_shows_the_figures() -> None:
     assert "example.net" not in text
 
 
+def test_just_after_the_start_there_is_no_empty_plot_and_no_empty_table() -> None:
+    empty = snapshot(minutes=(), tens=(), domains=(), expiring=(), started_at=snapshot().taken_at - 2)
+    text = _entered(sources=Sources(lambda: empty, _look_up), domains=True).get("/").text
+    assert "<svg" not in text
+    assert "<table" not in text
+    assert text.count("No mail in this time.") == 3
+    assert "All counts began at 0 then." in text
+
+
 def test_domains_are_escaped() -> None:
     text = _entered(domains=True).get("/").text
     assert "&lt;b&gt;.example" in text

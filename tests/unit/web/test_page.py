@@ -9,6 +9,7 @@ import pytest
 
 from smilla.metrics.attention import Cause, findings
 from smilla.metrics.snapshot import Count, DomainCount, Journal, Reloads, Resolver, Slot, Stage, Workers
+from smilla.metrics.totals import Facts, Totals
 from smilla.web import page
 from tests.unit.metrics.test_attention import FAULTS, WELL
 from tests.unit.web.snapshots import snapshot
@@ -67,6 +68,19 @@ def test_all_well_has_no_red_tile_though_some_mail_was_not_delivered_and_a_copy_
 def test_a_reason_from_elsewhere_is_shown_as_it_is() -> None:
     [(text, _)] = page.alarms(snapshot(stage=Stage(used=True, problem="no {brace} and {0}.")))
     assert text == "Nothing is sealed: no {brace} and {0}."
+
+
+def test_just_after_the_start_no_figure_says_that_all_went_out_as_plaintext() -> None:
+    totals = Totals(lambda: 1000.0)
+    totals.tell(Facts("1.0.0", 998.0, workers=Workers(2, 2)))
+    shown = page.facts(totals.snapshot(), domains=True)
+    shares = [tile for tile in shown["tiles"] if tile.name.startswith("encrypted")]
+    assert [(tile.figure, tile.text, tile.state) for tile in shares] == [("none", "no mail went on", "quiet")] * 2
+    assert (shown["is_fresh"], shown["has_mail"], shown["alarms"]) == (True, False, [])
+
+
+def test_a_day_after_the_start_the_day_is_whole() -> None:
+    assert not page.facts(snapshot(), domains=False)["is_fresh"]
 
 
 def test_a_stage_that_is_not_used_raises_no_alarm() -> None:
