@@ -96,11 +96,10 @@ def _of_mail(found: Snapshot) -> Iterator[Finding]:
         owed = f"{journal.owed + journal.unknown} copies of {journal.unfinished} messages are owed"
         why = f"{owed}, the oldest for {round(journal.oldest_s / 60)} min"
         yield Finding(Cause.BACKLOG, why, "smilla journal", "lists them")
-    failed = total(found.minutes, FAILED)
-    part = failed / (failed + total(found.minutes, DELIVERED)) if failed else 0.0
-    if failed >= _FAILURES_FEWEST and part > _FAILURES_PART:
+    failed, delivered = total(found.minutes, FAILED), total(found.minutes, DELIVERED)
+    if failed >= _FAILURES_FEWEST and failed / (failed + delivered) > _FAILURES_PART:
         action, reason, _ = failures(found.minutes)[0]
-        why = f"{part:.0%} of the last hour's recipients failed, most often {action}, reason {reason}"
+        why = f"{failed / (failed + delivered):.0%} of the last hour's recipients failed, most often {action}, reason {reason}"
         yield Finding(Cause.FAILURES, why, "man 8 smilla", f"explains {reason} (DIAGNOSTICS)")
 
 

@@ -95,3 +95,21 @@ def test_every_cause_has_a_fault_here() -> None:
     assert {cause for _, _, cause in FAULTS} == set(Cause) - {Cause.FILE}
     (found,) = of_file(WELL, 1001.0)
     assert found.cause is Cause.FILE
+
+
+def test_a_copy_may_be_owed_for_ten_minutes_and_then_the_age_is_told() -> None:
+    assert findings(replace(WELL, journal=Journal(1, 1, 0, 600.0))) == ()
+    (found,) = findings(replace(WELL, journal=Journal(1, 1, 0, 7200.0)))
+    assert found.why.endswith("the oldest for 120 min")
+
+
+def test_keys_that_end_are_told_with_the_days_of_the_first() -> None:
+    (found,) = findings(replace(WELL, expiring=(Expiring(3, 1), Expiring(7, 1), Expiring(13, 2))))
+    assert found.why.endswith("the first in 3")
+
+
+def test_of_many_failures_the_most_frequent_reason_is_told() -> None:
+    counts = (Count("refused", "expired", 4), Count("deferred", "bogus", 20), Count("deferred", "unreachable", 5))
+    (found,) = findings(replace(WELL, minutes=(Slot(0, counts),)))
+    assert found.why == "100% of the last hour's recipients failed, most often deferred, reason bogus"
+    assert "bogus" in found.hint
