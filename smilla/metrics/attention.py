@@ -99,7 +99,8 @@ def _of_mail(found: Snapshot) -> Iterator[Finding]:
     failed, delivered = total(found.minutes, FAILED), total(found.minutes, DELIVERED)
     if failed >= _FAILURES_FEWEST and failed / (failed + delivered) > _FAILURES_PART:
         action, reason, _ = failures(found.minutes)[0]
-        why = f"{failed / (failed + delivered):.0%} of the last hour's recipients failed, most often {action}, reason {reason}"
+        part = f"{failed / (failed + delivered):.0%} of the last hour's recipients"
+        why = f"{part} failed, most often {action}, reason {reason}"
         yield Finding(Cause.FAILURES, why, "man 8 smilla", f"explains {reason} (DIAGNOSTICS)")
 
 
