@@ -21,6 +21,7 @@ from smilla.doctor import (
     postfix_actions,
     postfix_check,
     postfix_settings,
+    postfix_waiting,
     resolver_check,
     rights,
     sendmail_check,
@@ -212,6 +213,7 @@ def _mta(settings: Config, postfix_folder: str | None) -> Iterator[Finding]:
         yield hint(Kind.NO_MTA, "postfix", _NO_MTA)
     if settings.milter.mta != "sendmail" and (postfix_folder is not None or postfix.is_installed()):
         asked = postfix.Postfix(postfix_folder or "", POSTFIX_S)
+        yield from postfix_waiting.problems(settings, asked)
         yield from postfix_settings.problems(settings, asked)
         if mixed == "stage":
             yield from postfix_check.problems(settings, asked)
