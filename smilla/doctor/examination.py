@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import closing
@@ -49,6 +50,7 @@ _GPG_ALONE = (
     "install pysequoia, beside smilla (the Debian package has it; where PyPI has no wheel of it for this machine, that "
     "needs Rust)"
 )
+_WEB = "pip install 'smilla[web]', beside smilla (the Debian package has it), or take listen out of [web]"
 _STILL_SERVED = (
     "[policy] mixed is {}, so nothing is sealed, but the stage still serves sealed mail; once no "
     "queued message needs a key (smilla seal prune), remove the folder and restart smilla"
@@ -80,6 +82,17 @@ def of_file(settings: Config, ports: Ports, postfix_folder: str | None) -> Itera
         yield from postfix_actions.problems(postfix.Postfix(postfix_folder or "", POSTFIX_S))
     if settings.openpgp.engine == "auto" and ports.openpgp.name == "gnupg":
         yield hint(Kind.ENGINE, "", _GPG_ALONE)
+    yield from _page(settings)
+
+
+def _page(settings: Config) -> Iterator[Finding]:
+    """The filter goes on without its page, and only its log says so."""
+    if settings.web.listen:
+        try:
+            importlib.import_module("smilla.server.web")
+        except ImportError as missing:
+            what = f'[web] listen = "{settings.web.listen}", but the page cannot be served: {missing}'
+            yield warning(Kind.ENGINE, "", what, _WEB)
 
 
 def of_surroundings(settings: Config, configuration: Path, postfix_folder: str | None) -> Iterator[Finding]:

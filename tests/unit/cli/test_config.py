@@ -301,3 +301,14 @@ def test_a_private_key_alone_is_no_malformed_certificate(commands: CommandLine) 
     assert "a@x.test: no usable key is in its file, but a private key" in told[0]
     assert "holds a private key, which smilla never needs: move it" in told[1]
     assert len(told) == 2
+
+
+def test_a_page_without_its_packages_has_two_ways_out(commands: CommandLine) -> None:
+    text = '[web]\nlisten = "127.0.0.1:8080"\n[keys]\nsources = ["smimea"]\n'
+    assert checked(commands, text) == []
+    commands.monkeypatch.setitem(sys.modules, "smilla.server.web", None)
+    (line,) = checked(commands, text)
+    assert line.startswith('warning: [web] listen = "127.0.0.1:8080", but the page cannot be served: ')
+    assert line.endswith(
+        "pip install 'smilla[web]', beside smilla (the Debian package has it), or take listen out of [web]"
+    )
