@@ -118,6 +118,7 @@ def _of_surroundings(settings: Config, configuration: Path, postfix_folder: str 
     # Before anything starts a thread, since this forks.
     may = [*rights.writable_by_all(configuration), *rights.problems(settings, configuration, service)]
     state = [*_spool(settings), *_journal(settings), *_stage(settings)]
+    yield from rights.as_whom(configuration, service)
     yield from _without_repeats(may, state)
     yield from state
     yield from resolver_check.problems(settings)

@@ -141,24 +141,27 @@ class _Settings:
         return [f"inet:{port}@{host}"]
 
     def _connects(self, filtered: list[Service]) -> Iterator[Finding]:
-        """May Postfix's user connect to our socket?  Only root can tell."""
-        kind, _, path = self.site.config.milter.socket.partition(":")
-        user = User(self.site.settings.main.get("mail_owner", ""))
-        if not filtered or kind not in ("unix", "local"):
-            return
-        if os.geteuid() != 0:
-            what = f"whether its user {user.name} may connect to {path} was not tested"
-            yield finding.hint(Kind.ASKS, "postfix", what, "run this check as root")
-            return
-        if milter_client.ask(self.site.config.milter.socket, _PROBE_S).who is Who.NOBODY:
-            return  # a socket that was left behind, or none: said already
+        """May Postfix's user connect to our socket?  Only root can become that user; others go by the modes."""
+        socket, (kind, _, path) = self.site.config.milter.socket, self.site.config.milter.socket.partition(":")
+        user, wish = User(self.site.settings.main.get("mail_owner", "")), Wish(path, os.W_OK)
+        if not filtered or kind not in ("unix", "local") or milter_client.ask(socket, _PROBE_S).who is Who.NOBODY:
+            return  # a socket that was left behind, or none, is said already
         with suppress(SmillaError, KeyError):
-            (place,) = as_user.denials(user, [Wish(path, os.W_OK)])
+            is_root = os.geteuid() == 0
+            place = as_user.denials(user, [wish])[0] if is_root else as_user.denied_by_modes(user, wish)
             if place:
                 what = f"its user {user.name} may not connect to {path}, because {place} keeps it out"
                 folder = PurePosixPath(path).parent
                 mend = f"install -d -o smilla -g {user.group} -m 2750 {folder}, then restart smilla"
                 yield error(Kind.SOCKET_DENIED, what, mend, "mail does not pass smilla")
+            elif place is None:
+                what = (
+                    f"whether its user {user.name} may connect to {path} was not tested: only root can become that user"
+                )
+                yield finding.hint(Kind.ASKS, "postfix", what)
+            elif not is_root:
+                text = f"its user {user.name} may connect to {path}, by owner, group and mode of all on the way"
+                yield finding.fine(Kind.SOCKET, "postfix", text)
 
     # --- beside other milters
 

@@ -66,6 +66,17 @@ def problems(config: Config, configuration: Path, service: Service) -> Iterator[
     yield from _judged(service, [*_needs(config, configuration, service)])
 
 
+def as_whom(configuration: Path, service: Service) -> Iterator[Finding]:
+    """Who is not root hears as whom all was tried, and how to try the rest."""
+    me, user = as_user.name_of(os.geteuid()), service.user.name
+    if os.geteuid() != 0:
+        others = "Postfix's user" if me == user else f"{user}, whose filter it is, nor as Postfix's user"
+        what = f"it ran as {me}: files, sockets and the resolver were tried as {me}, and nothing as {others}"
+        yield hint(
+            Kind.ASKS, "this check", what, f"for the rest: sudo smilla config check --probe --config {configuration}"
+        )
+
+
 def writable_by_all(configuration: Path) -> Iterator[Finding]:
     """Whoever may write the configuration can turn encryption off."""
     with suppress(OSError):
