@@ -158,7 +158,7 @@ class Attached:
         if name not in service.options:
             return shlex.join([*start, *(["-X", name] if value is None else ["-e", f"{name} = {value}"])])
         own = f"{service.name}/{service.kind}/{name}"
-        return shlex.join([*start, *(["-PX", own] if value is None else ["-P", f"{own}={value}"])])
+        return shlex.join([*start, *(["-PX", own] if value is None else ["-P", f"{own}={_without_blanks(value)}"])])
 
     def own_actions(self, service: Service) -> list[str]:
         """One word for each time that this service names the filter."""
@@ -201,6 +201,12 @@ class Attached:
         if not path.startswith("/"):
             return [f"{queue}/{path}"]
         return {"y": [f"{queue}{path}"], "n": [path]}.get(service.chroot, [path, f"{queue}{path}"])
+
+
+def _without_blanks(value: str) -> str:
+    """The same list as postconf -P takes it, which refuses blanks."""
+    joined = re.sub(r"[\s,]+", ",", re.sub(r"\s*=\s*", "=", value.strip()))
+    return re.sub(r",?\}", "}", re.sub(r"\{,?", "{", joined))
 
 
 def as_milter(socket: str) -> str:

@@ -91,7 +91,8 @@ def test_an_action_in_braces_is_mended_by_the_whole_value(own: bool) -> None:
     config = parse(f'[milter]\nsocket = "unix:{OURS}"\n[policy]\nmixed = "defer"\n')
     told = postfix_settings.problems(config, Told(Settings(main, (smtpd,))))  # type: ignore[arg-type]
     (mend,) = [each.mend for each in told if each.kind == "default-action"]
-    where = f"-P 'smtp/inet/smtpd_milters={after}'" if own else f"-e 'smtpd_milters = {after}'"
+    packed = after.replace(", ", ",").replace("{ ", "{").replace(" }", "}")
+    where = f"-P 'smtp/inet/smtpd_milters={packed}'" if own else f"-e 'smtpd_milters = {after}'"
     assert mend == f"postconf {where}"
 
 
