@@ -9,8 +9,8 @@ from smilla.adapters.milter_client import Who
 from smilla.adapters.postfix import Postfix
 from smilla.config import Config
 from smilla.doctor import attached
-from smilla.doctor.attached import Attached, error
-from smilla.doctor.finding import Finding, Kind
+from smilla.doctor.attached import Attached
+from smilla.doctor.finding import Finding, Kind, error
 from smilla.errors import PostfixUnclear
 
 _PROBE_S = 2.0
@@ -37,8 +37,6 @@ def problems(config: Config, asked: Postfix) -> Iterator[Finding]:
         for action in dict.fromkeys(site.own_actions(service)):
             names.setdefault(_MEANWHILE.get(action, "mail is deferred"), []).append(service.name)
     for meanwhile, those in names.items():
-        who = f"{', '.join(those)} {'ask' if len(those) > 1 else 'asks'}"
-        what = f"{who} smilla at {config.milter.socket}, but smilla is not running: nobody listens there"
-        yield error(
-            Kind.NOT_RUNNING, f"{what} ({answer.text.lower() or 'no answer'})", _START, f"until then {meanwhile}"
-        )
+        who = f"{', '.join(those)} of Postfix {'ask' if len(those) > 1 else 'asks'} it"
+        what = f"smilla is not running, but {who}: nobody listens ({answer.text.lower() or 'no answer'})"
+        yield error(Kind.NOT_RUNNING, f"socket {config.milter.socket}", what, _START, f"until then {meanwhile}")

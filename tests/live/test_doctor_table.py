@@ -65,7 +65,9 @@ def chroot(found: Patient) -> tuple[str, str]:
 def not_running(found: Patient) -> tuple[str, str]:
     place = f"{found.config.parent}/s.sock"
     moved(found, f"unix:{place}", f"unix:{place}")
-    return f"asks smilla at unix:{place}, but smilla is not running", "start smilla (systemctl start smilla)"
+    port = found.house.postfix.listeners[0].port
+    told = f"socket unix:{place}: smilla is not running, but 127.0.0.1:{port} of Postfix asks it"
+    return told, "start smilla (systemctl start smilla)"
 
 
 def left_behind(found: Patient) -> tuple[str, str]:

@@ -37,8 +37,8 @@ def found(*services: Service) -> list[tuple[str, str, str]]:
 def test_only_if_nobody_listens_is_smilla_not_running(monkeypatch: pytest.MonkeyPatch, who: Who) -> None:
     monkeypatch.setattr("smilla.adapters.milter_client.ask", lambda *_: Answer(who, "Connection refused"))
     told = found(smtpd("smtp", "unix:/q/s.sock"), smtpd("submission", "unix:/q/s.sock"), smtpd("10025", ""))
-    what = "smtp, submission ask smilla at unix:/q/s.sock, but smilla is not running: nobody listens there"
-    expected = ("error", f"{what} (connection refused)", "until then mail is deferred")
+    what = "smilla is not running, but smtp, submission of Postfix ask it: nobody listens (connection refused)"
+    expected = ("error", what, "until then mail is deferred")
     assert told == [expected] * (who is Who.NOBODY)
 
 
