@@ -21,6 +21,7 @@ from smilla.server.runtime import make_resolver
 
 NAMES = (
     "queue_directory",
+    "config_directory",
     "mail_owner",
     "mydestination",
     "virtual_mailbox_domains",

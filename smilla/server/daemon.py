@@ -11,10 +11,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import select
 import signal
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 from smilla import __version__, config, log
@@ -27,9 +25,10 @@ from smilla.keys.discovery import directory
 from smilla.metrics.meter import Meter
 from smilla.ports import SealKeyStore
 from smilla.server import health, lmtp, milter, rights, systemd
+from smilla.server.child import Child, in_words
 from smilla.server.listener import UnixPath
 from smilla.server.page import Page, open_page
-from smilla.server.reporter import Reporter
+from smilla.server.reporter import Measuring, Reporter
 from smilla.server.runtime import make_ports
 from smilla.server.service import Runtime
 from smilla.server.worker import SIGNALS, Serve, work
@@ -47,32 +46,11 @@ _KEY_EVERY_S = 3600.0  # [stage] key_days counts days
 _RELOAD_TIMEOUT_S = 5.0
 _LOOK_AGAIN_S = 15.0  # and twice as long after each look that changed nothing
 _LONGEST_LOOK_S = 300.0
+_NO_ROOM = (
+    "cannot start: the machine has no room for one of {} processes ({}); raise TasksMax= of the unit or the limit of "
+    "its user (ulimit -u), free memory, or write fewer [milter] workers"
+)
 _LOOKING = "nobody has looked yet whether Postfix has the lines for the stage; smilla is doing so now"
-
-
-@dataclass(slots=True)
-class _Worker:
-    pid: int
-    control: int  # write end of the pipe that carries the parent's orders
-    acknowledged: int  # read end of the pipe on which the worker says that a configuration is in force
-    started_at: float
-    serve: Serve
-
-    @property
-    def ends(self) -> tuple[int, int]:
-        """The parent's ends of both pipes."""
-        return self.control, self.acknowledged
-
-    def wait_for_acknowledgement(self, deadline: float) -> None:
-        """Returns once the worker has acknowledged, is gone, or the deadline has passed."""
-        poll = select.poll()
-        poll.register(self.acknowledged, select.POLLIN)
-        poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
-
-    def forget_acknowledgements(self) -> None:
-        """Discards what the worker said about earlier configurations."""
-        with contextlib.suppress(BlockingIOError):
-            os.read(self.acknowledged, 4096)
 
 
 class Daemon:
@@ -81,10 +59,10 @@ class Daemon:
     def __init__(self, path: Path, settings: Config) -> None:
         self._path = path
         self._config = settings
-        self._meter, self._reporter = Meter(keeps_domains=settings.web.domains), Reporter()
+        self._meter, self._reporter = Meter(Measuring(), keeps_domains=settings.web.domains), Reporter()
         self._meter.measure("spool_bytes", spool.octets_in_files)
         self._runtime = Runtime(settings, make_ports(settings, self._meter))
-        self._workers: dict[int, _Worker] = {}
+        self._workers: dict[int, Child] = {}
         self._socket: UnixPath | None = None
         self._stage: lmtp.Server | None = None
         self._pages: list[Page] = []
@@ -107,11 +85,8 @@ class Daemon:
         self._reporter.start(self._ends())
         count = self._config.milter.workers or os.cpu_count() or 1
         stage = [self._stage.serve] if self._stage is not None else []
-        others = [*stage, *(page.serve for page in self._pages)]
-        state = health.seen(self._config, self._runtime.ports)
-        self._wanted = count + len(others)
-        for serve in (*[milter.serve] * count, *others):
-            self._fork(serve)
+        others: list[Serve] = [*stage, *(page.serve for page in self._pages)]
+        state = self._begin([milter.serve] * count + others)
         log.started(self._config.milter.socket, count, __version__, state)
         systemd.notify("READY=1")
         self._look_at_keys()
@@ -121,6 +96,19 @@ class Daemon:
         self._stop()
         log.flush()
         return 0
+
+    def _begin(self, served: list[Serve]) -> dict[str, str]:
+        """Finds out what works, and forks the first workers.  If there is no room for all, ends those that began and
+        raises SmillaError: the service manager tries again."""
+        self._wanted = len(served)
+        try:
+            state = health.seen(self._config, self._runtime.ports)
+            for serve in served:
+                self._fork(serve)
+        except OSError as error:
+            self._stop()
+            raise SmillaError(_NO_ROOM.format(len(served), error.strerror or error)) from error
+        return state
 
     def _open_socket(self) -> None:
         options = self._config.milter
@@ -198,7 +186,11 @@ class Daemon:
         return self._stage is not None and self._config.may_seal and self._config.stage.check
 
     def _begin_look(self, folders: list[str]) -> None:
-        self._look = Look(self._path, folders, [*self._ends(), *self._reporter.ends])
+        self._looked_at = time.monotonic()
+        try:
+            self._look = Look(self._path, folders, [*self._ends(), *self._reporter.ends])
+        except OSError as error:  # nothing is sealed until a later look
+            log.stage_not_ready("", f"no process to look at Postfix's lines: {error.strerror or error}")
 
     def _ends(self, serve: Serve | None = None) -> list[int]:
         """What no new process may keep open, besides the reporter's; one that runs ``serve`` keeps what it serves."""
@@ -276,7 +268,7 @@ class Daemon:
             work(self._runtime, reading, acknowledge, serve)
         os.close(reading)
         os.close(acknowledge)
-        self._workers[pid] = _Worker(pid, writing, acknowledged, time.monotonic(), serve)
+        self._workers[pid] = Child(pid, writing, acknowledged, time.monotonic(), serve)
 
     def _watch(self) -> str:
         """Waits for signals; returns the name of the one that ends smilla."""
@@ -312,7 +304,7 @@ class Daemon:
             for end in worker.ends:
                 os.close(end)
             if replace:
-                log.worker_died(pid, _in_words(status), self._fork_later(worker.serve, worker.started_at))
+                log.worker_died(pid, in_words(status), self._fork_later(worker.serve, worker.started_at))
                 self._reporter.worker_died()
 
     def _fork_later(self, serve: Serve, started_at: float = float("inf")) -> float:
@@ -391,9 +383,3 @@ class Daemon:
 def _write_all(descriptor: int, octets: bytes) -> None:
     while octets:
         octets = octets[os.write(descriptor, octets) :]
-
-
-def _in_words(status: int) -> str:
-    if os.WIFSIGNALED(status):
-        return f"killed by {signal.Signals(os.WTERMSIG(status)).name}"
-    return f"exit {os.waitstatus_to_exitcode(status)}"
