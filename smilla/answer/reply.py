@@ -9,7 +9,7 @@ import re
 from enum import Enum
 
 from smilla.errors import JournalBusy, JournalError, SealBroken, SealKeyMissing, SmillaError
-from smilla.model import Action, Copy, Decision, Disposition, Outcome, Recipient
+from smilla.model import Action, Copy, CopyForm, Decision, Disposition, Outcome, Recipient
 from smilla.value import value
 
 
@@ -93,6 +93,9 @@ TEXTS = {
     "unclear_sender": "the sender's address is not written as RFC 5321 says, and may be read as another one",
     "ambiguous_domain": "programs read this domain in two ways; write it as an A-label (xn--...)",
     "forged_mark": "the message has a field that only this filter may add",
+    "no_stage": "this system cannot send it over a verified hop",
+    "no_hop_finder": "this system cannot send it over a verified hop",
+    "hop_gone": "it was to leave over a verified hop only, and may not now; it is tried again",
     "key_gone": "the key that was there when the message came is gone; it is tried again",
     "not_sealed": "this recipient was not named when the message came in, and has no usable key",
     "too_many_fields": "the message has too many Content fields",
@@ -116,11 +119,13 @@ def for_outcome(outcome: Outcome, mixed: str, *, observe: bool) -> Reply:
     if outcome.disposition is Disposition.REFUSE:
         enhanced = "5.7.1" if outcome.reason.code == "forged_mark" else "5.7.5"
         return Reply(Verb.REJECT, "550", enhanced, _about(outcome))
-    if mixed == "stage" and (len(outcome.copies) > 1 or outcome.bounced or outcome.awaits_expansion):
+    # A bound copy never stays in the MTA's message, not for one recipient either: nothing would bind that.
+    is_bound = any(copy.form is CopyForm.SECURE_HOP for copy in outcome.copies)
+    if mixed == "stage" and (len(outcome.copies) > 1 or outcome.bounced or outcome.awaits_expansion or is_bound):
         return _staged(outcome)
     if len(outcome.copies) > 1 and mixed != "reinject":
         return _several_copies(mixed, len(outcome.copies))
-    return _handed_over(outcome)
+    return INTERNAL if is_bound else _handed_over(outcome)
 
 
 def for_error(error: BaseException | None) -> Reply:
