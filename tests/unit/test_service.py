@@ -20,7 +20,9 @@ def _values(name: str) -> list[str]:
     return [line.partition("=")[2] for line in lines if line.startswith(f"{name}=")]
 
 
-@pytest.mark.parametrize("name", ["smilla.service", "smilla-expiring.service", "smilla-watch.service"])
+@pytest.mark.parametrize(
+    "name", ["smilla.service", "smilla-policyd.service", "smilla-expiring.service", "smilla-watch.service"]
+)
 def test_systemd_rates_the_exposure_of_the_unit_at_most_at_one_and_a_half(name: str) -> None:
     require("systemd-analyze")
     command: list[str | Path] = [
