@@ -178,6 +178,7 @@ complete -c smilla -n '__fish_seen_subcommand_from init' -l mode -r -a 'outbound
 complete -c smilla -n '__fish_seen_subcommand_from init' -l local-domain -r -d 'a domain of yours; may be repeated'
 complete -c smilla -n '__fish_seen_subcommand_from init' -l socket -r -d 'where the MTA connects, in libmilter\'s notation: unix:PATH or inet:PORT@HOST'
 complete -c smilla -n '__fish_seen_subcommand_from init' -l mixed -r -a 'stage reinject defer refuse' -d 'what becomes of recipients who need different forms of a message'
+complete -c smilla -n '__fish_seen_subcommand_from init' -l secure-hop -d 'whom nobody can encrypt to gets mail over a verified hop only (DANE, MTA-STS), or none'
 complete -c smilla -n '__fish_seen_subcommand_from init' -l observe -l no-observe -d 'decide and log, but change nothing (the default); --no-observe: encrypt from now on'
 complete -c smilla -n '__fish_seen_subcommand_from init' -l set -r -d 'a further option; may be repeated'
 complete -c smilla -n '__fish_seen_subcommand_from init' -l apply -d 'change Postfix\'s files, and write how to take that back'

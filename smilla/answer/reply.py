@@ -107,6 +107,7 @@ TEXTS = {
     "confusable_keys": "the recipient's key cannot share a message with that of a further reader",
     "odd_spelling": "this spelling of the address cannot be told apart from another one; write it plainly",
 }
+_UNKNOWN_MTA = ", or tell smilla which MTA this is ([milter] mta)"
 UNUSABLE = "the published key cannot be used"
 
 
@@ -125,7 +126,7 @@ def for_outcome(outcome: Outcome, mixed: str, *, observe: bool) -> Reply:
         return _staged(outcome)
     if len(outcome.copies) > 1 and mixed != "reinject":
         return _several_copies(mixed, len(outcome.copies))
-    return INTERNAL if is_bound else _handed_over(outcome)
+    return _bound_alone(mixed) if is_bound else _handed_over(outcome)
 
 
 def for_error(error: BaseException | None) -> Reply:
@@ -199,10 +200,15 @@ def why(decision: Decision) -> str:
     return TEXTS.get(decision.reason.code, UNUSABLE)
 
 
+def _bound_alone(mixed: str) -> Reply:
+    text = "A recipient may get this message over a verified hop only, which this system cannot do"
+    return Reply(Verb.TEMPFAIL, "451", "4.3.0", text if mixed else f"{text}{_UNKNOWN_MTA}")
+
+
 def _several_copies(mixed: str, count: int) -> Reply:
     text = f"The recipients need {count} different forms of this message; send it to them one by one"
     if not mixed:
-        text += ", or tell smilla which MTA this is ([milter] mta)"
+        text += _UNKNOWN_MTA
     if mixed == "refuse":
         return Reply(Verb.REJECT, "550", "5.7.5", text)
     return Reply(Verb.TEMPFAIL, "451", "4.3.0", text)

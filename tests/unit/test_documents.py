@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 _BLOCKS = all_blocks()
 # Besides smilla itself: what the shell blocks call.  Anything else may be a file's block that lacks its first line.
-_PROGRAMS = "apt-get cat chmod cp echo gpg install journalctl make openssl pip postcat postfix postmap rm sh ssh systemctl tsig-keygen"
+_PROGRAMS = (
+    "apt-get cat chmod cp echo gpg install journalctl make openssl pip postcat postfix postmap rm sh ssh systemctl "
+    "tsig-keygen"
+)
 
 
 def test_blocks_of_a_page_are_its_literal_displays() -> None:
