@@ -68,6 +68,16 @@ _OF_ERRORS = {
     SealBroken: SEAL_BROKEN,
 }
 
+_NO_HOP = "it may leave over a verified connection only, and the domain offers none (DANE, MTA-STS)"
+_HOP_BOGUS = "what DNS says about the domain's mail servers fails DNSSEC validation, so none can be verified"
+_HOP_UNKNOWN = "nobody can tell now whether the domain's mail servers can be verified; try again later"
+_OF_HOPS = (
+    (_NO_HOP, "no_secure_hop unusable_tlsa mta_sts_none mta_sts_testing mta_sts_mismatch"),
+    (_HOP_BOGUS, "mx_bogus tlsa_bogus mta_sts_bogus"),
+    (_HOP_UNKNOWN, "mx_unreachable tlsa_unreachable mta_sts_unreachable hop_busy hop_deadline"),
+    (_HOP_UNKNOWN, "mx_unclear tlsa_unclear mta_sts_unclear"),
+    ("the domain says that it takes no mail (null MX)", "null_mx"),
+)
 TEXTS = {
     "bogus": "the answer about a published key fails DNSSEC validation",
     "indeterminate": "no resolver could prove whether a key is published",
@@ -106,6 +116,7 @@ TEXTS = {
     "reader": "nobody can tell now whether a further reader has a key",
     "confusable_keys": "the recipient's key cannot share a message with that of a further reader",
     "odd_spelling": "this spelling of the address cannot be told apart from another one; write it plainly",
+    **{code: text for text, codes in _OF_HOPS for code in codes.split()},
 }
 _UNKNOWN_MTA = ", or tell smilla which MTA this is ([milter] mta)"
 UNUSABLE = "the published key cannot be used"
