@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TextIO
 
 from smilla.cli import printable
-from smilla.cli.attention import Finding
+from smilla.metrics.attention import Finding
 from smilla.metrics.snapshot import FAILED, Slot, Snapshot, failures, share_protected, total, without_resolver
 
 WIDTH = 80
@@ -121,7 +121,7 @@ def _told(problems: Sequence[Finding], paint: _Paint) -> Iterable[str]:
     if not problems:
         yield paint.good("all is well")
     for problem in problems:
-        yield paint.bad(_cut(f"! {printable(problem.text)}"))
+        yield paint.bad(_cut(f"! {printable(problem.why)}"))
         yield _cut(f"  {printable(problem.hint)}")
 
 

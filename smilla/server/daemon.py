@@ -28,7 +28,7 @@ from smilla.server import health, lmtp, milter, rights, socketmap, systemd
 from smilla.server.child import Child, in_words, write_all
 from smilla.server.listener import UnixPath
 from smilla.server.page import Page, open_hops, open_page
-from smilla.server.reporter import Reporter
+from smilla.server.reporter import Measuring, Reporter
 from smilla.server.runtime import make_ports, needs_hops
 from smilla.server.service import Runtime
 from smilla.server.worker import SIGNALS, Serve, work
@@ -56,7 +56,7 @@ class Daemon:
     def __init__(self, path: Path, settings: Config) -> None:
         self._path = path
         self._config = settings
-        self._meter, self._reporter = Meter(keeps_domains=settings.web.domains), Reporter()
+        self._meter, self._reporter = Meter(Measuring(), keeps_domains=settings.web.domains), Reporter()
         self._meter.measure("spool_bytes", spool.octets_in_files)
         self._runtime = Runtime(settings, make_ports(settings, self._meter))
         self._workers: dict[int, Child] = {}

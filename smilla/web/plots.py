@@ -14,7 +14,7 @@ from markupsafe import Markup
 from smilla.metrics.snapshot import DELIVERED, FAILED, PROTECTED, Slot, total
 
 WIDTH, HEIGHT = 720, 150  # of the viewBox; the page scales it
-_LEFT, _BOTTOM, _TOP = 40, 22, 8
+_LEFT, _RIGHT, _BOTTOM, _TOP = 40, 12, 22, 12
 KINDS = ("protected", "plain", "failed")
 LEGEND = {"protected": "encrypted", "plain": "plaintext", "failed": "deferred, refused or held"}
 
@@ -58,10 +58,10 @@ def plot(shown: Sequence[Bar], title: str, step_s: int) -> Markup:
 
 
 def _round_up(number: int) -> int:
-    """The next of 1, 2, 5, 10, 20, 50 … from ``number`` on; at least 4, so that a single message is no tower."""
+    """The next of 4, 10, 20, 40, 100 … from ``number`` on: half of each is whole, and a single message is no tower."""
     step = 1
     while True:
-        for factor in (1, 2, 5):
+        for factor in (1, 2, 4):
             if factor * step >= max(number, 4):
                 return factor * step
         step *= 10
@@ -77,7 +77,7 @@ def _grid(highest: int) -> list[Markup]:
         y = HEIGHT - _BOTTOM - _height(highest * part, highest)
         label = f"{highest * part:g}"
         lines.append(
-            Markup('<line class="grid" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(_LEFT, WIDTH, y, y)
+            Markup('<line class="grid" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(_LEFT, WIDTH - _RIGHT, y, y)
             + Markup('<text class="scale" x="{}" y="{:.1f}" text-anchor="end">{}</text>').format(
                 _LEFT - 6, y + 4, label
             )
@@ -88,7 +88,7 @@ def _grid(highest: int) -> list[Markup]:
 def _bar(bar: Bar, index: int, count: int, highest: int) -> Markup:
     if not bar.all:
         return Markup("")
-    room = (WIDTH - _LEFT) / count
+    room = (WIDTH - _LEFT - _RIGHT) / count
     x, y = _LEFT + index * room, float(HEIGHT - _BOTTOM)
     parts = []
     for kind in KINDS:
@@ -107,13 +107,13 @@ def _bar(bar: Bar, index: int, count: int, highest: int) -> Markup:
 def _ticks(shown: Sequence[Bar], step_s: int) -> list[Markup]:
     """About six times below the bars, on round minutes or hours."""
     every_s = 600 if step_s * len(shown) <= 3600 else 4 * 3600
-    room = (WIDTH - _LEFT) / max(1, len(shown))
+    room = (WIDTH - _LEFT - _RIGHT) / max(1, len(shown))
     return [
         Markup('<text class="scale" x="{:.1f}" y="{}" text-anchor="middle">{}</text>').format(
             _LEFT + (index + 0.5) * room, HEIGHT - 6, clock_time(bar.began_at)
         )
         for index, bar in enumerate(shown)
-        if bar.began_at % every_s == 0 and 20 < (index + 0.5) * room < WIDTH - _LEFT - 15
+        if bar.began_at % every_s == 0 and 20 < (index + 0.5) * room < WIDTH - _LEFT - _RIGHT - 15
     ]
 
 

@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 
 from smilla.cli import panel
-from smilla.cli.attention import Finding, findings
+from smilla.metrics.attention import Cause, Finding, findings
 from smilla.metrics.snapshot import Cache, Count, Expiring, Latency, Slot, Snapshot, Stage
-from tests.unit.cli.test_attention import WELL
+from tests.unit.metrics.test_attention import WELL
 
 FATES = ("encrypted", "unchanged", "plain", "deferred", "refused", "held", "sealed")
 BUSY = replace(
@@ -75,13 +75,15 @@ def test_while_observing_it_says_so_and_shows_what_would_happen() -> None:
 
 
 def test_a_problem_comes_with_what_to_do() -> None:
-    lines = panel.lines(WELL, (Finding("it burns", "call somebody"),), coloured=False)
+    lines = panel.lines(WELL, (Finding(Cause.WORKERS, "it burns", "call", "somebody"),), coloured=False)
     assert lines[-2:] == ["! it burns", "  call somebody"]
     assert "all is well" not in lines
 
 
 def test_text_from_outside_cannot_control_the_terminal() -> None:
-    assert "\x1b" not in "".join(panel.lines(WELL, (Finding("a\x1b[2J", "b\x1b[2J"),), coloured=False))
+    assert "\x1b" not in "".join(
+        panel.lines(WELL, (Finding(Cause.WORKERS, "a\x1b[2J", "b\x1b[2J", "c\x1b[2J"),), coloured=False)
+    )
 
 
 def test_colours_are_asked_for_and_change_no_word() -> None:

@@ -59,3 +59,11 @@ def test_no_bar_is_higher_than_the_plot() -> None:
         height = _heights(svg)["protected"]
         assert 0 < height <= plots.HEIGHT - 30, number
         assert number < 4 or height > (plots.HEIGHT - 30) * 0.39, number
+
+
+def test_scale_has_whole_numbers_and_bars_end_before_the_frame() -> None:
+    for number in (1, 5, 21, 26, 101):
+        svg = plots.plot([plots.Bar(60 * each, number, 0, 0) for each in range(60)], "an hour", MINUTE_S)
+        assert all(label.isdecimal() for label in re.findall(r'text-anchor="end">([^<]*)<', svg)), number
+        ends = [float(x) + float(width) for x, width in re.findall(r'<rect .*?x="([\d.]+)".*?width="([\d.]+)"', svg)]
+        assert max(ends) < plots.WIDTH - 10
