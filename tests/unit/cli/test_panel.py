@@ -46,6 +46,16 @@ def test_an_ordinary_screen_fits_as_a_whole() -> None:
     assert len(shown(replace(WELL, tens=WELL.minutes))) <= 23
 
 
+def test_a_long_problem_and_its_mend_are_wrapped_and_nothing_is_cut_off() -> None:
+    problem = f"/etc/postfix/main.cf was changed; {' '.join(['postfix -c /etc/postfix reload'] * 4)}, the end"
+    hint = "smilla config check --postfix --config /etc/smilla/smilla.toml says what is missing, and how to mend-it"
+    lines = panel.lines(WELL, [Finding(Cause.WORKERS, problem, *hint.split(" ", 1))], coloured=False)
+    told = lines[lines.index(next(line for line in lines if line.startswith("! "))) :]
+    assert max(map(len, told)) <= 80
+    assert " ".join(line.strip() for line in told) == f"! {problem} {hint}"
+    assert all(line.startswith("  ") for line in told[1:])
+
+
 def test_a_proof_is_not_shown_alone_beside_mail_that_waits_for_the_resolver() -> None:
     failed = Slot(0, (Count("deferred", "resolver_down", 2),))
     text = "\n".join(shown(replace(WELL, minutes=(failed,))))
