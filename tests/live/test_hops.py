@@ -203,7 +203,7 @@ class Sender:
             "queue_run_delay": "300s",
         }
         self.postfix = Postfix(place, 9, list(self.listeners.values()), parameters)
-        self.postfix.nameserver = lab.address
+        self.postfix.before = lab.with_nameserver()
         levels = {"secure": "dane-only", "policy": "may"}
         self.postfix.transports = {
             f"{name}-out": {"smtp_tls_policy_maps": table, "smtp_tls_security_level": levels[name]}
@@ -404,21 +404,13 @@ def test_attributes_of_the_policy_are_given_where_the_option_says_so(lab: HopLab
     assert answer.endswith("{ policy_string = max_age: 86400 }")
 
 
-def postfix_version() -> tuple[int, int]:
-    program = find_program("postconf")
-    command = [str(program), "-d", "-h", "mail_version"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=program_environment(program))
-    major, minor = done.stdout.split(".")[:2]
-    return int(major), int(minor)
-
-
 def test_attributes_are_taken_by_postfix_3_10_and_hold_mail_with_an_older_one(lab: HopLab) -> None:
     place = lab.folder / "tlsrpt"
     with policyd(lab, place, attributes=True):
         found = Sender(lab, lab.folder / "tlsrpt-sender", place / "tls.sock")
         with found.postfix:
             status, lines = found.delivers("policy", "sts.test")
-            assert status == ("sent" if postfix_version() >= (3, 10) else "deferred"), lines
+            assert status == ("sent" if found.postfix.version >= (3, 10) else "deferred"), lines
             assert found.delivers("policy", "dane.test")[0] == "sent"
 
 
