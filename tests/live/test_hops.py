@@ -441,3 +441,13 @@ def test_filter_without_any_need_for_it_opens_no_socket(lab: HopLab) -> None:
         table.pop(name)
     with Smilla(place, lab.dns.resolver, table):
         assert not (place / "tls.sock").exists()
+
+
+def test_socket_that_cannot_be_opened_is_logged_and_the_filter_runs(lab: HopLab) -> None:
+    place = lab.folder / "closed"
+    table = settings(lab, place, policy_server=True)
+    table["hop"]["socket"] = f"unix:{place}/missing/tls.sock"
+    for name in ("dns", "reinject"):
+        table.pop(name)
+    with Smilla(place, lab.dns.resolver, table) as smilla:
+        assert "missing: no such folder" in smilla.wait_for_log("- hop-socket-closed ")
