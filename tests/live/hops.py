@@ -204,9 +204,25 @@ class World:
         """Adds such a record, once DNS is reloaded."""
         self.dns.zone(domain).add(f"_mta-sts.{domain}.", "TXT", _sts(number))
 
+    @contextlib.contextmanager
+    def busy(self, domain: str, reply: bytes = b"451 4.2.0 later") -> Iterator[None]:
+        """A domain's server takes no mail meanwhile, once TLS has begun."""
+        receiver = self.receivers[domain]
+        receiver.answer = lambda line: reply if line[:4].upper() == b"RCPT" else None
+        try:
+            yield
+        finally:
+            receiver.answer = lambda line: None
+
+    def told(self, what: str) -> str:
+        """Waits for a line of Postfix's log."""
+        assert wait_until(lambda: re.search(what, self.log) is not None, 60), self.log[-4000:]
+        return next(line for line in self.log.splitlines() if re.search(what, line))
+
     def drop_all(self) -> None:
         """Deletes what is queued."""
-        self.postfix.postsuper("-d", "ALL")
+        if self.postfix.queued():
+            self.postfix.postsuper("-d", "ALL")
         assert wait_until(lambda: not self.postfix.queued(), 30)
 
     def nothing_in_clear(self) -> None:
@@ -341,6 +357,7 @@ def _postfix(place: Path, ca_file: Path) -> Postfix:
         "relayhost": relay,
         "transport_maps": f"static:smtp:{relay}",
         "smtp_dns_support_level": "enabled",
+        "sender_canonical_maps": "inline:{old@s.test=new@s.test}",
         "smtp_host_lookup": "dns",
         **example_parameters(place),
         **_EXPORTED,

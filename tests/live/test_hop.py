@@ -3,34 +3,17 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.lab.processes import wait_until
-from tests.live.hops import CANARY, OPEN, SENDER, World, world
+from tests.live.hops import CANARY, OPEN, SENDER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from tests.live.hops import World
 
-pytestmark = [
-    pytest.mark.live,
-    pytest.mark.skipif(os.geteuid() != 0, reason="a network of its own needs root"),
-]
-
-
-@pytest.fixture(scope="module")
-def hops(folder: Path) -> Iterator[World]:
-    with world(folder) as running:
-        yield running
-
-
-@pytest.fixture(autouse=True)
-def _nothing_in_clear(hops: World) -> Iterator[None]:
-    yield
-    hops.nothing_in_clear()
+pytestmark = pytest.mark.live
 
 
 def test_the_sniffer_sees_what_travels_in_the_clear(hops: World) -> None:
@@ -123,7 +106,6 @@ def test_server_that_is_not_the_verified_one_gets_nothing(hops: World, domain: s
     hops.waits(domain, KEPT[domain])
     assert not hops.everywhere(mark)
     assert not hops.receivers[domain].cut_off
-    hops.drop_all()
 
 
 def test_recipient_with_a_key_gets_it_encrypted_over_any_hop(hops: World) -> None:
@@ -165,7 +147,6 @@ def test_one_slow_server_delays_its_own_mail_only(hops: World) -> None:
     hops.waits("wrong.test")
     assert wait_until(lambda: len(hops.everywhere(mark)) == 2, 60)
     assert len(hops.at("dane.test", mark)) == len(hops.at("enforce.test", mark)) == 1
-    hops.drop_all()
     assert len(hops.everywhere(mark)) == 2
 
 
