@@ -105,6 +105,7 @@ TEXTS = {
     "forged_mark": "the message has a field that only this filter may add",
     "no_stage": "this system cannot send it over a verified hop",
     "no_hop_finder": "this system cannot send it over a verified hop",
+    "hop_not_ready": "this system cannot send it over a verified hop at the moment; it is tried again",
     "hop_gone": "it was to leave over a verified hop only, and may not now; it is tried again",
     "key_gone": "the key that was there when the message came is gone; it is tried again",
     "not_sealed": "this recipient was not named when the message came in, and has no usable key",

@@ -26,6 +26,8 @@ from smilla.cli import (
 )
 from smilla.cli import config as config_command
 from smilla.config import DEFAULT_PATH, Config
+from smilla.doctor import postfix_settings
+from smilla.doctor.attached import Attached
 from smilla.errors import EngineMissing, SmillaError
 from smilla.server import listener
 from smilla.server.runtime import make_ports
@@ -93,6 +95,8 @@ def run(options: argparse.Namespace) -> int:
     if asked is not None and options.apply:
         _apply(changes, asked, options.output, settings)
         changes = []
+    elif known is not None and not (site := Attached(settings, known)).filtered():
+        config_command.report(postfix_settings.past_smilla(site))  # the check says so once the filter is attached
     try:
         return _check(options, has_postfix=known is not None)
     finally:  # last, so that it does not scroll away

@@ -22,6 +22,7 @@ from smilla.server.runtime import make_resolver
 NAMES = (
     "tls_required_enable",
     "queue_directory",
+    "config_directory",
     "mail_owner",
     "mydestination",
     "virtual_mailbox_domains",

@@ -31,6 +31,7 @@ class Kind(StrEnum):
     SOCKET_FOLDER = "socket-folder"
     SOCKET_TAKEN = "socket-taken"  # something other than a filter listens there
     SOCKET_DENIED = "socket-denied"
+    NOT_RUNNING = "not-running"  # the MTA asks the filter, and nobody answers
     SOCKET = "socket"
     CHROOT = "chroot"  # the MTA looks for the socket within its chroot
     OTHER_SOCKET = "other-socket"  # the MTA names another one

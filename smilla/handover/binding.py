@@ -49,6 +49,12 @@ def verified_id(headers: Iterable[Header], sender: str, keys: SealKeyStore) -> b
     return raw_id
 
 
+def key_ids(headers: Iterable[Header]) -> frozenset[str]:
+    """The IDs, in hex, of the seal keys that such fields name."""
+    found = (_VALUE.fullmatch(header.raw_value) for header in headers if header.name == NAME.lower())
+    return frozenset(match[2].decode("ascii") for match in found if match)
+
+
 def forged(message: Message) -> Reason | None:
     """Why an incoming message with such a field is refused: only we set it."""
     if NAME.lower() in message.places:

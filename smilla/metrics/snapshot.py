@@ -20,6 +20,7 @@ TENS, TEN_S = 144, 600
 # what went on; already-sent has been counted before, sealed will be
 DELIVERED = ("encrypted", "unchanged", "secure-hop", "plain")
 PROTECTED = ("encrypted", "unchanged")  # unchanged is what came encrypted
+BOUND = ("secure-hop",)  # as it came, over a verified hop only
 FAILED = ("deferred", "refused", "held")
 _JUST_NOW = 5  # minutes
 

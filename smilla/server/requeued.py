@@ -27,6 +27,9 @@ _GIVEN_UP_AFTER = timedelta(days=1)
 def deliver(handed: Handed, ports: Ports) -> tuple[reply.Reply, ...]:
     """One answer per recipient, in their order.  If smilla fails, it raises, and all are owed their copies."""
     queue_id = handed.ident or hop(handed.message)
+    if problem := ports.stage_problem():
+        log.stage_not_ready(queue_id, problem)
+        return (reply.HANDOVER,) * len(handed.recipients)
     try:
         raw_id = _verified(handed, ports)
         return _handed_on(handed, queue_id, raw_id, ports)

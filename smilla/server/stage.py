@@ -111,6 +111,7 @@ class _Stage:
         with reinject.Attempt(self._session, self._ports, lambda: None, known=known, after_queue=True) as attempt:
             decisions = self._decisions()
             entry = attempt.entry
+            decisions = self._bound_or_owed(decisions)
             served = [d for d in decisions if d.action not in _FAILING]
             owed = [d for d in served if d.action is not Action.DONE and not _has_copy(entry, d.recipient)]
             made = pipeline.make_copies(self._session, tuple(owed), self._ports, self._config)
@@ -119,6 +120,16 @@ class _Stage:
             # The journal remembers who has a copy, in case the MTA does not get our answer.
             self._remember(attempt, decisions, answers)
         return tuple(answer for answer, _ in answers)
+
+    def _bound_or_owed(self, decisions: tuple[Decision, ...]) -> tuple[Decision, ...]:
+        """Copies that may leave over a verified hop only wait while Postfix is not known to have the lines for it."""
+        if not any(d.action is Action.SECURE_HOP for d in decisions) or not (problem := self._ports.stage_problem()):
+            return decisions
+        log.stage_not_ready(self._session.queue_id, problem)
+        why = Reason("hop_not_ready", problem)
+        return tuple(
+            replace(d, action=Action.DEFER, reason=why) if d.action is Action.SECURE_HOP else d for d in decisions
+        )
 
     def _remember(
         self, attempt: reinject.Attempt, decisions: Sequence[Decision], answers: Sequence[tuple[reply.Reply, Reason]]

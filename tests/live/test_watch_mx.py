@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import ssl
 import subprocess
 import sys
 import tempfile
 import threading
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -32,6 +33,7 @@ from tests.lab.dns import DNSLab, Kind
 from tests.lab.postfix import Listener, Postfix
 from tests.lab.processes import LOOPBACK
 from tests.lab.programs import require_servers
+from tests.lab.sink import Sink
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,6 +44,8 @@ pytestmark = [
     pytest.mark.live,
     pytest.mark.skipif(os.geteuid() != 0, reason="Postfix's master insists on root"),
 ]
+CONTRIB = Path(__file__).resolve().parents[2] / "contrib"
+UNIT, HOOK = CONTRIB / "systemd" / "smilla-watch-mx.service", CONTRIB / "acme" / "smilla-deploy-hook"
 NOW = datetime.now(UTC)
 FROM, TO = NOW - timedelta(days=60), NOW + timedelta(days=90)
 SIGNS = [(key_usage("key_cert_sign"), True)]
@@ -51,6 +55,13 @@ ROOT = make_certificate(
 DOMAINS = ("right.test", "wrong.test", "next.test", "none.test", "anchor.test", "unsigned.test", "plain.test")
 
 
+ALIASES = {  # the MX host is an alias of
+    "alias.test": "mx.right.test",
+    "stale.test": "mx.wrong.test",
+    "own.test": "mx.none.test",
+    "leaves.test": "mx.plain.test",
+    "lost.test": "mx.unsigned.test",
+}
 MX_OF_POLICY = {
     "sts.test": (200, "mode: enforce\r\nmx: *.sts.test"),
     "testing.test": (200, "mode: testing\r\nmx: mx.testing.test"),
@@ -164,6 +175,10 @@ def _zones(dns: DNSLab, ports: list[int]) -> None:
         zone.add(f"_mta-sts.{domain}.", "TXT", '"v=STSv1; id=20261129"' if domain != "noid.test" else '"v=STSv1;"')
         if domain != "noweb.test":
             zone.add(f"mta-sts.{domain}.", "A", LOOPBACK if domain != "closed.test" else "127.0.0.77")
+    for domain, end in ALIASES.items():
+        zone = dns.zone(domain).add(f"{domain}.", "MX", f"10 mx.{domain}.").add(f"mx.{domain}.", "CNAME", f"{end}.")
+        if domain in ("own.test", "leaves.test"):
+            zone.add(f"_{ports[0]}._tcp.mx.{domain}.", "TLSA", tlsa(3, LIVE[1]))
     dns.zone("null.test").add("null.test.", "MX", "0 .")
     dns.zone("dead.test", Kind.DEAD)
     dns.zone("gone.test").add("gone.test.", "MX", "10 mx.gone.test.")
@@ -206,6 +221,29 @@ def test_tlsa_records_against_the_live_certificate(
     found, returned = lab.states(domain)
     assert (found["mx"], found["starttls"], found["certificate"]) == ("ok", "ok", "ok")
     assert (found["tlsa"], found.get("next_key"), returned) == (tlsa_state, next_state, code)
+
+
+@pytest.mark.parametrize(
+    ("domain", "tlsa_state", "code"),
+    [
+        ("alias.test", "ok", 0),
+        ("stale.test", "mismatch", 1),
+        ("own.test", "ok", 0),
+        ("leaves.test", "ok", 0),
+        ("lost.test", "absent", 0),
+    ],
+)
+def test_mx_host_that_is_an_alias_has_the_records_of_its_base_domain(
+    lab: Lab, domain: str, tlsa_state: str, code: int
+) -> None:
+    found, returned = lab.states(domain)
+    assert (found["starttls"], found["tlsa"], returned) == ("ok", tlsa_state, code)
+
+
+def test_line_says_whose_records_they_are(lab: Lab) -> None:
+    done = lab.watch("--port", str(lab.live), "--mx", "alias.test", "--mx", "right.test")
+    lines = [line for line in done.stdout.splitlines() if ": tlsa ok: " in line]
+    assert [": mx.alias.test is an alias of mx.right.test: TLSA 3 1 1 " in line for line in lines] == [True, False]
 
 
 def test_days_left_of_the_certificate_are_judged(lab: Lab) -> None:
@@ -310,6 +348,73 @@ def test_metrics_without_a_certificate_have_no_end(lab: Lab, tmp_path: Path) -> 
 
 def test_wrong_arguments_are_told(lab: Lab, tmp_path: Path) -> None:
     nowhere = ["--ca-file", str(tmp_path / "none")]
-    for wrong in (["--port", "0"], ["--https-port", "65536"], ["a@r.test"], ["--mail", "a@r.test"], nowhere):
+    for wrong in (["--port", "0"], ["--https-port", "65536"], ["a@r.test"], ["-f", "-"], nowhere):
         done = lab.watch("--mx", "right.test", *wrong)
         assert (done.returncode, done.stdout) == (2, "")
+    assert lab.watch("--mx", "right.test", "--mail", "nobody").returncode == 2
+
+
+def test_domains_of_the_configuration_are_looked_at_if_none_is_named(lab: Lab, tmp_path: Path) -> None:
+    done = lab.watch("--mx")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "local_domains names no domain" in done.stderr
+    config = tmp_path / "smilla.toml"
+    config.write_text(f'local_domains = ["null.test", "*.none.test", "none.test"]\n{lab.config.read_text()}')
+    done = replace(lab, config=config).watch("--json", "--port", str(lab.live), "--mx")
+    assert [one["domain"] for one in json.loads(done.stdout) if one["part"] == "mx"] == ["null.test", "none.test"]
+    assert done.returncode == 0
+
+
+def test_service_looks_at_the_domains_of_the_configuration_and_is_skipped_without_any(lab: Lab, tmp_path: Path) -> None:
+    config = tmp_path / "smilla.toml"
+    lines = dict(line.partition("=")[::2] for line in UNIT.read_text("utf-8").splitlines() if line.startswith("Exec"))
+    path = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    codes = {}
+    for domains in ('["null.test"]', '["gone.test", "*.none.test"]', "[]", "7"):
+        config.write_text(f"local_domains = {domains}\n{lab.config.read_text()}")
+        for name, line in lines.items():
+            command = shlex.split(line.replace("/etc/smilla/smilla.toml", str(config)))
+            codes[domains, name] = subprocess.run(command, env=path, check=False, capture_output=True).returncode
+    # A condition of 1 to 254 skips the service, which then has not failed (systemd.service(5)).
+    assert [codes[domains, "ExecCondition"] for domains in ('["null.test"]', "[]", "7")] == [0, 1, 0]
+    assert [codes[domains, "ExecStart"] for domains in ('["null.test"]', '["gone.test", "*.none.test"]', "7")] == [
+        0,
+        1,
+        78,
+    ]
+
+
+def test_deploy_hook_exits_as_what_senders_meet(lab: Lab, tmp_path: Path) -> None:
+    """dig says that nothing is published, so the hook goes on; wrong.test has a record, of another certificate."""
+    (tmp_path / "dig").write_text("#!/bin/sh\necho ';; ->>HEADER<<- opcode: QUERY, status: NXDOMAIN, id: 1'\n")
+    (tmp_path / "dig").chmod(0o755)
+    for name in ("cert", "fullchain", "privkey"):
+        (tmp_path / f"{name}.pem").write_bytes(to_pem(LIVE[1]))
+    watch = f"{sys.executable} -m smilla watch --config {lab.config} --quiet --json --days 0"
+    given = {"RENEWED_LINEAGE": str(tmp_path), "RELOAD": "true", "LIVE": str(tmp_path / "live"), "WATCH": watch}
+    for domain, code in (("right.test", 0), ("wrong.test", 1)):
+        more = {"RENEWED_DOMAINS": f"mx.{domain}", "WATCH_DOMAINS": domain, "PORT": str(lab.live)}
+        environment = {**os.environ, **given, **more, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+        done = subprocess.run(["sh", HOOK], env=environment, check=False, capture_output=True, text=True)
+        assert done.returncode == code, done.stderr
+        assert ('"state": "mismatch"' in done.stderr) is bool(code)
+
+
+def test_mail_tells_once_what_is_to_be_done_and_once_that_all_is_well(lab: Lab, tmp_path: Path) -> None:
+    mail = ["--quiet", "--mail", "root@right.test", "--state", str(tmp_path / "state.json")]
+    with Sink() as sink:
+        mail += ["--smtp", f"{LOOPBACK}:{sink.port}"]
+        sent = []
+        for domain, days in (("right", 9), ("wrong", 9), ("wrong", 10), ("right", 9), ("right", 9)):
+            done = lab.watch("--port", str(lab.live), *mail, "--days", str(days), "--mx", f"{domain}.test")
+            assert done.returncode == (1 if domain == "wrong" else 0), done.stderr
+            sent.append(len(sink.messages))
+    assert sent == [0, 1, 1, 2, 2]
+    assert b"Subject: smilla watch --mx: 1 to look at" in sink.messages[0].raw_header
+    assert f"mx.wrong.test[{LOOPBACK}]: tlsa mismatch: ".encode() in sink.messages[0].raw
+    assert b"all is well again" in sink.messages[1].raw_header
+
+
+def test_mail_that_nobody_takes_makes_the_exit_code_temporary(lab: Lab, tmp_path: Path) -> None:
+    mail = ["--mail", "root@right.test", "--state", str(tmp_path / "state.json"), "--smtp", f"{LOOPBACK}:1"]
+    assert lab.watch("--port", str(lab.live), *mail, "--mx", "wrong.test").returncode == 75

@@ -409,6 +409,8 @@ def test_what_the_reload_mends_is_marked_and_nothing_else() -> None:
     assert unread.line == f"postfix: was not told {until}; postfix reload"
     refused = init_next.marked(error(Kind.LISTENER, "listener", "Connection refused", "add it"))
     assert (refused.severity, refused.line) == ("error", f"listener: Connection refused {until}")
+    down = init_next.marked(error(Kind.NOT_RUNNING, "postfix", "nobody listens", "start smilla", "until then"))
+    assert down.lines == (("error", "postfix: nobody listens (until smilla runs: see the steps below)"),)
     for other in (error(Kind.LISTENER, "x", "no banner", "y"), error(Kind.RIGHTS, "x", "refused")):
         assert init_next.marked(other) is other
 

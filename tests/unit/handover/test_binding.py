@@ -87,3 +87,9 @@ def test_field_from_outside_is_forged_whatever_it_says(name: bytes) -> None:
     assert reason is not None
     assert reason.code == "forged_mark"
     assert binding.forged(message()) is None
+
+
+def test_field_names_the_key_that_made_it() -> None:
+    for key in KEYS.known:
+        assert binding.key_ids(message(binding.field(SAM, key)).headers) == {key.raw_id.hex()}
+    assert binding.key_ids(message(b"X-Smilla-Hop: nonsense\r\n").headers) == frozenset()

@@ -35,6 +35,7 @@ class Lab:
     mailer: Listener = field(default_factory=Listener)
     secure_mailer: Listener = field(default_factory=Listener)
     now: datetime = NOW
+    problem: str = ""
 
     def __post_init__(self) -> None:
         self.keys = SealKeys(str(self.folder / "seal"))
@@ -44,6 +45,7 @@ class Lab:
     def ports(self) -> Ports:
         journal = SQLiteJournal(str(self.folder / "spool"), 1000)
         ports = replace(make_ports(TableResolver()), clock=StillClock(self.now), seal_keys=self.keys, journal=journal)
+        ports = replace(ports, stage_problem=lambda: self.problem)
         return replace(ports, mailer=self.mailer, secure_mailer=self.secure_mailer)
 
     def copy(self, *fields: bytes) -> bytes:
@@ -148,3 +150,9 @@ def test_copy_that_is_requeued_twice_is_two_copies_to_the_journal(lab: Lab) -> N
     lab.secure_mailer.sent.clear()
     assert lab.deliver(again, ZOE) == ["250"]
     assert set(lab.secure_mailer.copies()) == {ZOE}
+
+
+def test_requeued_copy_waits_while_postfix_may_lack_the_lines_for_it(lab: Lab) -> None:
+    lab.problem = "master.cf was changed"
+    assert lab.deliver(lab.copy(), ZOE) == ["451"]
+    assert not lab.secure_mailer.sent

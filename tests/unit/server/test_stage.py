@@ -59,6 +59,7 @@ class Lab:
     mailer: Listener = field(default_factory=Listener)
     secure_mailer: Listener = field(default_factory=Listener)
     hops: TableHops | None = None
+    problem: str = ""
     config: Config = field(default_factory=lambda: parse('[policy]\nmixed = "stage"\n'))
 
     def __post_init__(self) -> None:
@@ -73,6 +74,7 @@ class Lab:
     @property
     def ports(self) -> Ports:
         ports = replace(make_ports(self.resolver), clock=self.clock, hops=self.hops, seal_keys=self.keys)
+        ports = replace(ports, stage_problem=lambda: self.problem)
         return replace(ports, journal=self.journal, mailer=self.mailer, secure_mailer=self.secure_mailer)
 
     def sealed(
@@ -620,3 +622,12 @@ def test_member_of_an_alias_gets_a_bound_copy_under_the_alias_rules(hop_lab: Lab
 def test_who_was_not_sealed_may_have_a_bound_copy(hop_lab: Lab) -> None:
     assert hop_lab.deliver(hop_lab.sealed(HUGH, ZOE), "mia@example.org") == ["250"]
     assert set(bound_to(hop_lab)) == {"mia@example.org"}
+
+
+def test_bound_copy_waits_while_postfix_may_lack_the_lines_for_it(hop_lab: Lab) -> None:
+    raw, hop_lab.problem = hop_lab.sealed(HUGH, ZOE), "master.cf was changed"
+    assert hop_lab.deliver(raw, HUGH, ZOE) == ["250", "451"]
+    assert not hop_lab.secure_mailer.sent
+    hop_lab.problem = ""
+    assert hop_lab.deliver(raw, HUGH, ZOE) == ["250", "250"]
+    assert (set(hop_lab.mailer.copies()), set(bound_to(hop_lab))) == ({HUGH}, {ZOE})
