@@ -52,7 +52,6 @@ OPEN = b"this-may-travel-in-the-clear"
 SENDER = "sender@s.test"
 RELAY, WEB, NO_WEB = "127.0.0.9", "127.0.3.1", "127.0.3.99"
 _EXPORTED = {"export_environment": "MAIL_CONFIG LD_LIBRARY_PATH"}  # to postdrop, where it is unpacked only
-_STS = '"v=STSv1; id=1"'
 
 
 @dataclass
@@ -65,11 +64,12 @@ class Site:
     web: str = WEB
     kind: Kind = Kind.SECURE
     alias_of: str = ""
+    second_host: str = ""
     is_forged: bool = False
 
 
 def sites(public: Authority, private: Authority, circle: Authority) -> dict[str, Site]:
-    """By domain; each has one MX host, mx.DOMAIN."""
+    """By domain; each has the MX host mx.DOMAIN, and some a better one of another domain."""
 
     def of(authority: Authority, domain: str, days: int = 60) -> Certificate:
         return authority.issue(f"mx.{domain}", days=days)
@@ -103,11 +103,15 @@ def sites(public: Authority, private: Authority, circle: Authority) -> dict[str,
     found["unsigned-sts.test"].kind = Kind.INSECURE
     found["badcert.test"] = Site(of(private, "badcert.test"), policy=enforce("badcert.test"))
     found["stripped-sts.test"] = Site(None, policy=enforce("stripped-sts.test"))
+    found["othername.test"] = Site(of(public, "elsewhere.test"), policy=enforce("othername.test"))
+    found["two.test"] = Site(of(public, "two.test"), policy=enforce("two.test"), second_host="mx.none.test.")
     found["both.test"] = Site(of(public, "both.test"), [other.tlsa(3)], enforce("both.test"))
     found["inside.test"] = Site(of(circle, "inside.test"))
     found["stranger.test"] = Site(of(public, "stranger.test"), policy=enforce("stranger.test"))
     found["lapsed.test"] = Site(of(circle, "lapsed.test", days=-1))
     found["outside.test"] = Site(of(circle, "outside.test"))
+    of_postfix = of(private, "postfix.test")
+    found["postfix.test"] = Site(of_postfix, [of_postfix.tlsa(3)])
     return found
 
 
@@ -127,6 +131,7 @@ class World:
     relay: Sink
     sniffer: Sniffer
     postfix: Postfix
+    other_postfix: Postfix
     smilla: Smilla
     alice: SMIMEKey
     sent: int = 0
@@ -158,9 +163,11 @@ class World:
     def delivered(self, domain: str, mark: bytes) -> ReceivedMail:
         """The one copy of a bound message, once nothing is queued any more: over TLS, with nothing of ours in it."""
         self.postfix.wait_until_empty()
+        if domain == "postfix.test":
+            self.other_postfix.wait_until_empty()
         (mail,) = self.everywhere(mark)
         assert self.at(domain, mark) == [mail], self.postfix.log[-3000:]
-        assert mail.over_tls
+        assert mail.over_tls or (domain == "postfix.test" and b"with ESMTPS id" in mail.raw)
         assert CANARY in mail.raw
         assert b"x-smilla-hop" not in mail.raw.lower()
         assert b"x-smilla-stage" not in mail.raw.lower()
@@ -188,9 +195,34 @@ class World:
         assert wait_until(lambda: bool(last()), timeout_s), self.log[-4000:]
         return last()
 
+    def forget_policy(self, domain: str) -> None:
+        """Takes the record away that announces an MTA-STS policy, once DNS is reloaded."""
+        zone = self.dns.zone(domain)
+        zone.records = [record for record in zone.records if record[1] != "TXT"]
+
+    def announce_policy(self, domain: str, number: int = 1) -> None:
+        """Adds such a record, once DNS is reloaded."""
+        self.dns.zone(domain).add(f"_mta-sts.{domain}.", "TXT", _sts(number))
+
+    @contextlib.contextmanager
+    def busy(self, domain: str, reply: bytes = b"451 4.2.0 later") -> Iterator[None]:
+        """A domain's server takes no mail meanwhile, once TLS has begun."""
+        receiver = self.receivers[domain]
+        receiver.answer = lambda line: reply if line[:4].upper() == b"RCPT" else None
+        try:
+            yield
+        finally:
+            receiver.answer = lambda line: None
+
+    def told(self, what: str) -> str:
+        """Waits for a line of Postfix's log."""
+        assert wait_until(lambda: re.search(what, self.log) is not None, 60), self.log[-4000:]
+        return next(line for line in self.log.splitlines() if re.search(what, line))
+
     def drop_all(self) -> None:
         """Deletes what is queued."""
-        self.postfix.postsuper("-d", "ALL")
+        if self.postfix.queued():
+            self.postfix.postsuper("-d", "ALL")
         assert wait_until(lambda: not self.postfix.queued(), 30)
 
     def nothing_in_clear(self) -> None:
@@ -208,6 +240,8 @@ class World:
 def _zones(dns: DNSLab, found: dict[str, Site], addresses: dict[str, str], alice: SMIMEKey) -> None:
     for domain, place in found.items():
         zone = dns.zone(domain, place.kind).add(f"{domain}.", "MX", f"10 mx.{domain}.")
+        if place.second_host:
+            zone.add(f"{domain}.", "MX", f"5 {place.second_host}")
         if place.alias_of:
             zone.add(f"mx.{domain}.", "CNAME", place.alias_of)
         else:
@@ -215,11 +249,15 @@ def _zones(dns: DNSLab, found: dict[str, Site], addresses: dict[str, str], alice
         for raw in place.tlsa:
             zone.add(f"_25._tcp.mx.{domain}.", "TLSA", raw)
         if place.policy is not None:
-            zone.add(f"_mta-sts.{domain}.", "TXT", _STS).add(f"mta-sts.{domain}.", "A", place.web)
+            zone.add(f"_mta-sts.{domain}.", "TXT", _sts(1)).add(f"mta-sts.{domain}.", "A", place.web)
         if place.is_forged:
             zone.after_signing = _without_signature
     dns.zone("r.test").add_smimea(alice.address, alice.raw_certificate)
     dns.zone("s.test")
+
+
+def _sts(number: int) -> str:
+    return f'"v=STSv1; id={number}"'
 
 
 def _without_signature(lines: list[str]) -> list[str]:
@@ -286,7 +324,9 @@ def _begun(stack: contextlib.ExitStack, place: Path, *, checks: bool) -> World:
     stack.enter_context(dns)
     receivers = {}
     for domain, one in found.items():
-        if not one.alias_of:
+        if domain == "postfix.test":
+            receivers[domain] = stack.enter_context(Sink())
+        elif not one.alias_of:
             tls = one.certificate.server() if one.certificate else None
             receivers[domain] = stack.enter_context(Sink(address=addresses[domain], port=25, tls=tls))
     relay = stack.enter_context(Sink(address=RELAY, port=25))
@@ -294,13 +334,15 @@ def _begun(stack: contextlib.ExitStack, place: Path, *, checks: bool) -> World:
     web = stack.enter_context(PolicyWeb(WEB, 443, public.issue(*names).server()))
     web.answers.update({domain: one.policy for domain, one in found.items() if one.policy})
     sniffer = stack.enter_context(Sniffer(lambda here, there: 25 in (here, there)))
+    other = _other_postfix(place, addresses["postfix.test"], receivers["postfix.test"], found["postfix.test"])
+    stack.enter_context(other)
     postfix = _postfix(place, public.file)
     home = postfix.queue / "smilla"
     settings = _settings(public.file, circle, home / "tls.sock", checks=checks)
     (postfix.queue).mkdir(parents=True)
     smilla = stack.enter_context(Smilla(home, f"{LOOPBACK}@53", settings, environment=beside_postfix()))
     stack.enter_context(postfix)
-    return World(place, dns, web, found, receivers, addresses, relay, sniffer, postfix, smilla, alice)
+    return World(place, dns, web, found, receivers, addresses, relay, sniffer, postfix, other, smilla, alice)
 
 
 def _postfix(place: Path, ca_file: Path) -> Postfix:
@@ -315,6 +357,7 @@ def _postfix(place: Path, ca_file: Path) -> Postfix:
         "relayhost": relay,
         "transport_maps": f"static:smtp:{relay}",
         "smtp_dns_support_level": "enabled",
+        "sender_canonical_maps": "inline:{old@s.test=new@s.test}",
         "smtp_host_lookup": "dns",
         **example_parameters(place),
         **_EXPORTED,
@@ -324,3 +367,13 @@ def _postfix(place: Path, ca_file: Path) -> Postfix:
     postfix.pickup_options = example_options(MASTER, "pickup", "unix")
     postfix.services = example_services(place, ca_file)
     return postfix
+
+
+def _other_postfix(place: Path, address: str, behind: Sink, one: Site) -> Postfix:
+    """A receiver's, not started; it hands on to ``behind``."""
+    assert one.certificate is not None
+    options = {"smtpd_tls_security_level": "may", "smtpd_tls_chain_files": str(one.certificate.file)}
+    options["smtpd_tls_received_header"] = "yes"
+    (place / "other").mkdir()
+    parameters = {"myhostname": "mx.postfix.test"}
+    return Postfix(place / "other", behind.port, [Listener(options=options, port=25, address=address)], parameters)
