@@ -136,7 +136,11 @@ class Finder:
             hop = replace(hop, ttl_s=min(hop.ttl_s, answer.ttl_s))
         if hop.verdict is not HopVerdict.NONE or txt is None:
             return hop
-        announced = self._policies.find(domain, txt.result(deadline), self._ask(deadline), self._started)
+
+        def ask_txt(most_s: float) -> DNSAnswer:
+            return txt.result(min(deadline, time.monotonic() + most_s))
+
+        announced = self._policies.find(domain, ask_txt, self._ask(deadline), self._started)
         return verified.by_policy(hop, announced, self._config.hop.mta_sts)
 
     def _hosts(self, names: Sequence[str], deadline: float) -> list[Host]:
