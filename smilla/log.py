@@ -31,6 +31,7 @@ EVENTS = {
     Action.ENCRYPT: "encrypted",
     Action.UNCHANGED: "unchanged",
     Action.PLAIN: "plain",
+    Action.SECURE_HOP: "secure-hop",
     Action.DEFER: "deferred",
     Action.REFUSE: "refused",
     Action.HOLD: "held",
@@ -173,6 +174,7 @@ def _decision_fields(decision: Decision, reason: Reason) -> dict[str, str]:
         "format": key.format.value if key else "",
         "source": lookup.source if lookup else "",
         "dnssec": lookup.status.value if lookup and lookup.status else "",
+        "hop": decision.hop.way.value if decision.hop and decision.hop.way else "",
         "reason": reason.code,
         "rule": decision.rule,
     }

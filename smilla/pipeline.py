@@ -33,12 +33,13 @@ from smilla.config import Config
 from smilla.config.options import SPLITS
 from smilla.copies import arrival, growth, make, rewrap, sharing
 from smilla.errors import EncryptionError
-from smilla.handover import in_place, reinject, seal
+from smilla.handover import binding, in_place, reinject, seal
 from smilla.model import (
     Action,
     Arrival,
     Classification,
     Copy,
+    CopyForm,
     Decision,
     Direction,
     Disposition,
@@ -160,7 +161,8 @@ def judge(session: Session, ports: Ports, config: Config) -> tuple[Classificatio
         raise EncryptionError("a message without a recipient: nobody knows for whom it would have to be encrypted")
     classification = classify.classify(message)
     requested = is_requested(session, config)
-    problem = rewrap.problem(message) or seal.forged(message) or _problem_of_arrival(session, config)
+    problem = rewrap.problem(message) or seal.forged(message) or binding.forged(message)
+    problem = problem or _problem_of_arrival(session, config)
     if problem is not None:
         decisions = tuple(policy.refused(recipient, problem) for recipient in envelope.recipients)
     elif _is_own(session, ports, config):
@@ -292,6 +294,7 @@ def _kept_index(session: Session, groups: Sequence[sharing.Group], config: Confi
 def _splits(decisions: tuple[Decision, ...], groups: Sequence[sharing.Group], kept_index: int | None) -> bool:
     """Does anybody get a message other than the MTA's own, now or once an alias is expanded?"""
     is_handed_over = len(groups) > 1 or (kept_index is None and bool(groups))
+    is_handed_over |= any(form is CopyForm.SECURE_HOP for form, _ in groups)
     return is_handed_over or any(decision.awaits_expansion for decision in decisions)
 
 

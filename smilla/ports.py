@@ -305,6 +305,9 @@ class Metrics:
     def cache(self, *, hit: bool) -> None:
         """A question about DNS was asked, and the answer was remembered or not."""
 
+    def hop(self, way: str, verdict: str) -> None:
+        """The search for a verified hop to a domain is over; ``way`` is "" where there is none."""
+
     def gauge(self, name: str, number: float) -> None:
         """A value that goes up and down, of this process: cache_entries, resolvers_proven …"""
 
@@ -347,7 +350,8 @@ class Ports:
     lives as long as the ports; None remembers nothing.  ``stage_problem()`` says why nothing may be sealed now, and
     what to do; "" if sealing is allowed.  ``size_limit()`` is the size in octets of the largest message that the MTA
     takes, 0 if nobody knows.  ``metrics`` count; they outlive the configuration.  ``hops`` is set if some action is
-    secure-hop, or Postfix asks for policies.  ``circles`` are set if [transport] circles is.
+    secure-hop, or Postfix asks for policies; ``secure_mailer``, the listener for copies that may leave over a verified
+    hop only, is set with ``mailer``.  ``circles`` are set if [transport] circles is.
     """
 
     clock: Clock
@@ -365,9 +369,10 @@ class Ports:
     size_limit: Callable[[], int] = lambda: 0
     metrics: Metrics = Metrics()
     hops: HopFinder | None = None
+    secure_mailer: Mailer | None = None
     circles: tuple[Authorities, ...] = ()
 
     def without_handover(self) -> Ports:
         """The same, where no copy may be handed over."""
         nothing_to_drop = self.journal is None and self.mailer is None
-        return self if nothing_to_drop else replace(self, journal=None, mailer=None)
+        return self if nothing_to_drop else replace(self, journal=None, mailer=None, secure_mailer=None)

@@ -20,6 +20,7 @@ from smilla.errors import SmillaError
 from smilla.server.runtime import make_resolver
 
 NAMES = (
+    "tls_required_enable",
     "queue_directory",
     "config_directory",
     "mail_owner",

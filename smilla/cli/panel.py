@@ -14,7 +14,7 @@ from smilla.metrics.snapshot import FAILED, Slot, Snapshot, failures, share_prot
 
 WIDTH = 80
 _BARS = " ▁▂▃▄▅▆▇█"
-_ACTIONS = ("encrypted", "unchanged", "plain", "deferred", "refused", "held", "sealed")
+_ACTIONS = ("encrypted", "unchanged", "secure-hop", "plain", "deferred", "refused", "held", "sealed")
 _BOLD, _RED, _GREEN, _PLAIN = "\x1b[1m", "\x1b[31m", "\x1b[32m", "\x1b[0m"
 _MOST_FAILURES, _MOST_EXPIRING = 3, 6
 

@@ -51,6 +51,7 @@ class Kind(StrEnum):
     ACCESS_TABLE = "access-table"  # HOLD, REDIRECT, FILTER
     STAGE = "stage"
     STAGE_WAY = "stage-way"  # Postfix's lines that lead to the stage
+    HOP_WAY = "hop-way"  # Postfix's lines that bind a copy to a verified hop
     STAGE_FORGED = "stage-forged"
     LISTENER = "listener"  # the one of [reinject]
     FILTERS_SKIPPED = "filters-skipped"

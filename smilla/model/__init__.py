@@ -19,7 +19,7 @@ from smilla.model.decisions import (
     Rewrite,
     Style,
 )
-from smilla.model.hops import Hop, HopVerdict, HopWay
+from smilla.model.hops import Hop, HopVerdict, HopWay, KeptPolicy
 from smilla.model.keys import (
     OAEP,
     Assessment,
@@ -78,6 +78,7 @@ __all__ = [
     "HopVerdict",
     "HopWay",
     "Judgement",
+    "KeptPolicy",
     "KeyLookup",
     "KeyVerdict",
     "Mechanism",

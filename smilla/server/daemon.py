@@ -24,12 +24,12 @@ from smilla.errors import ConfigError, EngineMissing, SmillaError
 from smilla.keys.discovery import directory
 from smilla.metrics.meter import Meter
 from smilla.ports import SealKeyStore
-from smilla.server import health, lmtp, milter, rights, systemd
+from smilla.server import health, lmtp, milter, rights, socketmap, systemd
 from smilla.server.child import Child, in_words
 from smilla.server.listener import UnixPath
-from smilla.server.page import Page, open_page
+from smilla.server.page import Page, open_hops, open_page
 from smilla.server.reporter import Measuring, Reporter
-from smilla.server.runtime import make_ports
+from smilla.server.runtime import make_ports, needs_hops
 from smilla.server.service import Runtime
 from smilla.server.worker import SIGNALS, Serve, work
 
@@ -37,6 +37,7 @@ _FIXED_OPTIONS = {
     "milter": ("socket", "workers", "timeout_s", "user", "socket_group", "socket_mode"),
     "stage": ("socket", "socket_group", "socket_mode", "connections"),
     "metrics": ("listen", "status", "socket_group", "socket_mode"),
+    "hop": ("socket", "socket_group", "socket_mode"),
     "web": ("listen", "token_file", "hosts", "domains", "lookups_per_minute"),
 }
 _LAST_WORDS_S = 2.5  # worker.GRACE_S, plus a moment in case nobody reads the log
@@ -65,6 +66,7 @@ class Daemon:
         self._workers: dict[int, Child] = {}
         self._socket: UnixPath | None = None
         self._stage: lmtp.Server | None = None
+        self._hops: socketmap.Server | None = None
         self._pages: list[Page] = []
         self._look: Look | None = None
         self._look_is_due = False  # a further look, once this one is over
@@ -78,14 +80,15 @@ class Daemon:
         self._open_socket()
         self._prepare_journal()
         self._open_stage()
+        self._hops = open_hops(self._config)
         self._reporter.open(self._config)
         self._pages = open_page(self._config)
         rights.drop(self._config.milter.user)
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         self._reporter.start(self._ends())
         count = self._config.milter.workers or os.cpu_count() or 1
-        stage = [self._stage.serve] if self._stage is not None else []
-        others: list[Serve] = [*stage, *(page.serve for page in self._pages)]
+        servers = [server for server in (self._stage, self._hops) if server is not None]
+        others: list[Serve] = [server.serve for server in (*servers, *self._pages)]
         state = self._begin([milter.serve] * count + others)
         log.started(self._config.milter.socket, count, __version__, state)
         systemd.notify("READY=1")
@@ -335,6 +338,8 @@ class Daemon:
                         log.restart_needed(f"[{section}] {option}")
             if self._stage is None and fresh.may_seal:
                 log.restart_needed("[policy] mixed")
+            if self._hops is None and needs_hops(fresh):
+                log.restart_needed("[hop]")
             self._config, self._runtime = fresh, runtime
             log.configure(fresh.log.level, fresh.log.format, log_target.opened(fresh.log.target))
             self._hand_over(text)
@@ -363,7 +368,7 @@ class Daemon:
         """Accepts no new connections, lets the workers finish, then kills those that are late."""
         if self._look is not None:
             self._look.stop()
-        for listening in (self._socket, self._stage):
+        for listening in (self._socket, self._stage, self._hops):
             if listening is not None:
                 listening.remove()
         timeout_s = self._config.milter.stop_timeout_s

@@ -10,8 +10,10 @@ from typing import Any
 from smilla.answer import reply
 from smilla.metrics.attention import Cause, Finding, findings
 from smilla.metrics.snapshot import (
+    DELIVERED,
     FAILED,
     MINUTE_S,
+    PROTECTED,
     TEN_S,
     TENS,
     Snapshot,
@@ -144,8 +146,8 @@ def _by_domain(snapshot: Snapshot) -> list[tuple[str, str, int]]:
         found.setdefault(each.domain, {})[each.action] = each.recipients
     rows = []
     for domain, actions in found.items():
-        protected = actions.get("encrypted", 0) + actions.get("unchanged", 0)
-        delivered = protected + actions.get("plain", 0)
+        protected = sum(actions.get(action, 0) for action in PROTECTED)
+        delivered = sum(actions.get(action, 0) for action in DELIVERED)
         # What is sealed will be counted once more, by what becomes of it; what was sent already has been.
         recipients = delivered + sum(actions.get(action, 0) for action in FAILED)
         if recipients:

@@ -1,6 +1,7 @@
 """Plots as SVG, made here: no script, no style of their own (the style sheet has the colours), and a text for each bar.
 
-A plot has one bar for each slot of time, with what was protected below, plain mail above it, and failures on top.
+A plot has one bar for each slot of time, with what was encrypted below, then what a verified hop protected, plain
+mail above it, and failures on top.
 """
 
 from __future__ import annotations
@@ -11,12 +12,17 @@ from datetime import UTC, datetime
 
 from markupsafe import Markup
 
-from smilla.metrics.snapshot import DELIVERED, FAILED, PROTECTED, Slot, total
+from smilla.metrics.snapshot import BOUND, DELIVERED, FAILED, PROTECTED, Slot, total
 
 WIDTH, HEIGHT = 720, 150  # of the viewBox; the page scales it
 _LEFT, _RIGHT, _BOTTOM, _TOP = 40, 12, 22, 12
-KINDS = ("protected", "plain", "failed")
-LEGEND = {"protected": "encrypted", "plain": "plaintext", "failed": "deferred, refused or held"}
+KINDS = ("protected", "bound", "plain", "failed")
+LEGEND = {
+    "protected": "encrypted",
+    "bound": "over a verified hop",
+    "plain": "plaintext",
+    "failed": "deferred, refused or held",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,22 +31,24 @@ class Bar:
 
     began_at: int
     protected: int
+    bound: int
     plain: int
     failed: int
 
     @property
     def all(self) -> int:
         """All recipients of the slot."""
-        return self.protected + self.plain + self.failed
+        return self.protected + self.bound + self.plain + self.failed
 
 
 def bars(slots: Sequence[Slot], *, observed: bool) -> list[Bar]:
     """The bars of these slots; ``observed``: of what would have happened."""
     found = []
     for slot in slots:
-        protected = total([slot], PROTECTED, observed=observed)
-        plain = total([slot], DELIVERED, observed=observed) - protected
-        found.append(Bar(slot.began_at, protected, plain, total([slot], FAILED, observed=observed)))
+        protected, bound, delivered, failed = (
+            total([slot], actions, observed=observed) for actions in (PROTECTED, BOUND, DELIVERED, FAILED)
+        )
+        found.append(Bar(slot.began_at, protected, bound, delivered - protected - bound, failed))
     return found
 
 

@@ -67,6 +67,7 @@ class Listener:
     milters: Sequence[str] = ()
     options: dict[str, str] = field(default_factory=dict)
     port: int = field(default_factory=free_port)
+    address: str = LOOPBACK
 
 
 class Postfix(Server):
@@ -77,7 +78,8 @@ class Postfix(Server):
     ``parameters`` are further lines of main.cf; set before the start, ``transports`` are further services that send by
     SMTP, by name, and like ``pickup_options`` have options of main.cf; ``services`` are further lines of master.cf.
     ``stages`` are the sockets to which messages with the mark of a seal go after the queue, by the name of the listener
-    that they came in by; ``requeues``: so do those of the first one after postsuper -r.
+    that they came in by; ``requeues``: so do those of the first one after postsuper -r.  ``before`` are words before
+    the command that starts it.
     """
 
     def __init__(
@@ -96,6 +98,7 @@ class Postfix(Server):
         self.stages: dict[str, Path] = {}
         self.services = ""
         self.requeues = True
+        self.before: list[str] = []
 
     @property
     def log(self) -> str:
@@ -114,6 +117,12 @@ class Postfix(Server):
     def queue(self) -> Path:
         """The queue directory."""
         return self.folder / "queue"
+
+    @property
+    def version(self) -> tuple[int, int]:
+        """Of the programs: (3, 7) for 3.7.11."""
+        major, minor = self.run("postconf", "-hd", "mail_version").split(".")[:2]
+        return int(major), int(minor)
 
     def maildir(self, local_part: str) -> Path:
         """Where mail for local_part@home.test arrives (the folder ``new`` within the Maildir)."""
@@ -180,11 +189,14 @@ class Postfix(Server):
         MAIL_CONFIG and LD_LIBRARY_PATH, for postdrop."""
         self.run("sendmail", "-i", "-f", sender, *recipients, octets=message.replace(b"\r\n", b"\n"))
 
-    def run(self, name: str, *arguments: str, octets: bytes = b"") -> None:
-        """One of Postfix's own commands.  Raises CalledProcessError."""
+    def run(self, name: str, *arguments: str, octets: bytes = b"") -> str:
+        """What one of Postfix's own commands says.  Raises CalledProcessError."""
         program = postfix_daemons().parents[2] / "sbin" / name
         environment = program_environment(program) | {"MAIL_CONFIG": str(self.folder / "etc")}
-        subprocess.run([str(program), *arguments], env=environment, input=octets, check=True, capture_output=True)
+        done = subprocess.run(
+            [str(program), *arguments], env=environment, input=octets, check=True, capture_output=True
+        )
+        return done.stdout.decode(errors="replace")
 
     def start(self) -> Self:
         """Writes the configuration, makes the folders and starts master.  Raises ChildError or MissingProgramError."""
@@ -195,7 +207,10 @@ class Postfix(Server):
         environment = program_environment(master) | {"MAIL_CONFIG": str(self.folder / "etc")}
         self._configure(daemons, owner, group, sorted({"LD_LIBRARY_PATH", "MAIL_CONFIG"} & environment.keys()))
         self._child = Child(
-            "postfix", [master, "-d", "-c", self.folder / "etc"], self.folder / "master.log", environment=environment
+            "postfix",
+            [*self.before, master, "-d", "-c", self.folder / "etc"],
+            self.folder / "master.log",
+            environment=environment,
         )
         try:
             # master logs this once it listens everywhere; to connect instead would trouble the milters.
@@ -295,7 +310,7 @@ class Postfix(Server):
 
 def _service(listener: Listener) -> str:
     options = {"smtpd_milters": ",".join(listener.milters), **listener.options}
-    return f"{LOOPBACK}:{listener.port} inet n - n - - smtpd\n{_options(options)}"
+    return f"{listener.address}:{listener.port} inet n - n - - smtpd\n{_options(options)}"
 
 
 def _requeue(table: Path) -> str:

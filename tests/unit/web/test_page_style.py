@@ -18,8 +18,8 @@ PAIRS = [
     ("text", "alarm-back", TEXT),
     ("text", "observe-back", TEXT),
     ("card", "link", TEXT),  # a button
-    *((shape, "card", SHAPE) for shape in ("protected", "plain", "failed")),
-    *((shape, "back", SHAPE) for shape in ("protected", "plain", "failed")),  # the legend
+    *((shape, "card", SHAPE) for shape in ("protected", "bound", "plain", "failed")),
+    *((shape, "back", SHAPE) for shape in ("protected", "bound", "plain", "failed")),  # the legend
     ("protected", "plain", STACK),
     ("protected", "failed", STACK),
     ("bad", "alarm-back", SHAPE),  # its edge
