@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, IPv6Address
 from smilla.errors import ParseError
 from smilla.formats import domain_name
 
-A, MX, TXT, AAAA, TLSA = 1, 15, 16, 28, 52  # the types' numbers
+A, CNAME, MX, TXT, AAAA, TLSA = 1, 5, 15, 16, 28, 52  # the types' numbers
 
 
 def exchange(raw: bytes) -> tuple[int, str]:
