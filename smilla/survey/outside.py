@@ -1,0 +1,71 @@
+"""What a survey needs from outside, as protocols; the command brings the adapters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from smilla.address import EmailAddress
+from smilla.hops.pkix import Authorities
+from smilla.model import KeyLookup
+from smilla.ports import Resolver
+
+
+class Presented(Protocol):
+    """What a server presents after STARTTLS; ``offered`` is None if it did not answer EHLO again."""
+
+    @property
+    def version(self) -> str:
+        """Of TLS."""
+
+    @property
+    def cipher(self) -> str:
+        """The cipher suite."""
+
+    @property
+    def raw_chain(self) -> tuple[bytes, ...]:
+        """In DER, the server's own certificate first."""
+
+    @property
+    def offered(self) -> tuple[str, ...] | None:
+        """The keywords of the reply to EHLO inside TLS, in capitals."""
+
+
+class Answer(Protocol):
+    """What a web server answered."""
+
+    @property
+    def status(self) -> int:
+        """Of HTTP."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """By names in lower case."""
+
+    @property
+    def body(self) -> bytes:
+        """The whole of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """``present(address, server_name)`` raises HopError, ``fetch(url, address)`` FetchError.  ``look_up`` searches the
+    key of an address.  ``wait_s``: for so long the answers to one batch of questions are waited for.  ``sources`` and
+    ``policy`` are what the configuration says: which sources are asked, in order, and what happens for each verdict of
+    a look-up."""
+
+    resolver: Resolver
+    present: Callable[[str, str], Presented]
+    fetch: Callable[[str, str], Answer]
+    look_up: Callable[[EmailAddress], KeyLookup]
+    authorities: Authorities
+    now: datetime
+    monotonic: Callable[[], float]
+    wait_s: float
+    port: int = 25
+    https_port: int = 443
+    days: int = 30
+    sources: tuple[str, ...] = ()
+    policy: Mapping[str, str] | None = None
