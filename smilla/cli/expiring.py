@@ -10,19 +10,28 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from smilla import address, config, log
+from smilla import config, log
 from smilla.address import EmailAddress
-from smilla.cli import EX_NO, EX_OK, EX_TEMPFAIL, UsageError, printable, with_config
+from smilla.cli import (
+    EX_NO,
+    EX_OK,
+    EX_TEMPFAIL,
+    UsageError,
+    address_list,
+    expiring_used,
+    printable,
+    together,
+    with_config,
+)
 from smilla.cli.expiring_notices import add_notice_arguments, ended_key, send_notices
+from smilla.cli.progress import Progress
 from smilla.config import Config
-from smilla.errors import AddressError, FileProblem
 from smilla.keys import lookup
 from smilla.keys.discovery import directory
 from smilla.keys.ending import Ending, Standing, Successor, examine
 from smilla.ports import Ports
 from smilla.server.runtime import make_ports
 
-_AT_ONCE = 20  # addresses whose questions are under way together
 _SHOWN = (Standing.ENDS, Standing.ENDED, Standing.UNTOLD)
 _SUCCESSORS = {
     Successor.YES: "another usable key takes over",
@@ -36,7 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     with_config(parser)
     parser.add_argument("--days", metavar="N", type=int, default=30, help="end within so many days (30)")
     parser.add_argument("--directory", action="store_true", help="every address of the key folder (if none is given)")
-    parser.add_argument("-f", "--file", metavar="FILE", help="addresses, one a line; # begins a comment")
+    address_list.add_file_argument(parser)
+    expiring_used.add_arguments(parser)
     parser.add_argument("--all", action="store_true", help="also list the addresses whose key lasts")
     parser.add_argument("--json", action="store_true", help="one JSON document")
     parser.add_argument("--quiet", action="store_true", help="no list; the exit code says it")
@@ -48,6 +58,8 @@ def run(options: argparse.Namespace) -> int:
     """Exit 0: no key ends; 1: some do, or have; 75: none that is known, but some could not be told."""
     if options.days < 0:
         raise UsageError("--days: give 0 or more")
+    if options.used:
+        return expiring_used.run(options)
     settings = config.load(Path(options.config))
     log.silence()
     ports = make_ports(settings)
@@ -82,45 +94,30 @@ def _end(one: Ending) -> float:
 
 def _examined(options: argparse.Namespace, settings: Config, ports: Ports, now: datetime) -> Iterator[Ending]:
     """The folder's addresses are asked of the folder alone, the others of every source."""
-    given = [*options.address, *(_lines(Path(options.file)) if options.file else ())]
-    asked = _parsed(given, settings)
-    if not given or options.directory:
+    asked = address_list.given(options, settings.append_domain)
+    if options.directory or (not options.address and options.file is None):
         if not settings.keys.directory:
             raise UsageError("give an address or -f FILE; there is no key folder ([keys] directory is empty)")
         folder_only = replace(settings, keys=replace(settings.keys, sources=("directory",)))
-        yield from _each(_in_folder(ports), folder_only, ports, now, options.days)
-    yield from _each(asked, settings, ports, now, options.days)
+        yield from _each(_in_folder(ports), folder_only, ports, now, options)
+    yield from _each(asked, settings, ports, now, options)
 
 
-def _each(asked: Sequence[EmailAddress], settings: Config, ports: Ports, now: datetime, days: int) -> Iterator[Ending]:
-    until = now + timedelta(days=days)
-    for start in range(0, len(asked), _AT_ONCE):
-        for pending in [lookup.begin(one, ports, settings) for one in asked[start : start + _AT_ONCE]]:
-            yield examine(pending, pending.asked_at + settings.dns.timeout_s, now, until, ports)
+def _each(
+    asked: Sequence[EmailAddress], settings: Config, ports: Ports, now: datetime, options: argparse.Namespace
+) -> list[Ending]:
+    until = now + timedelta(days=options.days)
+
+    def look(one: EmailAddress) -> Ending:
+        pending = lookup.begin(one, ports, settings)
+        return examine(pending, pending.asked_at + settings.dns.timeout_s, now, until, ports)
+
+    return together.each(asked, look, lambda one: one.domain, Progress(is_wanted=not options.quiet))
 
 
 def _in_folder(ports: Ports) -> list[EmailAddress]:
     found = (directory.address_of(name) for name in ports.folder.all_names())
     return list({str(one): one for one in found if one is not None}.values())
-
-
-def _parsed(given: Sequence[str], settings: Config) -> list[EmailAddress]:
-    parsed: dict[str, EmailAddress] = {}
-    for text in given:
-        try:
-            one = address.parse(text).completed(settings.append_domain)
-        except AddressError as error:
-            raise UsageError(str(error)) from error
-        parsed[str(one)] = one
-    return list(parsed.values())
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise FileProblem(f"{path}: cannot be read: {error}") from error
-    return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
 
 
 def _in_words(one: Ending, now: datetime) -> str:

@@ -8,7 +8,6 @@ resolver proves it.
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from smilla.adapters import desec, https, new_file
 from smilla.adapters.dns_update import NameServer, RRset
 from smilla.address import EmailAddress
 from smilla.cli import EX_NO, EX_OK, EX_TEMPFAIL, UsageError, material, say, with_config
+from smilla.cli.progress import Progress
 from smilla.config import Config
 from smilla.errors import ParseError, PublishError
 from smilla.formats import domain_name, tsig_key
@@ -110,11 +110,11 @@ def made(options: argparse.Namespace, change: Change, settings: Config | None) -
     authorities = [
         _authority(server, change) for server in options.authority or name_servers(resolver.ask, zone, change.owner)
     ]
-    progress = _Progress(is_shown=sys.stderr.isatty() and not options.quiet)
+    progress = Progress(is_wanted=not options.quiet)
 
     def looked() -> spread.State:
         state = spread.look(change.rdata, authorities, lambda: resolver.ask(change.owner, change.rdtype))
-        progress.show(state.text)
+        progress.show(f"waiting: {state.text}")
         return state
 
     limit_s = _WAIT_S if options.wait is None else options.wait
@@ -258,23 +258,3 @@ def _name_server(text: str, key: tsig_key.TSIGKey | None = None) -> NameServer:
 
 def _absolute(zone: str) -> str:
     return zone if zone.endswith(".") else f"{zone}."
-
-
-class _Progress:
-    """One line on a terminal that says how far it has come."""
-
-    def __init__(self, *, is_shown: bool) -> None:
-        self._is_shown = is_shown
-
-    def show(self, text: str) -> None:
-        """Replaces the line."""
-        if self._is_shown:
-            shown = "".join(c if c.isprintable() else "?" for c in text)[:100]
-            sys.stderr.write(f"\r\x1b[Kwaiting: {shown}")
-            sys.stderr.flush()
-
-    def end(self) -> None:
-        """Takes it away."""
-        if self._is_shown:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()

@@ -10,13 +10,13 @@ from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from smilla import address, config, log
+from smilla import config, log
 from smilla.adapters import new_file
 from smilla.address import EmailAddress
-from smilla.cli import EX_NO, EX_OK, EX_TEMPFAIL, UsageError, printable, watch_mx, with_config
-from smilla.cli.watch_mail import add_mail_arguments, send_summary
+from smilla.cli import EX_NO, EX_OK, EX_TEMPFAIL, UsageError, address_list, printable, together, watch_mx, with_config
+from smilla.cli.progress import Progress
+from smilla.cli.watch_mail import KEYS, Summary, add_mail_arguments, send
 from smilla.config import Config
-from smilla.errors import AddressError
 from smilla.keys.discovery import directory
 from smilla.keys.publication import UNTOLD, Publication, State, compare
 from smilla.ports import Ports
@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--metrics", metavar="FILE", help="also write counts for node_exporter's textfile collector")
     parser.add_argument("--json", action="store_true", help="one JSON document")
     parser.add_argument("--quiet", action="store_true", help="only what needs doing")
+    address_list.add_file_argument(parser)
     watch_mx.add_arguments(parser)
     add_mail_arguments(parser)
     parser.add_argument("address", metavar="ADDR", nargs="*", help="only these addresses of the key folder")
@@ -66,7 +67,7 @@ def _in_words(one: Publication) -> str:
 def _mailed(found: Sequence[Publication], options: argparse.Namespace, settings: Config, now: datetime) -> bool:
     todo = [one for one in found if one.state is not State.SAME]
     facts = [" ".join((one.address, one.format, one.state.value, one.held, one.published)) for one in todo]
-    return send_summary([_in_words(one) for one in todo], facts, options, settings, now)
+    return send(Summary(KEYS, [_in_words(one) for one in todo], facts), options, settings, now)
 
 
 def _exit_code(found: Sequence[Publication]) -> int:
@@ -79,20 +80,19 @@ def _exit_code(found: Sequence[Publication]) -> int:
 
 def _compared(options: argparse.Namespace, settings: Config, ports: Ports, now: datetime) -> list[Publication]:
     until = now + timedelta(days=options.days)
-    asked = _given(options.address, settings) if options.address else _in_folder(ports)
-    return [found for one in asked for found in compare(one, ports, settings, now, until)]
+    is_given = options.address or options.file is not None
+    asked = address_list.given(options, settings.append_domain) if is_given else _in_folder(ports)
+
+    def look(one: EmailAddress) -> tuple[Publication, ...]:
+        return compare(one, ports, settings, now, until)
+
+    found = together.each(asked, look, lambda one: one.domain, Progress(is_wanted=not options.quiet))
+    return [one for publications in found for one in publications]
 
 
 def _in_folder(ports: Ports) -> list[EmailAddress]:
     found = (directory.address_of(name) for name in ports.folder.all_names())
     return list({str(one): one for one in found if one is not None}.values())
-
-
-def _given(texts: Sequence[str], settings: Config) -> list[EmailAddress]:
-    try:
-        return [address.parse(text).completed(settings.append_domain) for text in texts]
-    except AddressError as error:
-        raise UsageError(str(error)) from error
 
 
 def _as_json(one: Publication) -> dict[str, object]:

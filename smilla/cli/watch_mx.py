@@ -7,7 +7,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -15,24 +15,34 @@ from smilla import address
 from smilla.adapters import https, new_file, smtp_tls
 from smilla.adapters.clock import SystemClock
 from smilla.adapters.smtp_tls import Presented
-from smilla.cli import EX_NO, EX_OK, EX_TEMPFAIL, UsageError, printable
+from smilla.cli import EX_NO, EX_OK, EX_TEMPFAIL, UsageError, printable, together
+from smilla.cli.progress import Progress
+from smilla.cli.watch_mail import MX, Summary, send
 from smilla.config import Config
 from smilla.errors import AddressError, FetchError, HopError
-from smilla.hops import mta_sts, mx, rdata, tlsa
+from smilla.hops import mta_sts, mx, rdata, tlsa, tlsa_base
 from smilla.hops.mta_sts import Mode, Policy
 from smilla.hops.mx import UNTOLD, WELL, Finding, Part, State
-from smilla.model import DNSAnswer
+from smilla.hops.tlsa_base import Located
+from smilla.model import DNSAnswer, DNSSECStatus
 from smilla.server.runtime import make_resolver
 
 _TIMEOUT_S = 30.0  # for the dialogue with one address
 _FETCH_S = 60.0  # for a policy (RFC 8461 section 3.3)
 _MOST_TRIED = 4  # addresses of the policy's server
+_OWN = ""  # --mx without a domain
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What is asked of mail servers."""
     parser.add_argument(
-        "--mx", metavar="DOMAIN", action="append", default=[], help="look at this domain's mail servers instead of keys"
+        "--mx",
+        metavar="DOMAIN",
+        action="append",
+        nargs="?",
+        const=_OWN,
+        default=[],
+        help="look at this domain's mail servers instead of keys; those of local_domains if none is named",
     )
     parser.add_argument("--port", metavar="N", type=int, default=25, help="the port of the mail servers (25)")
     parser.add_argument(
@@ -43,15 +53,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, settings: Config) -> int:
     """Exit 0: all is well; 1: something is to be done; 75: nothing that is known, but some could not be told."""
-    if options.address:
+    if options.address or options.file is not None:
         raise UsageError("--mx looks at mail servers: give no addresses with it")
-    if options.mail:
-        raise UsageError("--mail is for keys, not for --mx; the exit code and --metrics tell of mail servers")
     for name, port in (("--port", options.port), ("--https-port", options.https_port)):
         if not 0 < port < 65536:
             raise UsageError(f"{name}: give a port from 1 to 65535")
     look = _Look(options, settings)
-    found = [finding for domain in _domains(options.mx) for finding in look.at(domain)]
+    domains = _domains(options.mx, settings)
+    looked = together.each(domains, look.at, lambda domain: domain, Progress(is_wanted=not options.quiet))
+    found = [finding for findings in looked for finding in findings]
     if options.metrics:
         new_file.replace(Path(options.metrics), _metrics(found, look.now).encode("ascii"))
     shown = [one for one in found if one.state not in WELL or not options.quiet]
@@ -59,8 +69,19 @@ def run(options: argparse.Namespace, settings: Config) -> int:
         print(json.dumps([_as_json(one) for one in shown], indent=2, ensure_ascii=False))
     else:
         for one in shown:
-            print(printable(f"{one.subject}: {one.part.value} {one.state.value}: {one.text}"))
-    return _exit_code(found)
+            print(printable(_in_words(one)))
+    return _exit_code(found) if not options.mail or _mailed(found, options, settings, look.now) else EX_TEMPFAIL
+
+
+def _in_words(one: Finding) -> str:
+    return f"{one.subject}: {one.part.value} {one.state.value}: {one.text}"
+
+
+def _mailed(found: Sequence[Finding], options: argparse.Namespace, settings: Config, now: datetime) -> bool:
+    """Without the text, which counts the days that are left."""
+    todo = [one for one in found if one.state not in WELL]
+    facts = [f"{one.domain} {one.subject} {one.part.value} {one.state.value} {one.ends_at or ''}" for one in todo]
+    return send(Summary(MX, [_in_words(one) for one in todo], facts), options, settings, now)
 
 
 def _as_json(one: Finding) -> dict[str, object]:
@@ -96,16 +117,22 @@ def _exit_code(found: Sequence[Finding]) -> int:
     return EX_TEMPFAIL if states else EX_OK
 
 
-def _domains(texts: Sequence[str]) -> list[str]:
+def _domains(texts: Sequence[str], settings: Config) -> list[str]:
     """In A-labels, each once.  Raises UsageError."""
+    named = [text for text in texts if text != _OWN]
+    if len(named) < len(texts):
+        own = [name for name in settings.local_domains if not set(name) & set("*?[")]
+        if not own:
+            raise UsageError("local_domains names no domain, patterns apart: give --mx DOMAIN")
+        named += own
     try:
-        return list(dict.fromkeys(address.parse(f"postmaster@{text}").domain for text in texts))
+        return list(dict.fromkeys(address.parse(f"postmaster@{text}").domain for text in named))
     except AddressError as error:
         raise UsageError(f"--mx: {error}") from error
 
 
 class _Look:
-    """Asks the resolver and the servers, one domain after the other."""
+    """Asks the resolver and the servers about one domain; several threads may, each about another one."""
 
     def __init__(self, options: argparse.Namespace, settings: Config) -> None:
         self._days, self._port = options.days, options.port
@@ -124,22 +151,30 @@ class _Look:
         return [finding, about, *(one for host in hosts for one in self._host(domain, host, policy))]
 
     def _host(self, domain: str, host: str, policy: Policy | None) -> list[Finding]:
-        found, addresses = mx.addresses(domain, host, self._ask(f"{host}.", rdata.A, rdata.AAAA))
-        (answer,) = self._ask(f"_{self._port}._tcp.{host}.", rdata.TLSA)
-        judgements = []
+        answers = self._ask(f"{host}.", rdata.A, rdata.AAAA)
+        found, addresses = mx.addresses(domain, host, answers)
+        located = tlsa_base.locate(host, self._port, answers, lambda owner, rdtype: self._ask(owner, rdtype)[0])
+        answer, judgements = self._published(host, located), []
         for ip in addresses:
             subject = f"{host}[{ip}]"
-            finding, presented = self._presented(domain, subject, host, ip)
+            finding, presented = self._presented(domain, subject, located.base, ip)
             found.append(finding)
             if presented is None:
                 continue
-            judgements.append(tlsa.judge(answer, presented.raw_chain, [host, domain], self.now))
+            judgements.append(tlsa.judge(answer, presented.raw_chain, [located.base, domain], self.now))
             found.append(mx.certificate(domain, subject, presented.raw_chain, self.now, self._days))
             found.append(mx.tlsa(domain, subject, answer, judgements[-1]))
             if policy and policy.mode is not Mode.NONE:
                 found.append(self._verified(domain, subject, host, ip))
         following = mx.next_key(domain, host, judgements)
         return [*found, following] if following else found
+
+    def _published(self, host: str, located: Located) -> DNSAnswer:
+        """The TLSA records.  In an unsigned zone no sender asks for them; we do, to say that they are of no use."""
+        if located.was_asked or located.answer.status is not DNSSECStatus.INSECURE:
+            return located.answer
+        (answer,) = self._ask(f"_{self._port}._tcp.{host}.", rdata.TLSA)
+        return replace(answer, status=DNSSECStatus.INSECURE) if answer.raw_rdata else located.answer
 
     def _presented(self, domain: str, subject: str, host: str, ip: str) -> tuple[Finding, Presented | None]:
         try:

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -32,6 +32,7 @@ from tests.lab.dns import DNSLab, Kind
 from tests.lab.postfix import Listener, Postfix
 from tests.lab.processes import LOOPBACK
 from tests.lab.programs import require_servers
+from tests.lab.sink import Sink
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,6 +52,13 @@ ROOT = make_certificate(
 DOMAINS = ("right.test", "wrong.test", "next.test", "none.test", "anchor.test", "unsigned.test", "plain.test")
 
 
+ALIASES = {  # the MX host is an alias of
+    "alias.test": "mx.right.test",
+    "stale.test": "mx.wrong.test",
+    "own.test": "mx.none.test",
+    "leaves.test": "mx.plain.test",
+    "lost.test": "mx.unsigned.test",
+}
 MX_OF_POLICY = {
     "sts.test": (200, "mode: enforce\r\nmx: *.sts.test"),
     "testing.test": (200, "mode: testing\r\nmx: mx.testing.test"),
@@ -164,6 +172,10 @@ def _zones(dns: DNSLab, ports: list[int]) -> None:
         zone.add(f"_mta-sts.{domain}.", "TXT", '"v=STSv1; id=20261129"' if domain != "noid.test" else '"v=STSv1;"')
         if domain != "noweb.test":
             zone.add(f"mta-sts.{domain}.", "A", LOOPBACK if domain != "closed.test" else "127.0.0.77")
+    for domain, end in ALIASES.items():
+        zone = dns.zone(domain).add(f"{domain}.", "MX", f"10 mx.{domain}.").add(f"mx.{domain}.", "CNAME", f"{end}.")
+        if domain in ("own.test", "leaves.test"):
+            zone.add(f"_{ports[0]}._tcp.mx.{domain}.", "TLSA", tlsa(3, LIVE[1]))
     dns.zone("null.test").add("null.test.", "MX", "0 .")
     dns.zone("dead.test", Kind.DEAD)
     dns.zone("gone.test").add("gone.test.", "MX", "10 mx.gone.test.")
@@ -206,6 +218,23 @@ def test_tlsa_records_against_the_live_certificate(
     found, returned = lab.states(domain)
     assert (found["mx"], found["starttls"], found["certificate"]) == ("ok", "ok", "ok")
     assert (found["tlsa"], found.get("next_key"), returned) == (tlsa_state, next_state, code)
+
+
+@pytest.mark.parametrize(
+    ("domain", "tlsa_state", "code"),
+    [
+        ("alias.test", "ok", 0),
+        ("stale.test", "mismatch", 1),
+        ("own.test", "ok", 0),
+        ("leaves.test", "ok", 0),
+        ("lost.test", "absent", 0),
+    ],
+)
+def test_mx_host_that_is_an_alias_has_the_records_of_its_base_domain(
+    lab: Lab, domain: str, tlsa_state: str, code: int
+) -> None:
+    found, returned = lab.states(domain)
+    assert (found["starttls"], found["tlsa"], returned) == ("ok", tlsa_state, code)
 
 
 def test_days_left_of_the_certificate_are_judged(lab: Lab) -> None:
@@ -310,6 +339,38 @@ def test_metrics_without_a_certificate_have_no_end(lab: Lab, tmp_path: Path) -> 
 
 def test_wrong_arguments_are_told(lab: Lab, tmp_path: Path) -> None:
     nowhere = ["--ca-file", str(tmp_path / "none")]
-    for wrong in (["--port", "0"], ["--https-port", "65536"], ["a@r.test"], ["--mail", "a@r.test"], nowhere):
+    for wrong in (["--port", "0"], ["--https-port", "65536"], ["a@r.test"], ["-f", "-"], nowhere):
         done = lab.watch("--mx", "right.test", *wrong)
         assert (done.returncode, done.stdout) == (2, "")
+    assert lab.watch("--mx", "right.test", "--mail", "nobody").returncode == 2
+
+
+def test_domains_of_the_configuration_are_looked_at_if_none_is_named(lab: Lab, tmp_path: Path) -> None:
+    done = lab.watch("--mx")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "local_domains names no domain" in done.stderr
+    config = tmp_path / "smilla.toml"
+    config.write_text(f'local_domains = ["null.test", "*.none.test", "none.test"]\n{lab.config.read_text()}')
+    done = replace(lab, config=config).watch("--json", "--port", str(lab.live), "--mx")
+    assert [one["domain"] for one in json.loads(done.stdout) if one["part"] == "mx"] == ["null.test", "none.test"]
+    assert done.returncode == 0
+
+
+def test_mail_tells_once_what_is_to_be_done_and_once_that_all_is_well(lab: Lab, tmp_path: Path) -> None:
+    mail = ["--quiet", "--mail", "root@right.test", "--state", str(tmp_path / "state.json")]
+    with Sink() as sink:
+        mail += ["--smtp", f"{LOOPBACK}:{sink.port}"]
+        sent = []
+        for domain, days in (("right", 9), ("wrong", 9), ("wrong", 10), ("right", 9), ("right", 9)):
+            done = lab.watch("--port", str(lab.live), *mail, "--days", str(days), "--mx", f"{domain}.test")
+            assert done.returncode == (1 if domain == "wrong" else 0), done.stderr
+            sent.append(len(sink.messages))
+    assert sent == [0, 1, 1, 2, 2]
+    assert b"Subject: smilla watch --mx: 1 to look at" in sink.messages[0].raw_header
+    assert f"mx.wrong.test[{LOOPBACK}]: tlsa mismatch: ".encode() in sink.messages[0].raw
+    assert b"all is well again" in sink.messages[1].raw_header
+
+
+def test_mail_that_nobody_takes_makes_the_exit_code_temporary(lab: Lab, tmp_path: Path) -> None:
+    mail = ["--mail", "root@right.test", "--state", str(tmp_path / "state.json"), "--smtp", f"{LOOPBACK}:1"]
+    assert lab.watch("--port", str(lab.live), *mail, "--mx", "wrong.test").returncode == 75

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from smilla import cli
-from smilla.cli.watch_mail import send_summary
+from smilla.cli import watch_mail
 from smilla.config import parse
 from tests.certificates import make_certificate
 from tests.lab.sink import Sink
@@ -27,11 +27,12 @@ def sink() -> Iterator[Sink]:
         yield server
 
 
-def send(place: Path, sink: Sink, lines: list[str], days: int = 0) -> bool:
+def send(place: Path, sink: Sink, lines: list[str], days: int = 0, about: watch_mail.About = watch_mail.KEYS) -> bool:
     """Watches ``days`` after the first time, finds what is to be done, and mails."""
     given = {"mail": "root@example.org", "sender": "", "smtp": f"127.0.0.1:{sink.port}", "repeat": 7}
     options = argparse.Namespace(**given, state=str(place / "state.json"))
-    return send_summary(lines, lines, options, parse(""), NOW + timedelta(days=days))
+    summary = watch_mail.Summary(about, lines, lines)
+    return watch_mail.send(summary, options, parse(""), NOW + timedelta(days=days))
 
 
 def test_mail_is_sent_when_what_is_to_be_done_changes_or_still_waits_after_the_days(tmp_path: Path, sink: Sink) -> None:
