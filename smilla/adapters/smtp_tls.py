@@ -12,7 +12,6 @@ import ssl
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from smilla.errors import HopError
 
@@ -51,13 +50,6 @@ def survey(address: str, port: int, server_name: str, timeout_s: float, own_name
 def own_host_name() -> str:
     """This machine's name, as EHLO should say it."""
     return socket.getfqdn()
-
-
-def system_authorities() -> bytes:
-    """The certificates, in PEM, that OpenSSL trusts on this machine; b"" if there are none."""
-    paths = ssl.get_default_verify_paths()
-    files = [Path(paths.cafile)] if paths.cafile else sorted(Path(paths.capath or "/nonexistent").glob("*.[0-9]"))
-    return b"\n".join(path.read_bytes() for path in files)
 
 
 def verify(address: str, port: int, server_name: str, timeout_s: float, ca_file: str = "") -> None:

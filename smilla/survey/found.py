@@ -53,7 +53,8 @@ class Result:
 class Server:
     """What one address of a host presents.  ``issuer`` and ``names`` are of its own certificate, which ends at
     ``ends_at`` (ISO 8601); ``chain`` says whether authorities vouch for it and it names the host; ``requiretls`` is
-    None where it could not be asked; ``is_connected``: there was an answer on the port at all."""
+    None where it could not be asked; ``is_connected``: the port was not silent.
+    """
 
     address: str
     starttls: Result

@@ -20,7 +20,6 @@ from smilla.survey.found import Host, Result, Server
 from smilla.survey.outside import Presented
 
 _MOST_NAMES = 8
-_NO_CONNECTION = ("no_connection", "refused")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +95,7 @@ def fact(finding: Finding) -> Result:
 def _unseen(ip: str, error: HopError) -> Server:
     if error.code == "no_starttls":
         return Server(ip, Result(State.MISSING, "no STARTTLS"))
-    return Server(ip, Result(State.UNREACHABLE, str(error)), is_connected=error.code not in _NO_CONNECTION)
+    return Server(ip, Result(State.UNREACHABLE, str(error)), is_connected=error.code != "no_connection")
 
 
 def _records(answer: DNSAnswer) -> tuple[str, ...]:

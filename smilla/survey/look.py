@@ -40,6 +40,9 @@ class Asked:
     domain: str
     address: EmailAddress | None = None
 
+    def __str__(self) -> str:
+        return self.text
+
 
 @dataclass(slots=True)
 class _Task:
