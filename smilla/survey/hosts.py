@@ -19,7 +19,7 @@ from smilla.model import DNSAnswer
 from smilla.survey.found import Host, Result, Server
 from smilla.survey.outside import Presented
 
-_MOST_NAMES = 8
+_MOST_NAMES = 20
 
 
 @dataclass(frozen=True, slots=True)

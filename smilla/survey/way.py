@@ -162,6 +162,8 @@ def _unverified(found: Found, hosts: Sequence[Host]) -> Judged:
 def _unverified_why(found: Found, hosts: Sequence[Host]) -> str:
     if any(_dane(host) is State.OK for host in hosts):
         return "and TLSA records match, but the MX records are not signed"
+    if found.mta_sts.state in (State.UNREACHABLE, State.UNUSABLE):
+        return f"and no sender finds the MTA-STS policy: {found.mta_sts.text}"
     return "and nothing that is published verifies it"
 
 

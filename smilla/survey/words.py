@@ -13,6 +13,7 @@ _ZONES = {
     Names.ANY_NAME: "nobody can tell: the zone denies no name",
     Names.UNKNOWN: "nobody can tell",
 }
+_MOST_NAMES = 3
 _MOST_SHOWN = 24  # characters of a TLSA record's data
 
 
@@ -57,11 +58,16 @@ def _of_server(server: Server) -> Iterator[str]:
         return
     requires = {True: ", REQUIRETLS", False: "", None: ", no EHLO inside TLS"}[server.requiretls]
     yield f"{server.address}: {server.version} {server.cipher}{requires}"
-    yield f"  certificate: {_result(server.certificate)}; {', '.join(server.names)}; by {server.issuer}"
+    yield f"  certificate: {_result(server.certificate)}; {_few(server.names)}; by {server.issuer}"
     if server.chain is not None:
         yield f"  chain: {_result(server.chain)}"
     if server.tlsa is not None:
         yield f"  TLSA: {_result(server.tlsa)}"
+
+
+def _few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return f"for {', '.join(names[:_MOST_NAMES]) or 'no host'}{more}"
 
 
 def _result(result: Result) -> str:
