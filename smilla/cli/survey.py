@@ -54,9 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=_TIMEOUT_S,
         help=f"how long to wait for a server, in seconds ({_TIMEOUT_S})",
     )
-    parser.add_argument(
-        "--parallel", metavar="N", type=int, default=_THREADS, help=f"how much is under way at once ({_THREADS})"
-    )
+    parser.add_argument("--parallel", metavar="N", type=int, default=_THREADS, help=f"connections at once ({_THREADS})")
     parser.add_argument("domain", metavar="DOMAIN", nargs="*", help="a domain, or an address, whose key is looked up")
 
 

@@ -23,6 +23,7 @@ from smilla.survey.outside import Outside
 from smilla.survey.reach import Reach, is_silent
 
 _MOST_UNDER_WAY = 400  # domains
+_ASKERS = 16  # threads that wait for DNS
 _LOOK_S = 1.0  # how often to see whether the crew still works
 _BEGINNING = '{"asked":"'  # of every line of the file for --resume
 
@@ -59,8 +60,8 @@ class _Run:
     def work(self, asked: Sequence[Asked], outside: Outside) -> bool:
         """Is it done?  If not, an error says why."""
         came: queue.SimpleQueue[Found] = queue.SimpleQueue()
-        crew = Crew(self._options.parallel)
-        survey = Survey(outside, crew, came.put)
+        crews = Crew(_ASKERS), Crew(self._options.parallel)
+        survey = Survey(outside, *crews, came.put)
         begun = done = 0
         try:
             while done < len(asked):
@@ -71,13 +72,14 @@ class _Run:
                     self._take(came.get(timeout=_LOOK_S))
                     done += 1
                 except queue.Empty:
-                    if crew.has_failed:
+                    if any(crew.has_failed for crew in crews):
                         raise SmillaError("an internal error ended the survey") from None
                 if self._reach.is_hopeless:
                     self._say_blocked()
                     return False
         finally:
-            crew.end()
+            for crew in crews:
+                crew.end()
         return True
 
     def _take(self, found: Found) -> None:

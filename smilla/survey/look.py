@@ -1,6 +1,6 @@
 """Looks at domains: questions to DNS first, then the servers and the policy's web server, then the judgement.
 
-Each step is a job of the crew, so that no thread waits for a provider that has its share.  A server is asked once in a
+Each step is a job of a crew, so that no thread waits for a provider that has its share.  A server is asked once in a
 survey for each name that it is asked for (SNI), however many domains it serves: they share what it presented.
 
 Bounds: a domain has as many MX hosts and addresses as its administrator likes; the first ones are asked.
@@ -62,17 +62,18 @@ class _Task:
 
 
 class Survey:
-    """Safe for the threads of its crew.  ``deliver`` gets each result, in a thread of the crew."""
+    """``askers`` ask DNS and judge, ``callers`` call servers: a crowd of silent servers keeps its callers waiting, and
+    nobody else.  ``deliver`` gets each result, in a thread of the askers."""
 
-    def __init__(self, outside: Outside, crew: Crew, deliver: Callable[[Found], None]) -> None:
-        self._outside, self._crew, self._deliver = outside, crew, deliver
+    def __init__(self, outside: Outside, askers: Crew, callers: Crew, deliver: Callable[[Found], None]) -> None:
+        self._outside, self._askers, self._callers, self._deliver = outside, askers, callers, deliver
         self._judge = Judge(outside.now, outside.authorities, outside.days)
         self._lock = threading.Lock()
         self._servers: dict[tuple[str, str], Seen | list[Callable[[Seen], None]]] = {}
 
     def begin(self, asked: Asked) -> None:
         """Returns at once."""
-        self._crew.add(partial(self._ask_dns, _Task(asked)))
+        self._askers.add(partial(self._ask_dns, _Task(asked)))
 
     # --- DNS
 
@@ -134,7 +135,7 @@ class Survey:
             self._finish(task)
             return
         if fetch is not None:
-            self._crew.add(*fetch)
+            self._callers.add(*fetch)
         for server in wanted:
             self._ask_once(server, partial(self._saw, task, server))
 
@@ -144,7 +145,7 @@ class Survey:
             if isinstance(known, list):
                 known.append(tell)
                 if len(known) == 1:
-                    self._crew.add(partial(self._ask_server, server), limits(*server))
+                    self._callers.add(partial(self._ask_server, server), limits(*server))
                 return
         tell(known)
 
@@ -170,7 +171,7 @@ class Survey:
             task.left -= 1
             is_last = task.left == 0
         if is_last:
-            self._crew.add(partial(self._finish, task))
+            self._askers.add(partial(self._finish, task))
 
     # --- the policy
 

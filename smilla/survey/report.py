@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -32,11 +32,7 @@ def html(all_found: Sequence[Found]) -> str:
         count=len(all_found),
         tables=[(table, plots.plot(table)) for table in totals.tables(all_found)],
         share=plots.share_of,
-        columns=[name for name, _ in totals.COLUMNS],
-        rows=[(f"d{number}", one, _cells(one)) for number, one in enumerate(by_name)],
+        columns=totals.COLUMNS,
+        rows=[(f"d{number}", one, totals.cells(one)) for number, one in enumerate(by_name)],
         details=[(f"d{number}", one, list(words.in_full(one))[1:]) for number, one in enumerate(by_name)],
     )
-
-
-def _cells(found: Found) -> Iterator[str]:
-    return (of(found) for _, of in totals.COLUMNS)

@@ -15,7 +15,7 @@ from smilla.model import DNSSECStatus
 from smilla.survey.found import Found, Host, Names, Result, Server, Way
 from smilla.value import value
 
-_UNTOLD = (State.UNREACHABLE, State.UNCLEAR)
+_UNTOLD = (State.UNREACHABLE, State.UNCLEAR, State.BOGUS)
 _NONE = (State.ABSENT, State.UNSIGNED)
 NO_MAIL, UNKNOWN = "takes no mail", "nobody can tell"
 
@@ -121,7 +121,7 @@ def dane(found: Found) -> str:
     if "right" in kinds:
         if found.mx_dnssec != DNSSECStatus.SECURE:
             return "of no use"
-        return "matches at some hosts" if kinds - {"right"} else "matches"
+        return "matches in part" if kinds - {"right"} else "matches"
     for kind in ("of no use", "none"):
         if kind in kinds:
             return kind
@@ -136,9 +136,11 @@ def _dane(host: Host) -> str:
         return "right"
     if host.tlsa_dnssec == DNSSECStatus.UNREACHABLE:
         return UNKNOWN
-    if host.tlsa:
-        return "of no use" if states or host.tlsa_dnssec != DNSSECStatus.SECURE else UNKNOWN
-    return "none"
+    if not host.tlsa:
+        return "none"
+    if states or host.tlsa_dnssec != DNSSECStatus.SECURE:
+        return "of no use"
+    return "wrong" if any(server.starttls.state is State.MISSING for server in host.servers) else UNKNOWN
 
 
 def sts(found: Found) -> str:
@@ -213,7 +215,7 @@ _QUESTIONS = (
         "TLSA records against what the servers present.",
         [
             ("matches", "good"),
-            ("matches at some hosts", "good"),
+            ("matches in part", "good"),
             ("does not match", "bad"),
             ("of no use", "fair"),
             ("none", "fair"),
@@ -281,6 +283,10 @@ _QUESTIONS = (
         keys,
     ),
 )
-COLUMNS: tuple[tuple[str, Callable[[Found], str]], ...] = tuple(
-    (question.title, question.of) for question in _QUESTIONS
-)
+COLUMNS = tuple(question.title for question in _QUESTIONS)
+
+
+def cells(found: Found) -> list[Kind]:
+    """What one domain is of each kind, in the order of COLUMNS."""
+    answers = [(question.of(found), dict(question.kinds)) for question in _QUESTIONS]
+    return [Kind(name, tones.get(name, "quiet"), 1) for name, tones in answers]
