@@ -2,6 +2,9 @@
 
 Promises: only one RRset changes, and only if it is still what was read before; otherwise nothing does.  Where a key is
 given, every answer must be signed with it.  Each exchange takes at most ``timeout_s``.  Failures are PublishErrors.
+
+A name may have several addresses.  They are tried in the order of the system, and the first one that answers is asked
+from then on, so that an update goes where the old records were read.  An error names every address that failed.
 """
 
 from __future__ import annotations
@@ -49,6 +52,19 @@ class RRset:
     ttl_s: int
 
 
+class SilentError(PublishError):
+    """No answer: nobody knows what the server has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Everywhere:
+    """What each address of a server has, by HOST[@PORT][ADDRESS], or HOST[@PORT] if there is one address; and of those
+    that gave no answer, why."""
+
+    rrsets: dict[str, RRset]
+    silent: tuple[str, ...]
+
+
 class NameServer:
     """One server at HOST[@PORT]; HOST is a name or an address."""
 
@@ -60,6 +76,8 @@ class NameServer:
             raise ValueError("a server is HOST or HOST@PORT")
         self.name, self._timeout_s = text, timeout_s
         self._key = dns.tsig.Key(key.name, key.secret, key.algorithm) if key else None
+        self._at = ""
+        self._known: tuple[str, ...] = ()
 
     def zone_of(self, owner: str) -> str:
         """The zone of this server that holds the name.  Raises PublishError."""
@@ -68,6 +86,19 @@ class NameServer:
             if rrset.rdtype == dns.rdatatype.SOA and dns.name.from_text(owner).is_subdomain(rrset.name):
                 return rrset.name.to_text()
         raise PublishError(f"{self.name}: names no zone for {owner}", temporary=False)
+
+    def read_everywhere(self, owner: str, rdtype: int) -> Everywhere:
+        """What each of its addresses has, with authority.  Raises PublishError if none answers, or one refuses."""
+        rrsets, silent = {}, []
+        for address in self._addresses():
+            self._at = address
+            try:
+                rrsets[self._where(address)] = self.read(owner, rdtype)
+            except SilentError as error:
+                silent.append(str(error))
+        if not rrsets:
+            raise SilentError("; ".join(silent), temporary=True)
+        return Everywhere(rrsets, tuple(silent))
 
     def read(self, owner: str, rdtype: int) -> RRset:
         """What this server has, with authority.  Raises PublishError."""
@@ -106,36 +137,59 @@ class NameServer:
         if response.rcode() not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
             raise self._refusal(response.rcode())
         if not response.flags & dns.flags.AA:
-            raise PublishError(f"{self.name}: does not answer for {owner} with authority", temporary=False)
+            text = f"{self._where(self._at)}: does not answer for {owner} with authority"
+            raise PublishError(text, temporary=False)
         return response
 
     def _exchanged(self, query: dns.message.Message) -> dns.message.Message:
+        """With the address that answered before, or with the first one that answers now."""
+        silent = []
+        for address in [self._at] if self._at else self._addresses():
+            try:
+                return self._exchanged_at(address, query)
+            except SilentError as error:
+                silent.append(str(error))
+        self._at = ""
+        raise SilentError("; ".join(silent), temporary=True)
+
+    def _exchanged_at(self, address: str, query: dns.message.Message) -> dns.message.Message:
         if self._key:
             query.use_tsig(self._key)
+        self._at, where = address, self._where(address)
         try:
-            response = dns.query.tcp(query, self._address(), self._timeout_s, self._port)
+            response = dns.query.tcp(query, address, self._timeout_s, self._port)
         except dns.tsig.PeerError as error:
             raise PublishError(f"{self.name}: does not accept the key: {error}", temporary=False) from error
         except dns.exception.Timeout as error:
-            raise PublishError(f"{self.name}: no answer within {self._timeout_s:g} s", temporary=True) from error
+            raise SilentError(f"{where}: no answer within {self._timeout_s:g} s", temporary=True) from error
         except _FAILURES as error:
-            is_odd = bool(self._key) and isinstance(error, (dns.exception.FormError, dns.tsig.BadSignature))
-            what = "its answer is not signed with the key, or malformed" if is_odd else "cannot be asked"
-            text = f"{self.name}: {what}: {error or type(error).__name__}"
-            raise PublishError(text, temporary=True) from error
+            words = str(error) or type(error).__name__
+            if self._key and isinstance(error, (dns.exception.FormError, dns.tsig.BadSignature)):
+                text = f"{where}: its answer is not signed with the key, or malformed: {words}"
+                raise PublishError(text, temporary=True) from error
+            raise SilentError(f"{where}: cannot be asked: {words}", temporary=True) from error
         if self._key and not response.had_tsig:
             if response.rcode() != dns.rcode.NOERROR:
                 raise self._refusal(response.rcode())
             raise PublishError(f"{self.name}: its answer is not signed with the key", temporary=False)
         return response
 
-    def _address(self) -> str:
-        """Raises OSError."""
-        return str(socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)[0][4][0])
+    def _addresses(self) -> tuple[str, ...]:
+        """As the system knows them, at least one.  Raises SilentError."""
+        if not self._known:
+            try:
+                found = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+            except (OSError, ValueError) as error:
+                raise SilentError(f"{self.name}: cannot be asked: {error}", temporary=True) from error
+            self._known = tuple(dict.fromkeys(str(one[4][0]) for one in found))
+        return self._known
+
+    def _where(self, address: str) -> str:
+        return f"{self.name}[{address}]" if len(self._addresses()) > 1 else self.name
 
     def _refusal(self, code: dns.rcode.Rcode) -> PublishError:
         temporary, words = _WORDS.get(code, (False, f"it answers {dns.rcode.to_text(code)}"))
-        return PublishError(f"{self.name}: {words}", temporary=temporary)
+        return PublishError(f"{self._where(self._at)}: {words}", temporary=temporary)
 
 
 def _rdatas(rrset: RRset) -> list[dns.rdata.Rdata]:

@@ -107,9 +107,9 @@ def made(options: argparse.Namespace, change: Change, settings: Config | None) -
     if settings is None:
         return EX_OK
     resolver = _Validator(settings)
-    authorities = [
-        _authority(server, change) for server in options.authority or name_servers(resolver.ask, zone, change.owner)
-    ]
+    silent: dict[str, tuple[str, ...]] = {}
+    servers = options.authority or name_servers(resolver.ask, zone, change.owner)
+    authorities = [_authority(server, change, silent) for server in servers]
     progress = Progress(is_wanted=not options.quiet)
 
     def looked() -> spread.State:
@@ -120,6 +120,8 @@ def made(options: argparse.Namespace, change: Change, settings: Config | None) -
     limit_s = _WAIT_S if options.wait is None else options.wait
     state = spread.wait(looked, time.monotonic, time.sleep, time.monotonic() + limit_s)
     progress.end()
+    for text in (one for texts in silent.values() for one in texts):
+        say("warning", f"{text}; nobody knows what this address shows")
     if state.verdict is spread.Verdict.DONE:
         if not options.quiet:
             print(f"{change.what}: {'published' if change.record else 'withdrawn'}; {state.text}")
@@ -244,9 +246,21 @@ def _zone_above(ask: Callable[[str, int], DNSAnswer], owner: str) -> str:
     raise PublishError(f"the resolver knows no zone that {owner} is in", temporary=False)
 
 
-def _authority(text: str, change: Change) -> spread.Authority:
+def _authority(text: str, change: Change, silent: dict[str, tuple[str, ...]]) -> spread.Authority:
+    """Shows what all its addresses show.  ``silent`` gets those that gave no answer at the last look, if another one
+    did: this machine may have no IPv6, and nobody is to wait for that."""
     server = _name_server(text)
-    return spread.Authority(text, lambda: server.read(change.owner, change.rdtype).rdata)
+
+    def records() -> frozenset[bytes]:
+        silent.pop(text, None)
+        everywhere = server.read_everywhere(change.owner, change.rdtype)
+        silent[text] = everywhere.silent
+        behind = [where for where, rrset in everywhere.rrsets.items() if rrset.rdata != change.rdata]
+        if behind:
+            raise PublishError(f"{', '.join(behind)} has not taken it yet", temporary=True)
+        return change.rdata
+
+    return spread.Authority(text, records)
 
 
 def _name_server(text: str, key: tsig_key.TSIGKey | None = None) -> NameServer:

@@ -163,7 +163,8 @@ class _Look:
                 continue
             judgements.append(tlsa.judge(answer, presented.raw_chain, [located.base, domain], self.now))
             found.append(mx.certificate(domain, subject, presented.raw_chain, self.now, self._days))
-            found.append(mx.tlsa(domain, subject, answer, judgements[-1]))
+            judged = mx.tlsa(domain, subject, answer, judgements[-1])
+            found.append(mx.of_alias(judged, host, located.base))
             if policy and policy.mode is not Mode.NONE:
                 found.append(self._verified(domain, subject, host, ip))
         following = mx.next_key(domain, host, judgements)

@@ -8,6 +8,7 @@ a policy that is announced and not there.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -152,6 +153,11 @@ def certificate(domain: str, subject: str, chain: Sequence[bytes], now: datetime
     else:
         state, text = State.OK, f"{left} days left"
     return Finding(domain, subject, Part.CERTIFICATE, state, text, ends_at)
+
+
+def of_alias(finding: Finding, host: str, base: str) -> Finding:
+    """Says whose TLSA records they are, if not the host's own."""
+    return finding if base == host else replace(finding, text=f"{host} is an alias of {base}: {finding.text}")
 
 
 def tlsa(domain: str, subject: str, answer: DNSAnswer, judgement: Judgement) -> Finding:

@@ -28,7 +28,7 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Authority:
-    """An authoritative server: its name, and what it answers, which may raise PublishError."""
+    """An authoritative server: its name, and what it answers, which may raise a PublishError that names it."""
 
     name: str
     records: Callable[[], frozenset[bytes]]
@@ -50,7 +50,7 @@ def look(expected: frozenset[bytes], authorities: Sequence[Authority], validated
             if authority.records() != expected:
                 behind.append(f"{authority.name} has not taken it yet")
         except PublishError as error:
-            behind.append(f"{authority.name}: {error}")
+            behind.append(str(error))
     if behind:
         ready = len(authorities) - len(behind)
         return State(Verdict.WAITING, f"{ready} of {len(authorities)} authoritative servers show it; {behind[0]}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import ssl
 import subprocess
 import sys
@@ -43,6 +44,8 @@ pytestmark = [
     pytest.mark.live,
     pytest.mark.skipif(os.geteuid() != 0, reason="Postfix's master insists on root"),
 ]
+CONTRIB = Path(__file__).resolve().parents[2] / "contrib"
+UNIT, HOOK = CONTRIB / "systemd" / "smilla-watch-mx.service", CONTRIB / "acme" / "smilla-deploy-hook"
 NOW = datetime.now(UTC)
 FROM, TO = NOW - timedelta(days=60), NOW + timedelta(days=90)
 SIGNS = [(key_usage("key_cert_sign"), True)]
@@ -237,6 +240,12 @@ def test_mx_host_that_is_an_alias_has_the_records_of_its_base_domain(
     assert (found["starttls"], found["tlsa"], returned) == ("ok", tlsa_state, code)
 
 
+def test_line_says_whose_records_they_are(lab: Lab) -> None:
+    done = lab.watch("--port", str(lab.live), "--mx", "alias.test", "--mx", "right.test")
+    lines = [line for line in done.stdout.splitlines() if ": tlsa ok: " in line]
+    assert [": mx.alias.test is an alias of mx.right.test: TLSA 3 1 1 " in line for line in lines] == [True, False]
+
+
 def test_days_left_of_the_certificate_are_judged(lab: Lab) -> None:
     found, code = lab.states("right.test", 0, "--days", "100")
     assert (found["certificate"], found["tlsa"], code) == ("expiring", "ok", 1)
@@ -354,6 +363,41 @@ def test_domains_of_the_configuration_are_looked_at_if_none_is_named(lab: Lab, t
     done = replace(lab, config=config).watch("--json", "--port", str(lab.live), "--mx")
     assert [one["domain"] for one in json.loads(done.stdout) if one["part"] == "mx"] == ["null.test", "none.test"]
     assert done.returncode == 0
+
+
+def test_service_looks_at_the_domains_of_the_configuration_and_is_skipped_without_any(lab: Lab, tmp_path: Path) -> None:
+    config = tmp_path / "smilla.toml"
+    lines = dict(line.partition("=")[::2] for line in UNIT.read_text("utf-8").splitlines() if line.startswith("Exec"))
+    path = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    codes = {}
+    for domains in ('["null.test"]', '["gone.test", "*.none.test"]', "[]", "7"):
+        config.write_text(f"local_domains = {domains}\n{lab.config.read_text()}")
+        for name, line in lines.items():
+            command = shlex.split(line.replace("/etc/smilla/smilla.toml", str(config)))
+            codes[domains, name] = subprocess.run(command, env=path, check=False, capture_output=True).returncode
+    # A condition of 1 to 254 skips the service, which then has not failed (systemd.service(5)).
+    assert [codes[domains, "ExecCondition"] for domains in ('["null.test"]', "[]", "7")] == [0, 1, 0]
+    assert [codes[domains, "ExecStart"] for domains in ('["null.test"]', '["gone.test", "*.none.test"]', "7")] == [
+        0,
+        1,
+        78,
+    ]
+
+
+def test_deploy_hook_exits_as_what_senders_meet(lab: Lab, tmp_path: Path) -> None:
+    """dig says that nothing is published, so the hook goes on; wrong.test has a record, of another certificate."""
+    (tmp_path / "dig").write_text("#!/bin/sh\necho ';; ->>HEADER<<- opcode: QUERY, status: NXDOMAIN, id: 1'\n")
+    (tmp_path / "dig").chmod(0o755)
+    for name in ("cert", "fullchain", "privkey"):
+        (tmp_path / f"{name}.pem").write_bytes(to_pem(LIVE[1]))
+    watch = f"{sys.executable} -m smilla watch --config {lab.config} --quiet --json --days 0"
+    given = {"RENEWED_LINEAGE": str(tmp_path), "RELOAD": "true", "LIVE": str(tmp_path / "live"), "WATCH": watch}
+    for domain, code in (("right.test", 0), ("wrong.test", 1)):
+        more = {"RENEWED_DOMAINS": f"mx.{domain}", "WATCH_DOMAINS": domain, "PORT": str(lab.live)}
+        environment = {**os.environ, **given, **more, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+        done = subprocess.run(["sh", HOOK], env=environment, check=False, capture_output=True, text=True)
+        assert done.returncode == code, done.stderr
+        assert ('"state": "mismatch"' in done.stderr) is bool(code)
 
 
 def test_mail_tells_once_what_is_to_be_done_and_once_that_all_is_well(lab: Lab, tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ MAY_FAIL = {
     "smilla watch --quiet": (1, "the key of the folder is not published"),
     "smilla watch --quiet --mx example.org": (1, "the walk's example.org has no mail server; test_watch_mx has some"),
     "smilla expiring -f list --mail --from postmaster@example.org --dry-run": (1, "some key ends"),
+    "smilla expiring --used": (1, "some key ends"),
     "smilla status": (1, "names what needs attention, such as a Postfix that was reloaded a moment ago"),
 }
 

@@ -13,11 +13,13 @@ import struct
 import subprocess
 import sys
 import termios
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Self
 
 from smilla.adapters.postfix_lines import PostfixLines
 from smilla.config.options import StageOptions
 from smilla.metrics.snapshot import Resolver, without_resolver
+from tests.certificates import make_certificate
 from tests.lab.processes import wait_until
 from tests.lab.programs import REPOSITORY
 from tests.milter.dns_stub import Scripted
@@ -37,7 +39,11 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONDONTWRITEBYTE
 
 
 def status(config: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "smilla", "status", "--config", str(config), *words]
+    return run("status", config, *words)
+
+
+def run(name: str, config: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "smilla", name, "--config", str(config), *words]
     return subprocess.run(command, capture_output=True, text=True, check=False, env=ENVIRONMENT)
 
 
@@ -85,6 +91,27 @@ def test_status_says_well_then_what_needs_attention_then_that_it_cannot_be_told(
     done = status(smilla.config)
     assert (done.returncode, done.stdout) == (75, "")
     assert "nobody answers there" in done.stderr
+
+
+def test_expiring_counts_the_keys_that_the_filter_used(start: Starter, clients: Clients, keys: Keys) -> None:
+    begins_at, ends_at = datetime.now(UTC) - timedelta(days=9), datetime.now(UTC) + timedelta(days=9)
+    folder = keys.directory.with_name("ending")
+    folder.mkdir()
+    for who in ("ann", "bob"):
+        _, raw = make_certificate("p256", email=f"{who}@r.test", not_before=begins_at, not_after=ends_at)
+        (folder / f"{who}@r.test.cer").write_bytes(raw)
+    smilla = start({**directory_settings(keys), "keys": {"sources": ["directory"], "directory": str(folder)}})
+    assert run("expiring", smilla.config, "--used").returncode == 0
+    assert clients.open(smilla.milter).send(plain_mail(to="ann@r.test"), ["<ann@r.test>"]).verdict == "accept"
+    assert wait_until(lambda: bool(snapshot(smilla).expiring), 30)
+    done = run("expiring", smilla.config, "--used")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.startswith("1 key ends within 30 days, the first in 8, of the keys that were used")
+    assert run("expiring", smilla.config, "--used", "--days", "5").returncode == 0
+    smilla.stop()
+    done = run("expiring", smilla.config, "--used")
+    assert (done.returncode, done.stdout) == (75, "")
+    assert "only the running filter knows which keys it used: " in done.stderr
 
 
 def test_a_configuration_that_was_changed_needs_attention_until_the_filter_has_read_it(start: Starter) -> None:

@@ -30,9 +30,9 @@ def sink() -> Iterator[Sink]:
 def send(place: Path, sink: Sink, lines: list[str], days: int = 0, about: watch_mail.About = watch_mail.KEYS) -> bool:
     """Watches ``days`` after the first time, finds what is to be done, and mails."""
     given = {"mail": "root@example.org", "sender": "", "smtp": f"127.0.0.1:{sink.port}", "repeat": 7}
-    options = argparse.Namespace(**given, state=str(place / "state.json"))
+    options = argparse.Namespace(**given, state="")
     summary = watch_mail.Summary(about, lines, lines)
-    return watch_mail.send(summary, options, parse(""), NOW + timedelta(days=days))
+    return watch_mail.send(summary, options, parse(f'[reinject]\nspool = "{place}"\n'), NOW + timedelta(days=days))
 
 
 def test_mail_is_sent_when_what_is_to_be_done_changes_or_still_waits_after_the_days(tmp_path: Path, sink: Sink) -> None:
@@ -45,6 +45,13 @@ def test_mail_is_sent_when_what_is_to_be_done_changes_or_still_waits_after_the_d
     assert b"bob" in sink.messages[1].raw
     assert b"Subject: smilla watch: all is well again" in sink.messages[-1].raw_header
     assert {mail.rcpt_to for mail in sink.messages} == {("root@example.org",)}
+
+
+def test_mail_about_keys_and_mail_about_mail_servers_do_not_replace_each_other(tmp_path: Path, sink: Sink) -> None:
+    for day in (0, 2, 4):
+        assert send(tmp_path, sink, ["ann"], day)
+        assert send(tmp_path, sink, ["mx"], day + 1, watch_mail.MX)
+    assert [mail.raw_header.count(b"Subject: smilla watch --mx: 1 to look at") for mail in sink.messages] == [0, 1]
 
 
 def test_mail_that_was_not_accepted_is_sent_the_next_time(tmp_path: Path, sink: Sink) -> None:

@@ -121,8 +121,9 @@ def test_the_debian_package_has_the_timers_and_enables_none(tmp_path: Path) -> N
     )
     assert made.returncode == 0, made.stderr
     units = {path.name: path for path in (tmp_path / "debian/smilla").rglob("systemd/system/*")}
-    assert set(units) == {"smilla.service", *(f"{name}.{kind}" for name in TIMERS for kind in ("timer", "service"))}
-    for name in ("smilla", *TIMERS):
+    of_timers = {f"{name}.{kind}" for name in TIMERS for kind in ("timer", "service")}
+    assert set(units) == {"smilla.service", "smilla-watch-mx.service", *of_timers}
+    for name in ("smilla", "smilla-watch-mx", *TIMERS):
         assert "ExecStart=/usr/bin/smilla " in units[f"{name}.service"].read_text("utf-8")
     written = [
         *(tmp_path / "debian").glob(".debhelper/generated/smilla/*"),

@@ -20,7 +20,9 @@ def _values(name: str) -> list[str]:
     return [line.partition("=")[2] for line in lines if line.startswith(f"{name}=")]
 
 
-@pytest.mark.parametrize("name", ["smilla.service", "smilla-expiring.service", "smilla-watch.service"])
+@pytest.mark.parametrize(
+    "name", ["smilla.service", "smilla-expiring.service", "smilla-watch.service", "smilla-watch-mx.service"]
+)
 def test_systemd_rates_the_exposure_of_the_unit_at_most_at_one_and_a_half(name: str) -> None:
     require("systemd-analyze")
     command: list[str | Path] = [
@@ -81,3 +83,15 @@ SCRIPTS = [CONTRIB / "openrc" / "smilla", *sorted((CONTRIB / "debian").glob("smi
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
 def test_the_shell_can_read_what_it_runs(script: Path) -> None:
     subprocess.run(["sh", "-n", script], check=True)
+
+
+def test_watch_looks_at_keys_and_at_mail_servers_each_with_an_outcome_of_its_own() -> None:
+    keys, servers = (
+        (CONTRIB / "systemd" / f"{name}.service").read_text("utf-8").splitlines()
+        for name in ("smilla-watch", "smilla-watch-mx")
+    )
+    assert "Wants=smilla-watch-mx.service" in keys
+    begins = ("Exec", "Description=", "Wants=", "#")
+    assert [line for line in keys if not line.startswith(begins)] == [
+        line for line in servers if not line.startswith(begins)
+    ]

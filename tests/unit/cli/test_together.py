@@ -10,6 +10,7 @@ import pytest
 
 from smilla.cli import together
 from smilla.cli.progress import Progress
+from tests.unit.cli.conftest import CommandLine
 
 NOBODY_WAITS_FOR_EVER_S = 60
 
@@ -90,6 +91,18 @@ def test_bar_is_shown_on_a_terminal_unless_it_is_not_wanted_and_goes_away(
     assert ("[##########..........] 1 of 2" in shown) is is_wanted
     assert shown.endswith("\r\x1b[K") is is_wanted
     assert bool(shown) is is_wanted
+
+
+@pytest.mark.parametrize("command", ["watch", "expiring"])
+@pytest.mark.parametrize("quiet", [[], ["--quiet"]])
+def test_commands_show_the_bar_unless_they_are_to_be_quiet(
+    commands: CommandLine, monkeypatch: pytest.MonkeyPatch, command: str, quiet: list[str]
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    config = commands.config('[keys]\ndirectory = "/keys"\n')
+    assert commands.run(command, "--config", config, *quiet, "hugh@example.org").code in (0, 1)
+    assert ("] 1 of 1" in terminal.getvalue()) is (not quiet)
 
 
 def test_nothing_is_drawn_where_stderr_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -138,3 +138,10 @@ def test_certificate_under_a_policy() -> None:
     assert mx.verified("o.test", "a.test", "").state is State.OK
     assert mx.verified("o.test", "a.test", "self-signed").state is State.UNTRUSTED
     assert mx.verified("o.test", "a.test", "no answer", is_told=False).state is State.UNREACHABLE
+
+
+def test_finding_about_an_alias_says_whose_records_they_are() -> None:
+    finding = mx.Finding("r.test", "mx.r.test[192.0.2.1]", mx.Part.TLSA, mx.State.OK, "TLSA matches")
+    assert mx.of_alias(finding, "mx.r.test", "mx.r.test") == finding
+    told = mx.of_alias(finding, "mx.r.test", "mail.net.test")
+    assert (told.text, told.state) == ("mx.r.test is an alias of mail.net.test: TLSA matches", mx.State.OK)
