@@ -304,6 +304,9 @@ class Metrics:
     def cache(self, *, hit: bool) -> None:
         """A question about DNS was asked, and the answer was remembered or not."""
 
+    def hop(self, way: str, verdict: str) -> None:
+        """The search for a verified hop to a domain is over; ``way`` is "" where there is none."""
+
     def gauge(self, name: str, number: float) -> None:
         """A value that goes up and down, of this process: cache_entries, resolvers_proven …"""
 

@@ -7,12 +7,14 @@
 
 _shtab_smilla_seal_subparsers=(list rotate prune)
 _shtab_smilla_config_subparsers=(check show sample)
-_shtab_smilla_subparsers=(milter encrypt explain lookup record keygen publish withdraw expiring watch status top journal open seal config init)
+_shtab_smilla_subparsers=(milter policyd encrypt explain lookup hop record keygen publish withdraw expiring watch status top journal open seal config init)
 
 _shtab_smilla_milter_option_strings=(-h --help --config)
+_shtab_smilla_policyd_option_strings=(-h --help --config)
 _shtab_smilla_encrypt_option_strings=(-h --help --config --from --to --client-ip --authenticated-as --output-dir --require)
 _shtab_smilla_explain_option_strings=(-h --help --config --from --to --client-ip --authenticated-as --json)
 _shtab_smilla_lookup_option_strings=(-h --help --config --json)
+_shtab_smilla_hop_option_strings=(-h --help --config --json)
 _shtab_smilla_record_option_strings=(-h --help --cert --key --usage --minimal --password-file --generic)
 _shtab_smilla_keygen_option_strings=(-h --help --smime --openpgp --name --days --ec --bits --output-dir --password-file)
 _shtab_smilla_publish_option_strings=(-h --help --cert --key --usage --minimal --password-file --config --via --server --zone --tsig-key --token-file --url --ca-file --zone-file --authority --wait --no-wait --quiet --ttl --force)
@@ -35,12 +37,14 @@ _shtab_smilla_init_option_strings=(-h --help --output --force --yes --mta --mode
 _shtab_smilla_option_strings=(-h --help --version)
 
 _shtab_smilla_milter___config_COMPGEN=_shtab_compgen_files
+_shtab_smilla_policyd___config_COMPGEN=_shtab_compgen_files
 _shtab_smilla_encrypt_pos_0_COMPGEN=_shtab_compgen_files
 _shtab_smilla_encrypt___config_COMPGEN=_shtab_compgen_files
 _shtab_smilla_encrypt___output_dir_COMPGEN=_shtab_compgen_dirs
 _shtab_smilla_explain_pos_0_COMPGEN=_shtab_compgen_files
 _shtab_smilla_explain___config_COMPGEN=_shtab_compgen_files
 _shtab_smilla_lookup___config_COMPGEN=_shtab_compgen_files
+_shtab_smilla_hop___config_COMPGEN=_shtab_compgen_files
 _shtab_smilla_record___cert_COMPGEN=_shtab_compgen_files
 _shtab_smilla_record___key_COMPGEN=_shtab_compgen_files
 _shtab_smilla_record___password_file_COMPGEN=_shtab_compgen_files
@@ -95,10 +99,12 @@ _shtab_smilla_config_pos_0_choices=(check show sample)
 _shtab_smilla_init___mta_choices=(postfix sendmail)
 _shtab_smilla_init___mode_choices=(outbound inbound auto)
 _shtab_smilla_init___mixed_choices=(stage reinject defer refuse)
-_shtab_smilla_pos_0_choices=(milter encrypt explain lookup record keygen publish withdraw expiring watch status top journal open seal config init)
+_shtab_smilla_pos_0_choices=(milter policyd encrypt explain lookup hop record keygen publish withdraw expiring watch status top journal open seal config init)
 
 _shtab_smilla_milter__h_nargs=0
 _shtab_smilla_milter___help_nargs=0
+_shtab_smilla_policyd__h_nargs=0
+_shtab_smilla_policyd___help_nargs=0
 _shtab_smilla_encrypt__h_nargs=0
 _shtab_smilla_encrypt___help_nargs=0
 _shtab_smilla_encrypt___require_nargs=0
@@ -108,6 +114,10 @@ _shtab_smilla_explain___json_nargs=0
 _shtab_smilla_lookup__h_nargs=0
 _shtab_smilla_lookup___help_nargs=0
 _shtab_smilla_lookup___json_nargs=0
+_shtab_smilla_hop_pos_0_nargs=+
+_shtab_smilla_hop__h_nargs=0
+_shtab_smilla_hop___help_nargs=0
+_shtab_smilla_hop___json_nargs=0
 _shtab_smilla_record__h_nargs=0
 _shtab_smilla_record___help_nargs=0
 _shtab_smilla_record___minimal_nargs=0

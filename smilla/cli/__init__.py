@@ -23,9 +23,11 @@ EX_OK, EX_NO, EX_USAGE, EX_TEMPFAIL, EX_NOPERM, EX_CONFIG = 0, 1, 2, 75, 77, 78
 
 COMMANDS = {  # each has a file of its own here, with add_arguments() and run()
     "milter": "run the filter in the foreground until SIGTERM",
+    "policyd": "answer Postfix about TLS, without the filter",
     "encrypt": "encrypt one message as the filter would",
     "explain": "show every step and reason for one message; change nothing",
     "lookup": "find the keys of one address",
+    "hop": "show how the hop to a domain can be verified",
     "record": "print the DNS record that publishes a certificate or key",
     "keygen": "make a certificate or OpenPGP key, and the record that publishes it",
     "publish": "put a certificate or key into DNS, and wait until senders can use it",

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from enum import StrEnum
 
@@ -120,6 +121,16 @@ def association(raw_certificate: bytes, selector: int, matching_type: int) -> by
     if matching_type == 0:
         return octets
     return hashlib.sha256(octets).digest() if matching_type == 1 else hashlib.sha512(octets).digest()
+
+
+def usable(answer: DNSAnswer) -> tuple[Record, ...]:
+    """The records that a client can use, whatever the server presents."""
+    found = []
+    for raw in answer.raw_rdata[:_MOST]:
+        with suppress(ParseError):
+            if _fault(record := read(raw)) is None:
+                found.append(record)
+    return tuple(found)
 
 
 def judge(answer: DNSAnswer, chain: Sequence[bytes], names: Sequence[str], now: datetime) -> Judgement:

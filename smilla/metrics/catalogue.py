@@ -37,6 +37,7 @@ FAMILIES = (
     Family("encryption_seconds", HISTOGRAM, "Encryption of one copy.", ("format",)),
     Family("lookup_seconds", HISTOGRAM, "Questions to the resolver, by DNSSEC status.", ("dnssec",)),
     Family("cache_requests", COUNTER, "Questions about DNS, by whether the cache had the answer.", ("result",)),
+    Family("hops", COUNTER, "Searches for a verified hop, by what verifies it.", ("way", "verdict")),
     Family("cache_entries", GAUGE, "Answers in the caches of all workers."),
     Family("cache_bytes", GAUGE, "Octets of these answers."),
     Family("spool_bytes", GAUGE, "Octets of large bodies in files now."),

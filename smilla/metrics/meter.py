@@ -97,6 +97,10 @@ class Meter(Metrics):
         """See ports.Metrics."""
         self._add(("cache_requests", "hit") if hit else ("cache_requests", "miss"))
 
+    def hop(self, way: str, verdict: str) -> None:
+        """See ports.Metrics."""
+        self._add(("hops", way, verdict))
+
     def gauge(self, name: str, number: float) -> None:
         """See ports.Metrics."""
         with self._lock:

@@ -18,7 +18,7 @@ from smilla.model.decisions import (
     Rewrite,
     Style,
 )
-from smilla.model.hops import Hop, HopVerdict, HopWay
+from smilla.model.hops import Hop, HopVerdict, HopWay, KeptPolicy
 from smilla.model.keys import (
     OAEP,
     Assessment,
@@ -73,6 +73,7 @@ __all__ = [
     "HopVerdict",
     "HopWay",
     "Judgement",
+    "KeptPolicy",
     "KeyLookup",
     "KeyVerdict",
     "Mechanism",

@@ -35,8 +35,8 @@ class Hop:
     ``names`` are what the server's certificate may bear: the MX hosts that a policy allows, never a wildcard; of a
     circle its ``match``, in which a leading dot stands for every name below; with DANE, the MX hosts with usable TLSA
     records.  ``hosts`` are all MX hosts, the best first.  ``ca_file`` holds the authorities of a circle, "" otherwise.
-    ``mode`` is the MTA-STS policy's, "" without one.  ``ttl_s``: for so long it holds.  ``steps`` tell how it was
-    found, for people.
+    ``mode`` and ``policy_id`` are the MTA-STS policy's, "" without one; ``policy_lines`` are the lines of its text.
+    ``ttl_s``: for so long it holds.  ``steps`` tell how it was found, for people.
     """
 
     domain: str
@@ -51,8 +51,24 @@ class Hop:
     policy_id: str = ""
     ttl_s: int = 0
     steps: tuple[str, ...] = ()
+    policy_lines: tuple[str, ...] = ()
 
     @property
     def is_verified(self) -> bool:
         """May a copy that must not go in clear be sent there?"""
         return self.verdict is HopVerdict.VERIFIED and self.way is not None
+
+
+@value
+class KeptPolicy:
+    """What is remembered of a domain's MTA-STS policy: its id, its octets as fetched (empty: none was), and when; of
+    the last attempt that failed, the id, when, and why.  ``is_unclear``: the web server gave something that is no
+    policy.  Times are seconds since 1970."""
+
+    policy_id: str = ""
+    raw: bytes = b""
+    fetched_at: float = 0.0
+    tried_id: str = ""
+    tried_at: float = 0.0
+    failure: str = ""
+    is_unclear: bool = False

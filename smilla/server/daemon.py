@@ -11,10 +11,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import select
 import signal
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 from smilla import __version__, config, log
@@ -26,11 +24,12 @@ from smilla.errors import ConfigError, EngineMissing, SmillaError
 from smilla.keys.discovery import directory
 from smilla.metrics.meter import Meter
 from smilla.ports import SealKeyStore
-from smilla.server import health, lmtp, milter, rights, systemd
+from smilla.server import health, lmtp, milter, rights, socketmap, systemd
+from smilla.server.child import Child, in_words, write_all
 from smilla.server.listener import UnixPath
-from smilla.server.page import Page, open_page
+from smilla.server.page import Page, open_hops, open_page
 from smilla.server.reporter import Reporter
-from smilla.server.runtime import make_ports
+from smilla.server.runtime import make_ports, needs_hops
 from smilla.server.service import Runtime
 from smilla.server.worker import SIGNALS, Serve, work
 
@@ -38,6 +37,7 @@ _FIXED_OPTIONS = {
     "milter": ("socket", "workers", "timeout_s", "user", "socket_group", "socket_mode"),
     "stage": ("socket", "socket_group", "socket_mode", "connections"),
     "metrics": ("listen", "status", "socket_group", "socket_mode"),
+    "hop": ("socket", "socket_group", "socket_mode"),
     "web": ("listen", "token_file", "hosts", "domains", "lookups_per_minute"),
 }
 _LAST_WORDS_S = 2.5  # worker.GRACE_S, plus a moment in case nobody reads the log
@@ -50,31 +50,6 @@ _LONGEST_LOOK_S = 300.0
 _LOOKING = "nobody has looked yet whether Postfix has the lines for the stage; smilla is doing so now"
 
 
-@dataclass(slots=True)
-class _Worker:
-    pid: int
-    control: int  # write end of the pipe that carries the parent's orders
-    acknowledged: int  # read end of the pipe on which the worker says that a configuration is in force
-    started_at: float
-    serve: Serve
-
-    @property
-    def ends(self) -> tuple[int, int]:
-        """The parent's ends of both pipes."""
-        return self.control, self.acknowledged
-
-    def wait_for_acknowledgement(self, deadline: float) -> None:
-        """Returns once the worker has acknowledged, is gone, or the deadline has passed."""
-        poll = select.poll()
-        poll.register(self.acknowledged, select.POLLIN)
-        poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
-
-    def forget_acknowledgements(self) -> None:
-        """Discards what the worker said about earlier configurations."""
-        with contextlib.suppress(BlockingIOError):
-            os.read(self.acknowledged, 4096)
-
-
 class Daemon:
     """The parent process."""
 
@@ -84,9 +59,10 @@ class Daemon:
         self._meter, self._reporter = Meter(keeps_domains=settings.web.domains), Reporter()
         self._meter.measure("spool_bytes", spool.octets_in_files)
         self._runtime = Runtime(settings, make_ports(settings, self._meter))
-        self._workers: dict[int, _Worker] = {}
+        self._workers: dict[int, Child] = {}
         self._socket: UnixPath | None = None
         self._stage: lmtp.Server | None = None
+        self._hops: socketmap.Server | None = None
         self._pages: list[Page] = []
         self._look: Look | None = None
         self._look_is_due = False  # a further look, once this one is over
@@ -100,14 +76,15 @@ class Daemon:
         self._open_socket()
         self._prepare_journal()
         self._open_stage()
+        self._hops = open_hops(self._config)
         self._reporter.open(self._config)
         self._pages = open_page(self._config)
         rights.drop(self._config.milter.user)
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         self._reporter.start(self._ends())
         count = self._config.milter.workers or os.cpu_count() or 1
-        stage = [self._stage.serve] if self._stage is not None else []
-        others = [*stage, *(page.serve for page in self._pages)]
+        servers = [server for server in (self._stage, self._hops) if server is not None]
+        others = [server.serve for server in (*servers, *self._pages)]
         state = health.seen(self._config, self._runtime.ports)
         self._wanted = count + len(others)
         for serve in (*[milter.serve] * count, *others):
@@ -276,7 +253,7 @@ class Daemon:
             work(self._runtime, reading, acknowledge, serve)
         os.close(reading)
         os.close(acknowledge)
-        self._workers[pid] = _Worker(pid, writing, acknowledged, time.monotonic(), serve)
+        self._workers[pid] = Child(pid, writing, acknowledged, time.monotonic(), serve)
 
     def _watch(self) -> str:
         """Waits for signals; returns the name of the one that ends smilla."""
@@ -312,7 +289,7 @@ class Daemon:
             for end in worker.ends:
                 os.close(end)
             if replace:
-                log.worker_died(pid, _in_words(status), self._fork_later(worker.serve, worker.started_at))
+                log.worker_died(pid, in_words(status), self._fork_later(worker.serve, worker.started_at))
                 self._reporter.worker_died()
 
     def _fork_later(self, serve: Serve, started_at: float = float("inf")) -> float:
@@ -343,6 +320,8 @@ class Daemon:
                         log.restart_needed(f"[{section}] {option}")
             if self._stage is None and fresh.may_seal:
                 log.restart_needed("[policy] mixed")
+            if self._hops is None and needs_hops(fresh):
+                log.restart_needed("[hop]")
             self._config, self._runtime = fresh, runtime
             log.configure(fresh.log.level, fresh.log.format, log_target.opened(fresh.log.target))
             self._hand_over(text)
@@ -365,13 +344,13 @@ class Daemon:
         line = json.dumps(message).encode("ascii") + b"\n"
         for worker in self._workers.values():
             with contextlib.suppress(OSError):
-                _write_all(worker.control, line)
+                write_all(worker.control, line)
 
     def _stop(self) -> None:
         """Accepts no new connections, lets the workers finish, then kills those that are late."""
         if self._look is not None:
             self._look.stop()
-        for listening in (self._socket, self._stage):
+        for listening in (self._socket, self._stage, self._hops):
             if listening is not None:
                 listening.remove()
         timeout_s = self._config.milter.stop_timeout_s
@@ -386,14 +365,3 @@ class Daemon:
             os.waitpid(pid, 0)
         self._reporter.stop()
         log.stopped(len(late))
-
-
-def _write_all(descriptor: int, octets: bytes) -> None:
-    while octets:
-        octets = octets[os.write(descriptor, octets) :]
-
-
-def _in_words(status: int) -> str:
-    if os.WIFSIGNALED(status):
-        return f"killed by {signal.Signals(os.WTERMSIG(status)).name}"
-    return f"exit {os.waitstatus_to_exitcode(status)}"

@@ -1,4 +1,4 @@
-"""The milter's listening UNIX socket: sets who may connect, and makes sure nobody else is listening there.
+"""The listening sockets: sets who may connect, and makes sure nobody else is listening there.
 
 When any of its processes stops, libmilter unlinks the path it was given.  So we give it a private path next to the real
 one, and rename the socket into place once group and mode are right.  Then no worker that ends can take the socket away
@@ -13,9 +13,91 @@ import os
 import pwd
 import socket
 import stat
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn, Protocol
 
+from smilla.config.values import is_local
 from smilla.errors import SmillaError
+
+_BACKLOG = 1024  # Postfix gives up at once where it is full
+_AFTER_FAILURE_S = 0.1  # pause after accept() fails, for lack of a descriptor, for instance
+
+
+class SocketOptions(Protocol):
+    """The options of a section that has a socket."""
+
+    @property
+    def socket(self) -> str:
+        """libmilter's notation."""
+
+    @property
+    def socket_group(self) -> str:
+        """See [milter]."""
+
+    @property
+    def socket_mode(self) -> str:
+        """See [milter]."""
+
+
+class LocalSocket:
+    """A socket on this machine, UNIX or inet on loopback, that is served with one thread per connection.  It is made
+    before rights are dropped, and served after a fork."""
+
+    def __init__(self, section: str, options: SocketOptions, user: str) -> None:
+        """Makes the socket, with its group and mode.  Raises SmillaError."""
+        self._path: UnixPath | None = None
+        where = f"[{section}] socket {options.socket}"
+        if UnixPath.fits(options.socket):
+            self._path = UnixPath(options.socket)
+            self._socket = _bound(self._path.prepare().partition(":")[2], where)
+            self._path.publish(options.socket_group, options.socket_mode, user)
+        elif is_local(options.socket):
+            self._socket = _inet(options.socket, where)
+        else:
+            raise SmillaError(f"{where} is not on loopback: anybody who reaches it is believed")
+
+    def remove(self) -> None:
+        """Removes the socket's path."""
+        if self._path is not None:
+            self._path.remove()
+
+    def serve(self, serve_one: Callable[[socket.socket, Callable[[], object]], object], most: int) -> NoReturn:
+        """Until the process ends, at most so many connections at once.  ``serve_one`` gets a connection and what it
+        must call at its end."""
+        room = threading.BoundedSemaphore(most)
+        while True:
+            room.acquire()
+            try:
+                connection, _ = self._socket.accept()
+                threading.Thread(target=serve_one, args=(connection, room.release), daemon=True).start()
+            except (OSError, RuntimeError):  # no room for a descriptor or a thread
+                room.release()
+                time.sleep(_AFTER_FAILURE_S)
+
+
+def _bound(path: str, where: str) -> socket.socket:
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)
+    try:
+        listening.bind(path)
+        listening.listen(_BACKLOG)
+    except OSError as error:
+        raise SmillaError(f"{where}: {error.strerror}") from error
+    finally:
+        os.umask(before)
+    return listening
+
+
+def _inet(specification: str, where: str) -> socket.socket:
+    port, _, host = specification.partition(":")[2].partition("@")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host.strip("[]"), int(port)), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise SmillaError(f"{where}: {error.strerror}") from error
 
 
 class UnixPath:

@@ -8,33 +8,28 @@ PIPELINING, and Postfix's XFORWARD.  Of XFORWARD only IDENT is used, since the s
 
 from __future__ import annotations
 
-import os
 import re
 import socket
-import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NoReturn
 
 from smilla import log, message
 from smilla.adapters.spool import SpooledBody
 from smilla.answer import reply
 from smilla.config.options import StageOptions
-from smilla.config.values import is_local
 from smilla.errors import SmillaError
 from smilla.message import MOST_HEADER_OCTETS
 from smilla.model import Message, Recipient
 from smilla.server import stage
-from smilla.server.listener import UnixPath
+from smilla.server.listener import LocalSocket
 from smilla.server.service import Service
 from smilla.session import parsed_recipient
 
 _READ = 65536
 _LONGEST_LINE = 1 << 20  # a header field may be one line
 _LONGEST_TEXT = 400
-_BACKLOG = 128
-_AFTER_FAILURE_S = 0.1  # pause after accept() fails, for lack of a descriptor, for instance
 _IDLE_S = 600.0  # Postfix's lmtp_data_xfer_timeout is 180 s
 _MOST_RECIPIENTS = 2000
 _XTEXT = re.compile(r"\+([0-9A-Fa-f]{2})")
@@ -48,56 +43,15 @@ class Server:
 
     def __init__(self, options: StageOptions, user: str) -> None:
         """Makes the socket, with its group and mode.  Raises SmillaError."""
-        self._path: UnixPath | None = None
-        if UnixPath.fits(options.socket):
-            self._path = UnixPath(options.socket)
-            self._socket = _bound(self._path.prepare().partition(":")[2], options.socket)
-            self._path.publish(options.socket_group, options.socket_mode, user)
-        elif is_local(options.socket):
-            self._socket = _inet(options.socket)
-        else:
-            where = f"[stage] socket {options.socket} is not on loopback"
-            raise SmillaError(f"{where}: anybody who reaches it can hand over mail")
+        self._listening = LocalSocket("stage", options, user)
 
     def remove(self) -> None:
         """Removes the socket's path."""
-        if self._path is not None:
-            self._path.remove()
+        self._listening.remove()
 
     def serve(self, service: Service) -> NoReturn:
         """Answers the MTA until the process ends: one thread per connection, at most [stage] connections at once."""
-        room = threading.BoundedSemaphore(service.runtime.config.stage.connections)
-        while True:
-            room.acquire()
-            try:
-                connection, _ = self._socket.accept()
-            except OSError:
-                room.release()
-                time.sleep(_AFTER_FAILURE_S)
-                continue
-            threading.Thread(target=_serve_one, args=(service, connection, room.release), daemon=True).start()
-
-
-def _bound(path: str, specification: str) -> socket.socket:
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    before = os.umask(0o177)
-    try:
-        listening.bind(path)
-        listening.listen(_BACKLOG)
-    except OSError as error:
-        raise SmillaError(f"[stage] socket {specification}: {error.strerror}") from error
-    finally:
-        os.umask(before)
-    return listening
-
-
-def _inet(specification: str) -> socket.socket:
-    port, _, host = specification.partition(":")[2].partition("@")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host.strip("[]"), int(port)), family=family, backlog=_BACKLOG)
-    except OSError as error:
-        raise SmillaError(f"[stage] socket {specification}: {error.strerror}") from error
+        self._listening.serve(partial(_serve_one, service), service.runtime.config.stage.connections)
 
 
 def _serve_one(service: Service, connection: socket.socket, done: Callable[[], object]) -> None:

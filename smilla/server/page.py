@@ -1,13 +1,17 @@
-"""The status page's place in the daemon: opened where [web] listen is set, and missed by nobody where it fails."""
+"""The places of the status page and of the socketmap server in the daemon: each is opened where the configuration asks
+for it, and a failure of one must not hold up all mail."""
 
 from __future__ import annotations
 
 import importlib
 from typing import Protocol, cast
 
-from smilla import log_web
+from smilla import log_hops, log_web
+from smilla.adapters.hop_store import HopStore
 from smilla.config import Config
 from smilla.errors import SmillaError
+from smilla.server import socketmap
+from smilla.server.runtime import needs_hops
 from smilla.server.service import Service
 
 
@@ -33,3 +37,16 @@ def open_page(config: Config) -> list[Page]:
     except SmillaError as error:
         log_web.closed(str(error))
     return []
+
+
+def open_hops(config: Config) -> socketmap.Server | None:
+    """What Postfix asks how to protect connections.  Where it cannot be opened, Postfix keeps the mail that it would
+    ask about, and a line in the log says so."""
+    if not needs_hops(config):
+        return None
+    HopStore(config.hop_store).prepare(config.milter.user)
+    try:
+        return socketmap.Server(config.hop, config.milter.user)
+    except SmillaError as error:
+        log_hops.closed(str(error))
+        return None

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from smilla.adapters import openpgp
+from smilla.adapters import https, openpgp
 from smilla.adapters.clock import SystemClock
 from smilla.adapters.folder import KeyDirectory
+from smilla.adapters.hop_store import HopStore
 from smilla.adapters.journal import SQLiteJournal
 from smilla.adapters.libunbound import ValidatingResolver
 from smilla.adapters.postfix_lines import PostfixLines
@@ -15,11 +16,17 @@ from smilla.adapters.resolver import LoopbackResolver
 from smilla.adapters.seal_keys import SealKeys
 from smilla.adapters.smtp import Listener
 from smilla.config import Config
+from smilla.config.options import KEY_FAILURES
 from smilla.errors import ConfigError, EngineMissing, ParseError, SmillaError
+from smilla.hops import mta_sts
+from smilla.hops.policies import Fetched, Policies
+from smilla.hops.search import Finder
 from smilla.keys.discovery import cache, directory, finder
 from smilla.keys.memory import Memory
 from smilla.keys.validity import x509
-from smilla.ports import Metrics, OpenPGPEngine, Ports
+from smilla.ports import Metrics, OpenPGPEngine, Ports, Resolver
+
+_FETCH_S = 10.0
 
 
 def make_ports(config: Config, metrics: Metrics | None = None) -> Ports:
@@ -31,9 +38,10 @@ def make_ports(config: Config, metrics: Metrics | None = None) -> Ports:
     has_stage = config.may_seal or seal_keys.exist()
     splits = has_stage or config.may_split
     lines = PostfixLines(config.stage)
+    caching = cache.CachingResolver(resolver, config.dns, metrics)
     return Ports(
         clock=SystemClock(),
-        resolver=cache.CachingResolver(resolver, config.dns, metrics),
+        resolver=caching,
         judgements=Memory(config.dns.cache_entries, cache.octets(config.dns)),
         folder=KeyDirectory(config.keys.directory, directory.address_of),
         openpgp=_make_engine(config),
@@ -46,7 +54,38 @@ def make_ports(config: Config, metrics: Metrics | None = None) -> Ports:
         raw_trust_store=_read("ca_file", config.smime.ca_file, x509.load_trust_store),
         raw_crls=_read("crl_file", config.smime.crl_file, x509.RevocationLists.load),
         metrics=metrics,
+        hops=make_finder(config, caching, metrics) if needs_hops(config) else None,
     )
+
+
+def needs_hops(config: Config) -> bool:
+    """May somebody ask for a verified hop?"""
+    actions = [config.policy, *config.rule]
+    wanted = any(getattr(one, name) == "secure-hop" for one in actions for name in KEY_FAILURES)
+    return wanted or bool(config.circle) or config.hop.policy_server
+
+
+def make_finder(
+    config: Config, resolver: Resolver, metrics: Metrics | None = None, store: HopStore | None = None
+) -> Finder:
+    """What searches for verified hops; ``store`` in place of the usual one."""
+    policies = Policies(store or HopStore(config.hop_store), PolicyServer(config.hop.ca_file).fetch)
+    return Finder(resolver, policies, config, metrics)
+
+
+class PolicyServer:
+    """The web server of an MTA-STS policy (RFC 8461 section 3.3)."""
+
+    def __init__(self, ca_file: str) -> None:
+        self._ca_file = ca_file
+        self._client: https.Client | None = None
+
+    def fetch(self, host: str, address: str) -> Fetched:
+        """See hops.policies.Fetch."""
+        if self._client is None:  # the authorities are read where they are first needed
+            self._client = https.Client(self._ca_file, _FETCH_S, mta_sts.LARGEST)
+        found = self._client.request("GET", f"https://{host}/.well-known/mta-sts.txt", {}, at=address)
+        return Fetched(found.status, found.headers.get("content-type", ""), found.body)
 
 
 def _make_engine(config: Config) -> OpenPGPEngine:

@@ -78,6 +78,7 @@ class Postfix(Server):
     SMTP, by name, and like ``pickup_options`` have options of main.cf; ``services`` are further lines of master.cf.
     ``stages`` are the sockets to which messages with the mark of a seal go after the queue, by the name of the listener
     that they came in by; ``requeues``: so do those of the first one after postsuper -r.
+    ``nameserver`` is the address of a resolver at port 53, which Postfix asks instead of the machine's.
     """
 
     def __init__(
@@ -96,6 +97,7 @@ class Postfix(Server):
         self.stages: dict[str, Path] = {}
         self.services = ""
         self.requeues = True
+        self.nameserver = ""
 
     @property
     def log(self) -> str:
@@ -194,9 +196,8 @@ class Postfix(Server):
         self._make_folders(owner, group)
         environment = program_environment(master) | {"MAIL_CONFIG": str(self.folder / "etc")}
         self._configure(daemons, owner, group, sorted({"LD_LIBRARY_PATH", "MAIL_CONFIG"} & environment.keys()))
-        self._child = Child(
-            "postfix", [master, "-d", "-c", self.folder / "etc"], self.folder / "master.log", environment=environment
-        )
+        command = [*self._with_nameserver(), master, "-d", "-c", self.folder / "etc"]
+        self._child = Child("postfix", command, self.folder / "master.log", environment=environment)
         try:
             # master logs this once it listens everywhere; to connect instead would trouble the milters.
             self._child.start(ready=lambda: "daemon started" in self.log)
@@ -206,6 +207,15 @@ class Postfix(Server):
             self.stop()
             raise
         return self
+
+    def _with_nameserver(self) -> list[str | Path]:
+        """The words that run a program where /etc/resolv.conf is another one."""
+        if not self.nameserver:
+            return []
+        path = self.folder / "resolv.conf"
+        path.write_text(f"nameserver {self.nameserver}\noptions trust-ad\n")
+        script = 'mount --bind "$0" /etc/resolv.conf && exec "$@"'
+        return ["unshare", "--mount", "sh", "-c", script, path]
 
     def _make_folders(self, owner: pwd.struct_passwd, group: grp.struct_group) -> None:
         for name in ("etc", "queue", "queue/pid"):

@@ -43,6 +43,7 @@ MAY_FAIL = {
     "smilla init --yes --output /tmp/smilla.toml": (1, "names what is still missing"),
     "smilla init --apply --local-domain example.org": (1, "names what is still missing"),
     "smilla init --apply": (1, "names what is still missing"),
+    "smilla hop example.net": (1, "example.net has neither DANE nor MTA-STS"),
     "smilla watch --quiet": (1, "the key of the folder is not published"),
     "smilla watch --quiet --mx example.org": (1, "the walk's example.org has no mail server; test_watch_mx has some"),
     "smilla expiring -f list --mail --from postmaster@example.org --dry-run": (1, "some key ends"),
@@ -92,6 +93,10 @@ ELSEWHERE = {
     "smilla withdraw hugh@example.org --smimea --server 127.0.0.1 --tsig-key /etc/smilla/update.key": "the same",
     "smilla publish hugh@example.org --key hugh.pgp --minimal --via desec --token-file ~/.desec-token": "needs deSEC; "
     "test_desec.py speaks to a stand-in",
+    "postmap -q example.net socketmap:unix:/var/spool/postfix/smilla/tls.sock:secure": "needs secure-hop in the "
+    "configuration; test_hops.py asks",
+    "postmap -q example.net socketmap:unix:/var/spool/postfix/smilla/tls.sock:policy": "the same",
+    "smilla hop --json example.net example.org": "there is no example.org; test_hops.py has more domains",
 }
 
 

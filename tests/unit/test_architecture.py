@@ -111,7 +111,7 @@ def test_each_thing_outside_has_one_importer(modules: tuple[str, ...], allowed: 
 
 def test_sockets_are_opened_by_adapters_and_what_serves_the_mta_only() -> None:
     found = {name for name in importers("socket", "socketserver") if not name.startswith("adapters/")}
-    serving = ("acknowledge", "crew", "listener", "lmtp", "milter", "reporter", "scrape", "systemd", "web")
+    serving = ("acknowledge", "crew", "listener", "lmtp", "milter", "reporter", "scrape", "socketmap", "systemd", "web")
     assert found <= {f"server/{name}.py" for name in serving}
 
 
@@ -122,6 +122,7 @@ def test_adapters_are_chosen_in_one_place() -> None:
         "config",
         "expiring_notices",
         "explain",
+        "hop",
         "init",
         "init_next",
         "init_postfix",
@@ -130,6 +131,7 @@ def test_adapters_are_chosen_in_one_place() -> None:
         "material",
         "milter",
         "open",
+        "policyd",
         "postfix_size",
         "publishing",
         "seal",
@@ -142,8 +144,8 @@ def test_adapters_are_chosen_in_one_place() -> None:
     found = {name for name in found if not name.startswith("doctor/")}  # it looks at what adapters are about
     assert found <= {
         *(f"cli/{n}.py" for n in commands),
-        *(f"server/{n}.py" for n in ("daemon", "health", "lmtp", "milter", "reporter", "runtime", "sampler", "web")),
-        "server/worker.py",
+        *(f"server/{n}.py" for n in ("daemon", "health", "lmtp", "milter", "page", "policyd", "reporter", "runtime")),
+        *(f"server/{n}.py" for n in ("sampler", "web", "worker")),
     }
 
 
@@ -175,7 +177,8 @@ def broad_handlers(tree: ast.AST) -> Iterator[ast.ExceptHandler]:
 def test_no_stage_swallows_what_it_does_not_know() -> None:
     found = {name for name, tree in FILES.items() if any(broad_handlers(tree))}
     boundary = {
-        f"server/{name}.py" for name in ("acknowledge", "daemon", "lmtp", "milter", "reporter", "scrape", "worker")
+        f"server/{name}.py"
+        for name in ("acknowledge", "daemon", "lmtp", "milter", "reporter", "scrape", "socketmap", "worker")
     }
     assert {name for name in found if not name.startswith("adapters/")} <= boundary
 

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 _BLOCKS = all_blocks()
 # Besides smilla itself: what the shell blocks call.  Anything else may be a file's block that lacks its first line.
 _PROGRAMS = (
-    "apt-get cat chmod cp echo gpg install journalctl make openssl pip postcat postfix rm sh ssh systemctl tsig-keygen"
+    "apt-get cat chmod cp echo gpg install journalctl make openssl pip postcat postfix postmap rm sh ssh systemctl "
+    "tsig-keygen"
 )
 
 

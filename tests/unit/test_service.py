@@ -21,7 +21,14 @@ def _values(name: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "name", ["smilla.service", "smilla-expiring.service", "smilla-watch.service", "smilla-watch-mx.service"]
+    "name",
+    [
+        "smilla.service",
+        "smilla-policyd.service",
+        "smilla-expiring.service",
+        "smilla-watch.service",
+        "smilla-watch-mx.service",
+    ],
 )
 def test_systemd_rates_the_exposure_of_the_unit_at_most_at_one_and_a_half(name: str) -> None:
     require("systemd-analyze")

@@ -1,0 +1,184 @@
+"""MTA-STS policies as a sender keeps them (RFC 8461 sections 3.3, 5.1 and 10): fetched where the TXT record has a new
+id, remembered for max_age, also over restarts, and fetched anew while they are used.
+
+Promises: a policy that is remembered and has not expired applies whatever happens to the TXT record and the web server;
+only a policy that was fetched takes its place, also one with mode none.  Where a fetch has failed, the same id is not
+tried again for five minutes.
+
+Where the RFC leaves a choice:
+
+* A policy is announced and cannot be fetched, and none is remembered.  The RFC says to send as if there were none, and
+  most senders do.  Here nobody knows: UNREACHABLE, or UNCLEAR if the web server gave something that is no policy.
+* A TXT record that cannot be read is no record (section 3.1 says so, with MUST).
+* The web server may be anywhere.  A stranger can so have us connect to port 443 of an address inside our own network,
+  also to loopback.  We do not forbid it, as no other sender does: one GET of a fixed path is sent, and only after the
+  server has shown a certificate for mta-sts.DOMAIN of an authority in [hop] ca_file.  Nothing that comes back is shown
+  to the stranger.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Protocol
+
+from smilla import log_hops
+from smilla.errors import FetchError, ParseError
+from smilla.hops import mta_sts, mx, rdata
+from smilla.hops.mta_sts import Policy
+from smilla.hops.mx import State
+from smilla.hops.verified import Announced, of_status, policy_unknown
+from smilla.model import DNSAnswer, HopVerdict, KeptPolicy
+from smilla.value import value
+
+_AGAIN_S = 300  # section 3.3: at most one attempt in five minutes
+_REFRESH_S = 86400  # section 3.3 suggests once a day
+_MOST_TRIED = 3  # addresses of the web server
+_UNTOLD_TTL_S = 300
+
+
+@value
+class Fetched:
+    """What the web server answered."""
+
+    status: int
+    media_type: str
+    raw: bytes
+
+
+class Fetch(Protocol):
+    """GET https://mta-sts.DOMAIN/.well-known/mta-sts.txt, from the server at one address."""
+
+    def __call__(self, host: str, address: str) -> Fetched:
+        """``host`` is mta-sts.DOMAIN.  Raises FetchError."""
+
+
+class PolicyStore(Protocol):
+    """Remembers MTA-STS policies over restarts; all processes share it.  Raises nothing: a store that cannot be used is
+    logged, and remembers nothing."""
+
+    def recall(self, domain: str) -> KeptPolicy | None:
+        """What is remembered of this domain."""
+
+    def keep(self, domain: str, kept: KeptPolicy) -> None:
+        """A policy that was fetched, in place of what was remembered."""
+
+    def failed(self, domain: str, kept: KeptPolicy) -> None:
+        """Remembers the attempt that failed (``tried_id`` and what follows), and leaves the policy as it is."""
+
+
+Ask = Callable[[str, int], DNSAnswer]
+Later = Callable[[Callable[[], object]], object]
+
+
+class Policies:
+    """Finds the policy of a domain.  Safe for any number of threads and processes, as the store is."""
+
+    def __init__(self, store: PolicyStore, fetch: Fetch, clock: Callable[[], float] = time.time) -> None:
+        """``clock`` gives seconds since 1970."""
+        self._store, self._fetch, self._clock = store, fetch, clock
+
+    def find(self, domain: str, txt: DNSAnswer, ask: Ask, later: Later) -> Announced:
+        """The policy in force.  ``txt`` is the answer about ``_mta-sts.DOMAIN``; ``later`` runs something in the
+        background, if there is room."""
+        kept = self._store.recall(domain)
+        now = self._clock()
+        live = _announced(kept, now) if kept else None
+        wanted, verdict, why = _announcement(txt)
+        if not wanted:
+            if live is not None:
+                return replace(live, steps=(*live.steps, f"remembered, though now: {why}"), ttl_s=txt.ttl_s)
+            reason = None if verdict is HopVerdict.NONE else policy_unknown(verdict, why)
+            return Announced((f"MTA-STS: {why}",), verdict=verdict, reason=reason, ttl_s=txt.ttl_s)
+        if live is not None and live.policy_id == wanted:
+            if kept is not None and _is_due(kept, live, now):
+                later(lambda: self._fetched(domain, wanted, ask, kept))
+            return replace(live, ttl_s=txt.ttl_s)
+        if kept is not None and kept.tried_id == wanted and now - kept.tried_at < _AGAIN_S:
+            return self._failed(kept, live, txt.ttl_s)
+        return self._fetched(domain, wanted, ask, kept, txt.ttl_s)
+
+    def _fetched(self, domain: str, policy_id: str, ask: Ask, before: KeptPolicy | None, ttl_s: int = 0) -> Announced:
+        """Fetches, and keeps what came or that it failed."""
+        began_at = self._clock()
+        verdict, text, raw = self._get(domain, ask)
+        if verdict is HopVerdict.VERIFIED:
+            log_hops.policy_fetched(domain, policy_id, text)
+            kept = KeptPolicy(policy_id, raw, began_at)
+            self._store.keep(domain, kept)
+            announced = _announced(kept, began_at, least_s=1)
+            if announced is not None:
+                return replace(announced, ttl_s=ttl_s)
+        log_hops.policy_not_fetched(domain, policy_id, text)
+        kept = replace(
+            before or KeptPolicy(),
+            tried_id=policy_id,
+            tried_at=self._clock(),
+            failure=text,
+            is_unclear=verdict is HopVerdict.UNCLEAR,
+        )
+        self._store.failed(domain, kept)
+        return self._failed(kept, _announced(kept, self._clock()), ttl_s)
+
+    def _failed(self, kept: KeptPolicy, live: Announced | None, ttl_s: int) -> Announced:
+        text = f"the policy with id {kept.tried_id} could not be fetched: {kept.failure}"
+        if live is not None:
+            return replace(live, steps=(*live.steps, f"remembered, since {text}"), ttl_s=min(ttl_s, _AGAIN_S))
+        verdict = HopVerdict.UNCLEAR if kept.is_unclear else HopVerdict.UNREACHABLE
+        return Announced((f"MTA-STS: {text}",), verdict=verdict, reason=policy_unknown(verdict, text))
+
+    def _get(self, domain: str, ask: Ask) -> tuple[HopVerdict, str, bytes]:
+        """VERIFIED with the policy's octets; UNREACHABLE or UNCLEAR with the reason in words."""
+        host = f"mta-sts.{domain}"
+        faults, addresses = mx.addresses(domain, host, [ask(f"{host}.", kind) for kind in (rdata.A, rdata.AAAA)])
+        if not addresses:
+            return HopVerdict.UNREACHABLE, f"{host}: {faults[0].text}", b""
+        text = ""
+        for address in addresses[:_MOST_TRIED]:
+            try:
+                found = self._fetch(host, address)
+            except FetchError as error:
+                text = str(error)
+                continue
+            finding, policy = mx.policy(domain, found.status, found.media_type, found.raw, ())
+            if policy is not None:
+                return HopVerdict.VERIFIED, finding.text, found.raw
+            is_down = finding.state is State.UNREACHABLE
+            return HopVerdict.UNREACHABLE if is_down else HopVerdict.UNCLEAR, finding.text, b""
+        return HopVerdict.UNREACHABLE, text, b""
+
+
+def _announcement(txt: DNSAnswer) -> tuple[str, HopVerdict, str]:
+    """The id that the TXT record has; or "", with what that means and why."""
+    if verdict := of_status(txt):
+        return "", verdict, f"_mta-sts: {txt.detail or verdict.value}"
+    try:
+        if found := mta_sts.policy_id([rdata.text(raw) for raw in txt.raw_rdata]):
+            return found, HopVerdict.NONE, ""
+    except ParseError as error:
+        return "", HopVerdict.NONE, f"{error}, so there is no policy"
+    return "", HopVerdict.NONE, "no _mta-sts record announces a policy, or several do"
+
+
+def _announced(kept: KeptPolicy, now: float, least_s: int = 0) -> Announced | None:
+    """The policy, if it has not expired; ``least_s``: one that was just fetched is good for this once."""
+    if not kept.raw:
+        return None
+    try:
+        policy: Policy = mta_sts.read(kept.raw)
+    except ParseError:  # whatever is in the store: it was a policy once
+        return None
+    left_s = max(least_s, int(kept.fetched_at + policy.max_age_s - now))
+    if left_s <= 0:
+        return None
+    lines = tuple(line.strip() for line in kept.raw.decode("utf-8").splitlines() if line.strip())
+    step = f"MTA-STS: id {kept.policy_id}, mode {policy.mode.value}, mx {', '.join(policy.mx) or 'none'}, {left_s} s"
+    return Announced((step,), policy, kept.policy_id, lines, left_s)
+
+
+def _is_due(kept: KeptPolicy, live: Announced, now: float) -> bool:
+    """Is it time to fetch the policy anew?  Once a day, and sooner if it does not last that long."""
+    if live.policy is None or (kept.tried_id == live.policy_id and now - kept.tried_at < _AGAIN_S):
+        return False
+    return now - kept.fetched_at > min(_REFRESH_S, live.policy.max_age_s / 2)
