@@ -112,6 +112,8 @@ def _outside(options: argparse.Namespace, settings: Config, asked: list[Asked]) 
         https_port=options.https_port,
         days=options.days,
         sources=settings.keys.sources,
+        mta_sts=settings.hop.mta_sts,
+        circles=settings.circle,
         policy={one.name: str(getattr(settings.policy, one.name)) for one in fields(settings.policy)},
     )
 

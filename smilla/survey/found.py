@@ -23,11 +23,12 @@ class Way(StrEnum):
 
     SMIME = "S/MIME"
     OPENPGP = "OpenPGP"
+    CIRCLE = "circle"
     DANE = "DANE"
     MTA_STS = "MTA-STS"
     OPPORTUNISTIC = "opportunistic"
     PLAIN = "plain"
-    DEFERRED = "not now"  # a safe way is published, and it fails: a sender who heeds it does not deliver
+    NOT_NOW = "not now"  # a safe way is published, and it fails: a sender who heeds it does not deliver
     NO_MAIL = "no mail"  # the domain takes none
     UNKNOWN = "unknown"
 

@@ -15,10 +15,11 @@ from functools import partial
 
 from smilla.address import EmailAddress
 from smilla.errors import FetchError, HopError
-from smilla.hops import mta_sts, mx, rdata, tlsa_base
+from smilla.hops import mta_sts, mx, rdata, tlsa_base, verified
 from smilla.hops.mta_sts import Policy
 from smilla.hops.mx import Finding, State
-from smilla.model import DNSAnswer, KeyLookup
+from smilla.hops.verified import Announced
+from smilla.model import DNSAnswer, Hop, HopVerdict, KeyLookup
 from smilla.survey import published, way
 from smilla.survey.crew import Crew
 from smilla.survey.found import Found, Result, Way
@@ -242,7 +243,24 @@ class Survey:
             key=_of_key(task.lookup) if task.lookup else None,
             hosts=hosts,
         )
-        self._deliver(way.judged(found, task.lookup, self._outside.sources, self._outside.policy or {}))
+        given = self._outside
+        self._deliver(way.judged(found, self._hop(task), task.lookup, given.sources, given.policy))
+
+    def _hop(self, task: _Task) -> Hop:
+        """What is published, as the search for a verified hop judges it."""
+        domain, answer = task.asked.domain, task.answers["mx"]
+        if (circle := verified.circle_of(domain, self._outside.circles)) is not None:
+            return verified.by_circle(domain, circle, answer.ttl_s)
+        exchanges = verified.exchanges(domain, answer)
+        if exchanges.stop is not None:
+            return exchanges.stop
+        hop = verified.without_dane(domain, exchanges, answer.ttl_s)
+        if exchanges.is_secure:
+            hosts = [verified.Host(host.name, host.located, answer.ttl_s) for host in task.hosts]
+            hop = verified.by_dane(domain, exchanges, hosts)
+        if hop.verdict is HopVerdict.NONE and task.policy is not None and self._outside.mta_sts != "off":
+            return verified.by_policy(hop, Announced((), task.policy), self._outside.mta_sts)
+        return hop
 
     def _seen_at(self, task: _Task, about: HostAnswers) -> dict[str, Seen]:
         return {ip: task.seen[about.located.base, ip] for ip in about.ips}

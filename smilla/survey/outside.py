@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
 from smilla.address import EmailAddress
+from smilla.config.options import Circle
 from smilla.hops.pkix import Authorities
 from smilla.model import KeyLookup
 from smilla.ports import Resolver
@@ -52,9 +53,9 @@ class Answer(Protocol):
 @dataclass(frozen=True, slots=True)
 class Outside:
     """``present(address, server_name)`` raises HopError, ``fetch(url, address)`` FetchError.  ``look_up`` searches the
-    key of an address.  ``wait_s``: for so long the answers to one batch of questions are waited for.  ``sources`` and
-    ``policy`` are what the configuration says: which sources are asked, in order, and what happens for each verdict of
-    a look-up."""
+    key of an address.  ``wait_s``: for so long the answers to one batch of questions are waited for.  The rest is
+    what the configuration says: [keys] sources, what [policy] does for each verdict of a look-up, [hop] mta_sts, and
+    each [[circle]]."""
 
     resolver: Resolver
     present: Callable[[str, str], Presented]
@@ -68,4 +69,6 @@ class Outside:
     https_port: int = 443
     days: int = 30
     sources: tuple[str, ...] = ()
-    policy: Mapping[str, str] | None = None
+    policy: Mapping[str, str] = field(default_factory=dict)
+    mta_sts: str = "enforce"
+    circles: tuple[Circle, ...] = ()

@@ -177,10 +177,10 @@ _QUESTIONS = (
         "How smilla would send",
         "A zone of keys counts as S/MIME or OpenPGP: some address there may have a key.",
         [
-            *((way.value, "good") for way in (Way.SMIME, Way.OPENPGP, Way.DANE, Way.MTA_STS)),
+            *((way.value, "good") for way in (Way.SMIME, Way.OPENPGP, Way.CIRCLE, Way.DANE, Way.MTA_STS)),
             (Way.OPPORTUNISTIC.value, "fair"),
             (Way.PLAIN.value, "bad"),
-            (Way.DEFERRED.value, "bad"),
+            (Way.NOT_NOW.value, "bad"),
             (Way.NO_MAIL.value, "quiet"),
             (Way.UNKNOWN.value, "quiet"),
         ],
