@@ -65,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
     if not asked:
         raise UsageError("give domains or addresses, or -f FILE")
     if options.html and find_spec("jinja2") is None:
-        raise EngineMissing("--html needs jinja2: pip install 'smilla[web]', or the package python3-jinja2")
+        raise EngineMissing("--html needs jinja2: pip install 'smilla[web]' (the Debian package has it)")
     settings = config.load(Path(options.config))
     log.silence()
     return surveying.run(options, asked, _outside(options, settings, asked))
