@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from smilla.hops.tlsa import association
 from tests.certificates import key_usage, make_certificate, to_pem
 from tests.lab.dns import DNSLab, Kind
-from tests.lab.postfix import Postfix
+from tests.lab.postfix import Listener, Postfix
 from tests.lab.processes import Running
 
 if TYPE_CHECKING:
@@ -121,6 +121,13 @@ class HopLab(Running):
         self._stack.close()
         self._is_running = False
 
+    def with_nameserver(self) -> list[str]:
+        """The words before a command, for which /etc/resolv.conf then names this laboratory's resolver."""
+        path = self.folder / "resolv.conf"
+        path.write_text(f"nameserver {self.address}\noptions trust-ad\n")
+        script = 'mount --bind "$0" /etc/resolv.conf && exec "$@"'
+        return ["unshare", "--mount", "sh", "-c", script, str(path)]
+
     def _zones(self) -> None:
         records = {
             "dane.test": [tlsa(3, LIVE[1])],
@@ -173,11 +180,12 @@ class HopLab(Running):
             "relayhost": "",
             "mynetworks": "127.0.0.0/8",
         }
-        postfix = Postfix(folder, 9, [], parameters)
-        postfix.services = "".join(
-            f"{address}:25 inet n - n - - smtpd\n  -o smtpd_tls_security_level=may\n  -o smtpd_tls_chain_files={pair}\n"
+        tls = "smtpd_tls_security_level"
+        listeners = [
+            Listener(options={tls: "may", "smtpd_tls_chain_files": str(pair)}, port=25, address=address)
             for address, pair in pairs.items()
-        )
+        ]
+        postfix = Postfix(folder, 9, listeners, parameters)
         self.received = postfix
         return postfix
 

@@ -67,6 +67,7 @@ class Listener:
     milters: Sequence[str] = ()
     options: dict[str, str] = field(default_factory=dict)
     port: int = field(default_factory=free_port)
+    address: str = LOOPBACK
 
 
 class Postfix(Server):
@@ -77,8 +78,8 @@ class Postfix(Server):
     ``parameters`` are further lines of main.cf; set before the start, ``transports`` are further services that send by
     SMTP, by name, and like ``pickup_options`` have options of main.cf; ``services`` are further lines of master.cf.
     ``stages`` are the sockets to which messages with the mark of a seal go after the queue, by the name of the listener
-    that they came in by; ``requeues``: so do those of the first one after postsuper -r.
-    ``nameserver`` is the address of a resolver at port 53, which Postfix asks instead of the machine's.
+    that they came in by; ``requeues``: so do those of the first one after postsuper -r.  ``before`` are words before
+    the command that starts it.
     """
 
     def __init__(
@@ -97,7 +98,7 @@ class Postfix(Server):
         self.stages: dict[str, Path] = {}
         self.services = ""
         self.requeues = True
-        self.nameserver = ""
+        self.before: list[str] = []
 
     @property
     def log(self) -> str:
@@ -116,6 +117,15 @@ class Postfix(Server):
     def queue(self) -> Path:
         """The queue directory."""
         return self.folder / "queue"
+
+    @property
+    def version(self) -> tuple[int, int]:
+        """Of the programs: (3, 7) for 3.7.11."""
+        program = postfix_daemons().parents[2] / "sbin/postconf"
+        argv = [str(program), "-hd", "mail_version"]
+        said = subprocess.run(argv, env=program_environment(program), capture_output=True, check=True, text=True).stdout
+        major, minor = said.split(".")[:2]
+        return int(major), int(minor)
 
     def maildir(self, local_part: str) -> Path:
         """Where mail for local_part@home.test arrives (the folder ``new`` within the Maildir)."""
@@ -196,8 +206,12 @@ class Postfix(Server):
         self._make_folders(owner, group)
         environment = program_environment(master) | {"MAIL_CONFIG": str(self.folder / "etc")}
         self._configure(daemons, owner, group, sorted({"LD_LIBRARY_PATH", "MAIL_CONFIG"} & environment.keys()))
-        command = [*self._with_nameserver(), master, "-d", "-c", self.folder / "etc"]
-        self._child = Child("postfix", command, self.folder / "master.log", environment=environment)
+        self._child = Child(
+            "postfix",
+            [*self.before, master, "-d", "-c", self.folder / "etc"],
+            self.folder / "master.log",
+            environment=environment,
+        )
         try:
             # master logs this once it listens everywhere; to connect instead would trouble the milters.
             self._child.start(ready=lambda: "daemon started" in self.log)
@@ -207,15 +221,6 @@ class Postfix(Server):
             self.stop()
             raise
         return self
-
-    def _with_nameserver(self) -> list[str | Path]:
-        """The words that run a program where /etc/resolv.conf is another one."""
-        if not self.nameserver:
-            return []
-        path = self.folder / "resolv.conf"
-        path.write_text(f"nameserver {self.nameserver}\noptions trust-ad\n")
-        script = 'mount --bind "$0" /etc/resolv.conf && exec "$@"'
-        return ["unshare", "--mount", "sh", "-c", script, path]
 
     def _make_folders(self, owner: pwd.struct_passwd, group: grp.struct_group) -> None:
         for name in ("etc", "queue", "queue/pid"):
@@ -305,7 +310,7 @@ class Postfix(Server):
 
 def _service(listener: Listener) -> str:
     options = {"smtpd_milters": ",".join(listener.milters), **listener.options}
-    return f"{LOOPBACK}:{listener.port} inet n - n - - smtpd\n{_options(options)}"
+    return f"{listener.address}:{listener.port} inet n - n - - smtpd\n{_options(options)}"
 
 
 def _requeue(table: Path) -> str:

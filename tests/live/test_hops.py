@@ -26,7 +26,7 @@ from tests.lab.hops import HopLab
 from tests.lab.postfix import Listener, Postfix, log_lines_of, queue_id
 from tests.lab.processes import Child, wait_until
 from tests.lab.programs import REPOSITORY, find_program, program_environment, require_servers
-from tests.lab.smilla import Smilla
+from tests.lab.smilla import Smilla, to_toml
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,8 +69,6 @@ def settings(lab: HopLab, place: Path, **hop: Any) -> dict[str, Any]:
 
 
 def write(place: Path, table: dict[str, Any]) -> Path:
-    from tests.lab.smilla import to_toml
-
     path = place / "smilla.toml"
     path.write_text(to_toml(table))
     return path
@@ -205,7 +203,7 @@ class Sender:
             "queue_run_delay": "300s",
         }
         self.postfix = Postfix(place, 9, list(self.listeners.values()), parameters)
-        self.postfix.nameserver = lab.address
+        self.postfix.before = lab.with_nameserver()
         levels = {"secure": "dane-only", "policy": "may"}
         self.postfix.transports = {
             f"{name}-out": {"smtp_tls_policy_maps": table, "smtp_tls_security_level": levels[name]}
@@ -404,6 +402,16 @@ def test_attributes_of_the_policy_are_given_where_the_option_says_so(lab: HopLab
     assert answer.startswith("OK secure match=mx.sts.test servername=hostname policy_type=sts policy_domain=sts.test ")
     assert " mx_host_pattern=*.sts.test " in answer
     assert answer.endswith("{ policy_string = max_age: 86400 }")
+
+
+def test_attributes_are_taken_by_postfix_3_10_and_hold_mail_with_an_older_one(lab: HopLab) -> None:
+    place = lab.folder / "tlsrpt"
+    with policyd(lab, place, attributes=True):
+        found = Sender(lab, lab.folder / "tlsrpt-sender", place / "tls.sock")
+        with found.postfix:
+            status, lines = found.delivers("policy", "sts.test")
+            assert status == ("sent" if found.postfix.version >= (3, 10) else "deferred"), lines
+            assert found.delivers("policy", "dane.test")[0] == "sent"
 
 
 def test_filter_answers_in_a_process_of_its_own_which_is_replaced(lab: HopLab) -> None:
