@@ -10,17 +10,16 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from smilla import address, config, log
-from smilla.adapters import https, smtp_tls
+from smilla.adapters import smtp_tls
 from smilla.adapters.clock import SystemClock
 from smilla.address import EmailAddress
 from smilla.cli import UsageError, address_list, surveying, with_config
 from smilla.config import Config
 from smilla.errors import EngineMissing, FetchError, HopError, ParseError
-from smilla.hops import mta_sts
 from smilla.hops.pkix import Authorities
 from smilla.keys import lookup
 from smilla.model import KeyLookup
-from smilla.server.runtime import make_ports, make_resolver
+from smilla.server.runtime import PolicyServer, make_ports, make_resolver
 from smilla.survey.look import Asked
 from smilla.survey.outside import Outside
 
@@ -94,7 +93,8 @@ def _outside(options: argparse.Namespace, settings: Config, asked: list[Asked]) 
     ca_file = options.ca_file or settings.hop.ca_file
     try:
         authorities = Authorities(Path(ca_file).read_bytes())
-        web = https.Client(ca_file, options.timeout, mta_sts.LARGEST)
+        web = PolicyServer(ca_file, options.https_port, options.timeout)
+        web.open()
     except (OSError, ParseError, FetchError) as error:
         raise UsageError(f"{ca_file}: {error}; --ca-file names another one") from error
     own_name = options.ehlo or smtp_tls.own_host_name()
@@ -102,14 +102,13 @@ def _outside(options: argparse.Namespace, settings: Config, asked: list[Asked]) 
     return Outside(
         resolver=make_resolver(settings),
         present=lambda ip, name: smtp_tls.survey(ip, options.port, name, options.timeout, own_name),
-        fetch=lambda url, ip: web.request("GET", url, {}, at=ip),
+        fetch=web.fetch,
         look_up=_look_up(settings, wait_s) if any(one.address for one in asked) else _not_asked,
         authorities=authorities,
         now=SystemClock().now(),
         monotonic=time.monotonic,
         wait_s=wait_s,
         port=options.port,
-        https_port=options.https_port,
         days=options.days,
         sources=settings.keys.sources,
         mta_sts=settings.hop.mta_sts,

@@ -15,7 +15,6 @@ from smilla.hops.names import fits
 from smilla.value import value
 
 LARGEST = 64 * 1024  # octets of a policy (section 3.2)
-PATH = "/.well-known/mta-sts.txt"  # on mta-sts.DOMAIN (section 3.3)
 _LONGEST_S = 31557600  # max_age
 _RECORD = re.compile(r"v=STSv1[ \t]*;(.*)", re.DOTALL)
 _ID = re.compile(r"[A-Za-z0-9]{1,32}")

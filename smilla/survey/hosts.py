@@ -24,13 +24,15 @@ _MOST_NAMES = 20
 
 @dataclass(frozen=True, slots=True)
 class HostAnswers:
-    """What DNS says about one MX host: ``addresses`` is the finding about them, and ``ips`` those to be asked."""
+    """What DNS says about one MX host: ``ips`` are the addresses to be asked; ``tlsa`` has its TLSA records, also those
+    in an unsigned zone, which ``located`` leaves out."""
 
     name: str
     address: Result
     ips: tuple[str, ...]
     dnssec: str
     located: Located
+    tlsa: DNSAnswer
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +52,17 @@ class Judge:
             if isinstance(one, HopError):
                 servers.append(_unseen(ip, one))
                 continue
-            judgement = tlsa.judge(about.located.answer, one.raw_chain, [about.located.base, domain], self.now)
+            judgement = tlsa.judge(about.tlsa, one.raw_chain, [about.located.base, domain], self.now)
             judgements.append(judgement)
-            is_tlsa = mx.tlsa(domain, about.name, about.located.answer, judgement).state
-            servers.append(self._server(ip, about.name, one, Result(is_tlsa, judgement.text)))
+            finding = mx.of_alias(mx.tlsa(domain, ip, about.tlsa, judgement), about.name, about.located.base)
+            servers.append(self._server(ip, about.name, one, fact(finding)))
         following = mx.next_key(domain, about.name, judgements)
         return Host(
             name=about.name,
             address=about.address,
             address_dnssec=about.dnssec,
-            tlsa=_records(about.located.answer),
-            tlsa_dnssec=about.located.answer.status.value,
+            tlsa=_records(about.tlsa),
+            tlsa_dnssec=about.tlsa.status.value,
             next_key=fact(following) if following else None,
             in_policy=policy.allows(about.name) if policy and policy.mx else None,
             servers=tuple(servers),

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from smilla.address import EmailAddress
-from smilla.errors import FetchError, HopError
-from smilla.hops import mta_sts, mx, rdata, tlsa_base, verified
+from smilla.errors import HopError
+from smilla.hops import mx, policy_server, rdata, tlsa_base, verified
 from smilla.hops.mta_sts import Policy
 from smilla.hops.mx import Finding, State
 from smilla.hops.verified import Announced
@@ -29,7 +29,6 @@ from smilla.survey.providers import limits
 
 _SOA, _SMIMEA, _OPENPGPKEY = 6, 53, 61
 _MOST_HOSTS, _MOST_ADDRESSES = 8, 8
-_MOST_TRIED = 4  # addresses of the policy's web server
 Seen = Presented | HopError
 
 
@@ -116,7 +115,8 @@ class Survey:
         located = tlsa_base.locate(host, self._outside.port, answers, self._answer)
         result = fact(faults[0]) if faults else Result(State.OK, ", ".join(ips[:_MOST_ADDRESSES]))
         dnssec = next((one.status for one in answers if one.raw_rdata), answers[0].status)
-        return HostAnswers(host, result, ips[:_MOST_ADDRESSES], dnssec.value, located)
+        shown = tlsa_base.published(host, self._outside.port, located, self._answer)
+        return HostAnswers(host, result, ips[:_MOST_ADDRESSES], dnssec.value, located, shown)
 
     def _answer(self, owner: str, rdtype: int) -> DNSAnswer:
         return self._answers([(owner, rdtype)])[0]
@@ -182,35 +182,17 @@ class Survey:
         task.sts = mx.announcement(domain, task.answers["mta_sts"])
         if task.sts is not None:
             return None
-        name = f"mta-sts.{domain}"
-        faults, ips = mx.addresses(domain, name, self._answers([(f"{name}.", rdata.A), (f"{name}.", rdata.AAAA)]))
+        name = policy_server.name_of(domain)
+        answers = self._answers([(f"{name}.", rdata.A), (f"{name}.", rdata.AAAA)])
+        task.sts, ips = policy_server.located(domain, answers)
         if not ips:
-            is_told = faults[0].state is State.MISSING
-            task.sts = mx.no_policy(domain, f"{name}: {fact(faults[0]).text}", temporary=not is_told)
             return None
-        tried = ips[:_MOST_TRIED]
-        shared = {key: most for ip in tried for key, most in limits(name, ip).items()}
-        return partial(self._fetch, task, name, tried), shared
+        shared = {key: most for ip in ips for key, most in limits(name, ip).items()}
+        return partial(self._fetch, task, ips), shared
 
-    def _fetch(self, task: _Task, name: str, ips: Sequence[str]) -> None:
-        task.sts, task.policy = self._fetched(task, name, ips)
+    def _fetch(self, task: _Task, ips: Sequence[str]) -> None:
+        task.sts, task.policy = policy_server.fetched(task.asked.domain, ips, self._outside.fetch, task.names)
         self._came_on(task)
-
-    def _fetched(self, task: _Task, name: str, ips: Sequence[str]) -> tuple[Finding, Policy | None]:
-        port = "" if self._outside.https_port == 443 else f":{self._outside.https_port}"
-        domain, url = task.asked.domain, f"https://{name}{port}{mta_sts.PATH}"
-        text = ""
-        for ip in ips:
-            try:
-                answer = self._outside.fetch(url, ip)
-            except FetchError as error:
-                text = str(error)
-                if not error.temporary:
-                    return mx.no_policy(domain, text, temporary=False), None
-                continue
-            media_type = answer.headers.get("content-type", "")
-            return mx.policy(domain, answer.status, media_type, answer.body, task.names)
-        return mx.no_policy(domain, text, temporary=True), None
 
     # --- the judgement
 

@@ -10,6 +10,7 @@ from typing import Protocol
 from smilla.address import EmailAddress
 from smilla.config.options import Circle
 from smilla.hops.pkix import Authorities
+from smilla.hops.policies import Fetch
 from smilla.model import KeyLookup
 from smilla.ports import Resolver
 
@@ -34,39 +35,22 @@ class Presented(Protocol):
         """The keywords of the reply to EHLO inside TLS, in capitals."""
 
 
-class Answer(Protocol):
-    """What a web server answered."""
-
-    @property
-    def status(self) -> int:
-        """Of HTTP."""
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """By names in lower case."""
-
-    @property
-    def body(self) -> bytes:
-        """The whole of it."""
-
-
 @dataclass(frozen=True, slots=True)
 class Outside:
-    """``present(address, server_name)`` raises HopError, ``fetch(url, address)`` FetchError.  ``look_up`` searches the
+    """``present(address, server_name)`` raises HopError, ``fetch(host, address)`` FetchError.  ``look_up`` searches the
     key of an address.  ``wait_s``: for so long the answers to one batch of questions are waited for.  The rest is
     what the configuration says: [keys] sources, what [policy] does for each verdict of a look-up, [hop] mta_sts, and
     each [[circle]]."""
 
     resolver: Resolver
     present: Callable[[str, str], Presented]
-    fetch: Callable[[str, str], Answer]
+    fetch: Fetch
     look_up: Callable[[EmailAddress], KeyLookup]
     authorities: Authorities
     now: datetime
     monotonic: Callable[[], float]
     wait_s: float
     port: int = 25
-    https_port: int = 443
     days: int = 30
     sources: tuple[str, ...] = ()
     policy: Mapping[str, str] = field(default_factory=dict)

@@ -331,7 +331,7 @@ def test_posttls_finger_says_the_same(lab: Lab, name: str) -> None:
 
 
 def test_what_is_published_is_told(lab: Lab) -> None:
-    dane, two, roll = lab.found("dane.test", "two.test", "roll.test")
+    dane, two, roll, unsigned = lab.found("dane.test", "two.test", "roll.test", "unsigned.test")
     assert (dane["zone"], dane["mx_dnssec"], dane["spf_all"], dane["dmarc_policy"]) == ("secure",) * 2 + (
         "-all",
         "reject",
@@ -340,6 +340,7 @@ def test_what_is_published_is_told(lab: Lab) -> None:
     assert (two["spf"]["state"], two["dmarc_policy"]) == ("absent", "none")
     assert two["why"].endswith(" at mx.dane.test (1 of 2 MX hosts)")
     assert [one["hosts"][0]["next_key"]["state"] for one in (dane, roll)] == ["absent", "ok"]
+    assert unsigned["hosts"][0]["servers"][0]["tlsa"]["state"] == "insecure"
     server = dane["hosts"][0]["servers"][0]
     assert (server["days_left"], server["requiretls"]) == (89, False)
 

@@ -19,6 +19,7 @@ from smilla.errors import FetchError, HopError
 from smilla.hops import rdata
 from smilla.hops.mx import State
 from smilla.hops.pkix import Authorities
+from smilla.hops.policies import Fetched
 from smilla.hops.tlsa import association
 from smilla.model import DNSAnswer, DNSSECStatus, KeyLookup, KeyVerdict, Reason
 from smilla.survey.crew import Crew
@@ -43,20 +44,13 @@ class Presented:
     offered: tuple[str, ...] | None = ("REQUIRETLS", "8BITMIME")
 
 
-@dataclass(frozen=True)
-class Answer:
-    status: int
-    body: bytes
-    headers: dict[str, str] = field(default_factory=lambda: {"content-type": "text/plain"})
-
-
 @dataclass
 class Outdoors:
     """A world, and the servers in it by address."""
 
     world: World = field(default_factory=World)
     servers: dict[str, Presented | HopError] = field(default_factory=lambda: {"192.0.2.1": Presented()})
-    web: dict[str, Answer | FetchError] = field(default_factory=dict)
+    web: dict[str, Fetched | FetchError] = field(default_factory=dict)
     met: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def present(self, address: str, server_name: str) -> Presented:
@@ -66,8 +60,8 @@ class Outdoors:
             raise found
         return found
 
-    def fetch(self, url: str, address: str) -> Answer:
-        assert url == f"https://mta-sts.{DOMAIN}/.well-known/mta-sts.txt"
+    def fetch(self, host: str, address: str) -> Fetched:
+        assert host == f"mta-sts.{DOMAIN}"
         found = self.web.get(address, FetchError("refused", temporary=True))
         if isinstance(found, FetchError):
             raise found
@@ -182,16 +176,28 @@ def test_only_the_first_hosts_and_addresses_are_asked(outdoors: Outdoors) -> Non
 @pytest.mark.parametrize(
     ("answer", "way", "state"),
     [
-        (Answer(200, b"version: STSv1\nmode: enforce\nmx: mx.example.org\nmax_age: 1\n"), Way.MTA_STS, "ok"),
-        (Answer(200, b"version: STSv1\nmode: testing\nmx: mx.example.org\nmax_age: 1\n"), Way.OPPORTUNISTIC, "ok"),
-        (Answer(200, b"version: STSv1\nmode: enforce\nmx: elsewhere.example\nmax_age: 1\n"), Way.NOT_NOW, "mismatch"),
-        (Answer(301, b""), Way.OPPORTUNISTIC, "unusable"),
+        (
+            Fetched(200, "text/plain", b"version: STSv1\nmode: enforce\nmx: mx.example.org\nmax_age: 1\n"),
+            Way.MTA_STS,
+            "ok",
+        ),
+        (
+            Fetched(200, "text/plain", b"version: STSv1\nmode: testing\nmx: mx.example.org\nmax_age: 1\n"),
+            Way.OPPORTUNISTIC,
+            "ok",
+        ),
+        (
+            Fetched(200, "text/plain", b"version: STSv1\nmode: enforce\nmx: elsewhere.example\nmax_age: 1\n"),
+            Way.NOT_NOW,
+            "mismatch",
+        ),
+        (Fetched(301, "text/plain", b""), Way.OPPORTUNISTIC, "unusable"),
         (FetchError("refused", temporary=True), Way.OPPORTUNISTIC, "unreachable"),
         (FetchError("its certificate is not valid", temporary=False), Way.OPPORTUNISTIC, "unusable"),
     ],
 )
 def test_policy_of_mta_sts_counts_without_tlsa_records(
-    outdoors: Outdoors, answer: Answer | FetchError, way: Way, state: str
+    outdoors: Outdoors, answer: Fetched | FetchError, way: Way, state: str
 ) -> None:
     outdoors.world.host(HOST)
     del outdoors.world.answers[f"_25._tcp.{HOST}.", rdata.TLSA]
@@ -205,7 +211,9 @@ def test_next_address_of_the_policy_s_server_is_asked_if_the_first_is_silent(out
     outdoors.world.policy()
     addresses = [ip_address(text).packed for text in ("192.0.2.80", "192.0.2.81")]
     outdoors.world.add(f"mta-sts.{DOMAIN}", rdata.A, *addresses)
-    outdoors.web["192.0.2.81"] = Answer(200, b"version: STSv1\nmode: enforce\nmx: mx.example.org\nmax_age: 1\n")
+    outdoors.web["192.0.2.81"] = Fetched(
+        200, "text/plain", b"version: STSv1\nmode: enforce\nmx: mx.example.org\nmax_age: 1\n"
+    )
     assert outdoors.found().mta_sts_mode == "enforce"
 
 
@@ -214,7 +222,9 @@ def test_circle_and_mta_sts_are_those_of_the_configuration(outdoors: Outdoors) -
     assert outdoors.found(circles=(circle,)).way is Way.CIRCLE
     outdoors.world.add(DOMAIN, rdata.MX, *mx(HOST), status=DNSSECStatus.INSECURE)
     outdoors.world.policy()
-    outdoors.web["192.0.2.80"] = Answer(200, b"version: STSv1\nmode: testing\nmx: mx.example.org\nmax_age: 1\n")
+    outdoors.web["192.0.2.80"] = Fetched(
+        200, "text/plain", b"version: STSv1\nmode: testing\nmx: mx.example.org\nmax_age: 1\n"
+    )
     assert outdoors.found(mta_sts="testing").way is Way.MTA_STS
     assert outdoors.found().way is Way.OPPORTUNISTIC
 
