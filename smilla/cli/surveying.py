@@ -41,6 +41,7 @@ def run(options: argparse.Namespace, asked: Sequence[Asked], outside: Outside) -
             is_whole = one.work([each for each in asked if each.text not in known], outside)
         except KeyboardInterrupt:
             is_whole = False
+            one.progress.end()
             say("error", "interrupted" + ("; the same command goes on from there" if kept else ""))
         finally:
             one.progress.end()
@@ -131,6 +132,7 @@ class _Run:
         return EX_TEMPFAIL if any(one.way is Way.UNKNOWN for one in self.found) else EX_OK
 
     def _say_blocked(self) -> None:
+        self.progress.end()
         text = f"outgoing port {self._options.port} seems to be blocked: none of {self._reach.silent} addresses answers"
         say("error", text)
         kept = "; nothing of these servers is kept" if self._kept else ""

@@ -9,13 +9,17 @@ one has forty names in one block.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
+import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,12 +137,50 @@ def test_killed_in_the_middle_and_resumed_every_domain_is_there_once(lab: Lab) -
     assert kept == shown == Counter(DOMAINS)
 
 
-def _has_grown(lab: Lab, before: int) -> bool:
-    return len(_lines(lab)) >= before + 20
+def test_bar_on_a_terminal_and_what_an_interrupt_leaves(lab: Lab) -> None:
+    screen, terminal = os.openpty()
+    lab.greeter.admit(20)
+    before = len(_lines(lab, "interrupted"))
+    line = lab.line("--resume", str(lab.place / "interrupted"), "--timeout", "600")
+    with subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=terminal, stdin=subprocess.DEVNULL) as running:
+        os.close(terminal)
+        shown = Reader(screen)
+        assert wait_until(functools.partial(_has_grown, lab, before, "interrupted"), 300)
+        running.send_signal(signal.SIGINT)
+        assert running.wait() == 75
+    lab.greeter.admit(None)
+    text = shown.all()
+    assert re.search(r"\[#*\.+\] \d+ of 1000", text)
+    assert "\r\x1b[Kerror: interrupted; the same command goes on from there\r\n" in text
+    assert len(_lines(lab, "interrupted")) > before
 
 
-def _lines(lab: Lab) -> list[bytes]:
-    path = lab.place / "results"
+class Reader(threading.Thread):
+    """Reads a terminal to its end, so that whoever writes never waits."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__(daemon=True)
+        self._descriptor, self._blocks = descriptor, [b""]
+        self.start()
+
+    def run(self) -> None:
+        with contextlib.suppress(OSError):  # Linux's end of a terminal
+            while block := os.read(self._descriptor, 4096):
+                self._blocks.append(block)
+
+    def all(self) -> str:
+        """Everything, once the other side has closed it."""
+        self.join(60)
+        os.close(self._descriptor)
+        return b"".join(self._blocks).decode()
+
+
+def _has_grown(lab: Lab, before: int, name: str = "results") -> bool:
+    return len(_lines(lab, name)) >= before + 20
+
+
+def _lines(lab: Lab, name: str = "results") -> list[bytes]:
+    path = lab.place / name
     return path.read_bytes().split(b"\n") if path.exists() else []
 
 

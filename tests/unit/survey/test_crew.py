@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from functools import partial
 
@@ -21,6 +22,7 @@ def test_no_limit_is_ever_passed_and_every_job_runs_once() -> None:
             there.update(names)
             for name in names:
                 most[name] = max(most[name], there[name])
+        time.sleep(0.001)  # others have their turn meanwhile
         with lock:
             there.subtract(names)
         done.release()
@@ -41,7 +43,7 @@ def test_job_that_must_wait_lets_those_behind_it_go_first() -> None:
 
     def slow() -> None:
         begun.set()
-        go_on.wait(PATIENT)
+        go_on.wait()
 
     crew.add(slow, {"busy": 1})
     assert begun.wait(PATIENT)
