@@ -16,7 +16,7 @@ from smilla.copies import sharing
 from smilla.errors import AddressError
 from smilla.keys import lookup
 from smilla.keys.questions import BoundedResolver
-from smilla.model import Action, Decision, KeyLookup, KeyVerdict, Reason, Recipient
+from smilla.model import Action, Decision, Hop, KeyLookup, KeyVerdict, Reason, Recipient
 from smilla.policy import Requirement, rules
 from smilla.ports import Ports
 from smilla.session import Session
@@ -50,6 +50,8 @@ def _begin(session: Session, requirement: Requirement, address: EmailAddress, po
     _ask(session, address, requirement.formats, ports, config)
     for reader in _readers(requirement, session, config):
         _ask(session, reader, (), ports, config)
+    if ports.hops is not None and policy.may_use_hop(requirement, config) and address.domain not in session.hops:
+        session.hops[address.domain] = ports.hops.begin(address.domain)
 
 
 def at_rcpt(session: Session, recipient: Recipient, requirement: Requirement, ports: Ports, config: Config) -> Decision:
@@ -104,6 +106,8 @@ class _Deciding:
             asked = requirement.address
             known = self._finish(asked, requirement.formats) if asked else lookup.no_address(recipient.shown)
         decision = policy.decide(recipient, requirement, known, self._config, requested=requested)
+        if decision.action is Action.SECURE_HOP:
+            decision = policy.over_hop(decision, self._hop(requirement), self._config)
         if policy.awaits_expansion(decision, requirement, self._session.client, self._config):
             return replace(decision, awaits_expansion=True)
         return self._with_readers(decision, requirement) if requirement.also_to and decision.key else decision
@@ -118,6 +122,11 @@ class _Deciding:
             found = lookup.finish(pending, self._deadline, self._now, self._ports, formats)
             self._found[address, asked, formats] = found
         return found
+
+    def _hop(self, requirement: Requirement) -> Hop | None:
+        """The hop to the recipient's domain, under the same deadline as the look-ups."""
+        pending = self._session.hops.get(requirement.address.domain) if requirement.address else None
+        return pending.result(self._deadline) if pending is not None else None
 
     def _with_readers(self, decision: Decision, requirement: Requirement) -> Decision:
         """The keys of further readers, of the form that this recipient gets."""
@@ -139,6 +148,7 @@ def _forget_stale_lookups(session: Session, ports: Ports, config: Config) -> Non
     oldest = ports.clock.monotonic() - config.dns.timeout_s
     if any(pending.asked_at < oldest for pending in session.lookups.values()):
         session.lookups = {key: pending for key, pending in session.lookups.items() if pending.asked_at >= oldest}
+        session.hops.clear()
 
 
 def _requirement_of_expanded(

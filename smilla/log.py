@@ -31,6 +31,7 @@ EVENTS = {
     Action.ENCRYPT: "encrypted",
     Action.UNCHANGED: "unchanged",
     Action.PLAIN: "plain",
+    Action.SECURE_HOP: "secure-hop",
     Action.DEFER: "deferred",
     Action.REFUSE: "refused",
     Action.HOLD: "held",
@@ -173,6 +174,7 @@ def _decision_fields(decision: Decision, reason: Reason) -> dict[str, str]:
         "format": key.format.value if key else "",
         "source": lookup.source if lookup else "",
         "dnssec": lookup.status.value if lookup and lookup.status else "",
+        "hop": decision.hop.way.value if decision.hop and decision.hop.way else "",
         "reason": reason.code,
         "rule": decision.rule,
     }
@@ -322,12 +324,16 @@ def mta_lost(queue_id: str) -> None:
 
 def internal_error(queue_id: str, where: str) -> None:
     """An exception ended a message, which is deferred.  The line has the exception's stack frames."""
+    _event(_ERROR, "internal-error", queue_id, where=where, **_raised())
+
+
+def _raised() -> dict[str, str]:
+    """The exception that is being handled."""
     kind, error, trace = sys.exc_info()
     # We quote only our own errors and the system's: the text of any other exception may contain parts of the message.
     quoted = str(error) if isinstance(error, (SmillaError, OSError)) else ""
     frames = [f"{Path(f.filename).name}:{f.lineno}:{f.name}" for f in traceback.extract_tb(trace)]
-    name = kind.__name__ if kind else ""
-    _event(_ERROR, "internal-error", queue_id, where=where, error=name, detail=quoted, at=" ".join(frames))
+    return {"error": kind.__name__ if kind else "", "detail": quoted, "at": " ".join(frames)}
 
 
 def started(socket: str, workers: int, version: str, state: Mapping[str, str]) -> None:

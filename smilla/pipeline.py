@@ -32,11 +32,12 @@ from smilla.config import Config
 from smilla.config.options import SPLITS
 from smilla.copies import growth, make, rewrap, sharing
 from smilla.errors import EncryptionError
-from smilla.handover import in_place, reinject, seal
+from smilla.handover import binding, in_place, reinject, seal
 from smilla.model import (
     Action,
     Classification,
     Copy,
+    CopyForm,
     Decision,
     Disposition,
     HeaderEdits,
@@ -157,7 +158,7 @@ def judge(session: Session, ports: Ports, config: Config) -> tuple[Classificatio
         raise EncryptionError("a message without a recipient: nobody knows for whom it would have to be encrypted")
     classification = classify.classify(message)
     requested = is_requested(session, config)
-    if (problem := rewrap.problem(message) or seal.forged(message)) is not None:
+    if (problem := rewrap.problem(message) or seal.forged(message) or binding.forged(message)) is not None:
         decisions = tuple(policy.refused(recipient, problem) for recipient in envelope.recipients)
     elif _is_own(session, ports, config):
         classification = _OWN
@@ -260,6 +261,7 @@ def _kept_index(session: Session, groups: Sequence[sharing.Group], config: Confi
 def _splits(decisions: tuple[Decision, ...], groups: Sequence[sharing.Group], kept_index: int | None) -> bool:
     """Does anybody get a message other than the MTA's own, now or once an alias is expanded?"""
     is_handed_over = len(groups) > 1 or (kept_index is None and bool(groups))
+    is_handed_over |= any(form is CopyForm.SECURE_HOP for form, _ in groups)
     return is_handed_over or any(decision.awaits_expansion for decision in decisions)
 
 

@@ -349,7 +349,8 @@ class Ports:
     lives as long as the ports; None remembers nothing.  ``stage_problem()`` says why nothing may be sealed now, and
     what to do; "" if sealing is allowed.  ``size_limit()`` is the size in octets of the largest message that the MTA
     takes, 0 if nobody knows.  ``metrics`` count; they outlive the configuration.  ``hops`` is set if some action is
-    secure-hop, or Postfix asks for policies.
+    secure-hop, or Postfix asks for policies; ``secure_mailer``, the listener for copies that may leave over a verified
+    hop only, is set with ``mailer``.
     """
 
     clock: Clock
@@ -367,8 +368,9 @@ class Ports:
     size_limit: Callable[[], int] = lambda: 0
     metrics: Metrics = Metrics()
     hops: HopFinder | None = None
+    secure_mailer: Mailer | None = None
 
     def without_handover(self) -> Ports:
         """The same, where no copy may be handed over."""
         nothing_to_drop = self.journal is None and self.mailer is None
-        return self if nothing_to_drop else replace(self, journal=None, mailer=None)
+        return self if nothing_to_drop else replace(self, journal=None, mailer=None, secure_mailer=None)

@@ -13,12 +13,12 @@ from smilla.keys.questions import MessageQuestions
 from smilla.message import MOST_HEADER_FIELDS, MOST_HEADER_OCTETS, MemoryBody
 from smilla.model import Client, Envelope, GrowingBody, Header, Message, Recipient
 from smilla.policy import Requirement
-from smilla.ports import PendingLookup
+from smilla.ports import PendingHop, PendingLookup
 
 
 class Session:
     """Collects the envelope, the header fields and the body of one message, and what we learned at RCPT: the
-    requirement for each recipient, and the look-ups begun."""
+    requirement for each recipient, the look-ups begun, and the searches for a hop to a domain."""
 
     def __init__(
         self,
@@ -32,6 +32,7 @@ class Session:
         self.client = client
         self.queue_id = ""
         self.lookups: dict[tuple[EmailAddress, tuple[str, ...]], PendingLookup] = {}
+        self.hops: dict[str, PendingHop] = {}
         self.questions = MessageQuestions()
         self.requirements: dict[Recipient, Requirement] = {}
         self.sender = sender.strip().removeprefix("<").removesuffix(">")

@@ -34,7 +34,7 @@ _shtab_smilla_config_check_option_strings=(-h --help --config --probe --postfix 
 _shtab_smilla_config_show_option_strings=(-h --help --config)
 _shtab_smilla_config_sample_option_strings=(-h --help)
 _shtab_smilla_config_option_strings=(-h --help)
-_shtab_smilla_init_option_strings=(-h --help --output --force --yes --mta --mode --local-domain --socket --mixed --observe --no-observe --set --apply --postfix-config)
+_shtab_smilla_init_option_strings=(-h --help --output --force --yes --mta --mode --local-domain --socket --mixed --secure-hop --observe --no-observe --set --apply --postfix-config)
 _shtab_smilla_option_strings=(-h --help --version)
 
 _shtab_smilla_milter___config_COMPGEN=_shtab_compgen_files
@@ -206,6 +206,7 @@ _shtab_smilla_init__h_nargs=0
 _shtab_smilla_init___help_nargs=0
 _shtab_smilla_init___force_nargs=0
 _shtab_smilla_init___yes_nargs=0
+_shtab_smilla_init___secure_hop_nargs=0
 _shtab_smilla_init___observe_nargs=0
 _shtab_smilla_init___no_observe_nargs=0
 _shtab_smilla_init___apply_nargs=0

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from smilla.errors import SmillaError
 
+_ACL = "system.posix_acl_access"
+
 
 @dataclass(frozen=True, slots=True)
 class User:
@@ -99,6 +101,27 @@ def _denied(wish: Wish) -> str:
         if os.path.lexists(place) and not os.access(place, os.X_OK):
             return str(place)
     return wish.path if path.exists() and not os.access(path, wish.mode) else ""
+
+
+def denied_by_modes(user: User, wish: Wish) -> str | None:
+    """The same for one wish, by owner, group and mode alone, for who is not root and cannot become that user; None if
+    that cannot be told: a folder may not be looked into, or has further rights (acl(5)).  Raises KeyError if there is
+    no such user."""
+    entry = pwd.getpwnam(user.name)
+    groups = {*os.getgrouplist(user.name, entry.pw_gid), *user.further_groups}
+    path = Path(wish.path)
+    wanted = [*((place, os.X_OK) for place in _on_the_way(path)), (path, wish.mode)]
+    try:
+        for place, mode in wanted:
+            found = place.stat()
+            if _ACL in os.listxattr(place):
+                return None
+            shift = 6 if found.st_uid == entry.pw_uid else 3 if found.st_gid in groups else 0
+            if entry.pw_uid != 0 and mode & ~(found.st_mode >> shift):
+                return str(place)
+    except OSError:
+        return None
+    return ""
 
 
 def _on_the_way(path: Path) -> Iterator[Path]:

@@ -41,7 +41,8 @@ def load() -> ctypes.CDLL:
         library = ctypes.CDLL(_LIBRARY)
     except OSError as error:
         raise EngineMissing(
-            f'[dns] dnssec = "validate" needs {_LIBRARY}: apt-get install libunbound8 ({error})'
+            f'[dns] dnssec = "validate" needs {_LIBRARY}: apt-get install libunbound8 ({error}); or write dnssec = '
+            '"resolver", with a validating resolver of this machine in nameservers'
         ) from error
     library.ub_ctx_create.restype = ctypes.c_void_p
     library.ub_ctx_delete.argtypes = (ctypes.c_void_p,)

@@ -22,9 +22,14 @@ class Look:
 
     def __init__(self, configuration: Path, folders: Iterable[str], ends_of_others: Iterable[int]) -> None:
         """``folders`` are of Postfix's configuration, "" for the usual one.  ``ends_of_others`` are descriptors of the
-        parent that the look must not keep open."""
+        parent that the look must not keep open.  Raises OSError if there is no room for a process."""
         reading, self.end = os.pipe()
-        self._pid = os.fork()
+        try:
+            self._pid = os.fork()
+        except OSError:
+            os.close(reading)
+            os.close(self.end)
+            raise
         if self._pid == 0:
             try:
                 for descriptor in (self.end, *ends_of_others):

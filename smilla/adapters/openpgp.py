@@ -28,17 +28,22 @@ ENGINES = ("auto", "sequoia", "gnupg")
 # Larger messages go to gpg.  Sequoia would hold the GIL, and so all other messages of the worker, for 5 ms and more,
 # and use some five times the message's size in memory.  gpg takes 5 ms to start, and is faster from 2 MiB on.
 THRESHOLD = 1024 * 1024
+_NO_OPENPGP = 'leave OpenPGP out: in [keys], sources = ["smimea"]'
 
 
 def engine(name: str, folder: str = "", *, hides: bool = False) -> OpenPGPEngine:
     """The engine of that name.  "auto" is Sequoia if installed, with gpg for large messages and for keys that only gpg
     can encrypt to; otherwise gpg alone.  ``folder`` holds ciphertext while gpg works; "" means the system's
-    temporary folder.  ``hides``: the engine must be able to hide recipients.  Raises EngineMissing, which says what to
-    install."""
-    if name == "sequoia":
-        return _sequoia()
-    if name == "gnupg":
-        return _gnupg(folder)
+    temporary folder.  ``hides``: the engine must be able to hide recipients.  Raises EngineMissing, which names the
+    option, what to install, and what to write instead."""
+    try:
+        if name == "sequoia":
+            return _sequoia()
+        if name == "gnupg":
+            return _gnupg(folder)
+    except EngineMissing as missing:
+        told = f'[openpgp] engine = "{name}" cannot be had: {missing}'
+        raise EngineMissing(f"{told}; or {_instead(name, folder, hides=hides)}") from missing
     if name != "auto":
         raise EngineMissing(f"there is no OpenPGP engine {name!r}; there are {', '.join(ENGINES)}")
     return _auto(folder, hides=hides)
@@ -82,6 +87,18 @@ def _gnupg(folder: str) -> GnuPGEngine:
     return GnuPGEngine(folder=folder)
 
 
+def _instead(name: str, folder: str, *, hides: bool) -> str:
+    """The way out that installs nothing: the other engine, if that is here."""
+    other = "gnupg" if name == "sequoia" else "sequoia"
+    try:
+        if hides and other == "sequoia":  # gpg alone can do that
+            return _NO_OPENPGP
+        _gnupg(folder) if other == "gnupg" else _sequoia()
+    except EngineMissing:
+        return _NO_OPENPGP
+    return f'write engine = "{other}", which is here'
+
+
 def _auto(folder: str, *, hides: bool) -> OpenPGPEngine:
     try:
         sequoia = _sequoia()
@@ -89,12 +106,14 @@ def _auto(folder: str, *, hides: bool) -> OpenPGPEngine:
         try:
             return _gnupg(folder)
         except EngineMissing as no_gnupg:
-            raise EngineMissing(f"no OpenPGP engine: {no_sequoia}; {no_gnupg}") from no_gnupg
+            told = f'no OpenPGP engine, and [openpgp] engine = "auto" needs one of two: {no_sequoia}; {no_gnupg}'
+            raise EngineMissing(f"{told}; or {_NO_OPENPGP}") from no_gnupg
     try:
         return Either(sequoia, _gnupg(folder))
     except EngineMissing as no_gnupg:
         if hides:
-            raise EngineMissing(f"openpgp.hidden_recipients needs gpg: {no_gnupg}") from no_gnupg
+            told = f"openpgp.hidden_recipients needs gpg: {no_gnupg}"
+            raise EngineMissing(f"{told}; or take it out of [openpgp] and of the rules") from no_gnupg
         return sequoia
 
 

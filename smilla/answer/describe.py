@@ -8,6 +8,7 @@ from typing import Any
 from smilla.model import (
     Assessment,
     Format,
+    Hop,
     KeyLookup,
     KeyVerdict,
     Mechanism,
@@ -45,6 +46,32 @@ def lookup_as_json(lookup: KeyLookup) -> dict[str, Any]:
         "key": _key_as_json(lookup),
         "findings": [_finding_as_json(finding) for finding in lookup.findings],
     }
+
+
+def hop_as_json(hop: Hop) -> dict[str, Any]:
+    """The whole story of the hop to one domain."""
+    return {
+        "domain": hop.domain,
+        "verdict": hop.verdict.value,
+        "way": hop.way.value if hop.way else None,
+        "reason": {"code": hop.reason.code, "text": hop.reason.text},
+        "names": list(hop.names),
+        "hosts": list(hop.hosts),
+        "circle": hop.circle,
+        "ca_file": hop.ca_file,
+        "mode": hop.mode,
+        "policy_id": hop.policy_id,
+        "ttl_s": hop.ttl_s,
+        "steps": list(hop.steps),
+    }
+
+
+def hop_in_words(hop: Hop) -> Iterator[str]:
+    """The same for a person, line by line."""
+    way = f" by {hop.way.value}" if hop.way else ""
+    yield printable(f"{hop.domain}: {hop.verdict.value}{way}; {hop.reason.code}: {hop.reason.text}")
+    for step in hop.steps:
+        yield printable(f"  {step}")
 
 
 def _key_as_json(lookup: KeyLookup) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ import re
 from enum import Enum
 
 from smilla.errors import JournalBusy, JournalError, SealBroken, SealKeyMissing, SmillaError
-from smilla.model import Action, Copy, Decision, Disposition, Outcome, Recipient
+from smilla.model import Action, Copy, CopyForm, Decision, Disposition, Outcome, Recipient
 from smilla.value import value
 
 
@@ -68,6 +68,16 @@ _OF_ERRORS = {
     SealBroken: SEAL_BROKEN,
 }
 
+_NO_HOP = "it may leave over a verified connection only, and the domain offers none (DANE, MTA-STS)"
+_HOP_BOGUS = "what DNS says about the domain's mail servers fails DNSSEC validation, so none can be verified"
+_HOP_UNKNOWN = "nobody can tell now whether the domain's mail servers can be verified; try again later"
+_OF_HOPS = (
+    (_NO_HOP, "no_secure_hop unusable_tlsa mta_sts_none mta_sts_testing mta_sts_mismatch"),
+    (_HOP_BOGUS, "mx_bogus tlsa_bogus mta_sts_bogus"),
+    (_HOP_UNKNOWN, "mx_unreachable tlsa_unreachable mta_sts_unreachable hop_busy hop_deadline"),
+    (_HOP_UNKNOWN, "mx_unclear tlsa_unclear mta_sts_unclear"),
+    ("the domain says that it takes no mail (null MX)", "null_mx"),
+)
 TEXTS = {
     "bogus": "the answer about a published key fails DNSSEC validation",
     "indeterminate": "no resolver could prove whether a key is published",
@@ -93,6 +103,10 @@ TEXTS = {
     "unclear_sender": "the sender's address is not written as RFC 5321 says, and may be read as another one",
     "ambiguous_domain": "programs read this domain in two ways; write it as an A-label (xn--...)",
     "forged_mark": "the message has a field that only this filter may add",
+    "no_stage": "this system cannot send it over a verified hop",
+    "no_hop_finder": "this system cannot send it over a verified hop",
+    "hop_not_ready": "this system cannot send it over a verified hop at the moment; it is tried again",
+    "hop_gone": "it was to leave over a verified hop only, and may not now; it is tried again",
     "key_gone": "the key that was there when the message came is gone; it is tried again",
     "not_sealed": "this recipient was not named when the message came in, and has no usable key",
     "too_many_fields": "the message has too many Content fields",
@@ -103,7 +117,9 @@ TEXTS = {
     "reader": "nobody can tell now whether a further reader has a key",
     "confusable_keys": "the recipient's key cannot share a message with that of a further reader",
     "odd_spelling": "this spelling of the address cannot be told apart from another one; write it plainly",
+    **{code: text for text, codes in _OF_HOPS for code in codes.split()},
 }
+_UNKNOWN_MTA = ", or tell smilla which MTA this is ([milter] mta)"
 UNUSABLE = "the published key cannot be used"
 
 
@@ -116,11 +132,13 @@ def for_outcome(outcome: Outcome, mixed: str, *, observe: bool) -> Reply:
     if outcome.disposition is Disposition.REFUSE:
         enhanced = "5.7.1" if outcome.reason.code == "forged_mark" else "5.7.5"
         return Reply(Verb.REJECT, "550", enhanced, _about(outcome))
-    if mixed == "stage" and (len(outcome.copies) > 1 or outcome.bounced or outcome.awaits_expansion):
+    # A bound copy never stays in the MTA's message, not for one recipient either: nothing would bind that.
+    is_bound = any(copy.form is CopyForm.SECURE_HOP for copy in outcome.copies)
+    if mixed == "stage" and (len(outcome.copies) > 1 or outcome.bounced or outcome.awaits_expansion or is_bound):
         return _staged(outcome)
     if len(outcome.copies) > 1 and mixed != "reinject":
         return _several_copies(mixed, len(outcome.copies))
-    return _handed_over(outcome)
+    return _bound_alone(mixed) if is_bound else _handed_over(outcome)
 
 
 def for_error(error: BaseException | None) -> Reply:
@@ -194,10 +212,15 @@ def why(decision: Decision) -> str:
     return TEXTS.get(decision.reason.code, UNUSABLE)
 
 
+def _bound_alone(mixed: str) -> Reply:
+    text = "A recipient may get this message over a verified hop only, which this system cannot do"
+    return Reply(Verb.TEMPFAIL, "451", "4.3.0", text if mixed else f"{text}{_UNKNOWN_MTA}")
+
+
 def _several_copies(mixed: str, count: int) -> Reply:
     text = f"The recipients need {count} different forms of this message; send it to them one by one"
     if not mixed:
-        text += ", or tell smilla which MTA this is ([milter] mta)"
+        text += _UNKNOWN_MTA
     if mixed == "refuse":
         return Reply(Verb.REJECT, "550", "5.7.5", text)
     return Reply(Verb.TEMPFAIL, "451", "4.3.0", text)

@@ -77,6 +77,7 @@ def check(options: argparse.Namespace) -> list[Finding]:
     found += examination.of_file(settings, ports, options.postfix_config)
     if options.probe:
         found += examination.of_surroundings(settings, path, options.postfix_config)
+        found += _told(settings, found, options.postfix_config)
     return finding.in_order(found)
 
 
@@ -98,6 +99,22 @@ def _faults(fault: ConfigError | EngineMissing) -> list[Finding]:
     kind = Kind.CONFIGURATION if isinstance(fault, ConfigError) else Kind.ENGINE
     texts = fault.faults if isinstance(fault, ConfigError) else [str(fault)]
     return [finding.error(kind, "", text) for text in texts]
+
+
+def _told(settings: Config, found: Iterable[Finding], folder: str | None) -> list[Finding]:
+    """If Postfix is in order, the filter that runs hears of it now, as by ``--postfix``; otherwise it would defer
+    messages for minutes, until its own next look.  Bad news it gets by its own look or ``--postfix`` only, for this may
+    be the check of a configuration that it does not have."""
+    behind = settings.behind("postfix" if folder or postfix.is_installed() else "")
+    is_wrong = any(each.severity == "error" and each.subject.startswith("postfix") for each in found)
+    answers = any(each.kind is Kind.STAGE and each.text == "answers" for each in found)
+    if behind.policy.mixed != "stage" or not behind.stage.check or is_wrong or not answers:
+        return []
+    faults = [each.line for each in _check_lines(behind, folder) if each.severity == "error"]
+    if faults:
+        text = f"the filter could not be told that its lines for the stage are there, and looks itself: {faults[0]}"
+        return [finding.hint(Kind.STAGE_WAY, "postfix", text)]
+    return [finding.fine(Kind.STAGE_WAY, "postfix", "its lines for the stage are there, and the filter knows it now")]
 
 
 def _check_lines(settings: Config, folder: str | None) -> list[Finding]:

@@ -19,6 +19,7 @@ from smilla.message import ParsedMessage
 from smilla.model import Action, Copy, Decision, Disposition, Outcome
 
 _EXIT = {Disposition.DEFER: EX_TEMPFAIL, Disposition.REFUSE: EX_NOPERM, Disposition.HOLD: EX_TEMPFAIL}
+_BARE = (Action.PLAIN, Action.SECURE_HOP)
 _FATE = {Disposition.DEFER: "deferred", Disposition.REFUSE: "refused", Disposition.HOLD: "held"}
 
 
@@ -36,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
     if outcome.disposition in _EXIT:
         _complain(outcome)
         return _EXIT[outcome.disposition]
-    plain = [decision for decision in outcome.decisions if decision.action is Action.PLAIN]
+    plain = [decision for decision in outcome.decisions if decision.action in _BARE]
     for decision in plain:
         say("error" if options.require else "warning", f"{decision.recipient.shown}: not encrypted: {_why(decision)}")
     if plain and options.require:
@@ -71,7 +72,8 @@ def _warn_of_headers(copy: Copy) -> None:
 
 
 def _why(decision: Decision) -> str:
-    return f"{decision.reason.text} ({decision.rule})"
+    over = f"; it may leave over a verified hop only ({decision.hop.way})" if decision.hop and decision.hop.way else ""
+    return f"{decision.reason.text} ({decision.rule}){over}"
 
 
 def _render(copy: Copy, parsed: ParsedMessage) -> bytes:

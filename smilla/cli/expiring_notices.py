@@ -16,7 +16,7 @@ from smilla.adapters.sent_notices import SentNotices
 from smilla.adapters.smtp import Listener
 from smilla.answer import ending_notice
 from smilla.answer.ending_notice import EndingKey
-from smilla.cli import UsageError, say
+from smilla.cli import UsageError, mailing, say
 from smilla.config import Config
 from smilla.errors import AddressError, ReinjectError
 from smilla.keys.ending import Ending, Standing, Successor, expired
@@ -29,10 +29,7 @@ _STATE = "expiring.json"
 def add_notice_arguments(parser: argparse.ArgumentParser) -> None:
     """What belongs to ``--mail``."""
     parser.add_argument("--mail", action="store_true", help="write to each owner, unless another key takes over")
-    parser.add_argument("--from", dest="sender", metavar="ADDR", help="the sender of the notices; needed for --mail")
-    parser.add_argument("--smtp", metavar="HOST:PORT", help="where the notices go ([reinject] smtp)")
-    parser.add_argument("--repeat", metavar="DAYS", type=int, default=14, help="days before the same notice again (14)")
-    parser.add_argument("--state", metavar="FILE", help=f"what was sent ({_STATE} in [reinject] spool)")
+    mailing.add_arguments(parser, sender="needed for --mail", days=14, state=_STATE)
     parser.add_argument("--dry-run", action="store_true", help="print the notices on stderr, and send none")
 
 

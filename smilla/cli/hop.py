@@ -11,6 +11,7 @@ from typing import Any
 
 from smilla import address, config, log
 from smilla.adapters.hop_store import HopStore
+from smilla.answer import describe
 from smilla.cli import EX_NO, EX_OK, EX_TEMPFAIL, UsageError, printable, say, with_config
 from smilla.config import Config
 from smilla.errors import AddressError
@@ -63,27 +64,11 @@ def _exit_code(verdicts: list[HopVerdict]) -> int:
 
 
 def _as_json(hop: Hop, settings: Config) -> dict[str, Any]:
-    return {
-        "domain": hop.domain,
-        "verdict": hop.verdict.value,
-        "way": hop.way.value if hop.way else None,
-        "reason": {"code": hop.reason.code, "text": hop.reason.text},
-        "names": list(hop.names),
-        "hosts": list(hop.hosts),
-        "circle": hop.circle,
-        "ca_file": hop.ca_file,
-        "mode": hop.mode,
-        "policy_id": hop.policy_id,
-        "ttl_s": hop.ttl_s,
-        "steps": list(hop.steps),
-        "postfix": {"secure": tls_policy.secure(hop, settings.hop), "policy": tls_policy.policy(hop, settings.hop)},
-    }
+    told = {"secure": tls_policy.secure(hop, settings.hop), "policy": tls_policy.policy(hop, settings.hop)}
+    return describe.hop_as_json(hop) | {"postfix": told}
 
 
 def _in_words(hop: Hop, settings: Config) -> Iterator[str]:
-    way = f" by {hop.way.value}" if hop.way else ""
-    yield printable(f"{hop.domain}: {hop.verdict.value}{way}; {hop.reason.code}: {hop.reason.text}")
-    for step in hop.steps:
-        yield printable(f"  {step}")
+    yield from describe.hop_in_words(hop)
     yield printable(f"  Postfix, map secure: {tls_policy.secure(hop, settings.hop).strip()}")
     yield printable(f"  Postfix, map policy: {tls_policy.policy(hop, settings.hop).strip()}")

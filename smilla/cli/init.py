@@ -26,6 +26,8 @@ from smilla.cli import (
 )
 from smilla.cli import config as config_command
 from smilla.config import DEFAULT_PATH, Config
+from smilla.doctor import postfix_settings
+from smilla.doctor.attached import Attached
 from smilla.errors import EngineMissing, SmillaError
 from smilla.server import listener
 from smilla.server.runtime import make_ports
@@ -50,6 +52,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--mixed",
         choices=("stage", "reinject", "defer", "refuse"),
         help="what becomes of recipients who need different forms of a message",
+    )
+    parser.add_argument(
+        "--secure-hop",
+        action="store_true",
+        help="whom nobody can encrypt to gets mail over a verified hop only (DANE, MTA-STS), or none",
     )
     parser.add_argument(
         "--observe",
@@ -77,6 +84,9 @@ def run(options: argparse.Namespace) -> int:
     _decide(plan, options, main, asks=asks)
     if known is not None:
         plan.put("reinject.smtp", init_postfix.listener_for(known.services), "copies go there (master.cf)")
+        if options.secure_hop:
+            place = init_postfix.secure_listener_for(known.services)
+            plan.put("reinject.secure_smtp", place, "copies that may leave over a verified hop only go there")
     _choose_resolver(plan)
     settings = _read(plan).behind(plan.mta)
     if not _write(Path(options.output), plan.text(), force=options.force):
@@ -85,6 +95,8 @@ def run(options: argparse.Namespace) -> int:
     if asked is not None and options.apply:
         _apply(changes, asked, options.output, settings)
         changes = []
+    elif known is not None and not (site := Attached(settings, known)).filtered():
+        config_command.report(postfix_settings.past_smilla(site))  # the check says so once the filter is attached
     try:
         return _check(options, has_postfix=known is not None)
     finally:  # last, so that it does not scroll away
@@ -133,6 +145,8 @@ def _decide(plan: init_plan.Plan, options: argparse.Namespace, main: Mapping[str
     plan.put("local_domains", domains, "your own domains")
     _decide_names(plan, main, mode, domains)
     _decide_sockets(plan, options, main)
+    if options.secure_hop:
+        _decide_hop(plan, mode)
     if mode == "auto":
         plan.relayed = found.relayed
 
@@ -156,6 +170,18 @@ def _decide_sockets(plan: init_plan.Plan, options: argparse.Namespace, main: Map
         plan.put("policy.mixed", options.mixed, "recipients who need different forms of a message")
     if plan.mta == "postfix":
         plan.put("stage.socket", f"unix:{queue}/smilla/stage.sock", "where Postfix hands over what is to be split")
+
+
+def _decide_hop(plan: init_plan.Plan, mode: str) -> None:
+    if mode == "inbound" or plan.mta == "sendmail":
+        what = "mode inbound sends nothing" if mode == "inbound" else "nothing can hold Sendmail to a verified hop"
+        raise UsageError(f"--secure-hop is for outbound mail behind Postfix, and {what}")
+    if mode == "auto":
+        plan.binds_outbound = True
+    else:
+        plan.put("policy.no_key", "secure-hop", "whoever publishes no key: over a verified hop, or not at all")
+    if plan.mta == "postfix":
+        plan.put("hop.socket", plan.beside("stage.socket", "tls.sock"), "where Postfix asks how to verify a hop")
 
 
 def _ask(question: str, default: str, choices: dict[str, str] | None = None) -> str:

@@ -20,7 +20,9 @@ from smilla.errors import SmillaError
 from smilla.server.runtime import make_resolver
 
 NAMES = (
+    "tls_required_enable",
     "queue_directory",
+    "config_directory",
     "mail_owner",
     "mydestination",
     "virtual_mailbox_domains",

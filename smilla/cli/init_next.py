@@ -14,6 +14,7 @@ from smilla.config import Config
 from smilla.doctor.finding import Finding, Kind
 
 _USER = "smilla"
+_UNTIL_STARTED = " (until smilla runs: see the steps below)"
 _UNTIL = " (until postfix reload: see the steps below)"
 
 
@@ -36,6 +37,8 @@ def tell(options: argparse.Namespace, settings: Config, changes: Sequence[Change
 def marked(found: Finding) -> Finding:
     """A finding of the check that the steps below mend says so."""
     is_refused = found.kind is Kind.LISTENER and "refused" in found.text
+    if found.kind is Kind.NOT_RUNNING:
+        return replace(found, text=f"{found.text}{_UNTIL_STARTED}", mend="", why="")
     if found.severity != "error" or not (is_refused or found.kind is Kind.POSTFIX_NOT_READ):
         return found
     return replace(found, text=f"{found.text}{_UNTIL}", mend="" if is_refused else found.mend)

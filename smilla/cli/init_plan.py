@@ -33,6 +33,7 @@ class Plan:
     mta: str = ""
     entries: list[Entry] = field(default_factory=list)
     relayed: tuple[str, ...] = ()  # domains that get a rule: encrypt = "never"
+    binds_outbound: bool = False  # a rule for outbound mail: no_key = "secure-hop"
 
     def put(self, name: str, value: Any, why: str) -> None:
         """Sets TABLE.NAME, or NAME of the top level; what was set first stays."""
@@ -43,6 +44,12 @@ class Plan:
     def has(self, table: str) -> bool:
         """Is anything of this table set already?"""
         return any(entry.table == table for entry in self.entries)
+
+    def beside(self, name: str, file: str) -> str:
+        """A file in the folder of the socket that this option names."""
+        table, _, option = name.rpartition(".")
+        found = next(entry.value for entry in self.entries if (entry.table, entry.name) == (table, option))
+        return f"{str(found).rpartition('/')[0]}/{file}"
 
     def text(self) -> str:
         """The file."""
@@ -62,6 +69,9 @@ class Plan:
         if self.relayed:
             yield "\n# The MTA relays for these domains (relay_domains); their own MTA may encrypt.\n"
             yield f'[[rule]]\ndomain = {_toml(self.relayed)}\nencrypt = "never"\n'
+        if self.binds_outbound:
+            yield "\n# Whoever publishes no key: over a verified hop, or not at all.\n"
+            yield '[[rule]]\ndirection = "outbound"\nno_key = "secure-hop"\n'
 
 
 def _default(known: Config, entry: Entry) -> Any:

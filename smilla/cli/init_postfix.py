@@ -17,10 +17,18 @@ from smilla.server.listener import can_connect
 
 _MARK = r"/^X-Smilla-Stage: [0-9a-f]{32} [0-9a-f]{16}$/"
 _NESTED = ("nested_header_checks", "mime_header_checks")
-PARAMETERS = ("smtpd_milters", "milter_header_checks", "header_checks", "smilla_destination_recipient_limit", *_NESTED)
+PARAMETERS = (
+    "smtpd_milters",
+    "milter_header_checks",
+    "header_checks",
+    "smilla_destination_recipient_limit",
+    "tls_required_enable",
+    *_NESTED,
+)
+_REINJECT, _BOUND = "postfix/reinject", "postfix/bound"  # the syslog_name of our listeners
 _SAFE = ("tempfail", "shutdown")  # what Postfix may do while the filter is away
 _LISTENER = {
-    "syslog_name": "postfix/reinject",
+    "syslog_name": _REINJECT,
     "smtpd_milters": "",
     "smtpd_client_restrictions": "permit_mynetworks,reject",
     "smtpd_helo_restrictions": "",
@@ -56,6 +64,8 @@ class Lines:
             found += self._listener()
         if self.config.policy.mixed == "stage":
             found += [*self._tables(), *self._stage(), *self._pickup(), *self._checks()]
+        if self.config.uses_hop:
+            found += self._hop()
         return found + list(self._milter())
 
     # --- the filter
@@ -103,9 +113,13 @@ class Lines:
     def _tables(self) -> Iterator[Change]:
         way = f"FILTER smilla:{as_postfix(self.config.stage.socket, self._queue)}"
         yield self._table("smilla_stage", "sealed messages go to smilla's stage", f"{_MARK} {way}")
-        yield self._table("smilla_requeue", "requeued messages (postsuper -r) go there, too", f"{_MARK} {way}")
-        refused = "REJECT 5.7.1 the field X-Smilla-Stage is not for you"
-        yield self._table("smilla_refuse", "nobody may send such a message", f"/^X-Smilla-Stage[ \\t]*:/ {refused}")
+        requeued = f"{_MARK} {way}\n/^X-Smilla-Hop[ \\t]*:/ {way}"
+        yield self._table("smilla_requeue", "requeued messages (postsuper -r) go there, too", requeued)
+        refused = "\n".join(
+            f"/^{name}[ \\t]*:/ REJECT 5.7.1 the field {name} is not for you"
+            for name in ("X-Smilla-Stage", "X-Smilla-Hop")
+        )
+        yield self._table("smilla_refuse", "nobody may send such a message", refused)
 
     def _table(self, name: str, why: str, line: str) -> Change:
         return Change("table", f"{self.folder}/{name}", f"# Made by smilla init (contrib/postfix): {why}.\n{line}\n")
@@ -136,6 +150,36 @@ class Lines:
         name = f"{pickup.name}/{pickup.kind}/cleanup_service_name"
         if pickup.options.get("cleanup_service_name") is None:
             yield Change("option", name, "smilla-requeue")
+
+    # --- secure-hop
+
+    def _hop(self) -> Iterator[Change]:
+        """The listener for copies that may leave over a verified hop only, and the transport without clear text."""
+        out = f"{self.folder}/smilla_hop_out"
+        yield self._table("smilla_hop_out", "the field that bound a copy stays here", "/^X-Smilla-Hop[ \\t]*:/ IGNORE")
+        transport = {
+            "syslog_name": "postfix/smilla-secure",
+            "smtp_tls_security_level": "dane-only",
+            "smtp_dns_support_level": "dnssec",
+            "smtp_tls_policy_maps": f"socketmap:{as_postfix(self.config.hop.socket, self._queue)}:secure",
+            "smtp_tls_CAfile": self.config.hop.ca_file,
+            "smtp_fallback_relay": "",
+            "smtp_tls_wrappermode": "no",
+            "smtp_host_lookup": "dns",
+            "smtp_header_checks": f"regexp:{out}",
+        }
+        yield from self._service("smilla-secure/unix", "smilla-secure unix - - n - - smtp", transport)
+        name = self.config.reinject.secure_smtp
+        options = {
+            **_LISTENER,
+            "syslog_name": _BOUND,
+            "receive_override_options": "no_address_mappings,no_header_body_checks",
+            "content_filter": "smilla-secure:",
+        }
+        if not any(_is_ours(service, _BOUND) and service.name == name for service in self.settings.services):
+            yield from self._service(f"{name}/inet", f"{name} inet n - {self.chroot} - - smtpd", options)
+        if self.settings.main.get("tls_required_enable") == "yes":
+            yield self._main("tls_required_enable", "no")
 
     # --- the listener of [reinject]
 
@@ -187,16 +231,25 @@ def _milters(value: str) -> list[str]:
 
 def listener_for(services: Sequence[Service]) -> str:
     """The listener of [reinject]: ours if there is one, otherwise the first port of loopback that nobody has."""
+    return _listener_for(services, _REINJECT, ())
+
+
+def secure_listener_for(services: Sequence[Service]) -> str:
+    """The same for secure_smtp; not the one of smtp."""
+    return _listener_for(services, _BOUND, (listener_for(services).rpartition(":")[2],))
+
+
+def _listener_for(services: Sequence[Service], name: str, reserved: Sequence[str]) -> str:
     for service in services:
-        if _is_ours(service):
+        if _is_ours(service, name):
             return service.name
-    taken = {service.name.rpartition(":")[2] for service in services if service.kind == "inet"}
+    taken = {service.name.rpartition(":")[2] for service in services if service.kind == "inet"} | set(reserved)
     free = (port for port in _PORTS if str(port) not in taken and not can_connect(f"inet:{port}@127.0.0.1"))
     return f"127.0.0.1:{next(free, _PORTS[0])}"
 
 
-def _is_ours(service: Service) -> bool:
-    return service.options.get("syslog_name") == "postfix/reinject" and service.kind == "inet"
+def _is_ours(service: Service, name: str = _REINJECT) -> bool:
+    return service.options.get("syslog_name") == name and service.kind == "inet"
 
 
 def unreachable(socket: str, queue: str, services: Sequence[Service]) -> str:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
+import textwrap
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import TextIO
 
 from smilla.cli import printable
-from smilla.cli.attention import Finding
+from smilla.metrics.attention import Finding
 from smilla.metrics.snapshot import FAILED, Slot, Snapshot, failures, share_protected, total, without_resolver
 
 WIDTH = 80
 _BARS = " ▁▂▃▄▅▆▇█"
-_ACTIONS = ("encrypted", "unchanged", "plain", "deferred", "refused", "held", "sealed")
+_ACTIONS = ("encrypted", "unchanged", "secure-hop", "plain", "deferred", "refused", "held", "sealed")
 _BOLD, _RED, _GREEN, _PLAIN = "\x1b[1m", "\x1b[31m", "\x1b[32m", "\x1b[0m"
 _MOST_FAILURES, _MOST_EXPIRING = 3, 6
 
@@ -121,8 +122,8 @@ def _told(problems: Sequence[Finding], paint: _Paint) -> Iterable[str]:
     if not problems:
         yield paint.good("all is well")
     for problem in problems:
-        yield paint.bad(_cut(f"! {printable(problem.text)}"))
-        yield _cut(f"  {printable(problem.hint)}")
+        yield from (paint.bad(line) for line in _wrapped("! ", problem.why))
+        yield from _wrapped("  ", problem.hint)
 
 
 def _all(slot: Slot, *, observed: bool) -> int:
@@ -135,6 +136,11 @@ def _two(left: tuple[str, str], right: tuple[str, str]) -> str:
 
 def _cut(text: str) -> str:
     return text if len(text) <= WIDTH else text[: WIDTH - 1] + "…"
+
+
+def _wrapped(head: str, text: str) -> list[str]:
+    """What to do is told as a whole; a line to paste breaks at its blanks only."""
+    return textwrap.wrap(printable(text), WIDTH, initial_indent=head, subsequent_indent="  ", break_on_hyphens=False)
 
 
 def _days(seconds: float) -> int:

@@ -26,6 +26,7 @@ from smilla.adapters.seal_keys import SealKeys, StoredKey
 from smilla.cli import EX_NO, EX_OK, say, with_config, with_postfix
 from smilla.config import Config
 from smilla.errors import PostfixUnclear, SealBroken, SealKeyMissing
+from smilla.handover import binding
 from smilla.handover import seal as sealing
 from smilla.message import parse
 
@@ -143,7 +144,7 @@ def _needed(postfix: Postfix) -> Counter[str]:
             raise PostfixUnclear(f"{queue_id}: its {sealing.MARK} field names no key; look at this message first")
         if not marks and any(field.name == "content-type" and _OURS in field.raw_value for field in fields):
             ids = {_key_of(postfix.message(queue_id), queue_id)}
-        needed.update(ids)
+        needed.update(ids | binding.key_ids(fields))
     return needed
 
 

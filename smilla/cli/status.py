@@ -5,15 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 from smilla import config
 from smilla.adapters import status
 from smilla.cli import EX_NO, EX_OK, panel, say, with_config
-from smilla.cli.attention import findings, of_file
 from smilla.config import Config
 from smilla.errors import ConfigError, SmillaError
+from smilla.metrics.attention import findings, of_file
 from smilla.metrics.snapshot import Snapshot, share_protected
 
 
@@ -55,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
             "last_hour": share_protected(found.minutes, observed=found.observing),
             "last_day": share_protected(found.tens, observed=found.observing),
         }
-        told = [asdict(problem) for problem in problems]
+        told = [{"cause": each.cause.value, "text": each.why, "hint": each.hint} for each in problems]
         print(json.dumps({"attention": told, "share_encrypted": shares, **json.loads(found.to_json())}, indent=2))
     else:
         print("\n".join(panel.lines(found, problems, coloured=panel.is_coloured(sys.stdout))))

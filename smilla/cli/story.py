@@ -128,6 +128,7 @@ def _decision_as_json(story: Story, decision: Decision) -> dict[str, Any]:
         "matching_rule": found.number or None,
         "rules": [checked._asdict() for checked in story.rule_table(decision)],
         "lookup": describe.lookup_as_json(decision.lookup) if decision.lookup else None,
+        "hop": describe.hop_as_json(decision.hop) if decision.hop else None,
         "readers": [describe.lookup_as_json(reader) for reader in decision.readers],
     }
 
@@ -188,6 +189,8 @@ def _decision_in_words(story: Story, decision: Decision) -> Iterator[str]:
         yield from describe.lookup_in_words(decision.lookup)
     yield f"{decision.recipient.shown}: {decision.action.value}, because: {printable(decision.reason.text)}"
     yield f"  decided by {decision.rule}"
+    if decision.hop:
+        yield from (f"  hop: {line}" for line in describe.hop_in_words(decision.hop))
     if decision.awaits_expansion:
         yield "  but may be an alias: sealed, and decided by the stage for whomever it leads to"
     if at_rcpt := story.at_rcpt(decision):

@@ -15,8 +15,8 @@ from pathlib import Path
 from smilla import config
 from smilla.adapters import status
 from smilla.cli import EX_OK, UsageError, panel, printable, with_config
-from smilla.cli.attention import findings
 from smilla.errors import SmillaError
+from smilla.metrics.attention import findings
 
 _ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"  # the other screen, and no cursor
 _HOME, _REST_OF_LINE, _REST_OF_SCREEN = "\x1b[H", "\x1b[K", "\x1b[J"

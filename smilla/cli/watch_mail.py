@@ -16,7 +16,7 @@ from pathlib import Path
 
 from smilla import address
 from smilla.adapters import sent_notices
-from smilla.cli import UsageError, printable, say
+from smilla.cli import UsageError, mailing, printable, say
 from smilla.cli.expiring_notices import hand_over, listener_of
 from smilla.config import Config
 from smilla.errors import AddressError
@@ -39,10 +39,7 @@ MX = About("smilla watch --mx", "All is well again at the mail servers.", "watch
 def add_mail_arguments(parser: argparse.ArgumentParser) -> None:
     """What belongs to ``--mail``."""
     parser.add_argument("--mail", metavar="ADDR", help="mail there what is to be done, when it changes or still waits")
-    parser.add_argument("--from", dest="sender", metavar="ADDR", help="the sender of the mail (the one of --mail)")
-    parser.add_argument("--smtp", metavar="HOST:PORT", help="where the mail goes ([reinject] smtp)")
-    parser.add_argument("--repeat", metavar="DAYS", type=int, default=7, help="days before the same mail again (7)")
-    parser.add_argument("--state", metavar="FILE", help=f"what was mailed last ({KEYS.state} in [reinject] spool)")
+    mailing.add_arguments(parser, sender="the one of --mail", days=7, state=KEYS.state)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from smilla.config import toml_slips
+from smilla.config import hop_faults, toml_slips
 from smilla.config.options import (
     CONDITIONS,
     DEFAULT_PATH,
@@ -206,22 +206,16 @@ class _Reader:
             self._fault(
                 "socket", "hop", f'is "{config.hop.socket}": Postfix believes what is said there; loopback only'
             )
-        self._check_circles(config.circle)
         self._check_metrics(config.metrics)
         self._check_web(config.web)
         self._check_policy(config)
+        self._check_hops(config)
         self._check_aliases(config)
         self._check_openpgp(config)
         for name in ("ca_file", "crl_file"):
             path = getattr(config.smime, name)
             if path and (problem := _no_file(path)):
                 self._fault(name, "smime", f'is "{path}", {problem}')
-
-    def _check_circles(self, circles: tuple[Circle, ...]) -> None:
-        names = [circle.name for circle in circles]
-        for number, name in enumerate(names, 1):
-            if name in names[: number - 1]:
-                self._fault_of("circle", number, f'has name = "{name}", as another one has')
 
     def _check_web(self, options: WebOptions) -> None:
         if options.listen and not is_loopback(options.listen):
@@ -258,6 +252,14 @@ class _Reader:
         for number, rule in enumerate(config.rule, 1):
             if rule.formats and not any(form in FORMATS_OF[s] for s in config.keys.sources for form in rule.formats):
                 self._rule_fault(number, f"has formats = {list(rule.formats)}, which none of [keys] sources has")
+
+    def _check_hops(self, config: Config) -> None:
+        for name, problem in hop_faults.of_policy(config):
+            self._fault(name, "policy", problem)
+        for number, problem in hop_faults.of_rules(config):
+            self._fault_of("rule", number, problem)
+        for number, problem in hop_faults.of_circles(config.circle):
+            self._fault_of("circle", number, problem)
 
     def _check_aliases(self, config: Config) -> None:
         if config.keys.aliases != "expanded":

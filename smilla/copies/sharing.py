@@ -195,6 +195,8 @@ def _form(decision: Decision) -> CopyForm:
         return CopyForm(decision.key.format.value)
     if decision.action is Action.UNCHANGED:
         return CopyForm.UNCHANGED
+    if decision.action is Action.SECURE_HOP and decision.hop is not None and decision.hop.is_verified:
+        return CopyForm.SECURE_HOP
     if decision.action in (Action.PLAIN, Action.HOLD):
         return CopyForm.PLAIN
     raise EncryptionError(f"{decision.action.value} for {decision.recipient.shown} has no form to be delivered in")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -15,12 +16,20 @@ from smilla.doctor import finding
 from smilla.doctor.finding import Finding, Kind
 from smilla.doctor.postfix_actions import TOKEN
 
-NAMES = ("queue_directory", "smtpd_milters", "milter_default_action", "smtpd_data_restrictions", "cleanup_service_name")
+NAMES = (
+    "queue_directory",
+    "config_directory",
+    "smtpd_milters",
+    "milter_default_action",
+    "smtpd_data_restrictions",
+    "cleanup_service_name",
+)
 GUARD = re.compile(r"check_client_access[\s,]+static:\{\s*PREPEND\s+(X-Smilla:[^{}]*?)\s*\}")
 _GUARDED = "check_client_access static:{PREPEND X-Smilla: pending SECRET}"
 VERIFIERS = re.compile(r"dmarc|arc|clam|spam|amavis|rspamd|:11332\b|:8893\b", re.IGNORECASE)
 SIGNERS = re.compile(r"dkim|:8891\b|:8892\b|:12301\b", re.IGNORECASE)
 _DEFAULT_ACTION = re.compile(r"default_action\s*=\s*(\w+)")
+_USUAL_FOLDER = "/etc/postfix"
 _TEMPFAIL = "milter_default_action = tempfail"
 
 
@@ -32,6 +41,17 @@ def error(kind: Kind, text: str, mend: str = "", why: str = "") -> Finding:
 def warning(kind: Kind, text: str, mend: str = "", why: str = "") -> Finding:
     """A warning about it."""
     return finding.warning(kind, "postfix", text, mend, why)
+
+
+_AWAY = (
+    ("accept", error, "while the filter is away, mail passes in plaintext"),
+    (
+        "quarantine",
+        warning,
+        "mail that comes while the filter is down is held in plaintext, and released in plaintext",
+    ),
+    ("reject", warning, "while the filter is away, mail is refused for good"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +67,7 @@ class Attached:
 
     def filtered(self) -> list[Service]:
         """The listeners that name the filter by its own socket."""
-        return [service for service in self.of("smtpd") if self._own_actions(service)]
+        return [service for service in self.of("smtpd") if self.own_actions(service)]
 
     def cleanup(self, service: Service) -> Service | None:
         """The cleanup service of a listener."""
@@ -110,18 +130,37 @@ class Attached:
 
     def while_away(self, service: Service) -> Iterator[Finding]:
         """Mail must wait until the filter is back."""
-        actions = self._own_actions(service) or self._common_action(service)
-        if "accept" in actions:
-            what = "while the filter is away, mail passes in plaintext"
-            yield error(Kind.DEFAULT_ACTION, f"{service.name}: {what}", _TEMPFAIL)
-        if "quarantine" in actions:
-            what = "mail that comes while the filter is down is held in plaintext, and released in plaintext"
-            yield warning(Kind.DEFAULT_ACTION, f"{service.name}: {what}", _TEMPFAIL)
-        if "reject" in actions:
-            what = "while the filter is away, mail is refused for good"
-            yield warning(Kind.DEFAULT_ACTION, f"{service.name}: {what}", _TEMPFAIL)
+        actions = self.own_actions(service) or self._common_action(service)
+        for action, told, what in _AWAY:
+            if action in actions:
+                yield told(Kind.DEFAULT_ACTION, f"{service.name}: {what}", self._tempfail(service, action))
 
-    def _own_actions(self, service: Service) -> list[str]:
+    def _tempfail(self, service: Service, action: str) -> str:
+        """The line that makes mail wait instead.  An action in braces wins over milter_default_action, so the value is
+        written anew, with all that is in it."""
+        value = before = self.settings.value(service, "smtpd_milters")
+        milters = list(self.milters(service))
+        ours = [token for token, place in milters if self.is_ours(place, service)]
+        for token in ours or [token for token, _ in milters]:
+            if (special := _DEFAULT_ACTION.search(token)) and special[1] == action:
+                value = value.replace(token, f"{token[: special.start(1)]}tempfail{token[special.end(1) :]}")
+        if value != before:
+            return self.postconf(service, "smtpd_milters", value)
+        if "milter_default_action" in service.options:
+            return self.postconf(service, "milter_default_action", "tempfail")
+        return _TEMPFAIL
+
+    def postconf(self, service: Service, name: str, value: str | None) -> str:
+        """The command that gives a parameter this value where it is set now, in main.cf or for this service alone; None
+        takes it out there."""
+        folder = self.settings.main.get("config_directory", _USUAL_FOLDER)
+        start = ["postconf", *(["-c", folder] if folder != _USUAL_FOLDER else [])]
+        if name not in service.options:
+            return shlex.join([*start, *(["-X", name] if value is None else ["-e", f"{name} = {value}"])])
+        own = f"{service.name}/{service.kind}/{name}"
+        return shlex.join([*start, *(["-PX", own] if value is None else ["-P", f"{own}={_without_blanks(value)}"])])
+
+    def own_actions(self, service: Service) -> list[str]:
         """One word for each time that this service names the filter."""
         ours = [token for token, place in self.milters(service) if self.is_ours(place, service)]
         return [self._default_action(service, token) for token in ours]
@@ -162,6 +201,12 @@ class Attached:
         if not path.startswith("/"):
             return [f"{queue}/{path}"]
         return {"y": [f"{queue}{path}"], "n": [path]}.get(service.chroot, [path, f"{queue}{path}"])
+
+
+def _without_blanks(value: str) -> str:
+    """The same list as postconf -P takes it, which refuses blanks."""
+    joined = re.sub(r"[\s,]+", ",", re.sub(r"\s*=\s*", "=", value.strip()))
+    return re.sub(r",?\}", "}", re.sub(r"\{,?", "{", joined))
 
 
 def as_milter(socket: str) -> str:

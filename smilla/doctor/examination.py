@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import closing
@@ -21,6 +22,7 @@ from smilla.doctor import (
     postfix_actions,
     postfix_check,
     postfix_settings,
+    postfix_waiting,
     resolver_check,
     rights,
     sendmail_check,
@@ -48,6 +50,7 @@ _GPG_ALONE = (
     "install pysequoia, beside smilla (the Debian package has it; where PyPI has no wheel of it for this machine, that "
     "needs Rust)"
 )
+_WEB = "pip install 'smilla[web]', beside smilla (the Debian package has it), or take listen out of [web]"
 _STILL_SERVED = (
     "[policy] mixed is {}, so nothing is sealed, but the stage still serves sealed mail; once no "
     "queued message needs a key (smilla seal prune), remove the folder and restart smilla"
@@ -79,6 +82,17 @@ def of_file(settings: Config, ports: Ports, postfix_folder: str | None) -> Itera
         yield from postfix_actions.problems(postfix.Postfix(postfix_folder or "", POSTFIX_S))
     if settings.openpgp.engine == "auto" and ports.openpgp.name == "gnupg":
         yield hint(Kind.ENGINE, "", _GPG_ALONE)
+    yield from _page(settings)
+
+
+def _page(settings: Config) -> Iterator[Finding]:
+    """The filter goes on without its page, and only its log says so."""
+    if settings.web.listen:
+        try:
+            importlib.import_module("smilla.server.web")
+        except ImportError as missing:
+            what = f'[web] listen = "{settings.web.listen}", but the page cannot be served: {missing}'
+            yield warning(Kind.ENGINE, "", what, _WEB)
 
 
 def of_surroundings(settings: Config, configuration: Path, postfix_folder: str | None) -> Iterator[Finding]:
@@ -104,6 +118,7 @@ def _of_surroundings(settings: Config, configuration: Path, postfix_folder: str 
     # Before anything starts a thread, since this forks.
     may = [*rights.writable_by_all(configuration), *rights.problems(settings, configuration, service)]
     state = [*_spool(settings), *_journal(settings), *_stage(settings)]
+    yield from rights.as_whom(configuration, service)
     yield from _without_repeats(may, state)
     yield from state
     yield from resolver_check.problems(settings)
@@ -212,6 +227,7 @@ def _mta(settings: Config, postfix_folder: str | None) -> Iterator[Finding]:
         yield hint(Kind.NO_MTA, "postfix", _NO_MTA)
     if settings.milter.mta != "sendmail" and (postfix_folder is not None or postfix.is_installed()):
         asked = postfix.Postfix(postfix_folder or "", POSTFIX_S)
+        yield from postfix_waiting.problems(settings, asked)
         yield from postfix_settings.problems(settings, asked)
         if mixed == "stage":
             yield from postfix_check.problems(settings, asked)

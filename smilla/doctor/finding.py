@@ -31,6 +31,7 @@ class Kind(StrEnum):
     SOCKET_FOLDER = "socket-folder"
     SOCKET_TAKEN = "socket-taken"  # something other than a filter listens there
     SOCKET_DENIED = "socket-denied"
+    NOT_RUNNING = "not-running"  # the MTA asks the filter, and nobody answers
     SOCKET = "socket"
     CHROOT = "chroot"  # the MTA looks for the socket within its chroot
     OTHER_SOCKET = "other-socket"  # the MTA names another one
@@ -50,6 +51,7 @@ class Kind(StrEnum):
     ACCESS_TABLE = "access-table"  # HOLD, REDIRECT, FILTER
     STAGE = "stage"
     STAGE_WAY = "stage-way"  # Postfix's lines that lead to the stage
+    HOP_WAY = "hop-way"  # Postfix's lines that bind a copy to a verified hop
     STAGE_FORGED = "stage-forged"
     LISTENER = "listener"  # the one of [reinject]
     FILTERS_SKIPPED = "filters-skipped"

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from smilla.config import Config
+from smilla.doctor import private_file
 from smilla.doctor.finding import Finding, Kind, fine, warning
 from smilla.errors import SmillaError
 from smilla.keys import lookup
@@ -32,8 +33,10 @@ def problems(settings: Config, ports: Ports) -> Iterator[Finding]:
         text = f"{len(names)} files, {usable} of {len(addresses)} addresses with a usable key"
         yield fine(Kind.KEY_FOLDER, subject, text)
         for name, problem in directory.problems(ports.folder):
-            kind = Kind.PRIVATE_KEY if directory.holds_private(ports.folder, name) else Kind.KEY_FILE
-            yield warning(kind, f"{subject}/{name}", problem)
+            is_private = directory.holds_private(ports.folder, name)
+            kind = Kind.PRIVATE_KEY if is_private else Kind.KEY_FILE
+            mend = private_file.mend(folder, name) if is_private else ""
+            yield warning(kind, f"{subject}/{name}", problem, mend)
     except SmillaError as unreadable:
         yield warning(Kind.KEY_FOLDER, "", f"keys {unreadable}")
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from smilla.adapters.postfix import Postfix, Service, missing_file
 from smilla.config import Config
-from smilla.doctor import attached, finding, postfix_actions, postfix_listener, postfix_read
+from smilla.doctor import attached, finding, postfix_actions, postfix_hop, postfix_listener, postfix_read
 from smilla.doctor.attached import GUARD, Attached, error, warning
 from smilla.doctor.finding import Finding, Kind
 from smilla.doctor.postfix_actions import TOKEN
@@ -23,6 +23,7 @@ _MARK = f"X-Smilla-Stage: {'0123456789abcdef' * 2} {'0123456789abcdef'}"
 _NESTED = ("nested_header_checks", "mime_header_checks")  # unless set, they are $header_checks
 _NAMES = (
     *attached.NAMES,
+    *postfix_hop.NAMES,
     *postfix_listener.NAMES,
     "milter_header_checks",
     "header_checks",
@@ -45,11 +46,12 @@ def problems(config: Config, asked: Postfix, *, in_doubt: str = "warning") -> It
         settings = asked.settings(tuple(dict.fromkeys(_NAMES)), _NESTED)
         site = Attached(config, settings)
         missing = list(_missing(site))
-        found = (
-            missing
-            or list(_Lines(site, asked, in_doubt, asked.folder()).problems())
-            or [finding.fine(Kind.STAGE_WAY, "postfix", "has the lines for the stage")]
-        )
+        found = missing or list(_Lines(site, asked, in_doubt, asked.folder()).problems())
+        if config.uses_hop and not missing:
+            found += postfix_hop.problems(site, asked, asked.folder())
+        if not found:
+            what = "the stage and for secure-hop" if config.uses_hop else "the stage"
+            found = [finding.fine(Kind.STAGE_WAY, "postfix", f"has the lines for {what}")]
         found += postfix_read.problems(settings.main.get("queue_directory", ""), asked.folder(), asked.files)
     except PostfixUnclear as unclear:
         text = f"its lines for the stage could not be looked at: {unclear}"

@@ -36,10 +36,15 @@ _NAMES = (
     "mydomain",
     "myorigin",
 )
+_TAKING = {  # where mail comes in, by a port's name or number; behind postscreen it is the service smtpd
+    **dict.fromkeys(("smtp", "25", "smtpd"), "inbound"),
+    **dict.fromkeys(("submission", "587", "submissions", "smtps", "465"), "outbound"),
+}
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _SLACK_S = 5.0  # beyond the look-ups, for all other work on a message
 _PROBE_S = 2.0
 _UNASKED = "mail does not pass smilla, so it leaves in plaintext"
+_RELAYED = "that is right only if nobody sends mail to others through it"
 _ORDER = "verify, then encrypt, then sign"
 _LOCAL = "mail from sendmail(1) on this machine (cron, web applications) skips smilla and is not encrypted"
 _LOOP = "to change that: smilla-postfix(7), MAIL FROM SENDMAIL(1)"
@@ -69,7 +74,9 @@ class _Settings:
             yield from self.site.unguarded(service)
             yield from self._order(service)
             yield from self._timeouts(service)
-        if not filtered:
+        if filtered:
+            yield from past_smilla(self.site)
+        else:
             yield from self._not_attached()
         if self.site.config.policy.mixed == "reinject":
             yield from self._reinject(filtered)
@@ -134,24 +141,27 @@ class _Settings:
         return [f"inet:{port}@{host}"]
 
     def _connects(self, filtered: list[Service]) -> Iterator[Finding]:
-        """May Postfix's user connect to our socket?  Only root can tell."""
-        kind, _, path = self.site.config.milter.socket.partition(":")
-        user = User(self.site.settings.main.get("mail_owner", ""))
-        if not filtered or kind not in ("unix", "local"):
-            return
-        if os.geteuid() != 0:
-            what = f"whether its user {user.name} may connect to {path} was not tested"
-            yield finding.hint(Kind.ASKS, "postfix", what, "run this check as root")
-            return
-        if milter_client.ask(self.site.config.milter.socket, _PROBE_S).who is Who.NOBODY:
-            return  # a socket that was left behind, or none: said already
+        """May Postfix's user connect to our socket?  Only root can become that user; others go by the modes."""
+        socket, (kind, _, path) = self.site.config.milter.socket, self.site.config.milter.socket.partition(":")
+        user, wish = User(self.site.settings.main.get("mail_owner", "")), Wish(path, os.W_OK)
+        if not filtered or kind not in ("unix", "local") or milter_client.ask(socket, _PROBE_S).who is Who.NOBODY:
+            return  # a socket that was left behind, or none, is said already
         with suppress(SmillaError, KeyError):
-            (place,) = as_user.denials(user, [Wish(path, os.W_OK)])
+            is_root = os.geteuid() == 0
+            place = as_user.denials(user, [wish])[0] if is_root else as_user.denied_by_modes(user, wish)
             if place:
                 what = f"its user {user.name} may not connect to {path}, because {place} keeps it out"
                 folder = PurePosixPath(path).parent
                 mend = f"install -d -o smilla -g {user.group} -m 2750 {folder}, then restart smilla"
                 yield error(Kind.SOCKET_DENIED, what, mend, "mail does not pass smilla")
+            elif place is None:
+                what = (
+                    f"whether its user {user.name} may connect to {path} was not tested: only root can become that user"
+                )
+                yield finding.hint(Kind.ASKS, "postfix", what)
+            elif not is_root:
+                text = f"its user {user.name} may connect to {path}, by owner, group and mode of all on the way"
+                yield finding.fine(Kind.SOCKET, "postfix", text)
 
     # --- beside other milters
 
@@ -247,6 +257,21 @@ class _Settings:
         if main.get("append_at_myorigin") == "yes" and config.origin and origin and config.origin != origin:
             what = f"myorigin is {origin}: bob is bob@{origin}, but to smilla bob@{config.origin}"
             yield warning(Kind.REWRITING, what, f'append_origin = "{origin}"')
+
+
+def past_smilla(site: Attached) -> Iterator[Finding]:
+    """The listeners where clients hand in mail that have an empty smtpd_milters of their own, as samples for other
+    filters have it.  Those on other ports are other filters' own, for what comes back from them."""
+    for service in site.of("smtpd"):
+        direction, mode = _TAKING.get(service.name.rpartition(":")[2], ""), site.config.mode
+        if not direction or service.options.get("smtpd_milters", "-").strip():
+            continue
+        what = f"{service.name}: has -o smtpd_milters= in master.cf, so what comes in there goes past smilla"
+        line = site.postconf(service, "smtpd_milters", None)
+        if mode in ("auto", direction):
+            yield warning(Kind.NOT_ATTACHED, what, line, _UNASKED)
+        elif mode == "outbound":
+            yield finding.hint(Kind.NOT_ATTACHED, "postfix", what, line, _RELAYED)
 
 
 def _seconds(text: str) -> float | None:

@@ -17,8 +17,10 @@ from smilla.adapters import as_user, unit_file
 from smilla.adapters.as_user import User, Wish
 from smilla.adapters.seal_keys import SealKeys
 from smilla.config import DEFAULT_PATH, Config
+from smilla.doctor import private_file
 from smilla.doctor.finding import Finding, Kind, error, fine, hint
 from smilla.errors import SmillaError
+from smilla.keys.discovery import directory
 
 _MOST_FILES, _MOST_NAMED = 5000, 3
 _READ, _ENTER, _KEEP = os.R_OK, os.R_OK | os.X_OK, os.R_OK | os.W_OK | os.X_OK
@@ -42,6 +44,7 @@ class _Need:
     wish: Wish
     is_state: bool  # the filter's own, which it writes; otherwise the administrator's, which it reads
     why: str
+    is_key: bool = False  # a file in the folder of keys, where private keys do not belong
 
 
 def service_of(config: Config, configuration: Path) -> Service:
@@ -63,6 +66,17 @@ def problems(config: Config, configuration: Path, service: Service) -> Iterator[
     yield from _judged(service, [*_needs(config, configuration, service)])
 
 
+def as_whom(configuration: Path, service: Service) -> Iterator[Finding]:
+    """Who is not root hears as whom all was tried, and how to try the rest."""
+    me, user = as_user.name_of(os.geteuid()), service.user.name
+    if os.geteuid() != 0:
+        others = "Postfix's user" if me == user else f"{user}, whose filter it is, nor as Postfix's user"
+        what = f"it ran as {me}: files, sockets and the resolver were tried as {me}, and nothing as {others}"
+        yield hint(
+            Kind.ASKS, "this check", what, f"for the rest: sudo smilla config check --probe --config {configuration}"
+        )
+
+
 def writable_by_all(configuration: Path) -> Iterator[Finding]:
     """Whoever may write the configuration can turn encryption off."""
     with suppress(OSError):
@@ -74,7 +88,7 @@ def writable_by_all(configuration: Path) -> Iterator[Finding]:
 def of_key_files(config: Config, configuration: Path, paths: Sequence[str]) -> Iterator[Finding]:
     """Which of these the filter's user may not read, though whoever asks may."""
     why = "it cannot tell whether there is a key, so mail to this address is deferred"
-    needs = [_Need(f"keys {config.keys.directory}", Wish(path, _READ), False, why) for path in paths]
+    needs = [_Need(f"keys {config.keys.directory}", Wish(path, _READ), False, why, is_key=True) for path in paths]
     yield from (found for found in _judged(service_of(config, configuration), needs) if found.severity == "error")
 
 
@@ -132,6 +146,8 @@ def _shown(place: str) -> str:
 
 def _mend(need: _Need, place: str, user: str, group: str) -> str:
     path = Path(need.wish.path)
+    if need.is_key and place == need.wish.path and (away := private_file.mend(str(path.parent), path.name)):
+        return away
     if need.is_state and place == need.wish.path:
         return f"chown -R {user} {place}" if path.is_dir() else f"chown {user} {place}"
     if Path(place) not in (path, path.parent):
@@ -167,7 +183,8 @@ def _of_keys(folder: str) -> Iterator[_Need]:
     yield _Need(f"keys {folder}", Wish(folder, _ENTER), False, why)
     one = "mail to this address is deferred"
     for path in as_user.files_in(folder, _MOST_FILES):
-        yield _Need(f"keys {folder}", Wish(path, _READ), False, one)
+        if directory.address_of(Path(path).name) is not None:  # nobody ever looks into the others
+            yield _Need(f"keys {folder}", Wish(path, _READ), False, one, is_key=True)
 
 
 def _state(subject: str, folder: str, why: str, *, has_files: bool = False) -> Iterator[_Need]:

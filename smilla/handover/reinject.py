@@ -38,9 +38,10 @@ from smilla import log, log_recovery
 from smilla.answer import dsn
 from smilla.copies import protect, rewrap
 from smilla.copies.sharing import mailbox, notice
-from smilla.errors import JournalBusy, JournalError, ReinjectError
+from smilla.errors import JournalBusy, JournalError, ReinjectError, SealKeyMissing
+from smilla.handover import binding
 from smilla.model import Action, Copy, CopyForm, Decision, Header, Message, Recipient, Refusal
-from smilla.ports import Fingerprint, Journal, JournalEntry, MailerConnection, Ports, StageNote, Submission
+from smilla.ports import Fingerprint, Journal, JournalEntry, Mailer, MailerConnection, Ports, StageNote, Submission
 from smilla.session import Session
 
 _OF_THIS_HOP = re.compile("received-spf|authentication-results|arc-.*")
@@ -112,11 +113,13 @@ def own_token(message: Message) -> str:
 @dataclass(frozen=True, slots=True)
 class _Parcel:
     """One message for the listener.  ``served`` says, for each of its recipients, who has what they are owed once that
-    recipient is accepted; ``name`` gives the journal's name for what they are owed."""
+    recipient is accepted; ``name`` gives the journal's name for what they are owed.  With ``is_bound`` it may leave
+    over a verified hop only, and goes to the listener for that."""
 
     submission: Submission
     served: _Served
     name: Callable[[Recipient], str]
+    is_bound: bool = False
 
     def served_by(self, recipients: Iterable[Recipient]) -> list[Recipient]:
         """Everybody served if these recipients of the submission are accepted."""
@@ -230,25 +233,34 @@ class Attempt:
             self.entry = self._opened(self._ports.journal)
             if self.has_sent:
                 raise JournalBusy("another worker has just handled the same message")
-        waiting = [_Parcel(self._submission(copy), _by_mailbox(copy.recipients), mailbox) for copy in further]
+        waiting = [self._parcel(copy) for copy in further]
         if bounced:
             note = self._notification(bounced, why, hide=hide)
             about = {note.recipients[0]: tuple(decision.recipient for decision in bounced)}
             waiting.append(_Parcel(note, about, notice))
+        self._hand_over(self.entry, self._ports.mailer, [parcel for parcel in waiting if not parcel.is_bound])
+        self._hand_over(self.entry, self._ports.secure_mailer, [parcel for parcel in waiting if parcel.is_bound])
+        for refusal in self._refusals:
+            log.copy_failed(self._session.queue_id, refusal.recipient.shown, refusal.detail)
+        return tuple(self._refusals)
+
+    def _hand_over(self, entry: JournalEntry, mailer: Mailer | None, waiting: list[_Parcel]) -> None:
+        """All that goes to one listener."""
+        if not waiting:
+            return
         try:
-            with self._ports.mailer.connect() as connection:
-                self._owe(self.entry, waiting)
+            if mailer is None:
+                raise ReinjectError("there is no listener for copies that may leave over a verified hop only")
+            with mailer.connect() as connection:
+                self._owe(entry, waiting)
                 while waiting:
-                    self._send(self.entry, connection, waiting[0])
+                    self._send(entry, connection, waiting[0])
                     del waiting[0]
                     self._alive()
         except ReinjectError as error:
             log_recovery.listener_fails()
             left = (recipient for parcel in waiting for recipient in parcel.served_by(parcel.served))
             self._refusals += [Refusal(recipient, str(error)) for recipient in left]
-        for refusal in self._refusals:
-            log.copy_failed(self._session.queue_id, refusal.recipient.shown, refusal.detail)
-        return tuple(self._refusals)
 
     def answered(self, owed: Collection[str], gone: Collection[str], note: StageNote) -> None:
         """Records the stage's answers: who is still owed a copy, or that the message is finished.  Makes an entry only
@@ -299,6 +311,10 @@ class Attempt:
         if handover.accepted:
             log.copy_accepted(self._session.queue_id, len(parcel.served_by(handover.accepted)), handover.reply)
 
+    def _parcel(self, copy: Copy) -> _Parcel:
+        is_bound = copy.form is CopyForm.SECURE_HOP
+        return _Parcel(self._submission(copy), _by_mailbox(copy.recipients), mailbox, is_bound)
+
     def _submission(self, copy: Copy) -> Submission:
         envelope = self._session.envelope
         return Submission(
@@ -312,15 +328,22 @@ class Attempt:
 
     def _parameters(self, form: CopyForm) -> tuple[str, ...]:
         parameters = self._session.envelope.parameters
-        if not self._after_queue or form is not CopyForm.PLAIN:
+        if not self._after_queue or form not in (CopyForm.PLAIN, CopyForm.SECURE_HOP):
             return parameters
         return (*(p for p in parameters if p.partition("=")[0].upper() != "RET"), "RET=HDRS")
 
     def _octets(self, copy: Copy) -> Iterator[bytes]:
-        """The copy as sent: a Received field, the header, the body."""
+        """The copy as sent: a Received field, the field that binds it to a verified hop where it may leave over no
+        other, the header, the body."""
         blocks = rewrap.applied(self._session.message, copy.rewrite)
-        yield received(self._session, self._token, self._ports.clock.now()) + next(blocks)
+        bound = self._binding() if copy.form is CopyForm.SECURE_HOP else b""
+        yield received(self._session, self._token, self._ports.clock.now()) + bound + next(blocks)
         yield from blocks
+
+    def _binding(self) -> bytes:
+        if self._ports.seal_keys is None:
+            raise SealKeyMissing("there are no seal keys here, so no copy can be bound to a verified hop")
+        return binding.field(self._session.envelope.sender, self._ports.seal_keys.current())
 
     def _notification(
         self, bounced: Sequence[Decision], why: Callable[[Decision], str], *, hide: bool = False

@@ -16,17 +16,12 @@ _FATE = ("action", "format", "source", "dnssec", "reason")
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """A metric; ``name`` lacks ``smilla_`` and the suffix ``_total`` of counters."""
+    """A metric; ``name`` lacks ``smilla_`` and what the exposition puts behind it (``_total`` for a counter)."""
 
     name: str
     kind: str
     help: str
     labels: tuple[str, ...] = ()
-
-    @property
-    def exposed(self) -> str:
-        """The name in the exposition; that of a histogram gets further suffixes there."""
-        return f"smilla_{self.name}{'_total' if self.kind is COUNTER else ''}"
 
 
 FAMILIES = (

@@ -2,7 +2,8 @@
 
 Promises: counting costs a few microseconds and never waits for anybody.  What was counted is sent at most once a
 second, in datagrams that do not block; what does not fit now is kept and sent later.  Memory is bounded by the number
-of label values.  A domain is counted only if ``keeps_domains``, and never as a label.
+of label values.  A domain is counted only if ``keeps_domains``, and never as a label.  A gauge that cannot be measured
+is left out, and its number before is forgotten; everything else is sent on.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from smilla.model import Decision, DNSSECStatus
 from smilla.ports import Metrics
 
 Series = tuple[str, ...]  # the family's name and the labels' values
+Measured = Callable[[str, Callable[[], float]], float | None]  # None: nobody knows the number now
 _EVERY_S = 1.0
 _GAUGES_EVERY_S = 15.0  # also when nothing was counted
 _ITEMS = 200  # in one datagram, which is then far below what a socket takes
@@ -35,8 +37,9 @@ _SOON = timedelta(days=EXPIRY_DAYS[-1] + 1)
 class Meter(Metrics):
     """smilla.ports.Metrics for this process.  After a fork, ``start`` makes it the child's own."""
 
-    def __init__(self, *, keeps_domains: bool = False) -> None:
-        self.keeps_domains = keeps_domains
+    def __init__(self, measured: Measured, *, keeps_domains: bool = False) -> None:
+        """``measured`` asks a gauge for its number, and raises nothing."""
+        self.keeps_domains, self._measured = keeps_domains, measured
         self._salt = os.urandom(16)  # the same in all workers, so that a key counts once
         self._measures: dict[str, Callable[[], float]] = {}
         self._clear()
@@ -187,7 +190,7 @@ class Meter(Metrics):
         if time.monotonic() > self._tell_anew_at:
             with self._lock:
                 self._hour()
-        measured = {name: function() for name, function in self._measures.items()}
+        measured = {name: self._measured(name, function) for name, function in self._measures.items()}
         with self._lock:
             counts, self._counts = self._counts, {}
             timings, self._timings = self._timings, {}

@@ -17,8 +17,10 @@ from smilla.errors import SmillaError
 VERSION = 1  # of the JSON; a reader refuses any other
 MINUTES, MINUTE_S = 60, 60
 TENS, TEN_S = 144, 600
-DELIVERED = ("encrypted", "unchanged", "plain")  # what went on; already-sent has been counted before, sealed will be
+# what went on; already-sent has been counted before, sealed will be
+DELIVERED = ("encrypted", "unchanged", "secure-hop", "plain")
 PROTECTED = ("encrypted", "unchanged")  # unchanged is what came encrypted
+BOUND = ("secure-hop",)  # as it came, over a verified hop only
 FAILED = ("deferred", "refused", "held")
 _JUST_NOW = 5  # minutes
 

@@ -167,8 +167,11 @@ class Totals:
             self._keys[name] = _Key(ends_at, self._clock())
 
     def _add_gauges(self, pid: int, gauges: Mapping[str, Any]) -> None:
+        """None instead of a number: nobody knows it any more."""
         if pid in self._gauges or len(self._gauges) < _MOST_PROCESSES:
-            self._gauges.setdefault(pid, {}).update({str(name): float(value) for name, value in gauges.items()})
+            found = {str(name): None if value is None else float(value) for name, value in gauges.items()}
+            known = self._gauges.get(pid, {}) | found
+            self._gauges[pid] = {name: value for name, value in known.items() if value is not None}
 
     # --- what is shown
 

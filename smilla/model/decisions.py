@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import field
 from enum import Enum, StrEnum
 
+from smilla.model.hops import Hop
 from smilla.model.keys import KeyLookup, PGPKey, Reason, X509Key
 from smilla.model.message import Recipient
 from smilla.value import value
@@ -40,6 +41,7 @@ class Action(StrEnum):
     ENCRYPT = "encrypt"
     UNCHANGED = "unchanged"
     PLAIN = "plain"
+    SECURE_HOP = "secure-hop"  # as it came, over a verified hop only
     DEFER = "defer"
     REFUSE = "refuse"
     HOLD = "hold"
@@ -71,8 +73,9 @@ class Style:
 @value
 class Decision:
     """What happens for one recipient and why; ``rule`` names the part of the configuration that decided.  ``readers``
-    are the look-ups of further readers (also_to); ``style`` is how their copy is written.
-    ``awaits_expansion``: this may be an alias, so the stage decides, which sees where the alias led."""
+    are the look-ups of further readers (also_to); ``style`` is how their copy is written.  ``hop`` is how it may leave,
+    or why not, where the policy asks for a verified hop.  ``awaits_expansion``: this may be an alias, so the stage
+    decides, which sees where the alias led."""
 
     recipient: Recipient
     action: Action
@@ -82,6 +85,7 @@ class Decision:
     readers: tuple[KeyLookup, ...] = ()
     style: Style = field(default_factory=Style)
     awaits_expansion: bool = False
+    hop: Hop | None = None
 
     @property
     def key(self) -> X509Key | PGPKey | None:
@@ -95,6 +99,7 @@ class CopyForm(StrEnum):
     SMIME = "smime"
     OPENPGP = "openpgp"
     PLAIN = "plain"
+    SECURE_HOP = "secure-hop"
     UNCHANGED = "unchanged"
 
 

@@ -1,6 +1,14 @@
 """What a recipient needs, and what happens: ``wanted`` before the look-ups, ``decide`` after them."""
 
-from smilla.policy.decision import already_encrypted, awaits_expansion, decide, refused, styled, unclear_sender
+from smilla.policy.decision import (
+    already_encrypted,
+    awaits_expansion,
+    decide,
+    over_hop,
+    refused,
+    styled,
+    unclear_sender,
+)
 from smilla.policy.requirement import (
     Circumstances,
     Requirement,
@@ -10,6 +18,7 @@ from smilla.policy.requirement import (
     is_relayed,
     is_unclear,
     may_ask,
+    may_use_hop,
     on_request,
     rule_table,
     wanted,
@@ -27,7 +36,9 @@ __all__ = [
     "is_relayed",
     "is_unclear",
     "may_ask",
+    "may_use_hop",
     "on_request",
+    "over_hop",
     "refused",
     "rule_table",
     "styled",

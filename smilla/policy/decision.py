@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from smilla.config import Config
 from smilla.config.options import default_action
@@ -12,6 +13,8 @@ from smilla.model import (
     Client,
     Decision,
     Direction,
+    Hop,
+    HopVerdict,
     KeyLookup,
     KeyVerdict,
     PGPKey,
@@ -22,6 +25,8 @@ from smilla.model import (
 )
 from smilla.policy.requirement import UNCLEAR_SENDER, Requirement, is_local, unknown_destination
 
+_NO_STAGE = Reason("no_stage", 'a verified hop needs Postfix and [policy] mixed = "stage"')
+_NO_FINDER = Reason("no_hop_finder", "nothing here looks for verified hops")
 _ABSENT = (KeyVerdict.NO_KEY, KeyVerdict.INSECURE, KeyVerdict.UNUSABLE_KEY)
 
 
@@ -58,11 +63,27 @@ def decide(
         return Decision(recipient, Action.ENCRYPT, lookup.reason, "usable key", lookup, style=how)
     how, _ = styled(None, requirement, config)
     action, decider = _action_for(lookup.verdict, requirement, config)
-    if action is Action.PLAIN and requirement.encrypt == "require":
+    is_weaker = action is Action.PLAIN or (action is Action.SECURE_HOP and not decider.startswith("rule"))
+    if is_weaker and requirement.encrypt == "require":
         action, decider = Action.REFUSE, f"rule {requirement.number}: encrypt"
-    elif action is Action.PLAIN and requested:
+    elif action in (Action.PLAIN, Action.SECURE_HOP) and requested:
         action, decider = Action.REFUSE, "the sender's wish"
     return Decision(recipient, action, lookup.reason, decider, lookup, style=how)
+
+
+def over_hop(decision: Decision, hop: Hop | None, config: Config) -> Decision:
+    """A decision for SECURE_HOP once the hop is known: it stands if that is verified, and is never plain.  ``hop`` is
+    None where nobody looks for one."""
+    if hop is None:
+        return replace(decision, action=Action.DEFER, reason=_NO_FINDER)
+    if config.policy.mixed not in ("", "stage"):
+        return replace(decision, action=Action.DEFER, reason=_NO_STAGE, hop=hop)
+    if hop.is_verified:
+        return replace(decision, hop=hop)
+    is_proven = hop.verdict is HopVerdict.NONE
+    action = Action(config.policy.no_hop) if is_proven else Action.DEFER
+    decider = f"{decision.rule}, policy: no_hop" if is_proven else decision.rule
+    return replace(decision, action=action, reason=hop.reason, rule=decider, hop=hop)
 
 
 def awaits_expansion(decision: Decision, requirement: Requirement, client: Client, config: Config) -> bool:

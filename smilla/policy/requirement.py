@@ -24,6 +24,7 @@ from dataclasses import replace
 
 from smilla.address import EmailAddress
 from smilla.config import Config, Rule
+from smilla.config.options import HOP_FAILURES, SECURE_HOP
 from smilla.model import (
     Client,
     Direction,
@@ -90,6 +91,15 @@ class Requirement:
     def encrypt(self) -> str:
         """``require``, ``never`` or "", as in the rule."""
         return self.rule.encrypt if self.rule else ""
+
+
+def may_use_hop(requirement: Requirement, config: Config) -> bool:
+    """May the copy for this recipient have to leave over a verified hop, once their key is known to be of no use?"""
+    if not requirement.wanted:
+        return False
+    rule = requirement.rule
+    actions = ((rule and getattr(rule, name)) or getattr(config.policy, name) for name in HOP_FAILURES)
+    return SECURE_HOP in actions
 
 
 def direction(client: Client, config: Config) -> Direction:

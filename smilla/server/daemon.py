@@ -28,7 +28,7 @@ from smilla.server import health, lmtp, milter, rights, socketmap, systemd
 from smilla.server.child import Child, in_words
 from smilla.server.listener import UnixPath
 from smilla.server.page import Page, open_hops, open_page
-from smilla.server.reporter import Reporter
+from smilla.server.reporter import Measuring, Reporter
 from smilla.server.runtime import make_ports, needs_hops
 from smilla.server.service import Runtime
 from smilla.server.worker import SIGNALS, Serve, work
@@ -47,6 +47,10 @@ _KEY_EVERY_S = 3600.0  # [stage] key_days counts days
 _RELOAD_TIMEOUT_S = 5.0
 _LOOK_AGAIN_S = 15.0  # and twice as long after each look that changed nothing
 _LONGEST_LOOK_S = 300.0
+_NO_ROOM = (
+    "cannot start: the machine has no room for one of {} processes ({}); raise TasksMax= of the unit or the limit of "
+    "its user (ulimit -u), free memory, or write fewer [milter] workers"
+)
 _LOOKING = "nobody has looked yet whether Postfix has the lines for the stage; smilla is doing so now"
 
 
@@ -56,7 +60,7 @@ class Daemon:
     def __init__(self, path: Path, settings: Config) -> None:
         self._path = path
         self._config = settings
-        self._meter, self._reporter = Meter(keeps_domains=settings.web.domains), Reporter()
+        self._meter, self._reporter = Meter(Measuring(), keeps_domains=settings.web.domains), Reporter()
         self._meter.measure("spool_bytes", spool.octets_in_files)
         self._runtime = Runtime(settings, make_ports(settings, self._meter))
         self._workers: dict[int, Child] = {}
@@ -84,11 +88,8 @@ class Daemon:
         self._reporter.start(self._ends())
         count = self._config.milter.workers or os.cpu_count() or 1
         servers = [server for server in (self._stage, self._hops) if server is not None]
-        others = [server.serve for server in (*servers, *self._pages)]
-        state = health.seen(self._config, self._runtime.ports)
-        self._wanted = count + len(others)
-        for serve in (*[milter.serve] * count, *others):
-            self._fork(serve)
+        others: list[Serve] = [server.serve for server in (*servers, *self._pages)]
+        state = self._begin([milter.serve] * count + others)
         log.started(self._config.milter.socket, count, __version__, state)
         systemd.notify("READY=1")
         self._look_at_keys()
@@ -98,6 +99,19 @@ class Daemon:
         self._stop()
         log.flush()
         return 0
+
+    def _begin(self, served: list[Serve]) -> dict[str, str]:
+        """Finds out what works, and forks the first workers.  If there is no room for all, ends those that began and
+        raises SmillaError: the service manager tries again."""
+        self._wanted = len(served)
+        try:
+            state = health.seen(self._config, self._runtime.ports)
+            for serve in served:
+                self._fork(serve)
+        except OSError as error:
+            self._stop()
+            raise SmillaError(_NO_ROOM.format(len(served), error.strerror or error)) from error
+        return state
 
     def _open_socket(self) -> None:
         options = self._config.milter
@@ -175,7 +189,11 @@ class Daemon:
         return self._stage is not None and self._config.may_seal and self._config.stage.check
 
     def _begin_look(self, folders: list[str]) -> None:
-        self._look = Look(self._path, folders, [*self._ends(), *self._reporter.ends])
+        self._looked_at = time.monotonic()
+        try:
+            self._look = Look(self._path, folders, [*self._ends(), *self._reporter.ends])
+        except OSError as error:  # nothing is sealed until a later look
+            log.stage_not_ready("", f"no process to look at Postfix's lines: {error.strerror or error}")
 
     def _ends(self, serve: Serve | None = None) -> list[int]:
         """What no new process may keep open, besides the reporter's; one that runs ``serve`` keeps what it serves."""

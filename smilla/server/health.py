@@ -28,7 +28,7 @@ _NO_ANSWER = ("got no answer", "no answer within", "is unreachable")  # of a res
 
 def seen(config: Config, ports: Ports) -> dict[str, str]:
     """observe (true or false); resolver (ok, no-proof, unreachable), journal (ok, failed) and listener (ok,
-    unreachable), each "unused" if nobody needs it."""
+    unreachable), each "unused" if nobody needs it.  Raises OSError if there is no room for a process."""
     state = {"observe": str(config.observe).lower(), "resolver": "unreachable", "journal": "failed"}
     state |= {"listener": "unreachable"} | _asked(config, ports)
     if state["listener"] == "unreachable":
@@ -39,7 +39,12 @@ def seen(config: Config, ports: Ports) -> dict[str, str]:
 def _asked(config: Config, ports: Ports) -> dict[str, str]:
     """What a child process finds out in time."""
     reading, writing = os.pipe()
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError:
+        os.close(reading)
+        os.close(writing)
+        raise
     if pid == 0:
         try:
             os.close(reading)

@@ -23,6 +23,7 @@ from smilla.errors import SmillaError
 from smilla.message import MOST_HEADER_OCTETS
 from smilla.model import Message, Recipient
 from smilla.server import stage
+from smilla.server.handed import Handed
 from smilla.server.listener import LocalSocket
 from smilla.server.service import Service
 from smilla.session import parsed_recipient
@@ -96,6 +97,7 @@ class _Content:
 class _Transaction:
     sender: str
     ident: str
+    parameters: tuple[str, ...]
     recipients: list[Recipient] = field(default_factory=list)
 
 
@@ -145,7 +147,7 @@ class _Dialogue:
         elif found is None or self._transaction is not None:
             self._say("503" if found else "501", "5.5.1", "MAIL is not as it should be")
         else:
-            self._transaction, self._ident = _Transaction(found[1], self._ident), ""
+            self._transaction, self._ident = _Transaction(found[1], self._ident, tuple(found[2].split())), ""
             self._say("250", "2.1.0", "Ok")
 
     def _rcpt(self, rest: str) -> None:
@@ -188,8 +190,12 @@ class _Dialogue:
         try:
             if problem is not None:
                 raise problem
-            handed = stage.Handed(
-                transaction.sender, tuple(transaction.recipients), content.message(), transaction.ident
+            handed = Handed(
+                transaction.sender,
+                tuple(transaction.recipients),
+                content.message(),
+                transaction.ident,
+                transaction.parameters,
             )
             return stage.deliver(handed, runtime.ports, runtime.behind("postfix"))
         except Exception as error:

@@ -11,13 +11,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import math
 import os
 import select
 import signal
 import socket
 import threading
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
@@ -182,6 +183,26 @@ class Reporter:
 
     def _listening(self) -> list[_Listening]:
         return [each for each in (self._metrics, self._status) if each is not None]
+
+
+class Measuring:
+    """Asks for the numbers of gauges: a failure costs its number and nothing else, and is logged once a gauge."""
+
+    def __init__(self) -> None:
+        self._failed: set[str] = set()
+
+    def __call__(self, name: str, function: Callable[[], float]) -> float | None:
+        """The number, or None if there is none now."""
+        try:
+            number = float(function())
+            if math.isfinite(number):
+                return number
+            raise ValueError(number)
+        except Exception:
+            if name not in self._failed:
+                self._failed.add(name)
+                log_metrics.gauge_failed(name)
+            return None
 
 
 class _Listening:

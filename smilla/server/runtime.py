@@ -48,6 +48,7 @@ def make_ports(config: Config, metrics: Metrics | None = None) -> Ports:
         probe=resolver.probe,
         journal=SQLiteJournal(config.reinject.spool, config.reinject.remember_s) if splits else None,
         mailer=Listener(config.reinject.smtp, config.reinject.timeout_s) if splits else None,
+        secure_mailer=Listener(config.reinject.secure_smtp, config.reinject.timeout_s) if has_stage else None,
         seal_keys=seal_keys if has_stage else None,
         stage_problem=lines.problem,
         size_limit=lines.size_limit,

@@ -16,9 +16,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from email.utils import parsedate_to_datetime
+from dataclasses import replace
+from datetime import timedelta
 from hashlib import sha256
 
 from smilla import address, decide, log, pipeline
@@ -26,34 +25,30 @@ from smilla.answer import reply, report
 from smilla.config import Config
 from smilla.copies import sharing
 from smilla.errors import AddressError, JournalError, SealBroken, SealKeyMissing
-from smilla.handover import reinject, seal
+from smilla.handover import binding, reinject, seal
 from smilla.handover.seal import Opened, SealedRecipient
 from smilla.model import Action, Decision, Header, Message, Reason, Recipient, Refusal
-from smilla.ports import Fingerprint, JournalEntry, Ports, StageNote
+from smilla.ports import Fingerprint, JournalEntry, Ports
+from smilla.server import requeued
+from smilla.server.handed import Handed, age, hop, note
 from smilla.session import Session, parsed_recipient
 
-_HOP = re.compile(rb"\sby\s+\S+\s+\([^()]*\)(?:\s+with\s+\S+)?\s+id\s+([0-9A-Za-z]+)")
 _GIVEN_UP_AFTER = timedelta(days=1)
 _TRACE = re.compile("received|x-received|received-spf|return-path|delivered-to|x-original-to|authentication-results")
 _NOT_KEPT = re.compile("dkim-signature|x-google-dkim-signature|domainkey-signature|arc-.*|content-.*|mime-version|bcc")
 _XTEXT = re.compile(r"\+([0-9A-Fa-f]{2})")
 _VIA = report.How(via="stage")
 _ENCRYPTED, _FAILING = (Action.ENCRYPT, Action.UNCHANGED), (Action.DEFER, Action.REFUSE)
-
-
-@dataclass(frozen=True, slots=True)
-class Handed:
-    """A transaction of the MTA's LMTP client.  ``ident`` is the queue ID from XFORWARD, under which the MTA first had
-    the message, or ""."""
-
-    sender: str
-    recipients: tuple[Recipient, ...]
-    message: Message
-    ident: str = ""
+_KEY_GONE = Reason("key_gone", "there was a key when the message was sealed, and there is none now")
+_HOP_GONE = Reason("hop_gone", "it was sealed for a verified hop only, which the policy does not ask for now")
+_WEAKNESS = {Action.SECURE_HOP: 1, Action.PLAIN: 2, Action.HOLD: 2, Action.DONE: 2}  # 0 for all others
+_PROTECTED, _WEAKER = (*_ENCRYPTED, Action.SECURE_HOP), (Action.SECURE_HOP, Action.PLAIN, Action.HOLD)
 
 
 def deliver(handed: Handed, ports: Ports, config: Config) -> tuple[reply.Reply, ...]:
     """One answer per recipient, in their order.  If smilla fails, it raises, and all are owed their copies."""
+    if binding.is_bound(handed.message.headers):
+        return requeued.deliver(handed, ports)
     queue_id = handed.ident or hop(handed.message)
     try:
         opened = _opened(handed, ports)
@@ -62,7 +57,7 @@ def deliver(handed: Handed, ports: Ports, config: Config) -> tuple[reply.Reply, 
         _keep_locked(handed, queue_id, ports)
         return (reply.for_error(error),) * len(handed.recipients)
     except SealBroken as error:
-        gives_up = _age(handed.message, ports.clock.now()) > _GIVEN_UP_AFTER
+        gives_up = age(handed.message, ports.clock.now()) > _GIVEN_UP_AFTER
         log.seal_broken(queue_id, str(error), gives_up=gives_up)
         return (reply.SEAL_REFUSED if gives_up else reply.for_error(error),) * len(handed.recipients)
     try:
@@ -96,21 +91,6 @@ def _opened(handed: Handed, ports: Ports) -> Opened:
     return opened
 
 
-def hop(message: Message) -> str:
-    """The queue ID in the topmost Received field, "" if there is none."""
-    newest = next((header.raw_value for header in message.headers if header.name == "received"), b"")
-    found = _HOP.search(newest)
-    return found[1].decode("ascii") if found else ""
-
-
-def _age(message: Message, now: datetime) -> timedelta:
-    newest = next((header.raw_value for header in message.headers if header.name == "received"), b"")
-    try:
-        return now - parsedate_to_datetime(newest.rpartition(b";")[2].decode("ascii", "replace").strip())
-    except (ValueError, TypeError):
-        return timedelta()
-
-
 class _Stage:
     """One opened message with the recipients of one transaction."""
 
@@ -131,6 +111,7 @@ class _Stage:
         with reinject.Attempt(self._session, self._ports, lambda: None, known=known, after_queue=True) as attempt:
             decisions = self._decisions()
             entry = attempt.entry
+            decisions = self._bound_or_owed(decisions)
             served = [d for d in decisions if d.action not in _FAILING]
             owed = [d for d in served if d.action is not Action.DONE and not _has_copy(entry, d.recipient)]
             made = pipeline.make_copies(self._session, tuple(owed), self._ports, self._config)
@@ -139,6 +120,16 @@ class _Stage:
             # The journal remembers who has a copy, in case the MTA does not get our answer.
             self._remember(attempt, decisions, answers)
         return tuple(answer for answer, _ in answers)
+
+    def _bound_or_owed(self, decisions: tuple[Decision, ...]) -> tuple[Decision, ...]:
+        """Copies that may leave over a verified hop only wait while Postfix is not known to have the lines for it."""
+        if not any(d.action is Action.SECURE_HOP for d in decisions) or not (problem := self._ports.stage_problem()):
+            return decisions
+        log.stage_not_ready(self._session.queue_id, problem)
+        why = Reason("hop_not_ready", problem)
+        return tuple(
+            replace(d, action=Action.DEFER, reason=why) if d.action is Action.SECURE_HOP else d for d in decisions
+        )
 
     def _remember(
         self, attempt: reinject.Attempt, decisions: Sequence[Decision], answers: Sequence[tuple[reply.Reply, Reason]]
@@ -151,8 +142,8 @@ class _Stage:
         owed = {name: shown for name, shown in owed.items() if name not in accepted}
         gone = by_verb[reply.Verb.REJECT].keys() - accepted - owed.keys()
         last = next(iter([*owed.values(), *by_verb[reply.Verb.REJECT].values()]), "")
-        note = _note(self._handed, self._session.queue_id, self._opened.raw_message_id, last, self._ports)
-        attempt.answered(owed.keys(), gone, note)
+        noted = note(self._handed, self._session.queue_id, self._opened.raw_message_id, last, self._ports)
+        attempt.answered(owed.keys(), gone, noted)
 
     def _decisions(self) -> tuple[Decision, ...]:
         matched = [(recipient, self._named(recipient)) for recipient in self._handed.recipients]
@@ -173,7 +164,7 @@ class _Stage:
     def _checked(self, recipient: Recipient, decision: Decision, sealed: SealedRecipient | None) -> Decision:
         """The decision for the recipient the MTA names now; never weaker than what was sealed."""
         if sealed is None:
-            if decision.action in (*_ENCRYPTED, Action.DEFER):
+            if decision.action in (*_PROTECTED, Action.DEFER):
                 return decision
             why = Reason("not_sealed", "the message was not sealed for this recipient, and they have no key")
             return replace(decision, action=Action.REFUSE, reason=why)
@@ -183,10 +174,7 @@ class _Stage:
             return replace(found, action=Action.DONE, reason=why)
         if sealed.action in _FAILING and not sealed.waits and found.action is Action.DEFER:
             return replace(found, action=Action.REFUSE)  # one_fails = "bounce": the sender is told now
-        if sealed.action in _ENCRYPTED and found.action in (Action.PLAIN, Action.HOLD):
-            why = Reason("key_gone", "there was a key when the message was sealed, and there is none now")
-            return replace(found, action=Action.DEFER, reason=why)
-        return found
+        return _as_strong_as(sealed, found)
 
     def _named(self, recipient: Recipient) -> tuple[Recipient, SealedRecipient] | None:
         """The sealed recipient that this one is, or was expanded from.  If several match, prefers one for whom the
@@ -197,7 +185,7 @@ class _Stage:
             matching = [p for p in self._originals if origin == (_original(p[0].parameters) or _bare(p[0].raw))]
         return min(
             matching,
-            key=lambda pair: (pair[1].action is Action.DONE, pair[1].action in (Action.PLAIN, Action.HOLD)),
+            key=lambda pair: (pair[1].action is Action.DONE, _WEAKNESS.get(pair[1].action, 0)),
             default=None,
         )
 
@@ -218,21 +206,16 @@ class _Stage:
         return answers
 
 
-def _note(handed: Handed, queue_id: str, raw_message_id: bytes, answer: str, ports: Ports) -> StageNote:
-    now = ports.clock.now()
-    return StageNote(queue_id, raw_message_id.hex(), (now - _age(handed.message, now)).timestamp(), answer)
-
-
 def _keep_locked(handed: Handed, queue_id: str, ports: Ports) -> None:
     """Records that copies of a message are owed though its key is missing, if its mark can be read."""
     mark = seal.mark(handed.message.headers)
     if mark is None or ports.journal is None:
         return
     owed = {sharing.mailbox(recipient) for recipient in handed.recipients}
-    note = _note(handed, queue_id, mark.raw_message_id, f"{reply.SEAL_KEY.code} seal-key-missing", ports)
+    noted = note(handed, queue_id, mark.raw_message_id, f"{reply.SEAL_KEY.code} seal-key-missing", ports)
     try:
         with ports.journal.open(_fingerprint(mark.raw_message_id)) as entry:
-            entry.answered(owed, (), note)
+            entry.answered(owed, (), noted)
     except JournalError as error:
         log.journal_failed(str(error), queue_id)
 
@@ -246,11 +229,20 @@ def _is_expansion(recipient: Recipient, decision: Decision) -> bool:
     return sharing.mailbox(recipient) != sharing.mailbox(decision.recipient)
 
 
+def _as_strong_as(sealed: SealedRecipient, found: Decision) -> Decision:
+    """Owes a copy that would be weaker than what was sealed."""
+    if sealed.action in _ENCRYPTED and found.action in _WEAKER:
+        return replace(found, action=Action.DEFER, reason=_KEY_GONE)
+    if sealed.action is Action.SECURE_HOP and found.action in (Action.PLAIN, Action.HOLD):
+        return replace(found, action=Action.DEFER, reason=_HOP_GONE)
+    return found
+
+
 def _one_per_mailbox(decisions: Sequence[Decision], expanded: Collection[int]) -> tuple[Decision, ...]:
     """A mailbox reached in several ways gets one copy: that for its own address, otherwise an encrypted one.
     ``expanded`` has the indexes of the recipients that were expanded from an alias."""
     best: dict[str, Decision] = {}
-    for number in sorted(range(len(decisions)), key=lambda n: (n in expanded, decisions[n].action not in _ENCRYPTED)):
+    for number in sorted(range(len(decisions)), key=lambda n: (n in expanded, _WEAKNESS.get(decisions[n].action, 0))):
         if decisions[number].action not in _FAILING:
             best.setdefault(sharing.mailbox(decisions[number].recipient), decisions[number])
     return tuple(

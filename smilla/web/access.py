@@ -29,21 +29,13 @@ class Rate:
     def take(self) -> bool:
         """Counts an event; False if there were too many, and then it does not count."""
         with self._lock:
-            if not self._room():
+            now = self._clock()
+            while self._times and self._times[0] <= now - self._window_s:
+                self._times.popleft()
+            if len(self._times) >= self._most:
                 return False
-            self._times.append(self._clock())
+            self._times.append(now)
             return True
-
-    def has_room(self) -> bool:
-        """May another event happen now?"""
-        with self._lock:
-            return self._room()
-
-    def _room(self) -> bool:
-        oldest = self._clock() - self._window_s
-        while self._times and self._times[0] <= oldest:
-            self._times.popleft()
-        return len(self._times) < self._most
 
 
 class Sessions:

@@ -111,11 +111,8 @@ class Application:
         return self._page("login.html", status, problem=problem)
 
     def _login(self, request: Request) -> Response:
-        if not self._wrong_tokens.has_room():
-            return self._login_form(request, "Too many wrong tokens; wait a minute.", HTTPStatus.TOO_MANY_REQUESTS)
         if not self._sessions.is_token(request.form.get("token", "").strip()):
-            self._wrong_tokens.take()
-            return self._login_form(request, "That is not the token.", HTTPStatus.FORBIDDEN)
+            return self._not_the_token(request)
         response = _sent_to("/")
         response.set_cookie(
             COOKIE,
@@ -125,6 +122,16 @@ class Application:
             httponly=True,
             samesite="Strict",
         )
+        return response
+
+    def _not_the_token(self, request: Request) -> Response:
+        """Whoever sends many is told to wait.  The limit is after the comparison, so that nobody can lock out somebody
+        who has the token; what keeps guessers out is its length."""
+        if self._wrong_tokens.take():
+            return self._login_form(request, "That is not the token.", HTTPStatus.FORBIDDEN)
+        text = "Too many wrong tokens; wait a minute. The right one is always taken."
+        response = self._login_form(request, text, HTTPStatus.TOO_MANY_REQUESTS)
+        response.headers["Retry-After"] = f"{_WINDOW_S:.0f}"
         return response
 
     def _logout(self, request: Request) -> Response:

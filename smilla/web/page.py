@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from smilla.answer import reply
+from smilla.metrics.attention import Cause, Finding, findings
 from smilla.metrics.snapshot import (
+    DELIVERED,
     FAILED,
     MINUTE_S,
+    PROTECTED,
     TEN_S,
+    TENS,
     Snapshot,
     failures,
     share_protected,
     total,
-    without_resolver,
 )
 from smilla.web import plots
 
-_NEAR_DAYS = 7
+_WORDS = {  # the page's own; what is not here says why in the words of the finding
+    Cause.WORKERS: "Some workers do not run: {why}.",
+    Cause.NO_PROOF: "No resolver proves that it validates. Mail is deferred.",
+}
+_IN_A_TILE = {Cause.KEYS}  # these need somebody, but no mail waits for them today
+_OF_RESOLVER = {Cause.NO_PROOF, Cause.SOME_PROOF, Cause.NO_RESOLVER}
 _HINTS = {
     "bogus": "DNSSEC fails for this domain, or your resolver does not validate: smilla lookup ADDRESS",
     "indeterminate": "your resolver could not prove it: smilla config check --probe",
@@ -51,6 +59,7 @@ def facts(snapshot: Snapshot, *, domains: bool) -> dict[str, Any]:
     return {
         "snapshot": snapshot,
         "since": moment(snapshot.started_at),
+        "is_fresh": snapshot.taken_at - snapshot.started_at < TENS * TEN_S,
         "taken": moment(snapshot.taken_at),
         "tiles": list(_tiles(snapshot)),
         "alarms": list(alarms(snapshot)),
@@ -58,6 +67,7 @@ def facts(snapshot: Snapshot, *, domains: bool) -> dict[str, Any]:
             ("The last hour", plots.plot(hour, "Recipients of the last hour, by minute", MINUTE_S), _rows(hour)),
             ("The last day", plots.plot(day, "Recipients of the last day, by ten minutes", TEN_S), _rows(day)),
         ],
+        "has_mail": any(bar.all for bar in (*hour, *day)),
         "legend": plots.LEGEND,
         "failures": [
             (action, reason, reply.TEXTS.get(reason, ""), _HINTS.get(reason, "smilla(8), DIAGNOSTICS"), number)
@@ -70,52 +80,58 @@ def facts(snapshot: Snapshot, *, domains: bool) -> dict[str, Any]:
 
 def _tiles(snapshot: Snapshot) -> Iterator[Tile]:
     observed = snapshot.observing
-    yield Tile(
-        "encrypted, last hour", _percent(share_protected(snapshot.minutes, observed=observed)), "of what went on"
-    )
-    yield Tile("encrypted, last day", _percent(share_protected(snapshot.tens, observed=observed)), "of what went on")
+    causes = {finding.cause for finding in findings(snapshot)}
+    for name, slots in (("hour", snapshot.minutes), ("day", snapshot.tens)):
+        share = share_protected(slots, observed=observed)
+        text = "no mail went on" if share is None else "of what went on"  # "none" alone would say: all is plaintext
+        yield Tile(f"encrypted, last {name}", _percent(share), text)
     failed = total(snapshot.tens, FAILED, observed=observed)
-    yield Tile("not delivered, last day", str(failed), "deferred, refused or held", "bad" if failed else "good")
+    state = _state(Cause.FAILURES in causes, is_good=not failed)
+    yield Tile("not delivered, last day", str(failed), "deferred, refused or held", state)
     workers = snapshot.workers
-    state = "good" if workers.running >= workers.wanted else "bad"
+    state = _state(Cause.WORKERS in causes)
     yield Tile("workers", f"{workers.running} of {workers.wanted}", f"{workers.died} died since the start", state)
-    yield _resolver_tile(snapshot)
+    yield _resolver_tile(snapshot, causes)
+    yield _journal_tile(snapshot, causes)
+    if snapshot.stage.used:
+        figure = "shut" if snapshot.stage.problem else "open"
+        yield Tile("stage", figure, "messages are split", _state(Cause.STAGE in causes))
+    soon = sum(each.keys for each in snapshot.expiring if each.days < 30)
+    state = _state(Cause.KEYS in causes, is_good=False)
+    yield Tile("keys about to end", str(soon), "within 30 days, of those used", state)
+
+
+def _state(is_bad: bool, *, is_good: bool = True) -> str:
+    """A tile is bad where a finding says so, never by a judgement of its own."""
+    return "bad" if is_bad else "good" if is_good else "quiet"
+
+
+def _resolver_tile(snapshot: Snapshot, causes: Set[Cause]) -> Tile:
+    resolver, is_bad = snapshot.resolver, bool(causes & _OF_RESOLVER)
+    if not resolver.asked:
+        return Tile("resolver", "not asked", "no proof was needed yet", _state(is_bad, is_good=False))
+    return Tile("resolver", f"{resolver.proven} of {resolver.asked}", "prove that they validate", _state(is_bad))
+
+
+def _journal_tile(snapshot: Snapshot, causes: Set[Cause]) -> Tile:
     journal = snapshot.journal
     if journal.problem:
-        yield Tile("journal", "unreadable", journal.problem, "bad")
-    else:
-        waiting = "bad" if journal.owed else "good"
-        yield Tile("copies owed", str(journal.owed), f"of {journal.unfinished} messages", waiting)
-    if snapshot.stage.used:
-        is_open = not snapshot.stage.problem
-        yield Tile("stage", "open" if is_open else "shut", "messages are split", "good" if is_open else "bad")
-    soon = sum(each.keys for each in snapshot.expiring if each.days < 30)
-    is_near = any(each.keys for each in snapshot.expiring if each.days < _NEAR_DAYS)
-    yield Tile("keys about to end", str(soon), "within 30 days, of those used", "bad" if is_near else "quiet")
-
-
-def _resolver_tile(snapshot: Snapshot) -> Tile:
-    resolver = snapshot.resolver
-    if not resolver.asked:
-        return Tile("resolver", "not asked", "no proof was needed yet")
-    text = "prove that they validate"
-    return Tile("resolver", f"{resolver.proven} of {resolver.asked}", text, "good" if resolver.proven else "bad")
+        return Tile("journal", "unreadable", "copies wait", _state(Cause.JOURNAL in causes))
+    state = _state(Cause.BACKLOG in causes, is_good=not journal.unfinished)
+    return Tile("copies owed", str(journal.owed), f"of {journal.unfinished} messages", state)
 
 
 def alarms(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
     """What is wrong now, and what to do about it."""
-    if snapshot.resolver.asked and not snapshot.resolver.proven:
-        yield "No resolver proves that it validates. Mail is deferred.", "smilla config check --probe"
-    elif waiting := without_resolver(snapshot):
-        yield f"No resolver answered for {waiting} recipients just now.", "smilla config check --probe"
-    if snapshot.stage.problem:
-        yield f"Nothing is sealed now: {snapshot.stage.problem}", "smilla config check --postfix"
-    if snapshot.journal.problem:
-        yield f"The journal cannot be read: {snapshot.journal.problem}", "smilla config check --probe"
-    if snapshot.reloads.last_failed:
-        yield "The last reload failed, and the old configuration is in force.", "smilla config check"
-    if snapshot.workers.running < snapshot.workers.wanted:
-        yield "Some workers do not run.", "journalctl -p err -u smilla"
+    for finding in findings(snapshot):
+        if finding.cause not in _IN_A_TILE:
+            yield _in_words(finding), finding.mend
+
+
+def _in_words(finding: Finding) -> str:
+    if finding.cause in _WORDS:
+        return _WORDS[finding.cause].format(why=finding.why)
+    return f"{finding.why[:1].upper()}{finding.why[1:].rstrip('.')}."
 
 
 def _rows(shown: list[plots.Bar]) -> list[plots.Bar]:
@@ -130,8 +146,8 @@ def _by_domain(snapshot: Snapshot) -> list[tuple[str, str, int]]:
         found.setdefault(each.domain, {})[each.action] = each.recipients
     rows = []
     for domain, actions in found.items():
-        protected = actions.get("encrypted", 0) + actions.get("unchanged", 0)
-        delivered = protected + actions.get("plain", 0)
+        protected = sum(actions.get(action, 0) for action in PROTECTED)
+        delivered = sum(actions.get(action, 0) for action in DELIVERED)
         # What is sealed will be counted once more, by what becomes of it; what was sent already has been.
         recipients = delivered + sum(actions.get(action, 0) for action in FAILED)
         if recipients:

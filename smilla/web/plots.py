@@ -1,6 +1,7 @@
 """Plots as SVG, made here: no script, no style of their own (the style sheet has the colours), and a text for each bar.
 
-A plot has one bar for each slot of time, with what was protected below, plain mail above it, and failures on top.
+A plot has one bar for each slot of time, with what was encrypted below, then what a verified hop protected, plain
+mail above it, and failures on top.
 """
 
 from __future__ import annotations
@@ -11,12 +12,17 @@ from datetime import UTC, datetime
 
 from markupsafe import Markup
 
-from smilla.metrics.snapshot import DELIVERED, FAILED, PROTECTED, Slot, total
+from smilla.metrics.snapshot import BOUND, DELIVERED, FAILED, PROTECTED, Slot, total
 
 WIDTH, HEIGHT = 720, 150  # of the viewBox; the page scales it
-_LEFT, _BOTTOM, _TOP = 40, 22, 8
-KINDS = ("protected", "plain", "failed")
-LEGEND = {"protected": "encrypted", "plain": "plaintext", "failed": "deferred, refused or held"}
+_LEFT, _RIGHT, _BOTTOM, _TOP = 40, 12, 22, 12
+KINDS = ("protected", "bound", "plain", "failed")
+LEGEND = {
+    "protected": "encrypted",
+    "bound": "over a verified hop",
+    "plain": "plaintext",
+    "failed": "deferred, refused or held",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,22 +31,24 @@ class Bar:
 
     began_at: int
     protected: int
+    bound: int
     plain: int
     failed: int
 
     @property
     def all(self) -> int:
         """All recipients of the slot."""
-        return self.protected + self.plain + self.failed
+        return self.protected + self.bound + self.plain + self.failed
 
 
 def bars(slots: Sequence[Slot], *, observed: bool) -> list[Bar]:
     """The bars of these slots; ``observed``: of what would have happened."""
     found = []
     for slot in slots:
-        protected = total([slot], PROTECTED, observed=observed)
-        plain = total([slot], DELIVERED, observed=observed) - protected
-        found.append(Bar(slot.began_at, protected, plain, total([slot], FAILED, observed=observed)))
+        protected, bound, delivered, failed = (
+            total([slot], actions, observed=observed) for actions in (PROTECTED, BOUND, DELIVERED, FAILED)
+        )
+        found.append(Bar(slot.began_at, protected, bound, delivered - protected - bound, failed))
     return found
 
 
@@ -58,10 +66,10 @@ def plot(shown: Sequence[Bar], title: str, step_s: int) -> Markup:
 
 
 def _round_up(number: int) -> int:
-    """The next of 1, 2, 5, 10, 20, 50 … from ``number`` on; at least 4, so that a single message is no tower."""
+    """The next of 4, 10, 20, 40, 100 … from ``number`` on: half of each is whole, and a single message is no tower."""
     step = 1
     while True:
-        for factor in (1, 2, 5):
+        for factor in (1, 2, 4):
             if factor * step >= max(number, 4):
                 return factor * step
         step *= 10
@@ -77,7 +85,7 @@ def _grid(highest: int) -> list[Markup]:
         y = HEIGHT - _BOTTOM - _height(highest * part, highest)
         label = f"{highest * part:g}"
         lines.append(
-            Markup('<line class="grid" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(_LEFT, WIDTH, y, y)
+            Markup('<line class="grid" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(_LEFT, WIDTH - _RIGHT, y, y)
             + Markup('<text class="scale" x="{}" y="{:.1f}" text-anchor="end">{}</text>').format(
                 _LEFT - 6, y + 4, label
             )
@@ -88,7 +96,7 @@ def _grid(highest: int) -> list[Markup]:
 def _bar(bar: Bar, index: int, count: int, highest: int) -> Markup:
     if not bar.all:
         return Markup("")
-    room = (WIDTH - _LEFT) / count
+    room = (WIDTH - _LEFT - _RIGHT) / count
     x, y = _LEFT + index * room, float(HEIGHT - _BOTTOM)
     parts = []
     for kind in KINDS:
@@ -107,13 +115,13 @@ def _bar(bar: Bar, index: int, count: int, highest: int) -> Markup:
 def _ticks(shown: Sequence[Bar], step_s: int) -> list[Markup]:
     """About six times below the bars, on round minutes or hours."""
     every_s = 600 if step_s * len(shown) <= 3600 else 4 * 3600
-    room = (WIDTH - _LEFT) / max(1, len(shown))
+    room = (WIDTH - _LEFT - _RIGHT) / max(1, len(shown))
     return [
         Markup('<text class="scale" x="{:.1f}" y="{}" text-anchor="middle">{}</text>').format(
             _LEFT + (index + 0.5) * room, HEIGHT - 6, clock_time(bar.began_at)
         )
         for index, bar in enumerate(shown)
-        if bar.began_at % every_s == 0 and 20 < (index + 0.5) * room < WIDTH - _LEFT - 15
+        if bar.began_at % every_s == 0 and 20 < (index + 0.5) * room < WIDTH - _LEFT - _RIGHT - 15
     ]
 
 

@@ -12,10 +12,10 @@ from tests.lab.processes import LOOPBACK, Closing
 class LoopbackServer(Closing):
     """Listens on a loopback port from the beginning; ``talk`` is what it does with a connection."""
 
-    def __init__(self) -> None:
+    def __init__(self, address: str = LOOPBACK, port: int = 0) -> None:
         self.open: set[socket.socket] = set()
         self.connections = 0
-        self._listener = socket.create_server((LOOPBACK, 0))
+        self._listener = socket.create_server((address, port))
         self._thread = threading.Thread(target=self._serve, name=type(self).__name__, daemon=True)
         self._thread.start()
 

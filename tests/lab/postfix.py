@@ -121,10 +121,7 @@ class Postfix(Server):
     @property
     def version(self) -> tuple[int, int]:
         """Of the programs: (3, 7) for 3.7.11."""
-        program = postfix_daemons().parents[2] / "sbin/postconf"
-        argv = [str(program), "-hd", "mail_version"]
-        said = subprocess.run(argv, env=program_environment(program), capture_output=True, check=True, text=True).stdout
-        major, minor = said.split(".")[:2]
+        major, minor = self.run("postconf", "-hd", "mail_version").split(".")[:2]
         return int(major), int(minor)
 
     def maildir(self, local_part: str) -> Path:
@@ -192,11 +189,14 @@ class Postfix(Server):
         MAIL_CONFIG and LD_LIBRARY_PATH, for postdrop."""
         self.run("sendmail", "-i", "-f", sender, *recipients, octets=message.replace(b"\r\n", b"\n"))
 
-    def run(self, name: str, *arguments: str, octets: bytes = b"") -> None:
-        """One of Postfix's own commands.  Raises CalledProcessError."""
+    def run(self, name: str, *arguments: str, octets: bytes = b"") -> str:
+        """What one of Postfix's own commands says.  Raises CalledProcessError."""
         program = postfix_daemons().parents[2] / "sbin" / name
         environment = program_environment(program) | {"MAIL_CONFIG": str(self.folder / "etc")}
-        subprocess.run([str(program), *arguments], env=environment, input=octets, check=True, capture_output=True)
+        done = subprocess.run(
+            [str(program), *arguments], env=environment, input=octets, check=True, capture_output=True
+        )
+        return done.stdout.decode(errors="replace")
 
     def start(self) -> Self:
         """Writes the configuration, makes the folders and starts master.  Raises ChildError or MissingProgramError."""

@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tests.lab.listening import LoopbackServer
+from tests.lab.processes import LOOPBACK
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable
     from pathlib import Path
 
@@ -28,6 +30,7 @@ class ReceivedMail:
     raw: bytes
     mail_parameters: tuple[str, ...] = ()
     rcpt_parameters: tuple[tuple[str, ...], ...] = ()
+    over_tls: bool = False
 
     @property
     def raw_header(self) -> bytes:
@@ -52,17 +55,26 @@ class Sink(LoopbackServer):
 
     ``answer(line)`` may return another reply to a command line (b"." stands for the end of the message), such as
     b"451 4.3.0 not now"; None leaves the usual one.  Where ``folder`` is given, each message is also written there.
-    ``cut_off`` is what came of messages that had no end.
+    ``cut_off`` is what came of messages that had no end.  With ``tls`` it offers STARTTLS.
     """
 
-    def __init__(self, folder: Path | None = None, extensions: tuple[str, ...] = _EXTENSIONS) -> None:
+    def __init__(
+        self,
+        folder: Path | None = None,
+        extensions: tuple[str, ...] = _EXTENSIONS,
+        *,
+        address: str = LOOPBACK,
+        port: int = 0,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.messages: list[ReceivedMail] = []
         self.cut_off: list[bytes] = []
         self.answer: Callable[[bytes], bytes | None] = lambda line: None
         self.folder = folder
         self.extensions = extensions
+        self.tls = tls
         self._changed = threading.Condition()
-        super().__init__()
+        super().__init__(address, port)
 
     def wait_for(self, count: int, timeout_s: float = 20) -> list[ReceivedMail]:
         """Waits until this many messages have come in all; raises TimeoutError."""
@@ -80,9 +92,16 @@ class Sink(LoopbackServer):
         try:
             # Around the stream, too: its end writes what is left, to whoever may be gone.
             with contextlib.suppress(OSError, ValueError), connection, connection.makefile("rwb") as stream:
-                _Dialogue(self, stream.readline, _sender(stream.write, stream.flush)).run()
+                wants_tls = _Dialogue(self, stream.readline, _sender(stream.write, stream.flush)).run()
+                if wants_tls and self.tls is not None:
+                    self._talk_tls(connection, self.tls)
         finally:
             self.open.discard(connection)
+
+    def _talk_tls(self, connection: socket.socket, tls: ssl.SSLContext) -> None:
+        # A second descriptor, so that cut_connections still finds the first one.
+        with tls.wrap_socket(connection.dup(), server_side=True) as secure, secure.makefile("rwb") as stream:
+            _Dialogue(self, stream.readline, _sender(stream.write, stream.flush), is_tls=True).run()
 
     def file(self, number: int) -> Path:
         """Where message NUMBER (from 1) is kept, for a sink with a folder."""
@@ -110,14 +129,19 @@ def _sender(write: Callable[[bytes], int], flush: Callable[[], None]) -> Callabl
 class _Dialogue:
     """One SMTP connection (RFC 5321), as much of it as an MTA that only delivers needs."""
 
-    def __init__(self, sink: Sink, readline: Callable[[], bytes], send: Callable[[bytes], None]) -> None:
+    def __init__(
+        self, sink: Sink, readline: Callable[[], bytes], send: Callable[[bytes], None], *, is_tls: bool = False
+    ) -> None:
         self._sink = sink
+        self._is_tls = is_tls
         self._readline = readline
         self._send = send
         self._transaction = _Transaction()
 
-    def run(self) -> None:
-        self._send(b"220 sink.test ESMTP")
+    def run(self) -> bool:
+        """Until its end; True if the client begins TLS then."""
+        if not self._is_tls:
+            self._send(b"220 sink.test ESMTP")
         while line := self._readline():
             command = line.rstrip(b"\r\n")
             verb = command[:4].upper()
@@ -129,11 +153,18 @@ class _Dialogue:
             else:
                 self._send(self._reply(verb, command))
             if verb == b"QUIT":
-                return
+                return False
+            if command.upper() == b"STARTTLS" and self._offers_tls and other is None:
+                return True
+        return False
+
+    @property
+    def _offers_tls(self) -> bool:
+        return self._sink.tls is not None and not self._is_tls
 
     def _reply(self, verb: bytes, command: bytes) -> bytes:
         if verb == b"EHLO":
-            names = ["sink.test", *self._sink.extensions]
+            names = ["sink.test", *self._sink.extensions, *["STARTTLS"] * self._offers_tls]
             return "\r\n".join(f"250{'-' if name is not names[-1] else ' '}{name}" for name in names).encode()
         if verb == b"MAIL":
             address, parameters = _path(command)
@@ -142,6 +173,8 @@ class _Dialogue:
             self._transaction.recipients.append(_path(command))
         elif verb == b"QUIT":
             return b"221 2.0.0 bye"
+        elif command.upper() == b"STARTTLS" and self._offers_tls:
+            return b"220 2.0.0 go ahead"
         elif verb not in (b"HELO", b"RSET", b"NOOP"):
             return b"503 5.5.1 not now"
         return b"250 2.0.0 OK"
@@ -164,6 +197,7 @@ class _Dialogue:
                     raw=b"".join(lines),
                     mail_parameters=transaction.mail_parameters,
                     rcpt_parameters=tuple(parameters for _, parameters in transaction.recipients),
+                    over_tls=self._is_tls,
                 )
             )
         self._send(other or b"250 2.0.0 kept")

@@ -20,6 +20,7 @@ from tests.lab.chain import Chain
 from tests.lab.dns import DNSLab
 from tests.lab.keys import OpenPGPKey, SMIMEKey, make_openpgp_key, make_smime_key
 from tests.lab.programs import MissingProgramError, find_program, postfix_daemons
+from tests.live.hops import World, world
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -155,3 +156,20 @@ def chain(folder: Path, lab: DNSLab) -> Iterator[ChainFactory]:
             return stack.enter_context(Chain(place, lab.resolver, wanted))
 
         yield make
+
+
+@pytest.fixture(scope="module")
+def hop_world(folder: Path) -> Iterator[World]:
+    """The world of secure-hop, in a network of its own."""
+    if os.geteuid() != 0:
+        cannot("a network of its own needs root: run 'make test'")
+    with world(folder) as running:
+        yield running
+
+
+@pytest.fixture
+def hops(hop_world: World) -> Iterator[World]:
+    """The same; nothing that must be protected may have travelled in the clear, and nothing stays queued."""
+    yield hop_world
+    hop_world.drop_all()
+    hop_world.nothing_in_clear()

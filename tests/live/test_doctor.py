@@ -153,16 +153,32 @@ def test_a_chrooted_smtpd_that_cannot_reach_the_socket_is_told_where_to_put_it(p
     assert first["mend"].endswith("smtpd_milters = unix:smilla/smilla.sock")
 
 
-@pytest.mark.parametrize("place", ["main", "the milter alone"])
-def test_accept_is_named_with_tempfail(patient: Patient, place: str) -> None:
-    if place == "main":
-        patient.change(patient.etc / "main.cf", "^milter_default_action = .*", "milter_default_action = accept")
-    else:
-        ours = patient.house.smilla.milter
-        patient.change(patient.etc / "master.cf", ours, f"{{ {ours}, default_action=accept }}")
+def test_accept_is_named_with_tempfail(patient: Patient) -> None:
+    patient.change(patient.etc / "main.cf", "^milter_default_action = .*", "milter_default_action = accept")
     first = patient.first()
     assert (first["kind"], first["mend"]) == ("default-action", "milter_default_action = tempfail")
     assert "mail passes in plaintext" in first["text"]
+
+
+@pytest.mark.parametrize("file", ["main.cf", "master.cf"])
+def test_accept_in_braces_is_mended_by_the_line_that_keeps_the_braces(patient: Patient, file: str) -> None:
+    ours, port = patient.house.smilla.milter, patient.house.postfix.listeners[0].port
+    patient.change(patient.etc / "main.cf", "^config_directory = .*", f"config_directory = {patient.etc}")
+    value = f"{{ {ours}, default_action=accept, connect_timeout=9s }}"
+    if file == "main.cf":
+        patient.change(patient.etc / "master.cf", rf"^ +-o {{ smtpd_milters = {ours} .*\n", "")
+        patient.change(patient.etc / file, r"\Z", f"\nsmtpd_milters = {value}\n")
+        line = f"-e 'smtpd_milters = {value}'"
+    else:
+        patient.change(patient.etc / file, ours, value)
+        packed = f"{{{ours},default_action=accept,connect_timeout=9s}}"  # postconf -P refuses blanks
+        line = f"-P '127.0.0.1:{port}/inet/smtpd_milters={packed}'"
+    first = patient.first()
+    assert "mail passes in plaintext" in first["text"]
+    assert first["mend"] == f"postconf -c {patient.etc} {line.replace('accept', 'tempfail')}"
+    subprocess.run(["sh", "-c", first["mend"]], env=patient.environment, check=True)
+    assert "default_action=tempfail" in (patient.etc / file).read_text()
+    assert [each for each in patient.findings(0) if each["kind"] == "default-action"] == []
 
 
 def test_a_socket_that_postfix_may_not_reach_is_named(patient: Patient) -> None:

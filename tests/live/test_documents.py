@@ -183,5 +183,6 @@ def _says(name: str, *arguments: str | Path) -> str:
 def test_smilla_finds_no_fault_in_a_configuration(walk: Walk, block: Block) -> None:
     walk.machine.write("/root/block.toml", block.text)
     walk.must("mkdir -p /etc/smilla/keys && cp me.crt /etc/smilla/keys/me@example.org.crt")
+    walk.must("cp me.crt /etc/smilla/circle.pem")
     done = walk.machine.run("smilla config check --config /root/block.toml")
     assert (done.returncode, "warning: " in done.stdout) == (0, False), done.stdout

@@ -6,6 +6,7 @@ Postfix -> smilla (socketmap) -> Postfix of each domain, with TLS
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -24,7 +25,7 @@ from smilla.formats import netstring
 from tests.lab.client import send_mail
 from tests.lab.hops import HopLab
 from tests.lab.postfix import Listener, Postfix, log_lines_of, queue_id
-from tests.lab.processes import Child, wait_until
+from tests.lab.processes import Child, session_members, wait_until
 from tests.lab.programs import REPOSITORY, find_program, program_environment, require_servers
 from tests.lab.smilla import Smilla, to_toml
 
@@ -414,6 +415,17 @@ def test_attributes_are_taken_by_postfix_3_10_and_hold_mail_with_an_older_one(la
             assert found.delivers("policy", "dane.test")[0] == "sent"
 
 
+def kill_who_serves(held: Asking, smilla: Smilla) -> None:
+    """Kills one child after the other until the connection is closed."""
+    held.socket.settimeout(1)
+    for pid in [pid for pid in session_members(smilla.child.pid) if pid != smilla.child.pid]:
+        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(TimeoutError):
+            assert held.socket.recv(1) == b""
+            return
+    raise AssertionError("nobody held the connection")
+
+
 def test_filter_answers_in_a_process_of_its_own_which_is_replaced(lab: HopLab) -> None:
     place = lab.folder / "filter"
     table = settings(lab, place, policy_server=True)
@@ -429,6 +441,10 @@ def test_filter_answers_in_a_process_of_its_own_which_is_replaced(lab: HopLab) -
         assert line.endswith("verdict=verified way=mta-sts reason=mta_sts names=mx.sts.test policy_id=1")
         smilla.reload()
         assert ask(place, "policy dane.test") == "OK dane-only"
+        kill_who_serves(held, smilla)
+        assert ask(place, "policy dane.test") == "OK dane-only"
+        held = Asking(place)
+        assert held.ask("policy sts.test").startswith("OK secure")
     with pytest.raises(EOFError):
         held.read()
     assert not (place / "tls.sock").exists()
@@ -441,3 +457,13 @@ def test_filter_without_any_need_for_it_opens_no_socket(lab: HopLab) -> None:
         table.pop(name)
     with Smilla(place, lab.dns.resolver, table):
         assert not (place / "tls.sock").exists()
+
+
+def test_socket_that_cannot_be_opened_is_logged_and_the_filter_runs(lab: HopLab) -> None:
+    place = lab.folder / "closed"
+    table = settings(lab, place, policy_server=True)
+    table["hop"]["socket"] = f"unix:{place}/missing/tls.sock"
+    for name in ("dns", "reinject"):
+        table.pop(name)
+    with Smilla(place, lab.dns.resolver, table) as smilla:
+        assert "missing: no such folder" in smilla.wait_for_log("- hop-socket-closed ")

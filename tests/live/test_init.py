@@ -198,6 +198,21 @@ def test_lines_that_are_printed_do_what_apply_does(machine: Machine) -> None:
     assert set(machine.files()) == tables
 
 
+@pytest.mark.parametrize("mode", ["outbound", "auto"])
+def test_lines_for_a_verified_hop_are_all_that_the_check_wants(machine: Machine, mode: str) -> None:
+    machine.init("--apply", "--secure-hop", "--mode", mode)
+    told = machine.smilla("config", "check", "--postfix", "--config", machine.output)
+    assert [
+        line for line in told.stderr.splitlines() if "did not read" not in line and "told to read" not in line
+    ] == []
+    assert "secure-hop" in machine.output.read_text()
+    machine.postfix.reload()
+    with Smilla(machine.place / "filter", machine.resolver, text=machine.output.read_text()):
+        assert wait_until(lambda: machine.init("--apply", "--secure-hop", "--mode", mode).returncode == 0, 60)
+    assert machine.undo() == ""
+    assert machine.files() == machine.before
+
+
 def test_two_changes_are_taken_back_in_their_order(machine: Machine) -> None:
     machine.init("--apply", "--mixed", "reinject")
     between = machine.files()

@@ -41,6 +41,7 @@ _QUEUE_ID = "4FbXyz1234z"  # stands for that of a sealed message
 MAY_FAIL = {
     "smilla config check --probe": (1, "names what is still missing"),
     "smilla init --yes --output /tmp/smilla.toml": (1, "names what is still missing"),
+    "smilla init --yes --secure-hop --output /tmp/smilla.toml": (1, "names what is still missing"),
     "smilla init --apply --local-domain example.org": (1, "names what is still missing"),
     "smilla init --apply": (1, "names what is still missing"),
     "smilla hop example.net": (1, "example.net has neither DANE nor MTA-STS"),
@@ -73,6 +74,7 @@ _NEEDED = {
     "smilla-expiring.8": f"echo alice@example.net >list && {_HELD}",
     "smilla-survey.8": "printf 'example.net\\nexample.org\\n' >list",
     "smilla-watch.8": _HELD,
+    "smilla-hops.7": "touch circle-new.pem",
     "smilla-init.8": f"{_put_back('/root/postfix')} && rm -f /etc/postfix/smilla_* /etc/smilla/*",
     "smilla-keygen.8": "echo secret >password && smilla keygen hugh@example.org --password-file password",
     "smilla-migrate.7": "mkdir -p -m 700 /var/lib/zeyple/keys /etc/smilla/keys && "
@@ -100,6 +102,10 @@ ELSEWHERE = {
     "postmap -q example.net socketmap:unix:/var/spool/postfix/smilla/tls.sock:secure": "needs secure-hop in the "
     "configuration; test_hops.py asks",
     "postmap -q example.net socketmap:unix:/var/spool/postfix/smilla/tls.sock:policy": "the same",
+    "postmap -q org2.example socketmap:unix:/var/spool/postfix/smilla/tls.sock:secure": "the same",
+    "smilla hop org2.example": "needs a circle; test_secure_hop.py has one",
+    "openssl s_client -starttls smtp -connect localhost:25 </dev/null": "the walk's Postfix has no certificate",
+    'posttls-finger -c -L verbose,summary "[localhost]"': "the same",
     "smilla hop --json example.net example.org": "there is no example.org; test_hops.py has more domains",
 }
 

@@ -17,7 +17,7 @@ from smilla.keys.discovery import directory
 from smilla.keys.discovery.owner import OPENPGPKEY, SMIMEA, owner_name
 from smilla.keys.memory import Memory
 from smilla.message import parse
-from smilla.model import Client, DNSAnswer, DNSSECStatus, PGPKey, Reason, Style
+from smilla.model import Client, DNSAnswer, DNSSECStatus, Hop, HopVerdict, HopWay, PGPKey, Reason, Style
 from smilla.ports import Ports
 from smilla.session import Session
 
@@ -71,6 +71,37 @@ class TableResolver:
         owner = owner_name(parsed.local_part, parsed.domain, rdtype)
         self.table[owner, rdtype] = DNSAnswer(owner, record, DNSSECStatus(status), rdata, malformed, 300)
         return self
+
+
+class _Found:
+    def __init__(self, hop: Hop) -> None:
+        self._hop = hop
+
+    def result(self, deadline: float) -> Hop:
+        return self._hop
+
+
+class TableHops:
+    """Hops by domain; of any other domain nobody knows."""
+
+    def __init__(self, *hops: Hop) -> None:
+        self.table = {hop.domain: hop for hop in hops}
+        self.asked: list[str] = []
+
+    def begin(self, domain: str) -> _Found:
+        self.asked.append(domain)
+        unknown = Hop(domain, HopVerdict.UNREACHABLE, Reason("unreachable", "no answer"))
+        return _Found(self.table.get(domain, unknown))
+
+
+def verified_hop(domain: str, way: HopWay = HopWay.DANE) -> Hop:
+    """A hop to the domain that is verified this way."""
+    return Hop(domain, HopVerdict.VERIFIED, Reason("verified", f"by {way.value}"), way, (f"mx.{domain}",))
+
+
+def no_hop(domain: str) -> Hop:
+    """There is provably no verified hop to the domain."""
+    return Hop(domain, HopVerdict.NONE, Reason("unverifiable", "neither DANE nor MTA-STS"))
 
 
 @dataclass

@@ -16,9 +16,11 @@ from smilla.config.options.basic import (
     DEFAULT_PATH,
     FAILURES,
     FORMATS_OF,
+    HOP_FAILURES,
     KEY_FAILURES,
     OUTSIDE_DNS,
     PREFERENCES,
+    SECURE_HOP,
     SOURCES,
     SPLITS,
     STYLE,
@@ -43,10 +45,12 @@ __all__ = [
     "DEFAULT_PATH",
     "FAILURES",
     "FORMATS_OF",
+    "HOP_FAILURES",
     "KEY_FAILURES",
     "OUTSIDE_DNS",
     "PREFERENCES",
     "SECTIONS",
+    "SECURE_HOP",
     "SOURCES",
     "SPLITS",
     "STYLE",
@@ -156,6 +160,12 @@ class Config:
     def status_socket(self) -> str:
         """The path of the socket that smilla status asks."""
         return self.metrics.status or f"{self.reinject.spool}/status.sock"
+
+    @property
+    def uses_hop(self) -> bool:
+        """May any recipient's copy be sent over a verified hop only?"""
+        named = (getattr(where, name) for where in (self.policy, *self.rule) for name in HOP_FAILURES)
+        return SECURE_HOP in named
 
     @property
     def hop_store(self) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 DEFAULT_PATH = "/etc/smilla/smilla.toml"
 PREFERENCES = ("compatible", "strongest")
-FAILURE_ACTIONS = ("plain", "defer", "refuse", "hold")
+FAILURE_ACTIONS = ("plain", "secure-hop", "defer", "refuse", "hold")
 NEVER_PLAIN = ("defer", "refuse", "hold")
 PROTECTIONS = ("off", "copy", "hide")
 SOURCES = ("smimea", "openpgpkey", "directory")
@@ -15,6 +15,8 @@ FORMATS_OF = {"smimea": ("smime",), "openpgpkey": ("openpgp",), "directory": ("s
 OUTSIDE_DNS = ("directory",)  # of SOURCES: these need no resolver, and what they name is the administrator's word
 KEY_FAILURES = ("no_key", "insecure", "bogus", "unreachable", "unusable_key")  # of a look-up
 FAILURES = (*KEY_FAILURES, "unclear")
+SECURE_HOP = "secure-hop"  # of FAILURE_ACTIONS: the copy goes over a verified hop or not at all
+HOP_FAILURES = ("no_key", "insecure", "unusable_key")  # of FAILURES: those that may have it
 SPLITS = ("stage", "reinject")  # the values of [policy] mixed that give each recipient their own bytes
 STYLE = ("cipher", "rsa_padding", "ecdh_kdf")
 CIPHERS = ("aes256-cbc", "aes128-cbc", "aes256-gcm", "aes128-gcm")

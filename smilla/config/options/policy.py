@@ -29,7 +29,10 @@ class PolicyOptions:
 
     no_key: str = option(
         "plain",
-        "It is proven that there is no key, or the zone is provably unsigned and has no other key.",
+        "It is proven that there is no key, or the zone is provably unsigned and has no other key. secure-hop: the "
+        "copy goes over a verified hop only (a circle, DANE or MTA-STS), never in the clear; see no_hop and "
+        "smilla-hops(7). It needs Postfix and mixed = stage, and it is for outbound mail: in mode auto, only a rule "
+        "with direction = outbound has it.",
         choices=FAILURE_ACTIONS,
     )
     unclear: str = option(
@@ -52,6 +55,12 @@ class PolicyOptions:
         "The key is meant for encryption but is expired, revoked, for another address, too weak or malformed. Empty: "
         "refuse outbound, defer inbound.",
         choices=("", *FAILURE_ACTIONS),
+    )
+    no_hop: str = option(
+        "refuse",
+        "For secure-hop: it is proven that no hop to the domain can be verified. Where nobody can know now, the "
+        "message is always deferred.",
+        choices=("refuse", "defer"),
     )
     mixed: str = option(
         "",

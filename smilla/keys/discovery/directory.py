@@ -26,6 +26,8 @@ SUFFIXES = {
     ".gpg": Format.OPENPGP,
 }
 _ORDER = list(SUFFIXES)
+_PRIVATE = "holds a private key, which smilla never needs: move it to where only its owner can read it"
+_PRIVATE_SUFFIXES = (".p12", ".pfx", ".key")
 _MOST_READ = 5000  # files; in a larger folder the rest are not checked at each start
 
 
@@ -92,7 +94,9 @@ def problems(folder: KeyFolder) -> Iterator[tuple[str, str]]:
         try:
             raw = folder.read(name) if number < _MOST_READ else b""
         except SmillaError as error:
-            if address is not None:
+            if is_private_by_name(name):
+                yield name, f"by its name {_PRIVATE}"
+            elif address is not None:
                 yield name, str(error)
             continue
         if raw is None:
@@ -102,7 +106,7 @@ def problems(folder: KeyFolder) -> Iterator[tuple[str, str]]:
         if contents.has_more:
             yield name, f"holds more than {key_file.MOST} keys, so none of them is used"
         if contents.has_private:
-            yield name, "holds a private key, which smilla never needs: move it to where only its owner can read it"
+            yield name, _PRIVATE
         if address is None:
             if not contents.has_private and _looks_like_a_key(name, raw):
                 yield name, f"fits no address: name it ADDRESS{', ADDRESS'.join(SUFFIXES)}"
@@ -115,17 +119,22 @@ def problems(folder: KeyFolder) -> Iterator[tuple[str, str]]:
 
 
 def holds_private(folder: KeyFolder, name: str) -> bool:
-    """Is there a private key in a file?  False if it cannot be read."""
+    """Is there a private key in a file?  If it cannot be read, its name says so, or nobody can tell: False."""
     try:
         return key_file.contents(folder.read(name) or b"", Format.SMIME).has_private
     except SmillaError:
-        return False
+        return is_private_by_name(name)
+
+
+def is_private_by_name(name: str) -> bool:
+    """Do files with such a name hold private keys?"""
+    return name.lower().endswith(_PRIVATE_SUFFIXES)
 
 
 def _looks_like_a_key(name: str, raw: bytes) -> bool:
     """Not a README: its name or its first octets are those of a key."""
     suffix = f".{name.rpartition('.')[2]}".lower()
-    return suffix in (*SUFFIXES, ".p7b", ".p7c", ".key", ".p12", ".pfx") or b"-----BEGIN " in raw or raw[:1] == b"\x30"
+    return suffix in (*SUFFIXES, ".p7b", ".p7c", *_PRIVATE_SUFFIXES) or b"-----BEGIN " in raw or raw[:1] == b"\x30"
 
 
 def _local_part(file_name: str) -> str:

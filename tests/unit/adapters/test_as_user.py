@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from smilla.adapters.as_user import User, Wish, denials, files_in, name_of
+from smilla.adapters.as_user import User, Wish, denials, denied_by_modes, files_in, name_of
 from smilla.errors import SmillaError
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -67,3 +67,28 @@ def test_names_of_users_and_files(place: Path) -> None:
         (place / name).touch()
     assert files_in(str(place), 2) == [f"{place}/a", f"{place}/b"]
     assert files_in("/nonexistent", 2) == []
+
+
+@needs_root
+def test_owner_group_and_mode_say_the_same_as_the_kernel(place: Path) -> None:
+    (place / "in").mkdir()
+    path = place / "in/file"
+    path.touch()
+    entry = pwd.getpwnam("nobody")
+    for owner, group in ((entry.pw_uid, 0), (0, entry.pw_gid), (0, 0), (entry.pw_uid, entry.pw_gid)):
+        for folder_mode in (0o700, 0o050, 0o001, 0o010, 0o755, 0o070):
+            for mode in (0o600, 0o060, 0o006, 0o606, 0o066, 0o000):
+                for one, bits in ((place / "in", folder_mode), (path, mode)):
+                    os.chown(one, owner, group)
+                    one.chmod(bits)
+                for wanted in (os.R_OK, os.W_OK):
+                    wish = Wish(str(path), wanted)
+                    assert [denied_by_modes(NOBODY, wish)] == denials(NOBODY, [wish]), (owner, folder_mode, mode)
+
+
+@needs_root
+def test_what_owner_group_and_mode_do_not_say_is_not_guessed(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert denied_by_modes(NOBODY, Wish(f"{place}/none", os.W_OK)) is None
+    (place / "file").touch(0o600)
+    monkeypatch.setattr("os.listxattr", lambda _: ["system.posix_acl_access"])
+    assert denied_by_modes(NOBODY, Wish(f"{place}/file", os.W_OK)) is None

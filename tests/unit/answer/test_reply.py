@@ -112,6 +112,15 @@ def test_every_reason_has_a_text_without_any_detail_of_the_configuration(code: s
     assert code == "usable" or not CONFIGURATION.search(said)
 
 
+HOPS = [code for code in CODES if re.fullmatch(r"(mx|tlsa|mta_sts|hop)_\w+|no_secure_hop|unusable_tlsa|null_mx", code)]
+
+
+@pytest.mark.parametrize("code", HOPS)
+def test_who_has_no_verified_hop_is_told_so_and_nothing_about_keys(code: str) -> None:
+    assert len(HOPS) > 15
+    assert "key" not in told(outcome(Disposition.REFUSE, code=code, blocked_by=("a@x.org",))).text
+
+
 def test_every_text_belongs_to_a_code_that_occurs() -> None:
     assert set(reply.TEXTS) <= set(CODES)
 

@@ -8,7 +8,10 @@ import pytest
 
 from smilla.adapters.folder import KeyDirectory
 from smilla.adapters.milter_client import Answer, Who
+from smilla.cli import config as config_command
 from smilla.config import Config, parse
+from smilla.doctor import finding
+from smilla.doctor.finding import Finding, Kind
 from smilla.keys.discovery.directory import address_of
 from smilla.server import runtime
 from tests.unit.cli.conftest import CommandLine
@@ -301,3 +304,48 @@ def test_a_private_key_alone_is_no_malformed_certificate(commands: CommandLine) 
     assert "a@x.test: no usable key is in its file, but a private key" in told[0]
     assert "holds a private key, which smilla never needs: move it" in told[1]
     assert len(told) == 2
+
+
+def test_a_page_without_its_packages_has_two_ways_out(commands: CommandLine) -> None:
+    text = '[web]\nlisten = "127.0.0.1:8080"\n[keys]\nsources = ["smimea"]\n'
+    assert checked(commands, text) == []
+    commands.monkeypatch.setitem(sys.modules, "smilla.server.web", None)
+    (line,) = checked(commands, text)
+    assert line.startswith('warning: [web] listen = "127.0.0.1:8080", but the page cannot be served: ')
+    assert line.endswith(
+        "pip install 'smilla[web]', beside smilla (the Debian package has it), or take listen out of [web]"
+    )
+
+
+@pytest.mark.parametrize(
+    ("stage", "also", "text", "told"),
+    [
+        ("answers", [], "", 1),
+        ("nobody listens yet", [], "", 0),
+        ("answers", [finding.error(Kind.TIMEOUT, "postfix", "is wrong")], "", 0),
+        ("answers", [finding.error(Kind.SPOOL, "", "is full")], "", 1),
+        ("answers", [], "[stage]\ncheck = false\n", 0),
+        ("answers", [], '[policy]\nmixed = "defer"\n', 0),
+    ],
+)
+def test_the_probe_tells_the_filter_good_news_that_it_waits_for_and_nothing_else(
+    commands: CommandLine, stage: str, also: list[Finding], text: str, told: int
+) -> None:
+    looked: list[str | None] = []
+
+    def check_lines(_: object, folder: str | None) -> list[Finding]:
+        looked.append(folder)
+        return []
+
+    commands.monkeypatch.setattr(config_command, "_check_lines", check_lines)
+    found = [finding.fine(Kind.STAGE, "stage unix:/x", stage), *also]
+    kept = config_command._told(parse(text), found, "/etc/postfix")
+    assert looked == ["/etc/postfix"] * told
+    assert [each.severity for each in kept] == [""] * told
+
+
+def test_a_probe_that_may_not_tell_the_filter_says_so(commands: CommandLine) -> None:
+    refused = finding.error(Kind.POSTFIX_UNSEEN, "postfix", "/x/postfix.json: cannot be written")
+    commands.monkeypatch.setattr(config_command, "_check_lines", lambda *_: [refused])
+    (told,) = config_command._told(parse(""), [finding.fine(Kind.STAGE, "stage unix:/x", "answers")], "/etc/postfix")
+    assert (told.severity, "cannot be written" in told.text) == ("hint", True)

@@ -47,8 +47,11 @@ def values(found: init_postfix.Lines) -> dict[str, str]:
 # --- Postfix
 
 
+BOUND = '[policy]\nmixed = "stage"\nno_key = "secure-hop"\n'
+
+
 def test_tables_are_those_of_contrib() -> None:
-    for change in lines().changes():
+    for change in lines(text=BOUND).changes():
         if change.kind == "table":
             example = (ROOT / "contrib/postfix" / Path(change.name).name).read_text()
             assert _rules(change.value) == _rules(example) != []
@@ -69,6 +72,34 @@ def test_services_have_the_options_of_contrib(name: str, kind: str) -> None:
     }
     stage = {"receive_override_options": "no_address_mappings,no_header_body_checks", "content_filter": ""}
     assert found == example | (stage if kind == "inet" else {})
+
+
+@pytest.mark.parametrize(("name", "kind"), [("10027", "inet"), ("smilla-secure", "unix")])
+def test_services_for_a_verified_hop_have_the_options_of_contrib(name: str, kind: str) -> None:
+    example = example_options("contrib/postfix/master.cf.example", name, kind)
+    found = {
+        change.name.rpartition("/")[2]: change.value
+        for change in lines(text=BOUND).changes()
+        if change.kind == "option" and change.name.split("/")[0].endswith(name)
+    }
+    assert found == example
+    assert not any("10027" in change.name or "secure" in change.name for change in lines().changes())
+
+
+@pytest.mark.parametrize(("main", "expected"), [({}, None), ({"tls_required_enable": "yes"}, "no")])
+def test_message_may_not_say_that_it_needs_no_tls(main: dict[str, str], expected: str | None) -> None:
+    assert values(lines(text=BOUND, main=main)).get("tls_required_enable") == expected
+
+
+def test_listeners_of_both_kinds_have_ports_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(init_postfix, "can_connect", lambda _: False)
+    taken = Service("127.0.0.1:10027", "inet", "smtpd", "y", {})
+    first = init_postfix.listener_for([taken])
+    second = init_postfix.secure_listener_for([taken])
+    assert first != second
+    assert second != "127.0.0.1:10027"
+    ours = Service("127.0.0.1:10031", "inet", "smtpd", "y", {"syslog_name": "postfix/bound"})
+    assert init_postfix.secure_listener_for([taken, ours]) == "127.0.0.1:10031"
 
 
 def test_a_milter_is_added_behind_those_that_are_there() -> None:
@@ -378,6 +409,8 @@ def test_what_the_reload_mends_is_marked_and_nothing_else() -> None:
     assert unread.line == f"postfix: was not told {until}; postfix reload"
     refused = init_next.marked(error(Kind.LISTENER, "listener", "Connection refused", "add it"))
     assert (refused.severity, refused.line) == ("error", f"listener: Connection refused {until}")
+    down = init_next.marked(error(Kind.NOT_RUNNING, "postfix", "nobody listens", "start smilla", "until then"))
+    assert down.lines == (("error", "postfix: nobody listens (until smilla runs: see the steps below)"),)
     for other in (error(Kind.LISTENER, "x", "no banner", "y"), error(Kind.RIGHTS, "x", "refused")):
         assert init_next.marked(other) is other
 

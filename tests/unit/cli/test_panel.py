@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 
 from smilla.cli import panel
-from smilla.cli.attention import Finding, findings
+from smilla.metrics.attention import Cause, Finding, findings
 from smilla.metrics.snapshot import Cache, Count, Expiring, Latency, Slot, Snapshot, Stage
-from tests.unit.cli.test_attention import WELL
+from tests.unit.metrics.test_attention import WELL
 
 FATES = ("encrypted", "unchanged", "plain", "deferred", "refused", "held", "sealed")
 BUSY = replace(
@@ -46,6 +46,16 @@ def test_an_ordinary_screen_fits_as_a_whole() -> None:
     assert len(shown(replace(WELL, tens=WELL.minutes))) <= 23
 
 
+def test_a_long_problem_and_its_mend_are_wrapped_and_nothing_is_cut_off() -> None:
+    problem = f"/etc/postfix/main.cf was changed; {' '.join(['postfix -c /etc/postfix reload'] * 4)}, the end"
+    hint = "smilla config check --postfix --config /etc/smilla/smilla.toml says what is missing, and how to mend-it"
+    lines = panel.lines(WELL, [Finding(Cause.WORKERS, problem, *hint.split(" ", 1))], coloured=False)
+    told = lines[lines.index(next(line for line in lines if line.startswith("! "))) :]
+    assert max(map(len, told)) <= 80
+    assert " ".join(line.strip() for line in told) == f"! {problem} {hint}"
+    assert all(line.startswith("  ") for line in told[1:])
+
+
 def test_a_proof_is_not_shown_alone_beside_mail_that_waits_for_the_resolver() -> None:
     failed = Slot(0, (Count("deferred", "resolver_down", 2),))
     text = "\n".join(shown(replace(WELL, minutes=(failed,))))
@@ -75,13 +85,15 @@ def test_while_observing_it_says_so_and_shows_what_would_happen() -> None:
 
 
 def test_a_problem_comes_with_what_to_do() -> None:
-    lines = panel.lines(WELL, (Finding("it burns", "call somebody"),), coloured=False)
+    lines = panel.lines(WELL, (Finding(Cause.WORKERS, "it burns", "call", "somebody"),), coloured=False)
     assert lines[-2:] == ["! it burns", "  call somebody"]
     assert "all is well" not in lines
 
 
 def test_text_from_outside_cannot_control_the_terminal() -> None:
-    assert "\x1b" not in "".join(panel.lines(WELL, (Finding("a\x1b[2J", "b\x1b[2J"),), coloured=False))
+    assert "\x1b" not in "".join(
+        panel.lines(WELL, (Finding(Cause.WORKERS, "a\x1b[2J", "b\x1b[2J", "c\x1b[2J"),), coloured=False)
+    )
 
 
 def test_colours_are_asked_for_and_change_no_word() -> None:

@@ -11,7 +11,7 @@ from smilla.adapters import status
 from smilla.errors import SmillaError
 from smilla.metrics.snapshot import Reloads, Snapshot, Workers
 from tests.unit.cli.conftest import CommandLine
-from tests.unit.cli.test_attention import WELL
+from tests.unit.metrics.test_attention import WELL
 
 _LATER = 2.0**40  # than the file of any test
 
@@ -49,7 +49,9 @@ def test_json_has_the_snapshot_the_shares_and_what_needs_attention(
     assert done.code == 1
     assert done.json["workers"] == {"wanted": 2, "running": 1, "died": 0}
     assert done.json["share_encrypted"] == {"last_hour": 1.0, "last_day": None}
-    assert [problem["text"] for problem in done.json["attention"]] == ["1 of 2 workers run"]
+    [told] = done.json["attention"]
+    assert (told["cause"], told["text"]) == ("workers", "1 of 2 workers run")
+    assert told["hint"].startswith("journalctl ")
 
 
 def test_a_file_that_was_changed_after_the_filter_read_it_is_told(

@@ -22,7 +22,39 @@ from smilla.errors import ConfigError
         ('folder = a"b', 'a text stands in quotes: write folder = "a\\"b"'),
         ("timeout_s = ", "timeout_s has no value"),
         ("nameservers = [127.0.0.1,", ""),
-        ("[milter", ""),
+        ("[milter", "the name of a table stands in brackets: write [milter]"),
+        ("milter]", "the name of a table stands in brackets: write [milter]"),
+        ("(milter)", "the name of a table stands in brackets: write [milter]"),
+        ("[[rule]", "the name of a table stands in brackets: write [[rule]]"),
+        ("[rule]]", "the name of a table stands in brackets: write [[rule]]"),
+        (
+            '[milter] user = "x"',
+            'the name of a table stands alone in its line: write [milter], and user = "x" below it',
+        ),
+        ('sources = ["a" "b"]', 'commas stand between the texts of a list: write sources = ["a", "b"]'),
+        ('sources = ["a"; "b"]', 'commas stand between the texts of a list: write sources = ["a", "b"]'),
+        ("sources = [a b]", 'texts in a list stand in quotes: write sources = ["a", "b"]'),
+        ('sources = ["a, "b"]', 'texts in a list stand in quotes: write sources = ["a", "b"]'),
+        ('sources = ("a", "b")', 'a list stands in square brackets: write sources = ["a", "b"]'),
+        ('sources = {"a"}', 'a list stands in square brackets: write sources = ["a"]'),
+        ('sources = ["a", "b")', 'a list stands in square brackets: write sources = ["a", "b"]'),
+        ('sources = "a", "b"', 'a list stands in square brackets: write sources = ["a", "b"]'),
+        ('sources = "a"]', 'a list stands in square brackets: write sources = ["a"]'),
+        ('sources = ["a", "b"', 'the list has no closing bracket: write sources = ["a", "b"]'),
+        (
+            'sources = ["a", "b"]]',
+            'one comma stands between two texts, and one pair of brackets around all: write sources = ["a", "b"]',
+        ),
+        ('sources = [\n"a"\n"b",\n]', 'a comma is missing before "b"'),
+        ('sources = [\n"a",\nb,\n]', 'texts in a list stand in quotes: write "b",'),
+        ('sources = [\n"a",\nx = "+"', "the list of sources, which begins in line 2, has no closing ]"),
+        ('sources = [\n"a"\n[dns]', "the list of sources, which begins in line 2, has no closing ]"),
+        ('sources = [\n"a",\n', "the list of sources, which begins in line 2, has no closing ]"),
+        ('mode = "auto",', 'nothing stands after a value: write mode = "auto"'),
+        ("observe = true;", "nothing stands after a value: write observe = true"),
+        ("observe: true", "write observe = true"),
+        ("socket_mode = 0660", 'a text stands in quotes: write socket_mode = "0660"'),
+        ('folder = "C:\\x"', 'a backslash is written twice: write folder = "C:\\\\x"'),
         ("[dns]\n[dns]", "write a table once, with all of its keys below it"),
     ],
 )
@@ -33,12 +65,39 @@ def test_a_slip_is_told_with_the_line_that_was_meant(line: str, told: str) -> No
     assert advice(text, str(caught.value)) == told
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "timeout_s = 5s",
+        "timeout_s = 5,5",
+        "timeout_s = 05",
+        "observe = true false",
+        'mode = "auto" "inbound"',
+        'subject = "a "b" c"',
+        "subject = 'it's'",
+        'sources = [\n"a\',\n"b"]',
+        "x = 1 y = 2",
+        "this line lacks its sign",
+        "[milter]x",
+        'subject = """a',
+        "= 3",
+    ],
+)
+def test_what_may_have_been_meant_in_several_ways_is_not_guessed(line: str) -> None:
+    with pytest.raises(tomllib.TOMLDecodeError) as caught:
+        tomllib.loads(line)
+    assert advice(line, str(caught.value)) == ""
+
+
 def test_a_fault_without_a_place_has_no_advice() -> None:
     assert advice("", "something else") == ""
     assert advice("x", "no such line (at line 9, column 1)") == ""
 
 
-@pytest.mark.parametrize("line", ["observe = yes", "folder = 'x", "mode = auto", "domains = [a.test, b.test]", 'a "b"'])
+@pytest.mark.parametrize(
+    "line",
+    ["observe = yes", "folder = 'x", "mode = auto", "domains = [a.test, b.test]", 'a "b"', 'a = ["b" "c"]', "a = (b)"],
+)
 def test_what_is_advised_is_toml(line: str) -> None:
     with pytest.raises(tomllib.TOMLDecodeError) as caught:
         tomllib.loads(line)

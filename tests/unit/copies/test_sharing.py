@@ -13,7 +13,21 @@ from smilla.errors import EncryptionError
 from smilla.formats import oaep
 from smilla.keys.validity import x509
 from smilla.message import parse
-from smilla.model import Action, Candidate, Client, CopyForm, Decision, Format, KeyVerdict, Reason, Style, X509Key
+from smilla.model import (
+    Action,
+    Candidate,
+    Client,
+    CopyForm,
+    Decision,
+    Format,
+    Hop,
+    HopVerdict,
+    HopWay,
+    KeyVerdict,
+    Reason,
+    Style,
+    X509Key,
+)
 from smilla.session import Session
 from tests.certificates import NOW, make_certificate
 from tests.unit.decisions import certificate, decision, lookup, openpgp_key, recipient
@@ -175,7 +189,7 @@ def test_unchanged_is_a_form_of_its_own() -> None:
     assert copies_of("To: a@x.org", decision("a@x.org", Action.UNCHANGED)) == [("unchanged", ["a@x.org"])]
 
 
-@pytest.mark.parametrize("action", [Action.ENCRYPT, Action.DEFER, Action.REFUSE])
+@pytest.mark.parametrize("action", [Action.ENCRYPT, Action.SECURE_HOP, Action.DEFER, Action.REFUSE])
 def test_decision_without_a_key_or_a_form_never_becomes_plaintext(action: Action) -> None:
     with pytest.raises(EncryptionError):
         copies_of("To: a@x.org", decision("a@x.org", action))
@@ -187,10 +201,26 @@ def test_key_that_got_lost_never_becomes_plaintext() -> None:
         copies_of("To: a@x.org", Decision(recipient("a@x.org"), Action.ENCRYPT, Reason("usable", ""), "", lost))
 
 
+@pytest.mark.parametrize("verdict", [verdict for verdict in HopVerdict if verdict is not HopVerdict.VERIFIED])
+def test_copy_for_a_verified_hop_has_no_form_without_one(verdict: HopVerdict) -> None:
+    hop = Hop("x.org", verdict, Reason("x", ""), HopWay.DANE)
+    with pytest.raises(EncryptionError):
+        copies_of("To: a@x.org", replace(decision("a@x.org", Action.SECURE_HOP), hop=hop))
+
+
+def test_copies_for_a_verified_hop_are_kept_apart_from_plain_ones() -> None:
+    hop = Hop("x.org", HopVerdict.VERIFIED, Reason("x", ""), HopWay.DANE)
+    bound = replace(decision("a@x.org", Action.SECURE_HOP), hop=hop)
+    assert copies_of("To: a@x.org", bound, decision("b@x.org", Action.PLAIN)) == [
+        ("secure-hop", ["a@x.org"]),
+        ("plain", ["b@x.org"]),
+    ]
+
+
 def test_every_action_is_known_here() -> None:
-    handled = {Action.ENCRYPT, Action.UNCHANGED, Action.PLAIN, Action.HOLD, Action.DEFER, Action.REFUSE, Action.DONE}
-    assert set(Action) == handled
-    assert {form.value for form in CopyForm} == {"smime", "openpgp", "plain", "unchanged"}
+    served = {Action.ENCRYPT, Action.UNCHANGED, Action.PLAIN, Action.SECURE_HOP}
+    assert set(Action) == served | {Action.HOLD, Action.DEFER, Action.REFUSE, Action.DONE}
+    assert {form.value for form in CopyForm} == {"smime", "openpgp", "plain", "secure-hop", "unchanged"}
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,54 @@ def test_what_happens_while_the_filter_is_away(action: str, severity: str) -> No
         assert [(each.kind, each.severity) for each in told] == [("default-action", severity)] * bool(severity)
 
 
+@pytest.mark.parametrize("own", [True, False])
+def test_an_action_in_braces_is_mended_by_the_whole_value(own: bool) -> None:
+    ours = "{{ unix:smilla/smilla.sock, connect_timeout=9s, default_action={} }}"
+    value = f"inet:h:1, {ours}, {{{{ inet:h:2, default_action=accept }}}}"
+    before, after = value.format("accept"), value.format("tempfail")
+    smtpd = Service("smtp", "inet", "smtpd", "y", {"smtpd_milters": before} if own else {})
+    main = {**MAIN, "smtpd_milters": before, "config_directory": "/etc/postfix"}
+    config = parse(f'[milter]\nsocket = "unix:{OURS}"\n[policy]\nmixed = "defer"\n')
+    told = postfix_settings.problems(config, Told(Settings(main, (smtpd,))))  # type: ignore[arg-type]
+    (mend,) = [each.mend for each in told if each.kind == "default-action"]
+    packed = after.replace(", ", ",").replace("{ ", "{").replace(" }", "}")
+    where = f"-P 'smtp/inet/smtpd_milters={packed}'" if own else f"-e 'smtpd_milters = {after}'"
+    assert mend == f"postconf {where}"
+
+
+def test_an_action_of_one_service_alone_is_mended_there() -> None:
+    (told,) = found(options={"milter_default_action": "accept"}, config_directory="/etc/other")
+    assert told.mend == "postconf -c /etc/other -P smtp/inet/milter_default_action=tempfail"
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "severity"),
+    [
+        ("submission", "outbound", "warning"),
+        ("465", "auto", "warning"),
+        ("192.0.2.1:submissions", "outbound", "warning"),
+        ("submission", "inbound", ""),
+        ("smtp", "outbound", "hint"),
+        ("smtp", "inbound", "warning"),
+        ("smtpd", "auto", "warning"),
+        ("127.0.0.1:10025", "auto", ""),
+    ],
+)
+def test_a_service_that_takes_mail_with_no_milters_goes_past_smilla(name: str, mode: str, severity: str) -> None:
+    ours = Service("2525", "inet", "smtpd", "y", {"smtpd_milters": "unix:smilla/smilla.sock"})
+    other = Service(name, "inet", "smtpd", "y", {"smtpd_milters": ""})
+    config = parse(
+        f'mode = "{mode}"\nlocal_domains = ["x.test"]\n[milter]\nsocket = "unix:{OURS}"\n[policy]\nmixed = "defer"\n'
+    )
+    told = [
+        each
+        for each in postfix_settings.problems(config, Told(Settings(MAIN, (ours, other))))  # type: ignore[arg-type]
+        if each.kind == "not-attached"
+    ]
+    assert [each.severity for each in told] == [severity] * bool(severity)
+    assert [each.mend for each in told] == [f"postconf -PX {name}/inet/smtpd_milters"] * bool(severity)
+
+
 def test_another_milters_action_is_its_own_matter() -> None:
     assert found(options={"smtpd_milters": "unix:smilla/smilla.sock, { inet:h:1, default_action=accept }"}) == []
 

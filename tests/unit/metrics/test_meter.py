@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import queue
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import pytest
 
+from smilla import log_metrics
 from smilla.metrics.catalogue import OTHER, SECONDS
 from smilla.metrics.meter import Meter
 from smilla.metrics.totals import Facts, State, Totals
 from smilla.model import Action, DNSSECStatus, PGPKey, X509Key
+from smilla.server.reporter import Measuring
 from tests.unit.decisions import certificate, decision, openpgp_key
 
 
@@ -41,7 +44,7 @@ def wire() -> Wire:
 
 
 def meter(wire: Wire, *, keeps_domains: bool = False) -> Meter:
-    made = Meter(keeps_domains=keeps_domains)
+    made = Meter(Measuring(), keeps_domains=keeps_domains)
     made._send = wire.send  # without the thread, so that the test says when
     return made
 
@@ -138,6 +141,15 @@ def test_look_ups_and_the_cache_are_counted(wire: Wire) -> None:
     assert ("lookup_seconds", "bogus") in wire.state.timings
 
 
+def test_searches_for_a_hop_are_counted(wire: Wire) -> None:
+    counting = meter(wire)
+    counting.hop("dane", "verified")
+    counting.hop("", "none")
+    counting.hop("dane", "verified")
+    counting.flush()
+    assert wire.state.counts == {("hops", "dane", "verified"): 2, ("hops", "", "none"): 1}
+
+
 def test_gauges_are_sent_each_time_also_those_that_are_measured(wire: Wire) -> None:
     counting = meter(wire)
     counting.measure("spool_bytes", lambda: 7.0)
@@ -146,6 +158,53 @@ def test_gauges_are_sent_each_time_also_those_that_are_measured(wire: Wire) -> N
     counting.flush()
     assert (wire.state.gauge("cache_entries"), wire.state.gauge("spool_bytes")) == (3.0, 7.0)
     assert len(wire.sent) == 2
+
+
+def _broken() -> float:
+    raise KeyError("broken")
+
+
+@pytest.mark.parametrize("broken", [_broken, lambda: float("nan"), lambda: "no number", lambda: None])
+def test_a_gauge_that_fails_is_told_once_and_left_out_and_all_else_is_sent_on(
+    wire: Wire, broken: Callable[[], float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(log_metrics, "gauge_failed", told.append)
+    counting = meter(wire)
+    counting.measure("spool_bytes", broken)
+    counting.measure("cache_bytes", lambda: 5.0)
+    counting.gauge("cache_entries", 3)
+    for _ in range(2):
+        counting.message("", 0.1)
+        assert counting.flush()
+    assert told == ["spool_bytes"]
+    assert wire.state.counts == {("messages", "250"): 2}
+    assert wire.state.gauges == {"cache_entries": [3.0], "cache_bytes": [5.0]}
+
+
+def test_the_thread_goes_on_sending_after_a_gauge_has_failed(wire: Wire) -> None:
+    counting = meter(wire)
+    sent = queue.SimpleQueue[bytes]()
+    counting.measure("spool_bytes", _broken)
+
+    def send(raw: bytes) -> bool:
+        sent.put(raw)
+        return True
+
+    counting.start(send)
+    for code in ("250", "451"):
+        counting.message(code, 0.1)
+        while code.encode() not in sent.get(timeout=60):
+            pass
+
+
+def test_an_old_number_of_a_gauge_that_fails_is_not_shown_any_more_until_it_works_again(wire: Wire) -> None:
+    counting = meter(wire)
+    numbers = iter([7.0, None, 9.0])
+    counting.measure("spool_bytes", lambda: next(numbers))  # type: ignore[arg-type, return-value]
+    for shown in ([7.0], [], [9.0]):
+        counting.flush()
+        assert wire.state.gauges.get("spool_bytes", []) == shown
 
 
 def _ending(days: float) -> datetime:

@@ -14,6 +14,7 @@ import pytest
 from smilla import log, pipeline
 from smilla.adapters.journal import SQLiteJournal
 from smilla.adapters.seal_keys import SealKeys
+from smilla.answer import reply
 from smilla.answer.reply import SEAL_KEY, Reply
 from smilla.config import Config, parse
 from smilla.errors import JournalError
@@ -23,10 +24,21 @@ from smilla.message import parse as parse_message
 from smilla.model import Action, Client, Decision, Direction, Message
 from smilla.ports import Ports
 from smilla.server import stage
-from smilla.server.stage import Handed
+from smilla.server.handed import Handed
 from smilla.session import Session, parsed_recipient
 from tests.unit.listener import Listener
-from tests.vectors.memory import NOW, StillClock, TableResolver, make_ports, raw_key, smimea
+from tests.vectors.memory import (
+    NOW,
+    StillClock,
+    TableHops,
+    TableResolver,
+    make_ports,
+    make_session,
+    no_hop,
+    raw_key,
+    smimea,
+    verified_hop,
+)
 
 HUGH, PIA, ZOE = "hugh@example.org", "pia@example.org", "zoe@example.org"
 CANARY = b"Kanarienvogel"
@@ -45,6 +57,9 @@ class Lab:
     folder: Path
     resolver: TableResolver
     mailer: Listener = field(default_factory=Listener)
+    secure_mailer: Listener = field(default_factory=Listener)
+    hops: TableHops | None = None
+    problem: str = ""
     config: Config = field(default_factory=lambda: parse('[policy]\nmixed = "stage"\n'))
 
     def __post_init__(self) -> None:
@@ -58,8 +73,9 @@ class Lab:
 
     @property
     def ports(self) -> Ports:
-        ports = make_ports(self.resolver)
-        return replace(ports, clock=self.clock, journal=self.journal, mailer=self.mailer, seal_keys=self.keys)
+        ports = replace(make_ports(self.resolver), clock=self.clock, hops=self.hops, seal_keys=self.keys)
+        ports = replace(ports, stage_problem=lambda: self.problem)
+        return replace(ports, journal=self.journal, mailer=self.mailer, secure_mailer=self.secure_mailer)
 
     def sealed(
         self,
@@ -75,7 +91,7 @@ class Lab:
         for address in to:
             session.recipient(f"<{address}>", (f"ORCPT=rfc822;{original}",) if original else ())
         session.take(parse_message(raw).message)
-        decided = pipeline.process(session, make_ports(self.resolver), self.config).decisions
+        decided = pipeline.process(session, replace(make_ports(self.resolver), hops=self.hops), self.config).decisions
         decisions = [replace(d, action=Action.DONE) if d.recipient.raw.strip("<>") in served else d for d in decided]
         facts = seal.facts(session.envelope, decisions, "4XyZ", session.client, Direction.OUTBOUND)
         rewrite = seal.rewrite(session.message, facts, self.keys.current())
@@ -506,3 +522,112 @@ def test_who_has_a_copy_does_not_stand_for_somebody_else_of_the_same_original(la
     (answer,) = stage.deliver(Handed("sam@sender.example", (recipient,), message, "4XyZ"), lab.ports, lab.config)
     assert answer.code == "250"
     assert set(lab.mailer.copies()) == {"carol@mail.test"}
+
+
+# --- copies that may leave over a verified hop only
+
+
+@pytest.fixture
+def hop_lab(lab: Lab) -> Lab:
+    """Zoe publishes no key, so her copy may leave over a verified hop only; there is one to her domain."""
+    lab.config = parse('[policy]\nmixed = "stage"\nno_key = "secure-hop"\n')
+    lab.hops = TableHops(verified_hop("example.org"))
+    return lab
+
+
+def bound_to(lab: Lab) -> dict[str, bytes]:
+    return lab.secure_mailer.copies()
+
+
+def test_copy_without_a_key_goes_to_the_listener_for_verified_hops_alone(hop_lab: Lab) -> None:
+    raw = hop_lab.sealed(HUGH, ZOE)
+    assert CANARY not in raw
+    assert hop_lab.deliver(raw, HUGH, ZOE) == ["250", "250"]
+    assert forms(hop_lab.mailer.copies()) == {HUGH: "smime"}
+    (octets,) = bound_to(hop_lab).values()
+    assert octets.count(b"X-Smilla-Hop: ") == 1
+    assert octets.endswith(RAW.partition(b"\r\n\r\n")[2])
+    assert CANARY in octets
+    assert hop_lab.secure_mailer.sent[0][0].parameters == ("ENVID=x", "RET=HDRS")
+
+
+def test_message_for_one_without_a_key_is_sealed_and_never_stays_in_the_queue_as_it_is(hop_lab: Lab) -> None:
+    session = make_session(RAW, [ZOE])
+    outcome = pipeline.process(session, hop_lab.ports, hop_lab.config)
+    assert reply.for_outcome(outcome, "stage", observe=False).is_sealed
+    assert reply.for_outcome(outcome, "reinject", observe=False).code == "451"
+    assert reply.for_outcome(outcome, "defer", observe=False).code == "451"
+    assert reply.for_outcome(outcome, "", observe=False).code == "451"
+
+
+@pytest.mark.parametrize(
+    ("hops", "code"),
+    [(TableHops(), "451"), (TableHops(no_hop("example.org")), "550"), (None, "451")],
+    ids=["unknown", "none", "nobody looks"],
+)
+def test_hop_that_is_no_longer_verified_sends_nothing(hop_lab: Lab, hops: TableHops | None, code: str) -> None:
+    raw = hop_lab.sealed(HUGH, ZOE)
+    hop_lab.hops = hops
+    assert hop_lab.deliver(raw, HUGH, ZOE) == ["250", code]
+    assert not hop_lab.secure_mailer.sent
+    assert set(hop_lab.mailer.copies()) == {HUGH}
+
+
+def test_policy_that_has_become_weaker_since_sends_nothing_in_the_clear(hop_lab: Lab) -> None:
+    raw = hop_lab.sealed(HUGH, ZOE)
+    hop_lab.config = parse('[policy]\nmixed = "stage"\nno_key = "plain"\n')
+    assert hop_lab.deliver(raw, HUGH, ZOE) == ["250", "451"]
+    assert set(hop_lab.mailer.copies()) == {HUGH}
+    assert not hop_lab.secure_mailer.sent
+
+
+def test_key_that_has_gone_is_not_replaced_by_a_verified_hop(hop_lab: Lab) -> None:
+    raw = hop_lab.sealed(HUGH, ZOE)
+    hop_lab.resolver.table.clear()
+    assert hop_lab.deliver(raw, HUGH, ZOE) == ["451", "250"]
+    assert set(bound_to(hop_lab)) == {ZOE}
+    assert not hop_lab.mailer.sent
+
+
+def test_key_that_has_come_since_is_better_than_a_verified_hop(hop_lab: Lab) -> None:
+    raw = hop_lab.sealed(HUGH, ZOE)
+    hop_lab.resolver.publish(ZOE, "smimea", "secure", smimea("hugh.crt"))
+    assert hop_lab.deliver(raw, ZOE)[0] in ("250", "550")
+    assert not hop_lab.secure_mailer.sent
+
+
+def test_listener_for_verified_hops_that_is_away_delays_its_own_copies_alone(hop_lab: Lab) -> None:
+    raw, hop_lab.secure_mailer.is_away = hop_lab.sealed(HUGH, ZOE), True
+    assert hop_lab.deliver(raw, HUGH, ZOE) == ["250", "451"]
+    hop_lab.secure_mailer.is_away, hop_lab.mailer.is_away = False, True
+    assert hop_lab.deliver(raw, HUGH, ZOE) == ["250", "250"]
+    assert (set(hop_lab.mailer.copies()), set(bound_to(hop_lab))) == ({HUGH}, {ZOE})
+
+
+def test_listener_for_other_copies_that_is_away_delays_no_bound_copy(hop_lab: Lab) -> None:
+    raw, hop_lab.mailer.is_away = hop_lab.sealed(HUGH, ZOE), True
+    assert hop_lab.deliver(raw, HUGH, ZOE) == ["451", "250"]
+    assert hop_lab.deliver(raw, HUGH, ZOE) == ["451", "250"]
+    assert set(bound_to(hop_lab)) == {ZOE}
+
+
+def test_member_of_an_alias_gets_a_bound_copy_under_the_alias_rules(hop_lab: Lab) -> None:
+    raw = hop_lab.sealed(HUGH, "team@example.org")
+    assert hop_lab.deliver(raw, HUGH, ("zoe@elsewhere.test", "team@example.org")) == ["250", "451"]
+    hop_lab.hops = TableHops(verified_hop("example.org"), verified_hop("elsewhere.test"))
+    assert hop_lab.deliver(raw, ("zoe@elsewhere.test", "team@example.org")) == ["250"]
+    assert set(bound_to(hop_lab)) == {"zoe@elsewhere.test"}
+
+
+def test_who_was_not_sealed_may_have_a_bound_copy(hop_lab: Lab) -> None:
+    assert hop_lab.deliver(hop_lab.sealed(HUGH, ZOE), "mia@example.org") == ["250"]
+    assert set(bound_to(hop_lab)) == {"mia@example.org"}
+
+
+def test_bound_copy_waits_while_postfix_may_lack_the_lines_for_it(hop_lab: Lab) -> None:
+    raw, hop_lab.problem = hop_lab.sealed(HUGH, ZOE), "master.cf was changed"
+    assert hop_lab.deliver(raw, HUGH, ZOE) == ["250", "451"]
+    assert not hop_lab.secure_mailer.sent
+    hop_lab.problem = ""
+    assert hop_lab.deliver(raw, HUGH, ZOE) == ["250", "250"]
+    assert (set(hop_lab.mailer.copies()), set(bound_to(hop_lab))) == ({HUGH}, {ZOE})

@@ -79,6 +79,25 @@ def test_rate_counts_within_its_window() -> None:
     clock = Clock()
     rate = Rate(2, 60.0, clock)
     assert [rate.take() for _ in range(3)] == [True, True, False]
-    assert not rate.has_room()
     clock.now += 61
     assert rate.take()
+
+
+def test_each_event_leaves_the_window_by_itself() -> None:
+    clock = Clock()
+    rate = Rate(2, 60.0, clock)
+    taken = []
+    for pause in (0, 50, 10, 0, 49, 1):
+        clock.now += pause
+        taken.append(rate.take())
+    assert taken == [True, True, True, False, False, True]
+
+
+def test_session_is_over_at_its_end_and_lasts_a_working_day() -> None:
+    clock = Clock()
+    sessions = Sessions(TOKEN, clock)
+    cookie = sessions.begin()
+    clock.now += 8 * 3600 - 1
+    assert sessions.is_valid(cookie)
+    clock.now += 1
+    assert not sessions.is_valid(cookie)

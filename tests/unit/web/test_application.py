@@ -64,11 +64,43 @@ def test_wrong_token_opens_nothing() -> None:
     assert client.get("/").status_code == 303
 
 
-def test_after_many_wrong_tokens_even_the_right_one_waits() -> None:
+def test_many_wrong_tokens_are_told_to_wait_and_keep_out_nobody_who_has_the_right_one() -> None:
     client = _client()
-    answers = [client.post("/login", data={"token": str(number)}).status_code for number in range(12)]
-    assert answers == [403] * 10 + [429] * 2
-    assert client.post("/login", data={"token": TOKEN}).status_code == 429
+    answers = [client.post("/login", data={"token": str(number)}) for number in range(12)]
+    assert [each.status_code for each in answers] == [403] * 10 + [429] * 2
+    assert answers[-1].headers["Retry-After"] == "60"
+    entered = client.post("/login", data={"token": TOKEN})
+    assert (entered.status_code, entered.headers["Location"]) == (303, "/")
+    assert client.get("/").status_code == 200
+
+
+def test_right_token_does_not_give_wrong_ones_new_tries() -> None:
+    client = _client()
+    for number in range(10):
+        client.post("/login", data={"token": str(number)})
+        client.post("/login", data={"token": TOKEN})
+    assert client.post("/login", data={"token": TOKEN + "x"}).status_code == 429
+
+
+def test_answer_to_a_wrong_token_says_nothing_of_how_wrong_it_is() -> None:
+    for after in (0, 10):
+        answers = set[tuple[int, bytes, str]]()
+        for wrong in ("", TOKEN[:-1], TOKEN + "x", TOKEN.upper(), "x" * 4000, "\0", "ä"):
+            client = _client()
+            for number in range(after):
+                client.post("/login", data={"token": str(number)})
+            response = client.post("/login", data={"token": wrong})
+            answers.add((response.status_code, response.data, str(sorted(response.headers.items()))))
+        assert len(answers) == 1
+
+
+def test_a_flood_of_wrong_tokens_is_not_kept() -> None:
+    sources = Sources(snapshot, _look_up)
+    application = Application(sources, TOKEN, WebOptions())
+    client = Client(application, use_cookies=True)
+    for number in range(200):
+        client.post("/login", data={"token": str(number)})
+    assert len(application._wrong_tokens._times) == 10
 
 
 def test_forged_cookie_opens_nothing() -> None:
@@ -107,6 +139,15 @@ def test_status_shows_the_figures() -> None:
     assert "75 %" in text
     assert "smilla 1.0.0" in text
     assert "example.net" not in text
+
+
+def test_just_after_the_start_there_is_no_empty_plot_and_no_empty_table() -> None:
+    empty = snapshot(minutes=(), tens=(), domains=(), expiring=(), started_at=snapshot().taken_at - 2)
+    text = _entered(sources=Sources(lambda: empty, _look_up), domains=True).get("/").text
+    assert "<svg" not in text
+    assert "<table" not in text
+    assert text.count("No mail in this time.") == 3
+    assert "All counts began at 0 then." in text
 
 
 def test_domains_are_escaped() -> None:

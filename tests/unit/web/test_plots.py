@@ -33,6 +33,12 @@ def test_what_came_encrypted_counts_as_encrypted() -> None:
     assert (bar.protected, bar.plain, bar.failed) == (3, 0, 1)
 
 
+def test_what_left_over_a_verified_hop_is_neither_encrypted_nor_plain() -> None:
+    [bar] = plots.bars([Slot(0, (Count("secure-hop", "no_key", 5), Count("plain", "no_key", 1)))], observed=False)
+    assert (bar.protected, bar.bound, bar.plain, bar.all) == (0, 5, 1, 6)
+    assert "5 over a verified hop, 1 plaintext" in plots.plot([bar], "an hour", MINUTE_S)
+
+
 def test_observed_counts_stand_apart_from_real_ones() -> None:
     slot = Slot(0, (Count("encrypted", "usable", 3, observed=True), Count("plain", "no_key", 1)))
     [observed], [real] = plots.bars([slot], observed=True), plots.bars([slot], observed=False)
@@ -55,7 +61,15 @@ def test_plot_of_nothing_has_axes_and_no_bar() -> None:
 
 def test_no_bar_is_higher_than_the_plot() -> None:
     for number in (1, 3, 4, 5, 7, 19, 51, 999, 1001):
-        svg = plots.plot([plots.Bar(0, number, 0, 0)], "one", MINUTE_S)
+        svg = plots.plot([plots.Bar(0, number, 0, 0, 0)], "one", MINUTE_S)
         height = _heights(svg)["protected"]
         assert 0 < height <= plots.HEIGHT - 30, number
         assert number < 4 or height > (plots.HEIGHT - 30) * 0.39, number
+
+
+def test_scale_has_whole_numbers_and_bars_end_before_the_frame() -> None:
+    for number in (1, 5, 21, 26, 101):
+        svg = plots.plot([plots.Bar(60 * each, number, 0, 0, 0) for each in range(60)], "an hour", MINUTE_S)
+        assert all(label.isdecimal() for label in re.findall(r'text-anchor="end">([^<]*)<', svg)), number
+        ends = [float(x) + float(width) for x, width in re.findall(r'<rect .*?x="([\d.]+)".*?width="([\d.]+)"', svg)]
+        assert max(ends) < plots.WIDTH - 10

@@ -16,6 +16,7 @@ from smilla.adapters.folder import KeyDirectory
 from smilla.address import parse
 from smilla.config import Config
 from smilla.config.options import KeysOptions
+from smilla.errors import SmillaError
 from smilla.formats import key_file
 from smilla.keys import lookup
 from smilla.keys.discovery import directory
@@ -174,6 +175,15 @@ def test_every_file_of_no_use_is_named_whatever_stands_before_it() -> None:
     names = ("a@x.test.crt", "b@x.test.crt", "c.crt", "d.crt")
     found = directory.problems(Folder({"a@x.test.crt": None, **dict.fromkeys(names[1:], PEM["hugh"])}))
     assert [name for name, _ in found] == [*names]
+
+
+def test_file_that_cannot_be_read_is_not_said_to_hold_a_private_key() -> None:
+    folder = MemoryFolder({f"{HUGH}.crt": None, f"{HUGH}.pem": PRIVATE + PEM["hugh"]})
+    with pytest.raises(SmillaError):
+        folder.read(f"{HUGH}.crt")
+    assert not directory.holds_private(folder, f"{HUGH}.crt")
+    assert not directory.holds_private(folder, f"{ALICE}.crt")
+    assert directory.holds_private(folder, f"{HUGH}.pem")
 
 
 def test_tag_without_a_mailbox_before_it_is_none() -> None:

@@ -1,0 +1,379 @@
+"""The world of secure-hop, in a network of its own: a sender's Postfix with the lines of contrib/postfix, and mail
+servers of many kinds on port 25 of addresses of their own.
+
+    client -> smtpd (port 587, smilla) -> queue -> lmtp -> smilla, the stage -> smtpd 10027 -> queue -> smilla-secure
+                                                              |                                              |
+                         smtpd 10025 -> relayhost  <----------+ key, or plain by a rule                      v
+                                        127.0.0.9                             MX of the domain, 127.0.1.N, STARTTLS
+
+    smilla-secure -> smilla's socketmap -> unbound (127.0.0.1, port 53, validates) -> nsd (the zones of DOMAINS)
+                                        -> web server 127.0.3.1, port 443 (policies of MTA-STS)
+
+main.cf sends everything else to a relayhost, and transport_maps too names it for every domain: nothing bound may get
+there.  A sniffer reads along all that travels to and from port 25.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.lab.authority import Authority, Certificate
+from tests.lab.client import SMTPClient
+from tests.lab.dns import DNSLab, Kind
+from tests.lab.keys import SMIMEKey, make_smime_key
+from tests.lab.network import asking, network
+from tests.lab.policy_web import Answer, PolicyWeb
+from tests.lab.postfix import Listener, Postfix, example_options, queue_id
+from tests.lab.processes import LOOPBACK, wait_until
+from tests.lab.programs import REPOSITORY
+from tests.lab.sink import Sink
+from tests.lab.smilla import Smilla
+from tests.lab.sniffer import Sniffer
+from tests.live.examples import EXAMPLES, MASTER, beside_postfix
+from tests.live.mta import letter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from tests.lab.client import Reply
+    from tests.lab.sink import ReceivedMail
+    from tests.lab.smilla import Settings
+
+CANARY = b"a-canary-for-the-hop-5521"
+OPEN = b"this-may-travel-in-the-clear"
+SENDER = "sender@s.test"
+RELAY, WEB, NO_WEB = "127.0.0.9", "127.0.3.1", "127.0.3.99"
+_EXPORTED = {"export_environment": "MAIL_CONFIG LD_LIBRARY_PATH"}  # to postdrop, where it is unpacked only
+
+
+@dataclass
+class Site:
+    """A domain's mail server: ``certificate`` is that which it shows, ``tlsa`` what DNS says of it."""
+
+    certificate: Certificate | None
+    tlsa: list[bytes] = field(default_factory=list)
+    policy: Answer | None = None
+    web: str = WEB
+    kind: Kind = Kind.SECURE
+    alias_of: str = ""
+    second_host: str = ""
+    is_forged: bool = False
+
+
+def sites(public: Authority, private: Authority, circle: Authority) -> dict[str, Site]:
+    """By domain; each has the MX host mx.DOMAIN, and some a better one of another domain."""
+
+    def of(authority: Authority, domain: str, days: int = 60) -> Certificate:
+        return authority.issue(f"mx.{domain}", days=days)
+
+    def enforce(domain: str, max_age_s: int = 86400) -> Answer:
+        return Answer(f"mode: enforce\r\nmx: mx.{domain}", max_age_s)
+
+    dane = of(private, "dane.test")
+    later, other = of(private, "later.test"), of(private, "other.test")
+    found = {"dane.test": Site(dane, [dane.tlsa(3)])}
+    for domain in ("rolling.test", "insecure.test", "forged.test", "bogus.test", "usage1.test", "expired-dane.test"):
+        shown = of(private, domain, days=-1 if domain.startswith("expired") else 60)
+        found[domain] = Site(shown, [shown.tlsa(1 if domain == "usage1.test" else 3)])
+    found["rolling.test"].tlsa.insert(0, later.tlsa(3))
+    found["insecure.test"].kind = Kind.INSECURE
+    found["bogus.test"].kind = Kind.WRONG_DS
+    found["forged.test"].is_forged = True
+    found["anchor.test"] = Site(of(private, "anchor.test"), [private.certificate.tlsa(2, 0)])
+    found["wrong.test"] = Site(of(private, "wrong.test"), [other.tlsa(3)])
+    found["alias.test"] = Site(None, alias_of="mx.dane.test.")
+    found["stripped.test"] = Site(None, [dane.tlsa(3)])
+    found["none.test"] = Site(of(public, "none.test"))
+    for domain in ("enforce.test", "testing.test", "short.test", "mismatch.test", "noweb.test", "moved.test"):
+        found[domain] = Site(of(public, domain), policy=enforce(domain))
+    found["testing.test"].policy = Answer("mode: testing\r\nmx: mx.testing.test")
+    found["short.test"].policy = enforce("short.test", max_age_s=1)
+    found["mismatch.test"].policy = Answer("mode: enforce\r\nmx: mx.elsewhere.test")
+    found["noweb.test"].web = NO_WEB
+    found["moved.test"].policy = Answer(status=301, location="https://mta-sts.enforce.test/")
+    found["unsigned-sts.test"] = Site(of(public, "unsigned-sts.test"), policy=enforce("unsigned-sts.test"))
+    found["unsigned-sts.test"].kind = Kind.INSECURE
+    found["badcert.test"] = Site(of(private, "badcert.test"), policy=enforce("badcert.test"))
+    found["stripped-sts.test"] = Site(None, policy=enforce("stripped-sts.test"))
+    found["othername.test"] = Site(of(public, "elsewhere.test"), policy=enforce("othername.test"))
+    found["two.test"] = Site(of(public, "two.test"), policy=enforce("two.test"), second_host="mx.none.test.")
+    found["both.test"] = Site(of(public, "both.test"), [other.tlsa(3)], enforce("both.test"))
+    found["inside.test"] = Site(of(circle, "inside.test"))
+    found["stranger.test"] = Site(of(public, "stranger.test"), policy=enforce("stranger.test"))
+    found["lapsed.test"] = Site(of(circle, "lapsed.test", days=-1))
+    found["outside.test"] = Site(of(circle, "outside.test"))
+    of_postfix = of(private, "postfix.test")
+    found["postfix.test"] = Site(of_postfix, [of_postfix.tlsa(3)])
+    return found
+
+
+CIRCLE = ("inside.test", "stranger.test", "lapsed.test")
+
+
+@dataclass
+class World:
+    """All that runs.  A message is found by a field of its own."""
+
+    place: Path
+    dns: DNSLab
+    web: PolicyWeb
+    sites: dict[str, Site]
+    receivers: dict[str, Sink]
+    addresses: dict[str, str]
+    relay: Sink
+    sniffer: Sniffer
+    postfix: Postfix
+    other_postfix: Postfix
+    smilla: Smilla
+    alice: SMIMEKey
+    sent: int = 0
+
+    def send(
+        self, to: Sequence[str], *fields: bytes, sender: str = SENDER, body: bytes = CANARY, port: int = 587
+    ) -> tuple[Reply, str, bytes]:
+        """A letter: the last reply, its queue ID, and its mark."""
+        self.sent += 1
+        mark = b"X-Mark: %d-\r\n" % self.sent
+        raw = mark + letter(b"Message-ID: <%d@s.test>" % self.sent, *fields, body=body + b"\r\n", to=to[0].encode())
+        with SMTPClient(port) as client:
+            reply = client.send(sender, to, raw)[-1]
+        return reply, queue_id(reply.text) or "", mark
+
+    def at(self, domain: str, mark: bytes) -> list[ReceivedMail]:
+        """What a domain's server has of a message until now."""
+        return [mail for mail in self.receivers[domain].messages if mark in mail.raw]
+
+    def at_relay(self, mark: bytes) -> list[ReceivedMail]:
+        """What the relayhost has of it: what is encrypted, what may be plain, and bounces."""
+        return [mail for mail in self.relay.messages if mark in mail.raw]
+
+    def everywhere(self, mark: bytes) -> list[ReceivedMail]:
+        """All of it that has come anywhere."""
+        servers = [self.relay, *self.receivers.values()]
+        return [mail for server in servers for mail in server.messages if mark in mail.raw]
+
+    def delivered(self, domain: str, mark: bytes) -> ReceivedMail:
+        """The one copy of a bound message, once nothing is queued any more: over TLS, with nothing of ours in it."""
+        self.postfix.wait_until_empty()
+        if domain == "postfix.test":
+            self.other_postfix.wait_until_empty()
+        (mail,) = self.everywhere(mark)
+        assert self.at(domain, mark) == [mail], self.postfix.log[-3000:]
+        assert mail.over_tls or (domain == "postfix.test" and b"with ESMTPS id" in mail.raw)
+        assert CANARY in mail.raw
+        assert b"x-smilla-hop" not in mail.raw.lower()
+        assert b"x-smilla-stage" not in mail.raw.lower()
+        return mail
+
+    def bound(self, domain: str) -> list[str]:
+        """The queue IDs of the bound copies for a domain that wait, as Postfix's log has named them."""
+        found = dict.fromkeys(re.findall(rf"postfix/smilla-secure/smtp\[\d+\]: (\w+): to=<[^>]*@{domain}>", self.log))
+        waiting = {path.name for path in self.postfix.queued()}
+        return [name for name in found if name in waiting]
+
+    @property
+    def log(self) -> str:
+        """Postfix's."""
+        return self.postfix.log
+
+    def waits(self, domain: str, why: str = "", timeout_s: float = 60) -> str:
+        """Waits until a bound copy for a domain was put off, and the log says why; its queue ID."""
+        pattern = rf"smilla-secure/smtp\[\d+\]: (\w+): to=<[^>]*@{domain}>.*status=deferred.*{why}"
+
+        def last() -> str:
+            waiting = {path.name for path in self.postfix.queued()}
+            return next((name for name in re.findall(pattern, self.log) if name in waiting), "")
+
+        assert wait_until(lambda: bool(last()), timeout_s), self.log[-4000:]
+        return last()
+
+    def forget_policy(self, domain: str) -> None:
+        """Takes the record away that announces an MTA-STS policy, once DNS is reloaded."""
+        zone = self.dns.zone(domain)
+        zone.records = [record for record in zone.records if record[1] != "TXT"]
+
+    def announce_policy(self, domain: str, number: int = 1) -> None:
+        """Adds such a record, once DNS is reloaded."""
+        self.dns.zone(domain).add(f"_mta-sts.{domain}.", "TXT", _sts(number))
+
+    @contextlib.contextmanager
+    def busy(self, domain: str, reply: bytes = b"451 4.2.0 later") -> Iterator[None]:
+        """A domain's server takes no mail meanwhile, once TLS has begun."""
+        receiver = self.receivers[domain]
+        receiver.answer = lambda line: reply if line[:4].upper() == b"RCPT" else None
+        try:
+            yield
+        finally:
+            receiver.answer = lambda line: None
+
+    def told(self, what: str) -> str:
+        """Waits for a line of Postfix's log."""
+        assert wait_until(lambda: re.search(what, self.log) is not None, 60), self.log[-4000:]
+        return next(line for line in self.log.splitlines() if re.search(what, line))
+
+    def drop_all(self) -> None:
+        """Deletes what is queued."""
+        if self.postfix.queued():
+            self.postfix.postsuper("-d", "ALL")
+        assert wait_until(lambda: not self.postfix.queued(), 30)
+
+    def nothing_in_clear(self) -> None:
+        """No octet of what must be protected has travelled to or from port 25."""
+        for flow, raw in self.sniffer.streams().items():
+            assert CANARY not in raw, flow
+
+    def check(self, what: str = "--postfix") -> subprocess.CompletedProcess[str]:
+        """smilla config check, beside this Postfix."""
+        argv = [sys.executable, "-m", "smilla", "config", "check", what, "--config", str(self.smilla.config)]
+        argv += ["--postfix-config", str(self.postfix.folder / "etc")]
+        return subprocess.run(argv, env=beside_postfix(), capture_output=True, text=True, check=False)
+
+
+def _zones(dns: DNSLab, found: dict[str, Site], addresses: dict[str, str], alice: SMIMEKey) -> None:
+    for domain, place in found.items():
+        zone = dns.zone(domain, place.kind).add(f"{domain}.", "MX", f"10 mx.{domain}.")
+        if place.second_host:
+            zone.add(f"{domain}.", "MX", f"5 {place.second_host}")
+        if place.alias_of:
+            zone.add(f"mx.{domain}.", "CNAME", place.alias_of)
+        else:
+            zone.add(f"mx.{domain}.", "A", addresses[domain])
+        for raw in place.tlsa:
+            zone.add(f"_25._tcp.mx.{domain}.", "TLSA", raw)
+        if place.policy is not None:
+            zone.add(f"_mta-sts.{domain}.", "TXT", _sts(1)).add(f"mta-sts.{domain}.", "A", place.web)
+        if place.is_forged:
+            zone.after_signing = _without_signature
+    dns.zone("r.test").add_smimea(alice.address, alice.raw_certificate)
+    dns.zone("s.test")
+
+
+def _sts(number: int) -> str:
+    return f'"v=STSv1; id={number}"'
+
+
+def _without_signature(lines: list[str]) -> list[str]:
+    return [line for line in lines if line.split()[3:5] != ["RRSIG", "TLSA"]]
+
+
+def example_services(place: Path, ca_file: Path) -> str:
+    """The services of master.cf.example after pickup, with the lines for the stage, and without chroot."""
+    text = (REPOSITORY / MASTER).read_text()
+    found = text[text.index("127.0.0.1:10024 inet") :]
+    for line in ("-o receive_override_options=no_address_mappings,no_header_body_checks\n", "-o content_filter=\n"):
+        assert f"#   {line}" in found
+        found = found.replace(f"#   {line}", f"    {line}")
+    found = re.sub(r"(?m)^(\S+ +(?:unix|inet) +\S+ +\S+ +)y", r"\1n", found)
+    found = found.replace("/etc/ssl/certs/ca-certificates.crt", str(ca_file))
+    return found.replace("/etc/postfix", str(place))
+
+
+def example_parameters(place: Path) -> dict[str, str]:
+    """What main.cf.example says about the stage, with the tables in ``place``."""
+    names = r"milter_header_checks|smilla_destination_recipient_limit|(?:nested_|mime_)?header_checks"
+    found = dict(re.findall(rf"^({names}) =(.*)$", (EXAMPLES / "main.cf.example").read_text(), re.MULTILINE))
+    assert len(found) == 5
+    return {name: value.strip().replace("/etc/postfix", str(place)) for name, value in found.items()}
+
+
+def knows_tls_required(postfix: Postfix) -> bool:
+    """Is it Postfix 3.10 or newer, where TLS-Required has an effect?"""
+    return postfix.version >= (3, 10)
+
+
+def _settings(ca_file: Path, circle: Authority, tls_socket: Path, *, checks: bool) -> Settings:
+    return {
+        "policy": {"mixed": "stage", "no_key": "secure-hop"},
+        "stage": {"check": checks},
+        "dns": {"timeout_s": 8, "cache_ttl_s": 0, "failure_ttl_s": 0},
+        "hop": {"ca_file": str(ca_file), "socket": f"unix:{tls_socket}", "socket_mode": "0666"},
+        "reinject": {"smtp": f"{LOOPBACK}:10025", "secure_smtp": f"{LOOPBACK}:10027"},
+        "circle": [{"name": "red", "domains": list(CIRCLE), "ca_file": str(circle.file)}],
+        "rule": [{"recipient": "open@*", "no_key": "plain"}],
+    }
+
+
+@contextlib.contextmanager
+def world(folder: Path, *, checks: bool = False) -> Iterator[World]:
+    """All of it.  ``checks``: nothing is sealed until smilla config check has found Postfix's lines."""
+    place = Path(tempfile.mkdtemp(prefix="hops-", dir=folder))
+    place.chmod(0o755)
+    try:
+        with network(), contextlib.ExitStack() as stack:
+            yield _begun(stack, place, checks=checks)
+    finally:
+        shutil.rmtree(place)
+
+
+def _begun(stack: contextlib.ExitStack, place: Path, *, checks: bool) -> World:
+    public, private, circle = (Authority(place, name) for name in ("public", "private", "circle"))
+    found = sites(public, private, circle)
+    addresses = {domain: f"127.0.1.{number}" for number, domain in enumerate(found, 1)}
+    alice = make_smime_key(place, "alice@r.test")
+    dns = DNSLab(place / "dns")
+    dns.port = 53
+    _zones(dns, found, addresses, alice)
+    stack.enter_context(dns)
+    receivers = {}
+    for domain, one in found.items():
+        if domain == "postfix.test":
+            receivers[domain] = stack.enter_context(Sink())
+        elif not one.alias_of:
+            tls = one.certificate.server() if one.certificate else None
+            receivers[domain] = stack.enter_context(Sink(address=addresses[domain], port=25, tls=tls))
+    relay = stack.enter_context(Sink(address=RELAY, port=25))
+    names = [f"mta-sts.{domain}" for domain, one in found.items() if one.policy]
+    web = stack.enter_context(PolicyWeb(WEB, 443, public.issue(*names).server()))
+    web.answers.update({domain: one.policy for domain, one in found.items() if one.policy})
+    sniffer = stack.enter_context(Sniffer(lambda here, there: 25 in (here, there)))
+    other = _other_postfix(place, addresses["postfix.test"], receivers["postfix.test"], found["postfix.test"])
+    stack.enter_context(other)
+    postfix = _postfix(place, public.file)
+    home = postfix.queue / "smilla"
+    settings = _settings(public.file, circle, home / "tls.sock", checks=checks)
+    (postfix.queue).mkdir(parents=True)
+    smilla = stack.enter_context(Smilla(home, f"{LOOPBACK}@53", settings, environment=beside_postfix()))
+    stack.enter_context(postfix)
+    return World(place, dns, web, found, receivers, addresses, relay, sniffer, postfix, other, smilla, alice)
+
+
+def _postfix(place: Path, ca_file: Path) -> Postfix:
+    """The sender's, not started.  Its tables are in ``place``."""
+    for table in EXAMPLES.glob("smilla_*"):
+        (place / table.name).write_text(table.read_text())
+    (place / "resolv.conf").write_text(f"nameserver {LOOPBACK}\noptions trust-ad\n")
+    postfix = Postfix(place / "postfix", 25, [Listener(["unix:smilla/smilla.sock"], port=587)])
+    postfix.before = asking(place / "resolv.conf")
+    relay = f"[{RELAY}]:25"
+    postfix.parameters = {
+        "relayhost": relay,
+        "transport_maps": f"static:smtp:{relay}",
+        "smtp_dns_support_level": "enabled",
+        "sender_canonical_maps": "inline:{old@s.test=new@s.test}",
+        "smtp_host_lookup": "dns",
+        **example_parameters(place),
+        **_EXPORTED,
+    }
+    if knows_tls_required(postfix):
+        postfix.parameters["tls_required_enable"] = "no"
+    postfix.pickup_options = example_options(MASTER, "pickup", "unix")
+    postfix.services = example_services(place, ca_file)
+    return postfix
+
+
+def _other_postfix(place: Path, address: str, behind: Sink, one: Site) -> Postfix:
+    """A receiver's, not started; it hands on to ``behind``."""
+    assert one.certificate is not None
+    options = {"smtpd_tls_security_level": "may", "smtpd_tls_chain_files": str(one.certificate.file)}
+    options["smtpd_tls_received_header"] = "yes"
+    (place / "other").mkdir()
+    parameters = {"myhostname": "mx.postfix.test"}
+    return Postfix(place / "other", behind.port, [Listener(options=options, port=25, address=address)], parameters)
