@@ -15,7 +15,8 @@ from smilla.adapters.clock import SystemClock
 from smilla.address import EmailAddress
 from smilla.cli import UsageError, address_list, surveying, with_config
 from smilla.config import Config
-from smilla.errors import EngineMissing, FetchError, HopError, ParseError
+from smilla.errors import AddressError, EngineMissing, FetchError, HopError, ParseError
+from smilla.hops import verified
 from smilla.hops.pkix import Authorities
 from smilla.keys import lookup
 from smilla.model import KeyLookup
@@ -81,11 +82,10 @@ def _check(options: argparse.Namespace) -> None:
 
 def _asked(text: str) -> Asked:
     """Raises AddressError."""
-    if "@" in text:
-        one = address.parse(text)
-        return Asked(str(one), one.domain, one)
-    domain = address.parse(f"postmaster@{text}").domain
-    return Asked(domain, domain)
+    one = address.parse(text if "@" in text else f"postmaster@{text}")
+    if not verified.HOST.fullmatch(one.domain):
+        raise AddressError(f"{text[:80]!r}: {one.domain[:80]!r} is no domain name")
+    return Asked(str(one), one.domain, one) if "@" in text else Asked(one.domain, one.domain)
 
 
 def _outside(options: argparse.Namespace, settings: Config, asked: list[Asked]) -> Outside:

@@ -40,11 +40,11 @@ class Authorities:
         try:
             leaf, *others = [x509.load_der_x509_certificate(raw) for raw in chain[:_MOST]]
             self._verifier(now).verify(leaf, others)
+            own = tlsa.dns_names(leaf)
         except verification.VerificationError as error:
             return _in_words(error, leaf, now)
         except _UNREADABLE as error:
             return f"the server's chain cannot be read: {error}"
-        own = tlsa.dns_names(leaf)
         if not any(fits(pattern, host) for pattern in own):
             return f"the certificate is for {', '.join(own[:4]) or 'no host'}, not for {host}"
         return ""
@@ -67,6 +67,13 @@ def _in_words(error: Exception, leaf: x509.Certificate, now: datetime) -> str:
         return f"the certificate ended on {leaf.not_valid_after_utc:%Y-%m-%d}"
     if now < leaf.not_valid_before_utc:
         return f"the certificate begins on {leaf.not_valid_before_utc:%Y-%m-%d}"
-    if leaf.subject == leaf.issuer:
+    if _is_own_issuer(leaf):
         return "the certificate is self-signed, and no authority that is trusted"
     return f"no valid path leads to an authority that is trusted: {error}"
+
+
+def _is_own_issuer(leaf: x509.Certificate) -> bool:
+    try:
+        return leaf.subject == leaf.issuer
+    except _UNREADABLE:
+        return False

@@ -116,8 +116,8 @@ class Found:
 
 
 def to_line(found: Found) -> str:
-    """As JSON, without a line break."""
-    return json.dumps(asdict(found), ensure_ascii=False, separators=(",", ":"))
+    """As JSON in US-ASCII, without a line break."""
+    return json.dumps(asdict(found), separators=(",", ":"))
 
 
 def from_line(text: str) -> Found:

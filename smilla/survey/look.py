@@ -11,23 +11,26 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 
 from smilla.address import EmailAddress
-from smilla.errors import HopError
+from smilla.errors import HopError, SmillaError
 from smilla.hops import mx, policy_server, rdata, tlsa_base, verified
 from smilla.hops.mta_sts import Policy
 from smilla.hops.mx import Finding, State
 from smilla.hops.verified import Announced
-from smilla.model import DNSAnswer, Hop, HopVerdict, KeyLookup
+from smilla.model import DNSAnswer, DNSSECStatus, Hop, HopVerdict, KeyLookup
 from smilla.survey import published, way
 from smilla.survey.crew import Crew
-from smilla.survey.found import Found, Result, Way
+from smilla.survey.found import Found, Names, Result, Way
 from smilla.survey.hosts import HostAnswers, Judge, fact
 from smilla.survey.outside import Outside, Presented
 from smilla.survey.providers import limits
 
 _SOA, _SMIMEA, _OPENPGPKEY = 6, 53, 61
+_LONGEST_NAME = 254  # characters, with the final dot (RFC 1035 section 3.1)
+_FAULTS = (SmillaError, ValueError, TypeError, LookupError)  # of ours, at something that nobody thought of
 _MOST_HOSTS, _MOST_ADDRESSES = 8, 8
 Seen = Presented | HopError
 
@@ -59,6 +62,7 @@ class _Task:
     policy: Policy | None = None
     lookup: KeyLookup | None = None
     left: int = 0
+    is_over: bool = False
 
 
 class Survey:
@@ -73,7 +77,22 @@ class Survey:
 
     def begin(self, asked: Asked) -> None:
         """Returns at once."""
-        self._askers.add(partial(self._ask_dns, _Task(asked)))
+        task = _Task(asked)
+        self._askers.add(partial(self._guarded, task, self._ask_dns))
+
+    def _guarded(self, task: _Task, step: Callable[[_Task], None]) -> None:
+        """One domain at which we fail is unknown, and ends nothing else."""
+        try:
+            step(task)
+        except _FAULTS as error:
+            self._done(task, _failed(task.asked, self._outside.now, error))
+
+    def _done(self, task: _Task, found: Found) -> None:
+        """Once a domain, whatever else still comes."""
+        with self._lock:
+            is_over, task.is_over = task.is_over, True
+        if not is_over:
+            self._deliver(found)
 
     # --- DNS
 
@@ -98,8 +117,11 @@ class Survey:
         self._ask_about_hosts(task)
 
     def _ask_about_hosts(self, task: _Task) -> None:
-        finding, hosts = mx.exchanges(task.asked.domain, task.answers["mx"])
-        task.exchanges = fact(finding)
+        finding, _ = mx.exchanges(task.asked.domain, task.answers["mx"])
+        task.exchanges, found = fact(finding), verified.exchanges(task.asked.domain, task.answers["mx"])
+        hosts = found.hosts
+        if found.stop is not None and found.stop.verdict is HopVerdict.UNCLEAR:
+            task.exchanges = Result(State.UNCLEAR, found.stop.reason.text)
         if task.answers["mx"].is_denied:
             task.exchanges, hosts = Result(finding.state, "there is no such domain"), ()
         task.names = hosts
@@ -122,9 +144,9 @@ class Survey:
         return self._answers([(owner, rdtype)])[0]
 
     def _answers(self, questions: Sequence[tuple[str, int]]) -> list[DNSAnswer]:
-        pending = [self._outside.resolver.ask(owner, rdtype) for owner, rdtype in questions]
+        pending = {one: self._outside.resolver.ask(*one) for one in questions if len(one[0]) <= _LONGEST_NAME}
         deadline = self._outside.monotonic() + self._outside.wait_s
-        return [one.result(deadline) for one in pending]
+        return [pending[one].result(deadline) if one in pending else _too_long(*one) for one in questions]
 
     # --- the servers
 
@@ -157,6 +179,8 @@ class Survey:
             seen = self._outside.present(ip, name)
         except HopError as error:
             seen = error
+        except _FAULTS as error:
+            seen = HopError(f"{ip}: {error!r}", code="unreachable")
         with self._lock:
             waiting, self._servers[server] = self._servers[server], seen
         for tell in waiting if isinstance(waiting, list) else ():
@@ -172,7 +196,7 @@ class Survey:
             task.left -= 1
             is_last = task.left == 0
         if is_last:
-            self._askers.add(partial(self._finish, task))
+            self._askers.add(partial(self._guarded, task, self._finish))
 
     # --- the policy
 
@@ -191,7 +215,10 @@ class Survey:
         return partial(self._fetch, task, ips), shared
 
     def _fetch(self, task: _Task, ips: Sequence[str]) -> None:
-        task.sts, task.policy = policy_server.fetched(task.asked.domain, ips, self._outside.fetch, task.names)
+        try:
+            task.sts, task.policy = policy_server.fetched(task.asked.domain, ips, self._outside.fetch, task.names)
+        except _FAULTS as error:
+            task.sts = mx.no_policy(task.asked.domain, repr(error), temporary=True)
         self._came_on(task)
 
     # --- the judgement
@@ -226,7 +253,7 @@ class Survey:
             hosts=hosts,
         )
         given = self._outside
-        self._deliver(way.judged(found, self._hop(task), task.lookup, given.sources, given.policy))
+        self._done(task, way.judged(found, self._hop(task), task.lookup, given.sources, given.policy))
 
     def _hop(self, task: _Task) -> Hop:
         """What is published, as the search for a verified hop judges it."""
@@ -246,6 +273,35 @@ class Survey:
 
     def _seen_at(self, task: _Task, about: HostAnswers) -> dict[str, Seen]:
         return {ip: task.seen[about.located.base, ip] for ip in about.ips}
+
+
+def _failed(asked: Asked, now: datetime, error: Exception) -> Found:
+    nothing, unknown = Result(State.UNCLEAR, "smilla failed"), DNSSECStatus.INDETERMINATE.value
+    return Found(
+        asked=asked.text,
+        domain=asked.domain,
+        at=now.isoformat(timespec="seconds"),
+        way=Way.UNKNOWN,
+        why=f"smilla failed: {error!r}",
+        zone=unknown,
+        mx=nothing,
+        mx_dnssec=unknown,
+        mta_sts=nothing,
+        mta_sts_mode="",
+        tlsrpt=nothing,
+        spf=nothing,
+        spf_all="",
+        dmarc=nothing,
+        dmarc_policy="",
+        smimea=Names.UNKNOWN,
+        openpgpkey=Names.UNKNOWN,
+    )
+
+
+def _too_long(owner: str, rdtype: int) -> DNSAnswer:
+    """Nobody has such a name."""
+    text = "the name is too long for DNS"
+    return DNSAnswer(owner, f"TYPE{rdtype}", DNSSECStatus.INSECURE, detail=text, is_denied=True)
 
 
 def _of_key(lookup: KeyLookup) -> Result:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from smilla import __version__
+from smilla.answer.describe import printable
 from smilla.survey import plots, totals, words
 from smilla.survey.found import Found
 
@@ -22,6 +23,7 @@ def html(all_found: Sequence[Found]) -> str:
     templates = Environment(
         loader=PackageLoader("smilla.survey"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
+    templates.filters["printable"] = printable
     style = templates.get_template("report.css").render()
     digest = base64.b64encode(hashlib.sha256(style.encode("utf-8")).digest()).decode("ascii")
     by_name = sorted(all_found, key=lambda one: (one.domain, one.asked))
@@ -34,5 +36,8 @@ def html(all_found: Sequence[Found]) -> str:
         share=plots.share_of,
         columns=totals.COLUMNS,
         rows=[(f"d{number}", one, totals.cells(one)) for number, one in enumerate(by_name)],
-        details=[(f"d{number}", one, list(words.in_full(one))[1:]) for number, one in enumerate(by_name)],
+        details=[
+            (f"d{number}", one, [printable(text) for text in words.in_full(one)][1:])
+            for number, one in enumerate(by_name)
+        ],
     )

@@ -17,6 +17,7 @@ from tests.unit.survey.samples import CLEAR, FOUND, SILENT, at
 def test_line_is_read_back_as_it_was(found: Found) -> None:
     line = to_line(found)
     assert "\n" not in line
+    assert line.isascii()
     assert line.startswith('{"asked":"')
     assert from_line(line) == found
 

@@ -246,6 +246,42 @@ def test_answers_that_say_nothing_are_never_absence(outdoors: Outdoors) -> None:
     assert outdoors.found().way is Way.UNKNOWN
 
 
+def test_host_that_no_host_can_be_called_is_not_asked(outdoors: Outdoors) -> None:
+    outdoors.world.add(DOMAIN, rdata.MX, *mx("mx host.example.org", HOST))
+    assert [host.name for host in outdoors.found().hosts] == [HOST]
+    outdoors.world.add(DOMAIN, rdata.MX, *mx("mx host.example.org", "b\\d.example.org"))
+    found = outdoors.found()
+    assert (found.way, found.hosts) == (Way.UNKNOWN, ())
+    assert all(" " not in owner and "\\" not in owner for owner, _ in outdoors.world.asked)
+
+
+def test_name_that_is_too_long_for_dns_is_asked_of_nobody(outdoors: Outdoors) -> None:
+    domain = ".".join(["a" * 60] * 4) + ".example"
+    (found,) = outdoors.all_found(Asked(domain, domain))
+    assert found.smimea is Names.NONE
+    assert all(len(owner) <= 254 for owner, _ in outdoors.world.asked)
+
+
+def test_domain_at_which_we_fail_is_unknown_and_the_others_go_on(outdoors: Outdoors) -> None:
+    outdoors.world.add("bad.example", rdata.MX, *mx("mx.bad.example"))
+    outdoors.world.add("mx.bad.example", rdata.A, b"three octets")
+    outdoors.servers["192.0.2.1"] = Presented(raw_chain=(b"no certificate",))
+    bad, good = sorted(
+        outdoors.all_found(Asked("bad.example", "bad.example"), Asked(DOMAIN, DOMAIN)), key=lambda one: one.domain
+    )
+    assert (bad.way, good.way) == (Way.UNKNOWN, Way.NOT_NOW)
+    assert bad.why.startswith("smilla failed: ")
+
+
+def test_server_at_which_we_fail_could_not_be_asked(outdoors: Outdoors) -> None:
+    def present(address: str, server_name: str) -> Presented:
+        raise ValueError("nobody thought of this")
+
+    found = outdoors.found(present=present)
+    assert found.way is Way.UNKNOWN
+    assert "nobody thought of this" in found.why
+
+
 def test_published_records_are_those_of_the_domain(outdoors: Outdoors) -> None:
     outdoors.world.add(DOMAIN, rdata.TXT, text("v=spf1 -all"))
     outdoors.world.add(f"_dmarc.{DOMAIN}", rdata.TXT, text("v=DMARC1; p=quarantine"))

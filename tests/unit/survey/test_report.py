@@ -59,6 +59,12 @@ def test_policy_of_the_page_lets_in_its_own_style_and_nothing_else() -> None:
     assert "@import" not in html
 
 
+def test_text_of_a_stranger_cannot_turn_the_lines_around() -> None:
+    html = report.html([replace(FOUND, why="a\u202eb", mx=Result(State.OK, "c\u202ed\x9b"))])
+    assert "\u202e" not in html
+    assert "\x9b" not in html
+
+
 def test_domains_stand_by_name_and_each_link_leads_somewhere() -> None:
     names = ["c.example", "a.example", "b.example"]
     html = report.html([replace(FOUND, asked=name, domain=name) for name in names])
