@@ -75,12 +75,13 @@ class FetchError(SmillaError):
 class HopError(SmillaError):
     """A mail server did not present a certificate, or not a valid one.  ``code``: ``no_starttls`` if it offers no TLS,
     ``untrusted`` if the certificate is not valid, ``no_authorities`` without a usable file of authorities, and
-    ``unreachable`` or ``unexpected_reply`` if nobody can tell."""
+    ``no_connection`` (nothing came back, or the network forbids it), ``refused``, ``unreachable`` or
+    ``unexpected_reply`` if nobody can tell."""
 
     def __init__(self, text: str, *, code: str) -> None:
         super().__init__(text)
         self.code = code
-        self.temporary = code in ("unreachable", "unexpected_reply")
+        self.temporary = code in ("no_connection", "refused", "unreachable", "unexpected_reply")
 
 
 class PublishError(SmillaError):

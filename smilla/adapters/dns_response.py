@@ -61,7 +61,9 @@ def read(response: dns.message.Message, owner: str, rdtype: int) -> DNSAnswer:
     malformed = len(response.errors)
     absent = "" if records or malformed else f"no {name} record ({dns.rcode.to_text(code)})"
     ttl_s = chain.minimum_ttl if records or _has_soa(response) else 0  # RFC 2308 section 5
-    return DNSAnswer(owner, name, status, records, malformed, ttl_s, " ".join((absent, detail)).strip())
+    is_denied = code == dns.rcode.NXDOMAIN
+    detail = " ".join((absent, detail)).strip()
+    return DNSAnswer(owner, name, status, records, malformed, ttl_s, detail, is_denied=is_denied)
 
 
 def is_own(response: dns.message.Message) -> bool:

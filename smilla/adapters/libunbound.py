@@ -289,7 +289,8 @@ def _read(owner: str, rdtype: int, result: Result, anchors: tuple[str, ...]) -> 
     absent = "" if records else f"no {name} record ({'NXDOMAIN' if result.nxdomain else 'NOERROR'})"
     status = DNSSECStatus.SECURE if result.secure else DNSSECStatus.INSECURE
     proof = "libunbound, from the trust anchor"
-    return DNSAnswer(owner, name, status, tuple(records), 0, max(0, result.ttl), absent, proof)
+    ttl_s, is_denied = max(0, result.ttl), bool(result.nxdomain)
+    return DNSAnswer(owner, name, status, tuple(records), 0, ttl_s, absent, proof, is_denied=is_denied)
 
 
 def _is_under(owner: str, anchors: tuple[str, ...]) -> bool:

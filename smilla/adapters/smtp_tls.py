@@ -22,18 +22,34 @@ _A_BLOCK = 4096
 @dataclass(frozen=True, slots=True)
 class Presented:
     """``raw_chain`` in DER, the server's own certificate first, as the server sent it; ``asked_for`` is the name that
-    we sent (SNI)."""
+    we sent (SNI); ``offered`` are the keywords of EHLO inside TLS, in capitals: None if that was not asked, or not
+    answered."""
 
     asked_for: str
     version: str
     cipher: str
     raw_chain: tuple[bytes, ...]
+    offered: tuple[str, ...] | None = None
 
 
 def starttls(address: str, port: int, server_name: str, timeout_s: float, own_name: str = "localhost") -> Presented:
     """Asks the server at an IP address.  Raises HopError; with the code ``no_starttls`` if the server does not offer
     it."""
     return _exchanged((address, port), timeout_s, _Hello(own_name, server_name, _unverified()))
+
+
+def survey(address: str, port: int, server_name: str, timeout_s: float, own_name: str) -> Presented:
+    """The same, as a sender with opportunistic TLS meets the server: old versions and weak ciphers, too, if the server
+    has no better ones.  ``offered`` is asked for."""
+    context = _unverified()
+    context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
+    context.set_ciphers("DEFAULT:@SECLEVEL=0")
+    return _exchanged((address, port), timeout_s, _Hello(own_name, server_name, context, asks_again=True))
+
+
+def own_host_name() -> str:
+    """This machine's name, as EHLO should say it."""
+    return socket.getfqdn()
 
 
 def verify(address: str, port: int, server_name: str, timeout_s: float, ca_file: str = "") -> None:
@@ -55,17 +71,18 @@ def _unverified() -> ssl.SSLContext:
 
 @dataclass(frozen=True, slots=True)
 class _Hello:
-    """How we present ourselves, whom we ask for (SNI), and what is verified."""
+    """How we present ourselves, whom we ask for (SNI), what is verified, and whether we say EHLO again inside TLS."""
 
     own_name: str
     server_name: str
     context: ssl.SSLContext
+    asks_again: bool = False
 
 
 def _exchanged(where: tuple[str, int], timeout_s: float, hello: _Hello) -> Presented:
     deadline = time.monotonic() + timeout_s
     try:
-        with socket.create_connection(where, timeout_s) as connection:
+        with _connected(where, timeout_s) as connection:
             return _asked(_Dialogue(connection, deadline), hello)
     except HopError:
         raise
@@ -73,6 +90,14 @@ def _exchanged(where: tuple[str, int], timeout_s: float, hello: _Hello) -> Prese
         raise HopError(error.verify_message or str(error), code="untrusted") from error
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         raise HopError(f"{where[0]}:{where[1]}: {error or type(error).__name__}", code="unreachable") from error
+
+
+def _connected(where: tuple[str, int], timeout_s: float) -> socket.socket:
+    try:
+        return socket.create_connection(where, timeout_s)
+    except OSError as error:
+        code = "refused" if isinstance(error, ConnectionRefusedError) else "no_connection"
+        raise HopError(f"{where[0]}:{where[1]}: {error or type(error).__name__}", code=code) from error
 
 
 def _asked(dialogue: _Dialogue, hello: _Hello) -> Presented:
@@ -85,7 +110,8 @@ def _asked(dialogue: _Dialogue, hello: _Hello) -> Presented:
     tls = dialogue.encrypted(hello)
     with tls:
         cipher = tls.cipher()
-        found = Presented(hello.server_name, tls.version() or "", cipher[0] if cipher else "", _chain(tls))
+        inside = dialogue.asked_again(hello.own_name) if hello.asks_again else None
+        found = Presented(hello.server_name, tls.version() or "", cipher[0] if cipher else "", _chain(tls), inside)
         dialogue.quit()
     return found
 
@@ -120,6 +146,15 @@ class _Dialogue:
         tls = hello.context.wrap_socket(self._connection, server_hostname=hello.server_name)
         self._connection = tls
         return tls
+
+    def asked_again(self, own_name: str) -> tuple[str, ...] | None:
+        """The keywords that the server offers inside TLS (RFC 3207 section 4.2); None if it does not say."""
+        try:
+            return tuple(
+                words[0].upper() for line in self.command(f"EHLO {own_name}", 250)[1:] if (words := line[4:].split())
+            )
+        except (OSError, HopError):
+            return None
 
     def quit(self) -> None:
         """Ends the dialogue, if the server still listens."""

@@ -34,6 +34,7 @@ COMMANDS = {  # each has a file of its own here, with add_arguments() and run()
     "withdraw": "take an address's records out of DNS",
     "expiring": "list the keys that end soon, and write to their owners",
     "watch": "compare what is published with what is held",
+    "survey": "show how mail to other domains would travel",
     "status": "show how the running filter fares, on one screen",
     "top": "the same, again every second",
     "journal": "show which messages still have copies owed",

@@ -5,13 +5,16 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from smilla import address
 from smilla.address import EmailAddress
 from smilla.cli import UsageError
 from smilla.errors import AddressError, FileProblem
+
+Thing = TypeVar("Thing")
 
 _MOST_SHOWN = 20  # bad lines
 _BEFORE_COMMENT = re.compile(r'((?:"(?:\\.|[^"\\])*"|[^"\s]|\s(?!#))*)(?:\s#.*)?')
@@ -27,13 +30,18 @@ def add_file_argument(parser: argparse.ArgumentParser) -> None:
 def given(options: argparse.Namespace, append_domain: str) -> list[EmailAddress]:
     """The arguments, then the file's, each address once.  Raises UsageError, which names every bad line, or
     FileProblem."""
-    texts = [("", text) for text in options.address]
-    texts += _lines(options.file) if options.file is not None else []
-    found: dict[str, EmailAddress] = {}
+    return each(options.address, options.file, lambda text: address.parse(text).completed(append_domain))
+
+
+def each(arguments: Sequence[str], file: str | None, read: Callable[[str], Thing]) -> list[Thing]:
+    """The same for whatever ``read`` makes of a text, or raises AddressError."""
+    texts = [("", text) for text in arguments]
+    texts += _lines(file) if file is not None else []
+    found: dict[str, Thing] = {}
     faults = []
     for where, text in texts:
         try:
-            one = address.parse(text).completed(append_domain)
+            one = read(text)
             found.setdefault(str(one), one)
         except AddressError as error:
             faults.append(f"{where}{error}")

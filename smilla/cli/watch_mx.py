@@ -7,12 +7,12 @@ import json
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 
 from smilla import address
-from smilla.adapters import https, new_file, smtp_tls
+from smilla.adapters import new_file, smtp_tls
 from smilla.adapters.clock import SystemClock
 from smilla.adapters.smtp_tls import Presented
 from smilla.cli import EX_NO, EX_OK, EX_TEMPFAIL, UsageError, printable, together
@@ -20,16 +20,14 @@ from smilla.cli.progress import Progress
 from smilla.cli.watch_mail import MX, Summary, send
 from smilla.config import Config
 from smilla.errors import AddressError, FetchError, HopError
-from smilla.hops import mta_sts, mx, rdata, tlsa, tlsa_base
+from smilla.hops import mx, policy_server, rdata, tlsa, tlsa_base
 from smilla.hops.mta_sts import Mode, Policy
 from smilla.hops.mx import UNTOLD, WELL, Finding, Part, State
-from smilla.hops.tlsa_base import Located
-from smilla.model import DNSAnswer, DNSSECStatus
-from smilla.server.runtime import make_resolver
+from smilla.model import DNSAnswer
+from smilla.server.runtime import PolicyServer, make_resolver
 
 _TIMEOUT_S = 30.0  # for the dialogue with one address
 _FETCH_S = 60.0  # for a policy (RFC 8461 section 3.3)
-_MOST_TRIED = 4  # addresses of the policy's server
 _OWN = ""  # --mx without a domain
 
 
@@ -138,9 +136,10 @@ class _Look:
         self._days, self._port = options.days, options.port
         self._resolver, self._dns_s = make_resolver(settings), settings.dns.timeout_s
         self.now = SystemClock().now()
-        self._https_port, self._ca_file = options.https_port, options.ca_file
+        self._ca_file = options.ca_file
+        self._web = PolicyServer(options.ca_file, options.https_port, _FETCH_S)
         try:
-            self._web = https.Client(options.ca_file, _FETCH_S, mta_sts.LARGEST)
+            self._web.open()
         except FetchError as error:
             raise UsageError(f"--ca-file: {error}") from error
 
@@ -153,8 +152,8 @@ class _Look:
     def _host(self, domain: str, host: str, policy: Policy | None) -> list[Finding]:
         answers = self._ask(f"{host}.", rdata.A, rdata.AAAA)
         found, addresses = mx.addresses(domain, host, answers)
-        located = tlsa_base.locate(host, self._port, answers, lambda owner, rdtype: self._ask(owner, rdtype)[0])
-        answer, judgements = self._published(host, located), []
+        located = tlsa_base.locate(host, self._port, answers, self._answer)
+        answer, judgements = tlsa_base.published(host, self._port, located, self._answer), []
         for ip in addresses:
             subject = f"{host}[{ip}]"
             finding, presented = self._presented(domain, subject, located.base, ip)
@@ -169,13 +168,6 @@ class _Look:
                 found.append(self._verified(domain, subject, host, ip))
         following = mx.next_key(domain, host, judgements)
         return [*found, following] if following else found
-
-    def _published(self, host: str, located: Located) -> DNSAnswer:
-        """The TLSA records.  In an unsigned zone no sender asks for them; we do, to say that they are of no use."""
-        if located.was_asked or located.answer.status is not DNSSECStatus.INSECURE:
-            return located.answer
-        (answer,) = self._ask(f"_{self._port}._tcp.{host}.", rdata.TLSA)
-        return replace(answer, status=DNSSECStatus.INSECURE) if answer.raw_rdata else located.answer
 
     def _presented(self, domain: str, subject: str, host: str, ip: str) -> tuple[Finding, Presented | None]:
         try:
@@ -199,28 +191,12 @@ class _Look:
         (announced,) = self._ask(f"_mta-sts.{domain}.", rdata.TXT)
         if finding := mx.announcement(domain, announced):
             return finding, None
-        name = f"mta-sts.{domain}"
-        faults, addresses = mx.addresses(domain, name, self._ask(f"{name}.", rdata.A, rdata.AAAA))
-        if not addresses:
-            is_told = faults[0].state is State.MISSING
-            return mx.no_policy(domain, f"{name}: {faults[0].text}", temporary=not is_told), None
-        try:
-            answer = self._fetched(name, addresses[:_MOST_TRIED])
-        except FetchError as error:
-            return mx.no_policy(domain, str(error), temporary=error.temporary), None
-        return mx.policy(domain, answer.status, answer.headers.get("content-type", ""), answer.body, hosts)
+        name = policy_server.name_of(domain)
+        fault, addresses = policy_server.located(domain, self._ask(f"{name}.", rdata.A, rdata.AAAA))
+        return (fault, None) if fault else policy_server.fetched(domain, addresses, self._web.fetch, hosts)
 
-    def _fetched(self, name: str, addresses: Sequence[str]) -> https.Response:
-        """From the first address that gives a whole answer.  Raises FetchError."""
-        port = "" if self._https_port == 443 else f":{self._https_port}"
-        url = f"https://{name}{port}/.well-known/mta-sts.txt"
-        for ip in addresses[:-1]:
-            try:
-                return self._web.request("GET", url, {}, at=ip)
-            except FetchError as error:
-                if not error.temporary:
-                    raise
-        return self._web.request("GET", url, {}, at=addresses[-1])
+    def _answer(self, owner: str, rdtype: int) -> DNSAnswer:
+        return self._ask(owner, rdtype)[0]
 
     def _ask(self, owner: str, *rdtypes: int) -> list[DNSAnswer]:
         pending = [self._resolver.ask(owner, rdtype) for rdtype in rdtypes]

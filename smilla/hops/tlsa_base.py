@@ -102,3 +102,12 @@ def _expanded(host: str, ask: Ask) -> tuple[tuple[str, ...], DNSAnswer]:
         aliases.append(name)
     detail = f"{host} has more than {_MOST_STEPS - 1} aliases"
     return tuple(aliases), replace(answer, status=DNSSECStatus.INDETERMINATE, detail=detail)
+
+
+def published(host: str, port: int, located: Located, ask: Ask) -> DNSAnswer:
+    """The TLSA records, for whoever tells what they are worth.  In an unsigned zone no sender asks for them; here they
+    are asked for, to say that they are of no use."""
+    if located.was_asked or located.answer.status is not DNSSECStatus.INSECURE:
+        return located.answer
+    answer = ask(_owner(host, port), rdata.TLSA)
+    return replace(answer, status=DNSSECStatus.INSECURE) if answer.raw_rdata else located.answer

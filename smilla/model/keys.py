@@ -50,7 +50,7 @@ class DNSAnswer:
     ``raw_rdata`` holds the RDATA of each record of the requested type, in wire form, with CNAMEs followed.
     ``proven_by`` says in words what the status rests on.  ``malformed`` counts the records that could not be read.
     ``ttl_s`` limits how long the answer may be kept.  ``is_ours``: our own resolver could not be asked, so the domain's
-    name servers are not to blame.
+    name servers are not to blame.  ``is_denied``: there is no such name, nor any below it (NXDOMAIN).
     """
 
     owner: str
@@ -62,6 +62,7 @@ class DNSAnswer:
     detail: str = ""
     proven_by: str = ""
     is_ours: bool = False
+    is_denied: bool = False
 
 
 @value

@@ -78,15 +78,20 @@ def make_finder(
 class PolicyServer:
     """The web server of an MTA-STS policy (RFC 8461 section 3.3)."""
 
-    def __init__(self, ca_file: str) -> None:
-        self._ca_file = ca_file
+    def __init__(self, ca_file: str, port: int = 443, timeout_s: float = _FETCH_S) -> None:
+        self._ca_file, self._timeout_s = ca_file, timeout_s
+        self._port = "" if port == 443 else f":{port}"
         self._client: https.Client | None = None
+
+    def open(self) -> https.Client:
+        """Reads the authorities, if that is still to be done.  Raises FetchError."""
+        if self._client is None:
+            self._client = https.Client(self._ca_file, self._timeout_s, mta_sts.LARGEST)
+        return self._client
 
     def fetch(self, host: str, address: str) -> Fetched:
         """See hops.policies.Fetch."""
-        if self._client is None:  # the authorities are read where they are first needed
-            self._client = https.Client(self._ca_file, _FETCH_S, mta_sts.LARGEST)
-        found = self._client.request("GET", f"https://{host}/.well-known/mta-sts.txt", {}, at=address)
+        found = self.open().request("GET", f"https://{host}{self._port}/.well-known/mta-sts.txt", {}, at=address)
         return Fetched(found.status, found.headers.get("content-type", ""), found.body)
 
 

@@ -45,6 +45,9 @@ MAY_FAIL = {
     "smilla init --apply --local-domain example.org": (1, "names what is still missing"),
     "smilla init --apply": (1, "names what is still missing"),
     "smilla hop example.net": (1, "example.net has neither DANE nor MTA-STS"),
+    "smilla survey example.org": (75, "the walk's network has no mail server; test_survey has some"),
+    "smilla survey -v alice@example.org": (75, "the same"),
+    "smilla survey -f list --resume results.jsonl --html report.html": (75, "the same"),
     "smilla watch --quiet": (1, "the key of the folder is not published"),
     "smilla watch --quiet --mx example.org": (1, "the walk's example.org has no mail server; test_watch_mx has some"),
     "smilla expiring -f list --mail --from postmaster@example.org --dry-run": (1, "some key ends"),
@@ -69,6 +72,7 @@ def _put_back(folder: str) -> str:
 # What must be there before the lines of a page, and before one line.
 _NEEDED = {
     "smilla-expiring.8": f"echo alice@example.net >list && {_HELD}",
+    "smilla-survey.8": "printf 'example.net\\nexample.org\\n' >list",
     "smilla-watch.8": _HELD,
     "smilla-hops.7": "touch circle-new.pem",
     "smilla-init.8": f"{_put_back('/root/postfix')} && rm -f /etc/postfix/smilla_* /etc/smilla/*",

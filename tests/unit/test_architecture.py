@@ -136,6 +136,8 @@ def test_adapters_are_chosen_in_one_place() -> None:
         "publishing",
         "seal",
         "status",
+        "survey",
+        "surveying",
         "top",
         "watch",
         "watch_mail",

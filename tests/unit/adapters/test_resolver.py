@@ -68,6 +68,13 @@ def test_absence_says_how_and_has_the_soa_s_ttl(rcode: dns.rcode.Rcode) -> None:
     assert found.detail == f"no SMIMEA record ({dns.rcode.to_text(rcode)})"
 
 
+@pytest.mark.parametrize(("rcode", "is_denied"), [(dns.rcode.NOERROR, False), (dns.rcode.NXDOMAIN, True)])
+def test_name_that_does_not_exist_is_told_from_one_without_such_a_record(
+    rcode: dns.rcode.Rcode, is_denied: bool
+) -> None:
+    assert read(response(rcode=rcode, authority=(SOA,))).is_denied is is_denied
+
+
 def test_absence_without_a_soa_is_not_to_be_kept() -> None:
     assert read(response()).ttl_s == 0
 

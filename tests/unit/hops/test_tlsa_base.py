@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from smilla.hops import rdata
+from smilla.hops import rdata, tlsa_base
 from smilla.hops.tlsa_base import Located, locate
 from smilla.model import DNSAnswer, DNSSECStatus
 
@@ -179,3 +179,21 @@ def test_records_stand_below_the_port_of_the_server() -> None:
     zones = Zones({})
     locate(HOST, 2525, [], zones)
     assert zones.asked == [f"_2525._tcp.{HOST}"]
+
+
+def test_records_in_an_unsigned_zone_are_shown_and_stay_insecure() -> None:
+    """Even where the resolver says of them alone that they are secure."""
+    zones = Zones(published(HOST) | {f"{HOST} CNAME": (INSECURE, ())})
+    located = zones.located(INSECURE)
+    assert (zones.asked, located.answer.raw_rdata) == ([], ())
+    answer = tlsa_base.published(HOST, 25, located, zones)
+    assert (answer.status, answer.raw_rdata) == (INSECURE, (RECORD,))
+
+
+@pytest.mark.parametrize("status", [SECURE, BOGUS, UNREACHABLE])
+def test_what_a_sender_was_told_is_not_asked_again(status: DNSSECStatus) -> None:
+    zones = Zones({f"{HOST} CNAME": (status, ())})
+    located = zones.located()
+    before = list(zones.asked)
+    assert tlsa_base.published(HOST, 25, located, zones) == located.answer
+    assert zones.asked == before
