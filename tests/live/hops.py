@@ -355,7 +355,9 @@ def _postfix(place: Path, ca_file: Path) -> Postfix:
     relay = f"[{RELAY}]:25"
     postfix.parameters = {
         "relayhost": relay,
+        "smtp_fallback_relay": relay,
         "transport_maps": f"static:smtp:{relay}",
+        "smtpd_milters": "unix:smilla/smilla.sock",
         "smtp_dns_support_level": "enabled",
         "sender_canonical_maps": "inline:{old@s.test=new@s.test}",
         "smtp_host_lookup": "dns",
