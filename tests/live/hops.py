@@ -345,6 +345,17 @@ def _begun(stack: contextlib.ExitStack, place: Path, *, checks: bool) -> World:
     return World(place, dns, web, found, receivers, addresses, relay, sniffer, postfix, other, smilla, alice)
 
 
+_RESTRICTIONS = ("client", "helo", "sender", "relay", "recipient", "data", "end_of_data")
+# What an administrator's main.cf may have, and bound copies must not meet.
+_THEIRS = {
+    **{f"smtpd_{name}_restrictions": "check_client_access inline:{nobody.test=REJECT}" for name in _RESTRICTIONS},
+    "smtpd_relay_restrictions": "permit_mynetworks, check_client_access inline:{nobody.test=REJECT}, reject",
+    "relayhost": f"[{RELAY}]:25",
+    "smtp_fallback_relay": f"[{RELAY}]:25",
+    "transport_maps": f"static:smtp:[{RELAY}]:25",
+}
+
+
 def _postfix(place: Path, ca_file: Path) -> Postfix:
     """The sender's, not started.  Its tables are in ``place``."""
     for table in EXAMPLES.glob("smilla_*"):
@@ -352,15 +363,12 @@ def _postfix(place: Path, ca_file: Path) -> Postfix:
     (place / "resolv.conf").write_text(f"nameserver {LOOPBACK}\noptions trust-ad\n")
     postfix = Postfix(place / "postfix", 25, [Listener(["unix:smilla/smilla.sock"], port=587)])
     postfix.before = asking(place / "resolv.conf")
-    relay = f"[{RELAY}]:25"
     postfix.parameters = {
-        "relayhost": relay,
-        "smtp_fallback_relay": relay,
-        "transport_maps": f"static:smtp:{relay}",
+        **_THEIRS,
         "smtpd_milters": "unix:smilla/smilla.sock",
         "smtp_dns_support_level": "enabled",
         "sender_canonical_maps": "inline:{old@s.test=new@s.test}",
-        "smtp_host_lookup": "dns",
+        "smtp_host_lookup": "native",
         **example_parameters(place),
         **_EXPORTED,
     }
