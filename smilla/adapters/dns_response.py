@@ -78,10 +78,17 @@ def apex(response: dns.message.Message) -> dns.name.Name | None:
 
 def above(response: dns.message.Message) -> dns.name.Name:
     """A name in that zone or above it, for responses that name no zone: records may come alone, and some servers deny
-    without a SOA.  For an owner name this is the mail domain (RFC 7929 and 8162 put two labels before it)."""
+    without a SOA.  For an owner name this is the mail domain (RFC 7929 and 8162 put two labels before it), and for
+    names such as ``_mta-sts.DOMAIN`` and ``_25._tcp.HOST`` what stands after these labels."""
     name = _answered(response)
-    labels = 2 if name == response.question[0].name else 1
+    labels = _before_domain(name) if name == response.question[0].name else 1
     return dns.name.Name(name.labels[labels:]) if len(name) > labels + 1 else name
+
+
+def _before_domain(name: dns.name.Name) -> int:
+    if name.labels[1:2] in ((b"_smimecert",), (b"_openpgpkey",)):
+        return 2
+    return next((number for number, label in enumerate(name.labels) if not label.startswith(b"_")), 0)
 
 
 def _answered(response: dns.message.Message) -> dns.name.Name:

@@ -92,6 +92,8 @@ class Client:
 class _Connection(http.client.HTTPConnection):
     """Has its socket at hand during the handshake, too, so that the watch can cut it."""
 
+    default_port = 443  # which the field Host leaves out
+
     def __init__(self, host: str, port: int | None, timeout_s: float, context: ssl.SSLContext, at: str) -> None:
         super().__init__(host, port or 443, timeout=timeout_s)
         self._context, self._name, self._at = context, host, at

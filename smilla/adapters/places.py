@@ -118,6 +118,11 @@ class Places(Generic[T]):
 
 
 def _zone(owner: str) -> str:
-    """The registered zone of what stands after the hashed local part and ``_smimecert`` or ``_openpgpkey``."""
-    labels = owner.split(".", 2)[-1].rstrip(".").lower().split(".")
+    """The registered zone of what stands after the hashed local part and ``_smimecert`` or ``_openpgpkey``, or after
+    labels such as ``_mta-sts`` and ``_25._tcp``."""
+    labels = owner.rstrip(".").lower().split(".")
+    if labels[1:2] in (["_smimecert"], ["_openpgpkey"]):
+        labels = labels[2:]
+    while labels[1:] and labels[0].startswith("_"):
+        labels = labels[1:]
     return ".".join(labels[-3:] if _REGISTRY.fullmatch(".".join(labels[-2:])) else labels[-2:])

@@ -18,6 +18,7 @@ Where the RFC leaves a choice:
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -35,7 +36,8 @@ from smilla.value import value
 _AGAIN_S = 300  # section 3.3: at most one attempt in five minutes
 _REFRESH_S = 86400  # section 3.3 suggests once a day
 _MOST_TRIED = 3  # addresses of the web server
-_UNTOLD_TTL_S = 300
+_UNTOLD_TTL_S = 300  # while the record cannot be had, a remembered policy holds for so long without another look
+_LIVE_PATIENCE_S = 2.0
 
 
 @value
@@ -69,7 +71,7 @@ class PolicyStore(Protocol):
 
 
 Ask = Callable[[str, int], DNSAnswer]
-Later = Callable[[Callable[[], object]], object]
+Later = Callable[[Callable[[], object]], bool]
 
 
 class Policies:
@@ -78,26 +80,48 @@ class Policies:
     def __init__(self, store: PolicyStore, fetch: Fetch, clock: Callable[[], float] = time.time) -> None:
         """``clock`` gives seconds since 1970."""
         self._store, self._fetch, self._clock = store, fetch, clock
+        self._lock = threading.Lock()
+        self._refreshing: set[str] = set()
 
-    def find(self, domain: str, txt: DNSAnswer, ask: Ask, later: Later) -> Announced:
-        """The policy in force.  ``txt`` is the answer about ``_mta-sts.DOMAIN``; ``later`` runs something in the
-        background, if there is room."""
+    def find(self, domain: str, ask_txt: Callable[[float], DNSAnswer], ask: Ask, later: Later) -> Announced:
+        """The policy in force.  ``ask_txt`` gives the answer about ``_mta-sts.DOMAIN``, after so many seconds at most;
+        ``later`` runs something in the background, and says whether there is room.  Who has a policy waits neither for
+        a name server nor, more than once, for a web server that is not there."""
         kept = self._store.recall(domain)
         now = self._clock()
         live = _announced(kept, now) if kept else None
+        txt = ask_txt(_LIVE_PATIENCE_S if live is not None else float("inf"))
         wanted, verdict, why = _announcement(txt)
         if not wanted:
             if live is not None:
-                return replace(live, steps=(*live.steps, f"remembered, though now: {why}"), ttl_s=txt.ttl_s)
+                return replace(live, steps=(*live.steps, f"remembered, though now: {why}"), ttl_s=_UNTOLD_TTL_S)
             reason = None if verdict is HopVerdict.NONE else policy_unknown(verdict, why)
             return Announced((f"MTA-STS: {why}",), verdict=verdict, reason=reason, ttl_s=txt.ttl_s)
         if live is not None and live.policy_id == wanted:
             if kept is not None and _is_due(kept, live, now):
-                later(lambda: self._fetched(domain, wanted, ask, kept))
+                self._refresh(domain, wanted, ask, kept, later)
             return replace(live, ttl_s=txt.ttl_s)
-        if kept is not None and kept.tried_id == wanted and now - kept.tried_at < _AGAIN_S:
+        if kept is not None and kept.tried_id == wanted and (live is not None or now - kept.tried_at < _AGAIN_S):
+            if now - kept.tried_at >= _AGAIN_S:
+                self._refresh(domain, wanted, ask, kept, later)
             return self._failed(kept, live, txt.ttl_s)
         return self._fetched(domain, wanted, ask, kept, txt.ttl_s)
+
+    def _refresh(self, domain: str, policy_id: str, ask: Ask, kept: KeptPolicy, later: Later) -> None:
+        """Fetches in the background, unless that is under way."""
+        with self._lock:
+            if domain in self._refreshing:
+                return
+            self._refreshing.add(domain)
+
+        def work() -> None:
+            try:
+                self._fetched(domain, policy_id, ask, kept)
+            finally:
+                self._refreshing.discard(domain)
+
+        if not later(work):
+            self._refreshing.discard(domain)
 
     def _fetched(self, domain: str, policy_id: str, ask: Ask, before: KeptPolicy | None, ttl_s: int = 0) -> Announced:
         """Fetches, and keeps what came or that it failed."""

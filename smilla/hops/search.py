@@ -20,12 +20,13 @@ from smilla.config import Config
 from smilla.hops import rdata, tlsa_base, verified
 from smilla.hops.policies import Policies
 from smilla.hops.verified import Host
-from smilla.model import DNSAnswer, Hop, HopVerdict, Reason
+from smilla.model import DNSAnswer, DNSSECStatus, Hop, HopVerdict, Reason
 from smilla.ports import Metrics, PendingAnswer, PendingHop, Resolver
 
 SMTP_PORT = 25
 _PLACES = 256
 _LONGEST_S = 40.0  # all questions and fetches of one search
+_LONGEST_NAME = 253  # characters, without the final dot (RFC 1035 section 3.1)
 _KNOWN = (HopVerdict.VERIFIED, HopVerdict.NONE)
 
 
@@ -43,11 +44,8 @@ class Finder:
     def begin(self, domain: str) -> PendingHop:
         """See ports.HopFinder."""
         domain = domain.lower().removesuffix(".")
-        if domain.startswith("["):
-            reason = Reason("address_literal", "an address is no domain: nothing says who may answer there")
-            return _Known(Hop(domain, HopVerdict.NONE, reason))
-        if (circle := verified.circle_of(domain, self._config.circle)) is not None:
-            return _Known(verified.by_circle(domain, circle, self._config.dns.cache_ttl_s))
+        if (hop := self._unasked(domain)) is not None:
+            return _Known(hop)
         with self._lock:
             if (hop := self._recalled(domain)) is not None:
                 return _Known(hop)
@@ -59,6 +57,16 @@ class Finder:
                 return _Known(Hop(domain, HopVerdict.UNREACHABLE, Reason("hop_busy", text)))
             self._pending[domain] = search
             return search
+
+    def _unasked(self, domain: str) -> Hop | None:
+        """The result where nobody need be asked."""
+        if domain.startswith("["):
+            reason = Reason("address_literal", "an address is no domain: nothing says who may answer there")
+            return Hop(domain, HopVerdict.NONE, reason)
+        if not verified.HOST.fullmatch(domain) or len(domain) > _LONGEST_NAME:
+            return verified.no_name(domain, f"{domain[:300]!r} is no domain name")
+        circle = verified.circle_of(domain, self._config.circle)
+        return verified.by_circle(domain, circle, self._config.dns.cache_ttl_s) if circle is not None else None
 
     def _started(self, work: Callable[[], object]) -> bool:
         """Runs it in a thread of its own, if a place is free."""
@@ -114,9 +122,9 @@ class Finder:
 
     def _found(self, domain: str) -> Hop:
         deadline = time.monotonic() + _LONGEST_S
-        mx = self._resolver.ask(f"{domain}.", rdata.MX)
+        mx = self._asked(f"{domain}.", rdata.MX)
         uses_policies = self._config.hop.mta_sts != "off"
-        txt = self._resolver.ask(f"_mta-sts.{domain}.", rdata.TXT) if uses_policies else None
+        txt = self._asked(f"_mta-sts.{domain}.", rdata.TXT) if uses_policies else None
         answer = mx.result(deadline)
         found = verified.exchanges(domain, answer)
         if found.stop is not None:
@@ -128,14 +136,18 @@ class Finder:
             hop = replace(hop, ttl_s=min(hop.ttl_s, answer.ttl_s))
         if hop.verdict is not HopVerdict.NONE or txt is None:
             return hop
-        announced = self._policies.find(domain, txt.result(deadline), self._ask(deadline), self._started)
+
+        def ask_txt(most_s: float) -> DNSAnswer:
+            return txt.result(min(deadline, time.monotonic() + most_s))
+
+        announced = self._policies.find(domain, ask_txt, self._ask(deadline), self._started)
         return verified.by_policy(hop, announced, self._config.hop.mta_sts)
 
     def _hosts(self, names: Sequence[str], deadline: float) -> list[Host]:
         """Where each host's TLSA records are.  The usual questions of all hosts are asked together; the further ones,
         of hosts that are aliases, one after the other."""
         asked = {
-            (f"{name}.", kind): self._resolver.ask(f"{name}.", kind)
+            (f"{name}.", kind): self._asked(f"{name}.", kind)
             for name in names
             for kind in (rdata.A, rdata.AAAA, rdata.CNAME)
         }
@@ -145,7 +157,7 @@ class Finder:
         used: list[DNSAnswer] = []
 
         def ask(owner: str, rdtype: int) -> DNSAnswer:
-            pending = asked.get((owner, rdtype)) or self._resolver.ask(owner, rdtype)
+            pending = asked.get((owner, rdtype)) or self._asked(owner, rdtype)
             used.append(pending.result(deadline))
             return used[-1]
 
@@ -154,7 +166,13 @@ class Finder:
         return Host(name, located, min(answer.ttl_s for answer in used))
 
     def _ask(self, deadline: float) -> Callable[[str, int], DNSAnswer]:
-        return lambda owner, rdtype: self._resolver.ask(owner, rdtype).result(deadline)
+        return lambda owner, rdtype: self._asked(owner, rdtype).result(deadline)
+
+    def _asked(self, owner: str, rdtype: int) -> PendingAnswer:
+        """The question; a name that is too long for DNS has no records, and nobody need be asked."""
+        if len(owner) <= _LONGEST_NAME + 1:
+            return self._resolver.ask(owner, rdtype)
+        return _Absent(DNSAnswer(owner, f"TYPE{rdtype}", DNSSECStatus.INSECURE, detail="the name is too long for DNS"))
 
 
 class _Known:
@@ -168,6 +186,23 @@ class _Known:
     def result(self, deadline: float) -> Hop:
         """The result, at once."""
         return self._hop
+
+
+class _Absent:
+    """An answer without a question."""
+
+    __slots__ = ("_answer",)
+
+    def __init__(self, answer: DNSAnswer) -> None:
+        self._answer = answer
+
+    def done(self) -> bool:
+        """It is."""
+        return True
+
+    def result(self, deadline: float) -> DNSAnswer:
+        """The answer, at once."""
+        return self._answer
 
 
 class _Search:

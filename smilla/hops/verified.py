@@ -31,6 +31,7 @@ from smilla.hops.tlsa_base import Located
 from smilla.model import DNSAnswer, DNSSECStatus, Hop, HopVerdict, HopWay, Reason
 from smilla.value import value
 
+HOST = re.compile(r"(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}")
 MOST_HOSTS = 32  # MX hosts whose TLSA records are looked for, the best first
 _NAME = re.compile(r"(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)+[a-z0-9-]{2,63}")
 _UNPROVEN = {
@@ -115,7 +116,7 @@ class Exchanges:
 
 def exchanges(domain: str, answer: DNSAnswer) -> Exchanges:
     """From the answer about MX records.  Without any, the domain is its own host (RFC 5321 section 5.1); but only if
-    that is proven or the zone is unsigned."""
+    that is proven or the zone is unsigned.  Hosts whose names no host can have are passed over, as Postfix does."""
     finding, hosts = mx.exchanges(domain, answer)
     step = f"MX: {finding.text}"
     if verdict := _OF_STATE.get(finding.state):
@@ -124,7 +125,16 @@ def exchanges(domain: str, answer: DNSAnswer) -> Exchanges:
     if not hosts:
         hop = Hop(domain, HopVerdict.NONE, Reason("null_mx", finding.text), ttl_s=answer.ttl_s, steps=(step,))
         return Exchanges((), is_secure=False, step=step, stop=hop)
-    return Exchanges(tuple(dict.fromkeys(hosts)), answer.status is DNSSECStatus.SECURE, step)
+    named = tuple(dict.fromkeys(host for host in hosts if HOST.fullmatch(host)))
+    if not named:
+        hop = no_name(domain, f"{step}; none of these is the name of a host")
+        return Exchanges((), is_secure=False, step=step, stop=hop)
+    return Exchanges(named, answer.status is DNSSECStatus.SECURE, step)
+
+
+def no_name(domain: str, text: str) -> Hop:
+    """The domain, or what its MX records say, is no name that a host could have."""
+    return Hop(domain, HopVerdict.UNCLEAR, _mx_unknown(HopVerdict.UNCLEAR, text), steps=(text,))
 
 
 # --- DANE

@@ -1,4 +1,4 @@
-"""A child process of the daemon, as its parent sees it."""
+"""A worker as its parent sees it: two pipes, and how it ended."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from smilla.server.worker import Serve
 
 @dataclass(slots=True)
 class Child:
-    """A worker, or what else runs in a process of its own."""
+    """One worker process."""
 
     pid: int
     control: int  # write end of the pipe that carries the parent's orders
@@ -39,14 +39,8 @@ class Child:
             os.read(self.acknowledged, 4096)
 
 
-def write_all(descriptor: int, octets: bytes) -> None:
-    """Writes all, in as many parts as it takes.  Raises OSError."""
-    while octets:
-        octets = octets[os.write(descriptor, octets) :]
-
-
 def in_words(status: int) -> str:
-    """How a process ended (waitpid(2))."""
+    """How a process ended, by its wait status."""
     if os.WIFSIGNALED(status):
         return f"killed by {signal.Signals(os.WTERMSIG(status)).name}"
     return f"exit {os.waitstatus_to_exitcode(status)}"

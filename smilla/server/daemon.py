@@ -25,7 +25,7 @@ from smilla.keys.discovery import directory
 from smilla.metrics.meter import Meter
 from smilla.ports import SealKeyStore
 from smilla.server import health, lmtp, milter, rights, socketmap, systemd
-from smilla.server.child import Child, in_words, write_all
+from smilla.server.child import Child, in_words
 from smilla.server.listener import UnixPath
 from smilla.server.page import Page, open_hops, open_page
 from smilla.server.reporter import Measuring, Reporter
@@ -362,7 +362,7 @@ class Daemon:
         line = json.dumps(message).encode("ascii") + b"\n"
         for worker in self._workers.values():
             with contextlib.suppress(OSError):
-                write_all(worker.control, line)
+                _write_all(worker.control, line)
 
     def _stop(self) -> None:
         """Accepts no new connections, lets the workers finish, then kills those that are late."""
@@ -383,3 +383,8 @@ class Daemon:
             os.waitpid(pid, 0)
         self._reporter.stop()
         log.stopped(len(late))
+
+
+def _write_all(descriptor: int, octets: bytes) -> None:
+    while octets:
+        octets = octets[os.write(descriptor, octets) :]

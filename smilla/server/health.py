@@ -89,7 +89,7 @@ def _tell(descriptor: int, config: Config, ports: Ports) -> None:
 
 def _resolver(config: Config, ports: Ports) -> str:
     """The best of several nameservers counts."""
-    if set(config.keys.sources) <= set(OUTSIDE_DNS):
+    if ports.hops is None and set(config.keys.sources) <= set(OUTSIDE_DNS):
         return "unused"
     problems = [problem for _, problem in ports.probe(config.dns.timeout_s)]
     if not all(problems):

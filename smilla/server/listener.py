@@ -22,7 +22,7 @@ from typing import NoReturn, Protocol
 from smilla.config.values import is_local
 from smilla.errors import SmillaError
 
-_BACKLOG = 128
+_BACKLOG = 1024  # Postfix gives up at once where it is full
 _AFTER_FAILURE_S = 0.1  # pause after accept() fails, for lack of a descriptor, for instance
 
 

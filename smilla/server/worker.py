@@ -67,7 +67,7 @@ def _probe(service: Service) -> NoReturn:
     this.  If it does not, answers without the AD bit are not believed, and the resolver's adapter logs it."""
     while True:
         runtime, proven = service.runtime, list[bool]()
-        if not set(runtime.config.keys.sources) <= set(OUTSIDE_DNS):
+        if runtime.ports.hops is not None or not set(runtime.config.keys.sources) <= set(OUTSIDE_DNS):
             proven = [not problem for _, problem in runtime.ports.probe(runtime.config.dns.timeout_s)]
         runtime.ports.metrics.gauge("resolvers_asked", len(proven))  # 0 too: a reload may have taken DNS away
         runtime.ports.metrics.gauge("resolvers_proven", sum(proven))

@@ -120,6 +120,7 @@ class DNSLab(Running):
         self.folder = folder
         self.zones: dict[str, Zone] = {}
         self.port = 0
+        self.interfaces: list[str] = []  # ADDRESS@PORT, where the validating resolver listens as well
         self.with_plain_resolver = False
         self._plain_port = 0
         self._nsd_port = 0
@@ -316,6 +317,7 @@ class DNSLab(Running):
         lines = [
             "server:",
             f"  interface: {LOOPBACK}",
+            *(f"  interface: {also}" for also in self.interfaces if validates),
             f"  port: {port}",
             f"  access-control: {LOOPBACK}/32 allow",
             "  do-ip6: no",

@@ -50,6 +50,16 @@ def test_one_zone_has_so_many_places_whatever_its_names(places: Places[int], pat
     assert taken(places, "other.test", "other.co.uk", "other.com.au", "com.au", "co.uk")
 
 
+@pytest.mark.parametrize("before", ["", "mx.", "_mta-sts.", "mta-sts.", "_25._tcp.mx."])
+def test_questions_about_mail_servers_are_of_the_domain_too(places: Places[int], before: str) -> None:
+    """As a question about example.org, which has no labels before it."""
+    many = [Turn(f"{before}a{number}.silent.test.", number) for number in range(100)]
+    many += [Turn(f"{before}silent.test.", 100)]
+    assert len([each for each in many if places.take(each)]) == A_ZONE
+    assert all(places.take(Turn(f"{before}other.{top}.", 1)) for top in ("test", "org", "example"))
+    assert all(places.take(Turn(f"{before}d{number}.test.", number)) for number in range(2 * A_ZONE))
+
+
 def test_what_only_looks_like_a_registry_has_four_times_the_places(places: Places[int]) -> None:
     assert len(taken(places, *(f"a{number}.bc.de" for number in range(2000)))) == 4 * A_ZONE
 

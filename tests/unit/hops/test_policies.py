@@ -24,15 +24,22 @@ class Sender:
     def __init__(self, world: World) -> None:
         self.world = world
         self.background: list[Callable[[], object]] = []
+        self.waited_s, self.has_room = 0.0, True
         self.policies = Policies(world, world.fetch, lambda: world.now)
 
     def sends(self, after_s: float = 0) -> Announced:
         self.world.now += after_s
         txt = self.world.ask(f"_mta-sts.{DOMAIN}.", rdata.TXT).answer
-        return self.policies.find(DOMAIN, txt, lambda owner, kind: self.world.ask(owner, kind).answer, self._later)
 
-    def _later(self, work: Callable[[], object]) -> None:
+        def ask_txt(most_s: float) -> DNSAnswer:
+            self.waited_s = most_s
+            return txt
+
+        return self.policies.find(DOMAIN, ask_txt, lambda owner, kind: self.world.ask(owner, kind).answer, self._later)
+
+    def _later(self, work: Callable[[], object]) -> bool:
         self.background.append(work)
+        return self.has_room
 
     @property
     def fetches(self) -> int:
@@ -89,7 +96,9 @@ def test_mode_none_ends_enforcement_only_once_it_is_fetched(sender: Sender) -> N
     none, sender.world.web[f"mta-sts.{DOMAIN}"] = sender.world.web[f"mta-sts.{DOMAIN}"], REFUSED
     assert _mode(sender.sends(60)) == "enforce"
     sender.world.web[f"mta-sts.{DOMAIN}"] = none
-    assert _mode(sender.sends(301)) == "none"
+    assert _mode(sender.sends(301)) == "enforce"
+    sender.background.pop()()
+    assert _mode(sender.sends(1)) == "none"
 
 
 @pytest.mark.parametrize(
@@ -103,8 +112,9 @@ def test_failure_keeps_the_remembered_policy_and_is_not_tried_again_for_five_min
     sender.world.policy("testing", sts_id="2")
     sender.world.web[f"mta-sts.{DOMAIN}"] = broken
     assert [_mode(sender.sends(after_s)) for after_s in (1, 100, 198)] == ["enforce"] * 3
-    assert sender.fetches == 2
+    assert (sender.fetches, sender.background) == (2, [])
     assert _mode(sender.sends(100)) == "enforce"
+    sender.background.pop()()  # nobody with a policy waits for a server that was not there before
     assert sender.fetches == 3
 
 
@@ -131,11 +141,9 @@ def test_policy_in_use_is_fetched_anew_in_the_background_once_a_day(sender: Send
     assert sender.background == []
     assert _mode(sender.sends(2)) == "enforce"
     assert sender.fetches == 1  # nobody waited
-    [work] = sender.background
-    work()
+    sender.background.pop()()
     assert sender.fetches == 2
     assert sender.world.kept[DOMAIN].fetched_at == sender.world.now
-    sender.background.clear()
     sender.sends(HOUR)
     assert sender.background == []
 
@@ -197,3 +205,31 @@ def test_addresses_that_are_not_known_are_no_absence_of_a_policy(sender: Sender)
     unknown = DNSAnswer(f"mta-sts.{DOMAIN}.", "A", UNREACHABLE, detail="SERVFAIL")
     sender.world.answers[f"mta-sts.{DOMAIN}.", rdata.A] = unknown
     assert sender.sends().verdict is HopVerdict.UNREACHABLE
+
+
+def test_who_has_a_policy_does_not_wait_long_for_the_record(sender: Sender) -> None:
+    sender.sends()
+    assert sender.waited_s == float("inf")
+    sender.world.add(f"_mta-sts.{DOMAIN}", rdata.TXT, status=UNREACHABLE, ttl_s=0)
+    announced = sender.sends(60)
+    assert sender.waited_s < 5  # [dns] timeout_s
+    assert announced.ttl_s > 0  # so that the next mail does not wait at all
+
+
+def test_one_background_fetch_of_a_domain_at_a_time(sender: Sender) -> None:
+    sender.sends()
+    for _ in range(3):
+        sender.sends(DAY + 1)
+    assert len(sender.background) == 1
+    sender.background.pop()()
+    sender.sends(DAY + 1)
+    assert len(sender.background) == 1
+
+
+def test_background_fetch_without_room_is_tried_again(sender: Sender) -> None:
+    sender.sends()
+    sender.has_room = False
+    sender.sends(DAY + 1)
+    sender.background.clear()
+    sender.sends(60)
+    assert len(sender.background) == 1

@@ -210,3 +210,26 @@ def test_hop_holds_no_longer_than_what_it_rests_on() -> None:
 
 def test_address_literal_is_no_domain() -> None:
     assert World().found(domain="[192.0.2.1]").reason.code == "address_literal"
+
+
+def test_mx_host_that_is_no_name_is_passed_over_as_postfix_does() -> None:
+    hop = of(hosts("a b", "x\\300.test", HOST), GOOD)
+    assert (hop.is_verified, hop.names, hop.hosts) == (True, (HOST,), (HOST,))
+    assert of(hosts("a b", "x\\300.test"), policy(mx="*.test")).reason.code == "mx_unclear"
+
+
+@pytest.mark.parametrize("domain", ["", "a b.test", "a\\.test", "a..test", "x" * 64 + ".test", "a." * 130 + "test"])
+def test_what_is_no_domain_name_is_unclear_and_nobody_is_asked(domain: str) -> None:
+    world = World()
+    assert world.found(domain=domain).verdict == "unclear"
+    assert world.asked == []
+
+
+def test_name_that_is_too_long_for_dns_has_no_records() -> None:
+    label = "x" * 60
+    domain = f"{label}.{label}.{label}.{label}.test"
+    world = World()
+    world.add(domain, rdata.MX, *mx(domain))
+    world.host(domain)
+    assert world.found(domain=domain).reason.code == "no_secure_hop"
+    assert max(len(owner) for owner, _ in world.asked) <= 254

@@ -141,6 +141,15 @@ def test_look_ups_and_the_cache_are_counted(wire: Wire) -> None:
     assert ("lookup_seconds", "bogus") in wire.state.timings
 
 
+def test_searches_for_a_hop_are_counted(wire: Wire) -> None:
+    counting = meter(wire)
+    counting.hop("dane", "verified")
+    counting.hop("", "none")
+    counting.hop("dane", "verified")
+    counting.flush()
+    assert wire.state.counts == {("hops", "dane", "verified"): 2, ("hops", "", "none"): 1}
+
+
 def test_gauges_are_sent_each_time_also_those_that_are_measured(wire: Wire) -> None:
     counting = meter(wire)
     counting.measure("spool_bytes", lambda: 7.0)
