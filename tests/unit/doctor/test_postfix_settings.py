@@ -67,7 +67,11 @@ def found(
     pickup = Service(
         "pickup", "unix", "pickup", "y", {"content_filter": main.pop("of_pickup", "smilla-in:[::1]:10024")}
     )
-    told = Told(Settings({**MAIN, **also, **main}, (smtpd, plain, *([looped, smilla_in] if options_in is not None else []), pickup)))
+    told = Told(
+        Settings(
+            {**MAIN, **also, **main}, (smtpd, plain, *([looped, smilla_in] if options_in is not None else []), pickup)
+        )
+    )
     return [each for each in postfix_settings.problems(parse(text), told) if each.severity]  # type: ignore[arg-type]
 
 
