@@ -125,7 +125,7 @@ class Lines:
         return Change("table", f"{self.folder}/{name}", f"# Made by smilla init (contrib/postfix): {why}.\n{line}\n")
 
     def _stage(self) -> Iterator[Change]:
-        options = {"syslog_name": "postfix/smilla", "lmtp_send_xforward_command": "yes"}
+        options = {"syslog_name": "postfix/smilla", "lmtp_send_xforward_command": "yes", "lmtp_fallback_relay": ""}
         yield from self._service("smilla/unix", f"smilla unix - - {self.chroot} - 20 lmtp", options)
 
     def _pickup(self) -> Iterator[Change]:
@@ -175,6 +175,7 @@ class Lines:
             "syslog_name": _BOUND,
             "receive_override_options": "no_address_mappings,no_header_body_checks",
             "content_filter": "smilla-secure:",
+            "smtpd_proxy_filter": "",
         }
         if not any(_is_ours(service, _BOUND) and service.name == name for service in self.settings.services):
             yield from self._service(f"{name}/inet", f"{name} inet n - {self.chroot} - - smtpd", options)

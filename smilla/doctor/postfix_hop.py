@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from smilla.adapters.postfix import Postfix, Service
+from smilla.doctor import postfix_actions
 from smilla.doctor.attached import Attached, error, warning
 from smilla.doctor.finding import Finding, Kind
 from smilla.doctor.postfix_actions import TOKEN
@@ -22,6 +23,7 @@ _MAP = "secure"
 _RESTRICTIONS = tuple(
     f"smtpd_{stage}_restrictions" for stage in ("client", "helo", "sender", "relay", "recipient", "data", "end_of_data")
 )
+_CHECKS = ("header_checks", "nested_header_checks", "mime_header_checks", "body_checks", "milter_header_checks")
 _SERVICE = "smilla-secure unix - - n - - smtp"
 _WANTED = {  # of the transport: a parameter, and the value that it must have
     "smtp_tls_security_level": "dane-only",
@@ -40,15 +42,18 @@ _WHY = {
 NAMES = (
     *_WANTED,
     *_RESTRICTIONS,
+    *_CHECKS,
     "content_filter",
     "default_filter_nexthop",
-    "header_checks",
+    "lmtp_fallback_relay",
     "receive_override_options",
     "smtp_header_checks",
     "smtp_tls_CAfile",
     "smtp_tls_CApath",
     "smtp_tls_policy_maps",
     "smtpd_milters",
+    "smtpd_proxy_filter",
+    "smtpd_restriction_classes",
     "tls_required_enable",
 )
 
@@ -82,13 +87,17 @@ class _Lines:
             if self.site.is_ours(place, listener):
                 what = f"has the filter {token}, to which the copies would come again"
                 yield error(Kind.HOP_WAY, f"{listener.name}: {what}", "-o smtpd_milters=")
+        if proxy := self.site.settings.value(listener, "smtpd_proxy_filter"):
+            what = f"smtpd_proxy_filter = {proxy} takes the copies, and what it hands on leaves by any transport"
+            yield error(Kind.HOP_WAY, f"{listener.name}: {what}", "-o smtpd_proxy_filter=")
+        classes = set(_words(self.site.settings.value(listener, "smtpd_restriction_classes")))
         for name in _RESTRICTIONS:
             value = self.site.settings.value(listener, name)
-            if re.search(r"\bcheck_|\bsmtpd_restriction_classes\b", value):
+            if "check_" in value or classes & set(_words(value)):
                 what = f"{name} = {value} may have FILTER or REDIRECT, which leads past the verified hop"
                 yield error(Kind.HOP_WAY, f"{listener.name}: {what}", f"-o {name}=")
-        overrides = re.split(r"[\s,]+", self.site.settings.value(listener, "receive_override_options"))
-        if "no_header_body_checks" not in overrides:
+        overrides = self.site.settings.value(listener, "receive_override_options")
+        if "no_header_body_checks" not in _words(overrides):
             what = "header_checks and body_checks may have FILTER or REDIRECT, which lead past the verified hop"
             line = "-o receive_override_options=no_address_mappings,no_header_body_checks"
             yield error(Kind.HOP_WAY, f"{listener.name}: {what}", line)
@@ -159,6 +168,8 @@ class _Lines:
             transport, _, place = way.strip().partition(":")
             service = self.site.settings.service(transport)
             leads = service is not None and self.site.is_place(self.site.config.stage.socket, place, service)
+            if cleanup is not None and leads and service is not None:
+                yield from self._diverted(cleanup, service)
             if verb.upper() != "FILTER" or ways[0] != ways[1] or not leads:
                 what = "after postsuper -r, a copy that may leave over a verified hop only would leave by any"
                 name = cleanup.name if cleanup is not None else "smilla-requeue"
@@ -166,6 +177,18 @@ class _Lines:
                     f"/^X-Smilla-Hop:/ FILTER smilla:unix:smilla/stage.sock in {self.folder}/smilla_requeue, for {name}"
                 )
                 yield error(Kind.HOP_WAY, f"{pickup.name}: {what}", line)
+
+    def _diverted(self, cleanup: Service, stage: Service) -> Iterator[Finding]:
+        """What would lead a requeued copy past the stage: the last FILTER of a message counts, REDIRECT beats it, and a
+        client of LMTP gives what the stage defers to its fallback."""
+        for name in _CHECKS:
+            for table in TOKEN.findall(self.site.settings.value(cleanup, name).replace("$header_checks", "")):
+                if verb := _leads_away(table):
+                    what = f"{name} = {table} {verb}: a requeued copy would go there in the clear"
+                    yield error(Kind.HOP_WAY, f"{cleanup.name}: {what}", f"-o {name}= or without such lines")
+        if relay := self.site.settings.value(stage, "lmtp_fallback_relay"):
+            what = f"lmtp_fallback_relay = {relay} gets in the clear what the stage defers of requeued copies"
+            yield error(Kind.HOP_WAY, f"{stage.name}: {what}", "-o lmtp_fallback_relay=")
 
     def forged(self) -> Iterator[Finding]:
         """Nobody else may send such a field."""
@@ -195,3 +218,16 @@ class _Lines:
             if found := self.asked.looked_up(table, field):
                 return found
         return ""
+
+
+def _words(value: str) -> list[str]:
+    return [word for word in re.split(r"[\s,]+", value) if word]
+
+
+def _leads_away(table: str) -> str:
+    """Words for what leads away in a table, "" if nothing does; our own lines do not count."""
+    try:
+        found = postfix_actions.verbs(table) & {"FILTER", "REDIRECT"}
+    except OSError:
+        return "cannot be read, and may have FILTER or REDIRECT"
+    return f"has {' and '.join(sorted(found))}" if found else ""

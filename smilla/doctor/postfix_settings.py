@@ -28,6 +28,7 @@ _NAMES = (
     *postfix_listener.NAMES,
     *_TIMEOUTS,
     "non_smtpd_milters",
+    "smtp_fallback_relay",
     "message_size_limit",
     "local_header_rewrite_clients",
     "append_dot_mydomain",
@@ -82,6 +83,7 @@ class _Settings:
             yield from self._reinject(filtered)
         yield from self._connects(filtered)
         yield from self._sendmail(filtered)
+        yield from self._fallback(filtered)
         yield from self._size(filtered)
         yield from self._completion()
 
@@ -201,6 +203,17 @@ class _Settings:
                     if self.site.is_ours(place, service) and config.mode != "inbound":
                         mend = "non_smtpd_milters =, and pickup's content_filter of contrib/postfix/master.cf.example"
                         yield warning(Kind.NON_SMTPD, f"non_smtpd_milters has {place}", mend, _MAILDROP)
+
+    def _fallback(self, filtered: list[Service]) -> Iterator[Finding]:
+        """Mail of sendmail(1) comes to a listener with the filter by smtp(8), which gives what is deferred there to the
+        next server that it knows."""
+        for pickup in self.site.of("pickup"):
+            way = self.site.settings.value(pickup, "content_filter")
+            service = self.site.settings.service(way.partition(":")[0])
+            relay = self.site.settings.value(service, "smtp_fallback_relay") if service is not None else ""
+            if service is not None and service.program == "smtp" and relay and self.site.listener(way) in filtered:
+                what = f"{service.name}: smtp_fallback_relay = {relay} gets in plaintext what smilla defers"
+                yield error(Kind.DEFAULT_ACTION, what, f"-o smtp_fallback_relay= on {service.name} in master.cf")
 
     def _is_past_us(self, pickup: Service) -> bool:
         """Does mail of sendmail(1) leave as it is?  Where a content filter or a milter takes it, nobody can tell."""

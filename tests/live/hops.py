@@ -41,7 +41,7 @@ from tests.live.examples import EXAMPLES, MASTER, beside_postfix
 from tests.live.mta import letter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from tests.lab.client import Reply
     from tests.lab.sink import ReceivedMail
@@ -131,7 +131,7 @@ class World:
     relay: Sink
     sniffer: Sniffer
     postfix: Postfix
-    other_postfix: Postfix
+    other_postfix: Postfix | None
     smilla: Smilla
     alice: SMIMEKey
     sent: int = 0
@@ -163,7 +163,7 @@ class World:
     def delivered(self, domain: str, mark: bytes) -> ReceivedMail:
         """The one copy of a bound message, once nothing is queued any more: over TLS, with nothing of ours in it."""
         self.postfix.wait_until_empty()
-        if domain == "postfix.test":
+        if domain == "postfix.test" and self.other_postfix is not None:
             self.other_postfix.wait_until_empty()
         (mail,) = self.everywhere(mark)
         assert self.at(domain, mark) == [mail], self.postfix.log[-3000:]
@@ -308,34 +308,31 @@ def world(folder: Path, *, checks: bool = False) -> Iterator[World]:
     place.chmod(0o755)
     try:
         with network(), contextlib.ExitStack() as stack:
-            yield _begun(stack, place, checks=checks)
+            yield begun(stack, place, checks=checks)
     finally:
         shutil.rmtree(place)
 
 
-def _begun(stack: contextlib.ExitStack, place: Path, *, checks: bool) -> World:
+def begun(stack: contextlib.ExitStack, place: Path, *, checks: bool = False, domains: Collection[str] = ()) -> World:
+    """All of it, or these domains only, in this thread's network, until the stack is closed."""
     public, private, circle = (Authority(place, name) for name in ("public", "private", "circle"))
-    found = sites(public, private, circle)
+    found = {domain: one for domain, one in sites(public, private, circle).items() if domain in (domains or (domain,))}
     addresses = {domain: f"127.0.1.{number}" for number, domain in enumerate(found, 1)}
     alice = make_smime_key(place, "alice@r.test")
     dns = DNSLab(place / "dns")
     dns.port = 53
     _zones(dns, found, addresses, alice)
     stack.enter_context(dns)
-    receivers = {}
-    for domain, one in found.items():
-        if domain == "postfix.test":
-            receivers[domain] = stack.enter_context(Sink())
-        elif not one.alias_of:
-            tls = one.certificate.server() if one.certificate else None
-            receivers[domain] = stack.enter_context(Sink(address=addresses[domain], port=25, tls=tls))
+    receivers = {domain: stack.enter_context(_receiver(domain, one, addresses)) for domain, one in found.items()}
     relay = stack.enter_context(Sink(address=RELAY, port=25))
-    names = [f"mta-sts.{domain}" for domain, one in found.items() if one.policy]
+    names = ["mta-sts.test", *(f"mta-sts.{domain}" for domain, one in found.items() if one.policy)]
     web = stack.enter_context(PolicyWeb(WEB, 443, public.issue(*names).server()))
     web.answers.update({domain: one.policy for domain, one in found.items() if one.policy})
     sniffer = stack.enter_context(Sniffer(lambda here, there: 25 in (here, there)))
-    other = _other_postfix(place, addresses["postfix.test"], receivers["postfix.test"], found["postfix.test"])
-    stack.enter_context(other)
+    other = None
+    if one := found.get("postfix.test"):
+        other = _other_postfix(place, addresses["postfix.test"], receivers["postfix.test"], one)
+        stack.enter_context(other)
     postfix = _postfix(place, public.file)
     home = postfix.queue / "smilla"
     settings = _settings(public.file, circle, home / "tls.sock", checks=checks)
@@ -345,6 +342,24 @@ def _begun(stack: contextlib.ExitStack, place: Path, *, checks: bool) -> World:
     return World(place, dns, web, found, receivers, addresses, relay, sniffer, postfix, other, smilla, alice)
 
 
+def _receiver(domain: str, one: Site, addresses: dict[str, str]) -> Sink:
+    """Where the domain's mail comes to."""
+    if one.alias_of or domain == "postfix.test":
+        return Sink()  # an address of another domain, or Postfix goes before it
+    return Sink(address=addresses[domain], port=25, tls=one.certificate.server() if one.certificate else None)
+
+
+_RESTRICTIONS = ("client", "helo", "sender", "relay", "recipient", "data", "end_of_data")
+# What an administrator's main.cf may have, and bound copies must not meet.
+_THEIRS = {
+    **{f"smtpd_{name}_restrictions": "check_client_access inline:{nobody.test=REJECT}" for name in _RESTRICTIONS},
+    "smtpd_relay_restrictions": "permit_mynetworks, check_client_access inline:{nobody.test=REJECT}, reject",
+    "relayhost": f"[{RELAY}]:25",
+    "smtp_fallback_relay": f"[{RELAY}]:25",
+    "transport_maps": f"static:smtp:[{RELAY}]:25",
+}
+
+
 def _postfix(place: Path, ca_file: Path) -> Postfix:
     """The sender's, not started.  Its tables are in ``place``."""
     for table in EXAMPLES.glob("smilla_*"):
@@ -352,13 +367,13 @@ def _postfix(place: Path, ca_file: Path) -> Postfix:
     (place / "resolv.conf").write_text(f"nameserver {LOOPBACK}\noptions trust-ad\n")
     postfix = Postfix(place / "postfix", 25, [Listener(["unix:smilla/smilla.sock"], port=587)])
     postfix.before = asking(place / "resolv.conf")
-    relay = f"[{RELAY}]:25"
     postfix.parameters = {
-        "relayhost": relay,
-        "transport_maps": f"static:smtp:{relay}",
+        **_THEIRS,
+        "smtpd_milters": "unix:smilla/smilla.sock",
         "smtp_dns_support_level": "enabled",
         "sender_canonical_maps": "inline:{old@s.test=new@s.test}",
-        "smtp_host_lookup": "dns",
+        "smtp_host_lookup": "native",
+        "smtp_tls_loglevel": "1",
         **example_parameters(place),
         **_EXPORTED,
     }

@@ -89,6 +89,13 @@ def test_mail_of_this_machine_is_bound_as_well(hops: World) -> None:
     hops.delivered("dane.test", mark)
 
 
+@pytest.mark.parametrize("domain", ["bogus.test", "noweb.test"])
+def test_deferred_mail_of_this_machine_goes_to_no_fallback_relay(hops: World, domain: str) -> None:
+    mark = sent_here(hops, SENDER, f"frank@{domain}")
+    hops.told(rf"postfix/smilla-in/smtp\[\d+\]: \w+: to=<frank@{domain}>.*status=(deferred|sent)")
+    assert not hops.everywhere(mark)
+
+
 def test_bounce_has_header_fields_only_and_its_field_is_good_for_no_other_sender(hops: World) -> None:
     field, _ = bounced(hops, b"550 5.1.1 nobody is called so")
     mark = sent_here(hops, "thief@s.test", "open@none.test", field)

@@ -52,6 +52,7 @@ def found(
     *,
     chroot: str = "y",
     options: Mapping[str, str] | None = None,
+    options_in: Mapping[str, str] | None = None,
     **main: str,
 ) -> list[Finding]:
     """The findings that are not in order, with smilla's socket at OURS and a listener that asks ``smtpd_milters``."""
@@ -61,10 +62,16 @@ def found(
         text += '[policy]\nmixed = "defer"\n'
     smtpd = Service("smtp", "inet", "smtpd", chroot, {"smtpd_milters": "unix:smilla/smilla.sock", **(options or {})})
     plain = Service("127.0.0.1:10025", "inet", "smtpd", chroot, {"smtpd_milters": main.pop("plain", "")})
+    looped = Service("[::1]:10024", "inet", "smtpd", chroot, {"smtpd_milters": "unix:smilla/smilla.sock"})
+    smilla_in = Service("smilla-in", "unix", "smtp", chroot, dict(options_in or {}))
     pickup = Service(
         "pickup", "unix", "pickup", "y", {"content_filter": main.pop("of_pickup", "smilla-in:[::1]:10024")}
     )
-    told = Told(Settings({**MAIN, **also, **main}, (smtpd, plain, pickup)))
+    told = Told(
+        Settings(
+            {**MAIN, **also, **main}, (smtpd, plain, *([looped, smilla_in] if options_in is not None else []), pickup)
+        )
+    )
     return [each for each in postfix_settings.problems(parse(text), told) if each.severity]  # type: ignore[arg-type]
 
 
@@ -79,6 +86,13 @@ def test_what_happens_while_the_filter_is_away(action: str, severity: str) -> No
     alone = {"smtpd_milters": f"{{ unix:smilla/smilla.sock, default_action={action} }}"}
     for told in (found(milter_default_action=action), found(options=alone)):
         assert [(each.kind, each.severity) for each in told] == [("default-action", severity)] * bool(severity)
+
+
+@pytest.mark.parametrize(("own", "is_told"), [({}, True), ({"smtp_fallback_relay": ""}, False)])
+def test_fallback_relay_would_get_what_smilla_defers_of_this_machine(own: dict[str, str], is_told: bool) -> None:
+    told = found(options_in=own, smtp_fallback_relay="[relay.test]")
+    assert [(each.kind, each.severity) for each in told] == [("default-action", "error")] * is_told
+    assert not found(smtp_fallback_relay="[relay.test]")
 
 
 @pytest.mark.parametrize("own", [True, False])
