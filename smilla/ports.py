@@ -238,7 +238,8 @@ class SealKeyStore(Protocol):
 @dataclass(frozen=True, slots=True)
 class Submission:
     """One message for the MTA's listener: the envelope, with the ESMTP parameters as the client gave them, and the
-    octets of header and body in blocks, with CRLF line ends and not dot-stuffed."""
+    octets of header and body in blocks, with CRLF line ends and not dot-stuffed.  ``needs_dsn``: a listener without RET
+    (RFC 3461) may not have it, since a bounce would have the whole text."""
 
     sender: str
     parameters: tuple[str, ...]
@@ -246,6 +247,7 @@ class Submission:
     octets: Callable[[], Iterator[bytes]]
     client: Client
     queue_id: str
+    needs_dsn: bool = False
 
 
 @dataclass(frozen=True, slots=True)

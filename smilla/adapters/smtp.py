@@ -216,6 +216,8 @@ class Connection:
         needs_utf8 = "SMTPUTF8" in names or not all(address.isascii() for address in addresses)
         if needs_utf8 and not self.offers("smtputf8"):
             raise ReinjectError("the listener does not offer SMTPUTF8, which this message needs")
+        if submission.needs_dsn and not self.offers("dsn"):
+            raise ReinjectError("the listener does not offer DSN, so a bounce would have the whole text")
         text = self._words(submission.parameters, ("RET", "ENVID"))
         if self.offers("8bitmime"):
             text += "".join(f" {p}" for p in submission.parameters if p.upper() in ("BODY=8BITMIME", "BODY=7BIT"))

@@ -176,6 +176,7 @@ class Lines:
             "receive_override_options": "no_address_mappings,no_header_body_checks",
             "content_filter": "smilla-secure:",
             "smtpd_proxy_filter": "",
+            "smtpd_discard_ehlo_keywords": "",
         }
         if not any(_is_ours(service, _BOUND) and service.name == name for service in self.settings.services):
             yield from self._service(f"{name}/inet", f"{name} inet n - {self.chroot} - - smtpd", options)

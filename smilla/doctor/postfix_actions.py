@@ -39,7 +39,7 @@ def verbs(table: str) -> set[str]:
     if kind in ("static", "inline", "fail"):
         actions = [inner] if kind == "static" else [_bare(pair).partition("=")[2] for pair in TOKEN.findall(inner)]
     elif place.startswith("{"):
-        actions = [_action(_bare(rule), kind) for rule in TOKEN.findall(inner)]
+        actions = [_action(_bare(rule), kind) for rule in TOKEN.findall(inner) if "X-Smilla" not in rule]
     elif kind in _SOURCES:
         text = Path(place).read_text("utf-8", "replace")
         actions = [_action(line, kind) for line in _lines(text) if "X-Smilla" not in line]

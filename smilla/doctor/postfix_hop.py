@@ -8,7 +8,7 @@ the filter seals nothing (adapters/postfix_lines.py).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from smilla.adapters.postfix import Postfix, Service
@@ -23,7 +23,9 @@ _MAP = "secure"
 _RESTRICTIONS = tuple(
     f"smtpd_{stage}_restrictions" for stage in ("client", "helo", "sender", "relay", "recipient", "data", "end_of_data")
 )
-_CHECKS = ("header_checks", "nested_header_checks", "mime_header_checks", "body_checks", "milter_header_checks")
+_OF_CLEANUP = ("header_checks", "nested_header_checks", "mime_header_checks", "body_checks")
+_LEADING = frozenset({"FILTER", "REDIRECT"})
+_PAST = "which leads past the verified hop"
 _SERVICE = "smilla-secure unix - - n - - smtp"
 _WANTED = {  # of the transport: a parameter, and the value that it must have
     "smtp_tls_security_level": "dane-only",
@@ -42,15 +44,20 @@ _WHY = {
 NAMES = (
     *_WANTED,
     *_RESTRICTIONS,
-    *_CHECKS,
+    "body_checks",
     "content_filter",
     "default_filter_nexthop",
+    "header_checks",
     "lmtp_fallback_relay",
+    "milter_header_checks",
+    "non_smtpd_milters",
     "receive_override_options",
     "smtp_header_checks",
     "smtp_tls_CAfile",
     "smtp_tls_CApath",
+    "smtp_tls_mandatory_ciphers",
     "smtp_tls_policy_maps",
+    "smtpd_discard_ehlo_keywords",
     "smtpd_milters",
     "smtpd_proxy_filter",
     "smtpd_restriction_classes",
@@ -87,20 +94,7 @@ class _Lines:
             if self.site.is_ours(place, listener):
                 what = f"has the filter {token}, to which the copies would come again"
                 yield error(Kind.HOP_WAY, f"{listener.name}: {what}", "-o smtpd_milters=")
-        if proxy := self.site.settings.value(listener, "smtpd_proxy_filter"):
-            what = f"smtpd_proxy_filter = {proxy} takes the copies, and what it hands on leaves by any transport"
-            yield error(Kind.HOP_WAY, f"{listener.name}: {what}", "-o smtpd_proxy_filter=")
-        classes = set(_words(self.site.settings.value(listener, "smtpd_restriction_classes")))
-        for name in _RESTRICTIONS:
-            value = self.site.settings.value(listener, name)
-            if "check_" in value or classes & set(_words(value)):
-                what = f"{name} = {value} may have FILTER or REDIRECT, which leads past the verified hop"
-                yield error(Kind.HOP_WAY, f"{listener.name}: {what}", f"-o {name}=")
-        overrides = self.site.settings.value(listener, "receive_override_options")
-        if "no_header_body_checks" not in _words(overrides):
-            what = "header_checks and body_checks may have FILTER or REDIRECT, which lead past the verified hop"
-            line = "-o receive_override_options=no_address_mappings,no_header_body_checks"
-            yield error(Kind.HOP_WAY, f"{listener.name}: {what}", line)
+        yield from self._led_away(listener)
         way = self.site.settings.value(listener, "content_filter")
         transport, _, destination = way.partition(":")
         service = self.site.settings.service(transport) if transport else None
@@ -113,12 +107,63 @@ class _Lines:
             yield error(Kind.HOP_WAY, f"{listener.name}: {what}", f"-o content_filter={transport}:")
         yield from self._transport(service)
 
+    def _led_away(self, listener: Service) -> Iterator[Finding]:
+        """What on the listener itself beats its content_filter, or takes the copy before it comes to that."""
+        classes = TOKEN.findall(self.site.settings.value(listener, "smtpd_restriction_classes"))
+        for name in _RESTRICTIONS:
+            value = self.site.settings.value(listener, name)
+            if re.search(r"\bcheck_", value) or not set(classes).isdisjoint(TOKEN.findall(value)):
+                what = f"{name} = {value} may have FILTER or REDIRECT, {_PAST}"
+                yield error(Kind.HOP_WAY, f"{listener.name}: {what}", f"-o {name}=")
+        if proxy := self.site.settings.value(listener, "smtpd_proxy_filter"):
+            what = f"smtpd_proxy_filter = {proxy} gets the copies in place of the transport"
+            yield error(Kind.HOP_WAY, f"{listener.name}: {what}", "-o smtpd_proxy_filter=")
+        if "dsn" in re.split(r"[\s,]+", self.site.settings.value(listener, "smtpd_discard_ehlo_keywords").lower()):
+            what = (
+                "smtpd_discard_ehlo_keywords has dsn, so a bounce would have the whole text, and smilla sends nothing"
+            )
+            yield error(Kind.HOP_WAY, f"{listener.name}: {what}", "-o smtpd_discard_ehlo_keywords=")
+        overrides = self._overrides(listener)
+        line = "-o receive_override_options=no_address_mappings,no_header_body_checks"
+        if "no_header_body_checks" not in overrides:
+            what = "header_checks and body_checks may have FILTER or REDIRECT, which lead past the verified hop"
+            yield error(Kind.HOP_WAY, f"{listener.name}: {what}", line)
+        elif "no_address_mappings" not in overrides:
+            what = "whom aliases and always_bcc add to a copy get it over a verified hop, or never"
+            yield warning(Kind.HOP_WAY, f"{listener.name}: {what}", line)
+        yield from self._by_milters(listener, "smtpd_milters")
+
+    def _by_milters(self, service: Service, name: str) -> Iterator[Finding]:
+        """A field that a milter adds may have FILTER too, whatever receive_override_options says."""
+        if any(self.site.milters(service, name)):
+            yield from self._leading(service, ("milter_header_checks",))
+
+    def _leading(self, service: Service, names: Sequence[str]) -> Iterator[Finding]:
+        """Tables of its cleanup service that send a message elsewhere; the last FILTER wins, and REDIRECT always."""
+        cleanup = self.site.cleanup(service)
+        if cleanup is None:
+            return
+        common = self.site.settings.value(cleanup, "header_checks")
+        for name in names:
+            value = self.site.settings.value(cleanup, name).replace("$header_checks", common)
+            for table in TOKEN.findall(value):
+                if fault := _fault_of(table):
+                    what = f"{name} = {table} of {cleanup.name} {fault}"
+                    mend = f"-o {name}= with tables that have neither, on a cleanup service of its own"
+                    yield error(Kind.HOP_WAY, f"{service.name}: {what}", mend)
+
+    def _overrides(self, service: Service) -> list[str]:
+        return re.split(r"[\s,]+", self.site.settings.value(service, "receive_override_options"))
+
     def _transport(self, service: Service) -> Iterator[Finding]:
         for name, wanted in _WANTED.items():
             found = self.site.settings.value(service, name)
             if found != wanted:
                 what = f"{name} is {found or '(empty)'}: {_WHY[name]}"
                 yield error(Kind.HOP_WAY, f"{service.name}: {what}", f"-o {name}={wanted}")
+        if self.site.settings.value(service, "smtp_tls_mandatory_ciphers") == "null":
+            what = "smtp_tls_mandatory_ciphers is null: TLS that encrypts nothing"
+            yield error(Kind.HOP_WAY, f"{service.name}: {what}", "-o smtp_tls_mandatory_ciphers=medium")
         yield from self._policies(service)
         checks = self.site.settings.value(service, "smtp_header_checks")
         if self._first(checks, _FIELD).upper() != "IGNORE":
@@ -149,9 +194,10 @@ class _Lines:
 
     def main(self) -> Iterator[Finding]:
         """What stands in main.cf for all services."""
-        if nexthop := self.site.settings.main.get("default_filter_nexthop", ""):
-            what = f"default_filter_nexthop = {nexthop}: all copies would go there"
-            yield error(Kind.HOP_WAY, what, "default_filter_nexthop =")
+        for service in (*self.site.of("qmgr"), *self.site.of("oqmgr")):
+            if nexthop := self.site.settings.value(service, "default_filter_nexthop"):
+                what = f"{service.name}: default_filter_nexthop = {nexthop}: all copies would go there"
+                yield error(Kind.HOP_WAY, what, "default_filter_nexthop =")
         if self.site.settings.main.get("tls_required_enable", "") == "yes":
             what = "a message with the field TLS-Required: no would leave in the clear, whatever the transport says"
             yield error(Kind.HOP_WAY, what, "tls_required_enable = no in main.cf")
@@ -168,8 +214,10 @@ class _Lines:
             transport, _, place = way.strip().partition(":")
             service = self.site.settings.service(transport)
             leads = service is not None and self.site.is_place(self.site.config.stage.socket, place, service)
-            if cleanup is not None and leads and service is not None:
-                yield from self._diverted(cleanup, service)
+            fallback = self.site.settings.value(service, "lmtp_fallback_relay") if leads and service is not None else ""
+            if fallback:
+                what = f"lmtp_fallback_relay = {fallback} gets in the clear what the stage defers of requeued copies"
+                yield error(Kind.HOP_WAY, f"{transport}: {what}", "-o lmtp_fallback_relay=")
             if verb.upper() != "FILTER" or ways[0] != ways[1] or not leads:
                 what = "after postsuper -r, a copy that may leave over a verified hop only would leave by any"
                 name = cleanup.name if cleanup is not None else "smilla-requeue"
@@ -177,18 +225,11 @@ class _Lines:
                     f"/^X-Smilla-Hop:/ FILTER smilla:unix:smilla/stage.sock in {self.folder}/smilla_requeue, for {name}"
                 )
                 yield error(Kind.HOP_WAY, f"{pickup.name}: {what}", line)
-
-    def _diverted(self, cleanup: Service, stage: Service) -> Iterator[Finding]:
-        """What would lead a requeued copy past the stage: the last FILTER of a message counts, REDIRECT beats it, and a
-        client of LMTP gives what the stage defers to its fallback."""
-        for name in _CHECKS:
-            for table in TOKEN.findall(self.site.settings.value(cleanup, name).replace("$header_checks", "")):
-                if verb := _leads_away(table):
-                    what = f"{name} = {table} {verb}: a requeued copy would go there in the clear"
-                    yield error(Kind.HOP_WAY, f"{cleanup.name}: {what}", f"-o {name}= or without such lines")
-        if relay := self.site.settings.value(stage, "lmtp_fallback_relay"):
-            what = f"lmtp_fallback_relay = {relay} gets in the clear what the stage defers of requeued copies"
-            yield error(Kind.HOP_WAY, f"{stage.name}: {what}", "-o lmtp_fallback_relay=")
+            if "no_header_body_checks" in self._overrides(pickup):
+                what = "no_header_body_checks: after postsuper -r, nothing leads a copy back to the stage"
+                yield error(Kind.HOP_WAY, f"{pickup.name}: {what}", "-o receive_override_options=")
+            yield from self._leading(pickup, _OF_CLEANUP)
+            yield from self._by_milters(pickup, "non_smtpd_milters")
 
     def forged(self) -> Iterator[Finding]:
         """Nobody else may send such a field."""
@@ -220,14 +261,10 @@ class _Lines:
         return ""
 
 
-def _words(value: str) -> list[str]:
-    return [word for word in re.split(r"[\s,]+", value) if word]
-
-
-def _leads_away(table: str) -> str:
-    """Words for what leads away in a table, "" if nothing does; our own lines do not count."""
+def _fault_of(table: str) -> str:
+    """Why a copy may not meet this table; "" if it has neither FILTER nor REDIRECT, but for smilla's own fields."""
     try:
-        found = postfix_actions.verbs(table) & {"FILTER", "REDIRECT"}
-    except OSError:
-        return "cannot be read, and may have FILTER or REDIRECT"
-    return f"has {' and '.join(sorted(found))}" if found else ""
+        found = postfix_actions.verbs(table) & _LEADING
+    except OSError as fault:
+        return f"could not be read ({fault.strerror or fault}); if it has FILTER or REDIRECT, it leads past the hop"
+    return f"has {' and '.join(sorted(found))}, {_PAST}" if found else ""

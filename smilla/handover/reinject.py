@@ -324,6 +324,7 @@ class Attempt:
             octets=lambda: self._octets(copy),
             client=self._session.client,
             queue_id=self._session.queue_id,
+            needs_dsn=copy.form is CopyForm.SECURE_HOP,
         )
 
     def _parameters(self, form: CopyForm) -> tuple[str, ...]:

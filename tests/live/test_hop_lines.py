@@ -4,12 +4,15 @@ sealed (tests/live/hops.py)."""
 from __future__ import annotations
 
 import contextlib
+import os
 import re
+import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.lab.processes import wait_until
 from tests.live.hops import RELAY, World, knows_tls_required, world
 
 if TYPE_CHECKING:
@@ -69,7 +72,7 @@ CHANGES = {
         "master.cf",
         "-o smtpd_proxy_filter=",
         f"-o smtpd_proxy_filter={RELAY}:26",
-        f"{LISTENER}: smtpd_proxy_filter = {RELAY}:26 takes",
+        f"{LISTENER}: smtpd_proxy_filter = {RELAY}:26 gets",
         "-o smtpd_proxy_filter=",
     ),
     "overrides": of_listener("-o receive_override_options=", f"{LISTENER}: header_checks and body_checks may have"),
@@ -150,14 +153,14 @@ CHANGES = {
     ),
     "a body that leads away": of_main(
         f"body_checks = regexp:{{{{/canary/ FILTER smtp:[{RELAY}]}}}}",
-        "smilla-requeue: body_checks = .* has FILTER: a requeued copy would go there in the clear",
+        "pickup: body_checks = .* of smilla-requeue has FILTER, which leads past the verified hop",
         "-o body_checks=",
     ),
     "a header that leads away": Change(
         "master.cf",
         r"-o header_checks=(regexp:\S+smilla_requeue)",
         r"-o { header_checks = \1, regexp:{{/^Subject:/ REDIRECT x@none.test}} }",
-        "smilla-requeue: header_checks = .* has REDIRECT: a requeued copy",
+        "pickup: header_checks = .* of smilla-requeue has REDIRECT, which leads past",
         "-o header_checks=",
     ),
     "a fallback of the stage": Change(
@@ -187,9 +190,22 @@ def changed(running: World, change: Change) -> Iterator[None]:
         running.postfix.reload()
 
 
+def _settle(running: World) -> None:
+    """Until nothing is amiss.  A process of Postfix's that may have begun before the last reload is ended, as the check
+    says: it would live for another 100 seconds."""
+
+    def is_well() -> bool:
+        done = running.check()
+        for pid in re.findall(r"or: kill (\d+)$", done.stderr, re.MULTILINE):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGTERM)
+        return (done.returncode, done.stderr) == (0, "")
+
+    assert wait_until(is_well, 60, step_s=1), running.check().stderr
+
+
 def test_lines_of_the_examples_are_in_order_and_mail_is_sealed(checked: World) -> None:
-    done = checked.check()
-    assert (done.returncode, done.stderr) == (0, "")
+    _settle(checked)
     reply, _, mark = checked.send(["frank@dane.test"])
     assert reply.code == 250
     checked.delivered("dane.test", mark)
@@ -231,8 +247,7 @@ def test_fallback_relay_that_would_get_what_smilla_defers_is_named(checked: Worl
 
 
 def test_once_all_is_mended_mail_is_sealed_again(checked: World) -> None:
-    done = checked.check()
-    assert (done.returncode, done.stderr) == (0, "")
+    _settle(checked)
     reply, _, mark = checked.send(["frank@dane.test"])
     assert reply.code == 250
     checked.delivered("dane.test", mark)

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.lab.processes import port_answers, wait_until
+from tests.lab.processes import port_answers, session_members, wait_until
 from tests.live.hops import CANARY, SENDER
 
 if TYPE_CHECKING:
@@ -114,6 +116,18 @@ def test_bound_copies_outlast_a_restart_of_each_part(hops: World) -> None:
     hops.delivered("dane.test", mark)
 
 
+def test_killed_processes_of_smilla_hold_up_bound_copies_and_no_more(hops: World) -> None:
+    parent = hops.smilla.child.pid
+    with deferred(hops) as (_, mark):
+        for pid in session_members(parent):
+            if pid != parent:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+    hops.delivered("dane.test", mark)
+    _, _, mark = hops.send(["frank@enforce.test"])
+    hops.delivered("enforce.test", mark)
+
+
 def test_without_the_socketmap_bound_copies_wait(hops: World) -> None:
     socket = hops.postfix.queue / "smilla/tls.sock"
     away = socket.with_name("away")
@@ -190,4 +204,14 @@ def test_hop_that_is_gone_before_the_stage_decides_bounces_without_the_body(hops
     (bounce,) = hops.everywhere(mark)
     assert (bounce.mail_from, bounce.rcpt_to) == ("", (SENDER,))
     assert b"it may leave over a verified connection only" in b" ".join(bounce.raw.split())
+    assert CANARY not in bounce.raw
+
+
+def test_copy_that_is_given_up_bounces_without_the_body(hops: World) -> None:
+    with deferred(hops) as (found, mark):
+        hops.postfix.postsuper("-e", found)
+        hops.postfix.wait_until_empty()
+    (bounce,) = hops.everywhere(mark)
+    assert (bounce.mail_from, bounce.rcpt_to) == ("", (SENDER,))
+    assert b"Subject: a letter" in bounce.raw
     assert CANARY not in bounce.raw

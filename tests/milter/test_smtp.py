@@ -185,6 +185,13 @@ def test_parameters_of_extensions_that_are_not_offered_stay_away(sink: Sink) -> 
     assert sink.messages[0].mail_parameters == ()
 
 
+def test_copy_whose_text_may_be_in_no_bounce_waits_for_a_listener_that_has_dsn(sink: Sink) -> None:
+    sink.extensions = ("SIZE 1000",)
+    with pytest.raises(ReinjectError, match="DSN"):
+        send(sink, submission(parameters=("RET=HDRS",), needs_dsn=True))
+    assert sink.messages == []
+
+
 def test_mail_that_needs_smtputf8_waits_for_a_listener_that_has_it(sink: Sink) -> None:
     with pytest.raises(ReinjectError, match="SMTPUTF8"):
         send(sink, submission(sender="käse@s.test"))
