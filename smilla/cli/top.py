@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import select
+import signal
 import sys
 import termios
 import tty
@@ -37,8 +38,8 @@ def run(options: argparse.Namespace) -> int:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError("smilla top needs a terminal; smilla status --json is for programs")
     path = config.load(Path(options.config)).status_socket
-    with _screen():
-        while True:
+    with _screen() as interrupted:
+        while not interrupted:
             _draw(_lines(path))
             if _is_asked_to_end(options.interval):
                 break
@@ -70,16 +71,24 @@ def _is_asked_to_end(interval_s: float) -> bool:
 
 
 @contextmanager
-def _screen() -> Iterator[None]:
-    """The terminal without echo and line by line, restored at the end whatever happens."""
-    before = termios.tcgetattr(sys.stdin)
+def _screen() -> Iterator[list[int]]:
+    """The terminal without echo and line by line, restored at the end whatever happens.  Gives a list that Ctrl-C adds
+    to: an exception alone is lost where it meets a destructor."""
+    interrupted: list[int] = []
+
+    def end(number: int, _: object) -> None:
+        interrupted.append(number)
+        raise KeyboardInterrupt
+
+    before, handled_before = termios.tcgetattr(sys.stdin), signal.signal(signal.SIGINT, end)
     try:
         tty.setcbreak(sys.stdin)
         sys.stdout.write(_ENTER)
-        yield
+        yield interrupted
     except KeyboardInterrupt:
         pass
     finally:
+        signal.signal(signal.SIGINT, handled_before)
         sys.stdout.write(_LEAVE)
         sys.stdout.flush()
         termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)

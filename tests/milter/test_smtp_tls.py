@@ -125,7 +125,7 @@ def test_silent_server_is_left_at_the_deadline(tmp_path: Path) -> None:
 def test_port_without_a_server_is_unreachable() -> None:
     with pytest.raises(HopError) as caught:
         starttls("127.0.0.1", 1, MX, 5)
-    assert caught.value.code == "unreachable"
+    assert caught.value.code == "refused"
 
 
 def test_certificate_of_no_known_authority_is_untrusted(tmp_path: Path) -> None:
