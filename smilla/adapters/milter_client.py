@@ -10,7 +10,7 @@ import re
 import socket
 import struct
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 _VERSION, _ACTIONS, _STEPS = 6, 0x1FF, 0x1FFFFF  # what Postfix offers
@@ -30,10 +30,11 @@ class Who(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Who listens, and what was said or went wrong."""
+    """Who listens, and what was said or went wrong.  ``process_id``: who began to listen, 0 if unknown."""
 
     who: Who
     text: str = ""
+    process_id: int = field(default=0, compare=False)
 
 
 def ask(specification: str, timeout_s: float) -> Answer:
@@ -41,7 +42,7 @@ def ask(specification: str, timeout_s: float) -> Answer:
     deadline = time.monotonic() + timeout_s
     try:
         with _connected(specification, timeout_s) as connection:
-            return _negotiated(connection, deadline)
+            return replace(_negotiated(connection, deadline), process_id=_listening(connection))
     except PermissionError as error:
         return Answer(Who.DENIED, error.strerror or "permission denied")
     except (FileNotFoundError, ConnectionRefusedError) as error:
@@ -66,6 +67,14 @@ def _connected(specification: str, timeout_s: float) -> socket.socket:
         return connection
     port, _, host = place.partition("@")
     return socket.create_connection((host.strip("[]"), int(port)), timeout_s)
+
+
+def _listening(connection: socket.socket) -> int:
+    """The process that called listen(2), as unix(7) has it under SO_PEERCRED; 0 if it is in another namespace."""
+    if connection.family != socket.AF_UNIX:
+        return 0
+    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    return int(struct.unpack("3i", raw)[0])
 
 
 def _negotiated(connection: socket.socket, deadline: float) -> Answer:

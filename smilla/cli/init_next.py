@@ -8,12 +8,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from smilla.adapters import milter_client
+from smilla.adapters.milter_client import Who
 from smilla.adapters.postfix_edit import Change, shell
 from smilla.cli import init_look, init_sendmail, say
 from smilla.config import Config
 from smilla.doctor.finding import Finding, Kind
 
 _USER = "smilla"
+_TIMEOUT_S = 3.0
 _UNTIL_STARTED = " (until smilla runs: see the steps below)"
 _UNTIL = " (until postfix reload: see the steps below)"
 
@@ -54,10 +57,7 @@ def _steps(
     if init_look.has_systemd():
         yield "systemctl enable --now smilla"
     else:
-        # setpriv becomes smilla, so that a signal to its process is one to smilla; runuser would stay in between.
-        rights = ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups"] if not settings.milter.user else []
-        yield f"{shlex.join([*rights, 'smilla', 'milter', '--config'])} {file} &"
-        yield "# to reload its configuration later: kill -HUP and the number that the shell printed"
+        yield from _by_hand(settings, user, file)
     if not main:
         return
     if changes:
@@ -69,3 +69,18 @@ def _steps(
         yield "# tells the filter that Postfix has the lines of the stage"
         named = f" --postfix-config {shlex.quote(folder)}" if folder else ""
         yield f"smilla config check --postfix --config {file}{named}"
+
+
+def _by_hand(settings: Config, user: str, file: str) -> Iterator[str]:
+    """Without systemd: one that runs is told to read its configuration again, since a second one could not listen."""
+    answer = milter_client.ask(settings.milter.socket, _TIMEOUT_S)
+    if answer.who is Who.SMILLA and answer.process_id:
+        yield f"# a filter listens at {settings.milter.socket} already (started with another file? stop it first)"
+        yield f"kill -HUP {answer.process_id}"
+        return
+    if answer.who in (Who.SMILLA, Who.FILTER, Who.OTHER):
+        yield f"# another process listens at {settings.milter.socket} already: stop it first"
+    # setpriv becomes smilla, so that a signal to its process is one to smilla; runuser would stay in between.
+    rights = ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups"] if not settings.milter.user else []
+    yield f"{shlex.join([*rights, 'smilla', 'milter', '--config'])} {file} &"
+    yield "# to reload its configuration later: kill -HUP and the number that the shell printed"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 import threading
@@ -73,6 +74,11 @@ def negotiation(actions: int, command: bytes = b"O", steps: int = 0) -> bytes:
 def test_what_answers_is_told_from_a_filter(tmp_path: Path, raw: bytes, who: Who, said: str) -> None:
     with listening(tmp_path / "s", answering(raw)) as name:
         assert ask(name, 20) == Answer(who, said)
+
+
+def test_the_process_that_listens_is_known(tmp_path: Path) -> None:
+    with listening(tmp_path / "s", answering(negotiation(ALL_ACTIONS))) as name:
+        assert ask(name, 20).process_id == os.getpid()
 
 
 def test_one_that_ends_the_connection_is_no_filter(tmp_path: Path) -> None:

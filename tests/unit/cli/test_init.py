@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from smilla import config
+from smilla.adapters.milter_client import Answer, Who
 from smilla.adapters.postfix import Service, Settings
 from smilla.adapters.postfix_edit import Change, shell
 from smilla.cli import init_look, init_next, init_plan, init_postfix, init_sendmail
@@ -326,7 +327,8 @@ def test_lines_for_sendmail_are_those_of_contrib() -> None:
 
 @pytest.fixture
 def machine(commands: CommandLine, monkeypatch: pytest.MonkeyPatch) -> CommandLine:
-    """No MTA, a good resolver."""
+    """No MTA, a good resolver, no filter."""
+    monkeypatch.setattr("smilla.adapters.milter_client.ask", lambda *_: Answer(Who.NOBODY))
     monkeypatch.setattr("smilla.cli.init.postfix.is_installed", lambda: False)
     monkeypatch.setattr("smilla.cli.init_look.sendmail_check.CONFIGURATION", commands.folder / "sendmail.cf")
     monkeypatch.setattr("smilla.cli.init_look.resolver_problem", lambda _: "")
@@ -499,3 +501,22 @@ def test_the_filter_is_started_before_the_mta_asks_it_and_not_as_root(
     told = machine.run("init", "--output", path, "--mta", "sendmail").out.decode()
     assert "\nsystemctl enable --now smilla\n" in told
     assert "/run/smilla" not in "".join(init_look.missing(settings, "smilla", "smilla"))
+
+
+@pytest.mark.parametrize(
+    ("answer", "line"),
+    [
+        (Answer(Who.SMILLA, process_id=4711), "kill -HUP 4711"),
+        (Answer(Who.SMILLA), "already: stop it first\nsetpriv "),
+        (Answer(Who.FILTER, process_id=4711), "already: stop it first\nsetpriv "),
+        (Answer(Who.OTHER), "already: stop it first\nsetpriv "),
+    ],
+)
+def test_without_systemd_a_filter_that_listens_already_is_not_started_again(
+    machine: CommandLine, monkeypatch: pytest.MonkeyPatch, answer: Answer, line: str
+) -> None:
+    monkeypatch.setattr(init_look, "has_systemd", lambda: False)
+    monkeypatch.setattr("smilla.adapters.milter_client.ask", lambda *_: answer)
+    told = machine.run("init", "--output", machine.folder / "one.toml", "--mta", "sendmail").out.decode()
+    assert line in told
+    assert ("setpriv" in told) == ("setpriv" in line)
