@@ -173,6 +173,9 @@ class _Lines:
         filters = [
             self.site.settings.value(pickup, "content_filter").partition(":")[0] for pickup in self.site.of("pickup")
         ]
+        bound = self.site.listener(self.site.config.reinject.secure_smtp)
+        if bound is not None:  # all that comes there has been at smilla
+            stages = [*stages, self.site.settings.value(bound, "content_filter").partition(":")[0]]
         for agent in (*self.site.of("smtp"), *self.site.of("lmtp")):
             name = f"{agent.program}_header_checks"
             tables = self.site.settings.value(agent, name)

@@ -19,7 +19,7 @@ _LEFT, _RIGHT, _BOTTOM, _TOP = 40, 12, 22, 12
 KINDS = ("protected", "bound", "plain", "failed")
 LEGEND = {
     "protected": "encrypted",
-    "bound": "over a verified hop",
+    "bound": "verified hop",
     "plain": "plaintext",
     "failed": "deferred, refused or held",
 }

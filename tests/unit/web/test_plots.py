@@ -36,7 +36,7 @@ def test_what_came_encrypted_counts_as_encrypted() -> None:
 def test_what_left_over_a_verified_hop_is_neither_encrypted_nor_plain() -> None:
     [bar] = plots.bars([Slot(0, (Count("secure-hop", "no_key", 5), Count("plain", "no_key", 1)))], observed=False)
     assert (bar.protected, bar.bound, bar.plain, bar.all) == (0, 5, 1, 6)
-    assert "5 over a verified hop, 1 plaintext" in plots.plot([bar], "an hour", MINUTE_S)
+    assert "5 verified hop, 1 plaintext" in plots.plot([bar], "an hour", MINUTE_S)
 
 
 def test_observed_counts_stand_apart_from_real_ones() -> None:
