@@ -212,6 +212,20 @@ def in_header(raw_value: bytes) -> frozenset[str]:
     return frozenset(mailboxes)
 
 
+def sole_mailbox(raw_value: bytes) -> EmailAddress | None:
+    """The one mailbox of a field such as From; None if it has none, several or a group, text that is no mailbox, or a
+    display name that some programs take for the address since another one stands in it without quotes."""
+    tokens = list(_tokens(raw_value.decode("utf-8", "surrogateescape")))
+    specials = [token.text if token.kind == "special" else "" for token in tokens]
+    if any(text and text in ",:;" for text in specials):
+        return None
+    found = _addr_spec(tokens)
+    if "@" in (before := specials[: specials.index("<")] if "<" in specials else []):
+        named = _addr_spec(tokens[: len(before)])
+        return found if found is not None and named is not None and named.folded == found.folded else None
+    return found
+
+
 def _simple_list(raw_value: bytes) -> frozenset[str] | None:
     """The same for a list without comments, quoted strings, groups or routes, as nearly all are; None for other
     lists."""

@@ -55,7 +55,7 @@ def _by_type(kind: mime.ContentType, encoding: str, message: Message) -> Classif
     if kind.media_type == "multipart/mixed":
         return _mixed(kind, encoding, blocks)
     if kind.media_type.startswith("multipart/"):
-        return _plain("plain", f"{kind.media_type} is not encrypted")
+        return _plain("plain", f"its content is {kind.media_type}, not encrypted yet")
     return _one_body(kind, encoding, message)
 
 
@@ -64,7 +64,7 @@ def _one_body(kind: mime.ContentType, encoding: str, message: Message) -> Classi
     if _named_p7m(kind, message) and (check := _enveloped(encoding, message.body.blocks())):
         return _encrypted(f"{kind.media_type} named *.p7m with CMS {check}", Format.SMIME)
     if not _begins_like_armour(encoding, message):
-        return _plain("plain", f"{kind.media_type} is not encrypted")
+        return _plain("plain", f"its content is {kind.media_type}, not encrypted yet")
     if not _CHARSETS.fullmatch(kind.parameters.get("charset", "")):
         return _plain("plain", f"{kind.media_type} in a character set in which armour may be words")
     return _armoured(encoding, message.body.blocks(), f"the {kind.media_type} body")
@@ -170,7 +170,7 @@ def _mixed(kind: mime.ContentType, encoding: str, blocks: Iterable[bytes]) -> Cl
 
     Thunderbird and Enigmail offer to repair such a message, but cannot once it is encrypted again.
     """
-    usual = _plain("plain", "multipart/mixed is not encrypted")
+    usual = _plain("plain", "its content is multipart/mixed, not encrypted yet")
     boundary = kind.parameters.get("boundary", "").encode("utf-8", "surrogateescape")
     if not boundary or encoding not in ("", "7bit", "8bit", "binary"):
         return usual

@@ -15,11 +15,10 @@ from smilla.config import Config
 from smilla.copies import sharing
 from smilla.errors import AddressError
 from smilla.keys import lookup
-from smilla.keys.questions import BoundedResolver
 from smilla.model import Action, Decision, Hop, KeyLookup, KeyVerdict, Reason, Recipient
 from smilla.policy import Requirement, rules
-from smilla.ports import Ports
-from smilla.session import Session
+from smilla.ports import PendingLookup, Ports
+from smilla.session import Asked, Session
 
 _CONFUSABLE = Reason(
     "confusable_keys", "this recipient's key and that of a further reader go by one name, or by no one engine"
@@ -47,9 +46,9 @@ def requirement_for(session: Session, recipient: Recipient, config: Config, *, r
 
 
 def _begin(session: Session, requirement: Requirement, address: EmailAddress, ports: Ports, config: Config) -> None:
-    _ask(session, address, requirement.formats, ports, config)
-    for reader in _readers(requirement, session, config):
-        _ask(session, reader, (), ports, config)
+    asked = Asked(address, requirement.formats, requirement.trust, requirement.key_file)
+    for one in (asked, *(Asked(reader, (), requirement.trust) for reader in _readers(requirement, session, config))):
+        _ask(session, one, ports, config)
     if ports.hops is not None and policy.may_use_hop(requirement, config) and address.domain not in session.hops:
         session.hops[address.domain] = ports.hops.begin(address.domain)
 
@@ -59,10 +58,15 @@ def at_rcpt(session: Session, recipient: Recipient, requirement: Requirement, po
     return _Deciding(session, ports, config).decision(recipient, requirement)
 
 
-def _ask(session: Session, address: EmailAddress, formats: tuple[str, ...], ports: Ports, config: Config) -> None:
-    if (address, formats) not in session.lookups:
-        bounded = BoundedResolver(ports.resolver, session.questions)
-        session.lookups[address, formats] = lookup.begin(address, ports, config, bounded)
+def _ask(session: Session, asked: Asked, ports: Ports, config: Config) -> None:
+    if asked not in session.lookups:
+        session.lookups[asked] = _begun(session, asked, ports, config)
+
+
+def _begun(session: Session, asked: Asked, ports: Ports, config: Config) -> PendingLookup:
+    if asked.key_file:
+        return lookup.begin_of_rule(asked.address, asked.key_file, ports, config)
+    return lookup.begin(asked.address, ports, config, session.questions, asked.trust)
 
 
 def _readers(requirement: Requirement, session: Session, config: Config) -> list[EmailAddress]:
@@ -97,14 +101,13 @@ class _Deciding:
         last_asked_at = max((pending.asked_at for pending in session.lookups.values()), default=0.0)
         self._deadline, self._now = last_asked_at + config.dns.timeout_s, ports.clock.now()
         self._session, self._ports, self._config = session, ports, config
-        self._found: dict[tuple[EmailAddress, tuple[str, ...], tuple[str, ...]], KeyLookup] = {}
+        self._found: dict[tuple[Asked, tuple[str, ...]], KeyLookup] = {}
 
     def decision(self, recipient: Recipient, requirement: Requirement, *, requested: bool = False) -> Decision:
         """What happens for one recipient, further readers included."""
         known = None
         if requirement.wanted:
-            asked = requirement.address
-            known = self._finish(asked, requirement.formats) if asked else lookup.no_address(recipient.shown)
+            known = self._known(requirement) or lookup.no_address(recipient.shown)
         decision = policy.decide(recipient, requirement, known, self._config, requested=requested)
         if decision.action is Action.SECURE_HOP:
             decision = policy.over_hop(decision, self._hop(requirement), self._config)
@@ -112,15 +115,23 @@ class _Deciding:
             return replace(decision, awaits_expansion=True)
         return self._with_readers(decision, requirement) if requirement.also_to and decision.key else decision
 
-    def _finish(
-        self, address: EmailAddress, asked: tuple[str, ...], wanted: tuple[str, ...] | None = None
-    ) -> KeyLookup:
-        formats = asked if wanted is None else wanted
-        found = self._found.get((address, asked, formats))
+    def _known(self, requirement: Requirement) -> KeyLookup | None:
+        """The look-up of a recipient's own key; None if nobody knows their address."""
+        if requirement.address is None:
+            return None
+        asked = Asked(requirement.address, requirement.formats, requirement.trust, requirement.key_file)
+        return self._finish(asked, requirement.formats)
+
+    def over_own_hop(self, decision: Decision, requirement: Requirement) -> Decision:
+        """A decision for a verified hop, judged by the hop to another domain: that of the requirement."""
+        return policy.over_hop(decision, self._hop(requirement), self._config)
+
+    def _finish(self, asked: Asked, formats: tuple[str, ...]) -> KeyLookup:
+        found = self._found.get((asked, formats))
         if found is None:
-            pending = self._session.lookups[address, asked]
+            pending = self._session.lookups[asked]
             found = lookup.finish(pending, self._deadline, self._now, self._ports, formats)
-            self._found[address, asked, formats] = found
+            self._found[asked, formats] = found
         return found
 
     def _hop(self, requirement: Requirement) -> Hop | None:
@@ -131,7 +142,8 @@ class _Deciding:
     def _with_readers(self, decision: Decision, requirement: Requirement) -> Decision:
         """The keys of further readers, of the form that this recipient gets."""
         form = (decision.key.format.value,) if decision.key else ()
-        readers = tuple(self._finish(reader, (), form) for reader in _readers(requirement, self._session, self._config))
+        asked = (Asked(one, (), requirement.trust) for one in _readers(requirement, self._session, self._config))
+        readers = tuple(self._finish(one, form) for one in asked)
         for reader in readers:
             if reader.verdict in (KeyVerdict.BOGUS, KeyVerdict.UNREACHABLE, KeyVerdict.UNCLEAR):
                 why = Reason("reader", f"further reader {reader.address}: {reader.reason.text}")
@@ -172,7 +184,8 @@ def expanded(
     session: Session, expansions: Sequence[tuple[Decision, Recipient]], ports: Ports, config: Config, *, requested: bool
 ) -> list[Decision]:
     """What happens for each recipient to whom an alias led: their own key, where that of the alias does not stand, and
-    in no case less than the alias's decision asks for.  Their look-ups are under way together."""
+    in no case less than the alias's decision asks for; a verified hop is the one to their own domain.  Their look-ups
+    are under way together."""
     requirements = [
         _requirement_of_expanded(session, decision, r, config, requested=requested) for decision, r in expansions
     ]
@@ -182,9 +195,12 @@ def expanded(
     deciding, found = _Deciding(session, ports, config), []
     for (decision, recipient), requirement in zip(expansions, requirements, strict=True):
         own = deciding.decision(recipient, requirement, requested=requested) if requirement is not None else decision
+        if requirement is not None and own.action is Action.PLAIN and decision.action is Action.SECURE_HOP:
+            own = deciding.over_own_hop(decision, requirement)
         if own.action is Action.HOLD:
             own = replace(own, action=Action.DEFER)  # it is too late for the MTA's quarantine
         outweighs = own.action in (Action.ENCRYPT, Action.DEFER) or decision.action not in (Action.DEFER, own.action)
+        outweighs |= own.action is decision.action is Action.SECURE_HOP  # by its own hop
         chosen = own if requirement is not None and own.action is not Action.PLAIN and outweighs else decision
         found.append(replace(chosen, recipient=recipient, awaits_expansion=False))
     return found

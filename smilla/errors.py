@@ -10,6 +10,7 @@ every error leaves the mail with the sending side.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import StrEnum
 
 
 class SmillaError(Exception):
@@ -22,6 +23,13 @@ class SmillaError(Exception):
 def code_of(error: BaseException | None) -> str:
     """The code of any error; an unknown one has the code of the base class."""
     return error.code if isinstance(error, SmillaError) else SmillaError.code
+
+
+def words_of(error: BaseException) -> str:
+    """What an error of the system or of TLS says, without its number and its place in a library."""
+    if getattr(error, "library", None) and (reason := getattr(error, "reason", None)):  # ssl.SSLError
+        return f"TLS: {str(reason).replace('_', ' ').lower()}"
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 class AddressError(SmillaError):
@@ -58,10 +66,59 @@ class ParseError(SmillaError):
     temporary = False
 
 
+class NotDecrypted(SmillaError):
+    """A message stays encrypted.  The stable ``code`` says why, in a word; the text holds nothing that was inside the
+    message.  ``temporary``: what decrypts could not be asked."""
+
+    temporary = False
+
+    def __init__(self, code: str, text: str, *, temporary: bool = False) -> None:
+        super().__init__(text)
+        self.code = code
+        self.temporary = temporary
+
+
 class FileProblem(SmillaError):
     """A file that a command was given, or was to write, cannot be read or made."""
 
     temporary = False
+
+
+class MailboxError(SmillaError):
+    """A mailbox cannot be used, or does not do what it is told; no message is lost by that."""
+
+
+class MailboxLost(MailboxError):
+    """The connection to a mailbox is gone; whoever connects anew may go on."""
+
+
+class MailboxRefused(MailboxError):
+    """A mailbox did not take a message, and nothing of it was written.  ``is_full``: for want of room."""
+
+    def __init__(self, text: str, *, is_full: bool = False) -> None:
+        super().__init__(text)
+        self.is_full = is_full
+
+
+class DirectoryStep(StrEnum):
+    """How far somebody came who asks a directory (LDAP)."""
+
+    FILE = "file"
+    NAME = "name"
+    CONNECTION = "connection"
+    TLS = "tls"
+    CERTIFICATE = "certificate"
+    BIND = "bind"
+    SEARCH = "search"
+
+
+class DirectoryError(SmillaError):
+    """A directory (LDAP) did not give a whole answer.  ``step`` is the one that failed, None if nobody knows;
+    ``result`` the result code (RFC 4511 section 4.1.9), 0 without one."""
+
+    def __init__(self, text: str, *, step: DirectoryStep | None = None, result: int = 0) -> None:
+        super().__init__(text)
+        self.step, self.result = step, result
 
 
 class FetchError(SmillaError):
@@ -105,8 +162,26 @@ class JournalBusy(JournalError):
     code = "busy"
 
 
+class DatabaseProblem(SmillaError):
+    """A store cannot be read or written: ``detail`` says why, and the text also where."""
+
+    def __init__(self, name: str, detail: str) -> None:
+        super().__init__(f"{name}: {detail}")
+        self.detail = detail
+
+
+class PolicyStoreError(SmillaError):
+    """The MTA-STS policies that are remembered cannot be read: nobody knows whether a domain has one."""
+
+
 class SpoolError(SmillaError):
     """A large body cannot be written to the spool file or read back: the mail is deferred."""
+
+
+class HeaderTooLarge(SmillaError):
+    """A header that is larger than anybody needs: it is kept in memory, so its size has a limit."""
+
+    temporary = False
 
 
 class SealBroken(SmillaError):
@@ -119,6 +194,10 @@ class SealKeyMissing(SmillaError):
 
 class PostfixUnclear(SmillaError):
     """Postfix's programs do not give a clear answer, or not in time."""
+
+
+class ServiceFailed(SmillaError):
+    """The service manager could not start the filter."""
 
 
 class MTALost(SmillaError):

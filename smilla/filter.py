@@ -16,7 +16,9 @@ from smilla import decide, log, pipeline
 from smilla.answer import reply, report
 from smilla.config import Config
 from smilla.errors import JournalBusy, JournalError
+from smilla.learning import offered
 from smilla.model import Action, Decision, Reason, Recipient
+from smilla.pipeline import Handled
 from smilla.policy import Requirement
 from smilla.ports import MTA, Ports
 from smilla.session import Session
@@ -45,6 +47,11 @@ class Filter:
         self._began_at = time.monotonic()
         self._wanted = 0
         self.unfinished: Callable[[], None] | None = None  # to be called once the MTA has got the answer
+
+    @property
+    def may_pass(self) -> bool:
+        """After an error, may the MTA go on with the message as it came?  Only if smilla has no say in the mail."""
+        return self._config.observe
 
     # --- RCPT
 
@@ -79,10 +86,19 @@ class Filter:
     def end(self, mta: MTA) -> reply.Reply:
         """Decides, changes the MTA's message, hands further copies over, tells the log, and returns what the MTA is to
         be told.  Raises whatever goes wrong; the caller tells the log so (``failed``) and answers 451."""
+        # Before anything leaves: whatever is wrong with such a message, it must not be answered twice.
+        keys = offered.keys_in(self.session, self._ports, self._config)
+        answer = self.end_by(lambda: pipeline.handle(self.session, mta, self._ports, self._config))
+        if answer.verb in (reply.Verb.ACCEPT, reply.Verb.DISCARD):
+            offered.keep(keys, self.session, self._ports)
+        return answer
+
+    def end_by(self, handle: Callable[[], Handled]) -> reply.Reply:
+        """The same, where ``handle`` decides and sees to it that the copies leave."""
         ended_at = time.monotonic()
         with self._busy:
             try:
-                handled = pipeline.handle(self.session, mta, self._ports, self._config)
+                handled = handle()
             except JournalError as error:
                 return self._without_journal(error)
         self.unfinished = handled.finish

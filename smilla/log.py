@@ -173,7 +173,7 @@ def _decision_fields(decision: Decision, reason: Reason) -> dict[str, str]:
         "rcpt": decision.recipient.shown,
         "format": key.format.value if key else "",
         "source": lookup.source if lookup else "",
-        "dnssec": lookup.status.value if lookup and lookup.status else "",
+        "dnssec": lookup.proof if lookup else "",
         "hop": decision.hop.way.value if decision.hop and decision.hop.way else "",
         "reason": reason.code,
         "rule": decision.rule,
@@ -282,9 +282,9 @@ def sealed(queue_id: str, decision: Decision) -> None:
     _event(level, "sealed", queue_id, **_decision_fields(decision, decision.reason), action=action)
 
 
-def stage_not_ready(queue_id: str, detail: str) -> None:
+def stage_not_ready(queue_id: str, detail: str, *, is_error: bool = True) -> None:
     """Nothing is sealed, since it would not reach the stage; a message that needs sealing is deferred."""
-    _event(_ERROR, "stage-not-ready", queue_id, detail=detail)
+    _event(_ERROR if is_error else _WARNING, "stage-not-ready", queue_id, detail=detail)
 
 
 def stage_ready() -> None:

@@ -17,6 +17,11 @@ def reporter_died(pid: int, status: str, wait_s: float) -> None:
     _event(logging.ERROR, "reporter-died", pid=pid, status=status, wait_s=wait_s)
 
 
+def reporter_gone(pid: int) -> None:
+    """The same in the relay, where none takes its place before a restart."""
+    _event(logging.ERROR, "reporter-gone", pid=pid)
+
+
 def gauge_failed(gauge: str) -> None:
     """An exception while a number was measured; a process says so once for each gauge, and sends the rest."""
     _event(logging.ERROR, "gauge-failed", gauge=gauge, **_raised())

@@ -127,7 +127,7 @@ def answer_to(session: Session, outcome: Outcome, ports: Ports, config: Config) 
     sealed now, where that is the reason."""
     answer = reply.for_outcome(outcome, config.policy.mixed, observe=False)
     if answer.is_sealed and (why_not_sealed := ports.stage_problem()):
-        return reply.not_ready(why_not_sealed), why_not_sealed
+        return reply.NOT_READY, why_not_sealed
     if answer.is_sealed and _is_too_large(session, outcome, ports, config):
         return reply.TOO_LARGE, ""
     if answer.copy is not None and _outgrows(session, answer.copy, outcome, ports, config):
@@ -316,9 +316,17 @@ def _relayed(session: Session, config: Config) -> tuple[Recipient, ...]:
 
 
 def _bounced(session: Session, decisions: tuple[Decision, ...], config: Config) -> tuple[Decision, ...]:
-    """Those who fail alone and are told to the sender, where policy and protocol allow it: the sender is one of ours,
-    so that nobody is bombarded, and wants to be told."""
+    """Those who fail alone: each has an answer of their own, or the sender is told of them, where policy and protocol
+    allow it."""
     failing = tuple(decision for decision in decisions if _fails(decision) and not decision.awaits_expansion)
+    return failing if session.answers_each or may_bounce(session, failing, decisions, config) else ()
+
+
+def may_bounce(
+    session: Session, failing: tuple[Decision, ...], decisions: tuple[Decision, ...], config: Config
+) -> bool:
+    """May the sender be told of these, while the others get the message?  The sender is one of ours, so that nobody is
+    bombarded, and wants to be told."""
     allowed = config.policy.one_fails == "bounce" and config.policy.mixed in SPLITS and session.sender
     if (
         not failing
@@ -327,8 +335,8 @@ def _bounced(session: Session, decisions: tuple[Decision, ...], config: Config) 
         or not policy.is_ours(session.client, config)
         or len(failing) == len(decisions)
     ):
-        return ()
-    return failing if all(dsn.may_notify(decision.recipient) for decision in failing) else ()
+        return False
+    return all(dsn.may_notify(decision.recipient) for decision in failing)
 
 
 def _disposition(decisions: tuple[Decision, ...]) -> tuple[Disposition, tuple[Decision, ...]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -11,10 +11,8 @@ from typing import Protocol
 from smilla.address import EmailAddress
 from smilla.model import (
     Authorities,
-    Client,
-    Decision,
     DNSAnswer,
-    DNSSECStatus,
+    Handover,
     Hop,
     Judgement,
     PGPKey,
@@ -22,7 +20,10 @@ from smilla.model import (
     Recipient,
     SourceAnswer,
     Style,
+    Submission,
 )
+from smilla.ports_learned import LearnedKeys
+from smilla.ports_metrics import Metrics as Metrics  # noqa: PLC0414 - as a name of this module
 from smilla.value import value
 
 
@@ -63,15 +64,33 @@ class SourceQuestion:
     answer: Callable[[float], SourceAnswer]
 
 
+class PendingSource(Protocol):
+    """A question to a source over a network other than DNS, under way: as a PendingAnswer."""
+
+    def result(self, deadline: float) -> SourceAnswer:
+        """What was found; at ``deadline`` (monotonic seconds) an answer that is unreachable."""
+
+    def done(self) -> bool:
+        """Is the answer there?"""
+
+
+class NetworkSource(Protocol):
+    """A source over a network other than DNS.  Safe for any number of threads."""
+
+    def begin(self, address: EmailAddress) -> PendingSource:
+        """Starts the question about exactly this address, and returns at once."""
+
+
 @value
 class PendingLookup:
     """The search for one address's key, under way since ``asked_at`` (monotonic seconds).  ``prefer`` is
-    [keys] prefer."""
+    [keys] prefer; ``untrusted`` are the sources that are not asked."""
 
     address: EmailAddress
     questions: tuple[SourceQuestion, ...]
     asked_at: float
     prefer: str = "compatible"
+    untrusted: tuple[str, ...] = ()
 
 
 class Judgements(Protocol):
@@ -235,32 +254,6 @@ class SealKeyStore(Protocol):
         """The key with that ID."""
 
 
-@dataclass(frozen=True, slots=True)
-class Submission:
-    """One message for the MTA's listener: the envelope, with the ESMTP parameters as the client gave them, and the
-    octets of header and body in blocks, with CRLF line ends and not dot-stuffed.  ``needs_dsn``: a listener without RET
-    (RFC 3461) may not have it, since a bounce would have the whole text."""
-
-    sender: str
-    parameters: tuple[str, ...]
-    recipients: tuple[Recipient, ...]
-    octets: Callable[[], Iterator[bytes]]
-    client: Client
-    queue_id: str
-    needs_dsn: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Handover:
-    """The result of a submission: recipients ``accepted`` by the final ``reply``, and those ``refused`` with the reply
-    to RCPT or to the final dot.  ``unknown``: the connection ended after the final dot and before the reply."""
-
-    accepted: tuple[Recipient, ...] = ()
-    refused: tuple[tuple[Recipient, str], ...] = ()
-    unknown: bool = False
-    reply: str = ""
-
-
 class MailerConnection(Protocol):
     """A connection to the listener."""
 
@@ -276,6 +269,22 @@ class MailerConnection(Protocol):
         ReinjectError if it fails before the final dot."""
 
 
+class OpenPGPOpener(Protocol):
+    """Holds private keys, or asks an agent that does."""
+
+    def opened(self, raw: bytes) -> bytes:
+        """The content of an encrypted message in binary packets, once its code or tag has been checked over all of it.
+        Raises NotDecrypted."""
+
+
+class OpenPGPReader(OpenPGPOpener, Protocol):
+    """Also says who signed what it opens."""
+
+    def signature(self, raw: bytes, raw_certificates: Sequence[bytes]) -> tuple[str, str]:
+        """The result and reason, as in decrypt.signature, for a message that was opened: is it signed by one of these
+        certificates?  Raises NotDecrypted."""
+
+
 class Mailer(Protocol):
     """The MTA's own listener, without this filter."""
 
@@ -284,38 +293,6 @@ class Mailer(Protocol):
 
     def size_limit(self) -> int:
         """The size in octets of the largest message it takes, 0 if unknown.  Remembered for a while; raises nothing."""
-
-
-class Metrics:
-    """Counts what happens.  This one counts nothing, for commands and tests; metrics.meter has the other.  Every method
-    returns at once and raises nothing."""
-
-    def recipient(self, decision: Decision | None, action: str, reason: str, *, observed: bool = False) -> None:
-        """What happened for one recipient: ``action`` is the event of the log, ``reason`` a code.  None if nothing was
-        decided."""
-
-    def message(self, code: str, seconds: float) -> None:
-        """The end of a message was answered with this SMTP code ("" to accept), after so many seconds."""
-
-    def encrypting(self, form: str, blocks: Iterator[bytes]) -> Iterator[bytes]:
-        """The same blocks; measures the time spent on making them."""
-        return blocks
-
-    def lookup(self, status: DNSSECStatus, seconds: float) -> None:
-        """A question to the resolver was answered."""
-
-    def cache(self, *, hit: bool) -> None:
-        """A question about DNS was asked, and the answer was remembered or not."""
-
-    def hop(self, way: str, verdict: str) -> None:
-        """The search for a verified hop to a domain is over; ``way`` is "" where there is none."""
-
-    def gauge(self, name: str, number: float) -> None:
-        """A value that goes up and down, of this process: cache_entries, resolvers_proven …"""
-
-    def flush(self, patience_s: float = 0.0) -> bool:
-        """Hands on what was counted, before the process ends; the one method that waits, so long at most."""
-        return True
 
 
 class MTA(Protocol):
@@ -353,7 +330,10 @@ class Ports:
     what to do; "" if sealing is allowed.  ``size_limit()`` is the size in octets of the largest message that the MTA
     takes, 0 if nobody knows.  ``metrics`` count; they outlive the configuration.  ``hops`` is set if some action is
     secure-hop, or Postfix asks for policies; ``secure_mailer``, the listener for copies that may leave over a verified
-    hop only, is set with ``mailer``.  ``circles`` are set if [transport] circles is.
+    hop only, is set with ``mailer``.  ``circles`` are set if [transport] circles is.  ``network`` has the sources of
+    [keys] sources that are asked over a network other than DNS, by name.  ``read_key_file(path)`` gives the octets of
+    the key file that a rule names, None if there is no such file; it raises SmillaError if there is one and it cannot
+    be read.  ``learned`` is set if learned keys are used, or learned.
     """
 
     clock: Clock
@@ -373,6 +353,9 @@ class Ports:
     hops: HopFinder | None = None
     secure_mailer: Mailer | None = None
     circles: tuple[Authorities, ...] = ()
+    network: Mapping[str, NetworkSource] = field(default_factory=dict)
+    read_key_file: Callable[[str], bytes | None] = lambda _: None
+    learned: LearnedKeys | None = None
 
     def without_handover(self) -> Ports:
         """The same, where no copy may be handed over."""

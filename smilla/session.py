@@ -6,6 +6,8 @@ size.  After ``abort`` or the end of a message a new Session begins; the connect
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from smilla import address
 from smilla.address import NO_COMPLETION, Completion, EmailAddress
 from smilla.errors import AddressError
@@ -14,6 +16,16 @@ from smilla.message import MOST_HEADER_FIELDS, MOST_HEADER_OCTETS, MemoryBody
 from smilla.model import Client, Envelope, GrowingBody, Header, Message, Recipient, Transport
 from smilla.policy import Requirement
 from smilla.ports import PendingHop, PendingLookup
+
+
+class Asked(NamedTuple):
+    """What is looked up: whose key, in which formats (() for any), what it must rest on ([keys] trust, as in the rule),
+    and the key file of a rule, "" for the sources."""
+
+    address: EmailAddress
+    formats: tuple[str, ...] = ()
+    trust: tuple[str, ...] = ()
+    key_file: str = ""
 
 
 class Session:
@@ -31,8 +43,9 @@ class Session:
         """``body`` is where to keep the body; by default in memory."""
         self.client = client
         self.queue_id = ""
+        self.answers_each = False  # LMTP: no recipient's answer is for another one
         self.transport: Transport | None = None  # None: nobody told how the message came
-        self.lookups: dict[tuple[EmailAddress, tuple[str, ...]], PendingLookup] = {}
+        self.lookups: dict[Asked, PendingLookup] = {}
         self.hops: dict[str, PendingHop] = {}
         self.questions = MessageQuestions()
         self.requirements: dict[Recipient, Requirement] = {}

@@ -1,4 +1,4 @@
-"""What may another user read and write?  Asked of the kernel by a child process that has become that user."""
+"""What may another user do, and whom can it ask?  Found out by a child process that has become that user."""
 
 from __future__ import annotations
 
@@ -6,13 +6,19 @@ import grp
 import json
 import os
 import pwd
-from collections.abc import Iterable, Iterator, Sequence
+import select
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from smilla.errors import SmillaError
 
 _ACL = "system.posix_acl_access"
+_LOOK_S = 60.0  # a folder on a network may be slow
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,26 +66,53 @@ def group_of(gid: int) -> str:
 def denials(user: User, wishes: Sequence[Wish]) -> list[str]:
     """For each wish the part of its path that stands in the way, "" if the user may, or if nothing is there.  Needs
     root, or to be that user.  Raises SmillaError."""
+    try:
+        found: list[str] = answer(user, lambda: [_denied(wish) for wish in wishes], _LOOK_S)
+    except SmillaError as error:
+        raise SmillaError(f"this check cannot become {user.name}; run it as root or as {user.name}") from error
+    return found
+
+
+def answer(user: User, ask: Callable[[], object], timeout_s: float) -> Any:
+    """What ``ask`` gives (as JSON has it), in a child process that has become that user, which is killed after
+    ``timeout_s``; here, if this process is that user.  Raises SmillaError, also where ``ask`` raises in the child."""
     if user.is_me:
-        return [_denied(wish) for wish in wishes]
+        return ask()
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
             os.close(reading)
             _become(user)
-            _write(writing, json.dumps([_denied(wish) for wish in wishes]).encode())
+            _write(writing, json.dumps(ask()).encode())
             os._exit(0)
         finally:
             os._exit(1)
     os.close(writing)
-    with os.fdopen(reading, "rb") as file:
-        raw = file.read()
-    _, status = os.waitpid(pid, 0)
-    if status != 0:
-        raise SmillaError(f"this check cannot become {user.name}; run it as root or as {user.name}")
-    found: list[str] = json.loads(raw)
-    return found
+    try:
+        raw = _read_until(reading, time.monotonic() + timeout_s)
+    finally:
+        os.close(reading)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)  # it has said all, or is late
+        os.waitpid(pid, 0)
+    if raw is None:
+        raise SmillaError(f"nothing was heard within {timeout_s:g} s from the process that became {user.name}")
+    try:
+        return json.loads(raw)
+    except ValueError as error:
+        raise SmillaError(f"this check cannot become {user.name}, or failed as that user") from error
+
+
+def _read_until(descriptor: int, deadline: float) -> bytes | None:
+    """Until the end; None if that does not come in time."""
+    raw = b""
+    while select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))[0]:
+        block = os.read(descriptor, 65536)
+        if not block:
+            return raw
+        raw += block
+    return None
 
 
 def _become(user: User) -> None:

@@ -9,6 +9,7 @@ from then on, so that an update goes where the old records were read.  An error 
 
 from __future__ import annotations
 
+import re
 import socket
 from dataclasses import dataclass
 
@@ -71,8 +72,8 @@ class NameServer:
     def __init__(self, text: str, key: TSIGKey | None = None, timeout_s: float = 10.0) -> None:
         """Raises ValueError for a wrong port."""
         self._host, _, port = text.partition("@")
-        self._port = int(port) if port else 53
-        if not self._host or not 0 < self._port < 65536:
+        self._port = int(port or 53) if re.fullmatch("[0-9]{0,5}", port) else 0
+        if not self._host or not 0 < self._port < 65536 or re.fullmatch(r"[^:]*:[0-9]+", text):
             raise ValueError("a server is HOST or HOST@PORT")
         self.name, self._timeout_s = text, timeout_s
         self._key = dns.tsig.Key(key.name, key.secret, key.algorithm) if key else None

@@ -70,17 +70,9 @@ class GnuPGEngine:
     name = "gnupg"
 
     def __init__(self, program: str = "gpg", timeout_s: float = 120.0, folder: str = "") -> None:
-        # python-gnupg logs a broken pipe with a traceback; the failure reaches us as an exception anyway.
-        logging.getLogger("gnupg").setLevel(logging.CRITICAL)
         self._timeout_s = timeout_s
         self._folder = folder or None
-        try:
-            # We look for the path once: until it runs gpg, a child counts as another worker in the sum of memory.
-            self._gpg = _Program(shutil.which(program) or program, options=["--no-options"])
-        except (OSError, ValueError) as error:
-            raise EngineMissing(f"gpg cannot be run ({error}); install GnuPG 2.2 or later (Debian: gpg)") from error
-        if (self._gpg.version or (0,)) < _MIN_VERSION:
-            raise EngineMissing(f"gpg is of version {self._gpg.version}; install GnuPG 2.2 or later")
+        self._gpg = started(program)
         self._gpg.gnupghome = _NO_HOME
         self._trials = Trials(self._tried)
 
@@ -124,7 +116,7 @@ class GnuPGEngine:
         """The whole ciphertext, in an unnamed file."""
         with ExitStack() as for_keys, ExitStack() as for_output:
             output = for_output.enter_context(_unnamed(self._folder))
-            files = [for_keys.enter_context(_in_memory(raw)) for raw in raw_keys]
+            files = [for_keys.enter_context(in_memory(raw)) for raw in raw_keys]
             arguments = [argument for file in files for argument in (option, f"/dev/fd/{file.fileno()}")]
             self._run(content, arguments, files, output, timeout_s)
             output.seek(0)
@@ -142,10 +134,24 @@ class GnuPGEngine:
         gpg = copy.copy(self._gpg)
         gpg.output, gpg.inherited = output, [file.fileno() for file in key_files]
         result = gpg.result_map["crypt"](gpg)
-        watch = _Watch(timeout_s)
+        watch = Watch(timeout_s)
         gpg.run([*_OPTIONS, *arguments, "--encrypt"], content, result, watch)
         if result.returncode != 0 or not result.ok or watch.has_fired:
             raise _failure(watch, result)
+
+
+def started(program: str) -> Program:
+    """The wrapper of a suitable gpg.  Raises EngineMissing."""
+    # python-gnupg logs a broken pipe with a traceback; the failure reaches us as an exception anyway.
+    logging.getLogger("gnupg").setLevel(logging.CRITICAL)
+    try:
+        # We look for the path once: until it runs gpg, a child counts as another worker in the sum of memory.
+        gpg = Program(shutil.which(program) or program, options=["--no-options"])
+    except (OSError, ValueError) as error:
+        raise EngineMissing(f"gpg cannot be run ({error}); install GnuPG 2.2 or later (Debian: gpg)") from error
+    if (gpg.version or (0,)) < _MIN_VERSION:
+        raise EngineMissing(f"gpg is of version {gpg.version}; install GnuPG 2.2 or later")
+    return gpg
 
 
 @lru_cache(1000)
@@ -154,7 +160,7 @@ def _knows(raw: bytes) -> bool:
     return all(found.version == 4 and found.algorithm < X25519 for found in keys)
 
 
-class _Program(gnupg.GPG):  # type: ignore[misc]
+class Program(gnupg.GPG):  # type: ignore[misc]
     """python-gnupg's wrapper, but the output goes to a file and only the caller feeds the input."""
 
     output: IO[bytes] | None = None
@@ -168,7 +174,7 @@ class _Program(gnupg.GPG):  # type: ignore[misc]
             command, stdin=PIPE, stdout=output, stderr=PIPE, pass_fds=self.inherited, env=self.env, process_group=0
         )
 
-    def run(self, arguments: list[str], content: Iterable[bytes], result: Any, watch: _Watch) -> None:
+    def run(self, arguments: list[str], content: Iterable[bytes], result: Any, watch: Watch) -> None:
         """Runs gpg on the content until both have ended.  If ``content`` raises, kills gpg and raises on."""
         process = self._open_subprocess(arguments)
         words = threading.Thread(target=self._read_response, args=(_Words(process.stderr), result), daemon=True)
@@ -202,9 +208,9 @@ def _unnamed(folder: str | None) -> IO[bytes]:
     return tempfile.TemporaryFile(prefix="smilla-", dir=folder, buffering=0)
 
 
-def _in_memory(octets: bytes) -> IO[bytes]:
+def in_memory(octets: bytes) -> IO[bytes]:
     """A file in memory, on no disk."""
-    file = os.fdopen(os.memfd_create("smilla-key"), "wb", buffering=0)
+    file = os.fdopen(os.memfd_create("smilla"), "wb", buffering=0)
     file.write(octets)
     return file
 
@@ -232,7 +238,7 @@ def _kill(process: Popen[bytes]) -> None:
             os.killpg(process.pid, SIGKILL)
 
 
-class _Watch:
+class Watch:
     """Kills our own child, and nothing else, when its time is up."""
 
     def __init__(self, timeout_s: float) -> None:
@@ -241,6 +247,7 @@ class _Watch:
         self._timer: threading.Timer | None = None
 
     def start(self, process: Popen[bytes]) -> None:
+        """The time begins."""
         self._timer = threading.Timer(self.timeout_s, self._fire, (process,))
         self._timer.daemon = True
         self._timer.start()
@@ -251,11 +258,12 @@ class _Watch:
             _kill(process)
 
     def stop(self) -> None:
+        """The child has ended."""
         if self._timer:
             self._timer.cancel()
 
 
-def _failure(watch: _Watch, result: Any) -> EncryptionError:
+def _failure(watch: Watch, result: Any) -> EncryptionError:
     """gpg's own words, but only lines it marks as its own: a wrapper script might repeat the content."""
     if watch.has_fired:
         return EncryptionError(f"gpg did not end within {watch.timeout_s:g} s")

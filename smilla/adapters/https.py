@@ -6,16 +6,17 @@ followed, no proxy asked, and no cookie kept.  A response is whole, or FetchErro
 
 from __future__ import annotations
 
+import copy
 import http.client
 import ssl
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from socket import SHUT_RDWR
+from socket import SHUT_RDWR, socket
 from urllib.parse import urlsplit
 
-from smilla.errors import FetchError
+from smilla.errors import FetchError, words_of
 
 _MOST = 1 << 20
 
@@ -42,6 +43,14 @@ class Client:
         self._context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         self._timeout_s, self._most = timeout_s, most
 
+    def within(self, left_s: float) -> Client:
+        """The same, where so many seconds are left.  Raises FetchError if none are."""
+        if left_s <= 0:
+            raise FetchError("the time was over before this server could be asked", temporary=True)
+        hasty = copy.copy(self)
+        hasty._timeout_s = min(self._timeout_s, left_s)
+        return hasty
+
     def request(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None, at: str = ""
     ) -> Response:
@@ -57,7 +66,7 @@ class Client:
         except ssl.SSLCertVerificationError as error:
             raise FetchError(f"{parts.hostname}: its certificate is not valid: {error}", temporary=False) from error
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise FetchError(f"{parts.hostname}: {error or type(error).__name__}", temporary=True) from error
+            raise FetchError(f"{parts.hostname}: {words_of(error)}", temporary=True) from error
         finally:
             connection.close()
 
@@ -69,16 +78,20 @@ class Client:
         headers: Mapping[str, str],
         body: bytes | None,
     ) -> Response:
-        watch = _Watch(connection, self._timeout_s)
+        watch, is_late = _Watch(connection, self._timeout_s), False
         try:
             connection.request(method, target, body, {"User-Agent": "smilla", **headers})
             answer = connection.getresponse()
             # Without its length, an answer that was cut off looks like a whole one.
             is_bounded = answer.chunked or answer.length is not None
-            content = answer.read(self._most + 1)
+            content = _read(answer, self._most + 1)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            is_late = isinstance(error, TimeoutError) and error.errno is None  # the socket's own time was over first
+            if not is_late and not watch.has_fired:
+                raise
         finally:
             watch.stop()
-        if watch.has_fired:
+        if is_late or watch.has_fired:  # whatever the cut looked like
             raise FetchError(f"no whole answer within {self._timeout_s:g} s", temporary=True)
         if not is_bounded:
             raise FetchError("the answer does not say how long it is", temporary=False)
@@ -89,6 +102,15 @@ class Client:
         return Response(answer.status, {name.lower(): value for name, value in answer.getheaders()}, content)
 
 
+def _read(answer: http.client.HTTPResponse, most: int) -> bytes:
+    """The first octets, so many at most.  A piece at a time: of a chunk whose size is less than nothing, ``read`` would
+    take all that comes."""
+    content = b""
+    while len(content) < most and (block := answer.read1(most - len(content))):
+        content += block
+    return content
+
+
 class _Connection(http.client.HTTPConnection):
     """Has its socket at hand during the handshake, too, so that the watch can cut it."""
 
@@ -97,6 +119,9 @@ class _Connection(http.client.HTTPConnection):
     def __init__(self, host: str, port: int | None, timeout_s: float, context: ssl.SSLContext, at: str) -> None:
         super().__init__(host, port or 443, timeout=timeout_s)
         self._context, self._name, self._at = context, host, at
+        self._is_cut = False
+        # Of our own: where the server wants to close, http.client lets go of ``sock`` before the content is there.
+        self._wire: ssl.SSLSocket | None = None
 
     def connect(self) -> None:
         self.host = self._at or self._name
@@ -105,8 +130,17 @@ class _Connection(http.client.HTTPConnection):
         finally:
             self.host = self._name
         tls = self._context.wrap_socket(self.sock, server_hostname=self._name, do_handshake_on_connect=False)
-        self.sock = tls
+        self.sock = self._wire = tls
+        if self._is_cut:  # before there was anything to cut
+            raise TimeoutError("the time is over")
         tls.do_handshake()
+
+    def cut(self) -> None:
+        """Ends whatever goes on, or would begin.  Any thread may call."""
+        self._is_cut = True
+        if self._wire is not None:
+            with suppress(OSError):
+                socket.shutdown(self._wire, SHUT_RDWR)
 
 
 class _Watch:
@@ -125,6 +159,4 @@ class _Watch:
 
     def _fire(self) -> None:
         self.has_fired = True
-        if self._connection.sock is not None:
-            with suppress(OSError):
-                self._connection.sock.shutdown(SHUT_RDWR)
+        self._connection.cut()

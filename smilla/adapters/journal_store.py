@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from smilla.adapters import synced_folder
 from smilla.errors import JournalError
 
 _BUSY_S = 5.0
@@ -143,7 +144,7 @@ class Database:
             connection.execute("COMMIT")
         finally:
             connection.close()
-        _sync_folder(self._spool)
+        synced_folder.sync(self._spool)
         if self._existing() is None:
             raise FileNotFoundError(errno.ENOENT, "it was removed again", str(self._path))
 
@@ -202,18 +203,10 @@ def fill_reserve(spool: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
         _give_to_owner(spool, path)
-        _sync_folder(spool)
+        synced_folder.sync(spool)
     except OSError:
         path.unlink(missing_ok=True)
         raise
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def make_folder(folder: Path, user: str) -> None:

@@ -32,6 +32,7 @@ from smilla import log, log_recovery
 from smilla.adapters.libunbound_abi import Callback, Result, load, words
 from smilla.adapters.pending import Pending
 from smilla.adapters.places import Places, Turn
+from smilla.adapters.proof import TOLD_LASTS_S
 from smilla.config.values import nameserver
 from smilla.errors import SmillaError
 from smilla.model import DNSAnswer, DNSSECStatus
@@ -171,6 +172,7 @@ class _Engine:
         self._waiting: dict[int, Turn[_Question]] = {}
         self._places: Places[_Question] = Places(_QUESTIONS_A_ZONE)
         self._proven = False
+        self._told_at = float("-inf")  # when the log had a doubt last
         self._doubted: list[tuple[DNSAnswer, _Question]] = []
         self._callback = Callback(self._answered)
         self._wake, self._waker = os.pipe()
@@ -262,9 +264,12 @@ class _Engine:
 
     def _settle(self, probed: DNSAnswer) -> None:
         doubt = "" if self._proven else f"the probe {self._probe} is {probed.status.value}: {probed.detail}"
-        if doubt:
+        now = time.monotonic()
+        if doubt and now - self._told_at >= TOLD_LASTS_S:
+            self._told_at = now
             log.resolver_not_validating("libunbound", self._probe, doubt)
-        else:
+        elif not doubt:
+            self._told_at = float("-inf")
             log_recovery.resolver_works("libunbound", self._probe)
         doubted, self._doubted = self._doubted, []
         for answer, question in doubted:

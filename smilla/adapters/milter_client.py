@@ -18,6 +18,9 @@ _OURS = 0x02 | 0x20 | 0x40  # SMFIF_CHGBODY, _QUARANTINE and _CHGFROM: smilla as
 _LONGEST = 4096  # octets of an answer to the negotiation, which is short
 
 
+SILENT = "it takes connections, but does not answer"
+
+
 class Who(Enum):
     """What listens at a socket."""
 
@@ -89,7 +92,7 @@ def _negotiated(connection: socket.socket, deadline: float) -> Answer:
             return Answer(Who.OTHER, _said(raw + packet))
         connection.sendall(_packet(b"Q"))
     except TimeoutError:
-        return Answer(Who.OTHER, "it takes connections, but does not answer")
+        return Answer(Who.OTHER, SILENT)
     except OSError as error:
         return Answer(Who.OTHER, f"it takes connections, but ends them ({error.strerror})")
     _, actions = struct.unpack("!II", packet[1:9])

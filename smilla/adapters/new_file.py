@@ -11,6 +11,7 @@ import secrets
 import stat
 from pathlib import Path
 
+from smilla.adapters import synced_folder
 from smilla.errors import FileProblem
 
 PRIVATE, PUBLIC = 0o600, 0o644
@@ -22,7 +23,7 @@ def write(path: Path, octets: bytes, mode: int) -> None:
     written = _beside(path, octets, mode)
     try:
         os.link(written, path)
-        _sync(path.parent)
+        synced_folder.sync(path.parent)
     except OSError as error:
         raise FileProblem(f"{path}: cannot be made: {error.strerror}") from error
     finally:
@@ -31,22 +32,22 @@ def write(path: Path, octets: bytes, mode: int) -> None:
 
 def replace(path: Path, octets: bytes, mode: int = PUBLIC) -> None:
     """Makes the file, or puts it in the place of an older one, whose mode and owner it takes.  Raises FileProblem."""
-    written = _beside(path, octets, mode)
     try:
-        if path.exists():
-            known = path.stat()
-            written.chmod(stat.S_IMODE(known.st_mode))
-            if os.geteuid() == 0:
-                os.chown(written, known.st_uid, known.st_gid)
+        known = path.stat() if path.exists() else None
+    except OSError as error:
+        raise FileProblem(f"{path}: cannot be written: {error.strerror}") from error
+    written = _beside(path, octets, stat.S_IMODE(known.st_mode) if known else mode, known)
+    try:
         written.rename(path)
-        _sync(path.parent)
+        synced_folder.sync(path.parent)
     except OSError as error:
         written.unlink(missing_ok=True)
         raise FileProblem(f"{path}: cannot be written: {error.strerror}") from error
 
 
-def _beside(path: Path, octets: bytes, mode: int) -> Path:
-    """A synced file with another name in the same folder."""
+def _beside(path: Path, octets: bytes, mode: int, owned_as: os.stat_result | None = None) -> Path:
+    """A synced file with another name in the same folder.  As root, it gets the owner of ``owned_as``: before it has a
+    name that others wait for, and by its descriptor, whatever the folder's owner puts under its name meanwhile."""
     written = path.parent / f".smilla-{secrets.token_hex(8)}"
     try:
         descriptor = os.open(written, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -56,20 +57,14 @@ def _beside(path: Path, octets: bytes, mode: int) -> Path:
         with os.fdopen(descriptor, "wb") as file:
             file.write(octets)
             file.flush()
+            if owned_as is not None and os.geteuid() == 0:
+                os.fchown(descriptor, owned_as.st_uid, owned_as.st_gid)
             os.fchmod(descriptor, mode)
             os.fsync(descriptor)
     except OSError as error:
         written.unlink(missing_ok=True)
         raise FileProblem(f"{path}: cannot be written: {error.strerror}") from error
     return written
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def read(path: Path) -> bytes:

@@ -11,8 +11,10 @@ encrypted to a version 6 key, even X448 or ML-KEM.
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
+from smilla.config.options import FORMATS_OF
 from smilla.errors import EncryptionError, EngineMissing
 from smilla.model import Reason, Style
 
@@ -28,14 +30,15 @@ ENGINES = ("auto", "sequoia", "gnupg")
 # Larger messages go to gpg.  Sequoia would hold the GIL, and so all other messages of the worker, for 5 ms and more,
 # and use some five times the message's size in memory.  gpg takes 5 ms to start, and is faster from 2 MiB on.
 THRESHOLD = 1024 * 1024
-_NO_OPENPGP = 'leave OpenPGP out: in [keys], sources = ["smimea"]'
+_NOT_ASKED_FOR = "no OpenPGP engine was asked for, since no source and no rule has OpenPGP keys, by its name"
+_DEFAULT = ("smimea", "openpgpkey")
 
 
-def engine(name: str, folder: str = "", *, hides: bool = False) -> OpenPGPEngine:
+def engine(name: str, folder: str = "", *, hides: bool = False, sources: Sequence[str] = _DEFAULT) -> OpenPGPEngine:
     """The engine of that name.  "auto" is Sequoia if installed, with gpg for large messages and for keys that only gpg
     can encrypt to; otherwise gpg alone.  ``folder`` holds ciphertext while gpg works; "" means the system's
-    temporary folder.  ``hides``: the engine must be able to hide recipients.  Raises EngineMissing, which names the
-    option, what to install, and what to write instead."""
+    temporary folder.  ``hides``: the engine must be able to hide recipients.  ``sources`` are those of [keys], for the
+    way out.  Raises EngineMissing, which names the option, what to install, and what to write instead."""
     try:
         if name == "sequoia":
             return _sequoia()
@@ -43,20 +46,20 @@ def engine(name: str, folder: str = "", *, hides: bool = False) -> OpenPGPEngine
             return _gnupg(folder)
     except EngineMissing as missing:
         told = f'[openpgp] engine = "{name}" cannot be had: {missing}'
-        raise EngineMissing(f"{told}; or {_instead(name, folder, hides=hides)}") from missing
+        raise EngineMissing(f"{told}; or {_instead(name, folder, sources, hides=hides)}") from missing
     if name != "auto":
         raise EngineMissing(f"there is no OpenPGP engine {name!r}; there are {', '.join(ENGINES)}")
-    return _auto(folder, hides=hides)
+    return _auto(folder, sources, hides=hides)
 
 
 class NoEngine:
-    """Stands in if no source can name an OpenPGP key, so that no engine need be installed."""
+    """Stands in if nothing names OpenPGP keys, so that no engine need be installed."""
 
     name = "none"
 
     def fault(self, key: PGPKey) -> Reason | None:
-        """Knows no fault of any key."""
-        return None
+        """Takes no key: one may be in the file of a rule whose name says that it is a certificate."""
+        return Reason("engine_refuses", _NOT_ASKED_FOR)
 
     def only_by(self, key: PGPKey) -> str:
         """There is no other engine."""
@@ -64,7 +67,7 @@ class NoEngine:
 
     def encrypt(self, content: Iterable[bytes], size: int, keys: Sequence[PGPKey], style: Style) -> Iterator[bytes]:
         """Always raises EncryptionError."""
-        raise EncryptionError("no OpenPGP engine was asked for, since no source has OpenPGP keys")
+        raise EncryptionError(_NOT_ASKED_FOR)
 
 
 def _sequoia() -> SequoiaEngine:
@@ -87,19 +90,29 @@ def _gnupg(folder: str) -> GnuPGEngine:
     return GnuPGEngine(folder=folder)
 
 
-def _instead(name: str, folder: str, *, hides: bool) -> str:
+def _without(sources: Sequence[str]) -> str:
+    """What to write to do without OpenPGP.  A folder may have keys of both formats, so it needs an engine."""
+    left = [name for name in sources if "openpgp" not in FORMATS_OF[name]]
+    line = f"in [keys], sources = {json.dumps(left or ['smimea'])}"
+    if "directory" not in sources:
+        return f"leave OpenPGP out: {line}"
+    why = "a folder has keys of both formats, so an engine is needed as long as it is a source"
+    return f"give up the folder and OpenPGP, so that S/MIME from DNS alone is left: {line} ({why})"
+
+
+def _instead(name: str, folder: str, sources: Sequence[str], *, hides: bool) -> str:
     """The way out that installs nothing: the other engine, if that is here."""
     other = "gnupg" if name == "sequoia" else "sequoia"
     try:
         if hides and other == "sequoia":  # gpg alone can do that
-            return _NO_OPENPGP
+            return _without(sources)
         _gnupg(folder) if other == "gnupg" else _sequoia()
     except EngineMissing:
-        return _NO_OPENPGP
+        return _without(sources)
     return f'write engine = "{other}", which is here'
 
 
-def _auto(folder: str, *, hides: bool) -> OpenPGPEngine:
+def _auto(folder: str, sources: Sequence[str], *, hides: bool) -> OpenPGPEngine:
     try:
         sequoia = _sequoia()
     except EngineMissing as no_sequoia:
@@ -107,7 +120,7 @@ def _auto(folder: str, *, hides: bool) -> OpenPGPEngine:
             return _gnupg(folder)
         except EngineMissing as no_gnupg:
             told = f'no OpenPGP engine, and [openpgp] engine = "auto" needs one of two: {no_sequoia}; {no_gnupg}'
-            raise EngineMissing(f"{told}; or {_NO_OPENPGP}") from no_gnupg
+            raise EngineMissing(f"{told}; or {_without(sources)}") from no_gnupg
     try:
         return Either(sequoia, _gnupg(folder))
     except EngineMissing as no_gnupg:

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -77,6 +78,14 @@ class File:
 
     stamp: str
     changed_at: float
+
+
+def port_of(name: str) -> int:
+    """The port of a service of type inet (smtp, 10025, [::1]:10025), 0 if nobody knows a service of that name."""
+    port = name.rpartition(":")[2]
+    with suppress(OSError):
+        return int(port) if port.isdecimal() else socket.getservbyname(port, "tcp")
+    return 0
 
 
 class Postfix:

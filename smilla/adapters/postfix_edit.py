@@ -124,6 +124,10 @@ class PostfixEditor(Postfix):
         pairs = (line.partition("=") for line in lines)
         return {name.strip(): value.strip() for name, _, value in pairs if name.strip() in names}
 
+    def reload(self) -> None:
+        """Has Postfix read its files anew.  It does so within a moment, and nobody waits for that here."""
+        self._run("postfix", "reload")
+
     def make(self, changes: Sequence[Change], script: Path) -> None:
         """Makes these changes, and puts what takes them back into ``script``, before what is there already.  The script
         is written first: if a change fails, it takes back those before it.  Once it has run, it has another name."""

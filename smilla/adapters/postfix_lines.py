@@ -14,6 +14,7 @@ import textwrap
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,11 @@ from smilla.adapters import stamps
 from smilla.config.options import StageOptions
 from smilla.errors import SmillaError
 
+NOT_ASKED, ATTACH = "Postfix does not ask smilla yet", "smilla init --apply"
 _STAGE = "the stage"  # not an instance: what smilla itself found at its start
 _LOOK = "smilla config check --postfix"
 _NOBODY = f"nobody has looked yet whether Postfix has the lines for the stage; run {_LOOK}"
-_OLD_KIND = "postfix-not-read"  # of findings in a file that has no kinds, by their words
+_NOT_READ = "postfix-not-read"  # also of findings in a file that has no kinds, by their words
 _OF_PROCESSES = ("its queue manager does not run", "was not told to read", "goes on with what it read before")
 _UNREADABLE = (OSError, ValueError, LookupError, AttributeError, TypeError)
 _MOST = 350  # characters of a finding, so that the reply to the client has room for the count of the others
@@ -49,6 +51,17 @@ class PostfixLines:
         except _UNREADABLE as error:
             return f"{self._path}: cannot be read ({error}); run {_LOOK}"
         return problem or _changed(files)
+
+    def is_next_step(self) -> bool:
+        """Is all that is missing the next step of setting up: attach smilla, have Postfix read its files, or look at
+        files that somebody has changed?"""
+        document = self._document()
+        texts, kinds = _findings(document), _kinds(document)
+        found = [each for name in texts for each in zip_longest(texts[name], kinds.get(name, []), fillvalue="")]
+        begins = f"postfix: {NOT_ASKED}; {ATTACH}"
+        if not found:
+            return bool(texts) and bool(_changed(_files(document)))
+        return all(text == begins or kind == _NOT_READ for text, kind in found)
 
     def size_limit(self) -> int:
         """The largest message that each instance takes, in octets, as the last check found it; 0: that is not known, or
@@ -77,7 +90,7 @@ class PostfixLines:
         document = self._document()
         texts, kinds = _findings(document).get(instance, []), _kinds(document).get(instance, [])
         if len(kinds) != len(texts):  # an older smilla wrote it
-            return [_OLD_KIND if any(words in text for words in _OF_PROCESSES) else "" for text in texts]
+            return [_NOT_READ if any(words in text for words in _OF_PROCESSES) else "" for text in texts]
         return kinds
 
     def instances(self) -> list[str]:

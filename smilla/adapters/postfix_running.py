@@ -47,6 +47,14 @@ def processes(queue_directory: str, proc: Path = PROC) -> list[Process] | None:
     ]
 
 
+def runs(queue_directory: str) -> bool:
+    """Does a master run for this queue?  True, too, if nobody can tell."""
+    try:
+        return processes(queue_directory) is not None
+    except PostfixUnclear:
+        return True
+
+
 def _master(path: Path, proc: Path) -> int | None:
     """master's process ID.  It locks this file while it runs, and everybody can see that in /proc/locks."""
     try:

@@ -45,12 +45,15 @@ async def signed_between(zone: dns.name.Name, server: Exchanging) -> tuple[int, 
     return (latest.inception, latest.expiration) if latest is not None else None
 
 
+TOLD_LASTS_S = 3600.0  # the log has a doubt once, and again each hour as long as it lasts
+
+
 class Proof:
     """Whether a server has proven that it validates, with an AD bit for a zone that is known to be signed."""
 
     def __init__(self, zone: dns.name.Name, server: Exchanging) -> None:
         self.zone = zone
-        self.proven_at = self._doubted_at = float("-inf")
+        self.proven_at = self._doubted_at = self._told_at = float("-inf")
         self._server = weakref.ref(server)
         self._doubt = ""
         self._probing: asyncio.Task[str] | None = None
@@ -76,14 +79,17 @@ class Proof:
             async with asyncio.timeout(_TIMEOUT_S):
                 response = await server.exchange(query)
         except FAILURES as error:
-            problem = f"the probe {self.zone} got no answer ({error or type(error).__name__})"
+            why = f"within {_TIMEOUT_S:g} s" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
+            problem = f"the probe {self.zone} got no answer ({why})"
         else:
             if response.flags & dns.flags.AD:
-                self.proven_at = time.monotonic()
+                self.proven_at, self._told_at = time.monotonic(), float("-inf")
                 log_recovery.resolver_works(server.name, str(self.zone))
                 return ""
             problem = f"no AD bit on the probe {self.zone} ({dns.rcode.to_text(response.rcode())})"
         self._doubted_at = time.monotonic()
         self._doubt = f"the resolver {server.name} does not prove that it validates: {problem}"
-        log.resolver_not_validating(server.name, str(self.zone), problem)
+        if self._doubted_at - self._told_at >= TOLD_LASTS_S:
+            self._told_at = self._doubted_at
+            log.resolver_not_validating(server.name, str(self.zone), problem)
         return self._doubt

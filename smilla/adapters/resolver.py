@@ -47,16 +47,13 @@ from smilla.config.values import nameserver
 from smilla.model import DNSAnswer, DNSSECStatus
 from smilla.ports import Metrics
 
-_CONNECT_TIMEOUT_S = 2.0
-_ATTEMPTS = 5
+_CONNECT_TIMEOUT_S, _ATTEMPTS = 2.0, 5
 _LAST_WORDS_S = 5.0  # a busy machine may take a while
 # unbound handles at most 32 questions of one connection at once; beyond that, slow domains would hold up others.
 _QUESTIONS_A_CONNECTION = 24
-_CONNECTIONS = 6
-_QUESTIONS_A_ZONE = 24
+_CONNECTIONS, _QUESTIONS_A_ZONE = 6, 24
 _GIVE_UP_S = 30.0
-# If a nameserver has not answered by then, the next one is asked as well.
-_HEDGE_S = 1.0
+_HEDGE_S = 1.0  # if a nameserver has not answered by then, the next one is asked as well
 _INDETERMINATE = DNSSECStatus.INDETERMINATE
 _UNSIGNED_LASTS_S, _MOST_UNSIGNED = 60.0, 1000  # zones proven to be unsigned
 _MOST_LABELS = 8  # how many names are tried when looking for a delegation
@@ -224,6 +221,9 @@ class _Server:
             detail = f"{self.name}: {error or type(error).__name__}"
             return DNSAnswer(owner, type_name(rdtype), DNSSECStatus.UNREACHABLE, detail=detail, is_ours=True)
         answer = replace(answer, proven_by=f"{_PROOFS.get(answer.status, 'the answer')} of {self.name}")
+        if answer.status is DNSSECStatus.UNREACHABLE and (doubt := await self._proof.doubt()):
+            # It answers SERVFAIL, to the probe as well: it reaches nobody, and the domain's servers are not to blame.
+            return replace(answer, detail=doubt, is_ours=True)
         if answer.status is DNSSECStatus.SECURE:
             self._proof.proven_at = time.monotonic()
         if answer.status is DNSSECStatus.INSECURE and (doubt := await self._not_unsigned(response, owner)):

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from smilla.adapters import synced_folder
 from smilla.errors import SealKeyMissing
 from smilla.formats.seal import KEY_ID_OCTETS, KEY_OCTETS
 from smilla.ports import SealKey
@@ -84,7 +85,7 @@ class SealKeys:
                     entry = pwd.getpwnam(user)
                     os.fchown(descriptor, entry.pw_uid, entry.pw_gid)
             temporary.rename(path)
-            self._sync()
+            synced_folder.sync(self._folder)
         except (OSError, KeyError) as error:
             raise SealKeyMissing(f"{path}: cannot be written: {error}") from error
         return key
@@ -93,16 +94,9 @@ class SealKeys:
         """Removes a key.  Messages sealed with it can no longer be opened."""
         try:
             stored.path.unlink()
-            self._sync()
+            synced_folder.sync(self._folder)
         except OSError as error:
             raise SealKeyMissing(f"{stored.path}: cannot be removed: {error.strerror}") from error
-
-    def _sync(self) -> None:
-        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
     def all(self) -> tuple[StoredKey, ...]:
         """Every key, the newest last."""

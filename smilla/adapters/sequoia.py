@@ -12,8 +12,11 @@ otherwise SEIPDv1, even to version 6 keys.  It offers no choice, so we hand it c
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pysequoia
@@ -78,6 +81,83 @@ class SequoiaEngine:
 def _knows_curves(raw: bytes) -> bool:
     keys = [parse_key(packet) for packet in packets(raw) if packet.tag in (PUBLIC_KEY, PUBLIC_SUBKEY)]
     return not any(found.curve.startswith("brainpool") for found in keys)
+
+
+class Secret:
+    """A transferable secret key, and the key IDs and fingerprints of all its keys, in capitals.  Raises ParseError if
+    pysequoia cannot read it, or not decrypt with it, or the passphrase is wrong."""
+
+    def __init__(self, raw: bytes, passphrase: str | None) -> None:
+        try:
+            self._key = pysequoia.Tsk.from_bytes(raw)
+            public = bytes(self._key.extract_certificate())
+        except Exception as error:
+            raise ParseError("it holds an OpenPGP key that Sequoia cannot read") from error
+        self.names = _names(public)
+        self.raw, self.passphrase = raw, passphrase
+        self._decryptor()
+
+    def _decryptor(self) -> pysequoia.PyDecryptor:
+        """Each is good for one message."""
+        for passphrase in dict.fromkeys((None, self.passphrase)):
+            with suppress(Exception):
+                return self._key.decryptor(passphrase)
+        raise ParseError("its OpenPGP key cannot decrypt: the passphrase is wrong or missing, or it has no such key")
+
+    def signature(self, raw: bytes, raw_certificates: Sequence[bytes]) -> tuple[str, str]:
+        """See ports.OpenPGPReader, for a message that this key has opened, so that its size is known to be bounded."""
+        return _judged(lambda store: pysequoia.decrypt(raw, self._decryptor(), store=store), raw_certificates)
+
+
+def place() -> str:
+    """The folder from which pysequoia was imported."""
+    return str(Path(pysequoia.__file__).parents[1])
+
+
+def detached(content: bytes, raw_signature: bytes, raw_certificates: Sequence[bytes]) -> tuple[str, str]:
+    """The result and reason, as in decrypt.signature: has one of these certificates signed the content?"""
+    try:
+        signature = pysequoia.Sig.from_bytes(raw_signature)
+    except Exception:
+        return "neutral", "malformed"
+    return _judged(lambda store: pysequoia.verify(bytes=content, store=store, signature=signature), raw_certificates)
+
+
+_Store = Callable[[list[str]], list[pysequoia.Cert]]
+
+
+def _judged(check: Callable[[_Store], pysequoia.Decrypted], raw_certificates: Sequence[bytes]) -> tuple[str, str]:
+    """pysequoia raises if no signature is valid, be it that there is none; it asks for the certificates of those that
+    there are."""
+    known: dict[str, pysequoia.Cert] = {}
+    for raw in raw_certificates:
+        with suppress(Exception):
+            known |= dict.fromkeys(_names(raw), _certificate(raw))
+    named: list[str] = []
+
+    def store(names: list[str]) -> list[pysequoia.Cert]:
+        named.extend(name.upper() for name in names)
+        return list({one.fingerprint: one for one in known.values()}.values())
+
+    try:
+        valid = [signature.certificate.upper() for signature in check(store).valid_sigs]
+    except Exception:
+        valid = []
+    signers = [known[name] for name in (valid or named) if name in known]
+    if not signers:
+        return ("neutral", "no_certificate") if valid or named else ("none", "")
+    if any(one.is_revoked for one in signers):
+        return "policy", "revoked"
+    if any(one.expiration is not None and one.expiration < datetime.now(UTC) for one in signers):
+        return "policy", "expired"
+    return ("pass", "") if valid else ("fail", "changed")
+
+
+@lru_cache(_REMEMBERED)
+def _names(raw: bytes) -> frozenset[str]:
+    """The key IDs and fingerprints of all keys of a certificate, in capitals."""
+    found = [parse_key(packet) for packet in packets(raw) if packet.tag in (PUBLIC_KEY, PUBLIC_SUBKEY)]
+    return frozenset(name.upper() for key in found for name in (key.key_id, key.fingerprint))
 
 
 @lru_cache(_REMEMBERED)

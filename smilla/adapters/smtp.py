@@ -1,10 +1,10 @@
-"""The client for the MTA's own listener, for re-injection (RFC 5321).
+"""The client for the MTA's own listener, for re-injection, and for the next hop of the relay (RFC 5321).
 
 Promises: the final dot is sent only after ``before_dot`` has returned.  If anything fails before that, the connection
 is cut and nothing was accepted.  The octets are sent exactly as given, with leading dots doubled.  The client's ESMTP
 parameters are passed on if the listener offers the extension.  The client's identity is passed on by XFORWARD before
 each MAIL, since Postfix forgets it after each transaction; never by XCLIENT, since then the listener would judge the
-client again.
+client again.  Where TLS is asked for, nothing of a message is sent before the server has shown a valid certificate.
 """
 
 from __future__ import annotations
@@ -16,16 +16,19 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
+from typing import Any
 
+from smilla.adapters.smtp_words import bare_address, own_name, shown, stuffed, xtext
 from smilla.errors import ReinjectError
-from smilla.model import Client, Recipient
-from smilla.ports import Handover, Submission
+from smilla.model import Client, Handover, Offer, Recipient, Submission
 
 _CONTROL = re.compile(r"[\x00-\x20\x7f]")
-_SMUGGLED = re.compile(rb"(?<!\r)\n\.")
 _FINAL_REPLY_S = 300.0
 _WAITING_EVERY_S = 10
 _LIMIT_S, _LIMIT_AGAIN_S, _LIMIT_TIMEOUT_S = 300.0, 30.0, 5.0
+_OFFER_S, _OFFER_TIMEOUT_S = 60.0, 20.0
+_WANT_READ = 2  # ssl.SSL_ERROR_WANT_READ: nothing is there to read
+_TAKEN = (250, 251)
 _EXTENSIONS = ("dsn", "8bitmime", "smtputf8", "xforward")
 
 
@@ -39,9 +42,14 @@ def problems(listener: str, timeout_s: float) -> list[tuple[str, str]]:
     return [("warning", f"does not offer {name.upper()}, so it is not passed on") for name in missing]
 
 
-def size_limit(listener: str, timeout_s: float) -> int:
-    """The size in octets of the largest message that the listener at HOST:PORT takes, 0 if it does not say."""
-    return Listener(listener, timeout_s).size_limit()
+def size_limit(listener: str, timeout_s: float) -> int | None:
+    """The size in octets of the largest message that the listener at HOST:PORT takes, 0 if it does not say, None if it
+    does not answer."""
+    try:
+        with Listener(listener, timeout_s).connect() as connection:
+            return connection.size_limit
+    except ReinjectError:
+        return None
 
 
 def stage_problem(socket_name: str, timeout_s: float) -> str:
@@ -49,23 +57,38 @@ def stage_problem(socket_name: str, timeout_s: float) -> str:
     kind, _, place = socket_name.partition(":")
     port, _, host = place.partition("@")
     try:
-        client = smtplib.LMTP(local_hostname=_own_name(), timeout=timeout_s)
+        client = smtplib.LMTP(local_hostname=own_name(), timeout=timeout_s)
         code, text = client.connect(place) if kind in ("unix", "local") else client.connect(host.strip("[]"), int(port))
         with client:
             if code == 220:
                 code, text = client.ehlo()
-            return "" if code == 250 else _shown(code, text)
+            return "" if code == 250 else shown(code, text)
     except (OSError, smtplib.SMTPException) as error:
         return f"does not answer as a stage: {error}"
 
 
-class Listener:
-    """Connections to HOST:PORT; each reply may take ``timeout_s``, the one to the final dot five minutes."""
+class _RefusedError(ReinjectError):
+    """The server refuses the whole copy for good."""
 
-    def __init__(self, address: str, timeout_s: float) -> None:
+
+class Listener:
+    """Connections to HOST:PORT; each reply may take ``timeout_s``, the one to the final dot five minutes.
+
+    ``tls`` is none, starttls or tls; then ``context`` (an ssl.SSLContext) verifies that the server is HOST.  With
+    ``is_foreign`` a 55z to MAIL or DATA refuses the copy; of the MTA's own listener it is a slip in its configuration.
+    """
+
+    def __init__(
+        self, address: str, timeout_s: float, tls: str = "none", context: Any = None, *, is_foreign: bool = False
+    ) -> None:
+        self._is_foreign = is_foreign
         host, _, port = address.rpartition(":")
         self._host, self._port, self._timeout_s = host.strip("[]"), int(port), timeout_s
+        if tls != "none" and context is None:  # smtplib would verify nothing
+            raise ReinjectError("TLS is asked for, and nothing that verifies it is there")
+        self._tls, self._context = tls, context
         self._limit, self._limit_until = 0, 0.0
+        self._offer, self._offer_until = Offer(), 0.0
 
     def size_limit(self) -> int:
         """See ports.Mailer.  If the listener does not answer, its earlier limit still applies."""
@@ -78,27 +101,34 @@ class Listener:
                 self._limit_until = time.monotonic() + _LIMIT_AGAIN_S
         return self._limit
 
+    def offer(self) -> Offer:
+        """See next_hop.NextHop."""
+        if time.monotonic() >= self._offer_until:
+            with self._connected(min(self._timeout_s, _OFFER_TIMEOUT_S)) as connection:
+                self._offer = connection.offer
+            self._offer_until = time.monotonic() + _OFFER_S
+        return self._offer
+
     def connect(self) -> AbstractContextManager[Connection]:
         """Raises ReinjectError."""
         return self._connected(self._timeout_s)
 
+    def connect_to_ask(self) -> AbstractContextManager[Connection]:
+        """See next_hop.NextHop."""
+        return self._connected(min(self._timeout_s, _OFFER_TIMEOUT_S))
+
     @contextmanager
     def _connected(self, timeout_s: float) -> Iterator[Connection]:
-        # We give a name, since smtplib would ask the name servers for one, however long they take.
-        client = smtplib.SMTP(local_hostname=_own_name(), timeout=timeout_s)
         try:
-            code, text = client.connect(self._host, self._port)
-            if code == 220:
-                code, text = client.ehlo()
-        except (OSError, smtplib.SMTPException) as error:
-            client.close()
+            client, code, text = self._greeted(timeout_s)
+        except (OSError, ValueError, smtplib.SMTPException) as error:
             raise ReinjectError(f"{self._host}:{self._port}: {error}") from error
         try:
             if code not in (220, 250):
-                raise ReinjectError(f"{self._host}:{self._port}: {_shown(code, text)}")
+                raise ReinjectError(f"{self._host}:{self._port}: {shown(code, text)}")
             if client.sock is not None:
                 client.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connection = Connection(client)
+            connection = Connection(client, is_foreign=self._is_foreign)
             yield connection
             if connection.idle:
                 with suppress(OSError, smtplib.SMTPException):
@@ -106,12 +136,33 @@ class Listener:
         finally:
             client.close()
 
+    def _greeted(self, timeout_s: float) -> tuple[smtplib.SMTP, int, bytes]:
+        """A connection, and the server's last reply: to EHLO, if all went well.  Raises OSError (also where the
+        certificate is not valid), SMTPException."""
+        # We give a name, since smtplib would ask the name servers for one, however long they take.
+        if self._tls == "tls":
+            client: smtplib.SMTP = smtplib.SMTP_SSL(local_hostname=own_name(), timeout=timeout_s, context=self._context)
+        else:
+            client = smtplib.SMTP(local_hostname=own_name(), timeout=timeout_s)
+        client._host = self._host  # type: ignore[attr-defined]  # what TLS verifies; smtplib knows it too late
+        try:
+            code, text = client.connect(self._host, self._port)
+            if code == 220:
+                code, text = client.ehlo()
+            if code == 250 and self._tls == "starttls":
+                client.starttls(context=self._context)  # raises unless the server agrees
+                code, text = client.ehlo()
+        except BaseException:
+            client.close()
+            raise
+        return client, code, text
+
 
 class Connection:
     """One connection, for several messages."""
 
-    def __init__(self, client: smtplib.SMTP) -> None:
-        self._client = client
+    def __init__(self, client: smtplib.SMTP, *, is_foreign: bool = False) -> None:
+        self._client, self._is_foreign = client, is_foreign
         self.idle = True  # between transactions, so QUIT is allowed
 
     def offers(self, extension: str) -> bool:
@@ -119,10 +170,74 @@ class Connection:
         return bool(self._client.has_extn(extension))
 
     @property
+    def offer(self) -> Offer:
+        """What the server said to EHLO."""
+        features = self._client.esmtp_features
+        mechanisms = frozenset(features.get("auth", "").upper().split())
+        return Offer(frozenset(name.upper() for name in features), self.size_limit, mechanisms)
+
+    @property
     def size_limit(self) -> int:
         """The SIZE in the answer to EHLO (RFC 1870), 0 if it has none."""
         size = self._client.esmtp_features.get("size", "")
         return int(size) if re.fullmatch("[0-9]{1,18}", size) else 0
+
+    def exchange(self, line: str) -> tuple[int, str]:
+        """See next_hop.NextHopConnection."""
+        try:
+            code, text = self._command(line)
+        except (OSError, smtplib.SMTPException) as error:
+            self._client.close()
+            raise ReinjectError(f"the connection ended while somebody logged in: {type(error).__name__}") from None
+        self.idle = code != 334
+        return code, text.partition(b"\n")[0].decode("utf-8", "replace")
+
+    def keep(self) -> None:
+        """See next_hop.NextHopConnection."""
+        try:
+            code, text = self._command("NOOP")
+        except (OSError, smtplib.SMTPException) as error:
+            self._client.close()
+            raise ReinjectError(f"the connection has ended: {error}") from error
+        if code != 250:
+            raise ReinjectError(shown(code, text))
+
+    def begin(self, submission: Submission) -> None:
+        """See next_hop.NextHopConnection."""
+        self.idle = False
+        with self._asking():
+            self._mail(submission)
+
+    def refusal(self, recipient: Recipient) -> str:
+        """See next_hop.NextHopConnection."""
+        with self._asking():
+            code, text = self._rcpt(recipient)
+            if code == 421 or (code not in _TAKEN and not 400 <= code <= 599):
+                raise ReinjectError(shown(code, text))
+        return "" if code in _TAKEN else shown(code, text)
+
+    def forget(self) -> None:
+        """See next_hop.NextHopConnection."""
+        with self._asking():
+            code, text = self._command("RSET")
+            if code != 250:
+                raise ReinjectError(shown(code, text))
+        self.idle = True
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        """What fails leaves nobody knowing where the transaction stands, so it ends the connection."""
+        try:
+            yield
+        except (OSError, smtplib.SMTPException) as error:
+            self._client.close()
+            raise ReinjectError(f"the connection to the listener failed: {error}") from error
+        except _RefusedError:  # in order, and there is no transaction
+            self.idle = True
+            raise
+        except ReinjectError:
+            self._client.close()
+            raise
 
     def send(
         self,
@@ -132,6 +247,7 @@ class Connection:
     ) -> Handover:
         """See ports.MailerConnection."""
         self.idle = False
+        refused: tuple[tuple[Recipient, str], ...] = ()
         try:
             accepted, refused = self._envelope(submission)
             if not accepted:
@@ -140,12 +256,16 @@ class Connection:
                 return Handover((), refused)
             code, text = self._command("DATA")
             if code != 354:
-                raise ReinjectError(_shown(code, text))
-            for block in _stuffed(submission.octets()):
+                raise self._no(code, text)
+            for block in stuffed(submission.octets()):
                 self._client.send(block)
             if self._has_said_more():
                 raise ReinjectError("the listener ended the connection or sent an unexpected reply")
             before_dot(accepted)
+        except _RefusedError as error:
+            self.forget()
+            told = {recipient for recipient, _ in refused}
+            return Handover((), (*refused, *((r, str(error)) for r in submission.recipients if r not in told)))
         except (OSError, smtplib.SMTPException) as error:
             self._client.close()
             raise ReinjectError(f"the connection to the listener failed: {error}") from error
@@ -164,8 +284,8 @@ class Connection:
             return Handover((), refused, unknown=True)
         self.idle = True
         if 200 <= code < 300:
-            return Handover(accepted, refused, reply=_shown(code, text))
-        return Handover((), refused + tuple((recipient, _shown(code, text)) for recipient in accepted))
+            return Handover(accepted, refused, reply=shown(code, text))
+        return Handover((), refused + tuple((recipient, shown(code, text)) for recipient in accepted))
 
     def _has_said_more(self) -> bool:
         """Is there anything to read before the final dot?  There should not be: an early reply (a 421, for instance)
@@ -176,6 +296,10 @@ class Connection:
         sock.settimeout(0)
         try:
             return bool(file.peek(1))  # type: ignore[attr-defined, unused-ignore]
+        except OSError as error:
+            if error.errno != _WANT_READ:
+                raise
+            return False
         finally:
             sock.settimeout(self._client.timeout)
 
@@ -196,19 +320,29 @@ class Connection:
             waiting()
 
     def _envelope(self, submission: Submission) -> tuple[tuple[Recipient, ...], tuple[tuple[Recipient, str], ...]]:
-        self._forward(submission.client, submission.queue_id)
-        code, text = self._command(f"MAIL FROM:<{_address(submission.sender)}>{self._mail_parameters(submission)}")
-        if code != 250:
-            raise ReinjectError(_shown(code, text))
+        self._mail(submission)
         accepted, refused = [], []
         for recipient in submission.recipients:
-            address = _address(recipient.raw)
-            code, text = self._command(f"RCPT TO:<{address}>{self._words(recipient.parameters, ('NOTIFY', 'ORCPT'))}")
-            if code in (250, 251):
+            code, text = self._rcpt(recipient)
+            if code in _TAKEN:
                 accepted.append(recipient)
             else:
-                refused.append((recipient, _shown(code, text)))
+                refused.append((recipient, shown(code, text)))
         return tuple(accepted), tuple(refused)
+
+    def _mail(self, submission: Submission) -> None:
+        self._forward(submission.client, submission.queue_id)
+        code, text = self._command(f"MAIL FROM:<{bare_address(submission.sender)}>{self._mail_parameters(submission)}")
+        if code != 250:
+            raise self._no(code, text)
+
+    def _no(self, code: int, text: bytes) -> ReinjectError:
+        is_final = self._is_foreign and 550 <= code <= 559
+        return (_RefusedError if is_final else ReinjectError)(shown(code, text))
+
+    def _rcpt(self, recipient: Recipient) -> tuple[int, bytes]:
+        path = bare_address(recipient.raw)
+        return self._command(f"RCPT TO:<{path}>{self._words(recipient.parameters, ('NOTIFY', 'ORCPT'))}")
 
     def _mail_parameters(self, submission: Submission) -> str:
         names = {parameter.partition("=")[0].upper() for parameter in submission.parameters}
@@ -246,56 +380,10 @@ class Connection:
             # With LOCAL the listener would rewrite the header; if the MTA rewrites at all, it already has.
             "SOURCE": "REMOTE",
         }
-        words = [f"{name}={_xtext(values[name])}" for name in offered if name in values]
+        words = [f"{name}={xtext(values[name])}" for name in offered if name in values]
         if words:
             self._command("XFORWARD " + " ".join(words))
 
     def _command(self, line: str) -> tuple[int, bytes]:
         self._client.send(line.encode("utf-8", "surrogateescape") + b"\r\n")
         return self._client.getreply()
-
-
-def _own_name() -> str:
-    """The name for EHLO: the machine's, if it has a domain."""
-    name = socket.gethostname()
-    return name if re.fullmatch(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+", name) else "localhost"
-
-
-def _address(raw: str) -> str:
-    """Without brackets and source route (RFC 5321 appendix C).  Raises ReinjectError if it could end a command."""
-    bare = raw.strip().removeprefix("<").removesuffix(">").strip(" ")
-    if bare.startswith("@"):
-        bare = bare.partition(":")[2]
-    if re.search(r"[\x00-\x1f\x7f]", bare) or (_CONTROL.search(bare) and not bare.startswith('"')):
-        raise ReinjectError("an address contains a forbidden character")
-    return bare
-
-
-def _xtext(value: str) -> str:
-    """As in RFC 3461 section 4; [UNAVAILABLE] for a value that is unknown or unsuitable."""
-    if not value or len(value) > 255 or not value.isascii():
-        return "[UNAVAILABLE]"
-    return "".join(c if "!" <= c <= "~" and c not in "+=" else f"+{ord(c):02X}" for c in value)
-
-
-def _stuffed(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """Doubles leading dots, also across blocks (RFC 5321 section 4.5.2), and adds a line end if the last is missing.
-
-    Raises ReinjectError for a dot after a bare line feed: some servers take it for the end of the message and the rest
-    for commands (SMTP smuggling), and others would not undo the doubling.
-    """
-    last = b"\r\n"
-    for block in blocks:
-        if not block:
-            continue
-        if _SMUGGLED.search(last + block, len(last) - 1):
-            raise ReinjectError("a line begins with a dot after a bare line feed, which no server reads safely")
-        joined = (last + block).replace(b"\r\n.", b"\r\n..")
-        yield joined[len(last) :]
-        last = (last + block)[-2:]
-    if last != b"\r\n":
-        yield b"\r\n"
-
-
-def _shown(code: int, text: bytes) -> str:
-    return f"{code} {text.decode('utf-8', 'replace')}"[:300]

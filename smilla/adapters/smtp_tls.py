@@ -13,7 +13,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 
-from smilla.errors import HopError
+from smilla.errors import HopError, words_of
 
 _MOST = 64 * 1024  # octets of the server's replies
 _A_BLOCK = 4096
@@ -55,12 +55,19 @@ def own_host_name() -> str:
 def verify(address: str, port: int, server_name: str, timeout_s: float, ca_file: str = "") -> None:
     """Returns if the certificate is valid now for the name, under the system's authorities or those in ``ca_file``
     (PEM).  Raises HopError; with the code ``untrusted`` if it is not, and ``no_authorities`` for an unusable file."""
+    context = verifying(ca_file)
+    _exchanged((address, port), timeout_s, _Hello("localhost", server_name, context))
+
+
+def verifying(ca_file: str = "") -> ssl.SSLContext:
+    """What verifies a server's certificate and its name, under the system's authorities or those in ``ca_file``.
+    Raises HopError with the code ``no_authorities`` for an unusable file."""
     try:
         context = ssl.create_default_context(cafile=ca_file or None)
     except OSError as error:
         raise HopError(f"{ca_file}: cannot be used: {error}", code="no_authorities") from error
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # as MTAs verify; Python 3.13 sets it
-    _exchanged((address, port), timeout_s, _Hello("localhost", server_name, context))
+    return context
 
 
 def _unverified() -> ssl.SSLContext:
@@ -89,7 +96,7 @@ def _exchanged(where: tuple[str, int], timeout_s: float, hello: _Hello) -> Prese
     except ssl.SSLCertVerificationError as error:
         raise HopError(error.verify_message or str(error), code="untrusted") from error
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-        raise HopError(f"{where[0]}:{where[1]}: {error or type(error).__name__}", code="unreachable") from error
+        raise HopError(f"{where[0]}:{where[1]}: {words_of(error)}", code="unreachable") from error
 
 
 def _connected(where: tuple[str, int], timeout_s: float) -> socket.socket:
@@ -97,7 +104,7 @@ def _connected(where: tuple[str, int], timeout_s: float) -> socket.socket:
         return socket.create_connection(where, timeout_s)
     except OSError as error:
         code = "refused" if isinstance(error, ConnectionRefusedError) else "no_connection"
-        raise HopError(f"{where[0]}:{where[1]}: {error or type(error).__name__}", code=code) from error
+        raise HopError(f"{where[0]}:{where[1]}: {words_of(error)}", code=code) from error
 
 
 def _asked(dialogue: _Dialogue, hello: _Hello) -> Presented:

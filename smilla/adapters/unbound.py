@@ -13,9 +13,18 @@ _ADJTIMEX_OCTETS = 512  # more than struct timex has anywhere
 _TIME_ERROR = 5  # adjtimex(2): the clock is not synchronised
 
 
+def is_installed() -> bool:
+    """Is there an unbound on this machine, whether it runs or not?"""
+    return bool(_checker())
+
+
+def _checker() -> str:
+    return shutil.which("unbound-checkconf") or next((place for place in _PLACES if Path(place).exists()), "")
+
+
 def option(name: str) -> str:
     """The value of an option in unbound.conf or its default, "" if unbound is not here or does not say."""
-    program = shutil.which("unbound-checkconf") or next((place for place in _PLACES if Path(place).exists()), "")
+    program = _checker()
     if not program:
         return ""
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import grp
+import os
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,11 @@ class Unit:
     path: str
     user: User
     run_folders: tuple[str, ...]
+
+
+def has_systemd() -> bool:
+    """Does systemd run this machine?"""
+    return os.path.isdir("/run/systemd/system")  # noqa: PTH112 - as sd_booted(3) does
 
 
 def unit_for(configuration: Path, usual: str, folders: Sequence[str] | None = None) -> Unit | None:

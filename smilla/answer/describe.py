@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from smilla.model import (
+    RESTS_ON,
     Assessment,
+    DNSSECStatus,
     Format,
     Hop,
     KeyLookup,
@@ -42,9 +44,10 @@ def lookup_as_json(lookup: KeyLookup) -> dict[str, Any]:
         "verdict": lookup.verdict.value,
         "reason": {"code": lookup.reason.code, "text": lookup.reason.text},
         "source": lookup.source or None,
-        "dnssec": lookup.status.value if lookup.status else None,
+        "dnssec": lookup.proof or None,
         "key": _key_as_json(lookup),
         "findings": [_finding_as_json(finding) for finding in lookup.findings],
+        "untrusted": list(lookup.untrusted),
     }
 
 
@@ -93,7 +96,7 @@ def _finding_as_json(finding: SourceFinding) -> dict[str, Any]:
         "source": finding.source,
         "where": finding.where,
         "verdict": finding.verdict.value,
-        "dnssec": finding.status.value if finding.status else None,
+        "dnssec": finding.proof or None,
         "proven_by": finding.proven_by or None,
         "ttl_s": finding.ttl_s,
         "reason": {"code": finding.reason.code, "text": finding.reason.text},
@@ -142,14 +145,28 @@ def lookup_in_words(lookup: KeyLookup) -> Iterator[str]:
     """The same for a person, line by line."""
     yield f"{lookup.address}: {VERDICTS[lookup.verdict]}"
     for finding in lookup.findings:
-        status = f"DNSSEC {finding.status.value}" if finding.status else "not from DNS"
+        status = _proof_in_words(finding)
         status += f" by {printable(finding.proven_by)}" if finding.proven_by else ""
         ttl = f", TTL {finding.ttl_s} s" if finding.ttl_s else ""
         yield f"  {finding.source}: {finding.where}"
         yield f"    {status}{ttl}; {VERDICTS[finding.verdict]}: {printable(finding.reason.text)}"
         for number, assessment in enumerate(finding.assessments, 1):
             yield from _assessment_in_words(number, assessment)
+    for source in lookup.untrusted:
+        yield f"  {source}: not asked, since trust does not name {RESTS_ON[source]}"
     yield f"  verdict: {lookup.verdict.value} ({printable(lookup.reason.text)})"
+
+
+_SERVERS = {"web": "a web server", "ldap": "an LDAP server"}
+
+
+def _proof_in_words(finding: SourceFinding) -> str:
+    server = _SERVERS.get(RESTS_ON.get(finding.source, ""))
+    if finding.status is None:
+        return f"by the certificate of {server}, not by DNSSEC" if server else "not from DNS"
+    if server and finding.status is DNSSECStatus.UNREACHABLE:
+        return "not answered"
+    return f"DNSSEC {finding.status.value}"
 
 
 def _assessment_in_words(number: int, assessment: Assessment) -> Iterator[str]:

@@ -15,16 +15,20 @@ from email.utils import format_datetime
 
 from smilla.model import Envelope, Message, Recipient
 
+_NOT_ENCRYPTED = "it could not be encrypted", "it could not be\r\nencrypted for them."
+_REFUSED = "a recipient was refused", "the next mail\r\nserver refused them."
 _NOT_SHOWN = re.compile("bcc|resent-bcc|x-smilla|content-.*")
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """One recipient who gets nothing: the enhanced status code (RFC 3463), and the reason in words."""
+    """One recipient who gets nothing: the enhanced status code (RFC 3463), and the reason in words.  ``is_remote``: the
+    next mail server gave both."""
 
     recipient: Recipient
     status: str
     text: str
+    is_remote: bool = False
 
 
 def may_notify(recipient: Recipient) -> bool:
@@ -40,10 +44,11 @@ def build(envelope: Envelope, message: Message, failures: Sequence[Failure], mta
     """The notification, with CRLF line ends, 7-bit unless the sender's address is not ASCII."""
     boundary = f"smilla-{secrets.token_hex(16)}"
     date, mta = format_datetime(now), _ascii(mta)
+    subject, why = _REFUSED if all(failure.is_remote for failure in failures) else _NOT_ENCRYPTED
     head = [
         f"From: Mail filter <MAILER-DAEMON@{mta}>",
         f"To: <{envelope.sender}>",
-        "Subject: Undelivered mail: it could not be encrypted",
+        f"Subject: Undelivered mail: {subject}",
         f"Date: {date}",
         f"Message-ID: <{secrets.token_hex(16)}@{mta}>",
         "Auto-Submitted: auto-replied",
@@ -53,8 +58,8 @@ def build(envelope: Envelope, message: Message, failures: Sequence[Failure], mta
         f"--{boundary}",
         "Content-Type: text/plain; charset=us-ascii",
         "",
-        "Your message was not delivered to the recipients below, since it could not be",
-        "encrypted for them.  All others get it.",
+        f"Your message was not delivered to the recipients below, since {why}",
+        "All others get it.",
         "",
     ]
     reasons = [f"  {_ascii(failure.recipient.shown)[:200]}: {_ascii(failure.text)[:600]}" for failure in failures]
@@ -88,8 +93,8 @@ def _about(failure: Failure) -> list[str]:
         *lines,
         f"Final-Recipient: rfc822; {failure.recipient.shown[:300]}",
         "Action: failed",
-        f"Status: 5.7.{failure.status.rpartition('.')[2]}",
-        f"Diagnostic-Code: smtp; 550 {failure.status} {_ascii(failure.text)[:600]}",
+        f"Status: {failure.status if failure.is_remote else '5.7.' + failure.status.rpartition('.')[2]}",
+        f"Diagnostic-Code: smtp; {'' if failure.is_remote else f'550 {failure.status} '}{_ascii(failure.text)[:600]}",
     ]
 
 

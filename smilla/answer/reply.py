@@ -55,6 +55,15 @@ JOURNAL = Reply(Verb.TEMPFAIL, "451", "4.3.0", "The encryption filter cannot kee
 BUSY = Reply(Verb.TEMPFAIL, "451", "4.3.0", "The same message is being handled at this moment; try again later")
 TOO_LARGE = Reply(Verb.REJECT, "552", "5.3.4", "The message is too large once it is encrypted")
 COPY_TAKEN = Reply(Verb.ACCEPT, "250", "2.0.0", "The copy was accepted")
+NOT_READY = Reply(
+    Verb.TEMPFAIL,
+    "451",
+    "4.3.5",
+    "The recipients need different forms of this message, and the filter cannot split it now; try again later",
+)
+ALL_TAKEN = Reply(Verb.ACCEPT, "250", "2.0.0", "Ok: the next hop has taken every copy")
+NO_QUARANTINE = Reply(Verb.TEMPFAIL, "451", "4.7.5", "This message would have to be held, and nothing here can hold it")
+LOOP = Reply(Verb.REJECT, "554", "5.4.6", "The message has come by too many servers; it goes round in a loop")
 SEAL_KEY = Reply(Verb.TEMPFAIL, "451", "4.3.0", "The key that seals this message is missing; see smilla's log")
 SEAL_BROKEN = Reply(Verb.TEMPFAIL, "451", "4.7.1", "This is not what was sealed, or not for this use; see smilla's log")
 SEAL_REFUSED = Reply(Verb.REJECT, "550", "5.7.1", "This is not what was sealed, or not for this use")
@@ -69,10 +78,12 @@ _OF_ERRORS = {
 }
 
 _NO_HOP = "it may leave over a verified connection only, and the domain offers none (DANE, MTA-STS)"
+_OTHER_HOSTS = "it may leave over a verified connection only, and the domain's MTA-STS names other hosts"
 _HOP_BOGUS = "what DNS says about the domain's mail servers fails DNSSEC validation, so none can be verified"
 _HOP_UNKNOWN = "nobody can tell now whether the domain's mail servers can be verified; try again later"
 _OF_HOPS = (
-    (_NO_HOP, "no_secure_hop unusable_tlsa mta_sts_none mta_sts_testing mta_sts_mismatch"),
+    (_NO_HOP, "no_secure_hop unusable_tlsa mta_sts_none mta_sts_testing"),
+    (_OTHER_HOSTS, "mta_sts_mismatch"),
     (_HOP_BOGUS, "mx_bogus tlsa_bogus mta_sts_bogus"),
     (_HOP_UNKNOWN, "mx_unreachable tlsa_unreachable mta_sts_unreachable hop_busy hop_deadline"),
     (_HOP_UNKNOWN, "mx_unclear tlsa_unclear mta_sts_unclear"),
@@ -82,7 +93,12 @@ TEXTS = {
     "bogus": "the answer about a published key fails DNSSEC validation",
     "indeterminate": "no resolver could prove whether a key is published",
     "unreachable": "the name servers that would know of a published key do not answer",
+    "web_unreachable": "the web server that would know of a published key gives no answer; try again later",
+    "web_unclear": "the domain's web server gives neither a key nor word that there is none",
+    "ldap_unreachable": "this system cannot look up keys at the moment; try again later",
+    "ldap_unclear": "nobody can tell which of the keys that are on record is the right one",
     "resolver_down": "this system cannot look up keys at the moment; try again later",
+    "learned_keys": "this system cannot look up keys at the moment; try again later",
     "key_folder": "this system cannot look up keys at the moment; try again later",
     "no_key": "encryption is required, but no key is published",
     "not_an_address": "this is not an address of the form local@domain, so nobody can tell whose key to use",
@@ -119,7 +135,8 @@ TEXTS = {
     "odd_spelling": "this spelling of the address cannot be told apart from another one; write it plainly",
     **{code: text for text, codes in _OF_HOPS for code in codes.split()},
 }
-_UNKNOWN_MTA = ", or tell smilla which MTA this is ([milter] mta)"
+# A full mailbox and too many recipients are 552, too (RFC 5321 sections 4.2.3 and 4.5.3.1.10).
+_TOO_LARGE = re.compile(r"552 (?:5\.3\.4\b|5\.2\.3\b|(?!\d\.))")
 UNUSABLE = "the published key cannot be used"
 
 
@@ -138,7 +155,7 @@ def for_outcome(outcome: Outcome, mixed: str, *, observe: bool) -> Reply:
         return _staged(outcome)
     if len(outcome.copies) > 1 and mixed != "reinject":
         return _several_copies(mixed, len(outcome.copies))
-    return _bound_alone(mixed) if is_bound else _handed_over(outcome)
+    return _bound_alone() if is_bound else _handed_over(outcome)
 
 
 def for_error(error: BaseException | None) -> Reply:
@@ -181,30 +198,46 @@ def for_recipient(decision: Decision) -> Reply | None:
     return None
 
 
-def not_ready(problem: str) -> Reply:
-    """The reply if recipients need different forms and ``problem`` keeps the stage from splitting the message."""
-    return Reply(
-        Verb.TEMPFAIL, "451", "4.3.5", f"The recipients need different forms of this message, and {problem}"[:500]
-    )
-
-
 def for_refusals(details: list[str], recipient_count: int) -> Reply:
     """The reply if the listener did not take all copies.  ``details`` has its reply for each recipient it failed;
     ``recipient_count`` counts all who were to get a copy, including those who got it at earlier attempts.  If the copy
     was too large for every one of them, that will not change.  If anybody has a copy, the client never gets 5yz."""
-    too_large = len(details) >= recipient_count and all(detail.startswith("552") for detail in details)
+    too_large = len(details) >= recipient_count and all(map(_TOO_LARGE.match, details))
     return TOO_LARGE if too_large else HANDOVER
 
 
 def for_refusal(detail: str) -> Reply:
     """The reply about one recipient whose copy the listener did not take after the queue: a refusal if the listener
     refused it for good, otherwise the copy stays owed."""
-    if not re.match(r"5\d\d\b", detail):
+    if not re.match(r"5\d\d\b", detail) or detail.startswith("552 5.5.3"):  # too many at once, which may change
         return HANDOVER
-    if detail.startswith("552"):
+    if _TOO_LARGE.match(detail):
         return TOO_LARGE
     enhanced = re.match(r"5\d\d (5\.\d{1,3}\.\d{1,3}) ", detail)
     return Reply(Verb.REJECT, "550", enhanced[1] if enhanced else "5.0.0", f"The copy was refused: {detail}"[:500])
+
+
+def refused_at_rcpt(detail: str) -> Reply:
+    """The reply of the relay to RCPT for whom the next hop refuses there with ``detail`` (4yz or 5yz): its own code and
+    words."""
+    found = re.match(r"([45])\d\d (?:(\1\.\d{1,3}\.\d{1,3}) )?", detail)
+    if found is None:
+        return HANDOVER
+    verb = Verb.REJECT if found[1] == "5" else Verb.TEMPFAIL
+    text = f"The next hop says: {detail[found.end() :]}"[:400]
+    return Reply(verb, detail[:3], found[2] or f"{found[1]}.0.0", text)
+
+
+def refused_by_next_hop(recipient: Recipient, detail: str, refused: int, recipient_count: int) -> Reply:
+    """The reply of the relay if the next hop refused recipients for good, the first one with ``detail``, and nobody is
+    owed a copy any more.  ``recipient_count`` counts all of the message."""
+    answer = for_refusal(detail)
+    if answer is TOO_LARGE and refused >= recipient_count:
+        return answer
+    others = f" (and {refused - 1} more)" if refused > 1 else ""
+    served = "; all others have their copy" if refused < recipient_count else ""
+    text = f"<{recipient.shown[:200]}>{others}: {answer.text}"
+    return Reply(Verb.REJECT, answer.code, answer.enhanced, f"{text[:450]}{served}")
 
 
 def why(decision: Decision) -> str:
@@ -212,15 +245,13 @@ def why(decision: Decision) -> str:
     return TEXTS.get(decision.reason.code, UNUSABLE)
 
 
-def _bound_alone(mixed: str) -> Reply:
+def _bound_alone() -> Reply:
     text = "A recipient may get this message over a verified hop only, which this system cannot do"
-    return Reply(Verb.TEMPFAIL, "451", "4.3.0", text if mixed else f"{text}{_UNKNOWN_MTA}")
+    return Reply(Verb.TEMPFAIL, "451", "4.3.0", text)
 
 
 def _several_copies(mixed: str, count: int) -> Reply:
     text = f"The recipients need {count} different forms of this message; send it to them one by one"
-    if not mixed:
-        text += _UNKNOWN_MTA
     if mixed == "refuse":
         return Reply(Verb.REJECT, "550", "5.7.5", text)
     return Reply(Verb.TEMPFAIL, "451", "4.3.0", text)

@@ -17,6 +17,9 @@ _ADVICE = {
     reply.JOURNAL: "See .Cm journal-failed in the log.",
     reply.BUSY: "Nothing needs to be done: the client sent the message twice at once.",
     reply.TOO_LARGE: "See .Cm too_large .",
+    reply.NOT_READY: "See .Cm stage-not-ready in the log, which names what is missing.",
+    reply.NO_QUARANTINE: "The relay has no quarantine, so no action may be .Li hold .",
+    reply.LOOP: "What the next hop sends on comes back to the relay: see .Xr smilla-relay 8 .",
     reply.SEAL_KEY: "See .Cm seal-key-missing .",
     reply.SEAL_BROKEN: "See .Cm seal-broken .",
     reply.SEAL_REFUSED: "See .Cm seal-broken .",
@@ -35,7 +38,6 @@ def within(page: str) -> str:
 
 def _listed() -> str:
     entries = [_entry(answer.line, advice) for answer, advice in _ADVICE.items()]
-    entries.append(_entry(reply.not_ready("...").line, "See .Cm stage-not-ready in the log."))
     entries.append(_entry(reply.for_refusal("550 ...").line, "See .Cm copy-failed in the log."))
     texts: dict[str, list[str]] = {}
     for code, text in reply.TEXTS.items():

@@ -31,6 +31,21 @@ class Result:
     answering_s: float = 0.0
 
 
+Alone = tuple[reply.Reply, tuple[Action, Reason]]
+
+
+@value
+class Each:
+    """How a message ended whose recipients were answered one by one, in the order of the outcome's decisions: each
+    answer, and what happened for the recipient (while observing, what would have).  The times are those of Result."""
+
+    outcome: Outcome
+    answers: tuple[Alone, ...]
+    observed: bool
+    elapsed_ms: int
+    answering_s: float
+
+
 @value
 class How:
     """Whether smilla only observes, and by which way a recipient is served (see log.recipient_decided)."""
@@ -49,10 +64,7 @@ def message(session: Session, result: Result, metrics: Metrics = _UNCOUNTED) -> 
     override = _override(answer, outcome, handed=bool(result.refusals))
     still_owed = {refusal.recipient for refusal in result.refusals}
     ways = _ways(outcome, answer, result.refusals)
-    if outcome.classification.reason.code == "own_copy":
-        log.own_copy(session.queue_id)
-    elif outcome.relayed:
-        log.relayed(session.queue_id, session.client.ip, outcome.relayed)
+    _unusual(session, outcome)
     if answer.is_sealed and not result.observed:
         _sealed(session.queue_id, outcome, metrics)
         facts = log.Facts(session.sender, answer.line, "", "sealed", session.message.body.size, result.elapsed_ms)
@@ -73,6 +85,33 @@ def message(session: Session, result: Result, metrics: Metrics = _UNCOUNTED) -> 
     replies = ("accept", answer.line) if result.observed else (answer.line, "")
     facts = log.Facts(session.sender, *replies, code, session.message.body.size, result.elapsed_ms)
     log.message_done(session.queue_id, outcome, facts)
+
+
+def each(session: Session, result: Each, metrics: Metrics = _UNCOUNTED) -> None:
+    """Logs a message whose recipients were answered one by one."""
+    outcome, observed = result.outcome, result.observed
+    replies = [answer for answer, _ in result.answers]
+    worst = next((answer for answer in replies if answer.verb is not reply.Verb.ACCEPT), reply.COPY_TAKEN)
+    metrics.message("" if observed else worst.code, result.answering_s)
+    with log.together():
+        _unusual(session, outcome)
+        for decision, (_, applied) in zip(outcome.decisions, result.answers, strict=True):
+            _trouble(session.queue_id, decision)
+            decided(session.queue_id, decision, applied, metrics, How(observed))
+        _unprotected(session.queue_id, outcome, observed=observed)
+        lines = "; ".join(dict.fromkeys(answer.line for answer in replies))
+        facts = ("accept", lines) if observed else (lines, "")
+        size = session.message.body.size
+        log.message_done(
+            session.queue_id, outcome, log.Facts(session.sender, *facts, outcome.reason.code, size, result.elapsed_ms)
+        )
+
+
+def _unusual(session: Session, outcome: Outcome) -> None:
+    if outcome.classification.reason.code == "own_copy":
+        log.own_copy(session.queue_id)
+    elif outcome.relayed:
+        log.relayed(session.queue_id, session.client.ip, outcome.relayed)
 
 
 def decided(
@@ -152,6 +191,6 @@ def _override(answer: reply.Reply, outcome: Outcome, *, handed: bool) -> tuple[A
         return action, Reason("other_recipient", f"{outcome.blocked_by[0].shown} holds up the message")
     if answer == reply.TOO_LARGE and not handed:
         return action, Reason("too_large", "the sealed message or a copy is larger than the MTA accepts")
-    if answer in (reply.HANDOVER, reply.TOO_LARGE):
+    if handed or answer in (reply.HANDOVER, reply.TOO_LARGE):
         return action, Reason("reinject", "a copy of the message could not be handed over")
     return action, Reason("mixed", "the recipients need different forms of the message")

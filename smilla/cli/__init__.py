@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
+import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from smilla import __version__
 from smilla.adapters import log_target
@@ -23,8 +26,11 @@ EX_OK, EX_NO, EX_USAGE, EX_TEMPFAIL, EX_NOPERM, EX_CONFIG = 0, 1, 2, 75, 77, 78
 
 COMMANDS = {  # each has a file of its own here, with add_arguments() and run()
     "milter": "run the filter in the foreground until SIGTERM",
+    "relay": "encrypt without a milter: SMTP or LMTP in, SMTP out",
     "policyd": "answer Postfix about TLS, without the filter",
+    "decrypt": "run the milter that decrypts where a rule says so, until SIGTERM",
     "encrypt": "encrypt one message as the filter would",
+    "mailbox": "encrypt or decrypt what lies in a mailbox already",
     "explain": "show every step and reason for one message; change nothing",
     "lookup": "find the keys of one address",
     "hop": "show how the hop to a domain can be verified",
@@ -32,6 +38,9 @@ COMMANDS = {  # each has a file of its own here, with add_arguments() and run()
     "keygen": "make a certificate or OpenPGP key, and the record that publishes it",
     "publish": "put a certificate or key into DNS, and wait until senders can use it",
     "withdraw": "take an address's records out of DNS",
+    "keys": "put keys into the key folder, check, list or remove them",
+    "wkd": "write one's own users' OpenPGP keys as a Web Key Directory",
+    "learned": "list or forget the keys that authenticated mail has brought",
     "expiring": "list the keys that end soon, and write to their owners",
     "watch": "compare what is published with what is held",
     "survey": "show how mail to other domains would travel",
@@ -45,23 +54,44 @@ COMMANDS = {  # each has a file of its own here, with add_arguments() and run()
 }
 
 
-_PRIORITIES = {"error": "<3>", "warning": "<4>", "hint": "<6>"}
+_PRIORITIES = {"error": "<3>", "warning": "<4>", "to do": "<5>", "hint": "<6>"}
 
 
 class UsageError(Exception):
     """Arguments that do not fit together."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code."""
+def _mend_streams() -> None:
+    """A stream that the caller has closed is empty and takes nothing (or anybody who opened a file next would get its
+    number), and a letter that a terminal does not know is written as Python would write it."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - until the end
+        elif isinstance(stream, io.TextIOWrapper) and mode == "w" and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _parsed(given: Sequence[str]) -> argparse.Namespace | int:
+    """The exit code where there is no command to run."""
     try:
-        given = sys.argv[1:] if arguments is None else arguments
         if not given:
             parser(given).print_help(sys.stderr)
             return EX_USAGE
-        options = parser(given).parse_args(given)
+        return parser(given).parse_args(given)
     except SystemExit as stop:
         return int(stop.code or 0)
+    except OSError as error:  # the help could not be written
+        say("error", f"output: {error.strerror}")
+        return EX_TEMPFAIL
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code."""
+    _mend_streams()
+    options = _parsed(sys.argv[1:] if arguments is None else arguments)
+    if isinstance(options, int):
+        return options
     try:
         command = importlib.import_module(f"smilla.cli.{options.command}")
         return int(command.run(options))
@@ -86,7 +116,7 @@ def _exit_code(error: Exception) -> int:
 
 
 def say(kind: str, text: str) -> None:
-    """An ``error:``, ``warning:`` or ``hint:`` line on stderr."""
+    """An ``error:``, ``warning:`` or ``hint:`` line on stderr; ``smilla init`` also says ``to do:``."""
     priority = _PRIORITIES[kind] if log_target.is_journald(2) else ""  # sd-daemon(3)
     print(f"{priority}{kind}: {printable(text)}", file=sys.stderr)
 

@@ -16,6 +16,7 @@ from smilla.errors import AddressError, FileProblem
 
 Thing = TypeVar("Thing")
 
+MOST_DAYS = 36500  # ahead; further, there is no date
 _MOST_SHOWN = 20  # bad lines
 _BEFORE_COMMENT = re.compile(r'((?:"(?:\\.|[^"\\])*"|[^"\s]|\s(?!#))*)(?:\s#.*)?')
 
@@ -25,6 +26,14 @@ def add_file_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-f", "--file", metavar="FILE", help='addresses, one a line; # begins a comment; "-": standard input'
     )
+
+
+def postmaster(domain: str) -> EmailAddress:
+    """Of a domain that somebody wrote.  Raises AddressError, which names the domain."""
+    try:
+        return address.parse(f"postmaster@{domain}")
+    except AddressError as error:
+        raise AddressError(f"{domain[:80]!r} is no domain") from error
 
 
 def given(options: argparse.Namespace, append_domain: str) -> list[EmailAddress]:

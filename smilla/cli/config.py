@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from smilla import config
-from smilla.adapters import postfix
+from smilla.adapters import milter_client, postfix, postfix_lines
+from smilla.adapters.milter_client import Who
 from smilla.adapters.postfix_lines import PostfixLines
 from smilla.cli import EX_CONFIG, EX_NO, EX_OK, postfix_size, say, with_config, with_postfix
 from smilla.config import Config
@@ -18,6 +20,8 @@ from smilla.doctor.finding import Finding, Kind
 from smilla.errors import ConfigError, EngineMissing, SmillaError
 from smilla.server.runtime import make_ports
 
+_NOT_ASKED = finding.hint(Kind.NOT_ATTACHED, "postfix", postfix_lines.NOT_ASKED, postfix_lines.ATTACH)
+_ASK_S = 2.0
 _SEEN_BEFORE = "(found by somebody who saw Postfix's processes; only they can say that it is mended)"
 
 
@@ -59,8 +63,17 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print(_document(options.config, found))
     else:
-        report(found)
-    return EX_NO if any(each.severity == "error" for each in found) else EX_OK
+        report(_before_the_start(options.config, found) if options.postfix else found)
+    return EX_NO if any(each.severity == "error" or each == _NOT_ASKED for each in found) else EX_OK
+
+
+def _before_the_start(path: str, found: list[Finding]) -> list[Finding]:
+    """While no filter runs, what Postfix has not read yet is a step to do, and no error in the log of the start: the
+    reload may come after it."""
+    unread = [each for each in found if each.kind is Kind.POSTFIX_NOT_READ and each.severity == "error"]
+    if not unread or milter_client.ask(config.load(Path(path)).milter.socket, _ASK_S).who is not Who.NOBODY:
+        return found
+    return [replace(each, severity="to do") if each in unread else each for each in found]
 
 
 def check(options: argparse.Namespace) -> list[Finding]:
@@ -69,7 +82,7 @@ def check(options: argparse.Namespace) -> list[Finding]:
     path = Path(options.config)
     settings = config.load(path)
     ports = make_ports(settings)
-    found = [finding.fine(Kind.CONFIGURATION, options.config, "no fault")]
+    found = [finding.fine(Kind.CONFIGURATION, options.config, "the file has no fault")]
     if options.postfix:
         behind = settings.behind("postfix" if options.postfix_config or postfix.is_installed() else "")
         found += _check_lines(behind, options.postfix_config)
@@ -110,7 +123,7 @@ def _told(settings: Config, found: Iterable[Finding], folder: str | None) -> lis
     answers = any(each.kind is Kind.STAGE and each.text == "answers" for each in found)
     if behind.policy.mixed != "stage" or not behind.stage.check or is_wrong or not answers:
         return []
-    faults = [each.line for each in _check_lines(behind, folder) if each.severity == "error"]
+    faults = [each.line for each in _check_lines(behind, folder) if each.severity == "error" or each == _NOT_ASKED]
     if faults:
         text = f"the filter could not be told that its lines for the stage are there, and looks itself: {faults[0]}"
         return [finding.hint(Kind.STAGE_WAY, "postfix", text)]
@@ -129,6 +142,10 @@ def _check_lines(settings: Config, folder: str | None) -> list[Finding]:
     asked, lines = postfix.Postfix(folder or "", examination.POSTFIX_S), PostfixLines(settings.stage)
     try:
         instance = asked.folder()
+        if postfix_check.asks_nobody(settings, asked):
+            stamps = {path: file.stamp for path, file in asked.files.items()}
+            lines.keep(instance, [_NOT_ASKED.line], stamps, kinds=[_NOT_ASKED.kind])
+            return [_NOT_ASKED]
         found = list(postfix_check.problems(settings, asked, in_doubt="error"))
         missing = [each for each in found if each.severity == "error"]
         limit = postfix_size.limit(asked)

@@ -29,7 +29,8 @@ from smilla.config import Config
 from smilla.keys import lookup
 from smilla.keys.discovery import directory
 from smilla.keys.ending import Ending, Standing, Successor, examine
-from smilla.ports import Ports
+from smilla.policy import rules
+from smilla.ports import PendingLookup, Ports
 from smilla.server.runtime import make_ports
 
 _SHOWN = (Standing.ENDS, Standing.ENDED, Standing.UNTOLD)
@@ -44,7 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What ``smilla expiring`` takes."""
     with_config(parser)
     parser.add_argument("--days", metavar="N", type=int, default=30, help="end within so many days (30)")
-    parser.add_argument("--directory", action="store_true", help="every address of the key folder (if none is given)")
+    parser.add_argument(
+        "--directory",
+        action="store_true",
+        help="every address of the key folder, and the keys of rules (if none is given)",
+    )
     address_list.add_file_argument(parser)
     expiring_used.add_arguments(parser)
     parser.add_argument("--all", action="store_true", help="also list the addresses whose key lasts")
@@ -56,8 +61,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Exit 0: no key ends; 1: some do, or have; 75: none that is known, but some could not be told."""
-    if options.days < 0:
-        raise UsageError("--days: give 0 or more")
+    if not 0 <= options.days <= address_list.MOST_DAYS:
+        raise UsageError(f"--days: give a number from 0 to {address_list.MOST_DAYS}")
     if options.used:
         return expiring_used.run(options)
     settings = config.load(Path(options.config))
@@ -93,26 +98,47 @@ def _end(one: Ending) -> float:
 
 
 def _examined(options: argparse.Namespace, settings: Config, ports: Ports, now: datetime) -> Iterator[Ending]:
-    """The folder's addresses are asked of the folder alone, the others of every source."""
-    asked = address_list.given(options, settings.append_domain)
+    """The folder's addresses are asked of the folder alone, the others of every source; a rule's key is in its file."""
+    asked = [(one, "") for one in address_list.given(options, settings.append_domain)]
     if options.directory or (not options.address and options.file is None):
-        if not settings.keys.directory:
+        of_rules = list(_of_rules(settings))
+        if not settings.keys.directory and not of_rules:
             raise UsageError("give an address or -f FILE; there is no key folder ([keys] directory is empty)")
-        folder_only = replace(settings, keys=replace(settings.keys, sources=("directory",)))
-        yield from _each(_in_folder(ports), folder_only, ports, now, options)
+        folder_only = replace(settings, keys=replace(settings.keys, sources=("directory",), trust=()))
+        yield from _each([(one, "") for one in _in_folder(ports)], folder_only, ports, now, options)
+        yield from _each(of_rules, settings, ports, now, options)
     yield from _each(asked, settings, ports, now, options)
 
 
+def _of_rules(settings: Config) -> Iterator[tuple[EmailAddress, str]]:
+    """The key file of each rule that names one, with the rule in place of an address."""
+    for number, rule in enumerate(settings.rule, 1):
+        if rule.key:
+            yield EmailAddress("", "", f"rule {number} ({rules.in_words(rule)})"), rule.key
+
+
 def _each(
-    asked: Sequence[EmailAddress], settings: Config, ports: Ports, now: datetime, options: argparse.Namespace
+    asked: Sequence[tuple[EmailAddress, str]],
+    settings: Config,
+    ports: Ports,
+    now: datetime,
+    options: argparse.Namespace,
 ) -> list[Ending]:
+    """``asked`` has each address with the key file of its rule, "" for the sources."""
     until = now + timedelta(days=options.days)
 
-    def look(one: EmailAddress) -> Ending:
-        pending = lookup.begin(one, ports, settings)
+    def look(one: tuple[EmailAddress, str]) -> Ending:
+        address, key_file = one
+        pending = _begun(address, key_file, ports, settings)
         return examine(pending, pending.asked_at + settings.dns.timeout_s, now, until, ports)
 
-    return together.each(asked, look, lambda one: one.domain, Progress(is_wanted=not options.quiet))
+    return together.each(asked, look, lambda one: one[0].domain, Progress(is_wanted=not options.quiet))
+
+
+def _begun(address: EmailAddress, key_file: str, ports: Ports, settings: Config) -> PendingLookup:
+    if key_file:
+        return lookup.begin_of_rule(address, key_file, ports, settings)
+    return lookup.begin(address, ports, settings)
 
 
 def _in_folder(ports: Ports) -> list[EmailAddress]:

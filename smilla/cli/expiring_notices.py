@@ -18,10 +18,10 @@ from smilla.answer import ending_notice
 from smilla.answer.ending_notice import EndingKey
 from smilla.cli import UsageError, mailing, say
 from smilla.config import Config
+from smilla.config.options import RULE
 from smilla.errors import AddressError, ReinjectError
 from smilla.keys.ending import Ending, Standing, Successor, expired
-from smilla.model import Client, Recipient
-from smilla.ports import Submission
+from smilla.model import Client, Recipient, Submission
 
 _STATE = "expiring.json"
 
@@ -64,7 +64,8 @@ def _instant(text: str) -> datetime | None:
 def send_notices(found: Sequence[Ending], options: argparse.Namespace, settings: Config, now: datetime) -> bool:
     """Writes to the owners who have to act.  False if a notice could not be handed over."""
     sender = _sender(options)
-    keys = [key for one in found if one.successor is not Successor.YES and (key := ended_key(one)) is not None]
+    ending = (ended_key(one) for one in found if one.successor is not Successor.YES)
+    keys = [key for key in ending if key is not None and key.source != RULE]  # a rule names nobody to write to
     if options.repeat < 0:
         raise UsageError("--repeat: give 0 or more")
     if options.dry_run:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from smilla import address, config, log
-from smilla.adapters.hop_store import HopStore
+from smilla.adapters import stores
 from smilla.answer import describe
-from smilla.cli import EX_NO, EX_OK, EX_TEMPFAIL, UsageError, printable, say, with_config
+from smilla.cli import EX_NO, EX_OK, EX_TEMPFAIL, UsageError, address_list, printable, say, with_config
 from smilla.config import Config
 from smilla.errors import AddressError
 from smilla.hops import tls_policy
@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
     settings = config.load(Path(options.config))
     log.silence()
     domains = [_domain(text) for text in options.domain]
-    store = HopStore(settings.hop_store, makes=False)
+    store = stores.hops(settings, only_looks=True)
     resolver = cache.CachingResolver(make_resolver(settings), settings.dns)
     finder = make_finder(settings, resolver, store=store)
     deadline = time.monotonic() + _PATIENCE_S
@@ -45,14 +45,14 @@ def run(options: argparse.Namespace) -> int:
     else:
         print("\n".join(line for hop in hops for line in _in_words(hop, settings)))
     if store.problem:
-        say("warning", f"{settings.hop_store}: {store.problem}; policies that smilla remembers were not looked at")
+        say("warning", f"{store.name}: {store.problem}; policies that smilla remembers were not looked at")
     return _exit_code([hop.verdict for hop in hops])
 
 
 def _domain(text: str) -> str:
     """In A-labels.  Raises UsageError."""
     try:
-        return address.parse(text if "@" in text else f"postmaster@{text}").domain
+        return (address.parse(text) if "@" in text else address_list.postmaster(text)).domain
     except AddressError as error:
         raise UsageError(str(error)) from error
 
@@ -64,11 +64,17 @@ def _exit_code(verdicts: list[HopVerdict]) -> int:
 
 
 def _as_json(hop: Hop, settings: Config) -> dict[str, Any]:
-    told = {"secure": tls_policy.secure(hop, settings.hop), "policy": tls_policy.policy(hop, settings.hop)}
-    return describe.hop_as_json(hop) | {"postfix": told}
+    return describe.hop_as_json(hop) | {"postfix": _told(hop, settings)}
 
 
 def _in_words(hop: Hop, settings: Config) -> Iterator[str]:
     yield from describe.hop_in_words(hop)
-    yield printable(f"  Postfix, map secure: {tls_policy.secure(hop, settings.hop).strip()}")
-    yield printable(f"  Postfix, map policy: {tls_policy.policy(hop, settings.hop).strip()}")
+    for name, answer in _told(hop, settings).items():
+        yield printable(f"  Postfix, map {name}: {answer.strip()}")
+
+
+def _told(hop: Hop, settings: Config) -> dict[str, str]:
+    """What each map tells Postfix, which asks about addresses, too, and hears that there is nothing."""
+    if not tls_policy.domain_of(hop.domain):
+        return dict.fromkeys(tls_policy.MAPS, tls_policy.NOTFOUND)
+    return {"secure": tls_policy.secure(hop, settings.hop), "policy": tls_policy.policy(hop, settings.hop)}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import stat
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from itertools import count
 from pathlib import Path
@@ -21,17 +23,19 @@ from smilla.cli import (
     init_next,
     init_plan,
     init_postfix,
+    init_start,
     say,
     with_postfix,
 )
 from smilla.cli import config as config_command
 from smilla.config import DEFAULT_PATH, Config
-from smilla.doctor import postfix_settings
+from smilla.doctor import finding, postfix_settings
 from smilla.doctor.attached import Attached
-from smilla.errors import EngineMissing, SmillaError
-from smilla.server import listener
+from smilla.errors import EngineMissing, ServiceFailed, SmillaError
 from smilla.server.runtime import make_ports
 
+_TELLING = ("mode", "local_domain", "socket", "mixed", "observe", "set")  # what only a file that is written has
+_READ_S, _AGAIN_S = 20.0, 0.5  # how long Postfix may take to read its files, and how often we look
 _MODES = {
     "outbound": "mail to others",
     "inbound": "mail to your own users, as it is stored",
@@ -42,7 +46,7 @@ _MODES = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What ``smilla init`` takes."""
     parser.add_argument("--output", metavar="FILE", default=DEFAULT_PATH, help=f"what to write ({DEFAULT_PATH})")
-    parser.add_argument("--force", action="store_true", help="overwrite FILE, and keep the old one as FILE.bak")
+    parser.add_argument("--force", action="store_true", help="write FILE anew, and keep the old one as FILE.bak")
     parser.add_argument("--yes", action="store_true", help="ask nothing")
     parser.add_argument("--mta", choices=("postfix", "sendmail"), help="the MTA, if it is not the one found here")
     parser.add_argument("--mode", choices=tuple(_MODES), help="what to encrypt")
@@ -67,38 +71,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set", metavar="TABLE.OPTION=VALUE", action="append", default=[], help="a further option; may be repeated"
     )
-    parser.add_argument("--apply", action="store_true", help="change Postfix's files, and write how to take that back")
+    parser.add_argument(
+        "--apply",
+        action="store_true",
+        help="start the filter, change Postfix's files, reload it, and write how to take that back",
+    )
     with_postfix(parser)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Exit 0: all is written and in order; 1: the check names what is missing, or FILE is there already and
-    differs; 78: the options make no valid configuration."""
+    """Exit 0: all is written and in order; 1: the check names what is missing; 78: the options make no valid
+    configuration, or the file that is there is none."""
     log.silence()
-    if _is_another(Path(options.output)) and not options.force:
-        return _left_alone(Path(options.output))
-    asks = _asks(options)
     plan, asked = _look(options)
     known = asked.settings(init_look.NAMES) if asked is not None else None
     main = known.main if known is not None else {}
-    _decide(plan, options, main, asks=asks)
-    if known is not None:
-        plan.put("reinject.smtp", init_postfix.listener_for(known.services), "copies go there (master.cf)")
-        if options.secure_hop:
-            place = init_postfix.secure_listener_for(known.services)
-            plan.put("reinject.secure_smtp", place, "copies that may leave over a verified hop only go there")
-    _choose_resolver(plan)
-    settings = _read(plan).behind(plan.mta)
-    if not _write(Path(options.output), plan.text(), force=options.force):
-        return EX_NO
+    kept = _kept(options)
+    settings = (kept or _written(plan, options, known)).behind(plan.mta)
+    if asked is not None and known is not None and options.apply:
+        return _attach(options, settings, asked, known, is_written=kept is None)
     changes = _changes(settings, asked, known) if asked is not None and known is not None else []
-    if asked is not None and options.apply:
-        _apply(changes, asked, options.output, settings)
-        changes = []
-    elif known is not None and not (site := Attached(settings, known)).filtered():
+    if known is not None and not (site := Attached(settings, known)).filtered():
         config_command.report(postfix_settings.past_smilla(site))  # the check says so once the filter is attached
     try:
-        return _check(options, has_postfix=known is not None)
+        return _check(options, steps_follow=known is not None)
     finally:  # last, so that it does not scroll away
         init_next.tell(options, settings, changes, main)
 
@@ -112,6 +108,8 @@ def _asks(options: argparse.Namespace) -> bool:
 
 def _look(options: argparse.Namespace) -> tuple[init_plan.Plan, postfix_edit.PostfixEditor | None]:
     """The plan with the MTA that is here, and Postfix if its programs can be asked."""
+    if options.apply and os.geteuid() != 0:
+        raise UsageError("--apply starts the filter and changes Postfix: run it as root")
     mta = options.mta or init_look.mta(options.postfix_config, has_postfix=postfix.is_installed())
     if options.apply and mta != "postfix":
         raise UsageError("--apply changes Postfix's files, and no Postfix is found here; set PATH or --postfix-config")
@@ -136,11 +134,11 @@ def _decide(plan: init_plan.Plan, options: argparse.Namespace, main: Mapping[str
     mode = options.mode or (_ask("What shall smilla encrypt", "outbound", _MODES) if asks else "outbound")
     domains = options.local_domain or list(found.local)
     if asks and options.local_domain is None:
-        domains = _ask("Your own domains, separated by spaces", " ".join(domains)).split()
+        domains = _ask("Your own domains (mail to them stays here), separated by spaces", " ".join(domains)).split()
     observe = options.observe
     if observe is None:
         observe = not asks or _ask("Only watch and log at first", "yes", {"yes": "", "no": ""}) == "yes"
-    plan.put("observe", observe, "decide and log, but change nothing; for the first weeks: then remove this line")
+    plan.put("observe", observe, "decide and log, but change nothing; when you have read the log for some days: false")
     plan.put("mode", mode, f"encrypt {_MODES[mode]}")
     plan.put("local_domains", domains, "your own domains")
     _decide_names(plan, main, mode, domains)
@@ -200,7 +198,7 @@ def _ask(question: str, default: str, choices: dict[str, str] | None = None) -> 
 
 
 def _choose_resolver(plan: init_plan.Plan) -> None:
-    """If nothing on loopback validates, smilla may do so itself."""
+    """If nothing on loopback validates, smilla may do so itself.  If it cannot either, the check says so."""
     settings = _read(plan)
     if "directory" in settings.keys.sources and len(settings.keys.sources) == 1:
         return
@@ -208,9 +206,6 @@ def _choose_resolver(plan: init_plan.Plan) -> None:
     if problem and not plan.has("dns") and (servers := init_look.other_resolver()) is not None:
         plan.put("dns.dnssec", "validate", "no resolver on loopback validates, so smilla does (libunbound)")
         plan.put("dns.nameservers", servers, "what it asks; an empty list means the authoritative servers")
-    elif problem:
-        say("warning", f"{problem}; all mail that needs a look-up is deferred until a resolver on loopback validates")
-        say("hint", "apt-get install unbound dns-root-data")
 
 
 def _read(plan: init_plan.Plan) -> Config:
@@ -230,10 +225,34 @@ def _read(plan: init_plan.Plan) -> Config:
 # --- the file
 
 
-def _is_another(path: Path) -> bool:
-    """Is there a file that neither smilla init wrote nor the package as it is?  It differs, whatever is answered."""
+def _kept(options: argparse.Namespace) -> Config | None:
+    """The configuration that is there and stays, None if one is to be written: there is none, or the package's as it
+    is, or --force is given.  Raises ConfigError."""
+    path = Path(options.output)
     before = _before(path)
-    return bool(before) and not before.startswith(init_plan.HEAD) and not init_look.is_shipped(before)
+    if options.force or not before or init_look.is_shipped(before):
+        return None
+    settings = config.load(path)
+    told = [f"--{name.replace('_', '-')}" for name in _TELLING if getattr(options, name) not in (None, [])]
+    told += ["--secure-hop"] if options.secure_hop else []
+    print(f"{path}: is there already, and stays as it is")
+    if told:
+        say("warning", f"{', '.join(told)} changed nothing in it; --force writes it anew and keeps it as {path}.bak")
+    return settings
+
+
+def _written(plan: init_plan.Plan, options: argparse.Namespace, known: Settings | None) -> Config:
+    """The configuration that is written now."""
+    _decide(plan, options, known.main if known is not None else {}, asks=_asks(options))
+    if known is not None:
+        plan.put("reinject.smtp", init_postfix.listener_for(known.services), "copies go there (master.cf)")
+        if options.secure_hop:
+            place = init_postfix.secure_listener_for(known.services)
+            plan.put("reinject.secure_smtp", place, "copies that may leave over a verified hop only go there")
+    _choose_resolver(plan)
+    settings = _read(plan)
+    _write(Path(options.output), plan.text())
+    return settings
 
 
 def _before(path: Path) -> str:
@@ -243,31 +262,21 @@ def _before(path: Path) -> str:
         return ""
 
 
-def _left_alone(path: Path) -> int:
-    say("error", f"{path}: is there already and differs; nothing was changed")
-    say("hint", f"--force overwrites it and keeps the old one as {path}.bak; --output writes elsewhere")
-    return EX_NO
-
-
-def _write(path: Path, text: str, *, force: bool) -> bool:
-    """Writes the file, unless it is there and differs; with ``force``, the old one is kept.  The package's own file,
-    if nobody has changed it, is replaced: the package still has it."""
+def _write(path: Path, text: str) -> None:
+    """Writes the file; an old one is kept, but for the package's own, if nobody has changed it: the package still has
+    that."""
     before = _before(path)
     if before == text:
         print(f"{path}: is already so")
-        return True
+        return
     if before and not init_look.is_shipped(before):
-        if not force:
-            _left_alone(path)
-            return False
-        print(f"{_kept(path)}: the old one")
+        print(f"{_copied(path)}: the old one")
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     new_file.replace(path, text.encode())
     print(f"{path}: written")
-    return True
 
 
-def _kept(path: Path) -> Path:
+def _copied(path: Path) -> Path:
     """A copy as FILE.bak; if there is one already, which may be the administrator's own, as FILE.bak2 and so on."""
     names = (Path(f"{path}.bak{number if number > 1 else ''}") for number in count(1))
     copy = next(name for name in names if not name.exists())
@@ -297,7 +306,38 @@ def _is_there(change: Change) -> bool:
     return change.kind == "table" and path.is_file() and path.read_text("utf-8", "replace") == change.value
 
 
-def _apply(changes: Sequence[Change], asked: postfix_edit.PostfixEditor, output: str, settings: Config) -> None:
+def _attach(
+    options: argparse.Namespace,
+    settings: Config,
+    asked: postfix_edit.PostfixEditor,
+    known: Settings,
+    *,
+    is_written: bool,
+) -> int:
+    """The filter first, then Postfix, which reads its files even if nothing was changed now: an earlier run may have
+    ended in between.  What cannot be done here is printed.  Raises SmillaError."""
+    main, changes = known.main, _changes(settings, asked, known)
+    try:
+        answers = init_start.filter_answers(options, settings, main, is_written=is_written)
+    except ServiceFailed as failed:
+        say("error", f"{failed}; so Postfix was left as it is")
+        say("hint", "journalctl -n 20 -u smilla says why; once that is mended, smilla init --apply goes on")
+        _check(options)
+        return EX_NO
+    _apply(changes, asked, options.output)
+    if answers and init_start.reload(asked, options, main):
+        code = _check(options, until_read=True)
+        init_next.tell_attached(options, settings, main, is_well=code == EX_OK)
+        return code
+    if not answers:
+        say("warning", f"{settings.milter.socket}: no filter with this configuration answers yet; see the steps below")
+    try:
+        return _check(options, steps_follow=True)
+    finally:
+        init_next.tell(options, settings, [], main)
+
+
+def _apply(changes: Sequence[Change], asked: postfix_edit.PostfixEditor, output: str) -> None:
     """Makes the changes.  Raises SmillaError."""
     if not changes:
         print("postfix: has all lines already; nothing was changed")
@@ -311,16 +351,21 @@ def _apply(changes: Sequence[Change], asked: postfix_edit.PostfixEditor, output:
     except (SmillaError, OSError):
         say("hint", f"some of the changes may have been made; {script} takes them back")
         raise
-    for change in changes:
-        print(f"postfix: {change.name}{'' if change.kind == 'table' else f' = {change.value}'.rstrip()}")
-    print(f"{script}: takes these changes back")
-    if not listener.can_connect(settings.milter.socket):
-        say("warning", f"nobody listens on {settings.milter.socket} yet, so Postfix defers all mail until smilla runs")
+    print("\n".join(init_next.changed(changes)))
+    print(f"{script}: lists these changes, and takes them back")
 
 
-def _check(options: argparse.Namespace, *, has_postfix: bool) -> int:
-    """What ``smilla config check --probe`` says; what the reload that comes next mends is marked."""
+def _check(options: argparse.Namespace, *, steps_follow: bool = False, until_read: bool = False) -> int:
+    """What ``smilla config check --probe`` says beside what is in order.  ``steps_follow``: what they mend is something
+    to do.  ``until_read``: Postfix was told to read its files, which it does within a moment."""
     asked = argparse.Namespace(config=options.output, probe=True, postfix=False, postfix_config=options.postfix_config)
+    give_up_at = time.monotonic() + _READ_S
     found = config_command.check(asked)
-    config_command.report([init_next.marked(each) for each in found] if has_postfix else found)
-    return EX_NO if any(each.severity == "error" for each in found) else EX_OK
+    while until_read and time.monotonic() < give_up_at and any(init_next.marked(each) is not each for each in found):
+        time.sleep(_AGAIN_S)
+        found = config_command.check(asked)
+    told = finding.in_order(init_next.marked(each) for each in found) if steps_follow else found
+    if fine := sum(not each.severity for each in told):
+        print(f"smilla config check --probe: {fine} things are in order")
+    config_command.report(each for each in told if each.severity)
+    return EX_NO if any(each.severity == "error" for each in told) else EX_OK

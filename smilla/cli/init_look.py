@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import grp
 import ipaddress
-import os
 import pwd
 import re
 import shlex
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from smilla import config
+from smilla.adapters import unit_file
 from smilla.config import Config
 from smilla.doctor import postfix_origin, sendmail_check
 from smilla.errors import SmillaError
@@ -43,6 +43,7 @@ _LOOPBACK = [ipaddress.ip_network(name) for name in ("127.0.0.0/8", "::1/128")]
 _NAME = re.compile(r"(?!localhost(\.|$)|.*\.localdomain$)[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+")
 
 
+USER = "smilla"  # who runs the filter, if nothing else is said
 _SHIPPED = Path("/usr/share/smilla/smilla.toml")  # the package's configuration, with @FOLDER@ for that of the sockets
 _SHIPPED_FOR = ("/var/spool/postfix/smilla", "/run/smilla")  # as the package's postinst writes it
 
@@ -160,4 +161,4 @@ def missing(settings: Config, user: str, group: str) -> Iterator[str]:
 
 def has_systemd() -> bool:
     """Does systemd run this machine?"""
-    return os.path.isdir("/run/systemd/system")  # noqa: PTH112 - as sd_booted(3) does
+    return unit_file.has_systemd()

@@ -80,7 +80,7 @@ class Lines:
             if named:
                 self.warnings.append(
                     f"smtpd_milters already has {' and '.join(named)}, which now come before smilla: a milter that "
-                    "signs (DKIM) must come after it, see DKIM in smilla's documents"
+                    "signs (DKIM) must come after it: smilla-dkim(7)"
                 )
             yield self._main("smtpd_milters", f"{current}, {ours}" if named else ours)
         for service in self.settings.services:

@@ -24,6 +24,7 @@ _Files = dict[str, tuple[bytes, int]]  # by the end of the name: content and mod
 _MOST_DAYS = 3650
 _UNAMBIGUOUS = "abcdefghjkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789"  # without l, i, o, I, O, 0 and 1
 _PLAIN = "@._+-="
+_IN_FOLDER = "a key that only goes into a key folder ([keys] directory) need not be published"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,11 +56,11 @@ def run(options: argparse.Namespace) -> int:
     if assessment.key is None:
         raise UsageError(f"{owner}: no key was made, for senders would not use it: {assessment.reasons[0].text}")
     _write(base, files)
+    print(line)  # first, since it may be so long that it scrolls away what is before it
     if not options.password_file:
         say("hint", f"the password, shown this once: {password.decode('ascii')}")
     for hint in _what_next(base, options, owner):
         say("hint", hint)
-    print(line)
     return EX_OK
 
 
@@ -97,11 +98,13 @@ def _what_next(base: Path, options: argparse.Namespace, owner: EmailAddress) -> 
         return [
             f"{base}.secret.asc is for the mail program: import it there, keep a copy in a safe place, delete it here",
             f"{base}.revocation.asc ends the key if it is lost or stolen: keep it apart from the key",
-            f"publish the line below, or run: smilla publish {owner} --key {base}.asc",
+            f"publish the line above, or run: smilla publish {owner} --key {base}.asc",
+            _IN_FOLDER,
         ]
     return [
         f"{base}.p12 is for the mail program: import it there, keep a copy in a safe place, delete it here",
-        f"publish the line below, or run: smilla publish {owner} --cert {base}.crt",
+        f"publish the line above, or run: smilla publish {owner} --cert {base}.crt",
+        _IN_FOLDER,
     ]
 
 

@@ -18,9 +18,10 @@ from smilla.config import Config
 from smilla.doctor import rights
 from smilla.doctor.finding import Finding
 from smilla.errors import AddressError, SmillaError
-from smilla.keys import lookup
+from smilla.keys import for_address
 from smilla.keys.discovery import directory
 from smilla.model import KeyLookup, KeyVerdict, X509Key
+from smilla.policy import rules
 from smilla.ports import Ports
 from smilla.server.runtime import make_ports
 
@@ -45,20 +46,33 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(str(error)) from error
     ports = make_ports(settings)
     unread = list(_unread(asked, settings, Path(options.config), ports))  # forks, so before anything starts a thread
-    pending = lookup.begin(asked, ports, settings)
-    found = lookup.finish(pending, pending.asked_at + settings.dns.timeout_s, ports.clock.now(), ports)
+    looked_up = for_address.look_up(asked, ports, settings)
+    found = looked_up.lookup
     if options.json:
         print(json.dumps(_as_json(found, settings), indent=2, ensure_ascii=False))
     else:
         print("\n".join(_in_words(found, settings)))
     for problem in unread:
         say("warning", f"smilla itself may not read it: {problem.line}")
+    for text in (*looked_up.others, *_not_for_outbound(asked, settings)):
+        say("hint", text)
     return _EXIT.get(found.verdict, EX_NO)
+
+
+def _not_for_outbound(asked: EmailAddress, settings: Config) -> Iterator[str]:
+    """A key for an address of one's own, which the filter does not look up."""
+    is_wanted = any(rule.encrypt or rule.key for _, rule in rules.for_address(settings.rule, asked))
+    if settings.mode == "outbound" and rules.is_in(asked.domain, settings.local_domains) and not is_wanted:
+        yield f"the filter uses no key for this address: mode is outbound, and local_domains has {asked.domain}"
 
 
 def _unread(asked: EmailAddress, settings: Config, configuration: Path, ports: Ports) -> Iterator[Finding]:
     """Files of this address that the filter's user may not read.  Nobody but root, or that user, can tell."""
-    if "directory" in settings.keys.sources and os.geteuid() == 0:
+    if os.geteuid() != 0:
+        return
+    paths = [each.key for _, each in rules.for_address(settings.rule, asked) if each.key]
+    yield from rights.of_key_files(settings, configuration, paths) if paths else ()
+    if "directory" in settings.keys.sources:
         with suppress(SmillaError):  # the look-up itself says what is wrong with the folder
             names = [name for name in ports.folder.all_names() if directory.address_of(name) == asked]
             paths = [str(Path(settings.keys.directory) / name) for name in names]

@@ -24,8 +24,10 @@ def is_coloured(stream: TextIO) -> bool:
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-def lines(found: Snapshot, problems: Sequence[Finding], *, coloured: bool) -> list[str]:
-    """The screen, line by line."""
+def lines(
+    found: Snapshot, problems: Sequence[Finding], *, coloured: bool, decrypting: Snapshot | None = None
+) -> list[str]:
+    """The screen, line by line.  ``decrypting`` is that of smilla decrypt, where it runs."""
     paint = _Paint(coloured)
     up = _duration(found.taken_at - found.started_at)
     now = datetime.fromtimestamp(found.taken_at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
@@ -38,9 +40,25 @@ def lines(found: Snapshot, problems: Sequence[Finding], *, coloured: bool) -> li
         *_table(found),
         *_chart(found),
         *_failing(found),
+        *(decryption(decrypting) if decrypting else []),
         *_expiring(found),
         *_told(problems, paint),
     ]
+
+
+def decryption(found: Snapshot) -> Iterable[str]:
+    """What smilla decrypt did since its start."""
+    done = found.decryption
+    left = sum(number for _, number in done.left)
+    word = "would decrypt" if found.observing else "decrypted"
+    yield _cut(
+        f"{'decrypt':<12}{done.decrypted} {word}, {left} left, for {_duration(found.taken_at - found.started_at)}"
+    )
+    if done.left:
+        most = sorted(done.left, key=lambda one: (-one[1], one[0]))[:_MOST_FAILURES]
+        yield _cut(f"{'left':<12}" + ", ".join(f"{reason}: {n}" for reason, n in most))
+    if done.signatures:
+        yield _cut(f"{'signatures':<12}" + ", ".join(f"{result}: {n}" for result, n in done.signatures))
 
 
 class _Paint:
@@ -71,7 +89,7 @@ def _parts(found: Snapshot) -> Iterable[str]:
         ("cache", f"{cache.hits / asked:.0%} of {asked} asked, {cache.entries} kept" if asked else "not asked"),
     )
     proof = f"{resolver.proven} of {resolver.asked} proven" if resolver.asked else "not asked yet"
-    proof += ", but fails" if without_resolver(found) else ""
+    proof += ", does not answer" if without_resolver(found) else ""
     yield _two(("resolver", proof), ("spool", f"{found.spool_octets / 2**20:.1f} MiB"))
     owed = "unreadable" if journal.problem else f"{journal.unfinished} unfinished, {journal.owed} owed"
     gate = ("shut" if stage.problem else "open") if stage.used else "not used"

@@ -178,6 +178,8 @@ def _by_fragment(options: argparse.Namespace, change: Change) -> str:
     """No zone: the name servers ask it themselves.  Raises UsageError or FileProblem."""
     if options.zone_file:
         path = Path(options.zone_file)
+        if not change.record and not path.exists():
+            raise UsageError(f"{path}: there is no such file; nothing was taken away")
         text = new_file.read(path).decode("utf-8", "surrogateescape") if path.exists() else ""
         try:
             new = (
@@ -189,8 +191,8 @@ def _by_fragment(options: argparse.Namespace, change: Change) -> str:
             raise UsageError(f"{path}: {error}") from error
         if new == text:
             _already(change)
-        else:
-            new_file.replace(path, new.encode("utf-8", "surrogateescape"))
+            return ""
+        new_file.replace(path, new.encode("utf-8", "surrogateescape"))
     elif change.record:
         print(change.record.line(ttl_s=options.ttl))
     else:

@@ -13,17 +13,14 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 
 from smilla import config, log
-from smilla.adapters import log_target
 from smilla.adapters.postfix import Postfix
 from smilla.adapters.seal_keys import SealKeys, StoredKey
-from smilla.cli import EX_NO, EX_OK, say, with_config, with_postfix
+from smilla.cli import EX_NO, EX_OK, audit, say, with_config, with_postfix
 from smilla.config import Config
 from smilla.errors import PostfixUnclear, SealBroken, SealKeyMissing
 from smilla.handover import binding
@@ -81,6 +78,8 @@ def _rotate(settings: Config, keys: SealKeys) -> int:
     except KeyError:
         say("error", f"{folder}: its owner has no name on this machine; set [milter] user")
         return EX_NO
+    except PermissionError as error:
+        raise SealKeyMissing(f"{folder}: {error.strerror}; do this as root, or as smilla's user") from error
     except OSError as error:
         raise SealKeyMissing(f"{folder}: {error.strerror}; start smilla once, which makes it") from error
     if not mine:
@@ -88,7 +87,7 @@ def _rotate(settings: Config, keys: SealKeys) -> int:
         return EX_NO
     key = keys.make(owner)
     print(f"{key.raw_id.hex()}  seals from now on")
-    with _logged(settings):
+    with audit.logged(settings):
         log.seal_key(key.raw_id.hex(), str(folder), is_made=True)
     say("hint", f"add it to the backup of {folder}: without it, nobody can open what it seals")
     return EX_OK
@@ -112,7 +111,7 @@ def _prune(settings: Config, keys: SealKeys, folders: list[str]) -> int:
         else:
             keys.remove(stored)
             print(f"{_id(stored)}  removed")
-            with _logged(settings):
+            with audit.logged(settings):
                 log.seal_key(_id(stored), settings.stage.keys, is_made=False)
     print(f"{_id(found[-1])}  kept: the newest; {_messages(needed[_id(found[-1])])} it")
     return EX_OK
@@ -122,15 +121,6 @@ def _messages(count: int) -> str:
     if not count:
         return "no queued message needs"
     return f"{count} queued {'message needs' if count == 1 else 'messages need'}"
-
-
-@contextmanager
-def _logged(settings: Config) -> Iterator[None]:
-    """Log lines go where [log] target says, whatever its level."""
-    log.configure("info", settings.log.format, log_target.opened(settings.log.target))
-    yield
-    log.flush()
-    log.silence()
 
 
 def _needed(postfix: Postfix) -> Counter[str]:

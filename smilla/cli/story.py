@@ -150,7 +150,7 @@ def in_words(story: Story) -> Iterator[str]:
     """The same for a person, line by line."""
     outcome = story.done.outcome
     classification = outcome.classification
-    yield f"message: {classification.kind.value} ({printable(classification.reason.text)})"
+    yield f"message as it came: {classification.kind.value} ({printable(classification.reason.text)})"
     yield f"direction: {outcome.direction}"
     if outcome.arrival.way:
         count = len(outcome.arrival.edits.removed)

@@ -15,6 +15,7 @@ from smilla.adapters.clock import SystemClock
 from smilla.address import EmailAddress
 from smilla.cli import UsageError, address_list, surveying, with_config
 from smilla.config import Config
+from smilla.config.options import Circle
 from smilla.errors import AddressError, EngineMissing, FetchError, HopError, ParseError
 from smilla.hops import verified
 from smilla.hops.pkix import Authorities
@@ -82,7 +83,7 @@ def _check(options: argparse.Namespace) -> None:
 
 def _asked(text: str) -> Asked:
     """Raises AddressError."""
-    one = address.parse(text if "@" in text else f"postmaster@{text}")
+    one = address.parse(text) if "@" in text else address_list.postmaster(text)
     if not verified.HOST.fullmatch(one.domain):
         raise AddressError(f"{text[:80]!r}: {one.domain[:80]!r} is no domain name")
     return Asked(str(one), one.domain, one) if "@" in text else Asked(one.domain, one.domain)
@@ -113,8 +114,17 @@ def _outside(options: argparse.Namespace, settings: Config, asked: list[Asked]) 
         sources=settings.keys.sources,
         mta_sts=settings.hop.mta_sts,
         circles=settings.circle,
+        in_circles={circle.ca_file: _of_circle(circle) for circle in settings.circle},
         policy={one.name: str(getattr(settings.policy, one.name)) for one in fields(settings.policy)},
     )
+
+
+def _of_circle(circle: Circle) -> Authorities:
+    """Raises UsageError."""
+    try:
+        return Authorities(Path(circle.ca_file).read_bytes())
+    except (OSError, ParseError) as error:
+        raise UsageError(f"[[circle]] {circle.name}, ca_file {circle.ca_file}: {error}") from error
 
 
 def _look_up(settings: Config, wait_s: float) -> Callable[[EmailAddress], KeyLookup]:

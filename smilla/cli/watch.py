@@ -38,8 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Exit 0: all is well; 1: something is to be done; 75: nothing that is known, but some could not be told."""
-    if options.days < 0:
-        raise UsageError("--days: give 0 or more")
+    if not 0 <= options.days <= address_list.MOST_DAYS:
+        raise UsageError(f"--days: give a number from 0 to {address_list.MOST_DAYS}")
     settings = config.load(Path(options.config))
     log.silence()
     if options.mx:
@@ -49,14 +49,14 @@ def run(options: argparse.Namespace) -> int:
     ports = make_ports(settings)
     now = ports.clock.now()
     found = _compared(options, settings, ports, now)
-    if options.metrics:
-        new_file.replace(Path(options.metrics), _metrics(found, now).encode("ascii"))
     shown = [one for one in found if one.state is not State.SAME or not options.quiet]
     if options.json:
         print(json.dumps([_as_json(one) for one in shown], indent=2, ensure_ascii=False))
     else:
         for one in shown:
             print(printable(_in_words(one)))
+    if options.metrics:
+        new_file.replace(Path(options.metrics), _metrics(found, now).encode("ascii"))
     return _exit_code(found) if not options.mail or _mailed(found, options, settings, now) else EX_TEMPFAIL
 
 

@@ -11,11 +11,10 @@ from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 
-from smilla import address
 from smilla.adapters import new_file, smtp_tls
 from smilla.adapters.clock import SystemClock
 from smilla.adapters.smtp_tls import Presented
-from smilla.cli import EX_NO, EX_OK, EX_TEMPFAIL, UsageError, printable, together
+from smilla.cli import EX_NO, EX_OK, EX_TEMPFAIL, UsageError, address_list, printable, together
 from smilla.cli.progress import Progress
 from smilla.cli.watch_mail import MX, Summary, send
 from smilla.config import Config
@@ -124,7 +123,7 @@ def _domains(texts: Sequence[str], settings: Config) -> list[str]:
             raise UsageError("local_domains names no domain, patterns apart: give --mx DOMAIN")
         named += own
     try:
-        return list(dict.fromkeys(address.parse(f"postmaster@{text}").domain for text in named))
+        return list(dict.fromkeys(address_list.postmaster(text).domain for text in named))
     except AddressError as error:
         raise UsageError(f"--mx: {error}") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from smilla.config.options import HOP_FAILURES, SECURE_HOP, Circle, Config
@@ -35,6 +36,13 @@ def _general(config: Config) -> Iterator[str]:
         yield "needs Postfix: nothing here can hold Sendmail to a verified hop"
     if config.mode == "inbound":
         yield f'{_INBOUND} (mode = "inbound")'
+
+
+def path_problem(path: str) -> str:
+    """Why Postfix would not read this file of authorities, whose name stands in smilla's answer; "" if it would."""
+    if re.search(r"[^!-~]|[,{}]", path):
+        return "a name that Postfix does not take: write it in ASCII, without blanks, commas and braces"
+    return ""
 
 
 def of_circles(circles: tuple[Circle, ...]) -> Iterator[tuple[int, str]]:

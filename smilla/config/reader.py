@@ -17,26 +17,20 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from smilla.config import hop_faults, toml_slips
+from smilla.config import decrypt_faults, hop_faults, key_faults, place_faults, relay_faults, rule_faults, toml_slips
 from smilla.config.options import (
-    CONDITIONS,
     DEFAULT_PATH,
-    FAILURES,
-    FORMATS_OF,
-    KEY_FAILURES,
     SECTIONS,
-    STYLE,
     Circle,
     Config,
-    HopOptions,
+    DecryptRule,
     MetricsOptions,
-    MilterOptions,
     Rule,
-    StageOptions,
     WebOptions,
     options_of,
 )
-from smilla.config.values import UNIX, convert, is_local, is_loopback, nameserver
+from smilla.config.paths import no_file, no_folder, path_limit
+from smilla.config.values import LOOPBACK_ONLY, UNIX, convert, is_local, is_loopback, nameserver
 from smilla.errors import ConfigError
 
 __all__ = ["DEFAULT_PATH", "Config", "Rule", "load", "parse"]
@@ -70,6 +64,8 @@ def parse(text: str, name: str = "configuration") -> Config:
     except tomllib.TOMLDecodeError as error:
         told = toml_slips.advice(text, str(error))
         raise ConfigError([f"{name}: is not TOML: {error}{f'; {told}' if told else ''}"]) from error
+    except (RecursionError, ValueError) as error:  # nested too deep, or a number with thousands of digits
+        raise ConfigError([f"{name}: cannot be read: {error}"]) from error
     reader = _Reader(text, name)
     config = reader.config(document)
     if not reader.faults:
@@ -138,7 +134,8 @@ class _Reader:
                 continue
             problem, converted = convert(value, types[key], known[key].metadata)
             if problem:
-                self._fault(key, section, f"is {value!r}, but must be {problem}")
+                has_password = known[key].metadata.get("check") == "database"  # perhaps, and this goes to logs
+                self._fault(key, section, f"{'' if has_password else f'is {value!r}, but '}must be {problem}")
             else:
                 values[key] = converted
         return values
@@ -146,10 +143,12 @@ class _Reader:
     @staticmethod
     def _unknown(key: str, section: str, is_table: bool) -> str:
         tables: dict[str, Any] = {"": Config, **SECTIONS}
+        here = [*options_of(tables[section]), *(() if section else SECTIONS)]
+        if near := difflib.get_close_matches(key, here, 1, 0.9):
+            return f"is unknown; did you mean {near[0]}?"
         if homes := [_home(table) for table, kind in tables.items() if key in options_of(kind)]:
             return f"is an unknown key; it belongs {' or '.join(homes)}"
-        here = [*options_of(tables[section]), *(() if section else SECTIONS)]
-        if near := difflib.get_close_matches(key, here, 1, 0.5):
+        if near := difflib.get_close_matches(key, here, 1, 0.6):
             return f"is unknown; did you mean {near[0]}?"
         names = {f"[{table}] {name}" if table else name: name for table, k in tables.items() for name in options_of(k)}
         near = [where for where, name in names.items() if difflib.get_close_matches(key, [name], 1, 0.6)]
@@ -179,7 +178,7 @@ class _Reader:
         """Faults that show only when several keys are seen together."""
         if config.mode != "outbound" and not config.local_domains:
             self._fault("local_domains", "", f'is empty, but mode = "{config.mode}" encrypts for these domains only')
-        if config.dns.dnssec == "validate" and (problem := _no_file(config.dns.trust_anchor)):
+        if config.dns.dnssec == "validate" and (problem := no_file(config.dns.trust_anchor)):
             self._fault("trust_anchor", "dns", f'is "{config.dns.trust_anchor}", {problem} (apt: dns-root-data)')
         if config.dns.dnssec == "resolver" and not config.dns.nameservers:
             self._fault("nameservers", "dns", 'is empty, but dnssec = "resolver" needs a validating resolver')
@@ -191,30 +190,23 @@ class _Reader:
                     f'has {server}, which is not on loopback: with dnssec = "resolver" its AD bit could be forged on '
                     "the way; run a validating resolver (unbound) on this machine",
                 )
-        if "directory" in config.keys.sources and (problem := _no_folder(config.keys.directory or "/nonexistent")):
-            self._fault("directory", "keys", f'is "{config.keys.directory}", {problem}, but is among sources')
-        if problem := _no_folder(config.spool.folder):
+        if "directory" in config.keys.sources and (problem := no_folder(config.keys.directory or "/nonexistent")):
+            told = f'is "{config.keys.directory}", {problem}' if config.keys.directory else "is not set"
+            self._fault("directory", "keys", f"{told}, but is among sources")
+        if problem := no_folder(config.spool.folder):
             self._fault("folder", "spool", f'is "{config.spool.folder}", {problem}')
-        self._check_socket("milter", config.milter)
-        self._check_socket("stage", config.stage)
-        if not is_local(config.stage.socket):
-            self._fault(
-                "socket", "stage", f'is "{config.stage.socket}": whoever reaches it hands over mail; loopback only'
-            )
-        self._check_socket("hop", config.hop)
-        if not is_local(config.hop.socket):
-            self._fault(
-                "socket", "hop", f'is "{config.hop.socket}": Postfix believes what is said there; loopback only'
-            )
+        self._check_sockets(config)
+        self._check_relay(config)
         self._check_metrics(config.metrics)
         self._check_web(config.web)
+        self._check_keys(config)
         self._check_policy(config)
         self._check_hops(config)
         self._check_aliases(config)
         self._check_openpgp(config)
         for name in ("ca_file", "crl_file"):
             path = getattr(config.smime, name)
-            if path and (problem := _no_file(path)):
+            if path and (problem := no_file(path)):
                 self._fault(name, "smime", f'is "{path}", {problem}')
 
     def _check_web(self, options: WebOptions) -> None:
@@ -249,9 +241,16 @@ class _Reader:
             )
         if config.policy.one_fails == "bounce" and not config.may_split:
             self._fault("one_fails", "policy", 'is "bounce", which needs mixed = "stage" or "reinject"')
-        for number, rule in enumerate(config.rule, 1):
-            if rule.formats and not any(form in FORMATS_OF[s] for s in config.keys.sources for form in rule.formats):
-                self._rule_fault(number, f"has formats = {list(rule.formats)}, which none of [keys] sources has")
+
+    def _check_keys(self, config: Config) -> None:
+        for name, problem in key_faults.of_keys(config):
+            self._fault(name, "keys", problem)
+        for name, problem in key_faults.of_ldap(config):
+            self._fault(name, "ldap", problem)
+        for name, problem in key_faults.of_learned(config):
+            self._fault(name, "learned", problem)
+        for number, problem in key_faults.of_rules(config):
+            self._rule_fault(number, problem)
 
     def _check_hops(self, config: Config) -> None:
         for name, problem in hop_faults.of_policy(config):
@@ -260,6 +259,24 @@ class _Reader:
             self._fault_of("rule", number, problem)
         for number, problem in hop_faults.of_circles(config.circle):
             self._fault_of("circle", number, problem)
+
+    def _check_sockets(self, config: Config) -> None:
+        self._check_socket("milter", config.milter)
+        for section, why in LOOPBACK_ONLY.items():
+            options = getattr(config, section)
+            self._check_socket(section, options)
+            if not is_local(options.socket):
+                self._fault("socket", section, f'is "{options.socket}": {why}; loopback only')
+        for section, name, problem in place_faults.of_places(config):
+            self._fault(name, section, problem)
+
+    def _check_relay(self, config: Config) -> None:
+        self._check_socket("relay", config.relay)
+        for section, find in _OF_RELAY.items():
+            for name, problem in find(config):
+                self._fault(name, section, problem)
+        for number, problem in relay_faults.of_rules(config):
+            self._rule_fault(number, problem)
 
     def _check_aliases(self, config: Config) -> None:
         if config.keys.aliases != "expanded":
@@ -279,7 +296,7 @@ class _Reader:
             if rule.hidden_recipients:
                 self._rule_fault(number, f"has hidden_recipients, which {problem}")
 
-    def _check_socket(self, section: str, options: MilterOptions | StageOptions | HopOptions) -> None:
+    def _check_socket(self, section: str, options: Any) -> None:
         """Checks what only this machine knows: users, groups, and how long a path may be."""
         user = getattr(options, "user", "")
         if user and not _is_known(pwd.getpwnam, user):
@@ -293,14 +310,14 @@ class _Reader:
             self._fault(name, section, f'is "{group}", which this machine does not know; groupadd --system {group}')
 
     def _check_path(self, name: str, section: str, path: str) -> None:
-        if len(path.encode()) > _path_limit():
-            self._fault(name, section, f"has a path of {len(path.encode())} octets; at most {_path_limit()} do")
+        if len(path.encode()) > path_limit():
+            self._fault(name, section, f"has a path of {len(path.encode())} octets; at most {path_limit()} do")
 
 
 def _is_known(find: Callable[[str], object], name: str) -> bool:
     try:
         find(name)
-    except KeyError:
+    except (KeyError, ValueError):  # a NUL is no part of a name
         return False
     return True
 
@@ -312,68 +329,28 @@ def _home(table: str) -> str:
     return f"in a [[{table}]]" if table in _OF_ARRAYS else f"in [{table}]"
 
 
-def _rule_problems(rule: Rule, table: dict[str, Any]) -> Iterator[str]:
-    """What is wrong with a rule as a whole."""
-    if not any(getattr(rule, name) or table.get(name) for name in CONDITIONS):
-        yield f"names no condition ({', '.join(CONDITIONS)})"
-    for name in ("domain", "client", "also_to"):
-        if table.get(name) == []:
-            yield f"has {name} = [], which says nothing: leave it out"
-    if rule.encrypt == "require":
-        for name in FAILURES:
-            if getattr(rule, name) == "plain":
-                yield f'has encrypt = "require", but {name} = "plain"'
-    yield from _idle_keys(rule)
-
-
-def _idle_keys(rule: Rule) -> Iterator[str]:
-    """The keys that another key makes meaningless."""
-    idle: dict[str, tuple[str, ...]] = {}
-    if rule.formats == ("openpgp",):
-        idle['formats = ["openpgp"]'] = STYLE
-    if rule.encrypt == "never":
-        idle['encrypt = "never"'] = ("formats", "also_to", *STYLE, "hidden_recipients", "at_rcpt", *KEY_FAILURES)
-    for cause, names in idle.items():
-        for name in names:
-            if getattr(rule, name):
-                yield f"has {cause}, so {name} would say nothing: leave it out"
-
-
 def _circle_problems(circle: Circle, _: dict[str, Any]) -> Iterator[str]:
     """What is wrong with a circle as a whole."""
     for name in ("name", "domains", "ca_file"):
         if not getattr(circle, name):
             yield f"has no {name}"
-    if circle.ca_file and (problem := _no_file(circle.ca_file)):
+    if circle.ca_file and (problem := no_file(circle.ca_file)):
         yield f'has ca_file = "{circle.ca_file}", {problem}'
+    if problem := hop_faults.path_problem(circle.ca_file):
+        yield f"has ca_file = {circle.ca_file!r}, {problem}"
 
 
 _ARRAYS: dict[type[Any], Callable[[Any, dict[str, Any]], Iterator[str]]] = {
-    Rule: _rule_problems,
+    Rule: rule_faults.of_rule,
     Circle: _circle_problems,
+    DecryptRule: decrypt_faults.of_rule,
+}
+_OF_RELAY = {
+    "relay": relay_faults.of_relay,
+    "policy": relay_faults.of_policy,
+    "keys": relay_faults.of_keys,
 }
 _OF_ARRAYS = tuple(name for name, kind in SECTIONS.items() if kind in _ARRAYS)
-
-
-def _no_file(path: str) -> str:
-    """What is wrong with it, "" if it is a file."""
-    try:
-        return "" if Path(path).is_file() else "which is no file"
-    except PermissionError:
-        return "where this user may not look"
-
-
-def _no_folder(path: str) -> str:
-    """What is wrong with it, "" if it is a folder."""
-    try:
-        return "" if Path(path).is_dir() else "which is no folder"
-    except PermissionError:
-        return "where this user may not look"
-
-
-def _path_limit() -> int:
-    """Octets that a UNIX socket's path may have (unix(7)), less the ones added by its first, private name."""
-    return 107 - len("..") - len(str(2**22))
 
 
 def value_of(raw: str) -> Any:

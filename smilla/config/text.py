@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
-from smilla.config.options import SECTIONS, Circle, Config, Rule, default_action, options_of
+from smilla.config.options import SECTIONS, Circle, Config, DecryptRule, Rule, default_action, options_of
 from smilla.model import Direction
 
 _RULES = (
@@ -19,7 +19,10 @@ _RULES = (
     "smilla explain shows the table."
 )
 _CIRCLES = "A closed network of mail servers that trust one authority, for secure-hop; see smilla-hops(7)."
-_OF_ARRAYS = {Rule: ("rule", _RULES), Circle: ("circle", _CIRCLES)}
+_DECRYPTED = (
+    "Recipients for whom smilla decrypt decrypts, and with which keys; the first that matches; see smilla-decrypt(8)."
+)
+_OF_ARRAYS = {Rule: ("rule", _RULES), Circle: ("circle", _CIRCLES), DecryptRule: ("decrypt_rule", _DECRYPTED)}
 _EXAMPLES = {
     Rule: """\
 #[[rule]]
@@ -31,6 +34,11 @@ _EXAMPLES = {
 #name = "ours"
 #domains = ["example.org", "*.example.org"]
 #ca_file = "/etc/smilla/circle.pem"
+""",
+    DecryptRule: """\
+#[[decrypt_rule]]
+#recipient = "tickets@example.org"
+#key_files = ["/etc/smilla-decrypt/tickets.p12"]
 """,
 }
 

@@ -19,6 +19,8 @@ _BARE_ITEM = re.compile(r"\s*([^\s\"',\[\]=#]+)\s*(,?)\s*(?:#.*)?$")
 _WHOLE = re.compile(rf"(?:{_STRING.pattern}|true|false|-?\d+)")
 _QUOTES = "\"'`\u201c\u201d\u201e\u2018\u2019\u00ab\u00bb"  # those of word processors, too
 _BOOLEANS = {"yes": "true", "on": "true", "no": "false", "off": "false"}
+_WITH_UNIT = re.compile(r"(\d+(?:\.\d+)?) ?(s|secs?|seconds?|m|mins?|minutes?|h|hours?|d|days?)", re.IGNORECASE)
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _MANY = "rule"  # the only table of which there are several
 
 
@@ -42,6 +44,8 @@ def _at_place(lines: list[str], number: int, column: int, message: str) -> str:
     if number > len(lines):
         return ""
     line = lines[number - 1]
+    if (comment := line.lstrip()).startswith((";", "//")) and not _open_list(lines[: number - 1]):
+        return f"a comment begins with #: write # {comment.lstrip(';/ ')}".rstrip()
     if opened := _open_list(lines[: number - 1]):
         return _within_list(opened, line, column, message)
     if line.lstrip()[:1] in ("[", "(", "{") or "]" in line.partition("=")[0]:
@@ -78,6 +82,8 @@ def _of_pair(key: str, value: str) -> str:  # noqa: PLR0911 - one line for each 
         return f"{key} has no value"
     if (short := value.rstrip(",; ")) != value and _WHOLE.fullmatch(short):
         return f"nothing stands after a value: write {key} = {short}"
+    if found := _WITH_UNIT.fullmatch(value):
+        return _without_unit(key, float(found[1]), found[2])
     if value[0] in "[({" or _is_list(value):
         return _of_list(key, value)
     if word := _boolean(value):
@@ -95,6 +101,15 @@ def _of_pair(key: str, value: str) -> str:  # noqa: PLR0911 - one line for each 
     ):
         return ""
     return f"a text stands in quotes: write {key} = {_quoted(value)}"
+
+
+def _without_unit(key: str, number: float, unit: str) -> str:
+    """Seconds or days, as the name of the option says."""
+    theirs = "days" if key.endswith("days") else "seconds" if key.endswith("_s") else ""
+    if not theirs:
+        return ""
+    counted = number * _SECONDS[unit[0].lower()] / (_SECONDS["d"] if theirs == "days" else 1)
+    return f"{key} is a number of {theirs}, without a unit: write {key} = {counted:.10g}"
 
 
 def _is_open(value: str) -> bool:

@@ -8,10 +8,16 @@ import re
 from typing import Any
 
 from smilla import address
-from smilla.config import patterns
+from smilla.config import database_url, patterns
 from smilla.errors import AddressError
 
+LOOPBACK_ONLY = {  # the sockets that no other machine may reach, and why
+    "stage": "whoever reaches it hands over mail",
+    "hop": "Postfix believes what is said there",
+    "decrypt": "whoever reaches it has mail decrypted",
+}
 UNIX = ("unix:", "local:")  # a UNIX socket begins so in libmilter's notation
+_HOST = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)(?:\.(?!-)[a-z0-9_-]{1,63}(?<!-))+")  # with a dot, in A-labels
 
 
 def nameserver(text: str) -> tuple[ipaddress.IPv4Address | ipaddress.IPv6Address, int]:
@@ -82,9 +88,12 @@ def _strings(value: Any, bounds: Any) -> tuple[str, Any]:
         return "a list of strings", value
     if "each" in bounds:
         allowed = bounds["each"]
-        if not value or len(set(value)) != len(value) or not set(value) <= set(allowed):
+        is_empty = not value and not bounds.get("may_be_empty")
+        if is_empty or len(set(value)) != len(value) or not set(value) <= set(allowed):
             return "a list of distinct names out of " + ", ".join(allowed), value
     for item in value:
+        if bounds.get("absolute") and not item.startswith("/"):
+            return "a list of absolute paths", value
         if bounds.get("check") and (problem := _CHECKS[bounds["check"]](item)):
             return problem, value
     return "", tuple(value)
@@ -112,7 +121,17 @@ def _check_domain(item: str) -> str:
 
 
 def _check_origin(item: str) -> str:
-    return "a domain name" if set(item) & set("*?[@ ") or not patterns.in_a_labels(item) else ""
+    if item.startswith("/"):
+        return "a domain name; write the one that stands in that file"
+    if item.startswith("."):
+        return f"a domain name; write {item.lstrip('.')}" if item.strip(".") else "a domain name"
+    return "a domain name" if set(item) & set("*?[@") or patterns.domain_problem(item) else ""
+
+
+def _check_host(item: str) -> str:
+    if re.fullmatch(r"(?=.{1,253}\Z)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*|\[[0-9A-Fa-f:.]+\]", item):
+        return ""
+    return f"a list of host names as a browser sends them, such as smilla.example.org; {item!r} is none"
 
 
 def _check_pattern(item: str) -> str:
@@ -139,18 +158,32 @@ def _check_reader(item: str) -> str:
 
 
 def _check_match(item: str) -> str:
-    name = item.removeprefix(".")
-    if not set(item) & set("*?[") and "." in name and patterns.in_a_labels(name):
+    if _HOST.fullmatch(patterns.in_a_labels(item.removeprefix(".")) or ""):
         return ""
     return "a list of host names, each mail.example.org or .example.org"
 
 
+def _check_fingerprint(item: str) -> str:
+    return "" if re.fullmatch(r"[0-9A-F]{40}|[0-9A-F]{64}", item) else "a list of fingerprints, in capitals, no blanks"
+
+
+def _check_database(item: str) -> str:
+    try:
+        database_url.read(item)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
 _CHECKS = {
+    "database": _check_database,
+    "fingerprint": _check_fingerprint,
     "nameserver": _check_nameserver,
     "network": _check_network,
     "domain": _check_domain,
     "pattern": _check_pattern,
     "origin": _check_origin,
+    "host": _check_host,
     "match": _check_match,
     "reader": _check_reader,
     "user": _check_user,

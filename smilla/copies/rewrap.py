@@ -23,7 +23,7 @@ MARK = "X-Smilla"
 Encrypt = Callable[[Iterable[bytes], int], Iterator[bytes]]
 
 _MOST_MOVED_FIELDS = 500
-_LONGEST_FIELD = 60_000
+LONGEST_FIELD = 60_000  # the milter protocol cuts longer ones
 _EMPTY_CR_LINE = re.compile(rb"\r\r(?!\n|\Z)")
 _BARE_CR = re.compile(rb"\r(?!\n)")
 
@@ -46,8 +46,8 @@ def problem(message: Message) -> Reason | None:
         return Reason(
             "too_many_fields", f"{len(moving)} Content-* or {MARK} fields; at most {_MOST_MOVED_FIELDS} are handled"
         )
-    if any(len(header.raw_value) > _LONGEST_FIELD for header in moving):
-        return Reason("field_too_long", f"a Content-* field of more than {_LONGEST_FIELD} octets")
+    if any(len(header.raw_value) > LONGEST_FIELD for header in moving):
+        return Reason("field_too_long", f"a Content-* field of more than {LONGEST_FIELD} octets")
     if any(_hides_body(header.raw_value, message) for header in message.headers if b"\r" in header.raw_value):
         return Reason("bare_cr", "a header field with a bare CR, which some programs take for the start of the body")
     return None

@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from smilla.adapters.postfix import Service, Settings
+from smilla.adapters import milter_client
+from smilla.adapters.milter_client import Who
+from smilla.adapters.postfix import Service, Settings, port_of
 from smilla.config import Config
 from smilla.config.values import is_local
 from smilla.doctor import finding
@@ -30,6 +32,8 @@ VERIFIERS = re.compile(r"dmarc|arc|clam|spam|amavis|rspamd|:11332\b|:8893\b", re
 SIGNERS = re.compile(r"dkim|:8891\b|:8892\b|:12301\b", re.IGNORECASE)
 _DEFAULT_ACTION = re.compile(r"default_action\s*=\s*(\w+)")
 _USUAL_FOLDER = "/etc/postfix"
+_PROBE_S = 2.0
+_TURNED_AWAY = "Postfix turns all mail away until somebody does, or as default_action says"
 _TEMPFAIL = "milter_default_action = tempfail"
 
 
@@ -75,8 +79,8 @@ class Attached:
 
     def listener(self, place: str) -> Service | None:
         """The listener on the port of HOST:PORT."""
-        port = place.rpartition(":")[2]
-        return next((service for service in self.of("smtpd") if service.name.rpartition(":")[2] == port), None)
+        port = port_of(place)
+        return next((service for service in self.of("smtpd") if port_of(service.name) == port), None)
 
     def milters(self, service: Service, name: str = "smtpd_milters") -> Iterator[tuple[str, str]]:
         """Each milter as written, and its socket."""
@@ -105,7 +109,34 @@ class Attached:
     def may_lead(self, service: Service) -> bool:
         """Has it a milter that may pass things on to the filter, as HAProxy does?"""
         places = [place for _, place in self.milters(service)]
-        return any(not VERIFIERS.search(place) and not SIGNERS.search(place) for place in places)
+        others = [place for place in places if not VERIFIERS.search(place) and not SIGNERS.search(place)]
+        return any(not self.is_slip(place, service) for place in others)
+
+    def is_slip(self, place: str, service: Service) -> bool:
+        """Is it a name of smilla's, but not that of its socket, where nobody listens?  It may be another filter of
+        smilla's that is stopped, so nobody but the administrator may take it out."""
+        return "smilla" in place and not self.is_ours(place, service) and self.is_silent(place, service)
+
+    def slips(self, service: Service) -> Iterator[Finding]:
+        """Those that stand beside the filter's own name."""
+        if not self.own_actions(service):
+            return
+        milters = list(self.milters(service))
+        for token, place in milters:
+            if self.is_slip(place, service):
+                what = f"{service.name}: asks {place} as well, where nobody listens"
+                others = ", ".join(each for each, _ in milters if each != token)
+                without = f"{self.postconf(service, 'smtpd_milters', others)} && postfix reload"
+                mend = f"start what should listen there; if the name is a slip: {without}"
+                yield error(Kind.OTHER_SOCKET, what, mend, _TURNED_AWAY)
+
+    def is_silent(self, place: str, service: Service) -> bool:
+        """Does nobody listen at the socket that a service names so?"""
+        kind, _, path = place.partition(":")
+        host, _, port = place.removeprefix("inet:").rpartition(":")
+        is_path = kind in ("unix", "local")
+        meant = [f"unix:{each}" for each in self.paths(path, service)] if is_path else [f"inet:{port}@{host}"]
+        return all(milter_client.ask(each, _PROBE_S).who is Who.NOBODY for each in meant)
 
     def named(self, socket: str, service: Service) -> str:
         """A socket of smilla's, as this service must write it: in its chroot there is nothing but the queue directory,

@@ -5,32 +5,43 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
 from smilla import log
-from smilla.adapters import postfix, smtp, spool
+from smilla.adapters import as_user, port_holder, postfix, postfix_running, smtp, spool
 from smilla.adapters.journal import SQLiteJournal
 from smilla.adapters.seal_keys import SealKeys
 from smilla.config import Config
 from smilla.config.values import is_local
 from smilla.doctor import (
+    circle_check,
+    decrypt_check,
+    directory_check,
     idle,
     key_folder,
     milter_socket,
     postfix_actions,
     postfix_check,
+    postfix_relay,
     postfix_settings,
     postfix_waiting,
+    relay_certificate,
+    relay_check,
+    reloaded,
     resolver_check,
     rights,
+    rule_key,
     sendmail_check,
     stage_check,
+    store_check,
+    strangers,
     transport_check,
+    web_check,
 )
 from smilla.doctor.finding import Finding, Kind, error, fine, hint, warning
-from smilla.errors import JournalError, PostfixUnclear, SpoolError
+from smilla.errors import JournalError, PostfixUnclear, SmillaError, SpoolError
 from smilla.ports import Ports
 from smilla.server import listener
 
@@ -51,7 +62,10 @@ _GPG_ALONE = (
     "install pysequoia, beside smilla (the Debian package has it; where PyPI has no wheel of it for this machine, that "
     "needs Rust)"
 )
-_WEB = "pip install 'smilla[web]', beside smilla (the Debian package has it), or take listen out of [web]"
+_WEB = (
+    "its packages belong beside smilla: pip install 'smilla[web]' (the Debian package has them), or take listen out of "
+    "[web]"
+)
 _STILL_SERVED = (
     "[policy] mixed is {}, so nothing is sealed, but the stage still serves sealed mail; once no "
     "queued message needs a key (smilla seal prune), remove the folder and restart smilla"
@@ -61,14 +75,18 @@ _SET_UP = 'add the lines (contrib/postfix), or set [policy] mixed to "defer" or 
 _WAITS = "a message whose recipients need different forms gets 451 until they are there"
 _NO_MTA = "not found here; if the MTA is another one or elsewhere, set [milter] mta"
 _ADD_LISTENER = 'add it to the MTA (contrib/postfix, contrib/sendmail), or set [policy] mixed to "defer" or "refuse"'
-_STRANGER = "ss -ltnp says what it is: stop it, or choose another port in [reinject] smtp and for the MTA's listener"
+_STRANGER = "stop it (ss -ltnp says what it is), or choose another port in [reinject] smtp and for the MTA's listener"
 POSTFIX_S = 120.0
 
 
 def of_file(settings: Config, ports: Ports, postfix_folder: str | None) -> Iterator[Finding]:
     """What can be seen without asking anybody but Postfix's programs."""
     yield from key_folder.problems(settings, ports)
+    yield from rule_key.problems(settings, ports)
     yield from idle.problems(settings)
+    yield from circle_check.problems(settings.circle, ports.clock.now())
+    if settings.relay.next_hop:
+        yield from relay_certificate.problems(settings.relay, ports.clock.now())
     if not is_local(settings.milter.socket):
         what = f"[milter] socket {settings.milter.socket} is open to other machines: {_OPEN}"
         yield warning(Kind.OPEN_SOCKET, "", what)
@@ -98,11 +116,17 @@ def _page(settings: Config) -> Iterator[Finding]:
 
 def of_surroundings(settings: Config, configuration: Path, postfix_folder: str | None) -> Iterator[Finding]:
     """Tries everything that the filter will need.  With a Postfix here, [policy] mixed is stage if it is not set; that
-    nobody has set up the stage is no failure then, for mail that needs splitting waits."""
+    nobody has set up the stage is no failure then, for mail that needs splitting waits.  With a next hop of the relay,
+    what the filter alone needs counts only if it runs."""
+    if settings.relay.next_hop and not listener.can_connect(settings.milter.socket):
+        yield from _of_surroundings(settings.relaying(), configuration, postfix_folder, relays_only=True)
+        return
     behind = settings.behind("postfix" if postfix_folder or postfix.is_installed() else "")
     if not settings.policy.mixed and behind.policy.mixed == "stage" and not _stage_is_begun(behind, postfix_folder):
         yield warning(Kind.STAGE_WAY, "postfix", _NO_STAGE, _SET_UP, _WAITS)
         behind = replace(behind, policy=replace(behind.policy, mixed="defer"))
+        yield from _of_surroundings(behind, configuration, postfix_folder, lacks_stage=True)
+        return
     yield from _of_surroundings(behind, configuration, postfix_folder)
 
 
@@ -113,18 +137,38 @@ def _stage_is_begun(behind: Config, postfix_folder: str | None) -> bool:
         return True
 
 
-def _of_surroundings(settings: Config, configuration: Path, postfix_folder: str | None) -> Iterator[Finding]:
+def _of_surroundings(
+    settings: Config,
+    configuration: Path,
+    postfix_folder: str | None,
+    *,
+    relays_only: bool = False,
+    lacks_stage: bool = False,
+) -> Iterator[Finding]:
     log.silence()
     service = rights.service_of(settings, configuration)
     # Before anything starts a thread, since this forks.
-    may = [*rights.writable_by_all(configuration), *rights.problems(settings, configuration, service)]
-    state = [*_spool(settings), *_journal(settings), *_stage(settings)]
+    may = [
+        *strangers.problems(settings, configuration, service),
+        *rights.problems(settings, configuration, service),
+    ]
+    asked = [*directory_check.problems(settings, service), *web_check.problems(settings, service)]
+    state = [*_spool(settings), *_journal(settings, service), *_stage(settings, service, lacks_lines=lacks_stage)]
+    state += store_check.problems(settings, service)
     yield from rights.as_whom(configuration, service)
     yield from _without_repeats(may, state)
     yield from state
     yield from resolver_check.problems(settings)
+    yield from asked
+    if settings.relay.next_hop:
+        yield from relay_check.problems(settings)
+        if postfix_folder is not None or postfix.is_installed():
+            yield from postfix_relay.problems(settings, postfix.Postfix(postfix_folder or "", POSTFIX_S))
+    if relays_only:
+        return
     yield from milter_socket.problems(settings, service)
-    yield from _listener(settings)
+    yield from reloaded.problems(settings, configuration, service)
+    yield from _listener(settings, postfix_folder)
     yield from _mta(settings, postfix_folder)
 
 
@@ -143,7 +187,7 @@ def _spool(settings: Config) -> Iterator[Finding]:
     yield fine(Kind.SPOOL, f"spool {settings.spool.folder}", "is writable")
 
 
-def _journal(settings: Config) -> Iterator[Finding]:
+def _journal(settings: Config, service: rights.Service) -> Iterator[Finding]:
     """Is it readable, and may the filter's user write it?  The user who runs the check may be another one."""
     if not _splits(settings):
         return
@@ -155,8 +199,8 @@ def _journal(settings: Config) -> Iterator[Finding]:
         if not folder.is_dir():
             yield fine(Kind.JOURNAL, subject, "made at the start of the filter")
             return
-        if (problem := _owner_problem(folder, settings.milter.user)) is not None:
-            yield problem
+        if problem := list(_owner_problem(folder, service)):
+            yield from problem
             return
     except (JournalError, OSError) as unreadable:
         yield error(Kind.JOURNAL, subject, str(unreadable))
@@ -169,45 +213,41 @@ def _splits(settings: Config) -> bool:
     return settings.may_split or SealKeys(settings.stage.keys).exist()
 
 
-def _owner_problem(folder: Path, user: str) -> Finding | None:
-    subject, owner = f"journal {folder}", _owner(folder)
-    if user and owner != user:
-        what = f"belongs to {owner}, but [milter] user is {user}"
-        return error(Kind.RIGHTS, subject, what, f"chown -R {user} {folder}")
-    if others := [path.name for path in sorted(folder.iterdir()) if _owner(path) != owner]:
-        what = f"{', '.join(others)} not of {owner}, whose the folder is"
-        return error(Kind.RIGHTS, subject, what, f"chown -R {owner} {folder}")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        return error(Kind.RIGHTS, subject, f"belongs to {owner}, and the user who runs this check cannot write there")
-    return None
+def _owner_problem(folder: Path, service: rights.Service) -> Iterator[Finding]:
+    subject = f"journal {folder}"
+    yield from (found := list(rights.of_state(subject, [folder, *sorted(folder.iterdir())], service)))
+    if not found and not os.access(folder, os.W_OK | os.X_OK):
+        what = f"belongs to {_owner(folder)}, and the user who runs this check cannot write there"
+        yield error(Kind.RIGHTS, subject, what)
 
 
 def _owner(path: Path) -> str:
-    try:
-        return path.owner()
-    except KeyError:
-        return f"user {path.stat().st_uid}"
+    return as_user.name_of(path.stat().st_uid)
 
 
-def _stage(settings: Config) -> Iterator[Finding]:
+def _stage(settings: Config, service: rights.Service, *, lacks_lines: bool) -> Iterator[Finding]:
     seals = settings.policy.mixed == "stage"
     if not settings.policy.mixed or not (seals or SealKeys(settings.stage.keys).exist()):
         return
-    yield from stage_check.keys(settings, _owner)
-    yield from stage_check.socket(settings)
+    yield from stage_check.keys(settings, service)
+    yield from stage_check.socket(settings, service)
     if seals:
         yield from stage_check.size(settings)
-    else:
+    elif not lacks_lines:  # otherwise its lines are to come, or to come back
         text = _STILL_SERVED.format(settings.policy.mixed)
         yield hint(Kind.STAGE, f"seal keys {settings.stage.keys}", text)
 
 
-def _listener(settings: Config) -> Iterator[Finding]:
+def _listener(settings: Config, postfix_folder: str | None) -> Iterator[Finding]:
     if not _splits(settings):
         return
     name = settings.reinject.smtp
     subject, found = f"re-injection listener {name}", smtp.problems(name, settings.dns.timeout_s)
     if not any(severity == "error" for severity, _ in found):
+        if settings.stage.check and (start := _start_of_postfix(settings, postfix_folder)):
+            what = f"Postfix does not run, but {_who(name)} answers there, and would get the copies"
+            yield error(Kind.LISTENER, subject, what, f"{_STRANGER}; then {start}")
+            return
         yield fine(Kind.LISTENER, subject, "answers")
         yield from (Finding(Kind.LISTENER, severity, subject, text) for severity, text in found)
         return
@@ -215,10 +255,32 @@ def _listener(settings: Config) -> Iterator[Finding]:
     is_taken = listener.can_connect(f"inet:{port}@{host.strip('[]')}")
     for _, text in found:
         said = text.removeprefix(f"{name}: ")
-        if is_taken:
-            yield error(Kind.LISTENER, subject, f"what listens there is not the one for copies: {said}", _STRANGER)
+        if not is_taken and (start := _start_of_postfix(settings, postfix_folder)):
+            yield error(Kind.LISTENER, subject, f"{said}: Postfix does not run", start)
+        elif is_taken:
+            what = f"what listens there is not the one for copies: {said}{_named(name)}"
+            yield error(Kind.LISTENER, subject, what, _STRANGER)
         else:
             yield error(Kind.LISTENER, subject, said, _ADD_LISTENER)
+
+
+def _who(place: str) -> str:
+    return port_holder.holder(postfix.port_of(place)) or "something else"
+
+
+def _named(place: str) -> str:
+    who = port_holder.holder(postfix.port_of(place))
+    return f"; it is {who}" if who else ""
+
+
+def _start_of_postfix(settings: Config, postfix_folder: str | None) -> str:
+    """The line that starts the Postfix of this machine, "" if it runs or is not here."""
+    if settings.milter.mta == "sendmail" or not (postfix_folder is not None or postfix.is_installed()):
+        return ""
+    with suppress(SmillaError):
+        if not postfix_running.runs(postfix.Postfix(postfix_folder or "", POSTFIX_S).value("queue_directory")):
+            return f"postfix -c {postfix_folder} start" if postfix_folder else "postfix start"
+    return ""
 
 
 def _mta(settings: Config, postfix_folder: str | None) -> Iterator[Finding]:
@@ -231,6 +293,7 @@ def _mta(settings: Config, postfix_folder: str | None) -> Iterator[Finding]:
         yield from postfix_waiting.problems(settings, asked)
         yield from postfix_settings.problems(settings, asked)
         yield from transport_check.problems(settings, asked)
+        yield from decrypt_check.problems(settings, asked)
         if mixed == "stage":
             yield from postfix_check.problems(settings, asked)
         return

@@ -25,13 +25,17 @@ class Kind(StrEnum):
     RESOLVER_NOT_VALIDATING = "resolver-not-validating"
     RESOLVER_TCP = "resolver-tcp"
     RESOLVER = "resolver"  # in order, or not needed
+    LDAP = "ldap"  # the directory of [ldap]
+    HTTPS = "https"  # the way to the web servers of wkd
     SPOOL = "spool"
     JOURNAL = "journal"
+    STORE = "store"  # the database of [store] url
     SEAL_KEYS = "seal-keys"
     SOCKET_FOLDER = "socket-folder"
     SOCKET_TAKEN = "socket-taken"  # something other than a filter listens there
     SOCKET_DENIED = "socket-denied"
     NOT_RUNNING = "not-running"  # the MTA asks the filter, and nobody answers
+    NOT_RELOADED = "not-reloaded"  # the filter goes on with the configuration before
     SOCKET = "socket"
     CHROOT = "chroot"  # the MTA looks for the socket within its chroot
     OTHER_SOCKET = "other-socket"  # the MTA names another one
@@ -42,6 +46,7 @@ class Kind(StrEnum):
     POSTFIX_NOT_TOLD = "postfix-not-told"  # nobody can see the running processes
     POSTFIX_STOPPED = "postfix-stopped"
     DEFAULT_ACTION = "default-action"  # what the MTA does while the filter is away
+    SWALLOWED_LINE = "swallowed-line"  # a parameter's value goes on with what should be a parameter of its own
     NON_SMTPD = "non-smtpd-milters"
     MILTER_ORDER = "milter-order"
     UNSEEN_MAIL = "unseen-mail"  # what another milter quarantines
@@ -51,22 +56,27 @@ class Kind(StrEnum):
     ACCESS_TABLE = "access-table"  # HOLD, REDIRECT, FILTER
     STAGE = "stage"
     STAGE_WAY = "stage-way"  # Postfix's lines that lead to the stage
+    CIRCLE = "circle"  # the file of its authorities
     HOP_WAY = "hop-way"  # Postfix's lines that bind a copy to a verified hop
     STAGE_FORGED = "stage-forged"
     LISTENER = "listener"  # the one of [reinject]
+    CERTIFICATE = "certificate"  # the relay's own
+    NEXT_HOP = "next-hop"  # of the relay
     FILTERS_SKIPPED = "filters-skipped"
     TRANSPORT = "transport"  # what is said of how mail came, and what may be forged
     POLICY = "policy"
+    DECRYPT = "decrypt"  # smilla decrypt, and how Postfix asks it
     SENDMAIL = "sendmail"
 
 
 _KINDS = list(Kind)
-_SEVERITIES = ("error", "warning", "hint", "")
+_SEVERITIES = ("error", "to do", "warning", "hint", "")
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """``severity`` is error, warning, hint, or "" for what is in order.  ``subject`` is what it is about: a file, a
+    """``severity`` is error, warning, hint, or "" for what is in order; ``smilla init`` has "to do", for what its own
+    next steps mend.  ``subject`` is what it is about: a file, a
     socket, a program.  ``mend`` is the line that mends it; ``why`` says why that matters, if the text does not."""
 
     kind: Kind

@@ -12,7 +12,9 @@ from smilla.config.options import CONDITIONS
 from smilla.config.patterns import domain_pattern
 from smilla.doctor.finding import Finding, Kind, hint, warning
 from smilla.keys.discovery.directory import SUFFIXES
+from smilla.model import RESTS_ON
 from smilla.policy import rules
+from smilla.server.runtime import needs_hops
 
 _DOMAINS = (
     "q7x.example",
@@ -28,8 +30,17 @@ def problems(settings: Config) -> Iterator[Finding]:
     if keys.directory and "directory" not in keys.sources:
         text = f'[keys] directory is "{keys.directory}", but sources has no "directory": no file there is used'
         yield warning(Kind.IDLE, "", text)
+    if settings.ldap.url and "ldap" not in keys.sources:
+        yield warning(Kind.IDLE, "", f'[ldap] url is "{settings.ldap.url}", but sources has no "ldap": nobody asks it')
     if "directory" in keys.sources:
         yield from _folders_of_keys(Path(keys.directory))
+    yield from _of_learned(settings)
+    if settings.store.url and not settings.uses_learned and not needs_hops(settings):
+        text = "[store] url is set, but the filter remembers nothing: neither learned keys nor verified hops are on"
+        yield hint(Kind.IDLE, "", text)
+    trusted = {*keys.trust, *(word for rule in settings.rule for word in rule.trust)}
+    for word in sorted(trusted - {RESTS_ON[source] for source in keys.sources}):
+        yield warning(Kind.IDLE, "", f"trust names {word}, but none of [keys] sources rests on that")
     if settings.mode == "outbound" and _has_all_domains(settings.local_domains):
         text = "mode = outbound encrypts for nobody in local_domains, and that covers all domains"
         yield warning(Kind.IDLE, "", text)
@@ -38,6 +49,18 @@ def problems(settings: Config) -> Iterator[Finding]:
         for text in _never_applies(number, settings):
             yield warning(Kind.IDLE, f"rule {number} can never apply", text)
         yield from _without_tags(number, rule, settings)
+
+
+def _of_learned(settings: Config) -> Iterator[Finding]:
+    is_used = "learned" in settings.keys.sources
+    if settings.learned.accept and settings.mode == "outbound":
+        text = "[learned] accept learns from inbound mail, but mode = outbound: no mail is inbound"
+        yield warning(Kind.IDLE, "", text)
+    if settings.learned.accept and not is_used:
+        yield warning(Kind.IDLE, "", '[learned] accept learns keys, but [keys] sources has no "learned": none is used')
+    if is_used and not settings.learned.accept:
+        text = '[keys] sources has "learned", but [learned] accept is empty: only what another filter learned is used'
+        yield hint(Kind.IDLE, "", text)
 
 
 def _of_transport(settings: Config) -> Iterator[Finding]:

@@ -23,7 +23,7 @@ def problems(settings: Config, ports: Ports) -> Iterator[Finding]:
     try:
         names = ports.folder.all_names()
         addresses = {str(found): found for found in map(directory.address_of, names) if found is not None}
-        alone = replace(settings, keys=replace(settings.keys, sources=("directory",)))
+        alone = replace(settings, keys=replace(settings.keys, sources=("directory",), trust=()))
         usable = 0
         for address in addresses.values():
             found = lookup.finish(lookup.begin(address, ports, alone), 0.0, now, ports)
@@ -35,8 +35,8 @@ def problems(settings: Config, ports: Ports) -> Iterator[Finding]:
         for name, problem in directory.problems(ports.folder):
             is_private = directory.holds_private(ports.folder, name)
             kind = Kind.PRIVATE_KEY if is_private else Kind.KEY_FILE
-            mend = private_file.mend(folder, name) if is_private else ""
-            yield warning(kind, f"{subject}/{name}", problem, mend)
+            mend, why = private_file.mend(folder, name) if is_private else ("", "")
+            yield warning(kind, f"{subject}/{name}", problem, mend, why)
     except SmillaError as unreadable:
         yield warning(Kind.KEY_FOLDER, "", f"keys {unreadable}")
 

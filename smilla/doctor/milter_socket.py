@@ -7,15 +7,16 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from smilla.adapters import milter_client
+from smilla.adapters import as_user, milter_client
 from smilla.adapters.milter_client import Who
 from smilla.config import Config
 from smilla.doctor.finding import Finding, Kind, error, fine, warning
-from smilla.doctor.rights import Service
+from smilla.doctor.rights import Service, folder_of_sockets, restart
 from smilla.server import listener
 
 _TIMEOUT_S = 8.0  # an SMTP server may wait for six seconds before it greets (postscreen)
 _ELSEWHERE = "choose another [milter] socket, or stop what listens there"
+_START, _ANEW = "start smilla", "smilla makes the socket anew as it starts"
 _WHY = "smilla cannot listen there, and the MTA would ask a stranger about its mail"
 
 
@@ -31,6 +32,8 @@ def problems(config: Config, service: Service) -> Iterator[Finding]:
         yield error(Kind.SOCKET_TAKEN, subject, what, _ELSEWHERE, _WHY)
     elif listener.UnixPath.fits(socket) and (found := _no_socket(subject, Path(socket.partition(":")[2]))):
         yield found
+    elif answer.who is Who.DENIED and (left := _left_behind(subject, Path(socket.partition(":")[2]))):
+        yield left
     elif answer.who is Who.DENIED:
         what = f"this user may not connect ({answer.text})"
         yield error(
@@ -49,13 +52,13 @@ def _of_path(subject: str, path: Path, answer: milter_client.Answer, service: Se
     if not folder.is_dir():
         if str(folder) in service.run_folders:
             return fine(Kind.SOCKET, subject, f"nobody listens yet; {service.unit} makes {folder} when it starts")
-        made = f"install -d -o {service.user.name} -g postfix -m 2750 {folder} (the group is the MTA's)"
-        return error(Kind.SOCKET_FOLDER, subject, f"no folder {folder}", made)
+        return error(Kind.SOCKET_FOLDER, subject, f"no folder {folder}", *folder_of_sockets(folder, service))
     if answer.who is Who.OTHER:
         return _taken(subject, answer.text)
     if path.is_socket():
-        mend = "start smilla, which makes the socket anew"
-        return warning(Kind.SOCKET, subject, "nobody listens; what is there was left behind", mend)
+        return warning(
+            Kind.SOCKET, subject, "nobody listens; what is there was left behind", restart() or _START, _ANEW
+        )
     return fine(Kind.SOCKET, subject, "nobody listens yet")
 
 
@@ -67,5 +70,21 @@ def _no_socket(subject: str, path: Path) -> Finding | None:
     return None
 
 
+def _left_behind(subject: str, path: Path) -> Finding | None:
+    """A socket of another user's, to which this one may not connect, though nobody listens there.  The kernel lists
+    those that listen by the path that they were bound to: smilla's own is renamed once it is ready (UnixPath)."""
+    with suppress(OSError):
+        owner = as_user.name_of(path.stat().st_uid)
+        lines = Path("/proc/net/unix").read_text("utf-8", "replace").splitlines()
+        named = {Path(words[7]).name for words in (line.split(maxsplit=7) for line in lines) if len(words) == 8}
+        if path.name not in named and not any(name.startswith(f".{path.name}.") for name in named):
+            what = f"nobody listens; what is there was left behind by {owner}"
+            return warning(Kind.SOCKET, subject, what, restart() or _START, _ANEW)
+    return None
+
+
 def _taken(subject: str, text: str) -> Finding:
+    if text == milter_client.SILENT:
+        what = f"what listens there is no filter, or a smilla that hangs: {text}"
+        return error(Kind.SOCKET_TAKEN, subject, what, restart() or "restart smilla", f"if it is another: {_ELSEWHERE}")
     return error(Kind.SOCKET_TAKEN, subject, f"what listens there is no filter: {text}", _ELSEWHERE, _WHY)

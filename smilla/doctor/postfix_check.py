@@ -81,6 +81,16 @@ def is_begun(config: Config, asked: Postfix) -> bool:
     return site.listener(config.reinject.smtp) is not None or any(ways)
 
 
+def asks_nobody(config: Config, asked: Postfix) -> bool:
+    """Has Postfix none of smilla's lines, nor a milter that may lead to it?  False if nobody can tell."""
+    try:
+        site = Attached(config, asked.settings(tuple(dict.fromkeys(_NAMES)), _NESTED))
+        leads = any(map(site.may_lead, site.of("smtpd")))
+        return not site.filtered() and not leads and not is_begun(config, asked)
+    except PostfixUnclear:
+        return False
+
+
 @dataclass(frozen=True, slots=True)
 class _Lines:
     """The lines of one instance, and smilla's configuration; a way is the destination of FILTER in a table."""
@@ -108,6 +118,7 @@ class _Lines:
                 line,
             )
         for service in filtered:
+            yield from self.site.slips(service)
             yield from self._filtered(service)
         ways = [way for service in filtered if (way := self.way(self.site.cleanup(service), "milter_header_checks"))]
         for pickup in self.site.of("pickup"):

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from smilla.adapters import as_user, milter_client
 from smilla.adapters.as_user import User, Wish
@@ -20,6 +21,7 @@ from smilla.config import Config
 from smilla.doctor import attached, finding, postfix_listener, postfix_origin
 from smilla.doctor.attached import SIGNERS, VERIFIERS, Attached, as_milter, error, warning
 from smilla.doctor.finding import Finding, Kind
+from smilla.doctor.rights import restart
 from smilla.errors import PostfixUnclear, SmillaError
 
 _TIMEOUTS = ("milter_connect_timeout", "milter_command_timeout", "milter_content_timeout")
@@ -42,6 +44,8 @@ _TAKING = {  # where mail comes in, by a port's name or number; behind postscree
     **dict.fromkeys(("submission", "587", "submissions", "smtps", "465"), "outbound"),
 }
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_BRACES = re.compile(r"\{[^{}]*\}")  # where "name = value" is in place
+_LINE = re.compile(r"(?<!\S)[a-z][a-z0-9]*_[a-z0-9_]+ =(?!\S)")
 _SLACK_S = 5.0  # beyond the look-ups, for all other work on a message
 _PROBE_S = 2.0
 _UNASKED = "mail does not pass smilla, so it leaves in plaintext"
@@ -86,11 +90,13 @@ class _Settings:
         yield from self._fallback(filtered)
         yield from self._size(filtered)
         yield from self._completion()
+        yield from swallowed(self.site)
 
     # --- another socket than ours
 
     def _elsewhere(self, service: Service, *, is_attached: bool) -> Iterator[Finding]:
         """A name that looks like smilla's socket and is not: in the chroot, or mistyped."""
+        yield from self.site.slips(service)
         for _, place in self.site.milters(service):
             if self.site.is_ours(place, service):
                 continue
@@ -98,7 +104,7 @@ class _Settings:
                 yield self._in_the_chroot(service, place)
             elif not is_attached and self._means_ours(place, service):
                 what = f"{service.name}: asks {place}, but [milter] socket is {self.site.config.milter.socket}"
-                why = "Postfix finds nobody there, so mail does not pass smilla"
+                why = "Postfix finds nobody there, and turns all mail away, or as milter_default_action says"
                 yield error(Kind.OTHER_SOCKET, what, self.site.line(service), why)
 
     def _is_ours_outside(self, place: str) -> bool:
@@ -133,14 +139,7 @@ class _Settings:
             return True
         if milter_client.ask(ours, _PROBE_S).who is not Who.SMILLA:
             return False
-        return all(milter_client.ask(each, _PROBE_S).who is Who.NOBODY for each in self._meant(place, service))
-
-    def _meant(self, place: str, service: Service) -> list[str]:
-        kind, _, path = place.partition(":")
-        if kind in ("unix", "local"):
-            return [f"unix:{each}" for each in self.site.paths(path, service)]
-        host, _, port = place.removeprefix("inet:").rpartition(":")
-        return [f"inet:{port}@{host}"]
+        return self.site.is_silent(place, service)
 
     def _connects(self, filtered: list[Service]) -> Iterator[Finding]:
         """May Postfix's user connect to our socket?  Only root can become that user; others go by the modes."""
@@ -154,8 +153,11 @@ class _Settings:
             if place:
                 what = f"its user {user.name} may not connect to {path}, because {place} keeps it out"
                 folder = PurePosixPath(path).parent
-                mend = f"install -d -o smilla -g {user.group} -m 2750 {folder}, then restart smilla"
-                yield error(Kind.SOCKET_DENIED, what, mend, "mail does not pass smilla")
+                mend = shlex.join(["install", "-d", "-o", _owner(path), "-g", user.group, "-m", "2750", str(folder)])
+                mend = " && ".join(filter(None, (mend, restart())))
+                yield error(
+                    Kind.SOCKET_DENIED, what, mend, "mail does not pass smilla until it is restarted after that"
+                )
             elif place is None:
                 what = (
                     f"whether its user {user.name} may connect to {path} was not tested: only root can become that user"
@@ -222,6 +224,7 @@ class _Settings:
         return not has_milters and not self.site.settings.value(pickup, "content_filter")
 
     def _reinject(self, filtered: list[Service]) -> Iterator[Finding]:
+        yield from postfix_listener.absent(self.site)
         listener = self.site.listener(self.site.config.reinject.smtp)
         if listener is not None and listener in filtered:
             what = f"{listener.name}: the copies would come to the filter again"
@@ -246,7 +249,7 @@ class _Settings:
             why = "mail is refused with 552 after all the work, instead of before"
             yield warning(Kind.SIZE, what, f"[stage] message_size_limit = {least}, or 0", why)
         if least:
-            most = least * 100 // 137
+            most = least * 10 // 14  # as of the stage
             text = f"message_size_limit is {least}, so messages of up to {most} octets can be encrypted"
             yield finding.fine(Kind.SIZE, "postfix", text)
 
@@ -272,6 +275,15 @@ class _Settings:
             yield warning(Kind.REWRITING, what, f'append_origin = "{origin}"')
 
 
+def swallowed(site: Attached) -> Iterator[Finding]:
+    """Parameters that have taken the next line for a part of their value, as lines copied out of a manual make them."""
+    for name, value in site.settings.main.items():
+        if line := _LINE.search(_BRACES.sub("", value)):
+            what = f"main.cf: the value of {name} goes on with {line[0]!r}"
+            why = "a line that begins with a blank goes on with the one before"
+            yield error(Kind.SWALLOWED_LINE, what, f"put the line {line[0]!r} at the margin", why)
+
+
 def past_smilla(site: Attached) -> Iterator[Finding]:
     """The listeners where clients hand in mail that have an empty smtpd_milters of their own, as samples for other
     filters have it.  Those on other ports are other filters' own, for what comes back from them."""
@@ -285,6 +297,14 @@ def past_smilla(site: Attached) -> Iterator[Finding]:
             yield warning(Kind.NOT_ATTACHED, what, line, _UNASKED)
         elif mode == "outbound":
             yield finding.hint(Kind.NOT_ATTACHED, "postfix", what, line, _RELAYED)
+
+
+def _owner(path: str) -> str:
+    """Whose socket it is, which is smilla's user."""
+    try:
+        return as_user.name_of(Path(path).stat().st_uid)
+    except OSError:
+        return "smilla"
 
 
 def _seconds(text: str) -> float | None:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
-from smilla.adapters import milter_client
+from smilla.adapters import milter_client, status
 from smilla.adapters.milter_client import Who
 from smilla.adapters.postfix import Postfix
 from smilla.config import Config
 from smilla.doctor import attached
 from smilla.doctor.attached import Attached
 from smilla.doctor.finding import Finding, Kind, error
-from smilla.errors import PostfixUnclear
+from smilla.doctor.rights import restart
+from smilla.errors import PostfixUnclear, SmillaError
 
 _PROBE_S = 2.0
-_START = "start smilla (systemctl start smilla); if it does not stay up, its log says why (journalctl -u smilla)"
+_LOG = "if it does not stay up, its log says why (journalctl -u smilla)"
+_BY_HAND = "start smilla, or restart it if it runs: a changed socket needs a restart"
 _MEANWHILE = {
     "accept": "mail passes in plaintext",
     "reject": "mail is refused for good",
@@ -38,5 +41,18 @@ def problems(config: Config, asked: Postfix) -> Iterator[Finding]:
             names.setdefault(_MEANWHILE.get(action, "mail is deferred"), []).append(service.name)
     for meanwhile, those in names.items():
         who = f"{', '.join(those)} of Postfix {'ask' if len(those) > 1 else 'asks'} it"
-        what = f"smilla is not running, but {who}: nobody listens ({answer.text.lower() or 'no answer'})"
-        yield error(Kind.NOT_RUNNING, f"socket {config.milter.socket}", what, _START, f"until then {meanwhile}")
+        nobody = f"nobody listens ({answer.text.lower() or 'no answer'})"
+        what = f"smilla is not running, but {who}: {nobody}"
+        why = f"until then {meanwhile}; {_LOG}"
+        if _runs(config):
+            what = f"smilla runs, but does not listen there, and {who}: {nobody}"
+            why = f"until then {meanwhile}; a changed [milter] socket needs a restart, for a reload keeps the old one"
+        yield error(Kind.NOT_RUNNING, f"socket {config.milter.socket}", what, restart() or _BY_HAND, why)
+
+
+def _runs(config: Config) -> bool:
+    """Does a filter answer at the status socket?  False, too, if this user may not ask it."""
+    with suppress(SmillaError):
+        status.ask(config.status_socket)
+        return True
+    return False

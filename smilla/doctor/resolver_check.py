@@ -11,17 +11,23 @@ from smilla import log
 from smilla.adapters import unbound
 from smilla.adapters.resolver import LoopbackResolver
 from smilla.config import Config
-from smilla.config.options import OUTSIDE_DNS
+from smilla.config.options import WITHOUT_RESOLVER
 from smilla.config.values import nameserver
-from smilla.doctor.finding import Finding, Kind, error, fine, hint, warning
+from smilla.doctor.finding import Finding, Kind, error, fine, hint
 from smilla.server import listener
 from smilla.server.runtime import make_resolver
 
 _CONNECTIONS = 6  # that one worker opens to a nameserver, at most
-_DOWN = "smilla cannot ask for any key, so mail is deferred"
-_UNPROVEN = "without validation nobody can tell that no key is published, so mail is deferred"
+_START = "start the validating resolver (systemctl start unbound), or correct [dns] nameservers"
+_DOWN = "smilla cannot ask for any key"
+_UNPROVEN = "without validation nobody can tell that no key is published"
+_DEFERRED, _OBSERVED = "so mail is deferred", "so mail would be deferred if smilla did more than observe"
 _ANCHOR = (
     "let it validate (unbound: auto-trust-anchor-file, and no val-permissive-mode or module-config without validator)"
+)
+_SERVFAIL = (
+    "can it reach the root servers (port 53 to the Internet)? if not, let it forward to a resolver that passes DNSSEC "
+    "on (forward-zone in unbound.conf(5)); is the clock right? is root.key current?"
 )
 _PERMISSIVE = "server: val-permissive-mode: no, in unbound.conf; then unbound-control reload"
 _BELIEVED = "what is forged or broken looks like an unsigned zone, so mail to people who have keys leaves in plaintext"
@@ -30,7 +36,7 @@ _OFF = "signatures look expired or not valid yet, so mail is deferred, and expir
 
 def problems(settings: Config) -> Iterator[Finding]:
     """Nothing if all keys come from elsewhere."""
-    if set(settings.keys.sources) <= set(OUTSIDE_DNS):
+    if set(settings.keys.sources) <= set(WITHOUT_RESOLVER):
         yield fine(Kind.RESOLVER, "resolver", "not needed, because all keys come from the directory")
         return
     log.silence()
@@ -41,7 +47,7 @@ def problems(settings: Config) -> Iterator[Finding]:
             yield fine(Kind.RESOLVER, name, f"validates ({settings.dns.probe})")
             continue
         validates = False
-        yield _of_server("" if name in problem else name, name, problem)
+        yield _of_server("" if name in problem else name, name, problem, settings)
     signed = resolver.signed_between(settings.dns.timeout_s) if isinstance(resolver, LoopbackResolver) else None
     yield from clock(time.time(), signed, unbound.clock_is_kept())
     yield from _permissive(settings)
@@ -49,13 +55,26 @@ def problems(settings: Config) -> Iterator[Finding]:
         yield from _room(settings)
 
 
-def _of_server(subject: str, name: str, problem: str) -> Finding:
+def advice(problem: str) -> str:
+    """What to do about a resolver of which this is told."""
+    if "SERVFAIL" in problem:
+        return _SERVFAIL
+    if unbound.is_installed():
+        return _START
+    return "apt-get install unbound dns-root-data"
+
+
+def _of_server(subject: str, name: str, problem: str, settings: Config) -> Finding:
     """A server to which nobody can connect is down; every other one does not prove that it validates."""
     host, _, port = name.partition("@")
+    then = _OBSERVED if settings.observe else _DEFERRED
     if port and not listener.can_connect(f"inet:{port}@{host}"):
-        mend = "start the validating resolver (systemctl start unbound), or correct [dns] nameservers"
-        return error(Kind.RESOLVER_DOWN, subject, f"{problem}: nobody takes connections there", mend, _DOWN)
-    return error(Kind.RESOLVER_NOT_VALIDATING, subject, problem, _ANCHOR, _UNPROVEN)
+        what = f"{problem}: nobody takes connections there"
+        return error(Kind.RESOLVER_DOWN, subject, what, advice(problem), f"{_DOWN}, {then}")
+    if port and "SERVFAIL" in problem:
+        what = f'{name} answers SERVFAIL: it runs, but cannot prove "{settings.dns.probe}"'
+        return error(Kind.RESOLVER_NOT_VALIDATING, "", what, _SERVFAIL, f"{_UNPROVEN}, {then}")
+    return error(Kind.RESOLVER_NOT_VALIDATING, subject, problem, _ANCHOR, f"{_UNPROVEN}, {then}")
 
 
 def clock(now: float, signed: tuple[int, int] | None, is_kept: bool | None) -> Iterator[Finding]:
@@ -99,4 +118,4 @@ def _room(settings: Config) -> Iterator[Finding]:
     if int(said["port"]) in ports and int(said["incoming-num-tcp"]) * threads < wanted:
         what = f"incoming-num-tcp is {said['incoming-num-tcp']}, but smilla's workers open up to {wanted} connections"
         mend = f"server: incoming-num-tcp: {max(100, wanted)}, in unbound.conf"
-        yield warning(Kind.RESOLVER_TCP, "unbound", what, mend, "under load it closes connections that still wait")
+        yield hint(Kind.RESOLVER_TCP, "unbound", what, mend, "under load it closes connections that still wait")

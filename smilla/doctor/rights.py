@@ -1,41 +1,52 @@
 """May the filter's user read and write what it must?  Tested as that user, since root may do everything.
 
-The user is [milter] user, else the User= of the installed unit that runs this configuration, else the owner of the
-folder of the journal.
+The user is [milter] user, else the User= of the installed unit that runs this configuration, else who owns the socket
+where a filter listens, else who owns the journal and the seal keys.  Who owns a folder proves nothing: it may be the
+very fault.
 """
 
 from __future__ import annotations
 
+import grp
 import os
+import shlex
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 from smilla.adapters import as_user, unit_file
 from smilla.adapters.as_user import User, Wish
 from smilla.adapters.seal_keys import SealKeys
-from smilla.config import DEFAULT_PATH, Config
+from smilla.config import DEFAULT_PATH, Config, database_url
 from smilla.doctor import private_file
 from smilla.doctor.finding import Finding, Kind, error, fine, hint
 from smilla.errors import SmillaError
 from smilla.keys.discovery import directory
 
 _MOST_FILES, _MOST_NAMED = 5000, 3
+_REACHED = "smilla makes its socket there, and the MTA must reach it"
+_BY_GROUP = f"{_REACHED}: the group is the MTA's, here Postfix's"
+_POSTFIX = "postfix"
+_USUAL_USER, _JOURNAL = "smilla", "journal.sqlite3"
+_NOBODY_KNOWS = "nothing tells which of them smilla runs as"
+TELL = "name it in [milter] user, or in User= of the unit"
 _READ, _ENTER, _KEEP = os.R_OK, os.R_OK | os.X_OK, os.R_OK | os.W_OK | os.X_OK
-_OFF = "whoever writes it can turn encryption off at the next reload"
 _DONE = {_READ: "read", _ENTER: "list", _KEEP: "write in", os.R_OK | os.W_OK: "read and write"}
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """How the filter is started: as which user, and whether root opens its sockets first ([milter] user)."""
+    """How the filter is started: as which user, and whether root opens its sockets first ([milter] user).  If nothing
+    tells the user (``is_known`` is False), no line may give that user anything."""
 
     user: User
     drops_rights: bool
     run_folders: tuple[str, ...] = ()
     unit: str = ""
+    is_known: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +56,7 @@ class _Need:
     is_state: bool  # the filter's own, which it writes; otherwise the administrator's, which it reads
     why: str
     is_key: bool = False  # a file in the folder of keys, where private keys do not belong
+    mend: str = ""  # the line for the path itself, where it is another one than for other folders
 
 
 def service_of(config: Config, configuration: Path) -> Service:
@@ -54,20 +66,80 @@ def service_of(config: Config, configuration: Path) -> Service:
         return Service(User(config.milter.user), drops_rights=True)
     if unit is not None and unit.user.name:
         return Service(unit.user, drops_rights=False, run_folders=unit.run_folders, unit=unit.path)
-    folder = Path(config.reinject.spool)
+    if owner := _owner_of_what_it_made(config):
+        return Service(User(owner), drops_rights=False)
     try:
-        return Service(User(as_user.name_of(folder.stat().st_uid)), drops_rights=False)
+        owner = as_user.name_of(Path(config.reinject.spool).stat().st_uid)
     except OSError:
-        return Service(User(as_user.name_of(os.geteuid())), drops_rights=False)
+        me = os.geteuid()
+        return Service(User(as_user.name_of(me)), drops_rights=False, is_known=me != 0)
+    return Service(User(owner), drops_rights=False, is_known=owner == _USUAL_USER)
+
+
+def _owner_of_what_it_made(config: Config) -> str:
+    """Who owns the socket, or else all of the journal and the seal keys; "" if there is none, or they have several."""
+    kind, _, path = config.milter.socket.partition(":")
+    if kind in ("unix", "local"):
+        with suppress(OSError):
+            if stat.S_ISSOCK((found := Path(path).lstat()).st_mode):
+                return as_user.name_of(found.st_uid)
+    with suppress(OSError):
+        own = [Path(config.reinject.spool, _JOURNAL), *sorted(Path(config.stage.keys).glob("*.key"))]
+        owners = {as_user.name_of(file.lstat().st_uid) for file in own if os.path.lexists(file)}
+        return owners.pop() if len(owners) == 1 else ""
+    return ""
+
+
+def of_state(subject: str, paths: Sequence[Path], service: Service) -> Iterator[Finding]:
+    """What does not belong to the filter's user, of a folder of its state and the files in it.  If nothing tells who
+    that is, their owners are named, and no line gives them to anybody.  Raises OSError."""
+    owners = {path: as_user.name_of(path.stat().st_uid) for path in paths}
+    user = service.user.name
+    if not service.is_known:
+        if len(set(owners.values())) > 1:
+            first = {owner: path for path, owner in reversed(owners.items())}
+            said = ", ".join(f"{path} belongs to {owner}" for owner, path in sorted(first.items()))
+            yield error(Kind.RIGHTS, subject, said, TELL, _NOBODY_KNOWS)
+        return
+    if not (others := {path: owner for path, owner in owners.items() if owner != user}):
+        return
+    said = ", ".join(f"{path} belongs to {owner}" for path, owner in islice(others.items(), _MOST_NAMED))
+    more = f" (and {len(others) - _MOST_NAMED} more)" if len(others) > _MOST_NAMED else ""
+    yield error(Kind.RIGHTS, subject, f"{said}{more}, but smilla runs as {user}", f"chown -R {user} {paths[0]}")
+
+
+def restart() -> str:
+    """The line that starts smilla, or starts it anew if it runs; "" if no service manager is known here."""
+    return "systemctl restart smilla" if unit_file.has_systemd() else ""
+
+
+def folder_of_sockets(folder: Path, service: Service) -> tuple[str, str]:
+    """The line that makes or mends a folder for sockets, and why."""
+    user = service.user.name if service.is_known else _USUAL_USER
+    group = _POSTFIX if _is_group(_POSTFIX) else user  # Sendmail reaches it as root
+    made = shlex.join(["install", "-d", "-o", user, "-g", group, "-m", "2750", str(folder)])
+    return made, _BY_GROUP if group == _POSTFIX else _REACHED
+
+
+def _is_group(name: str) -> bool:
+    try:
+        return bool(grp.getgrnam(name))
+    except KeyError:
+        return False
 
 
 def problems(config: Config, configuration: Path, service: Service) -> Iterator[Finding]:
     """What the user may not do, with the part of the path at fault and the line that mends it."""
-    yield from _judged(service, [*_needs(config, configuration, service)])
+    for found in _judged(service, [*_needs(config, configuration, service)]):
+        # Whoever owns the folder may be a stranger: nothing is given to them.
+        yield found if service.is_known or not found.mend else replace(found, mend=TELL)
 
 
 def as_whom(configuration: Path, service: Service) -> Iterator[Finding]:
     """Who is not root hears as whom all was tried, and how to try the rest."""
+    if not service.is_known and service.user.name != "root":
+        what = f"nothing tells as whom smilla runs; all was tried as {service.user.name}, whose the journal's folder is"
+        yield hint(Kind.ASKS, "this check", what, TELL)
     me, user = as_user.name_of(os.geteuid()), service.user.name
     if os.geteuid() != 0:
         others = "Postfix's user" if me == user else f"{user}, whose filter it is, nor as Postfix's user"
@@ -77,18 +149,10 @@ def as_whom(configuration: Path, service: Service) -> Iterator[Finding]:
         )
 
 
-def writable_by_all(configuration: Path) -> Iterator[Finding]:
-    """Whoever may write the configuration can turn encryption off."""
-    with suppress(OSError):
-        if configuration.stat().st_mode & stat.S_IWOTH:
-            mend = f"chmod o-w {configuration}"
-            yield error(Kind.RIGHTS_TOO_WIDE, f"configuration {configuration}", "everybody may write it", mend, _OFF)
-
-
 def of_key_files(config: Config, configuration: Path, paths: Sequence[str]) -> Iterator[Finding]:
     """Which of these the filter's user may not read, though whoever asks may."""
     why = "it cannot tell whether there is a key, so mail to this address is deferred"
-    needs = [_Need(f"keys {config.keys.directory}", Wish(path, _READ), False, why, is_key=True) for path in paths]
+    needs = [_Need(f"keys {Path(path).parent}", Wish(path, _READ), False, why, is_key=True) for path in paths]
     yield from (found for found in _judged(service_of(config, configuration), needs) if found.severity == "error")
 
 
@@ -125,7 +189,8 @@ def _kept_out(user: str, group: str, place: str, needs: list[_Need], states: set
     said = [f"{_DONE[need.wish.mode]} {need.wish.path}" for need in needs]
     more = f" (and {len(said) - _MOST_NAMED} more)" if len(said) > _MOST_NAMED else ""
     what = f"{user} may not {' or '.join(said[:_MOST_NAMED])}{more}, because {_shown(place)} keeps it out"
-    mend = f"chown -R {user} {place}" if place in states else _mend(first, place, user, group)
+    is_state = place in states and not first.mend
+    mend = f"chown -R {user} {place}" if is_state else _mend(first, place, user, group)
     yield error(Kind.RIGHTS, first.subject, what, mend, first.why)
 
 
@@ -133,7 +198,10 @@ def _each(user: str, group: str, needs: list[_Need]) -> Iterator[Finding]:
     more = f" (and {len(needs) - _MOST_NAMED} more)" if len(needs) > _MOST_NAMED else ""
     for need in needs[:_MOST_NAMED]:
         what = f"{user} may not {_DONE[need.wish.mode]} {_shown(need.wish.path)}{more}"
-        yield error(Kind.RIGHTS, need.subject, what, _mend(need, need.wish.path, user, group), need.why)
+        path = Path(need.wish.path)
+        away, public = private_file.mend(str(path.parent), path.name) if need.is_key else ("", "")
+        mend = away or _mend(need, need.wish.path, user, group)
+        yield error(Kind.RIGHTS, need.subject, what, mend, f"{need.why}; {public}" if public else need.why)
 
 
 def _shown(place: str) -> str:
@@ -146,8 +214,8 @@ def _shown(place: str) -> str:
 
 def _mend(need: _Need, place: str, user: str, group: str) -> str:
     path = Path(need.wish.path)
-    if need.is_key and place == need.wish.path and (away := private_file.mend(str(path.parent), path.name)):
-        return away
+    if need.mend and place == need.wish.path:
+        return need.mend
     if need.is_state and place == need.wish.path:
         return f"chown -R {user} {place}" if path.is_dir() else f"chown {user} {place}"
     if Path(place) not in (path, path.parent):
@@ -160,14 +228,30 @@ def _needs(config: Config, configuration: Path, service: Service) -> Iterator[_N
     yield _Need(f"configuration {configuration}", Wish(str(configuration.absolute()), _READ), False, when)
     if "directory" in config.keys.sources:
         yield from _of_keys(config.keys.directory)
+    for number, rule in enumerate(config.rule, 1):
+        if rule.key:
+            why = "mail to everybody whom the rule matches is deferred"
+            yield _Need(f"rule {number}: key {rule.key}", Wish(rule.key, _READ), False, why, is_key=True)
     anchor = config.dns.trust_anchor if config.dns.dnssec == "validate" else ""
-    for path in filter(None, (config.smime.ca_file, config.smime.crl_file, anchor)):
+    relay = config.relay
+    of_relay = (relay.ca_file, relay.tls_certificate, relay.tls_key) if relay.next_hop else ()
+    for path in dict.fromkeys(
+        filter(None, (config.smime.ca_file, config.smime.crl_file, anchor, *of_servers(config), *of_relay))
+    ):
         yield _Need(f"file {path}", Wish(path, _READ), False, when)
+    for name, path in database_url.files(config.store.url):
+        mend = f"chown {service.user.name} {path}" if name in database_url.SECRET else ""
+        yield _Need(
+            f"file {path}", Wish(path, _READ), False, "the database is not believed, or does not let it in", mend=mend
+        )
     yield from _state(f"spool {config.spool.folder}", config.spool.folder, "mail with a large body is deferred")
     has_keys = SealKeys(config.stage.keys).exist()
     if config.may_split or has_keys:
         why = "mail for several recipients is deferred"
         yield from _state(f"journal {config.reinject.spool}", config.reinject.spool, why, has_files=True)
+    if config.uses_learned and not config.store.url and not (config.may_split or has_keys):
+        why = "no key is learned, and mail to whoever has no other key may be deferred"
+        yield from _state(f"learned keys {config.reinject.spool}", config.reinject.spool, why, has_files=True)
     if config.may_seal or has_keys:
         why = "messages cannot be sealed or opened"
         yield from _state(f"seal keys {config.stage.keys}", config.stage.keys, why, has_files=True)
@@ -175,7 +259,17 @@ def _needs(config: Config, configuration: Path, service: Service) -> Iterator[_N
         for name in dict.fromkeys((config.milter.socket, config.stage.socket if config.may_seal else "")):
             kind, _, path = name.partition(":")
             if kind in ("unix", "local"):
-                yield from _state(f"socket {name}", str(Path(path).parent), "smilla makes its socket there")
+                folder = str(Path(path).parent)
+                made, why = folder_of_sockets(Path(folder), service)
+                yield _Need(f"socket {name}", Wish(folder, _KEEP), True, why, mend=made)
+
+
+def of_servers(config: Config) -> Iterator[str]:
+    """The files, "" for the system's, of authorities that the servers of sources are verified with."""
+    if "ldap" in config.keys.sources:
+        yield config.ldap.ca_file
+    if "wkd" in config.keys.sources:
+        yield config.keys.wkd_ca_file
 
 
 def _of_keys(folder: str) -> Iterator[_Need]:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from smilla.adapters import smtp
+from smilla.adapters import as_user, smtp
 from smilla.adapters.seal_keys import SealKeys
 from smilla.config import Config
+from smilla.doctor import rights
 from smilla.doctor.finding import Finding, Kind, error, fine, warning
+from smilla.doctor.rights import Service
 from smilla.errors import SmillaError
 from smilla.server import listener
 
 
-def keys(config: Config, owner_of: Callable[[Path], str]) -> Iterator[Finding]:
+def keys(config: Config, service: Service) -> Iterator[Finding]:
     """May smilla read its keys, and nobody else?"""
     folder = Path(config.stage.keys)
     subject = f"seal keys {folder}"
@@ -23,10 +25,9 @@ def keys(config: Config, owner_of: Callable[[Path], str]) -> Iterator[Finding]:
             yield fine(Kind.SEAL_KEYS, subject, "made at the start of the filter")
             return
         found = SealKeys(config.stage.keys).all()
-        owner = config.milter.user or owner_of(folder)
-        problems = [
-            problem for path in (folder, *(s.path for s in found)) if (problem := _problem(path, owner, owner_of))
-        ]
+        paths = [folder, *(stored.path for stored in found)]
+        problems = [*rights.of_state(subject, paths, service), *_too_wide(paths)]
+        owner = as_user.name_of(folder.stat().st_uid)
     except (SmillaError, OSError) as unreadable:
         yield error(Kind.SEAL_KEYS, "seal keys", str(unreadable))
         return
@@ -35,18 +36,14 @@ def keys(config: Config, owner_of: Callable[[Path], str]) -> Iterator[Finding]:
         yield fine(Kind.SEAL_KEYS, subject, f"{len(found)}, of {owner}")
 
 
-def _problem(path: Path, owner: str, owner_of: Callable[[Path], str]) -> Finding | None:
-    subject = f"seal keys {path}"
-    if owner_of(path) != owner:
-        what = f"belongs to {owner_of(path)}, so smilla cannot read it"
-        return error(Kind.RIGHTS, subject, what, f"chown {owner} {path}")
-    if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-        mend = f"chmod {'0700' if path.is_dir() else '0600'} {path}"
-        return error(Kind.RIGHTS_TOO_WIDE, subject, "others may read what it seals", mend)
-    return None
+def _too_wide(paths: Iterable[Path]) -> Iterator[Finding]:
+    for path in paths:
+        if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            mend = f"chmod {'0700' if path.is_dir() else '0600'} {path}"
+            yield error(Kind.RIGHTS_TOO_WIDE, f"seal keys {path}", "others may read what it seals", mend)
 
 
-def socket(config: Config) -> Iterator[Finding]:
+def socket(config: Config, service: Service) -> Iterator[Finding]:
     """Does the stage answer, or may it be started?"""
     name = config.stage.socket
     subject, folder = f"stage {name}", Path(name.partition(":")[2]).parent
@@ -54,9 +51,7 @@ def socket(config: Config) -> Iterator[Finding]:
         problem = smtp.stage_problem(name, config.dns.timeout_s)
         yield error(Kind.STAGE, subject, problem) if problem else fine(Kind.STAGE, subject, "answers")
     elif listener.UnixPath.fits(name) and not folder.is_dir():
-        yield error(
-            Kind.SOCKET_FOLDER, subject, f"no folder {folder}", f"install -d -o smilla -g postfix -m 2750 {folder}"
-        )
+        yield error(Kind.SOCKET_FOLDER, subject, f"no folder {folder}", *rights.folder_of_sockets(folder, service))
     else:
         yield fine(Kind.STAGE, subject, "nobody listens yet")
 
@@ -67,10 +62,9 @@ def size(config: Config) -> Iterator[Finding]:
     if named and said and named > said:
         what = f"but the listener {config.reinject.smtp} takes {said}; larger mail is bounced"
         yield warning(Kind.SIZE, "", f"[stage] message_size_limit is {named}, {what}", f"write 0 or {said}")
-    elif named or said:
-        most = (named or said) * 10 // 14
-        text = f"messages of up to {most} octets, which have up to {named or said} once they are sealed"
+    elif largest := named or said:
+        text = f"messages of up to {largest * 10 // 14} octets, which have up to {largest} once they are sealed"
         yield fine(Kind.SIZE, "stage", text)
-    else:
+    elif said is not None:  # who does not answer is told of elsewhere
         what = f"the listener {config.reinject.smtp} says no SIZE"
         yield fine(Kind.SIZE, "stage", f"{what}; where it has a limit, [stage] message_size_limit names it")

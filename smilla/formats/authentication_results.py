@@ -21,7 +21,7 @@ authserv-id.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import takewhile
 from typing import NamedTuple
 
@@ -29,13 +29,30 @@ from smilla.errors import ParseError
 
 NAME = "Authentication-Results"
 _LONGEST = 60_000  # octets; the milter protocol cuts a longer field, and nobody knows what was cut off
+_LONGEST_OF_OURS, _MOST_LEXEMES, _MOST_RESULTS = 4096, 500, 15  # OpenDKIM: 512 words and 16 results
 _BLANK = re.compile(r"[ \t\r\n]+")
 _WORD = re.compile(r"[!#$%&'*+\-.^_`{|}~0-9A-Za-z]+")  # a token (RFC 2045 section 5.1)
 _QUOTED = re.compile(r'"((?:[^"\\\0]|\\[^\0])*)"')
 _COMMENT_PART = re.compile(r"\\.|[()]", re.DOTALL)
 _SIGN = re.compile(r"[;=/@:,?<>\[\]]")
 _KEY = re.compile(r"(?:^|[; ]) ?([A-Za-z0-9-]+) ?(?:/ ?\d+ ?)?=")
+_PLAIN_HEAD = re.compile(r"[ \t\r\n]*([^ \t\r\n;()\"]+)(?:[ \t\r\n]+\d+)?[ \t\r\n]*(?:;|$)")
+_KEYWORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,60}(?:/[0-9]{1,9})?")
 _VALUE = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_ADDRESS = re.compile(r"[A-Za-z0-9._+-]{1,64}@[A-Za-z0-9.-]{1,253}")
+
+
+class Result(NamedTuple):
+    """One result: method and result in lower case, and its properties in order, their names in lower case.  The value
+    of a property is without quotes."""
+
+    method: str
+    result: str
+    properties: tuple[tuple[str, str], ...] = ()
+
+    def named(self, name: str) -> tuple[str, ...]:
+        """The values of a property."""
+        return tuple(value for known, value in self.properties if known == name)
 
 
 class _Lexeme(NamedTuple):
@@ -44,6 +61,9 @@ class _Lexeme(NamedTuple):
     kind: str
     text: str
     is_comment: bool = False
+
+
+_SEMICOLON, _EQUALS = _Lexeme("sign", ";"), _Lexeme("sign", "=")
 
 
 def may_claim(raw_value: bytes, authserv_id: str, method: str) -> bool:
@@ -138,6 +158,71 @@ def _keys(lexemes: Iterable[_Lexeme]) -> set[str]:
     return found
 
 
+# --- reading what our own verifiers say --------------------------------------------------------------------
+
+
+def results_of(raw_value: bytes, authserv_id: str) -> tuple[Result, ...]:
+    """The results in a field of this server; () if the field is another's, or has none.  Raises ParseError if it is
+    ours and does not keep to the grammar (section 2.2), or if nobody can tell whose it is: nothing may rest on it.  Nor
+    on one that a verifier would not write: a client may have written it so that the verifiers, which must remove it, do
+    not know it.  OpenDKIM leaves a field whose authserv-id has a final dot, and one with more words or results than it
+    has room for."""
+    if len(raw_value) > _LONGEST:
+        raise ParseError("a field that may have been cut off")
+    text = raw_value.decode("latin-1")
+    lexemes = _lexemes(text)
+    if not _is_same(_authserv_id(lexemes), authserv_id):
+        return ()
+    head = _PLAIN_HEAD.match(text)
+    if head is None or head[1].lower() != authserv_id.lower():
+        raise ParseError("an authserv-id that is written as no verifier writes it")
+    found = list(lexemes)
+    if len(text) > _LONGEST_OF_OURS or len(found) > _MOST_LEXEMES:
+        raise ParseError("a field that is larger than a verifier's")
+    results = [_result(runs) for runs in _resinfos(found)]
+    if len(results) > _MOST_RESULTS:
+        raise ParseError("a field that has more results than a verifier's")
+    return tuple(result for result in results if result is not None)
+
+
+def _resinfos(lexemes: Sequence[_Lexeme]) -> Iterator[list[list[_Lexeme]]]:
+    """Between semicolons: runs of lexemes without a blank between them; one beside an equals sign separates nothing."""
+    runs: list[list[_Lexeme]] = [[]]
+    for lexeme in lexemes:
+        if lexeme == _SEMICOLON:
+            yield [run for run in runs if run]
+            runs = [[]]
+        elif lexeme.kind != "blank":
+            if lexeme == _EQUALS and not runs[-1] and len(runs) > 1:
+                runs.pop()
+            runs[-1].append(lexeme)
+        elif runs[-1] and runs[-1][-1] != _EQUALS:
+            runs.append([])
+    yield [run for run in runs if run]
+
+
+def _result(runs: Sequence[Sequence[_Lexeme]]) -> Result | None:
+    """None for "none", which says that there is no result."""
+    if not runs or [lexeme.text.lower() for lexeme in runs[0]] == ["none"]:
+        return None
+    method, result = _pair(runs[0])
+    if not _KEYWORD.fullmatch(method) or not _KEYWORD.fullmatch(result):
+        raise ParseError("a result that is no method with its result")
+    properties = tuple(_pair(run) for run in runs[1:])
+    return Result(method.partition("/")[0].lower(), result.lower(), properties)
+
+
+def _pair(run: Sequence[_Lexeme]) -> tuple[str, str]:
+    """What stands before the first equals sign, in lower case, and after it."""
+    if _EQUALS not in run:
+        raise ParseError("a word without a value")
+    at = run.index(_EQUALS)
+    name = "".join(lexeme.text for lexeme in run[:at])
+    if not name or any(lexeme.kind == "quoted" for lexeme in run[:at]):
+        raise ParseError("a value without a name")
+    return name.lower(), "".join(lexeme.text for lexeme in run[at + 1 :])
+
+
 # --- writing -----------------------------------------------------------------------------------------------
 
 
@@ -146,8 +231,13 @@ def is_value(text: str) -> bool:
     return _VALUE.fullmatch(text) is not None
 
 
+def _is_bare(text: str) -> bool:
+    """Or an address that needs no quoting (RFC 8601 section 2.2, pvalue)."""
+    return is_value(text) or _ADDRESS.fullmatch(text) is not None
+
+
 def written(authserv_id: str, method: str, result: str, properties: Iterable[tuple[str, str]]) -> str:
     """The value of a field with one result, folded once.  A property whose value is empty, or would need quoting, is
     left out: it comes from outside."""
-    told = [f"{method}={result}", *(f"{name}={value}" for name, value in properties if is_value(value))]
+    told = [f"{method}={result}", *(f"{name}={value}" for name, value in properties if _is_bare(value))]
     return f"{authserv_id};\r\n\t{' '.join(told)}"

@@ -44,6 +44,24 @@ class Contents:
     has_more: bool = False
 
 
+def problem(raw: bytes) -> str:
+    """Why this is no key at all, in words for whoever handed it in; "" where it may be a damaged one."""
+    text = raw.removeprefix(_BOM).strip()
+    if not text:
+        return "it is empty"
+    if text.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "it is text in UTF-16; store it as ASCII"
+    if found := _LINE.search(text):
+        label = found[2].decode("ascii").lower()
+        if label.startswith("pgp p"):
+            return "its OpenPGP armour is damaged or cut off"
+        is_known = found[2] in (*_CERTIFICATES, *_PKCS7)
+        return "" if is_known else f"it holds a {label}, which is neither a certificate nor an OpenPGP key"
+    if text.isascii() and text[:1] != b"0":
+        return "it is text, and neither PEM, DER, PKCS #7 nor OpenPGP"
+    return ""
+
+
 def contents(raw: bytes, expected: Format) -> Contents:
     """Everything in a file.  ``expected`` is the format that the file's name suggests, used if the octets do not show
     it."""

@@ -141,6 +141,14 @@ def _without_faults(text: bytes) -> bytes:
     return binascii.a2b_qp(text)
 
 
+def delimiter(boundary: bytes) -> re.Pattern[bytes]:
+    """A delimiter line with the line end before it (RFC 2046 section 5.1.1); its group is set in the closing one.
+    Raises ParseError if the boundary is longer than any real one."""
+    if len(boundary) > _MAX_BOUNDARY:
+        raise ParseError("the boundary of the multipart is too long")
+    return re.compile(rb"\r?\n--" + re.escape(boundary) + rb"(--)?[ \t]{0,1000}(?=\r?\n|\Z)")
+
+
 def multipart_sections(blocks: Iterable[bytes], boundary: bytes) -> Iterator[tuple[int, bytes]]:
     """The body of a multipart (RFC 2046 section 5.1.1) as pairs of section and octets.
 
@@ -149,13 +157,11 @@ def multipart_sections(blocks: Iterable[bytes], boundary: bytes) -> Iterator[tup
     begin the next delimiter, if a part is empty).  Raises ParseError if the closing delimiter is missing, or the
     boundary is longer than any real one.
     """
-    if len(boundary) > _MAX_BOUNDARY:
-        raise ParseError("the boundary of the multipart is too long")
-    delimiter = re.compile(rb"\r?\n--" + re.escape(boundary) + rb"(--)?[ \t]{0,1000}(?=\r?\n|\Z)")
+    at_line = delimiter(boundary)
     section, buffer = 0, b"\r\n"
     for block, last in _with_last(blocks):
         buffer += block
-        while section >= 0 and (found := delimiter.search(buffer)) and (last or found.end() + 2 <= len(buffer)):
+        while section >= 0 and (found := at_line.search(buffer)) and (last or found.end() + 2 <= len(buffer)):
             yield section, buffer[: found.start()]
             section = -1 if found[1] else section + 1
             buffer = buffer[found.end() :]

@@ -14,7 +14,7 @@ from smilla.session import Session
 def edit(mta: MTA, answer: reply.Reply, message: Message) -> None:
     """The copy that stays, the recipients who get another one, and the quarantine.  Raises MTALost."""
     if answer.copy is not None:
-        _apply(mta, answer.copy.rewrite, message)
+        apply(mta, answer.copy.rewrite, message)
     for recipient in answer.removed:
         mta.delete_recipient(recipient.raw)
     if answer.verb is reply.Verb.QUARANTINE:
@@ -28,7 +28,7 @@ def seal_message(mta: MTA, session: Session, outcome: Outcome, keys: SealKeyStor
         raise SealKeyMissing("there are no seal keys: [policy] mixed is not stage")
     facts = seal.facts(session.envelope, outcome.decisions, session.queue_id, session.client, outcome.direction)
     rewrite = seal.rewrite(session.message, facts, keys.current(), outcome.arrival.edits)
-    _apply(mta, rewrite, session.message)
+    apply(mta, rewrite, session.message)
     mta.change_sender(session.sender, _headers_only(session.envelope.parameters))
 
 
@@ -38,8 +38,10 @@ def _headers_only(parameters: tuple[str, ...]) -> str:
     return " ".join(["RET=HDRS", *kept])
 
 
-def _apply(mta: MTA, rewrite: Rewrite, message: Message) -> None:
-    """The edits, the new body first: where making it fails, nothing of the message has been touched."""
+def apply(mta: MTA, rewrite: Rewrite, message: Message) -> None:
+    """The edits, the new body first: where making it fails, nothing of the message has been touched.
+
+    Raises MTALost."""
     if rewrite.body is not None:
         for block in rewrite.body():
             mta.replace_body(block)

@@ -40,8 +40,8 @@ from smilla.copies import protect, rewrap
 from smilla.copies.sharing import mailbox, notice
 from smilla.errors import JournalBusy, JournalError, ReinjectError, SealKeyMissing
 from smilla.handover import binding
-from smilla.model import Action, Copy, CopyForm, Decision, Header, Message, Recipient, Refusal
-from smilla.ports import Fingerprint, Journal, JournalEntry, Mailer, MailerConnection, Ports, StageNote, Submission
+from smilla.model import Action, Copy, CopyForm, Decision, Header, Message, Recipient, Refusal, Submission
+from smilla.ports import Fingerprint, Journal, JournalEntry, Mailer, MailerConnection, Ports, StageNote
 from smilla.session import Session
 
 _OF_THIS_HOP = re.compile("received-spf|authentication-results|arc-.*")
@@ -51,6 +51,7 @@ _Served = Mapping[Recipient, tuple[Recipient, ...]]  # a recipient of a copy, an
 _TOKEN = re.compile(rb"\(smilla\) with E?SMTP id ([0-9a-f]{32});")
 _BUSY_S = 30.0  # how long another worker may take for the same message, sent to other recipients for instance
 _ASK_EVERY_S = 0.1
+REFUSED = "reinject"  # the reason of one whom the listener did not take, with its reply as the text
 _UNSAFE = re.compile(r"[^A-Za-z0-9.:_\[\]-]")
 
 
@@ -224,7 +225,7 @@ class Attempt:
         """Hands over the further copies, and the notification about the bounced recipients.
 
         ``why`` says in public words why one is bounced; with ``hide`` the notification hides header fields as the
-        copies do.  If the listener is lost, the rest stays owed.  Returns who is still owed a copy.  Raises
+        copies do.  If the listener is lost, the rest stays owed.  Returns who of these is still owed a copy.  Raises
         JournalError before anything leaves, or if it cannot record what has left.
         """
         if self._ports.journal is None or self._ports.mailer is None:
@@ -238,11 +239,13 @@ class Attempt:
             note = self._notification(bounced, why, hide=hide)
             about = {note.recipients[0]: tuple(decision.recipient for decision in bounced)}
             waiting.append(_Parcel(note, about, notice))
+        before = len(self._refusals)
         self._hand_over(self.entry, self._ports.mailer, [parcel for parcel in waiting if not parcel.is_bound])
         self._hand_over(self.entry, self._ports.secure_mailer, [parcel for parcel in waiting if parcel.is_bound])
-        for refusal in self._refusals:
+        refusals = tuple(self._refusals[before:])
+        for refusal in refusals:
             log.copy_failed(self._session.queue_id, refusal.recipient.shown, refusal.detail)
-        return tuple(self._refusals)
+        return refusals
 
     def _hand_over(self, entry: JournalEntry, mailer: Mailer | None, waiting: list[_Parcel]) -> None:
         """All that goes to one listener."""
@@ -351,7 +354,7 @@ class Attempt:
     ) -> Submission:
         """The notification to the sender about the bounced recipients; once accepted, they are owed no more."""
         envelope, client = self._session.envelope, self._session.client
-        failures = [dsn.Failure(d.recipient, "4.7.5" if d.action is Action.DEFER else "5.7.5", why(d)) for d in bounced]
+        failures = [_failure(decision, why(decision)) for decision in bounced]
         message = self._session.message
         if hide or any(decision.style.protect_headers == "hide" for decision in bounced):
             message = Message(protect.shown(message.headers), message.body)
@@ -359,6 +362,13 @@ class Attempt:
         sender = Recipient(f"<{envelope.sender}>", None)
         parameters = ("SMTPUTF8",) if not envelope.sender.isascii() else ()
         return Submission("", parameters, (sender,), lambda: iter([raw]), client, self._session.queue_id)
+
+
+def _failure(decision: Decision, text: str) -> dsn.Failure:
+    if decision.reason.code == REFUSED:
+        enhanced = re.match(r"5\d\d[ -](5\.\d{1,3}\.\d{1,3})\b", decision.reason.text)
+        return dsn.Failure(decision.recipient, enhanced[1] if enhanced else "5.0.0", text, is_remote=True)
+    return dsn.Failure(decision.recipient, "4.7.5" if decision.action is Action.DEFER else "5.7.5", text)
 
 
 def _by_mailbox(recipients: Iterable[Recipient]) -> _Served:

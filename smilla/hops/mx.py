@@ -56,6 +56,7 @@ class State(StrEnum):
     UNCLEAR = "unclear"
 
 
+_MOST_SHOWN = 20  # MX records in a text
 WELL = frozenset({State.OK, State.ABSENT, State.UNSIGNED})
 UNTOLD = frozenset({State.UNREACHABLE, State.UNCLEAR})
 _UNPROVEN = {
@@ -116,7 +117,9 @@ def exchanges(domain: str, answer: DNSAnswer) -> tuple[Finding, tuple[str, ...]]
         state = State.ABSENT if answer.status is DNSSECStatus.SECURE else State.UNSIGNED
         text = "the domain takes no mail (null MX)" if found else "no MX record, so the domain is its own host"
         return Finding(domain, domain, Part.MX, state, text), () if found else (domain,)
-    text = f"{', '.join(f'{preference} {host}' for preference, host in found)} ({answer.status.value})"
+    further = f" and {len(found) - _MOST_SHOWN} more" if len(found) > _MOST_SHOWN else ""
+    shown = ", ".join(f"{preference} {host}" for preference, host in found[:_MOST_SHOWN])
+    text = f"{shown}{further} ({answer.status.value})"
     return Finding(domain, domain, Part.MX, State.OK, text), tuple(filter(None, hosts))
 
 

@@ -17,7 +17,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from smilla.errors import ParseError
 from smilla.hops import tlsa
-from smilla.hops.names import fits
+from smilla.hops.names import bears
 
 _DEEPEST = 8  # intermediate CAs
 _MOST = 16  # certificates of a chain that are looked at
@@ -37,6 +37,10 @@ class Authorities:
 
     def fault(self, chain: Sequence[bytes], host: str, now: datetime) -> str:
         """Why the chain in DER, the server's own certificate first, is not valid for the host; "" if it is."""
+        return self.fault_among(chain, [host], now)
+
+    def fault_among(self, chain: Sequence[bytes], wanted: Sequence[str], now: datetime) -> str:
+        """The same where the certificate must bear one of several names; ".example.org" is any name below that."""
         try:
             leaf, *others = [x509.load_der_x509_certificate(raw) for raw in chain[:_MOST]]
             self._verifier(now).verify(leaf, others)
@@ -45,8 +49,8 @@ class Authorities:
             return _in_words(error, leaf, now)
         except _UNREADABLE as error:
             return f"the server's chain cannot be read: {error}"
-        if not any(fits(pattern, host) for pattern in own):
-            return f"the certificate is for {', '.join(own[:4]) or 'no host'}, not for {host}"
+        if not any(bears(name, one) for name in own for one in wanted):
+            return f"the certificate is for {', '.join(own[:4]) or 'no host'}, not for {' or '.join(wanted)}"
         return ""
 
     def _verifier(self, now: datetime) -> verification.ClientVerifier:

@@ -4,7 +4,7 @@ Promises: ``begin`` returns at once.  A search goes on, though the message that 
 the next attempt finds the result.  One search a domain is under way in a process, and everybody shares it.  A slow
 domain holds one place of ``_PLACES``; if none is free, a further search is UNREACHABLE at once, and nothing of it is
 remembered.  A result is kept no longer than the lowest TTL that it rests on and [dns] cache_ttl_s; one that says that
-nobody knows, for [dns] failure_ttl_s.
+nobody knows, for [dns] failure_ttl_s.  All results together take half of [dns] cache_mib at most.
 """
 
 from __future__ import annotations
@@ -27,6 +27,10 @@ SMTP_PORT = 25
 _PLACES = 256
 _LONGEST_S = 40.0  # all questions and fetches of one search
 _LONGEST_NAME = 253  # characters, without the final dot (RFC 1035 section 3.1)
+_OVERHEAD, _A_STRING = (
+    1000,
+    60,
+)  # octets of a result besides those of its strings, and of a string besides its characters
 _KNOWN = (HopVerdict.VERIFIED, HopVerdict.NONE)
 
 
@@ -38,6 +42,7 @@ class Finder:
         self._metrics = metrics or Metrics()
         self._lock = threading.Lock()
         self._remembered: OrderedDict[str, tuple[Hop, float]] = OrderedDict()
+        self._octets = 0
         self._pending: dict[str, _Search] = {}
         self._places = threading.BoundedSemaphore(_PLACES)
 
@@ -104,7 +109,7 @@ class Finder:
         hop, until = self._remembered.get(domain, (None, 0.0))
         left_s = until - time.monotonic()
         if hop is None or left_s <= 0:
-            self._remembered.pop(domain, None)
+            self._forget(domain)
             return None
         self._remembered.move_to_end(domain)
         return replace(hop, ttl_s=min(hop.ttl_s, round(left_s)))
@@ -114,9 +119,15 @@ class Finder:
         lasts_s = min(hop.ttl_s, options.cache_ttl_s) if hop.verdict in _KNOWN else options.failure_ttl_s
         if lasts_s <= 0:
             return
+        self._forget(hop.domain)
         self._remembered[hop.domain] = hop, time.monotonic() + lasts_s
-        while len(self._remembered) > options.cache_entries:
-            self._remembered.popitem(last=False)
+        self._octets += _size(hop)
+        while len(self._remembered) > options.cache_entries or self._octets > options.cache_mib << 19:
+            self._forget(next(iter(self._remembered)))
+
+    def _forget(self, domain: str) -> None:
+        if (entry := self._remembered.pop(domain, None)) is not None:
+            self._octets -= _size(entry[0])
 
     # --- one search
 
@@ -141,7 +152,7 @@ class Finder:
             return txt.result(min(deadline, time.monotonic() + most_s))
 
         announced = self._policies.find(domain, ask_txt, self._ask(deadline), self._started)
-        return verified.by_policy(hop, announced, self._config.hop.mta_sts)
+        return verified.by_policy(hop, announced, self._config.hop.mta_sts, is_signed=found.is_secure)
 
     def _hosts(self, names: Sequence[str], deadline: float) -> list[Host]:
         """Where each host's TLSA records are.  The usual questions of all hosts are asked together; the further ones,
@@ -173,6 +184,11 @@ class Finder:
         if len(owner) <= _LONGEST_NAME + 1:
             return self._resolver.ask(owner, rdtype)
         return _Absent(DNSAnswer(owner, f"TYPE{rdtype}", DNSSECStatus.INSECURE, detail="the name is too long for DNS"))
+
+
+def _size(hop: Hop) -> int:
+    """Octets that a result takes, or a few more: a stranger's domain may have thousands of MX hosts."""
+    return _OVERHEAD + sum(_A_STRING + len(text) for text in (*hop.names, *hop.hosts, *hop.steps, *hop.policy_lines))
 
 
 class _Known:

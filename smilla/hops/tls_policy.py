@@ -25,7 +25,9 @@ NOTFOUND = "NOTFOUND "
 MAPS = ("secure", "policy")
 _NO_DOMAIN = re.compile(r"[.\[].*|.*[:\]/ ].*|[0-9.]*", re.DOTALL)
 _SEPARATORS = re.compile(r"[\s,{}]")
+_UNSEEN = re.compile(r"[^ -~]")
 _LONGEST = 60_000  # octets of an answer; attributes are left out before it gets longer
+_LONGEST_REASON = 400  # Postfix writes it into its log, and it may have a stranger's words
 
 
 def domain_of(key: str) -> str:
@@ -52,18 +54,18 @@ def policy(hop: Hop, options: HopOptions) -> str:
         return _verified(hop, options)
     if hop.reason.code == "mta_sts_mismatch" and hop.mode == "enforce":
         return _temporary(hop)
-    if hop.verdict is HopVerdict.NONE:
-        return "OK dane" if hop.reason.code == "unusable_tlsa" else NOTFOUND
-    return _temporary(hop) if options.unknown == "defer" else NOTFOUND
+    if hop.verdict is not HopVerdict.NONE and options.unknown == "defer":
+        return _temporary(hop)
+    return "OK dane" if hop.wants_tls else NOTFOUND
 
 
 def _verified(hop: Hop, options: HopOptions) -> str:
     if hop.way is HopWay.DANE:
         return "OK dane-only"
     if hop.way is HopWay.CIRCLE:
-        if _SEPARATORS.search(hop.ca_file):
-            return f"TEMP circle {hop.circle}: Postfix takes no ca_file with a blank, a comma or a brace in its name"
         names = ":".join(hop.names) or "nexthop:dot-nexthop"
+        if _SEPARATORS.search(names + hop.ca_file) or _UNSEEN.search(names + hop.ca_file):
+            return f"TEMP circle {hop.circle}: its ca_file or a name in its match is none that Postfix takes"
         return f"OK secure match={names} tafile={hop.ca_file}"
     answer = f"OK secure match={':'.join(hop.names)} servername=hostname"
     attributes = _attributes(hop) if options.attributes else ""
@@ -71,7 +73,7 @@ def _verified(hop: Hop, options: HopOptions) -> str:
 
 
 def _temporary(hop: Hop) -> str:
-    return f"TEMP {hop.reason.code}: {hop.domain}: {hop.reason.text}"[:_LONGEST]
+    return f"TEMP {hop.reason.code}: {hop.domain}: {_UNSEEN.sub('?', hop.reason.text[:_LONGEST_REASON])}"
 
 
 def _attributes(hop: Hop) -> str:
@@ -81,7 +83,7 @@ def _attributes(hop: Hop) -> str:
         found = mta_sts.read("\n".join(hop.policy_lines).encode("utf-8"))
     except ParseError:
         return ""
-    if any(_SEPARATORS.search(pattern) for pattern in found.mx):
+    if any(_SEPARATORS.search(pattern) or _UNSEEN.search(pattern) for pattern in found.mx):
         return ""
     patterns = "".join(f" mx_host_pattern={pattern}" for pattern in found.mx)
     strings = "".join(f" {{ policy_string = {line} }}" for line in lines)

@@ -30,6 +30,7 @@ _UNREADABLE = (ValueError, TypeError, UnsupportedAlgorithm)
 _LENGTHS = {1: 32, 2: 64}  # octets of SHA-256 and SHA-512
 _DEEPEST = 8  # certificates above the leaf
 _MOST = 100  # records that are looked at
+_MOST_CERTIFICATES = 32  # of the chain
 
 
 class Verdict(StrEnum):
@@ -141,14 +142,17 @@ def judge(answer: DNSAnswer, chain: Sequence[bytes], names: Sequence[str], now: 
         return Judgement(_UNPROVEN[answer.status], detail)
     if not answer.raw_rdata and not answer.malformed:
         return Judgement(Verdict.ABSENT, answer.detail or "there is no TLSA record")
+    chain = chain[:_MOST_CERTIFICATES]
     try:
         presented = [x509.load_der_x509_certificate(raw) for raw in chain]
     except _UNREADABLE as error:
         return Judgement(Verdict.UNCLEAR, f"the server's certificate cannot be read: {error}")
     if not presented:
         return Judgement(Verdict.UNCLEAR, "the server presented no certificate")
-    server = _Presented(chain, presented, tuple(names), now)
-    findings = tuple(_examined(raw, server) for raw in answer.raw_rdata[:_MOST])
+    records = answer.raw_rdata[:_MOST]
+    path = _path(chain, presented) if any(raw[:1] == b"\x02" for raw in records) else (0,)
+    server = _Presented(chain, presented, path, tuple(names), now)
+    findings = tuple(_examined(raw, server) for raw in records)
     return _summed_up(findings, answer)
 
 
@@ -166,8 +170,11 @@ def _summed_up(findings: tuple[RecordFinding, ...], answer: DNSAnswer) -> Judgem
 
 @value
 class _Presented:
+    """``path`` is that of _path; it has the server's own certificate alone where no record needs more."""
+
     chain: Sequence[bytes]
     certificates: Sequence[x509.Certificate]
+    path: Sequence[int]
     names: tuple[str, ...]
     now: datetime
 
@@ -202,18 +209,28 @@ def _against_own(record: Record, server: _Presented) -> list[Fault]:
     return [Fault("other_certificate", f"TLSA {record.shown} does not match the server's certificate")]
 
 
+def _path(chain: Sequence[bytes], certificates: Sequence[x509.Certificate]) -> tuple[int, ...]:
+    """Where the certificates stand that lead from the server's own one upwards.  This is worked out once a server, as
+    signatures have to be verified; the records, which may be many, are compared with it."""
+    path = [0]
+    while len(path) <= _DEEPEST + 1:
+        rest = (at for at in range(1, len(chain)) if chain[at] not in [chain[one] for one in path])
+        above = next((at for at in rest if _is_issued(certificates[path[-1]], certificates[at])), None)
+        if above is None:
+            break
+        path.append(above)
+    return tuple(path)
+
+
 def _against_anchor(record: Record, server: _Presented) -> list[Fault]:
     """The path from the server's certificate to the one that the record names."""
-    path = [server.certificates[0]]
-    rest = list(zip(server.chain, server.certificates, strict=True))[1:]
-    while len(path) <= _DEEPEST:
-        above = next(((raw, one) for raw, one in rest if one not in path and _is_issued(path[-1], one)), None)
-        if above is None:
-            return [Fault("no_anchor", f"TLSA {record.shown} names no CA in the chain that the server presents")]
-        path.append(above[1])
-        if _names(record, above[0]):
+    for end in range(1, min(len(server.path), _DEEPEST + 1)):
+        if _names(record, server.chain[server.path[end]]):
+            path = [server.certificates[at] for at in server.path[: end + 1]]
             return [*_against_dates(path, server.now), *_against_names(path[0], server.names)]
-    return [Fault("no_anchor", f"the server's chain has more than {_DEEPEST} certificates")]
+    if len(server.path) > _DEEPEST + 1:
+        return [Fault("no_anchor", f"the server's chain has more than {_DEEPEST} certificates")]
+    return [Fault("no_anchor", f"TLSA {record.shown} names no CA in the chain that the server presents")]
 
 
 def _against_dates(path: Sequence[x509.Certificate], now: datetime) -> list[Fault]:

@@ -14,12 +14,15 @@ Where the RFCs leave a choice:
 * MTA-STS: the names are the MX hosts that the policy allows, never its wildcards, which Postfix would read as any
   number of labels.  A server may then bear the name of another MX host that is allowed, too.
 * A policy in mode testing verifies nothing, unless [hop] mta_sts says otherwise.
+* A policy in mode enforce allows none of the MX hosts (RFC 8461 section 5: do not deliver).  Where DNSSEC proves the MX
+  records, that settles it.  Where it does not, they may be those of the forger against whom the policy is: UNCLEAR.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 
 from smilla.config import patterns
@@ -33,6 +36,7 @@ from smilla.value import value
 
 HOST = re.compile(r"(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}")
 MOST_HOSTS = 32  # MX hosts whose TLSA records are looked for, the best first
+MOST_NAMES = 100  # MX hosts that a policy allows, the best first: Postfix takes no answer of more than 100,000 octets
 _NAME = re.compile(r"(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)+[a-z0-9-]{2,63}")
 _UNPROVEN = {
     DNSSECStatus.BOGUS: HopVerdict.BOGUS,
@@ -93,7 +97,7 @@ def by_circle(domain: str, circle: Circle, ttl_s: int) -> Hop:
         HopVerdict.VERIFIED,
         Reason("circle", text),
         HopWay.CIRCLE,
-        circle.match,
+        tuple(patterns.in_a_labels(name) or name for name in circle.match),
         ca_file=circle.ca_file,
         circle=circle.name,
         ttl_s=ttl_s,
@@ -165,7 +169,8 @@ def by_dane(domain: str, found: Exchanges, hosts: Sequence[Host]) -> Hop:
     if len(found.hosts) > len(hosts):
         text = f"there are more than {len(hosts)} MX hosts, and none of the first has usable TLSA records"
         return Hop(domain, HopVerdict.UNCLEAR, _tlsa_unknown(HopVerdict.UNCLEAR, text), hosts=found.hosts, steps=steps)
-    return Hop(domain, HopVerdict.NONE, _no_dane(hosts), hosts=found.hosts, ttl_s=ttl_s, steps=steps)
+    reason, wants_tls = _no_dane(hosts), _has_unusable(hosts)
+    return Hop(domain, HopVerdict.NONE, reason, hosts=found.hosts, ttl_s=ttl_s, steps=steps, wants_tls=wants_tls)
 
 
 def without_dane(domain: str, found: Exchanges, ttl_s: int) -> Hop:
@@ -175,13 +180,15 @@ def without_dane(domain: str, found: Exchanges, ttl_s: int) -> Hop:
 
 
 def _no_dane(hosts: Sequence[Host]) -> Reason:
-    if any(host.located.answer.raw_rdata for host in hosts if _is_secure(host)):
+    if _has_unusable(hosts):
         return Reason("unusable_tlsa", "no TLSA record can be used, and no MTA-STS policy is in force")
     return Reason("no_secure_hop", "neither DANE nor MTA-STS")
 
 
-def _is_secure(host: Host) -> bool:
-    return host.located.answer.status is DNSSECStatus.SECURE
+def _has_unusable(hosts: Sequence[Host]) -> bool:
+    """Has a host TLSA records, where none has usable ones?"""
+    answers = [host.located.answer for host in hosts]
+    return any(answer.raw_rdata for answer in answers if answer.status is DNSSECStatus.SECURE)
 
 
 def _of_host(answer: DNSAnswer) -> tuple[HopVerdict, str]:
@@ -215,24 +222,26 @@ class Announced:
     reason: Reason | None = None
 
 
-def by_policy(before: Hop, announced: Announced, mta_sts: str) -> Hop:
-    """What DANE left open (``before``, whose verdict is NONE), decided by the policy; ``mta_sts`` is [hop] mta_sts."""
+def by_policy(before: Hop, announced: Announced, mta_sts: str, *, is_signed: bool) -> Hop:
+    """What DANE left open (``before``, whose verdict is NONE), decided by the policy; ``mta_sts`` is [hop] mta_sts.
+    ``is_signed``: DNSSEC proves the MX records."""
     steps = (*before.steps, *announced.steps)
     policy = announced.policy
     if policy is None:
         ttl_s = min(before.ttl_s, announced.ttl_s)
         reason = announced.reason or before.reason
-        return Hop(before.domain, announced.verdict, reason, hosts=before.hosts, ttl_s=ttl_s, steps=steps)
-    names = tuple(host for host in before.hosts if policy.allows(host) and _NAME.fullmatch(host))
-    reason = _of_mode(policy, mta_sts) or _of_names(before, policy, names)
+        return replace(before, verdict=announced.verdict, reason=reason, ttl_s=ttl_s, steps=steps)
+    names = tuple(host for host in policy.allowed(before.hosts) if _NAME.fullmatch(host))[:MOST_NAMES]
+    reason = _of_mode(policy, mta_sts) or _of_names(policy, names)
     is_verified = reason.code == "mta_sts"
-    return Hop(
-        before.domain,
-        HopVerdict.VERIFIED if is_verified else HopVerdict.NONE,
-        reason,
-        HopWay.MTA_STS if is_verified else None,
-        names if is_verified else (),
-        before.hosts,
+    may_be_forged = reason.code == "mta_sts_mismatch" and policy.mode is Mode.ENFORCE and not is_signed
+    other = HopVerdict.UNCLEAR if may_be_forged else HopVerdict.NONE
+    return replace(
+        before,
+        verdict=HopVerdict.VERIFIED if is_verified else other,
+        reason=reason,
+        way=HopWay.MTA_STS if is_verified else None,
+        names=names if is_verified else (),
         mode=policy.mode.value,
         policy_id=announced.policy_id,
         ttl_s=min(before.ttl_s, announced.ttl_s, announced.left_s),
@@ -250,8 +259,8 @@ def _of_mode(policy: Policy, mta_sts: str) -> Reason | None:
     return None
 
 
-def _of_names(before: Hop, policy: Policy, names: Sequence[str]) -> Reason:
+def _of_names(policy: Policy, names: Sequence[str]) -> Reason:
     if names:
         return Reason("mta_sts", f"the MTA-STS policy allows {', '.join(names)}")
-    allowed = ", ".join(policy.mx[:10])
+    allowed = policy.shown
     return Reason("mta_sts_mismatch", f"the MTA-STS policy allows {allowed}, and no MX host is one of these")

@@ -10,19 +10,22 @@ sources.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from functools import lru_cache, partial
+from functools import lru_cache
 
 from smilla.address import EmailAddress
 from smilla.config import Config
 from smilla.config.options import OUTSIDE_DNS
 from smilla.encrypt import cms
-from smilla.keys.discovery import directory, finder
+from smilla.keys import choice
+from smilla.keys.discovery import finder, learned
 from smilla.keys.memory import Memory
+from smilla.keys.questions import BoundedResolver, BoundedSource, MessageQuestions
 from smilla.keys.validity import pgp, whose, x509
 from smilla.model import (
+    RESTS_ON,
     Assessment,
     DNSSECStatus,
     Format,
@@ -36,9 +39,8 @@ from smilla.model import (
     X509Key,
 )
 from smilla.policy.rules import is_in
-from smilla.ports import PendingLookup, Ports, Resolver
+from smilla.ports import PendingLookup, Ports, Resolver, SourceQuestion
 
-_ORDERED = "ordered"  # the preference of the administrator's folder
 _JUDGED_FOR = timedelta(minutes=1)
 _A_JUDGEMENT, _OF_A_RECORD, _OF_AN_OCTET = 3000, 700, 2  # octets, as measured
 _PRECEDENCE = (
@@ -57,14 +59,34 @@ _UNPROVEN = {
 }
 
 
-def begin(address: EmailAddress, ports: Ports, config: Config, resolver: Resolver | None = None) -> PendingLookup:
+def begin(
+    address: EmailAddress,
+    ports: Ports,
+    config: Config,
+    asked: MessageQuestions | None = None,
+    trust: tuple[str, ...] = (),
+) -> PendingLookup:
     """Sends the questions to the sources, and returns at once.  All sources are asked, whatever formats are wanted: a
-    key of another format is not absence.  ``resolver`` replaces that of the ports."""
-    sources = config.keys.sources
+    key of another format is not absence.  ``asked`` are the questions of the message.  ``trust`` replaces [keys] trust:
+    a source that it leaves out is as good as none, so neither its keys nor its failures count."""
+    words = trust or config.keys.trust
+    sources = tuple(s for s in config.keys.sources if not words or RESTS_ON[s] in words)
     is_local = is_in(address.domain, config.local_domains)
     spelling = finder.Spelling(config.keys.try_lowercase, config.keys.subaddress, is_local)
-    questions = finder.begin(address, sources, resolver or ports.resolver, ports, spelling)
-    return PendingLookup(address, questions, ports.clock.monotonic(), config.keys.prefer)
+    resolver: Resolver = ports.resolver
+    if asked is not None:
+        resolver = BoundedResolver(resolver, asked)
+        if ports.network:
+            bounded = {name: BoundedSource(name, source, asked) for name, source in ports.network.items()}
+            ports = replace(ports, network=bounded)
+    questions = finder.begin(address, sources, resolver, ports, spelling)
+    untrusted = tuple(source for source in config.keys.sources if source not in sources)
+    return PendingLookup(address, questions, ports.clock.monotonic(), config.keys.prefer, untrusted)
+
+
+def begin_of_rule(address: EmailAddress, key_file: str, ports: Ports, config: Config) -> PendingLookup:
+    """The same where a rule names the file of the key: no source is asked, and there is nothing to wait for."""
+    return PendingLookup(address, (finder.of_rule(key_file, ports),), ports.clock.monotonic(), config.keys.prefer)
 
 
 def finish(
@@ -78,23 +100,53 @@ def finish(
         findings.append(finding)
         if key is not None:
             engine = ports.openpgp.only_by(key) if isinstance(key, PGPKey) else ""
-            return _looked_up(pending.address, finding, key, findings, engine)
+            return _looked_up(pending, finding, key, findings, engine)
     findings += _of_other_formats(pending, deadline, now, ports, formats)
     if not findings:
-        reason = Reason("no_source", f"no source of [keys] sources has keys for {' or '.join(formats)}")
-        return KeyLookup(pending.address, KeyVerdict.UNCLEAR, reason, None, "", None)
+        what = f"has keys for {' or '.join(formats)}" if formats else "rests on what is trusted"
+        reason = Reason("no_source", f"no source of [keys] sources {what}")
+        return KeyLookup(pending.address, KeyVerdict.UNCLEAR, reason, None, "", None, untrusted=pending.untrusted)
+    if all(finding.verdict is KeyVerdict.NO_KEY for finding in findings):
+        for finding, key in _from_mail(pending, deadline, now, ports, formats):
+            findings.append(finding)
+            if key is not None:
+                engine = ports.openpgp.only_by(key) if isinstance(key, PGPKey) else ""
+                return _looked_up(pending, finding, key, findings, engine)
     deciding = min(findings, key=_precedence)
-    return _looked_up(pending.address, deciding, None, findings)
+    return _looked_up(pending, deciding, None, findings)
+
+
+def judged(answer: SourceAnswer, pending: PendingLookup, now: datetime, ports: Ports) -> KeyLookup:
+    """What the gate says of one answer alone."""
+    finding, key = _judge(answer, pending, now, ports, ())
+    return _looked_up(pending, finding, key, [finding])
+
+
+def _published(pending: PendingLookup) -> Iterator[SourceQuestion]:
+    """The questions to all sources but that of learned keys."""
+    return (question for question in pending.questions if question.source != learned.SOURCE)
+
+
+def _from_mail(
+    pending: PendingLookup, deadline: float, now: datetime, ports: Ports, formats: tuple[str, ...]
+) -> Iterator[_Judged]:
+    """The learned keys, which are asked for only where all else proves absence.  One in another format than those that
+    are wanted is none: nobody has published it."""
+    for question in pending.questions:
+        if question.source == learned.SOURCE:
+            answer = question.answer(deadline)
+            wanted = [_of_format(answer, form) for form in formats] if formats else [answer]
+            yield from (_judge_once(one, pending, now, ports, ()) for one in wanted)
 
 
 def _answers(pending: PendingLookup, deadline: float, formats: tuple[str, ...]) -> Iterator[SourceAnswer]:
     """The sources' answers in the order in which we take keys from them.  A source that has several formats answers
     once for each."""
     if not formats:
-        for question in pending.questions:
+        for question in _published(pending):
             yield question.answer(deadline)
     for wanted in formats:
-        for question in pending.questions:
+        for question in _published(pending):
             if finder.can_yield(question.source, (wanted,)):
                 yield _of_format(question.answer(deadline), wanted)
 
@@ -113,10 +165,11 @@ def _of_other_formats(
 ) -> Iterator[SourceFinding]:
     """This address's keys in formats that are not wanted: an administrator's file, or a usable key in DNS.  That is no
     absence."""
-    for question in pending.questions if formats else ():
+    for question in _published(pending) if formats else ():
         answer = question.answer(deadline)
         others = dict.fromkeys(candidate.format.value for candidate in answer.candidates)
-        if answer.status in _UNPROVEN and not finder.can_yield(question.source, formats):
+        is_unknown = answer.status in _UNPROVEN or answer.unclear is not None
+        if is_unknown and not finder.can_yield(question.source, formats):
             yield _judge_once(answer, pending, now, ports, ())[0]  # nobody knows whether a key exists
             continue
         if not others or others.keys() & set(formats):
@@ -143,14 +196,14 @@ def no_address(recipient: str) -> KeyLookup:
 
 
 def _looked_up(
-    address: EmailAddress,
+    pending: PendingLookup,
     deciding: SourceFinding,
     key: X509Key | PGPKey | None,
     findings: list[SourceFinding],
     engine: str = "",
 ) -> KeyLookup:
     result = (deciding.verdict, deciding.reason, key, deciding.source, deciding.status, tuple(findings), engine)
-    return KeyLookup(address, *result)
+    return KeyLookup(pending.address, *result, untrusted=pending.untrusted)
 
 
 def _judge_once(
@@ -206,11 +259,11 @@ def _judge(
     assessments = _assess_all(answer, pending, now, ports, others) if answer.candidates else ()
     if answer.status is DNSSECStatus.INSECURE:
         return _insecure(answer, assessments), None
-    while (best := _taken(assessments, answer, pending.prefer)) and (fault := _refusal(best, ports)):
+    asked = pending.prefer, pending.address
+    while (best := choice.taken(assessments, answer, *asked)) and (fault := _refusal(best, ports)):
         assessments = tuple(_refused(a, fault) if a.key == best.key else a for a in assessments)
     if best is not None:
-        chosen = _choice_in_words(best, assessments, pending.prefer if answer.status is not None else _ORDERED)
-        reason = Reason("usable", chosen)
+        reason = Reason("usable", choice.in_words(best, assessments, answer, pending.prefer))
         return _finding(answer, KeyVerdict.USABLE, reason, assessments), best.key
     return _without_key(answer, assessments), None
 
@@ -218,6 +271,12 @@ def _judge(
 def _unproven(answer: SourceAnswer, status: str) -> Reason:
     """Why nobody can tell, and whose fault that is: ours, if our own folder or resolver could not be asked."""
     detail = answer.detail or status
+    if answer.is_unreachable and answer.source == "wkd":
+        return Reason("web_unreachable", detail)
+    if answer.is_unreachable and answer.source == "ldap":
+        return Reason("ldap_unreachable", detail)
+    if answer.is_unreachable and answer.source == learned.SOURCE:
+        return Reason("learned_keys", detail)
     if answer.is_unreachable:
         return Reason("key_folder", detail)
     if answer.dns is not None and answer.dns.is_ours:
@@ -267,7 +326,7 @@ def _without_key(answer: SourceAnswer, assessments: tuple[Assessment, ...]) -> S
         if unjudged := next((r for a in meant for r in a.reasons if r.code == "too_many_candidates"), None):
             return _finding(answer, KeyVerdict.UNCLEAR, unjudged, assessments)
         return _finding(answer, KeyVerdict.UNUSABLE_KEY, Reason(first.code, text), assessments)
-    if answer.status is None and assessments:
+    if answer.source in OUTSIDE_DNS and assessments:
         # The administrator put it there for this address: whatever it is, it is not absence.
         text = "; ".join(dict.fromkeys(reason.text for a in assessments for reason in a.reasons))
         return _finding(answer, KeyVerdict.UNUSABLE_KEY, Reason(assessments[0].reasons[0].code, text), assessments)
@@ -324,63 +383,3 @@ def _others(answer: SourceAnswer, pending: PendingLookup, deadline: float) -> tu
 @lru_cache(maxsize=4)
 def _trust_store(raw: bytes, raw_crls: bytes) -> x509.TrustStore | None:
     return x509.load_trust_store(raw, raw_crls) if raw or raw_crls else None
-
-
-def _taken(assessments: Iterable[Assessment], answer: SourceAnswer, prefer: str) -> Assessment | None:
-    """The usable key that we take.  (RFC 7929 section 5 leaves the choice open; others take the first in the resolver's
-    order.)
-
-    The strongest key that common programs open, or the strongest of all if ``prefer`` says so; among equals the newest,
-    then the one that lasts longest.  In the administrator's folder a certificate comes before an OpenPGP key, in the
-    order of the files.  Of each kind, a key that names the address comes before one that names nobody, and that before
-    another person's, since the file's name is the administrator's word; then the order of the files; and only then
-    the preference above.
-    """
-    usable = [a for a in assessments if a.key is not None]
-    if answer.status is not None:
-        return max(usable, key=partial(_preference, prefer), default=None)
-    order = {name: -number for number, name in enumerate(dict.fromkeys(c.where for c in answer.candidates))}
-
-    def rank(found: Assessment) -> tuple[bool, int, int, tuple[bool, int, float, float, str]]:
-        candidate = found.candidate
-        is_smime = candidate.format is Format.SMIME
-        return is_smime, _fits(found), order.get(candidate.where, 0), _preference(prefer, found)
-
-    return max(usable, key=rank, default=None)
-
-
-def _fits(assessment: Assessment) -> int:
-    """Whether the key names the address that its file is named after."""
-    address = directory.address_of(assessment.candidate.where)
-    return whose.named(assessment.candidate, address) if address else whose.NOBODYS
-
-
-def _preference(prefer: str, assessment: Assessment) -> tuple[bool, int, float, float, str]:
-    key = assessment.key
-    if key is None:
-        return (False, 0, 0.0, 0.0, "")
-    issued_at = key.issued_at.timestamp() if key.issued_at else 0.0
-    lasts_until = key.expires_at.timestamp() if key.expires_at else float("inf")
-    return (key.is_common or prefer == "strongest", key.strength, issued_at, lasts_until, key.fingerprint)
-
-
-def _choice_in_words(best: Assessment, assessments: Iterable[Assessment], prefer: str) -> str:
-    """The key, and why this one; a key that several records name counts once."""
-    usable = {a.key.fingerprint: a.key for a in assessments if a.key}
-    key = best.key
-    text = f"{key.algorithm} key {key.fingerprint}" if key else ""
-    if key is None or len(usable) == 1:
-        return text
-    if prefer == _ORDERED:
-        return f"{text}, which comes first of the {len(usable)} usable ones for this address"
-    rivals = [other for other in usable.values() if other.is_common or not key.is_common or prefer == "strongest"]
-    among = f"{len(usable)} usable ones"
-    if len(rivals) == 1:
-        return f"{text}, the only one of {among} that common programs open"
-    if len(rivals) < len(usable):
-        among = f"the {len(rivals)} that common programs open, of {among}"
-    strongest = [other for other in rivals if other.strength == key.strength]
-    if len(strongest) == 1:
-        return f"{text}, the strongest of {among}"
-    latest = "newest" if key.issued_at else "longest-lived"
-    return f"{text}, the {latest} of the {len(strongest)} strongest among {among}"

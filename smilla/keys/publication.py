@@ -68,7 +68,7 @@ class Publication:
 
 def begin(address: EmailAddress, source: str, ports: Ports, config: Config) -> PendingLookup:
     """A look-up in this source alone."""
-    return lookup.begin(address, ports, replace(config, keys=replace(config.keys, sources=(source,))))
+    return lookup.begin(address, ports, replace(config, keys=replace(config.keys, sources=(source,), trust=())))
 
 
 def compare(

@@ -31,6 +31,7 @@ class Cause(StrEnum):
     BACKLOG = "backlog"
     FAILURES = "failures"
     KEYS = "keys"
+    DECRYPT = "decrypt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,21 @@ def of_file(found: Snapshot, changed_at: float) -> tuple[Finding, ...]:
         return ()
     why = "the configuration was changed after the filter read it, so the filter goes on with the one before"
     return (Finding(Cause.FILE, why, "systemctl reload smilla", "reads it, as HUP to its first process does"),)
+
+
+def of_decrypt(found: Snapshot | None, problem: str = "") -> tuple[Finding, ...]:
+    """Of smilla decrypt: None where it cannot be asked, with the reason why."""
+    if found is None:
+        why = f"smilla decrypt cannot be asked: {problem}"
+        return (Finding(Cause.DECRYPT, why, "systemctl status smilla-decrypt", "says whether it runs"),)
+    mend = "journalctl -p err -u smilla-decrypt"
+    if found.workers.running < found.workers.wanted:
+        why = f"{found.workers.running} of {found.workers.wanted} workers of smilla decrypt run"
+        return (Finding(Cause.DECRYPT, why, mend, "says why"),)
+    if found.reloads.last_failed:
+        why = "smilla decrypt's last reload failed, and the old keys are in force"
+        return (Finding(Cause.DECRYPT, why, mend, "names the fault"),)
+    return ()
 
 
 def _of_processes(found: Snapshot) -> Iterator[Finding]:

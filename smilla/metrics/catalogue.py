@@ -11,6 +11,7 @@ COUNTER, GAUGE, HISTOGRAM = "counter", "gauge", "histogram"
 OTHER = "other"  # a value that is not among the known ones
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 EXPIRY_DAYS = (1, 7, 14, 30)
+_DECRYPTED = ("result", "reason")
 _FATE = ("action", "format", "source", "dnssec", "reason")
 
 
@@ -33,6 +34,9 @@ FAMILIES = (
     Family("lookup_seconds", HISTOGRAM, "Questions to the resolver, by DNSSEC status.", ("dnssec",)),
     Family("cache_requests", COUNTER, "Questions about DNS, by whether the cache had the answer.", ("result",)),
     Family("hops", COUNTER, "Searches for a verified hop, by what verifies it.", ("way", "verdict")),
+    Family("fetch_seconds", HISTOGRAM, "Questions to web servers and directories, by result.", ("source", "result")),
+    Family("decrypt_recipients", COUNTER, "smilla decrypt: recipients with a rule, by what happened.", _DECRYPTED),
+    Family("decrypt_signatures", COUNTER, "smilla decrypt: signatures found, by result.", ("format", "result")),
     Family("cache_entries", GAUGE, "Answers in the caches of all workers."),
     Family("cache_bytes", GAUGE, "Octets of these answers."),
     Family("spool_bytes", GAUGE, "Octets of large bodies in files now."),

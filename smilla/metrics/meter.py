@@ -19,7 +19,7 @@ from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 
 from smilla.metrics.catalogue import EXPIRY_DAYS, OTHER, SECONDS
-from smilla.metrics.reasons import KNOWN
+from smilla.metrics.reasons import KNOWN, LEFT
 from smilla.model import Decision, DNSSECStatus
 from smilla.ports import Metrics
 
@@ -66,8 +66,7 @@ class Meter(Metrics):
         if decision is not None:
             key, lookup = decision.key, decision.lookup
             if lookup is not None:
-                status = lookup.status
-                labels = (key.format.value if key else "", lookup.source, status.value if status else "")
+                labels = (key.format.value if key else "", lookup.source, lookup.proof)
             if key is not None and key.expires_at is not None and key.expires_at < self._soon:
                 self._expires(key.fingerprint, key.expires_at)
             if self.keeps_domains:
@@ -104,6 +103,18 @@ class Meter(Metrics):
         """See ports.Metrics."""
         self._add(("hops", way, verdict))
 
+    def fetch(self, source: str, result: str, seconds: float) -> None:
+        """See ports.Metrics."""
+        self._time(("fetch_seconds", source, result), seconds)
+
+    def decrypted(self, recipients: int, reason: str, signature: tuple[str, str] = ("", ""), *, observed: bool) -> None:
+        """See ports.Metrics."""
+        done = "observed" if observed else "decrypted"
+        label = reason if reason in LEFT or not reason else OTHER
+        self._add(("decrypt_recipients", "left" if reason else done, label), recipients)
+        if signature[1]:
+            self._add(("decrypt_signatures", *signature))
+
     def gauge(self, name: str, number: float) -> None:
         """See ports.Metrics."""
         with self._lock:
@@ -112,9 +123,9 @@ class Meter(Metrics):
 
     # --- what is added
 
-    def _add(self, series: Series) -> None:
+    def _add(self, series: Series, number: int = 1) -> None:
         with self._lock:
-            self._counts[series] = self._counts.get(series, 0) + 1
+            self._counts[series] = self._counts.get(series, 0) + number
         if not self._something.is_set():
             self._something.set()
 

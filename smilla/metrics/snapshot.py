@@ -102,7 +102,8 @@ class Stage:
 @dataclass(frozen=True, slots=True)
 class Latency:
     """How long something took: how often, seconds together, and the medians and 95th percentiles in seconds, which are
-    the upper bounds of histogram buckets.  ``of`` is message (the end of a message), encryption or lookup."""
+    the upper bounds of histogram buckets.  ``of`` is message (the end of a message), encryption, lookup or fetch
+    (from a web server or a directory)."""
 
     of: str
     count: int
@@ -141,6 +142,16 @@ class Reloads:
 
 
 @dataclass(frozen=True, slots=True)
+class Decryption:
+    """What smilla decrypt did since its start: recipients whose mail was ``decrypted`` (or would have been, while it
+    observes), those whose mail was left encrypted, by reason, and the signatures found, by result."""
+
+    decrypted: int = 0
+    left: tuple[tuple[str, int], ...] = ()
+    signatures: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """Everything at ``taken_at``.  ``minutes`` has the last hour, ``tens`` the last day in steps of ten minutes: the
     oldest first, without gaps, the current one last.  ``replies`` counts messages by the code of the reply ("250" for
@@ -163,6 +174,7 @@ class Snapshot:
     minutes: tuple[Slot, ...] = ()
     tens: tuple[Slot, ...] = ()
     domains: tuple[DomainCount, ...] = ()
+    decryption: Decryption = Decryption()
 
     def to_json(self) -> str:
         """One JSON document; ``from_json`` reads it back."""

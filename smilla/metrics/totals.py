@@ -22,6 +22,7 @@ from smilla.metrics.snapshot import (
     TENS,
     Cache,
     Count,
+    Decryption,
     DomainCount,
     Expiring,
     Journal,
@@ -37,7 +38,12 @@ from smilla.metrics.snapshot import (
 Series = tuple[str, ...]
 _Fate = tuple[str, str, bool]  # action, reason, observed
 _RECIPIENTS = {"recipients": False, "observed_recipients": True}
-_LATENCIES = {"message_seconds": "message", "encryption_seconds": "encryption", "lookup_seconds": "lookup"}
+_LATENCIES = {
+    "message_seconds": "message",
+    "encryption_seconds": "encryption",
+    "lookup_seconds": "lookup",
+    "fetch_seconds": "fetch",
+}
 _MOST_SERIES, _MOST_KEYS, _MOST_PROCESSES = 5000, 10_000, 2000
 _KEY_USED_S = 7 * 86400
 _EXPIRES_DAYS = 30
@@ -216,6 +222,7 @@ class Totals:
             minutes,
             tens,
             domains,
+            _decryption(counts),
         )
 
     def _expiring(self, now: float) -> dict[int, int]:
@@ -240,6 +247,19 @@ def _slots(ring: Ring[_Fate], now: float) -> tuple[Slot, ...]:
         Slot(began_at, tuple(Count(action, reason, n, observed) for (action, reason, observed), n in counts.items()))
         for began_at, counts in ring.slots(now)
     )
+
+
+def _decryption(counts: Mapping[Series, int]) -> Decryption:
+    left, signatures = dict[str, int](), dict[str, int]()
+    decrypted = 0
+    for series, number in counts.items():
+        if series[0] == "decrypt_signatures":
+            signatures[series[2]] = signatures.get(series[2], 0) + number
+        elif series[0] == "decrypt_recipients" and series[1] == "left":
+            left[series[2]] = left.get(series[2], 0) + number
+        elif series[0] == "decrypt_recipients":
+            decrypted += number
+    return Decryption(decrypted, tuple(sorted(left.items())), tuple(sorted(signatures.items())))
 
 
 def _domains(ring: Ring[tuple[str, str]], now: float) -> tuple[DomainCount, ...]:

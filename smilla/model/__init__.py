@@ -22,6 +22,7 @@ from smilla.model.decisions import (
 from smilla.model.hops import Hop, HopVerdict, HopWay, KeptPolicy
 from smilla.model.keys import (
     OAEP,
+    RESTS_ON,
     Assessment,
     Candidate,
     DNSAnswer,
@@ -39,6 +40,7 @@ from smilla.model.keys import (
     UsableKey,
     X509Key,
 )
+from smilla.model.learned import LearnedKey
 from smilla.model.message import (
     Authorities,
     Body,
@@ -50,9 +52,11 @@ from smilla.model.message import (
     Recipient,
     Transport,
 )
+from smilla.model.submission import Handover, Offer, Submission
 
 __all__ = [
     "OAEP",
+    "RESTS_ON",
     "Action",
     "Arrival",
     "Assessment",
@@ -71,6 +75,7 @@ __all__ = [
     "Envelope",
     "Format",
     "GrowingBody",
+    "Handover",
     "Header",
     "HeaderEdits",
     "HeaderProtection",
@@ -81,9 +86,11 @@ __all__ = [
     "KeptPolicy",
     "KeyLookup",
     "KeyVerdict",
+    "LearnedKey",
     "Mechanism",
     "Message",
     "MessageKind",
+    "Offer",
     "Outcome",
     "PGPKey",
     "Reason",
@@ -94,6 +101,7 @@ __all__ = [
     "SourceAnswer",
     "SourceFinding",
     "Style",
+    "Submission",
     "Transport",
     "UsableKey",
     "X509Key",

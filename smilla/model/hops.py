@@ -36,6 +36,7 @@ class Hop:
     circle its ``match``, in which a leading dot stands for every name below; with DANE, the MX hosts with usable TLSA
     records.  ``hosts`` are all MX hosts, the best first.  ``ca_file`` holds the authorities of a circle, "" otherwise.
     ``mode`` and ``policy_id`` are the MTA-STS policy's, "" without one; ``policy_lines`` are the lines of its text.
+    ``wants_tls``: there are TLSA records that no client can use, which ask for TLS with anybody (RFC 7672 section 2.2).
     ``ttl_s``: for so long it holds.  ``steps`` tell how it was found, for people.
     """
 
@@ -52,6 +53,7 @@ class Hop:
     ttl_s: int = 0
     steps: tuple[str, ...] = ()
     policy_lines: tuple[str, ...] = ()
+    wants_tls: bool = False
 
     @property
     def is_verified(self) -> bool:

@@ -43,6 +43,27 @@ class DNSSECStatus(StrEnum):
     UNREACHABLE = "unreachable"
 
 
+RESTS_ON: Mapping[str, str] = {
+    "smimea": "dnssec",
+    "openpgpkey": "dnssec",
+    "directory": "directory",
+    "wkd": "web",
+    "ldap": "ldap",
+    "learned": "learned",
+}
+"""What a key of each source rests on, in the words of [keys] trust: DNSSEC, the administrator's word, the certificate
+of a web server or of an LDAP server, or authenticated mail that brought it."""
+
+
+def proof(source: str, status: DNSSECStatus | None) -> str:
+    """What ``dnssec`` says in the log and in ``--json``: the status; where DNSSEC has no part in it, what a key of the
+    source rests on instead; "" for the administrator's word."""
+    if status is not None:
+        return status.value
+    word = RESTS_ON.get(source, "")
+    return word if word not in ("dnssec", "directory") else ""
+
+
 @value
 class DNSAnswer:
     """One answer, or why there was none.
@@ -100,9 +121,9 @@ class Reason:
 @value
 class SourceAnswer:
     """What a source answered: where we asked, the candidates, and in ``detail`` why there are none.  ``dns`` is the
-    underlying DNS answer, None outside DNS.  ``is_unreachable``: the source could not be read at all.  ``unclear`` is
-    why we could not ask, so that silence proves nothing.  ``local_part`` is the spelling under which DNS has it: in
-    lower case, say, or without a tag."""
+    underlying DNS answer, None outside DNS.  ``is_unreachable``: the source could not be read or asked at all.
+    ``unclear`` is why we could not ask, or what we did not understand, so that silence proves nothing.  ``local_part``
+    is the spelling under which the source has it: in lower case, say, or without a tag."""
 
     source: str
     where: str
@@ -263,6 +284,11 @@ class SourceFinding:
     assessments: tuple[Assessment, ...] = ()
     proven_by: str = ""
 
+    @property
+    def proof(self) -> str:
+        """See ``proof``."""
+        return proof(self.source, self.status)
+
 
 @value
 class Judgement:
@@ -278,7 +304,8 @@ class Judgement:
 @value
 class KeyLookup:
     """The whole search for one address, source by source in the order asked.  ``engine`` is the only engine that takes
-    the key, if only one does."""
+    the key, if only one does.  ``untrusted`` are the sources that were not asked, since [keys] trust leaves them out.
+    """
 
     address: EmailAddress
     verdict: KeyVerdict
@@ -288,3 +315,9 @@ class KeyLookup:
     status: DNSSECStatus | None
     findings: tuple[SourceFinding, ...] = ()
     engine: str = ""
+    untrusted: tuple[str, ...] = ()
+
+    @property
+    def proof(self) -> str:
+        """See ``proof``."""
+        return proof(self.source, self.status)

@@ -78,6 +78,16 @@ class Requirement:
         return self.rule.formats if self.rule else ()
 
     @property
+    def key_file(self) -> str:
+        """The file of the key that the rule names, "" for the sources."""
+        return self.rule.key if self.rule else ""
+
+    @property
+    def trust(self) -> tuple[str, ...]:
+        """What a key must rest on; () for what [keys] says."""
+        return self.rule.trust if self.rule else ()
+
+    @property
     def also_to(self) -> tuple[str, ...]:
         """Further readers: addresses, or ``sender``."""
         return self.rule.also_to if self.rule else ()
@@ -98,7 +108,8 @@ def may_use_hop(requirement: Requirement, config: Config) -> bool:
     if not requirement.wanted:
         return False
     rule = requirement.rule
-    actions = ((rule and getattr(rule, name)) or getattr(config.policy, name) for name in HOP_FAILURES)
+    failures = ("unusable_key",) if requirement.key_file else HOP_FAILURES
+    actions = ((rule and getattr(rule, name)) or getattr(config.policy, name) for name in failures)
     return SECURE_HOP in actions
 
 
@@ -158,6 +169,8 @@ def _wanted_by(rule: Rule | None, number: int, case: rules.Case, config: Config)
         return False, Reason("never", f"rule {number} says never")
     if rule is not None and rule.encrypt == "require":
         return True, Reason("wanted", f"rule {number} requires it")
+    if rule is not None and rule.key:
+        return True, Reason("wanted", f"rule {number} names a key")
     return _wanted_by_mode(case, config)
 
 

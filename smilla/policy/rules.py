@@ -28,6 +28,7 @@ _COMMENT = re.compile(r"\([^()]*\)")
 _QUOTES = re.compile(r'^"(.*)"@')  # quotes around a local part do not change it (RFC 5321 section 4.1.2)
 _ESCAPE = re.compile(r"\\(.)")
 _ROUTE = re.compile(r"@[\w.-]+(?:,@[\w.-]+)*:")  # RFC 5321 section 4.1.2
+_OTHERS: dict[str, Any] = {"sender": "", "client": (), "user": "", "direction": ""}  # no conditions of the recipient
 _NOISE = re.compile(r'[\s\\"<>,;]')
 
 
@@ -75,6 +76,25 @@ def table(rules: Iterable[Rule], case: Case) -> tuple[Checked, ...]:
     """Every rule, including those after the first match."""
     checked = ((number, _failed(rule, case)) for number, rule in enumerate(rules, 1))
     return tuple(Checked(number, not failed, failed) for number, failed in checked)
+
+
+def for_address(rules: Iterable[Rule], asked: EmailAddress) -> tuple[tuple[int, Rule], ...]:
+    """The rules that may apply to mail for this address, with their numbers: each that its recipient and domain match,
+    up to the first that has no other condition.  Whether another condition holds, the mail itself would say."""
+    case = Case(Recipient(f"<{asked}>", asked), "", Client(""), Direction.OUTBOUND)
+    found = []
+    for number, rule in enumerate(rules, 1):
+        if _failed(replace(rule, **_OTHERS), case):
+            continue
+        found.append((number, rule))
+        if is_unconditional(rule):
+            break
+    return tuple(found)
+
+
+def is_unconditional(rule: Rule) -> bool:
+    """Does it hold for its recipients whoever sends, and from where?"""
+    return not any(getattr(rule, name) for name in _OTHERS)
 
 
 def in_words(rule: Rule) -> str:
@@ -126,11 +146,14 @@ def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
     return ipaddress.ip_network((mapped, network.prefixlen - 96)) if mapped and network.prefixlen >= 96 else network
 
 
+def is_for(pattern: str, recipient: Recipient) -> bool:
+    """Does the recipient match the pattern?  The parsed address counts, since the MTA appends its domain to a recipient
+    without one."""
+    return _matches(pattern, recipient.address.raw if recipient.address else recipient.raw.strip("<>"))
+
+
 def _recipient_holds(pattern: str, case: Case) -> bool:
-    # The parsed address, since the MTA appends its domain to a recipient without one.
-    recipient = case.recipient
-    named = recipient.address.raw if recipient.address else recipient.raw.strip("<>")
-    return _matches(pattern, named) or (case.mailbox is not None and _matches(pattern, case.mailbox.raw))
+    return is_for(pattern, case.recipient) or (case.mailbox is not None and _matches(pattern, case.mailbox.raw))
 
 
 def _domain_holds(patterns: tuple[str, ...], case: Case) -> bool:

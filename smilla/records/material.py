@@ -77,6 +77,8 @@ def only_key(raw: bytes, address: EmailAddress, now: datetime) -> Chosen:
     keys = [key for form, key in found.keys if form is Format.OPENPGP]
     if len(keys) != 1:
         raise ParseError(f"holds {len(keys) or 'no'} OpenPGP keys, and a record has one; {_EXPORT}")
+    if keys[0].lstrip().startswith(b"-----BEGIN PGP"):
+        raise ParseError(f"its OpenPGP armour is damaged or cut off; {_EXPORT}")
     for reason in pgp.assess(Candidate("openpgpkey", str(address), Format.OPENPGP, keys[0]), address, now).reasons:
         if reason.code == "malformed":
             raise ParseError(f"{reason.text}; {_EXPORT}")

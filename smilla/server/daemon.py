@@ -20,8 +20,8 @@ from smilla.adapters import log_target, postfix, spool
 from smilla.adapters.look import Look
 from smilla.adapters.postfix_lines import PostfixLines
 from smilla.config import Config
-from smilla.errors import ConfigError, EngineMissing, SmillaError
-from smilla.keys.discovery import directory
+from smilla.errors import SmillaError
+from smilla.keys.discovery import directory, rule
 from smilla.metrics.meter import Meter
 from smilla.ports import SealKeyStore
 from smilla.server import health, lmtp, milter, rights, socketmap, systemd
@@ -30,7 +30,7 @@ from smilla.server.listener import UnixPath
 from smilla.server.page import Page, open_hops, open_page
 from smilla.server.reporter import Measuring, Reporter
 from smilla.server.runtime import make_ports, needs_hops
-from smilla.server.service import Runtime
+from smilla.server.service import Runtime, read_anew
 from smilla.server.worker import SIGNALS, Serve, work
 
 _FIXED_OPTIONS = {
@@ -58,6 +58,8 @@ class Daemon:
     """The parent process."""
 
     def __init__(self, path: Path, settings: Config) -> None:
+        # Before the first thread begins: whoever sees the socket may end us, and we end well.
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         self._path = path
         self._config = settings
         self._meter, self._reporter = Meter(Measuring(), keeps_domains=settings.web.domains), Reporter()
@@ -84,7 +86,6 @@ class Daemon:
         self._reporter.open(self._config)
         self._pages = open_page(self._config)
         rights.drop(self._config.milter.user)
-        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         self._reporter.start(self._ends())
         count = self._config.milter.workers or os.cpu_count() or 1
         servers = [server for server in (self._stage, self._hops) if server is not None]
@@ -127,11 +128,16 @@ class Daemon:
         self._socket.publish(options.socket_group, options.socket_mode, options.user)
 
     def _look_at_keys(self) -> None:
-        """Logs the useless files in the administrator's folder of keys, once at the start and at each reload."""
+        """Logs the useless files in the administrator's folder of keys, and what is wrong with the key files of rules,
+        once at the start and at each reload."""
+        ports = self._runtime.ports
+        for path in dict.fromkeys(each.key for each in self._config.rule if each.key):
+            for problem in rule.problems(path, ports.read_key_file):
+                log.key_file(path, problem)
         if "directory" not in self._config.keys.sources:
             return
         try:
-            for name, problem in directory.problems(self._runtime.ports.folder):
+            for name, problem in directory.problems(ports.folder):
                 log.key_file(name, problem)
         except SmillaError as error:
             log.key_file(self._config.keys.directory, str(error))
@@ -233,7 +239,7 @@ class Daemon:
         same = problem and problem == before
         self._look_again_s = min(2 * self._look_again_s, _LONGEST_LOOK_S) if same else _LOOK_AGAIN_S
         if problem and problem != before:
-            log.stage_not_ready("", problem)
+            log.stage_not_ready("", problem, is_error=not PostfixLines(self._config.stage).is_next_step())
         elif before and not problem:
             log.stage_ready()
 
@@ -322,15 +328,11 @@ class Daemon:
         """Reads the file.  The workers get the new configuration as a whole, and only if it has no fault."""
         systemd.notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
         read_at = time.time()
-        try:
-            text = self._path.read_text("utf-8")
-            fresh = config.parse(text, str(self._path))
-            runtime = Runtime(fresh, make_ports(fresh, self._meter))
-        except (OSError, UnicodeDecodeError, ConfigError, EngineMissing) as error:
-            for fault in error.faults if isinstance(error, ConfigError) else [str(error)]:
-                log.reload_failed(fault)
+        read = read_anew(self._read)
+        if read is None:
             self._reporter.reloaded(done=False)
         else:
+            text, fresh, runtime = read
             for section, names in _FIXED_OPTIONS.items():
                 before, after = getattr(self._config, section), getattr(fresh, section)
                 for option in names:
@@ -348,6 +350,11 @@ class Daemon:
             log.reloaded()
             self._reporter.reloaded(done=True, read_at=read_at)
         systemd.notify("READY=1")
+
+    def _read(self) -> tuple[str, Config, Runtime]:
+        text = self._path.read_text("utf-8")
+        fresh = config.parse(text, str(self._path))
+        return text, fresh, Runtime(fresh, make_ports(fresh, self._meter))
 
     def _hand_over(self, text: str) -> None:
         """Sends the configuration to every worker; returns once it is in force in all healthy ones."""

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from smilla import log, log_recovery
 from smilla.config import Config
-from smilla.config.options import OUTSIDE_DNS
+from smilla.config.options import WITHOUT_RESOLVER
 from smilla.errors import ReinjectError, SmillaError
 from smilla.ports import Ports
 
@@ -89,7 +89,7 @@ def _tell(descriptor: int, config: Config, ports: Ports) -> None:
 
 def _resolver(config: Config, ports: Ports) -> str:
     """The best of several nameservers counts."""
-    if ports.hops is None and set(config.keys.sources) <= set(OUTSIDE_DNS):
+    if ports.hops is None and set(config.keys.sources) <= set(WITHOUT_RESOLVER):
         return "unused"
     problems = [problem for _, problem in ports.probe(config.dns.timeout_s)]
     if not all(problems):

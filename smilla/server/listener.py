@@ -46,15 +46,16 @@ class LocalSocket:
     """A socket on this machine, UNIX or inet on loopback, that is served with one thread per connection.  It is made
     before rights are dropped, and served after a fork."""
 
-    def __init__(self, section: str, options: SocketOptions, user: str) -> None:
-        """Makes the socket, with its group and mode.  Raises SmillaError."""
+    def __init__(self, section: str, options: SocketOptions, user: str, *, is_guarded: bool = False) -> None:
+        """Makes the socket, with its group and mode.  Others than this machine may reach it only if ``is_guarded``:
+        whoever serves it asks who they are.  Raises SmillaError."""
         self._path: UnixPath | None = None
         where = f"[{section}] socket {options.socket}"
         if UnixPath.fits(options.socket):
             self._path = UnixPath(options.socket)
             self._socket = _bound(self._path.prepare().partition(":")[2], where)
             self._path.publish(options.socket_group, options.socket_mode, user)
-        elif is_local(options.socket):
+        elif is_guarded or is_local(options.socket):
             self._socket = _inet(options.socket, where)
         else:
             raise SmillaError(f"{where} is not on loopback: anybody who reaches it is believed")

@@ -15,22 +15,22 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import NoReturn
 
-from smilla import log, message
+from smilla import log
 from smilla.adapters.spool import SpooledBody
 from smilla.answer import reply
 from smilla.config.options import StageOptions
 from smilla.errors import SmillaError
-from smilla.message import MOST_HEADER_OCTETS
-from smilla.model import Message, Recipient
+from smilla.model import Recipient
 from smilla.server import stage
+from smilla.server.content import Content
 from smilla.server.handed import Handed
+from smilla.server.lines import one_line
 from smilla.server.listener import LocalSocket
-from smilla.server.service import Service
+from smilla.server.service import Runtime, Service
 from smilla.session import parsed_recipient
 
 _READ = 65536
 _LONGEST_LINE = 1 << 20  # a header field may be one line
-_LONGEST_TEXT = 400
 _IDLE_S = 600.0  # Postfix's lmtp_data_xfer_timeout is 180 s
 _MOST_RECIPIENTS = 2000
 _XTEXT = re.compile(r"\+([0-9A-Fa-f]{2})")
@@ -68,36 +68,12 @@ def _serve_one(service: Service, connection: socket.socket, done: Callable[[], o
         done()
 
 
-class _Content:
-    """A message as it arrives: its header in memory, its body in ``body``."""
-
-    def __init__(self, body: SpooledBody) -> None:
-        self._body, self._head, self._in_body = body, b"", False
-
-    def take(self, block: bytes) -> None:
-        """The next lines.  Raises SmillaError."""
-        if self._in_body:
-            self._body.append(block)
-            return
-        self._head += block
-        if len(self._head) > MOST_HEADER_OCTETS:
-            raise SmillaError("the header of a message that was handed over is too large")
-        head, separator, rest = (b"\r\n" + self._head).partition(b"\r\n\r\n")
-        if separator:
-            self._head, self._in_body = head[2:] + b"\r\n", True
-            if rest:
-                self._body.append(rest)
-
-    def message(self) -> Message:
-        """The whole message."""
-        return Message(message.parse(self._head).message.headers, self._body)
-
-
 @dataclass(slots=True)
 class _Transaction:
     sender: str
     ident: str
     parameters: tuple[str, ...]
+    runtime: Runtime  # the configuration in force at MAIL, for the whole message
     recipients: list[Recipient] = field(default_factory=list)
 
 
@@ -147,7 +123,8 @@ class _Dialogue:
         elif found is None or self._transaction is not None:
             self._say("503" if found else "501", "5.5.1", "MAIL is not as it should be")
         else:
-            self._transaction, self._ident = _Transaction(found[1], self._ident, tuple(found[2].split())), ""
+            parameters, runtime = tuple(found[2].split()), self._service.runtime
+            self._transaction, self._ident = _Transaction(found[1], self._ident, parameters, runtime), ""
             self._say("250", "2.1.0", "Ok")
 
     def _rcpt(self, rest: str) -> None:
@@ -158,7 +135,7 @@ class _Dialogue:
             self._say("452", "4.5.3", "Too many recipients")
         else:
             recipient = parsed_recipient(
-                f"<{found[1]}>", tuple(found[2].split()), self._service.runtime.config.completion
+                f"<{found[1]}>", tuple(found[2].split()), self._transaction.runtime.config.completion
             )
             self._transaction.recipients.append(recipient)
             self._say("250", "2.1.5", "Ok")
@@ -178,10 +155,10 @@ class _Dialogue:
 
     def _answers(self, transaction: _Transaction) -> tuple[reply.Reply, ...]:
         """One answer per recipient.  If smilla fails, all get the error's reply (451) and are owed their copies."""
-        runtime = self._service.runtime
+        runtime = transaction.runtime
         body = SpooledBody(runtime.config.spool.folder, runtime.config.spool.threshold_kib * 1024)
         problem: Exception | None = None
-        content = _Content(body)
+        content = Content(body)
         for block in self._blocks():
             try:
                 content.take(block)
@@ -258,7 +235,7 @@ class _Dialogue:
         return found
 
     def _say(self, code: str, enhanced: str, text: str) -> None:
-        self._send(" ".join(word for word in (code, enhanced, text[:_LONGEST_TEXT]) if word) + "\r\n")
+        self._send(one_line(code, enhanced, text))
 
     def _send(self, text: str) -> None:
         self._socket.sendall(text.encode("ascii", "replace"))

@@ -27,7 +27,7 @@ from smilla.filter import Filter
 from smilla.handover.reinject import finish
 from smilla.model import Client, Transport
 from smilla.server.acknowledge import without_nagle
-from smilla.server.service import Service
+from smilla.server.service import Handling, Service
 from smilla.session import Session
 
 _VERBS = {
@@ -56,8 +56,9 @@ class Connection(Milter.Base):
     service: Service  # ``serve`` sets it on the class, since libmilter makes the instances
 
     def __init__(self) -> None:
-        self._filter: Filter | None = None
+        self._filter: Handling | None = None
         self._unfinished: tuple[Callable[[], None], str] | None = None
+        self._is_lost = False  # the MTA, while it waited for an answer
         self._runtime = self.service.runtime
         self._client = Client()
         self._mta = ""
@@ -103,7 +104,8 @@ class Connection(Milter.Base):
         config = self._runtime.behind(self._mta)
         body = SpooledBody(config.spool.folder, config.spool.threshold_kib * 1024)
         session = Session(self._client, sender, parameters, config.completion, body)
-        self._filter = Filter(session, self._runtime.ports, config, self.service.crew)
+        role, crew = self._runtime.role, self.service.crew
+        self._filter = role.begin(session, config, crew) if role else Filter(session, self._runtime.ports, config, crew)
         with self._guarded("mail from"):
             if user := self._macro("{auth_authen}"):
                 session.client = replace(self._client, authenticated_as=user)
@@ -162,7 +164,7 @@ class Connection(Milter.Base):
         self._drop()
         return verdict
 
-    def _ended(self, current: Filter) -> int:
+    def _ended(self, current: Handling) -> int:
         try:
             answer = current.end(self)
         except BaseException as error:
@@ -171,12 +173,14 @@ class Connection(Milter.Base):
         if answer.code:
             self._say(answer)
         if current.unfinished is not None:
-            self._unfinished = current.unfinished, current.session.queue_id
+            self.alive()
+            if not self._is_lost:  # else it gets no answer, and its client tries again
+                self._unfinished = current.unfinished, current.session.queue_id
         return int(_VERBS[answer.verb])
 
     def _answer_failure(self, failure: reply.Reply) -> int:
-        """The error's reply; but "accept" if smilla only observes, since then it has no say in the mail."""
-        if self._runtime.config.observe:
+        """The error's reply; but "accept" if the message may go on as it came."""
+        if self._runtime.config.observe or (self._filter is not None and self._filter.may_pass):
             return int(Milter.ACCEPT)
         self._say(failure)
         return int(_VERBS[failure.verb])
@@ -222,8 +226,10 @@ class Connection(Milter.Base):
 
     def alive(self) -> None:
         """See ports.MTA.  If the MTA is gone, the work under way is finished and remembered all the same."""
-        with suppress(milter.error):
+        try:
             self.progress()
+        except milter.error:
+            self._is_lost = True
 
     def failed_outside(self) -> None:
         """The exception now being handled kept a step from reaching its callback, so the message has failed.  If no
@@ -248,7 +254,7 @@ class Connection(Milter.Base):
         self.service.acknowledger.wake()
         return _Guard(self, where)
 
-    def _current(self) -> Filter:
+    def _current(self) -> Handling:
         if self._filter is None:
             raise SmillaError("the MTA sent a command out of order")
         return self._filter

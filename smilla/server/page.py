@@ -7,7 +7,7 @@ import importlib
 from typing import Protocol, cast
 
 from smilla import log_hops, log_web
-from smilla.adapters.hop_store import HopStore
+from smilla.adapters import stores
 from smilla.config import Config
 from smilla.errors import SmillaError
 from smilla.server import socketmap
@@ -44,7 +44,7 @@ def open_hops(config: Config) -> socketmap.Server | None:
     ask about, and a line in the log says so."""
     if not needs_hops(config):
         return None
-    HopStore(config.hop_store).prepare(config.milter.user)
+    stores.hops(config).prepare(config.milter.user)
     try:
         return socketmap.Server(config.hop, config.milter.user)
     except SmillaError as error:

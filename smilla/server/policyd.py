@@ -13,26 +13,26 @@ from dataclasses import replace
 from pathlib import Path
 
 from smilla import __version__, config, log, log_hops
-from smilla.adapters import log_target
-from smilla.adapters.hop_store import HopStore
+from smilla.adapters import log_target, stores
 from smilla.config import Config
 from smilla.config.options import HopOptions
-from smilla.errors import ConfigError, EngineMissing
 from smilla.keys.discovery import cache
 from smilla.ports import HopFinder
 from smilla.server import rights, socketmap, systemd
 from smilla.server.runtime import make_finder, make_resolver
+from smilla.server.service import read_anew
 
 _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
 
 def run(path: Path, settings: Config) -> int:
     """Answers until SIGTERM or SIGINT.  Raises SmillaError if it cannot start."""
+    # Before the first thread begins: whoever sees the socket may end us, and we end well.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     current = _current(settings)
     server = socketmap.Server(settings.hop, settings.milter.user)
-    HopStore(settings.hop_store).prepare(settings.milter.user)
+    stores.hops(settings).prepare(settings.milter.user)
     rights.drop(settings.milter.user)
-    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     threading.Thread(target=server.answer, args=(lambda: current,), name="socketmap", daemon=True).start()
     log_hops.policyd_started(settings.hop.socket, __version__)
     systemd.notify("READY=1")
@@ -52,13 +52,15 @@ def _current(settings: Config) -> tuple[HopFinder, HopOptions]:
 
 
 def _reloaded(path: Path) -> tuple[HopFinder, HopOptions] | None:
-    try:
+
+    def read() -> tuple[Config, tuple[HopFinder, HopOptions]]:
         fresh = config.load(path)
-        made = _current(fresh)
-    except (ConfigError, EngineMissing) as error:
-        for fault in error.faults if isinstance(error, ConfigError) else [str(error)]:
-            log.reload_failed(fault)
+        return fresh, _current(fresh)
+
+    found = read_anew(read)
+    if found is None:
         return None
+    fresh, made = found
     log.configure(fresh.log.level, fresh.log.format, log_target.opened(fresh.log.target))
     log.reloaded()
     return made

@@ -143,6 +143,21 @@ class Reporter:
                 return max(0.0, self._fork_again_at - time.monotonic())
         return self._tell(config, wanted, frozenset(pids))
 
+    def tell(self, config: Config) -> float:
+        """``see`` for the one process that both serves and has threads, so that it cannot fork again: once the reporter
+        has died, nobody can ask any more.  Returns after how many seconds to call again."""
+        if self._pid and os.waitpid(self._pid, os.WNOHANG)[0]:
+            log_metrics.reporter_gone(self._pid)
+            os.close(self._life)
+            self._pid = self._life = 0
+        if self._pid:
+            return min(_SAMPLE_EVERY_S, self._tell(config, 1, frozenset((os.getpid(),))))
+        for each in self._listening():
+            each.remove()
+            each.socket.close()
+        self._metrics = self._status = None
+        return float("inf")
+
     def _died_itself(self) -> None:
         pid, self._pid = self._pid, 0
         os.close(self._life)

@@ -8,6 +8,7 @@ twice, except in the window between the final dot and the recorded reply (``copy
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from hashlib import sha256
 
@@ -16,12 +17,13 @@ from smilla.answer import reply
 from smilla.copies import sharing
 from smilla.errors import JournalError, SealBroken, SealKeyMissing
 from smilla.handover import binding, reinject
-from smilla.model import Client, Copy, CopyForm, Rewrite
+from smilla.model import Client, Copy, CopyForm, Message, Rewrite
 from smilla.ports import Fingerprint, Ports
 from smilla.server.handed import Handed, age, hop, note
 from smilla.session import Session
 
 _GIVEN_UP_AFTER = timedelta(days=1)
+_TRACE = re.compile("received|return-path|delivered-to|x-original-to")  # what each way through the queue adds
 
 
 def deliver(handed: Handed, ports: Ports) -> tuple[reply.Reply, ...]:
@@ -59,7 +61,8 @@ def _handed_on(handed: Handed, queue_id: str, raw_id: bytes, ports: Ports) -> tu
     for recipient in handed.recipients:
         session.add(recipient)
     fields = handed.message.places[binding.NAME.lower()]
-    with reinject.Attempt(session, ports, lambda: None, known=_fingerprint(raw_id), after_queue=True) as attempt:
+    known = _fingerprint(raw_id, handed.message)
+    with reinject.Attempt(session, ports, lambda: None, known=known, after_queue=True) as attempt:
         entry = attempt.entry
         owed = [r for r in handed.recipients if entry is None or not entry.is_accepted(sharing.mailbox(r))]
         copy = Copy(CopyForm.SECURE_HOP, tuple(owed), Rewrite(removed=tuple(fields)))
@@ -92,7 +95,14 @@ def _remember(
     attempt.answered(owed, gone, note(handed, handed.ident or hop(handed.message), raw_id, last, ports))
 
 
-def _fingerprint(raw_id: bytes) -> Fingerprint:
-    """Identifies the copy in the journal: by the random ID in its field."""
-    name = sha256(b"bound" + raw_id).digest()
+def _fingerprint(raw_id: bytes, message: Message) -> Fingerprint:
+    """Identifies the copy in the journal: by the random ID in its field, and by what it is.  The sender gets the field
+    with a bounce or a warning, and whatever they put it into is another message: no copy of that has been accepted."""
+    whole = sha256(b"bound" + raw_id)
+    for header in message.headers:
+        if not _TRACE.fullmatch(header.name):
+            whole.update(header.name.encode("ascii", "replace") + b":" + header.raw_value.strip() + b"\0")
+    for block in message.body.blocks():
+        whole.update(block)
+    name = whole.digest()
     return Fingerprint(name, lambda: name, identified=True)

@@ -2,8 +2,9 @@
 
 A request is a netstring ``MAP KEY``; an answer is a netstring that begins with OK, NOTFOUND, TEMP or PERM.
 
-Promises: a connection is never closed by this side while its client keeps to the protocol; Postfix drops those that are
-idle for ten seconds.  Each connection has a thread of its own, so a slow domain holds up nobody who asks for another.
+Promises: a connection is never closed by this side while its client keeps to the protocol and says something within ten
+minutes; Postfix drops those that are idle for ten seconds.  So nobody who says nothing holds one of the thousand places
+for ever.  Each connection has a thread of its own, so a slow domain holds up nobody who asks for another.
 Nothing that goes wrong is NOTFOUND, which would send mail as if there were no policy.
 """
 
@@ -27,6 +28,7 @@ from smilla.server.service import Service
 _MOST_CONNECTIONS = 1000
 _READ = 65536
 _PATIENCE_S = 60.0  # Postfix waits for 100 s
+_IDLE_S = 600.0  # without a question, or without taking an answer
 Now = Callable[[], tuple[HopFinder | None, HopOptions]]
 
 
@@ -53,9 +55,10 @@ class Server:
 def _serve_one(now: Now, connection: socket.socket, done: Callable[[], object]) -> None:
     try:
         with connection:
+            connection.settimeout(_IDLE_S)
             _converse(now, connection)
     except (OSError, ParseError):
-        pass  # Postfix is gone, or it is not Postfix; nothing was promised
+        pass  # Postfix is gone or silent, or it is not Postfix; nothing was promised
     finally:
         done()
 

@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import NoReturn
 
@@ -22,7 +23,7 @@ from smilla.adapters import status, token
 from smilla.answer import describe
 from smilla.config import Config
 from smilla.errors import SmillaError
-from smilla.keys import lookup
+from smilla.keys import for_address
 from smilla.metrics.snapshot import Snapshot
 from smilla.server.service import Service
 from smilla.web.application import Application, Sources
@@ -103,8 +104,7 @@ class _LookUps:
             runtime = self._service.runtime
             config, ports = runtime.config, runtime.ports
             asked = address.parse(text).completed(config.append_domain)
-            pending = lookup.begin(asked, ports, config)
-            found = lookup.finish(pending, pending.asked_at + config.dns.timeout_s, ports.clock.now(), ports)
-            return describe.lookup_in_words(found)
+            found = for_address.look_up(asked, ports, config)
+            return chain(describe.lookup_in_words(found.lookup), map(describe.printable, found.others))
         finally:
             self._room.release()

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from smilla import config, log
 from smilla.adapters import log_target
-from smilla.config.options import OUTSIDE_DNS
+from smilla.config.options import WITHOUT_RESOLVER
 from smilla.errors import SmillaError
 from smilla.server.runtime import make_ports
 from smilla.server.service import Runtime, Service
@@ -67,7 +67,7 @@ def _probe(service: Service) -> NoReturn:
     this.  If it does not, answers without the AD bit are not believed, and the resolver's adapter logs it."""
     while True:
         runtime, proven = service.runtime, list[bool]()
-        if runtime.ports.hops is not None or not set(runtime.config.keys.sources) <= set(OUTSIDE_DNS):
+        if runtime.ports.hops is not None or not set(runtime.config.keys.sources) <= set(WITHOUT_RESOLVER):
             proven = [not problem for _, problem in runtime.ports.probe(runtime.config.dns.timeout_s)]
         runtime.ports.metrics.gauge("resolvers_asked", len(proven))  # 0 too: a reload may have taken DNS away
         runtime.ports.metrics.gauge("resolvers_proven", sum(proven))
@@ -92,7 +92,9 @@ def _reload(service: Service, text: str) -> None:
     """Switches to a configuration that the parent has checked."""
     try:
         fresh = config.parse(text)
-        service.runtime = Runtime(fresh, make_ports(fresh, service.runtime.ports.metrics))
+        role = service.runtime.role
+        ports = service.runtime.ports
+        service.runtime = role.renewed(text) if role else Runtime(fresh, make_ports(fresh, ports.metrics))
         log.configure(fresh.log.level, fresh.log.format, log_target.opened(fresh.log.target))
     except Exception as error:  # whatever it is, this thread must live on for the next order
         log.reload_failed(str(error) if isinstance(error, (SmillaError, OSError)) else type(error).__name__)

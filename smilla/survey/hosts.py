@@ -36,15 +36,33 @@ class HostAnswers:
 
 
 @dataclass(frozen=True, slots=True)
+class Trust:
+    """Who must have issued the certificates of a domain's servers, and which names these may bear, as Postfix's
+    ``match`` has them; none: the host's own."""
+
+    authorities: Authorities
+    names: tuple[str, ...] = ()
+
+    def judge(self, chain: Sequence[bytes], host: str, now: datetime) -> Result:
+        """What a server presents."""
+        fault = self.authorities.fault_among(chain, self.names or (host,), now)
+        return Result(State.UNTRUSTED if fault else State.OK, fault or "valid for the host")
+
+
+@dataclass(frozen=True, slots=True)
 class Judge:
-    """What all judgements of one survey share: the clock, the authorities, and how many days are too few."""
+    """What all judgements of one survey share: the clock, and how many days are too few."""
 
     now: datetime
-    authorities: Authorities
     days: int
 
     def host(
-        self, domain: str, about: HostAnswers, seen: Mapping[str, Presented | HopError], policy: Policy | None
+        self,
+        domain: str,
+        about: HostAnswers,
+        seen: Mapping[str, Presented | HopError],
+        policy: Policy | None,
+        trust: Trust,
     ) -> Host:
         """``seen`` is what was presented at each address, or why it was not; ``policy`` is that of MTA-STS."""
         servers, judgements = [], []
@@ -55,7 +73,8 @@ class Judge:
             judgement = tlsa.judge(about.tlsa, one.raw_chain, [about.located.base, domain], self.now)
             judgements.append(judgement)
             finding = mx.of_alias(mx.tlsa(domain, ip, about.tlsa, judgement), about.name, about.located.base)
-            servers.append(self._server(ip, about.name, one, fact(finding)))
+            chain = trust.judge(one.raw_chain, about.name, self.now)
+            servers.append(self._server(ip, about.name, one, chain, fact(finding)))
         following = mx.next_key(domain, about.name, judgements)
         return Host(
             name=about.name,
@@ -68,9 +87,8 @@ class Judge:
             servers=tuple(servers),
         )
 
-    def _server(self, ip: str, host: str, one: Presented, is_tlsa: Result) -> Server:
+    def _server(self, ip: str, host: str, one: Presented, chain: Result, is_tlsa: Result) -> Server:
         finding = mx.certificate(host, host, one.raw_chain, self.now, self.days)
-        fault = self.authorities.fault(one.raw_chain, host, self.now)
         names, issuer = _about(one.raw_chain)
         return Server(
             address=ip,
@@ -83,7 +101,7 @@ class Judge:
             issuer=issuer,
             ends_at=finding.ends_at.isoformat() if finding.ends_at else "",
             days_left=(finding.ends_at - self.now).days if finding.ends_at else None,
-            chain=Result(State.UNTRUSTED if fault else State.OK, fault or "valid for the host"),
+            chain=chain,
             tlsa=is_tlsa,
         )
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 
@@ -20,11 +20,11 @@ from smilla.hops import mx, policy_server, rdata, tlsa_base, verified
 from smilla.hops.mta_sts import Policy
 from smilla.hops.mx import Finding, State
 from smilla.hops.verified import Announced
-from smilla.model import DNSAnswer, DNSSECStatus, Hop, HopVerdict, KeyLookup
+from smilla.model import DNSAnswer, DNSSECStatus, Hop, HopVerdict, HopWay, KeyLookup
 from smilla.survey import published, way
 from smilla.survey.crew import Crew
 from smilla.survey.found import Found, Names, Result, Way
-from smilla.survey.hosts import HostAnswers, Judge, fact
+from smilla.survey.hosts import HostAnswers, Judge, Trust, fact
 from smilla.survey.outside import Outside, Presented
 from smilla.survey.providers import limits
 
@@ -71,7 +71,7 @@ class Survey:
 
     def __init__(self, outside: Outside, askers: Crew, callers: Crew, deliver: Callable[[Found], None]) -> None:
         self._outside, self._askers, self._callers, self._deliver = outside, askers, callers, deliver
-        self._judge = Judge(outside.now, outside.authorities, outside.days)
+        self._judge = Judge(outside.now, outside.days)
         self._lock = threading.Lock()
         self._servers: dict[tuple[str, str], Seen | list[Callable[[Seen], None]]] = {}
 
@@ -224,8 +224,11 @@ class Survey:
     # --- the judgement
 
     def _finish(self, task: _Task) -> None:
-        domain = task.asked.domain
-        hosts = tuple(self._judge.host(domain, about, self._seen_at(task, about), task.policy) for about in task.hosts)
+        domain, hop = task.asked.domain, self._hop(task)
+        trust = self._trust(hop)
+        hosts = tuple(
+            self._judge.host(domain, about, self._seen_at(task, about), task.policy, trust) for about in task.hosts
+        )
         spf, spf_all = published.spf(task.answers["txt"])
         dmarc, dmarc_policy = published.dmarc(domain, task.dmarc)
         zones = {
@@ -253,7 +256,12 @@ class Survey:
             hosts=hosts,
         )
         given = self._outside
-        self._done(task, way.judged(found, self._hop(task), task.lookup, given.sources, given.policy))
+        self._done(task, way.judged(found, hop, task.lookup, given.sources, given.policy))
+
+    def _trust(self, hop: Hop) -> Trust:
+        if hop.way is not HopWay.CIRCLE:
+            return Trust(self._outside.authorities)
+        return Trust(self._outside.in_circles[hop.ca_file], hop.names or (hop.domain, f".{hop.domain}"))
 
     def _hop(self, task: _Task) -> Hop:
         """What is published, as the search for a verified hop judges it."""
@@ -263,12 +271,14 @@ class Survey:
         exchanges = verified.exchanges(domain, answer)
         if exchanges.stop is not None:
             return exchanges.stop
+        exchanges = replace(exchanges, hosts=exchanges.hosts[:_MOST_HOSTS])
         hop = verified.without_dane(domain, exchanges, answer.ttl_s)
         if exchanges.is_secure:
             hosts = [verified.Host(host.name, host.located, answer.ttl_s) for host in task.hosts]
             hop = verified.by_dane(domain, exchanges, hosts)
         if hop.verdict is HopVerdict.NONE and task.policy is not None and self._outside.mta_sts != "off":
-            return verified.by_policy(hop, Announced((), task.policy), self._outside.mta_sts)
+            announced = Announced((), task.policy)
+            return verified.by_policy(hop, announced, self._outside.mta_sts, is_signed=exchanges.is_secure)
         return hop
 
     def _seen_at(self, task: _Task, about: HostAnswers) -> dict[str, Seen]:

@@ -40,7 +40,7 @@ class Outside:
     """``present(address, server_name)`` raises HopError, ``fetch(host, address)`` FetchError.  ``look_up`` searches the
     key of an address.  ``wait_s``: for so long the answers to one batch of questions are waited for.  The rest is
     what the configuration says: [keys] sources, what [policy] does for each verdict of a look-up, [hop] mta_sts, and
-    each [[circle]]."""
+    each [[circle]] with its authorities, by ca_file."""
 
     resolver: Resolver
     present: Callable[[str, str], Presented]
@@ -56,3 +56,4 @@ class Outside:
     policy: Mapping[str, str] = field(default_factory=dict)
     mta_sts: str = "enforce"
     circles: tuple[Circle, ...] = ()
+    in_circles: Mapping[str, Authorities] = field(default_factory=dict)

@@ -6,8 +6,8 @@ from markupsafe import Markup
 
 from smilla.survey.totals import Table
 
-WIDTH = 500  # of the viewBox; the page scales it
-_ROW, _BAR, _LEFT, _RIGHT = 26, 16, 160, 100
+WIDTH = 420  # of the viewBox; the page scales it
+_ROW, _BAR, _LEFT, _RIGHT = 26, 16, 150, 105
 
 
 def plot(table: Table) -> Markup:

@@ -166,7 +166,7 @@ def _record(result: Result, said: str) -> str:
     if result.state is State.OK:
         return said
     if result.state in _NONE:
-        return "none"
+        return "no record"
     return UNKNOWN if result.state in _UNTOLD else "broken"
 
 
@@ -246,7 +246,7 @@ _QUESTIONS = (
             ("?all", "fair"),
             ("+all", "bad"),
             ("broken", "bad"),
-            ("none", "bad"),
+            ("no record", "bad"),
             (UNKNOWN, "quiet"),
         ],
         lambda found: _record(found.spf, found.spf_all),
@@ -259,15 +259,15 @@ _QUESTIONS = (
             ("quarantine", "good"),
             ("policy none", "fair"),
             ("broken", "bad"),
-            ("none", "bad"),
+            ("no record", "bad"),
             (UNKNOWN, "quiet"),
         ],
-        lambda found: _record(found.dmarc, found.dmarc_policy.replace("none", "policy none")),
+        lambda found: _record(found.dmarc, found.dmarc_policy.replace("no record", "policy none")),
     ),
     _Question(
         "TLSRPT",
         "Asks for reports about TLS.",
-        [("present", "good"), ("broken", "bad"), ("none", "fair"), (UNKNOWN, "quiet")],
+        [("present", "good"), ("broken", "bad"), ("no record", "fair"), (UNKNOWN, "quiet")],
         lambda found: _record(found.tlsrpt, "present"),
     ),
     _Question(

@@ -6,8 +6,8 @@
 2. Over a circle, DANE or MTA-STS, if a server that was met satisfies it.
 3. Over TLS that nobody verifies, where a server offers it; else in the clear.
 
-What is published and fails is "not now", never a lesser way: somebody may stand between.  What nobody could be asked
-about is "unknown".
+What is published, or asked for by a circle, and fails is "not now", never a lesser way: somebody may stand between.
+What nobody could be asked about is "unknown".
 
 Where the RFC leaves a choice: without a policy at hand, one that is announced and cannot be fetched counts as none (RFC
 8461 section 3.3), and the text says so; secure-hop defers such mail.
@@ -30,6 +30,7 @@ _ZONES: Mapping[str, tuple[Way, Callable[[Found], Names]]] = {
 _OWNERS = {"smimea": "_smimecert", "openpgpkey": "_openpgpkey"}
 _GOES_ON = ("plain", "secure-hop")
 _PROOFS: Mapping[HopWay, tuple[Way, Callable[[Server], Result | None]]] = {
+    HopWay.CIRCLE: (Way.CIRCLE, lambda server: server.chain),
     HopWay.DANE: (Way.DANE, lambda server: server.tlsa),
     HopWay.MTA_STS: (Way.MTA_STS, lambda server: server.chain),
 }
@@ -70,8 +71,6 @@ def _of_hop(found: Found, hop: Hop) -> Judged:
 
 def _without_servers(found: Found, hop: Hop) -> Judged | None:
     """What the answers of DNS settle; None if the servers count."""
-    if hop.way is HopWay.CIRCLE:
-        return Way.CIRCLE, hop.reason.text
     if found.mx.state in (State.BOGUS, State.UNREACHABLE, State.UNCLEAR):
         return Way.NOT_NOW if found.mx.state is State.BOGUS else Way.UNKNOWN, f"MX: {found.mx.text}"
     if found.hosts and (hop.verdict is HopVerdict.BOGUS or hop.reason.code.startswith("tlsa_")):
@@ -86,29 +85,32 @@ def _without_servers(found: Found, hop: Hop) -> Judged | None:
 
 def _of_servers(found: Found, hop: Hop, hosts: Sequence[Host]) -> Judged:
     if hop.is_verified and hop.way is not None:
-        return _proven(hop.way, [host for host in hosts if host.name in hop.names], found)
+        named = [host for host in hosts if host.name in hop.names or hop.way is HopWay.CIRCLE]
+        return _proven(hop, hop.way, named, found)
     if hop.reason.code == "mta_sts_mismatch" and found.mta_sts_mode == "enforce":
         return Way.NOT_NOW, hop.reason.text
     return _unverified(found, hosts)
 
 
-def _proven(how: HopWay, hosts: Sequence[Host], found: Found) -> Judged:
-    """Does a server of these hosts satisfy what is published?"""
+def _proven(hop: Hop, how: HopWay, hosts: Sequence[Host], found: Found) -> Judged:
+    """Does a server of these hosts satisfy what is published, or what its circle asks for?"""
     way, proof = _PROOFS[how]
+    wants = hop.reason.text if how is HopWay.CIRCLE else f"{way.value} is published"
     results = [(host, result) for host in hosts for server in host.servers if (result := proof(server))]
     good = [(host, result) for host, result in results if result.state is State.OK]
     if good:
         host, result = good[0]
         count = len({one.name for one, _ in good})
         share = f" ({count} of {len(found.hosts)} MX hosts)" if len(found.hosts) > 1 else ""
-        return way, f"{result.text} at {host.name}{share}"
+        begins = f"{wants}; its certificate is " if how is HopWay.CIRCLE else ""
+        return way, f"{begins}{result.text} at {host.name}{share}"
     if results:
         host, result = results[0]
-        return Way.NOT_NOW, f"{way.value} is published, and at {host.name}: {result.text}"
+        return Way.NOT_NOW, f"{wants}, and at {host.name}: {result.text}"
     servers = [server for host in hosts for server in host.servers]
     if any(server.starttls.state is State.MISSING for server in servers):
-        return Way.NOT_NOW, f"{way.value} is published, and {hosts[0].name} offers no STARTTLS"
-    return Way.UNKNOWN, f"{way.value} is published, and {_why_not(servers)}"
+        return Way.NOT_NOW, f"{wants}, and {hosts[0].name} offers no STARTTLS"
+    return Way.UNKNOWN, f"{wants}, and {_why_not(servers)}"
 
 
 def _unverified(found: Found, hosts: Sequence[Host]) -> Judged:
@@ -124,9 +126,18 @@ def _unverified(found: Found, hosts: Sequence[Host]) -> Judged:
     return Way.UNKNOWN, _why_not(servers)
 
 
+_OF_TLSA = {
+    State.OK: "and TLSA records match, but the MX records are not signed",
+    State.INSECURE: "and the TLSA records are in a zone that is not signed, so no sender uses them",
+    State.UNUSABLE: "and there are TLSA records of which no sender can use one",
+}
+
+
 def _unverified_why(found: Found, servers: Iterable[Server]) -> str:
-    if any(server.tlsa and server.tlsa.state is State.OK for server in servers):
-        return "and TLSA records match, but the MX records are not signed"
+    states = {server.tlsa.state for server in servers if server.tlsa}
+    for state, why in _OF_TLSA.items():
+        if state in states:
+            return why
     if found.mta_sts.state in (State.UNREACHABLE, State.UNUSABLE):
         return f"and no sender finds the MTA-STS policy: {found.mta_sts.text}"
     return "and nothing that is published verifies it"

@@ -75,10 +75,18 @@ class Browser:
     def wait_for(self, script: str) -> None:
         """Until the expression is true; while a page changes to the next, it is not."""
         deadline = time.monotonic() + _PATIENCE_S
-        while not self.run(f"!!({script})"):
+        while not self._holds(script):
             if time.monotonic() > deadline:
                 raise BrowserError(f"never true: {script}; the page says: {self.text()[:500]}")
             time.sleep(0.02)
+
+    def _holds(self, script: str) -> bool:
+        try:
+            return bool(self.run(f"!!({script})"))
+        except BrowserError as error:
+            if "navigated or closed" in str(error) or "context" in str(error):  # the page that was asked has gone
+                return False
+            raise
 
     def text(self) -> str:
         """What a person reads on the page."""
@@ -87,6 +95,7 @@ class Browser:
     def look(self, *, width: int = 1100, dark: bool = False) -> None:
         """Sets the width of the window in CSS pixels, and whether the system is dark."""
         self._do("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=width < 500)
+        self._do("Emulation.setScrollbarsHidden", hidden=True)  # its place would be missing in a picture
         feature = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self._do("Emulation.setEmulatedMedia", features=[feature])
 

@@ -28,13 +28,22 @@ class Reply:
 
 
 class SMTPClient(Closing):
-    """One connection; EHLO is said at once."""
+    """One connection; EHLO is said at once, with ``lmtp`` LHLO (RFC 2033)."""
 
-    def __init__(self, port: int, *, helo: str = "client.test", timeout_s: float = 60) -> None:
-        self._socket: socket.socket = socket.create_connection((LOOPBACK, port), timeout=timeout_s)
+    def __init__(
+        self,
+        port: int,
+        *,
+        helo: str = "client.test",
+        timeout_s: float = 60,
+        lmtp: bool = False,
+        host: str = LOOPBACK,
+    ) -> None:
+        self._socket: socket.socket = socket.create_connection((host, port), timeout=timeout_s)
         self._stream = self._socket.makefile("rb")
         self.greeting = self._read()
-        self.ehlo = self.command(f"EHLO {helo}")
+        self._is_lmtp = lmtp
+        self.ehlo = self.command(f"{'LHLO' if lmtp else 'EHLO'} {helo}")
 
     def command(self, line: str | bytes) -> Reply:
         """Sends one command line and returns the reply."""
@@ -54,7 +63,7 @@ class SMTPClient(Closing):
         self._socket = context.wrap_socket(self._socket)
         self._stream = self._socket.makefile("rb")
         if ehlo:
-            self.ehlo = self.command("EHLO client.test")
+            self.ehlo = self.command(f"{'LHLO' if self._is_lmtp else 'EHLO'} client.test")
 
     def send_raw(self, octets: bytes) -> None:
         """Sends octets and waits for nothing."""
@@ -64,7 +73,8 @@ class SMTPClient(Closing):
         self, mail_from: str, rcpt_to: Sequence[str], message: bytes, *, mail_parameters: str = "BODY=8BITMIME"
     ) -> list[Reply]:
         """One transaction, addresses without brackets; returns the replies to MAIL, to each RCPT, to DATA and to the
-        message, as many as there were.  Stops, with RSET, where no recipient is left."""
+        message (over LMTP, one for each recipient taken), as many as there were.  Stops, with RSET, where no recipient
+        is left."""
         replies = [self.command(f"MAIL FROM:<{mail_from}> {mail_parameters}".rstrip())]
         if replies[-1].code != 250:
             return replies
@@ -76,7 +86,8 @@ class SMTPClient(Closing):
         replies.append(self.command("DATA"))
         if replies[-1].code == 354:
             self.send_raw(stuffed(message))
-            replies.append(self._read())
+            taken = sum(reply.code in (250, 251) for reply in recipients) if self._is_lmtp else 1
+            replies += [self._read() for _ in range(taken)]
         return replies
 
     def close(self) -> None:

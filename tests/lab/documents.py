@@ -19,10 +19,15 @@ FILES = (
     "smilla.toml",
     "main.cf",
     "master.cf",
+    "exim4.conf",
+    "smtpd.conf",
     "unbound.conf",
     "opendkim.conf",
     "named.conf",
     "prometheus.yml",
+    "nginx.conf",
+    "pg_hba.conf",
+    "pgpass",
     "crontab",
 )
 _FIRST_LINE = re.compile(rf"(?:#|//) ({'|'.join(re.escape(name) for name in FILES)})\b")

@@ -38,7 +38,6 @@ default_internal_user = {user}
 default_internal_group = {group}
 default_login_user = {user}
 listen = {host}
-ssl = no
 service anvil {{
   chroot =
 }}
@@ -48,7 +47,8 @@ service imap-login {{
     port = {port}
   }}
   inet_listener imaps {{
-    port = 0
+    port = {tls_port}
+    ssl = yes
   }}
 }}
 service lmtp {{
@@ -78,6 +78,15 @@ protocol lmtp {{
 }}
 plugin {{
   sieve_before = {folder}/sieve
+}}
+"""
+_QUOTA_OF_2_3 = """\
+protocol imap {{
+  mail_plugins = quota imap_quota
+}}
+plugin {{
+  quota = maildir:User quota
+  quota_rule = *:storage={quota_kib}K
 }}
 """
 _SINCE_2_4 = """\
@@ -113,15 +122,40 @@ sieve_script rules {{
   sieve_script_path = {folder}/sieve
 }}
 """
+_QUOTA_SINCE_2_4 = """\
+protocol imap {{
+  mail_plugins {{
+    quota = yes
+    imap_quota = yes
+  }}
+}}
+quota "User quota" {{
+  storage_size = {quota_kib}K
+}}
+"""
+_TLS_OF_2_3 = """\
+ssl = yes
+ssl_cert = <{certificate}
+ssl_key = <{key}
+"""
+_TLS_SINCE_2_4 = """\
+ssl = yes
+ssl_server_cert_file = {certificate}
+ssl_server_key_file = {key}
+"""
 
 
 class Dovecot(Server):
-    """Starts with ``with`` or start().  ``rules`` is a Sieve script (RFC 5228) for all users."""
+    """Starts with ``with`` or start().  ``rules`` is a Sieve script (RFC 5228) for all users, ``quota_kib`` what each
+    may store, ``certificate`` and its key the files for TLS; ``tls_port`` then begins with it."""
 
-    def __init__(self, folder: Path, rules: str = "") -> None:
+    def __init__(
+        self, folder: Path, rules: str = "", *, quota_kib: int = 0, certificate: tuple[Path, Path] | None = None
+    ) -> None:
         self.folder = folder
         self.port = free_port()
-        self._rules = rules
+        self.tls_port = free_port() if certificate else 0
+        self._rules, self._quota_kib, self._certificate = rules, quota_kib, certificate
 
     @property
     def transport(self) -> str:
@@ -153,7 +187,14 @@ class Dovecot(Server):
             (self.folder / "run/modules").symlink_to(library / "modules")
             patched, reader, config = (self._patched(path) for path in (library / _LIBRARY, reader, config))
             environment["LD_LIBRARY_PATH"] = f"{patched.parent}{os.pathsep}{environment['LD_LIBRARY_PATH']}"
-        self._write(library, config, _SINCE_2_4 if since_2_4 else _OF_2_3)
+        dialect = _SINCE_2_4 if since_2_4 else _OF_2_3
+        if self._quota_kib:
+            dialect += _QUOTA_SINCE_2_4 if since_2_4 else _QUOTA_OF_2_3
+        if self._certificate:
+            dialect += _TLS_SINCE_2_4 if since_2_4 else _TLS_OF_2_3
+        else:
+            dialect += "ssl = no\n"
+        self._write(library, config, dialect)
         configuration = ["-c", str(self.folder / "dovecot.conf")]
         # dovecot itself would look for doveconf in /usr/bin.
         starting = [*configuration, "-F"] if since_2_4 else ["-f", "service=master", *configuration, "-e"]
@@ -222,6 +263,10 @@ class Dovecot(Server):
             "config": config,
             "host": LOOPBACK,
             "port": self.port,
+            "tls_port": self.tls_port,
+            "quota_kib": self._quota_kib,
+            "certificate": self._certificate[0] if self._certificate else "",
+            "key": self._certificate[1] if self._certificate else "",
             "user": account.pw_name,
             "group": grp.getgrgid(account.pw_gid).gr_name,
             "password": PASSWORD,

@@ -42,7 +42,7 @@ mount -t proc proc proc
 mount -t tmpfs tmpfs run
 mount -t tmpfs tmpfs usr/local/bin
 mount -t tmpfs tmpfs usr/local/sbin
-mkdir run/lock
+mkdir -p run/lock run/systemd/system  # sd_booted(3), for the systemctl below
 rm -rf opt/smilla etc/smilla var/lib/smilla etc/systemd/system/smilla.service lib/systemd/system/smilla.service
 printf '#!/bin/sh\\nexit 101\\n' >usr/sbin/policy-rc.d
 printf 'APT::Get::Assume-Yes "true";\\nAPT::Install-Recommends "false";\\n' >etc/apt/apt.conf.d/99test

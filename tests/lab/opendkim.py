@@ -83,12 +83,14 @@ def make_dkim_key(domain: str, selector: str = "one") -> DKIMKey:
 
 
 class OpenDKIM(Server):
-    """Starts with ``with`` or start().  With a ``canonicalization`` it signs with the key, otherwise it verifies."""
+    """Starts with ``with`` or start().  With a ``canonicalization`` it signs with the key, otherwise it verifies.
+    ``more`` are further lines of its configuration."""
 
-    def __init__(self, folder: Path, key: DKIMKey, canonicalization: str = "") -> None:
+    def __init__(self, folder: Path, key: DKIMKey, canonicalization: str = "", more: str = "") -> None:
         self.folder = folder
         self._key = key
         self._canonicalization = canonicalization
+        self._more = more
 
     @property
     def milter(self) -> str:
@@ -120,6 +122,7 @@ class OpenDKIM(Server):
                 canonicalization=self._canonicalization,
                 host=LOOPBACK,
             )
+            + self._more
         )
         (self.folder / "public").write_text(f"{key.name} {key.record}\n")
         (self.folder / "private").write_bytes(key.raw_private)

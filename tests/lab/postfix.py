@@ -128,7 +128,7 @@ class Postfix(Server):
         """Where mail for local_part@home.test arrives (the folder ``new`` within the Maildir)."""
         return self.folder / "mail" / local_part / "new"
 
-    def wait_for_mail(self, local_part: str, count: int = 1, timeout_s: float = 20) -> list[Path]:
+    def wait_for_mail(self, local_part: str, count: int = 1, timeout_s: float = 60) -> list[Path]:
         """Waits until this many files are in a Maildir; raises TimeoutError."""
         folder = self.maildir(local_part)
 
@@ -165,24 +165,37 @@ class Postfix(Server):
         """Takes a message out of quarantine, as smilla(8) says."""
         self.postsuper("-H", queue_id)
 
-    def postsuper(self, option: str, queue_id: str) -> None:
-        """What an administrator does with a queued message, or with ALL: -r, -h, -H, -d.  After -H qmgr is told,
-        instead of looking by itself a second later."""
-        self.run("postsuper", "-c", str(self.folder / "etc"), option, queue_id)
+    def postsuper(self, option: str, queue_id: str, *folders: str) -> None:
+        """What an administrator does with a queued message, or with ALL: -r, -h, -H, -d, in these folders only if some
+        are named.  After -H qmgr is told, instead of looking by itself a second later."""
+        self.run("postsuper", "-c", str(self.folder / "etc"), option, queue_id, *folders)
         if option == "-H":
             self.flush()
+
+    def delete_all(self) -> None:
+        """Deletes what is queued: postsuper -d ALL reads one folder after the other and misses what moves meanwhile."""
+
+        def is_empty() -> bool:
+            self.postsuper("-d", "ALL")
+            return not self.queued()
+
+        if not wait_until(is_empty, 60, step_s=0.3):
+            raise TimeoutError(f"still queued: {self.queued()}")
 
     def flush(self) -> None:
         """postqueue -f: every deferred message is tried now."""
         self.run("postqueue", "-c", str(self.folder / "etc"), "-f")
 
     def reload(self) -> None:
-        """Has Postfix read its files again."""
+        """Has Postfix read its files again, and waits until master has."""
+        before = self.log.count("reload -- version")
         self.run("postfix", "-c", str(self.folder / "etc"), "reload")
+        if not wait_until(lambda: self.log.count("reload -- version") > before, 60):
+            raise TimeoutError(f"master has not reloaded: {self.log[-3000:]}")
 
     def defers(self, queue_id: str) -> bool:
         """Waits until an attempt to deliver a message was put off; False where none was."""
-        return wait_until(lambda: re.search(rf"{queue_id}: .*status=deferred", self.log) is not None, 20)
+        return wait_until(lambda: re.search(rf"{queue_id}: .*status=deferred", self.log) is not None, 60)
 
     def sendmail(self, message: bytes, sender: str, *recipients: str) -> None:
         """sendmail(1), as a program of this machine sends mail.  ``parameters`` must have export_environment name
@@ -205,6 +218,7 @@ class Postfix(Server):
         owner, group = _owner(), _group()
         self._make_folders(owner, group)
         environment = program_environment(master) | {"MAIL_CONFIG": str(self.folder / "etc")}
+        before = self.log.count("daemon started")
         self._configure(daemons, owner, group, sorted({"LD_LIBRARY_PATH", "MAIL_CONFIG"} & environment.keys()))
         self._child = Child(
             "postfix",
@@ -214,7 +228,7 @@ class Postfix(Server):
         )
         try:
             # master logs this once it listens everywhere; to connect instead would trouble the milters.
-            self._child.start(ready=lambda: "daemon started" in self.log)
+            self._child.start(ready=lambda: self.log.count("daemon started") > before)
         except BaseException:
             with contextlib.suppress(OSError):
                 (self.folder / "master.log").open("a").write(self.log)

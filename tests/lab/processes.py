@@ -96,9 +96,9 @@ def wait_until(condition: Callable[[], bool], timeout_s: float, step_s: float = 
     return True
 
 
-def port_answers(port: int) -> bool:
-    """Whether somebody accepts TCP connections on this loopback port."""
-    with contextlib.suppress(OSError), socket.create_connection((LOOPBACK, port), timeout=1):
+def port_answers(port: int, address: str = LOOPBACK) -> bool:
+    """Whether somebody accepts TCP connections on this port of loopback."""
+    with contextlib.suppress(OSError), socket.create_connection((address, port), timeout=1):
         return True
     return False
 

@@ -39,6 +39,8 @@ def find_program(name: str) -> Path:
     unpacked = unpacked_folder()
     search = [str(unpacked / folder) for folder in ("usr/sbin", "usr/bin")]
     search += [os.environ.get("PATH", ""), *_SYSTEM_FOLDERS]
+    search += [str(folder) for folder in sorted(unpacked.glob("apart/*/usr/sbin"))]  # whose "sendmail" nobody wants
+    search += [str(folder) for root in (unpacked, Path("/")) for folder in root.glob("usr/lib/postgresql/*/bin")]
     found = shutil.which(name, path=os.pathsep.join(search))
     if found is None:
         raise MissingProgramError(name)
@@ -65,6 +67,7 @@ def program_environment(path: Path) -> dict[str, str]:
             *unpacked.glob("usr/lib/*-linux-gnu*"),
             *unpacked.glob("lib/*-linux-gnu*"),
             unpacked / "usr/lib",
+            *unpacked.glob("apart/*/usr/lib/*-linux-gnu*"),
         ]
         environment["LD_LIBRARY_PATH"] = os.pathsep.join(str(folder) for folder in libraries if folder.is_dir())
     return environment

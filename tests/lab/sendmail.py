@@ -76,7 +76,7 @@ class Sendmail(Server):
         """The queue files that are in quarantine."""
         return [path for path in self.queue.iterdir() if path.name.startswith("hf")]
 
-    def wait_until_empty(self, timeout_s: float = 20) -> None:
+    def wait_until_empty(self, timeout_s: float = 150) -> None:
         """Waits until no mail is queued; raises TimeoutError."""
         if not wait_until(lambda: not self.queued(), timeout_s):
             raise TimeoutError(f"still queued after {timeout_s:g} s: {self.queued()}")

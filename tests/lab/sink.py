@@ -76,7 +76,7 @@ class Sink(LoopbackServer):
         self._changed = threading.Condition()
         super().__init__(address, port)
 
-    def wait_for(self, count: int, timeout_s: float = 20) -> list[ReceivedMail]:
+    def wait_for(self, count: int, timeout_s: float = 60) -> list[ReceivedMail]:
         """Waits until this many messages have come in all; raises TimeoutError."""
         deadline = time.monotonic() + timeout_s
         with self._changed:

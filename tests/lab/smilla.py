@@ -1,4 +1,4 @@
-"""smilla itself, run as an administrator would: ``python -m smilla milter --config FILE`` as a child."""
+"""smilla itself, as an administrator runs it: ``python -m smilla milter --config FILE`` as a child, or ``decrypt``."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Smilla(Running):
 
     ``settings`` is the configuration file as a mapping; [milter] socket, socket_mode and user, [dns] nameservers and
     probe, and [reinject] spool are filled in where it does not name them.  ``text`` replaces the whole file instead;
-    there ``{folder}`` and ``{resolver}`` are replaced.
+    there ``{folder}`` and ``{resolver}`` are replaced.  ``command`` is milter, relay or decrypt.
     """
 
     def __init__(
@@ -41,11 +41,13 @@ class Smilla(Running):
         settings: Settings | None = None,
         *,
         text: str | None = None,
+        command: str = "milter",
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = folder
         self.socket = folder / "smilla.sock"
         self.config = folder / "smilla.toml"
+        self.command = command
         self.port = 0
         self.user = unprivileged_user()
         self._text = text.replace("{folder}", str(folder)).replace("{resolver}", resolver) if text else ""
@@ -54,7 +56,7 @@ class Smilla(Running):
         self._notify: socket.socket | None = None
         self._child = Child(
             "smilla",
-            [sys.executable, "-m", "smilla", "milter", "--config", self.config],
+            [sys.executable, "-m", "smilla", command, "--config", self.config],
             folder / "smilla.log",
             folder=folder,
             stop_timeout_s=35,  # [milter] stop_timeout_s is 30
@@ -89,7 +91,7 @@ class Smilla(Running):
 
     def wait_for_log(self, pattern: str, timeout_s: float = 30) -> str:
         """Waits until a log line matches the pattern and returns it; raises TimeoutError."""
-        if not wait_until(lambda: re.search(pattern, self.log) is not None, timeout_s):
+        if not wait_until(lambda: re.search(pattern, self.log, re.MULTILINE) is not None, timeout_s):
             raise TimeoutError(f"no {pattern!r} in smilla's log:\n{self._child.log_tail()}")
         return next(line for line in self.log.splitlines() if re.search(pattern, line))
 
@@ -183,6 +185,9 @@ class Smilla(Running):
             },
             "policy": {"mixed": "reinject"},
         }
+        if self.command == "decrypt":
+            usual["decrypt"] = {"socket": self.milter, "socket_mode": "0666", "user": self.user}
+            usual["milter"] = {"stop_timeout_s": 30}
         settings = dict(self._settings)
         for name, table in usual.items():
             given = settings.get(name, {})

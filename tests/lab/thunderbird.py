@@ -21,11 +21,11 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 
 from tests.lab.keys import OpenPGPKey, SMIMEKey
 from tests.lab.marionette import Marionette, MarionetteError
-from tests.lab.processes import LOOPBACK, Child, Server, wait_until
+from tests.lab.processes import LOOPBACK, Child, ChildError, Server, wait_until
 from tests.lab.programs import MissingProgramError, find_program, program_environment, unpacked_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from tests.lab.dovecot import Dovecot
 
@@ -123,6 +123,9 @@ _FETCH = """
 _COUNT = """
     return headers.length;
 """
+_UIDS = """
+    return headers.map(header => header.messageKey).sort();
+"""
 _SELECT = """
     const wanted = headers.find(header => header.messageId == arguments[0]);
     if (!wanted) {
@@ -160,10 +163,75 @@ _SHOWN = """
         status: page?.gEncryptionStatus ?? -1,
     };
 """
+_SEND_LOG_IN = """
+    const [host, user, password] = arguments;
+    const login = Cc["@mozilla.org/login-manager/loginInfo;1"].createInstance(Ci.nsILoginInfo);
+    login.init(`smtp://${host}`, null, `smtp://${host}`, user, password, "", "");
+    await Services.logins.addLoginAsync(login);
+"""
+_COMPOSE = """
+    const [to, subject, text] = arguments;
+    const { MailServices } = ChromeUtils.importESModule("resource:///modules/MailServices.sys.mjs");
+    const fields = Cc["@mozilla.org/messengercompose/composefields;1"].createInstance(Ci.nsIMsgCompFields);
+    const params = Cc["@mozilla.org/messengercompose/composeparams;1"].createInstance(Ci.nsIMsgComposeParams);
+    fields.to = to;
+    fields.subject = subject;
+    fields.body = text;
+    params.composeFields = fields;
+    params.format = Ci.nsIMsgCompFormat.PlainText;
+    params.identity = MailServices.accounts.getAccount("account1").defaultIdentity;
+    MailServices.compose.OpenComposeWindowWithParams(null, params);
+"""
+_COMPOSER = """
+    const composer = Services.wm.getMostRecentWindow("msgcompose");
+"""
+_CAN_SEND = """
+    const button = composer?.document.getElementById("button-send");
+    return !!composer?.gMsgCompose && !!button && !composer.gSendLocked && composer.document.readyState == "complete";
+"""
+_PROTECT = """
+    composer.gSelectedTechnologyIsPGP = arguments[0] == "OpenPGP";
+    composer.gSendEncrypted = composer.gUserTouchedSendEncrypted = true;
+    composer.gSendSigned = composer.gUserTouchedSendSigned = true;
+"""
+# What a person chooses in the account's settings, End-To-End Encryption.
+_CHOOSE_CERTIFICATE = """
+    const { MailServices } = ChromeUtils.importESModule("resource:///modules/MailServices.sys.mjs");
+    const identity = MailServices.accounts.getAccount("account1").defaultIdentity;
+    const certificates = Cc["@mozilla.org/security/x509certdb;1"].getService(Ci.nsIX509CertDB).getCerts();
+    const own = certificates.find(one => one.getEmailAddresses().includes(identity.email));
+    for (const use of ["signing", "encryption"]) {
+        identity.setUnicharAttribute(`${use}_cert_name`, own.displayName);
+        identity.setUnicharAttribute(`${use}_cert_dbkey`, own.dbKey);
+    }
+"""
+_CHOOSE_OPENPGP = """
+    const { MailServices } = ChromeUtils.importESModule("resource:///modules/MailServices.sys.mjs");
+    const { RNP } = ChromeUtils.importESModule("chrome://openpgp/content/modules/RNP.sys.mjs");
+    const { PgpSqliteDb2 } = ChromeUtils.importESModule("chrome://openpgp/content/modules/sqliteDb.sys.mjs");
+    const [key] = await RNP.getKeys();
+    await PgpSqliteDb2.acceptAsPersonalKey(key.fpr);
+    MailServices.accounts.getAccount("account1").defaultIdentity.setUnicharAttribute("openpgp_key_id", key.keyId);
+"""
+# Not within the script, which a dialog would hold up.
+_SEND = """
+    composer.setTimeout(() => composer.goDoCommand("cmd_sendNow"), 0);
+"""
+_DIALOGS = """
+    return [...Services.wm.getEnumerator(null)].map(window => window.document)
+        .filter(document => document.documentURI.includes("commonDialog"))
+        .map(document => document.getElementById("infoBody")?.textContent ?? document.title);
+"""
+_HAS_SENT = """
+    return !composer;
+"""
 _PAINTED = """
     const window = Services.wm.getMostRecentWindow("mail:3pane");
     await new Promise(done => window.requestAnimationFrame(() => window.requestAnimationFrame(done)));
 """
+
+
+_NONE: Mapping[str, bool | int | str] = {}
 
 
 @dataclass(frozen=True)
@@ -184,13 +252,27 @@ class Shown:
 
 
 class Thunderbird(Server):
-    """Starts with ``with`` or start(); ``keys`` are the private keys that the person has."""
+    """Starts with ``with`` or start(); ``keys`` are the private keys that the person has.  ``submission`` is the port
+    of loopback to which it sends, with the person's name and password in the clear.  Without ``mail`` it gets none.
+    ``preferences`` are further ones.  ``authority`` is a CA (PEM): without one it signs with no certificate."""
 
     def __init__(
-        self, folder: Path, mail: Dovecot, user: str, password: str, keys: Sequence[SMIMEKey | OpenPGPKey]
+        self,
+        folder: Path,
+        mail: Dovecot | None,
+        user: str,
+        password: str,
+        keys: Sequence[SMIMEKey | OpenPGPKey],
+        *,
+        submission: int = 0,
+        preferences: Mapping[str, bool | int | str] = _NONE,
+        authority: Path | None = None,
     ) -> None:
         self.folder = folder
         self._mail = mail
+        self._submission = submission
+        self._own_preferences = preferences
+        self._authority = authority
         self._user = user
         self._password = password
         self._keys = list(keys)
@@ -204,12 +286,19 @@ class Thunderbird(Server):
         return self._driver
 
     def start(self, timeout_s: float = 120) -> Self:
-        """Makes the profile, starts the program and gives it its keys.  Raises MissingProgramError, ChildError or
-        MarionetteError."""
+        """Makes the profile, starts the program and gives it its keys; on a busy machine Thunderbird does not always
+        start, so once more if need be.  Raises MissingProgramError, ChildError or MarionetteError."""
+        try:
+            self._start(self.folder / "profile", timeout_s)
+        except (ChildError, MarionetteError, OSError) as error:
+            print(f"Thunderbird, once more: {error}")
+            self._start(self.folder / "second-profile", timeout_s)
+        return self
+
+    def _start(self, profile: Path, timeout_s: float) -> None:
         program = thunderbird()
-        profile = self.folder / "profile"
         profile.mkdir(parents=True)
-        (self.folder / "home").mkdir()
+        (self.folder / "home").mkdir(exist_ok=True)
         fonts = (Path("/usr/share/fonts"), unpacked_folder() / "usr/share/fonts")
         (self.folder / "fonts.conf").write_text(_FONTS.format(*fonts, self.folder))
         self._write_preferences(profile)
@@ -227,13 +316,13 @@ class Thunderbird(Server):
             self._driver = Marionette(int(port.read_text()), timeout_s)
             self._until(lambda: bool(self.driver.run(_READY)), timeout_s, "its window")
             self.driver.run(_LOG_IN, LOOPBACK, self._user, self._password)
+            self.driver.run(_SEND_LOG_IN, LOOPBACK, self._user, self._password)
             for key in self._keys:
                 if isinstance(key, OpenPGPKey):
                     self.driver.run(_IMPORT_OPENPGP, key.armoured_secret_key())
         except BaseException:
             self.stop()
             raise
-        return self
 
     def stop(self) -> None:
         """Ends it.  Safe to repeat."""
@@ -255,6 +344,19 @@ class Thunderbird(Server):
 
         self._until(have_all, timeout_s, f"{count} messages")
 
+    def follow(self, uids: list[int], timeout_s: float = 120) -> None:
+        """Waits until it has heard that the inbox holds these messages and no other."""
+        asked_at = -100.0
+
+        def have_these() -> bool:
+            nonlocal asked_at
+            if time.monotonic() - asked_at > 3:
+                asked_at = time.monotonic()
+                self.driver.run(_INBOX + _FETCH)
+            return bool(self.driver.run(_INBOX + _UIDS) == uids)
+
+        self._until(have_these, timeout_s, f"the messages {uids}")
+
     def show(self, message_id: str, expected: Callable[[Shown], bool], timeout_s: float = 60) -> Shown:
         """Selects a message and waits until what is shown is as expected, and stays so; otherwise gives what is shown
         at the end of the time, for state lags behind the selection.  Raises MarionetteError where there is no such
@@ -269,6 +371,21 @@ class Thunderbird(Server):
 
         wait_until(settled, timeout_s, step_s=0.2)
         return seen[-1]
+
+    def choose_keys(self) -> None:
+        """The person's certificate and OpenPGP key become those of the account, to sign and to encrypt with."""
+        for key in self._keys:
+            self.driver.run(_CHOOSE_OPENPGP if isinstance(key, OpenPGPKey) else _CHOOSE_CERTIFICATE)
+
+    def send(self, to: str, subject: str, text: str, timeout_s: float = 60, *, technology: str = "") -> None:
+        """Writes a message as a person does, in a window of its own, and sends it; returns once the window is gone.
+        ``technology``: S/MIME or OpenPGP signs and encrypts it.  Raises MarionetteError."""
+        self.driver.run(_COMPOSE, to, subject, text)
+        self._until(lambda: bool(self.driver.run(_COMPOSER + _CAN_SEND)), timeout_s, "a window to write in")
+        if technology:
+            self.driver.run(_COMPOSER + _PROTECT, technology)
+        self.driver.run(_COMPOSER + _SEND)
+        self._until(lambda: bool(self.driver.run(_COMPOSER + _HAS_SENT)), timeout_s, "that it has sent")
 
     def picture(self, path: Path) -> None:
         """Writes a picture of the window (PNG), once it does not change any more."""
@@ -285,7 +402,8 @@ class Thunderbird(Server):
 
     def _until(self, condition: Callable[[], bool], timeout_s: float, what: str) -> None:
         if not wait_until(condition, timeout_s, step_s=0.2):
-            raise MarionetteError(f"Thunderbird did not show {what} within {timeout_s:g} s")
+            asks = f"; it asks: {asked}" if (asked := self.driver.run(_DIALOGS)) else ""
+            raise MarionetteError(f"Thunderbird did not show {what} within {timeout_s:g} s{asks}")
 
     def _write_preferences(self, profile: Path) -> None:
         preferences = {
@@ -293,14 +411,29 @@ class Thunderbird(Server):
             "mail.identity.id1.useremail": f"{self._user}@home.test",
             "mail.server.server1.name": f"{self._user}@home.test",
             "mail.server.server1.userName": self._user,
-            "mail.server.server1.port": self._mail.port,
+            "mail.server.server1.port": self._mail.port if self._mail is not None else 9,
         }
+        if self._submission:
+            preferences |= {
+                "mail.smtpservers": "smtp1",
+                "mail.smtp.defaultserver": "smtp1",
+                "mail.identity.id1.smtpServer": "smtp1",
+                "mail.identity.id1.fcc": False,
+                "mail.smtpserver.smtp1.hostname": LOOPBACK,
+                "mail.smtpserver.smtp1.port": self._submission,
+                "mail.smtpserver.smtp1.authMethod": 3,
+                "mail.smtpserver.smtp1.try_ssl": 0,
+                "mail.smtpserver.smtp1.username": self._user,
+            }
+        preferences |= self._own_preferences
         lines = [f"user_pref({_script(name)}, {_script(value)});\n" for name, value in preferences.items()]
         (profile / "user.js").write_text("".join(lines))
 
     def _import_certificates(self, profile: Path) -> None:
         database = f"sql:{profile}"
         _run("certutil", "-N", "-d", database, "--empty-password")
+        if self._authority is not None:
+            _run("certutil", "-A", "-n", "authority", "-t", ",C,", "-i", str(self._authority), "-d", database)
         for number, key in enumerate(key for key in self._keys if isinstance(key, SMIMEKey)):
             bundle = self.folder / f"{number}.p12"
             bundle.write_bytes(_pkcs12(key))

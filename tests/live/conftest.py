@@ -20,7 +20,9 @@ from tests.lab.chain import Chain
 from tests.lab.dns import DNSLab
 from tests.lab.keys import OpenPGPKey, SMIMEKey, make_openpgp_key, make_smime_key
 from tests.lab.programs import MissingProgramError, find_program, postfix_daemons
+from tests.live import stores
 from tests.live.hops import World, world
+from tests.live.stores import Databases
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -156,6 +158,13 @@ def chain(folder: Path, lab: DNSLab) -> Iterator[ChainFactory]:
             return stack.enter_context(Chain(place, lab.resolver, wanted))
 
         yield make
+
+
+@pytest.fixture(scope="module")
+def databases() -> Iterator[Databases]:
+    """A PostgreSQL for the stores."""
+    with stores.running() as one:
+        yield one
 
 
 @pytest.fixture(scope="module")

@@ -145,7 +145,7 @@ def site(
     settings: Settings = {
         "policy": {"mixed": "" if is_default else "stage"},
         "stage": {"check": is_default},
-        "dns": {"timeout_s": 2},
+        "dns": {"timeout_s": 10},
         "reinject": {"smtp": f"127.0.0.1:{listeners['plain'].port}"},
         "rule": [{"recipient": "n2@r.test", "no_key": "hold"}],
     }

@@ -21,101 +21,40 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.lab.authority import Authority, Certificate
+from tests.lab.authority import Authority
 from tests.lab.client import SMTPClient
-from tests.lab.dns import DNSLab, Kind
+from tests.lab.dns import DNSLab
 from tests.lab.keys import SMIMEKey, make_smime_key
 from tests.lab.network import asking, network
-from tests.lab.policy_web import Answer, PolicyWeb
+from tests.lab.policy_web import PolicyWeb
 from tests.lab.postfix import Listener, Postfix, example_options, queue_id
-from tests.lab.processes import LOOPBACK, wait_until
+from tests.lab.processes import LOOPBACK
 from tests.lab.programs import REPOSITORY
 from tests.lab.sink import Sink
 from tests.lab.smilla import Smilla
 from tests.lab.sniffer import Sniffer
 from tests.live.examples import EXAMPLES, MASTER, beside_postfix
+from tests.live.hop_sites import CIRCLE, WEB, Site, sites
 from tests.live.mta import letter
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from tests.lab.client import Reply
     from tests.lab.sink import ReceivedMail
     from tests.lab.smilla import Settings
 
+    Prepare = Callable[[Smilla], object]
+
 CANARY = b"a-canary-for-the-hop-5521"
 OPEN = b"this-may-travel-in-the-clear"
 SENDER = "sender@s.test"
-RELAY, WEB, NO_WEB = "127.0.0.9", "127.0.3.1", "127.0.3.99"
+RELAY = "127.0.0.9"
 _EXPORTED = {"export_environment": "MAIL_CONFIG LD_LIBRARY_PATH"}  # to postdrop, where it is unpacked only
-
-
-@dataclass
-class Site:
-    """A domain's mail server: ``certificate`` is that which it shows, ``tlsa`` what DNS says of it."""
-
-    certificate: Certificate | None
-    tlsa: list[bytes] = field(default_factory=list)
-    policy: Answer | None = None
-    web: str = WEB
-    kind: Kind = Kind.SECURE
-    alias_of: str = ""
-    second_host: str = ""
-    is_forged: bool = False
-
-
-def sites(public: Authority, private: Authority, circle: Authority) -> dict[str, Site]:
-    """By domain; each has the MX host mx.DOMAIN, and some a better one of another domain."""
-
-    def of(authority: Authority, domain: str, days: int = 60) -> Certificate:
-        return authority.issue(f"mx.{domain}", days=days)
-
-    def enforce(domain: str, max_age_s: int = 86400) -> Answer:
-        return Answer(f"mode: enforce\r\nmx: mx.{domain}", max_age_s)
-
-    dane = of(private, "dane.test")
-    later, other = of(private, "later.test"), of(private, "other.test")
-    found = {"dane.test": Site(dane, [dane.tlsa(3)])}
-    for domain in ("rolling.test", "insecure.test", "forged.test", "bogus.test", "usage1.test", "expired-dane.test"):
-        shown = of(private, domain, days=-1 if domain.startswith("expired") else 60)
-        found[domain] = Site(shown, [shown.tlsa(1 if domain == "usage1.test" else 3)])
-    found["rolling.test"].tlsa.insert(0, later.tlsa(3))
-    found["insecure.test"].kind = Kind.INSECURE
-    found["bogus.test"].kind = Kind.WRONG_DS
-    found["forged.test"].is_forged = True
-    found["anchor.test"] = Site(of(private, "anchor.test"), [private.certificate.tlsa(2, 0)])
-    found["wrong.test"] = Site(of(private, "wrong.test"), [other.tlsa(3)])
-    found["alias.test"] = Site(None, alias_of="mx.dane.test.")
-    found["stripped.test"] = Site(None, [dane.tlsa(3)])
-    found["none.test"] = Site(of(public, "none.test"))
-    for domain in ("enforce.test", "testing.test", "short.test", "mismatch.test", "noweb.test", "moved.test"):
-        found[domain] = Site(of(public, domain), policy=enforce(domain))
-    found["testing.test"].policy = Answer("mode: testing\r\nmx: mx.testing.test")
-    found["short.test"].policy = enforce("short.test", max_age_s=1)
-    found["mismatch.test"].policy = Answer("mode: enforce\r\nmx: mx.elsewhere.test")
-    found["noweb.test"].web = NO_WEB
-    found["moved.test"].policy = Answer(status=301, location="https://mta-sts.enforce.test/")
-    found["unsigned-sts.test"] = Site(of(public, "unsigned-sts.test"), policy=enforce("unsigned-sts.test"))
-    found["unsigned-sts.test"].kind = Kind.INSECURE
-    found["badcert.test"] = Site(of(private, "badcert.test"), policy=enforce("badcert.test"))
-    found["stripped-sts.test"] = Site(None, policy=enforce("stripped-sts.test"))
-    found["othername.test"] = Site(of(public, "elsewhere.test"), policy=enforce("othername.test"))
-    found["two.test"] = Site(of(public, "two.test"), policy=enforce("two.test"), second_host="mx.none.test.")
-    found["both.test"] = Site(of(public, "both.test"), [other.tlsa(3)], enforce("both.test"))
-    found["inside.test"] = Site(of(circle, "inside.test"))
-    found["stranger.test"] = Site(of(public, "stranger.test"), policy=enforce("stranger.test"))
-    found["lapsed.test"] = Site(of(circle, "lapsed.test", days=-1))
-    found["outside.test"] = Site(of(circle, "outside.test"))
-    of_postfix = of(private, "postfix.test")
-    found["postfix.test"] = Site(of_postfix, [of_postfix.tlsa(3)])
-    return found
-
-
-CIRCLE = ("inside.test", "stranger.test", "lapsed.test")
 
 
 @dataclass
@@ -188,12 +127,15 @@ class World:
         """Waits until a bound copy for a domain was put off, and the log says why; its queue ID."""
         pattern = rf"smilla-secure/smtp\[\d+\]: (\w+): to=<[^>]*@{domain}>.*status=deferred.*{why}"
 
-        def last() -> str:
-            waiting = {path.name for path in self.postfix.queued()}
-            return next((name for name in re.findall(pattern, self.log) if name in waiting), "")
+        found: list[str] = []
 
-        assert wait_until(lambda: bool(last()), timeout_s), self.log[-4000:]
-        return last()
+        def is_put_off() -> bool:
+            waiting = {path.name for path in self.postfix.queued()}
+            found[:] = [name for name in re.findall(pattern, self.log) if name in waiting]
+            return bool(found)
+
+        assert self.postfix.tries_until(is_put_off, timeout_s), self.log[-4000:]
+        return found[0]  # a moment later it may be between two folders
 
     def forget_policy(self, domain: str) -> None:
         """Takes the record away that announces an MTA-STS policy, once DNS is reloaded."""
@@ -216,14 +158,13 @@ class World:
 
     def told(self, what: str) -> str:
         """Waits for a line of Postfix's log."""
-        assert wait_until(lambda: re.search(what, self.log) is not None, 60), self.log[-4000:]
+        assert self.postfix.tries_until(lambda: re.search(what, self.log) is not None, 60), self.log[-4000:]
         return next(line for line in self.log.splitlines() if re.search(what, line))
 
     def drop_all(self) -> None:
         """Deletes what is queued."""
         if self.postfix.queued():
-            self.postfix.postsuper("-d", "ALL")
-        assert wait_until(lambda: not self.postfix.queued(), 30)
+            self.postfix.delete_all()
 
     def nothing_in_clear(self) -> None:
         """No octet of what must be protected has travelled to or from port 25."""
@@ -302,18 +243,26 @@ def _settings(ca_file: Path, circle: Authority, tls_socket: Path, *, checks: boo
 
 
 @contextlib.contextmanager
-def world(folder: Path, *, checks: bool = False) -> Iterator[World]:
-    """All of it.  ``checks``: nothing is sealed until smilla config check has found Postfix's lines."""
+def world(folder: Path, *, checks: bool = False, prepare: Prepare = lambda _: None) -> Iterator[World]:
+    """All of it.  ``checks``: nothing is sealed until smilla config check has found Postfix's lines.  ``prepare`` gets
+    smilla before it starts."""
     place = Path(tempfile.mkdtemp(prefix="hops-", dir=folder))
     place.chmod(0o755)
     try:
         with network(), contextlib.ExitStack() as stack:
-            yield begun(stack, place, checks=checks)
+            yield begun(stack, place, checks=checks, prepare=prepare)
     finally:
         shutil.rmtree(place)
 
 
-def begun(stack: contextlib.ExitStack, place: Path, *, checks: bool = False, domains: Collection[str] = ()) -> World:
+def begun(
+    stack: contextlib.ExitStack,
+    place: Path,
+    *,
+    checks: bool = False,
+    domains: Collection[str] = (),
+    prepare: Prepare = lambda _: None,
+) -> World:
     """All of it, or these domains only, in this thread's network, until the stack is closed."""
     public, private, circle = (Authority(place, name) for name in ("public", "private", "circle"))
     found = {domain: one for domain, one in sites(public, private, circle).items() if domain in (domains or (domain,))}
@@ -337,7 +286,9 @@ def begun(stack: contextlib.ExitStack, place: Path, *, checks: bool = False, dom
     home = postfix.queue / "smilla"
     settings = _settings(public.file, circle, home / "tls.sock", checks=checks)
     (postfix.queue).mkdir(parents=True)
-    smilla = stack.enter_context(Smilla(home, f"{LOOPBACK}@53", settings, environment=beside_postfix()))
+    smilla = Smilla(home, f"{LOOPBACK}@53", settings, environment=beside_postfix())
+    prepare(smilla)
+    stack.enter_context(smilla)
     stack.enter_context(postfix)
     return World(place, dns, web, found, receivers, addresses, relay, sniffer, postfix, other, smilla, alice)
 

@@ -69,7 +69,7 @@ class Mta:
             found[:] = [mail for mail in self.chain.sink.messages if mark in mail.raw]
             return bool(found)
 
-        assert wait_until(is_there, 20), self.chain.mta.log[-3000:]
+        assert wait_until(is_there, 60), self.chain.mta.log[-3000:]
         assert len(found) == 1
         return found[0]
 
@@ -90,7 +90,7 @@ class Mta:
             found[:] = [raw for raw in (file.read_bytes() for file in files) if mark in raw]
             return bool(found)
 
-        assert wait_until(is_there, 20), self.chain.mta.log[-3000:]
+        assert wait_until(is_there, 60), self.chain.mta.log[-3000:]
         return found[0].replace(b"\n", b"\r\n")
 
     def nothing_arrived(self, sent: bytes) -> None:

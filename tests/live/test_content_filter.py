@@ -74,10 +74,10 @@ def test_content_filter_sees_every_message_and_each_copy(mta: Site, way: str) ->
 def test_copies_of_what_was_held_meet_it_too_requeued_or_not(mta: Site, way: str, option: str) -> None:
     mark = send(mta, way, MIXED, "held@s.test")
     hold = mta.postfix.queue / "hold"
-    assert wait_until(lambda: any(hold.iterdir()), 20)
+    assert wait_until(lambda: any(hold.iterdir()), 60)
     (path,) = hold.iterdir()
     if way == "sendmail":  # until it is written
-        assert wait_until(lambda: f"queued as {path.name})" in mta.postfix.log, 20)
+        assert wait_until(lambda: f"queued as {path.name})" in mta.postfix.log, 60)
     assert CANARY not in path.read_bytes()
     mta.postfix.postsuper(option, path.name)
     assert seen(mta, mark) == [("alice@r.test", False, True), ("n1@r.test", True, True)]

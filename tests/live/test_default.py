@@ -30,9 +30,7 @@ def test_postfix_splits_by_the_stage_and_sendmail_by_re_injection(folder: Path, 
             mta = Mta(chain)
             reply, sent = mta.send(letter(to=b"alice@r.test, bob@r.test"), ["alice@r.test", "bob@r.test"])
             if kind == "postfix":
-                assert str(reply).startswith(
-                    "451 4.3.5 The recipients need different forms of this message, and nobody"
-                )
+                assert str(reply).startswith("451 4.3.5 The recipients need different forms of this message, and the")
                 return
             assert reply.code == 250, reply
             found = Counter(address for mail in mta.delivered(sent) for address in mail.rcpt_to)

@@ -158,16 +158,25 @@ def test_trouble_is_told_with_its_exit_code(place: Place, trouble: Trouble, code
     assert len(place.stub.requests) == 1
 
 
-def test_server_that_answers_drop_by_drop_is_left_when_the_time_is_over(place: Place) -> None:
+@pytest.mark.parametrize(
+    "head", ["", "Content-Length: 100000\r\n\r\n", "Connection: close\r\nContent-Length: 9000\r\n\r\n"]
+)
+def test_server_that_answers_drop_by_drop_is_left_when_the_time_is_over(place: Place, head: str) -> None:
+    """http.client lets go of a connection that the server wants to close, before the content is there."""
+
     def drip(handler: Handler) -> None:
-        handler.wfile.write(b"HTTP/1.1 200 OK\r\n")
+        handler.wfile.write(f"HTTP/1.1 200 OK\r\n{head}".encode())
         while not place.stub.ending.wait(0.1):
             handler.wfile.write(b"X-Slow: yes\r\n"[:1])
 
     place.stub.trouble = drip
+    rescue = threading.Timer(30, place.stub.ending.set)
+    rescue.start()
     with pytest.raises(FetchError) as failed:
         Client(str(place.stub.ca_file), timeout_s=2).request("GET", place.stub.url, {})
+    rescue.cancel()
     assert failed.value.temporary
+    assert not place.stub.ending.is_set(), "the server was waited for"
 
 
 def test_handshake_that_never_ends_is_left_when_the_time_is_over(place: Place) -> None:
@@ -185,3 +194,17 @@ def test_handshake_that_never_ends_is_left_when_the_time_is_over(place: Place) -
             Client(timeout_s=2).request("GET", f"https://127.0.0.1:{listener.getsockname()[1]}/", {})
         place.stub.ending.set()
         thread.join()
+
+
+@pytest.mark.parametrize("first", ["watch", "socket"])
+def test_server_that_says_nothing_is_told_in_the_same_words_whoever_sees_it_first(
+    monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    if first == "socket":
+        monkeypatch.setattr("smilla.adapters.https._Watch._fire", lambda _: None)  # on a busy machine it comes late
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        pytest.raises(FetchError, match="no whole answer within 1 s") as told,
+    ):
+        Client(timeout_s=1).request("GET", f"https://127.0.0.1:{listener.getsockname()[1]}/", {})
+    assert told.value.temporary

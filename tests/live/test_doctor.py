@@ -273,9 +273,9 @@ def _shows(patient: Patient, tmp_path: Path, configuration: Path) -> None:
     patient.environment["PATH"] = f"{tmp_path}:{patient.environment['PATH']}"
 
 
-def test_an_unbound_with_room_for_too_few_connections_is_warned_of(patient: Patient, tmp_path: Path) -> None:
+def test_an_unbound_with_room_for_too_few_connections_is_told_of(patient: Patient, tmp_path: Path) -> None:
     _shows(patient, tmp_path, patient.house.dns.folder / "unbound.conf")
-    for workers, told in ((16, []), (17, ["warning"])):  # of six connections each; the laboratory has room for 100
+    for workers, told in ((16, []), (17, ["hint"])):  # of six connections each; the laboratory has room for 100
         patient.change(patient.config, "^workers = .*", f"workers = {workers}")
         found = [each for each in patient.findings(0) if each["kind"] == "resolver-tcp"]
         assert [each["severity"] for each in found] == told

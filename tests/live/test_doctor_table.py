@@ -66,8 +66,18 @@ def not_running(found: Patient) -> tuple[str, str]:
     place = f"{found.config.parent}/s.sock"
     moved(found, f"unix:{place}", f"unix:{place}")
     port = found.house.postfix.listeners[0].port
+    found.change(found.config, "^spool = .*", f'spool = "{found.config.parent}/spool"')  # the status socket is there
     told = f"socket unix:{place}: smilla is not running, but 127.0.0.1:{port} of Postfix asks it"
-    return told, "start smilla (systemctl start smilla)"
+    return told, "restart"
+
+
+def changed_socket(found: Patient) -> tuple[str, str]:
+    """After a reload alone, the filter still listens at the old one."""
+    place = f"{found.config.parent}/s.sock"
+    moved(found, f"unix:{place}", f"unix:{place}")
+    port = found.house.postfix.listeners[0].port
+    told = f"socket unix:{place}: smilla runs, but does not listen there, and 127.0.0.1:{port} of Postfix asks it"
+    return told, "a changed [milter] socket needs a restart"
 
 
 def left_behind(found: Patient) -> tuple[str, str]:
@@ -122,7 +132,7 @@ def shut_configuration(found: Patient) -> tuple[str, str]:
 def port_taken(found: Patient) -> tuple[str, str]:
     port = found.house.dns.port
     found.change(found.config, "^smtp = .*", f'smtp = "127.0.0.1:{port}"')
-    return "what listens there is not the one for copies", "ss -ltnp says what it is"
+    return "what listens there is not the one for copies", "stop it (ss -ltnp says what it is)"
 
 
 def accept(found: Patient) -> tuple[str, str]:
@@ -164,6 +174,7 @@ MISTAKES: dict[Callable[[Patient], tuple[str, str]], int] = {
     wrong_path: 1,
     chroot: 1,
     not_running: 1,
+    changed_socket: 1,
     left_behind: 1,
     stranger: 1,
     no_resolver: 1,
@@ -208,10 +219,10 @@ def test_a_pkcs12_file_among_the_keys_is_told_where_to_go(patient: Patient) -> N
     (folder / "alice@r.test.p12").chmod(0o600)
     done = patient.check()
     assert (done.returncode, "chmod g+r" in done.stderr) == (0, False), done.stderr
-    (line,) = [line for line in done.stderr.splitlines() if "alice@r.test.p12" in line]
+    line, hint = [line for line in done.stderr.splitlines() if "alice@r.test.p12" in line]
     assert line.startswith(f"warning: keys {folder}/alice@r.test.p12: holds a private key, which smilla never needs")
-    assert f"mv {folder}/alice@r.test.p12 /root/" in line
-    assert f"openssl pkcs12 -in /root/alice@r.test.p12 -clcerts -nokeys -out {folder}/ADDRESS.crt" in line
+    assert hint.endswith(f"mv {folder}/alice@r.test.p12 /root/ && chmod 600 /root/alice@r.test.p12")
+    assert f"openssl pkcs12 -in /root/alice@r.test.p12 -clcerts -nokeys -out {folder}/ADDRESS.crt" in hint
 
 
 def _as_nobody(found: Patient) -> subprocess.CompletedProcess[str]:

@@ -183,6 +183,9 @@ def _says(name: str, *arguments: str | Path) -> str:
 def test_smilla_finds_no_fault_in_a_configuration(walk: Walk, block: Block) -> None:
     walk.machine.write("/root/block.toml", block.text)
     walk.must("mkdir -p /etc/smilla/keys && cp me.crt /etc/smilla/keys/me@example.org.crt")
-    walk.must("cp me.crt /etc/smilla/circle.pem")
+    walk.must("cp me.crt /etc/smilla/partner.crt && cp me.crt /etc/smilla/relay.pem && cp me.key /etc/smilla/relay.key")
+    walk.must(
+        "openssl req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out /etc/smilla/circle.pem -subj /CN=ca -days 99"
+    )
     done = walk.machine.run("smilla config check --config /root/block.toml")
     assert (done.returncode, "warning: " in done.stdout) == (0, False), done.stdout

@@ -87,8 +87,8 @@ def test_mail_from_sendmail_1_is_filtered_as_in_the_example(folder: Path, lab: D
                     _sendmail(postfix, recipient)
                 (mail,) = sink.wait_for(1)
                 smilla.wait_for_log("deferred rcpt=alice@bogus.test")
-                assert wait_until(lambda: [path.parent.name for path in postfix.queued()] != [], 20)
-                assert wait_until(lambda: not list((postfix.queue / "maildrop").iterdir()), 20)
+                assert wait_until(lambda: [path.parent.name for path in postfix.queued()] != [], 60)
+                assert wait_until(lambda: not list((postfix.queue / "maildrop").iterdir()), 60)
                 assert mail.rcpt_to == ("alice@r.test",)
                 assert CANARY not in mail.raw
                 assert len(sink.messages) == 1

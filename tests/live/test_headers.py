@@ -112,7 +112,7 @@ def test_each_reader_finds_the_fields_inside(
     for name, mail in found.items():
         assert CANARY not in mail.raw
         assert (SECRET in mail.raw) is (how == "copy")
-        assert b"dora" not in mail.raw
+        assert b"dora@" not in mail.raw
         check_outside(mail.raw, sent, hide=how == "hide")
         check_inside(opened(keys, name, mail, tmp_path), sent, hide=how == "hide")
 
@@ -135,7 +135,7 @@ def test_hidden_fields_are_hidden_however_oddly_and_often_they_are_written(
     assert set(found) == set(names)
     for name, mail in found.items():
         head = mail.raw.partition(b"\r\n\r\n")[0]
-        assert (SECRET in mail.raw, b"dora" in mail.raw, CANARY in mail.raw) == (False, False, False), head
+        assert (SECRET in mail.raw, b"dora@" in mail.raw, CANARY in mail.raw) == (False, False, False), head
         assert b"\r\nX-Kept: 1\r\n" in head
         assert len(re.findall(rb"(?mi)^content-type\s*:", head)) == 1
         assert opened(keys, name, mail, tmp_path).count(SECRET) >= 7

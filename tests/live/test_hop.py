@@ -21,7 +21,7 @@ def test_the_sniffer_sees_what_travels_in_the_clear(hops: World) -> None:
     assert reply.code == 250
     hops.postfix.wait_until_empty()
     assert len(hops.at_relay(mark)) == 1
-    assert OPEN in hops.sniffer.to("127.0.0.9")
+    assert wait_until(lambda: OPEN in hops.sniffer.to("127.0.0.9"), 30)
 
 
 VERIFIED = {  # the way, as smilla's log has it
@@ -80,10 +80,11 @@ def test_verified_hop_takes_the_message(hops: World, domain: str) -> None:
 @pytest.mark.parametrize("domain", REFUSED)
 def test_proven_absence_of_a_verified_hop_refuses_the_message(hops: World, domain: str) -> None:
     reply, _, mark = hops.send([f"frank@{domain}"])
-    assert str(reply) == (
-        f"550 5.7.5 <frank@{domain}>: it may leave over a verified connection only, and the domain offers none "
-        "(DANE, MTA-STS)"
-    )
+    why = "offers none (DANE, MTA-STS)"
+    if domain == "mismatch.test":
+        why = "'s MTA-STS names other hosts"
+    text = f"550 5.7.5 <frank@{domain}>: it may leave over a verified connection only, and the domain {why}"
+    assert str(reply) == text.replace(" '", "'")
     assert f" reason={REFUSED[domain]} " in hops.smilla.wait_for_log(f" refused rcpt=frank@{domain} ")
     hops.postfix.wait_until_empty()
     assert not hops.everywhere(mark)
@@ -151,18 +152,19 @@ def test_one_slow_server_delays_its_own_mail_only(hops: World) -> None:
 
 
 def test_policy_without_a_dns_record_is_remembered_and_an_expired_one_is_not(hops: World) -> None:
-    for domain in ("enforce.test", "short.test"):
-        _, _, mark = hops.send([f"frank@{domain}"])
-        hops.delivered(domain, mark)
-        hops.forget_policy(domain)
-    hops.dns.reload()
     try:
+        for domain in ("enforce.test", "short.test"):
+            _, _, mark = hops.send([f"frank@{domain}"])
+            hops.delivered(domain, mark)
+            hops.forget_policy(domain)
+        hops.dns.reload()
         reply, _, mark = hops.send(["frank@enforce.test"])
         assert reply.code == 250
         hops.delivered("enforce.test", mark)
         assert wait_until(lambda: hops.send(["frank@short.test"])[0].code == 550, 30)  # max_age is a second
     finally:
         for domain in ("enforce.test", "short.test"):
+            hops.forget_policy(domain)
             hops.announce_policy(domain)
         hops.dns.reload()
 
@@ -170,11 +172,11 @@ def test_policy_without_a_dns_record_is_remembered_and_an_expired_one_is_not(hop
 def test_policy_that_is_asked_for_again_and_not_found_still_applies(hops: World) -> None:
     _, _, mark = hops.send(["frank@enforce.test"])
     hops.delivered("enforce.test", mark)
-    hops.forget_policy("enforce.test")
-    hops.announce_policy("enforce.test", number=2)
-    hops.web.answers["enforce.test"].status = 404
-    hops.dns.reload()
     try:
+        hops.forget_policy("enforce.test")
+        hops.announce_policy("enforce.test", number=2)
+        hops.web.answers["enforce.test"].status = 404
+        hops.dns.reload()
         reply, _, mark = hops.send(["frank@enforce.test"])
         assert reply.code == 250
         hops.delivered("enforce.test", mark)

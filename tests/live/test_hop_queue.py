@@ -23,11 +23,16 @@ pytestmark = pytest.mark.live
 
 @contextlib.contextmanager
 def deferred(hops: World, domain: str = "dane.test", sender: str = SENDER) -> Iterator[tuple[str, bytes]]:
-    """A bound copy that its server takes from the end on: its queue ID and its mark."""
+    """A bound copy that its server takes from the end on: its queue ID and its mark.
+
+    An attempt may be under way at the end: what keeps the copy back otherwise is seen before.
+    """
     with hops.busy(domain):
-        reply, _, mark = hops.send([f"frank@{domain}"], sender=sender)
+        reply, sealed, mark = hops.send([f"frank@{domain}"], sender=sender)
         assert reply.code == 250
-        yield hops.waits(domain, "later"), mark
+        found = hops.waits(domain, "later")
+        hops.told(rf"postfix/smilla/lmtp\[\d+\]: {sealed}: .*status=sent")  # smilla has recorded the copy
+        yield found, mark
 
 
 def bound_again(hops: World, domain: str, before: str) -> str:
@@ -37,11 +42,11 @@ def bound_again(hops: World, domain: str, before: str) -> str:
 
 
 def hold(hops: World, found: str) -> None:
-    """Holds a copy; one that is under way just now is put off first."""
+    """Holds a copy that lies still: an attempt that is under way just now could deliver it yet."""
     path = hops.postfix.queue / "hold" / found
 
     def is_held() -> bool:
-        hops.postfix.postsuper("-h", found)
+        hops.postfix.postsuper("-h", found, "incoming", "deferred")
         return path.exists()
 
     assert wait_until(is_held, 60, step_s=0.3)
@@ -54,7 +59,7 @@ def test_requeued_copy_is_bound_anew_and_comes_once(hops: World, domain: str, se
         before = hops.smilla.log.count(" bound-again ")
         hops.postfix.postsuper("-r", found)
         again = bound_again(hops, domain, found)
-        assert hops.smilla.log.count(" bound-again ") == before + 1
+        assert wait_until(lambda: hops.smilla.log.count(" bound-again ") == before + 1, 60)
         hops.postfix.postsuper("-r", again)
         bound_again(hops, domain, again)
     mail = hops.delivered(domain, mark)
@@ -86,11 +91,14 @@ def test_held_copy_that_is_requeued_is_bound_anew(hops: World) -> None:
 
 def test_whole_queue_that_is_requeued_goes_the_right_ways(hops: World) -> None:
     with hops.busy("dane.test"), hops.busy("inside.test"):
-        marks = {}
+        marks, found = {}, {}
         for domain in ("dane.test", "inside.test"):
             _, _, marks[domain] = hops.send([f"frank@{domain}"])
-            hops.waits(domain)
+            found[domain] = hops.waits(domain)
+            hold(hops, found[domain])  # postsuper misses what moves from one folder to another just now
         hops.postfix.postsuper("-r", "ALL")
+        for domain, before in found.items():
+            bound_again(hops, domain, before)
     for domain, mark in marks.items():
         hops.delivered(domain, mark)
 
@@ -98,21 +106,25 @@ def test_whole_queue_that_is_requeued_goes_the_right_ways(hops: World) -> None:
 def test_copy_that_is_requeued_while_smilla_is_away_waits_for_it(hops: World) -> None:
     with deferred(hops) as (found, mark):
         hops.smilla.stop()
-        hops.postfix.postsuper("-r", found)
-    hops.told(r"postfix/smilla/lmtp\[\d+\]: \w+: to=<frank@dane.test>.*status=deferred")
-    assert not hops.everywhere(mark)
-    hops.smilla.start()
+        try:
+            hops.postfix.postsuper("-r", found)
+            hops.told(r"postfix/smilla/lmtp\[\d+\]: \w+: to=<frank@dane.test>.*status=deferred")
+            assert not hops.everywhere(mark)
+        finally:
+            hops.smilla.start()
     hops.delivered("dane.test", mark)
 
 
 def test_bound_copies_outlast_a_restart_of_each_part(hops: World) -> None:
     with deferred(hops) as (_, mark):
         hops.smilla.stop()
-        hops.smilla.start()
-        hops.dns.reload()
-        hops.postfix.stop()
-        hops.postfix.start()
-        assert wait_until(lambda: port_answers(587), 30)
+        try:
+            hops.dns.reload()
+            hops.postfix.stop()
+        finally:
+            hops.smilla.start()
+            hops.postfix.start()
+        assert wait_until(lambda: port_answers(587), 60)
     hops.delivered("dane.test", mark)
 
 
@@ -149,9 +161,11 @@ def test_without_the_socketmap_bound_copies_wait(hops: World) -> None:
 def test_without_a_resolver_bound_copies_wait(hops: World) -> None:
     with deferred(hops) as (_, mark):
         hops.dns.stop()
-    hops.waits("dane.test", "Name service error for name=dane.test type=MX")
-    assert not hops.everywhere(mark)
-    hops.dns.start()
+        try:
+            hops.waits("dane.test", "Name service error for name=dane.test type=MX")
+            assert not hops.everywhere(mark)
+        finally:
+            hops.dns.start()
     hops.delivered("dane.test", mark)
 
 
@@ -159,24 +173,24 @@ def test_tlsa_records_that_vanish_before_delivery_keep_the_copy(hops: World) -> 
     zone = hops.dns.zone("dane.test")
     before = list(zone.records)
     with deferred(hops) as (_, mark):
-        zone.records = [record for record in before if record[1] != "TLSA"]
-        hops.dns.reload()
-    try:
-        hops.told("temporary error: no_secure_hop: dane.test: neither DANE nor MTA-STS")
-        hops.waits("dane.test", "client TLS configuration problem")
-        assert not hops.everywhere(mark)
-    finally:
-        zone.records = before
-        hops.dns.reload()
+        try:
+            zone.records = [record for record in before if record[1] != "TLSA"]
+            hops.dns.reload()
+            hops.told("temporary error: no_secure_hop: dane.test: neither DANE nor MTA-STS")
+            hops.waits("dane.test", "client TLS configuration problem")
+            assert not hops.everywhere(mark)
+        finally:
+            zone.records = before
+            hops.dns.reload()
     hops.delivered("dane.test", mark)
 
 
 def test_policy_that_is_no_longer_announced_before_delivery_is_remembered(hops: World) -> None:
-    with deferred(hops, "enforce.test") as (_, mark):
-        hops.forget_policy("enforce.test")
-        hops.web.answers["enforce.test"].status = 404
-        hops.dns.reload()
     try:
+        with deferred(hops, "enforce.test") as (_, mark):
+            hops.forget_policy("enforce.test")
+            hops.web.answers["enforce.test"].status = 404
+            hops.dns.reload()
         hops.delivered("enforce.test", mark)
     finally:
         hops.web.answers["enforce.test"].status = 200
@@ -199,12 +213,34 @@ def test_hop_that_is_gone_before_the_stage_decides_bounces_without_the_body(hops
         away.rename(socket)
         hops.postfix.wait_until_empty()
     finally:
+        if away.exists():
+            away.rename(socket)
         zone.records = before
         hops.dns.reload()
     (bounce,) = hops.everywhere(mark)
     assert (bounce.mail_from, bounce.rcpt_to) == ("", (SENDER,))
     assert b"it may leave over a verified connection only" in b" ".join(bounce.raw.split())
     assert CANARY not in bounce.raw
+
+
+def test_bound_copies_outlast_the_action_as_long_as_somebody_answers_postfix(hops: World) -> None:
+    before = dict(hops.smilla.settings)
+    hop, policy = before["hop"], before["policy"]
+    assert isinstance(hop, dict)
+    assert isinstance(policy, dict)
+    plain = {**before, "policy": {**policy, "no_key": "plain"}, "circle": []}
+    try:
+        with deferred(hops) as (_, mark):
+            hops.smilla.write_config(plain)
+            hops.smilla.reload()
+            hops.told("temporary error: smilla has no secure-hop in its configuration")
+        assert not hops.everywhere(mark)
+        hops.smilla.write_config({**plain, "hop": {**hop, "policy_server": True}})
+        hops.smilla.reload()
+        hops.delivered("dane.test", mark)
+    finally:
+        hops.smilla.write_config(before)
+        hops.smilla.reload()
 
 
 def test_copy_that_is_given_up_bounces_without_the_body(hops: World) -> None:

@@ -387,11 +387,12 @@ def test_reload_takes_a_configuration_as_a_whole_or_not_at_all(lab: HopLab) -> N
         write(place, settings(lab, place, mta_sts="testing"))
         child.signal(signal.SIGHUP)
         assert wait_until(lambda: " reloaded" in child.log_tail(), 30)
-        assert ask(place, "policy testing.test").startswith("OK secure match=mx.testing.test")
+        wanted = "OK secure match=mx.testing.test"
+        assert wait_until(lambda: ask(place, "policy testing.test").startswith(wanted), 30)
         write(place, settings(lab, place, mta_sts="perhaps"))
         child.signal(signal.SIGHUP)
         assert wait_until(lambda: " reload-failed " in child.log_tail(), 30)
-        assert ask(place, "policy testing.test").startswith("OK secure match=mx.testing.test")
+        assert ask(place, "policy testing.test").startswith(wanted)
         child.stop()
         assert not (place / "tls.sock").exists()
 
@@ -413,6 +414,67 @@ def test_attributes_are_taken_by_postfix_3_10_and_hold_mail_with_an_older_one(la
             status, lines = found.delivers("policy", "sts.test")
             assert status == ("sent" if found.postfix.version >= (3, 10) else "deferred"), lines
             assert found.delivers("policy", "dane.test")[0] == "sent"
+
+
+def test_authorities_in_a_file_of_any_name_that_the_configuration_takes_are_read_by_postfix(lab: HopLab) -> None:
+    place, usual = lab.folder / "odd-name", lab.circle_file
+    lab.circle_file = lab.folder / 'it\'s=a:$file(of)%40"odd"|name;\\x.pem'
+    lab.circle_file.write_bytes(usual.read_bytes())
+    try:
+        with policyd(lab, place):
+            found = Sender(lab, lab.folder / "odd-sender", place / "tls.sock")
+            with found.postfix:
+                assert found.delivers("secure", "inside.test")[0] == "sent"
+                assert found.delivers("secure", "intruder.test")[0] == "deferred"
+    finally:
+        lab.circle_file = usual
+
+
+ODD_KEYS = (
+    b"",
+    b" ",
+    b"\0",
+    b".",
+    b"..",
+    b"*.dane.test",
+    b"dane.test\n",
+    b"dane.test\0.evil.test",
+    b"\xff\xfe.test",
+    b"[dane.test]:587",
+    b"[IPv6:::1]",
+    b"dane.test:25",
+    b"-dane.test",
+    b"a" * 64 + b".test",
+    b"a." * 126 + b"test",
+    b"x" * 90_000,
+)
+
+
+def test_odd_questions_in_a_row_have_one_answer_each_and_none_says_less_than_the_level_of_the_transport(
+    server: Path,
+) -> None:
+    connection = Asking(server)
+    for key in ODD_KEYS:
+        connection.socket.sendall(netstring.written(b"secure " + key))
+    for key in ODD_KEYS:
+        assert connection.read().partition(" ")[0] in ("NOTFOUND", "TEMP") or key == b"dane.test\n", key
+    for name, answer in {
+        "DANE.test.": "OK dane-only",
+        "xn--bcher-kva.test": "TEMP",
+        "b\u00fccher.test": "TEMP",
+    }.items():
+        assert connection.ask(f"secure {name}").startswith(answer), name
+    connection.socket.close()
+
+
+@pytest.mark.parametrize("raw", [b"100001:", b"0000005:secur,", b"-1:,", b"5:secure,", b"\x16\x03\x01\x02\x00"])
+def test_netstring_that_is_none_ends_its_own_connection_alone(server: Path, raw: bytes) -> None:
+    bystander, connection = Asking(server), Asking(server)
+    connection.socket.sendall(raw)
+    assert connection.socket.recv(100) == b""
+    assert bystander.ask("secure dane.test") == "OK dane-only"
+    for one in (bystander, connection):
+        one.socket.close()
 
 
 def kill_who_serves(held: Asking, smilla: Smilla) -> None:

@@ -43,6 +43,7 @@ class Machine:
 
     def __post_init__(self) -> None:
         self.port = free_port()
+        self.copies = free_port()  # init itself would take 10025, as the same test beside this one would
         self.output = self.place / "smilla" / "smilla.toml"
         (self.place / "postfix").mkdir()
         self.postfix = Postfix(self.place / "postfix", self.sink.port, [Listener()], self._parameters())
@@ -86,6 +87,7 @@ class Machine:
             f'dns.nameservers=["{self.resolver}"]',
             "dns.probe=test.",
             "milter.workers=1",
+            f"reinject.smtp=127.0.0.1:{self.copies}",
             "milter.socket_mode=0666",
             "stage.socket_mode=0666",
             f"stage.keys={self.place}/smilla/seal",
@@ -129,14 +131,14 @@ def machine(folder: Path, lab: DNSLab) -> Iterator[Machine]:
 def test_mail_goes_through_encrypted_a_second_run_changes_nothing_and_all_can_be_taken_back(machine: Machine) -> None:
     first = machine.init("--apply")
     assert f"{machine.output}: written" in first.stdout, first.stderr
-    assert first.returncode == 1  # nobody has reloaded Postfix, nor started the filter
-    assert "so Postfix defers all mail until smilla runs" in first.stderr
+    assert first.returncode == 0  # nobody has reloaded Postfix, nor started the filter: the printed steps do
+    assert "no filter with this configuration answers yet; see the steps below" in first.stderr
     assert "(until postfix reload: see the steps below)" in first.stderr
     last = first.stdout[first.stdout.index("\nNext:\n") :]
     assert f"\npostfix -c {machine.etc} reload\n" in last
-    assert "# mail from sendmail(1) (cron, web applications) skips smilla" in last
+    assert f"\nsmilla config check --probe --config {machine.output} --postfix-config {machine.etc}\n" in last
     assert "hint: postfix: mail from sendmail(1) on this machine" in first.stderr
-    assert "no fault" not in last  # the check stands before
+    assert "the file has no fault" not in last  # the check stands before
     with Smilla(machine.place / "filter", machine.resolver, text=machine.output.read_text()) as filtering:
         machine.postfix.reload()
         applied = machine.files()
@@ -144,8 +146,10 @@ def test_mail_goes_through_encrypted_a_second_run_changes_nothing_and_all_can_be
         assert wait_until(lambda: machine.init("--apply").returncode == 0, 60), machine.init("--apply").stderr
         again = machine.init("--apply")
         assert "postfix: has all lines already; nothing was changed" in again.stdout
-        assert f"{machine.output}: is already so" in again.stdout
+        assert f"{machine.output}: is there already, and stays as it is" in again.stdout
         assert "error:" not in again.stderr
+        assert "\nThe filter runs, and Postfix asks it about each message.\n" in again.stdout
+        assert "Next:" not in again.stdout
         assert machine.files() == applied
         assert machine.output.with_name("smilla-undo.sh").read_bytes() == script
         told = machine.smilla("config", "check", "--postfix", "--config", machine.output)
@@ -158,8 +162,10 @@ def test_mail_goes_through_encrypted_a_second_run_changes_nothing_and_all_can_be
             assert b"X-Smilla: encrypted; format=" in received.raw
             assert CANARY not in received.raw
             assert b"X-Own:" not in received.raw
-        assert {mail.rcpt_to for mail in machine.sink.messages} == {("alice@r.test",), ("bob@r.test",)}
         machine.postfix.wait_until_empty()
+        heads = [mail.raw.partition(b"\r\n\r\n")[0] for mail in machine.sink.messages]
+        found = sorted(mail.rcpt_to for mail in machine.sink.messages)
+        assert found == [("alice@r.test",), ("bob@r.test",)], (heads, filtering.log, machine.postfix.log)
         alone = send_mail(machine.port, "sender@s.test", ["alice@r.test"], letter())
         assert alone.code == 250, alone
         assert b"application/pkcs7-mime" in machine.sink.wait_for(3, 60)[-1].raw
@@ -167,6 +173,16 @@ def test_mail_goes_through_encrypted_a_second_run_changes_nothing_and_all_can_be
     assert machine.undo() == ""
     assert machine.files() == machine.before
     machine.postfix.reload()
+
+
+def test_a_second_run_has_postfix_read_what_the_first_one_wrote(machine: Machine) -> None:
+    """The first one had no filter that answers."""
+    assert "reload: done" not in machine.init("--apply").stdout
+    with Smilla(machine.place / "filter", machine.resolver, text=machine.output.read_text()):
+        done = machine.init("--apply")
+    assert done.returncode == 0, done.stderr
+    assert "postfix: has all lines already; nothing was changed" in done.stdout
+    assert f"\npostfix -c {machine.etc} reload: done\n" in done.stdout
 
 
 def test_what_was_changed_since_is_left_alone_and_the_rest_is_taken_back(machine: Machine) -> None:
@@ -211,6 +227,24 @@ def test_lines_for_a_verified_hop_are_all_that_the_check_wants(machine: Machine,
         assert wait_until(lambda: machine.init("--apply", "--secure-hop", "--mode", mode).returncode == 0, 60)
     assert machine.undo() == ""
     assert machine.files() == machine.before
+
+
+def test_a_configuration_that_was_edited_stays_and_postfix_is_attached_to_it(machine: Machine) -> None:
+    machine.init()
+    edited = machine.output.read_text().replace("smilla.sock", "other.sock") + "# mine\n"
+    machine.output.write_text(edited)
+    printed = machine.smilla("init", "--output", machine.output)
+    line = "smtpd_milters = { unix:smilla/other.sock, default_action=tempfail }"
+    assert line in printed.stdout
+    assert machine.files() == machine.before
+    done = machine.smilla("init", "--apply", "--output", machine.output)
+    assert (done.returncode, machine.output.read_text()) == (0, edited), done.stderr
+    assert line in machine.settings()
+    assert "to do: " in done.stderr
+    machine.output.write_text("mode = outbound\n")
+    before = machine.files()
+    assert machine.smilla("init", "--apply", "--output", machine.output).returncode == 78
+    assert machine.files() == before
 
 
 def test_two_changes_are_taken_back_in_their_order(machine: Machine) -> None:

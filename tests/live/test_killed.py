@@ -74,7 +74,7 @@ class Mortal:
 
     def send_until_accepted(self, message: bytes) -> int:
         """As an MTA would: again and again, until 250; returns the number of attempts."""
-        for attempt in range(1, 300):
+        for attempt in range(1, 1200):
             with contextlib.suppress(OSError, EOFError), SMTPClient(self.chain.port("outbound")) as client:
                 reply = client.send("sender@s.test", RECIPIENTS, message)[-1]
                 assert reply.code == 250 or 400 <= reply.code < 500, reply
@@ -100,7 +100,7 @@ def started(folder: Path, lab: DNSLab, mixed: str, parameters: dict[str, str] | 
     orders.mkdir()
     for path in (place, orders):
         path.chmod(0o777)
-    settings: dict[str, Settings] = {"outbound": {"policy": {"mixed": mixed}, "reinject": {"timeout_s": 5}}}
+    settings: dict[str, Settings] = {"outbound": {"policy": {"mixed": mixed}, "reinject": {"timeout_s": 30}}}
     chain = Chain(place, lab.resolver, settings, parameters)
     child = chain.filters["outbound"].child
     child.argv[1:3] = ["-m", "tests.live.mortal"]
@@ -141,8 +141,10 @@ def test_a_killed_listener_neither_loses_nor_repeats_a_copy(mortal: Mortal, step
         mortal.order(step, "listener")
         killer = threading.Thread(target=mortal.kill_listener)
         killer.start()
-        attempts += mortal.send_until_accepted(message)
-        killer.join()
+        try:
+            attempts += mortal.send_until_accepted(message)
+        finally:
+            killer.join()
         assert (mortal.folder / "reached").exists()
         assert mortal.killed > killed
         assert mortal.copies(message) == Counter(RECIPIENTS)

@@ -84,8 +84,8 @@ class Load:
         self.accepted: list[Letter] = []
         self._refused: list[str] = []
         self._port = port
-        self._ending = threading.Event()
-        self._threads = [threading.Thread(target=self._run) for _ in range(SENDERS)]
+        self._ending, self._given_up = threading.Event(), threading.Event()
+        self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(SENDERS)]
         for thread in self._threads:
             thread.start()
 
@@ -101,9 +101,14 @@ class Load:
                 self._attempt(waiting)
             time.sleep(0.02)
         until = time.monotonic() + 120
-        while waiting and time.monotonic() < until:
+        while waiting and time.monotonic() < until and not self._given_up.is_set():
             self._attempt(waiting)
             time.sleep(0.02)
+
+    def give_up(self) -> None:
+        """Nothing more is sent, whatever waits."""
+        self._given_up.set()
+        self._ending.set()
 
     def _attempt(self, waiting: deque[Letter]) -> None:
         letter = waiting.popleft()
@@ -140,6 +145,12 @@ class Site:
         self._stack = ExitStack()
         self._stack.callback(self.sink.close)
         make_certificates(folder / "certificates")
+
+    def load(self, port: int) -> Load:
+        """Starts to send to this port."""
+        found = Load(port)
+        self._stack.callback(found.give_up)
+        return found
 
     def smilla(self, name: str, settings: Settings) -> Smilla:
         """Starts a smilla on a port of its own."""
@@ -270,7 +281,7 @@ def test_while_its_own_smilla_is_dead_a_spare_one_serves_and_nothing_is_lost_or_
     site: Site, own_first: OwnFirst
 ) -> None:
     own, spare = own_first.own, own_first.spare
-    load = Load(own_first.port)
+    load = site.load(own_first.port)
     load.wait_for_more(20)
     assert "encrypted rcpt=" not in spare.log
     kill(own)
@@ -280,7 +291,7 @@ def test_while_its_own_smilla_is_dead_a_spare_one_serves_and_nothing_is_lost_or_
     own.start()
     load.wait_for_more(10)
     load.end()
-    own_first.postfix.wait_until_empty(120)
+    own_first.postfix.wait_until_empty(300)
     assert max(letter.attempts for letter in load.letters) > 1
     repeated = 0
     for letter in load.letters:
@@ -344,14 +355,14 @@ def test_a_pool_that_seals_for_the_stage_of_the_mtas_own_smilla_loses_and_repeat
     postfix = site.postfix(Listener([f"unix:{haproxy.folder}/pool.sock"]), plain)
     with_stage_of(own, postfix)
     site.start(postfix)
-    load = Load(postfix.listeners[0].port)
+    load = site.load(postfix.listeners[0].port)
     for smilla in smillas:
         smilla.wait_for_log("sealed rcpt=", 30)
     kill(smillas[0])
     haproxy.wait_for("smilla-pool", "crypt1", up=False)
     load.wait_for_more(20)
     load.end()
-    postfix.wait_until_empty(120)
+    postfix.wait_until_empty(300)
     for letter in load.letters:
         assert delivered(site, letter) == Counter(letter.recipients)
     assert " via=stage" in own.log
@@ -374,14 +385,14 @@ def test_a_pool_that_loses_a_smilla_under_load_loses_and_repeats_nothing(site: S
     postfix.transports = {"smilla": example_options(EXAMPLE, "smilla", "unix")}
     site.start(postfix)
     assert refused.send(front.port).startswith("250 ")
-    load = Load(front.port)
+    load = site.load(front.port)
     for smilla in smillas:
         smilla.wait_for_log("encrypted rcpt=", 30)
     kill(smillas[0])
     haproxy.wait_for("smilla-pool", "crypt1", up=False)
     load.wait_for_more(20)
     load.end()
-    postfix.wait_until_empty(120)
+    postfix.wait_until_empty(300)
     for letter in load.letters:
         assert letter.attempts == 1
         assert delivered(site, letter) == Counter(letter.recipients)

@@ -118,6 +118,7 @@ CHANGES = {
     "nested": ("master", "(-o nested_header_checks=)\n", r"\1$header_checks\n", "attached would be taken"),
     "no such transport": ("master", "smilla    unix", "smilly    unix", "there is no such service of LMTP"),
     "no XFORWARD": ("master", "    -o lmtp_send_xforward_command=yes\n", "", "smilla: the stage would not know"),
+    "no listener": ("master", "127.0.0.1:10025 ", "127.0.0.1:10026 ", r"master.cf has no listener at 127.0.0.1:10025"),
     "the filter again": ("master", "(-o smtpd_milters=)\n", r"\1unix:smilla/smilla.sock\n", "10025: the copies would"),
 }
 
@@ -319,16 +320,28 @@ def test_a_filter_that_no_listener_has_is_an_error_unless_it_observes(lines: Lin
 
 def behind_haproxy(lines: Lines) -> None:
     for name in ("main", "master"):
-        setattr(lines, name, getattr(lines, name).replace("unix:smilla/smilla.sock", "unix:smilla/haproxy.sock"))
+        setattr(lines, name, getattr(lines, name).replace("unix:smilla/smilla.sock", "unix:haproxy/milter.sock"))
     # The one that signs is no way to the filter.
     lines.master = lines.master.replace("-o smtpd_milters=\n", "-o smtpd_milters=inet:127.0.0.1:8892\n")
+
+
+@pytest.mark.parametrize("milters", ["unix:smilla/smila.sock", "unix:smilla/smila.sock, unix:smilla/smilla.sock"])
+def test_a_slip_in_the_name_of_the_socket_is_an_error_alone_and_beside_it(lines: Lines, milters: str) -> None:
+    lines.main = lines.main.replace("unix:smilla/smilla.sock", milters)
+    lines.master = lines.master.replace("unix:smilla/smilla.sock", milters.replace(" ", ""))
+    told = " ".join(lines.check()[0])
+    expected = (
+        "asks unix:smilla/smila.sock as well, where nobody listens" if "," in milters else "no listener has the filter"
+    )
+    assert expected in told
+    assert lines.run("--postfix").returncode == 1
 
 
 def test_a_filter_behind_haproxy_is_not_followed_and_no_fault(lines: Lines) -> None:
     behind_haproxy(lines)
     errors, (told,), _ = lines.check()
     assert errors == []
-    assert "may be reached through something else at unix:smilla/haproxy.sock, which could not be followed" in told
+    assert "may be reached through something else at unix:haproxy/milter.sock, which could not be followed" in told
     assert lines.run("--postfix").returncode == 0
 
 
@@ -339,6 +352,20 @@ def test_what_could_not_be_followed_needs_the_lines_for_the_stage_and_tempfail_a
     assert any("submission: nothing sends a sealed message to the stage" in error for error in told)
     assert any("submission: while the filter is away, mail passes in plaintext" in error for error in told)
     assert not any(error.startswith("127.0.0.1:10025") for error in told)
+
+
+def test_where_postfix_has_none_of_the_lines_one_hint_says_how_to_begin(lines: Lines) -> None:
+    """As right after the package was installed."""
+    main, lines.main = lines.main, ""
+    lines.master = "cleanup unix n - n - 0 cleanup\npickup unix n - n 60 1 pickup\nsmtp inet n - n - - smtpd\n"
+    done = lines.run("--postfix")
+    assert (done.returncode, done.stdout) == (1, f"{lines.folder}/smilla.toml: the file has no fault\n")
+    assert done.stderr == "hint: postfix: Postfix does not ask smilla yet; smilla init --apply\n"
+    kept = json.loads((lines.folder / "seal/postfix.json").read_text())["instances"]
+    assert list(kept.values()) == [["postfix: Postfix does not ask smilla yet; smilla init --apply"]]
+    for begun in ("smtpd_milters = unix:smilla/smilla.sock\n", main.replace("smtpd_milters", "x_milters")):
+        lines.main = begun
+        assert "error: postfix: " in lines.run("--postfix").stderr
 
 
 @pytest.mark.parametrize("name", ["smilla_stage", "smilla_refuse", "smilla_requeue"])

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.live
 
-_STAGE: dict[str, Any] = {"policy": {"mixed": "stage"}, "dns": {"timeout_s": 2}}
+_STAGE: dict[str, Any] = {"policy": {"mixed": "stage"}, "dns": {"timeout_s": 10}}
 _FILTERS: dict[str, Any] = {
     # The first one's is the stage that requeued messages go to.
     "hold": {**_STAGE, "policy": {"mixed": "stage", "no_key": "hold"}},
@@ -103,7 +103,7 @@ def test_held_message_is_sealed_and_split_only_when_it_is_released(mta: Mta) -> 
     reply, sent = mta.send(letter(), BOTH, listener="hold")
     name = queued_as(mta, reply)
     held = mta.chain.postfix.queue / "hold" / name
-    assert wait_until(held.exists, 20)
+    assert wait_until(held.exists, 60)
     assert CANARY not in held.read_bytes()
     mta.chain.postfix.release(name)
     assert forms(mta, sent) == SPLIT
@@ -113,7 +113,7 @@ def test_access_map_holds_a_sealed_message_and_no_copy_has_left(mta: Mta) -> Non
     reply, sent = mta.send(letter(), BOTH, listener="held-by-map")
     name = queued_as(mta, reply)
     held = mta.chain.postfix.queue / "hold" / name
-    assert wait_until(held.exists, 20)
+    assert wait_until(held.exists, 60)
     assert CANARY not in held.read_bytes()
     mark = sent[: sent.index(b"\r\n")] + b"\r\n"
     assert not [mail for mail in mta.chain.sink.messages if mark in mail.raw]
@@ -137,7 +137,7 @@ def test_nobody_has_a_copy_of_what_a_later_filter_refused(mta: Mta) -> None:
 def test_requeued_message_comes_back_to_the_stage(mta: Mta, how: str) -> None:
     reply, sent = mta.send(letter(), BOTH, listener="hold")
     name = queued_as(mta, reply)
-    assert wait_until((mta.chain.postfix.queue / "hold" / name).exists, 20)
+    assert wait_until((mta.chain.postfix.queue / "hold" / name).exists, 60)
     if how == "-r":
         mta.chain.postfix.postsuper("-r", name)
     else:

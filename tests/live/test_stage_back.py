@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.live
 
-_STAGE: dict[str, Any] = {"policy": {"mixed": "stage"}, "dns": {"timeout_s": 2}}
+_STAGE: dict[str, Any] = {"policy": {"mixed": "stage"}, "dns": {"timeout_s": 10}}
 _HELD = "check_sender_access inline:{held@s.test=HOLD}, permit"
 
 
@@ -42,7 +42,7 @@ def held(mta: Mta) -> tuple[str, bytes]:
     """The queue ID of a sealed message that is on hold, and what was sent."""
     reply, sent = mta.send(letter(), BOTH, sender="held@s.test")
     name = queued_as(mta, reply)
-    assert wait_until((mta.chain.postfix.queue / "hold" / name).exists, 20)
+    assert wait_until((mta.chain.postfix.queue / "hold" / name).exists, 60)
     return name, sent
 
 

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.live
 
 _LIMIT = 100_000
 _GROWN = "552 5.3.4 The message is too large once it is encrypted"
-_STAGE: dict[str, Any] = {"policy": {"mixed": "stage"}, "dns": {"timeout_s": 2}}
+_STAGE: dict[str, Any] = {"policy": {"mixed": "stage"}, "dns": {"timeout_s": 10}}
 _FILTERS: dict[str, Any] = {
     "outbound": _STAGE,
     "told": {**_STAGE, "stage": {"message_size_limit": 60_000}},

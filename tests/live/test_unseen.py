@@ -58,14 +58,14 @@ def quarantined(mta: Site, listener: str = "guarded", sender: str = "sender@s.te
     """A message that the scanner has quarantined and somebody has released: its queue ID and its mark."""
     code, name, mark = mta.send(listener, ALICE, letter(QUARANTINE), sender)
     assert code == 250
-    assert wait_until((mta.postfix.queue / "hold" / name).exists, 20)
+    assert wait_until((mta.postfix.queue / "hold" / name).exists, 60)
     mta.postfix.release(name)
     return name, mark
 
 
 def stays(mta: Site, name: str, mark: bytes) -> None:
     pattern = rf" {name}: to=.*status=deferred \(local data error"
-    assert wait_until(lambda: re.search(pattern, mta.postfix.log) is not None, 20)
+    assert wait_until(lambda: re.search(pattern, mta.postfix.log) is not None, 60)
     assert f"{name}: smtp header checks lookup error" in mta.postfix.log
     assert not mta.got(mark)
 
@@ -106,7 +106,7 @@ def test_it_stays_however_it_is_sent(mta: Site) -> None:
         reply = client.command(b"BDAT %d LAST\r\n" % len(rest) + rest[:-2])
     name = queue_id(reply.text)
     assert name
-    assert wait_until((mta.postfix.queue / "hold" / name).exists, 20)
+    assert wait_until((mta.postfix.queue / "hold" / name).exists, 60)
     mta.postfix.release(name)
     stays(mta, name, mark)
     mta.postfix.postsuper("-d", name)
@@ -144,7 +144,7 @@ def test_bounce_with_such_a_message_does_not_leave(mta: Site) -> None:
     mta.postfix.postsuper("-e", name)
     mta.postfix.release(name)
     pattern = rf"{name}: sender non-delivery notification: (\w+)"
-    assert wait_until(lambda: re.search(pattern, mta.postfix.log) is not None, 20)
+    assert wait_until(lambda: re.search(pattern, mta.postfix.log) is not None, 60)
     bounce = re.search(pattern, mta.postfix.log)
     assert bounce
     stays(mta, bounce[1], mark)
@@ -210,7 +210,7 @@ def test_what_a_milter_marks_instead_of_quarantining_is_held_as_the_filter_made_
     for listener in ("bare", "guarded"):
         _, name, mark = mta.send(listener, ALICE, letter(SUSPICIOUS))
         held = mta.postfix.queue / "hold" / name
-        assert wait_until(held.exists, 20)
+        assert wait_until(held.exists, 60)
         assert CANARY not in held.read_bytes()
         mta.postfix.release(name)
         assert [CANARY in mail.raw for mail in mta.delivered(mark)] == [False]

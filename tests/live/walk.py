@@ -52,6 +52,7 @@ MAY_FAIL = {
     "smilla watch --quiet --mx example.org": (1, "the walk's example.org has no mail server; test_watch_mx has some"),
     "smilla expiring -f list --mail --from postmaster@example.org --dry-run": (1, "some key ends"),
     "smilla expiring --used": (1, "some key ends"),
+    "smilla learned forget alice@example.net": (1, "no mail has brought one"),
     "smilla status": (1, "names what needs attention, such as a Postfix that was reloaded a moment ago"),
 }
 
@@ -59,7 +60,8 @@ MAY_FAIL = {
 # A key in the folder, which is not published.
 _HELD = (
     "mkdir -p /etc/smilla/keys && cp me.crt /etc/smilla/keys/me@example.org.crt && "
-    """printf '\\n[keys]\\ndirectory = "/etc/smilla/keys"\\n' >>/etc/smilla/smilla.toml"""
+    """(grep -qxF '[keys]' /etc/smilla/smilla.toml ||"""
+    """ printf '\\n[keys]\\ndirectory = "/etc/smilla/keys"\\n' >>/etc/smilla/smilla.toml)"""
 )
 
 
@@ -69,13 +71,24 @@ def _put_back(folder: str) -> str:
     return f'for f in {folder}/*; do test -d "$f" || (cp -a "$f" {new} && mv {new} "/etc/postfix/${{f##*/}}"); done'
 
 
+_HANDED_IN = f"{_CERTIFICATE.format('alice')} && {_HELD}"
+# A mailbox of alice's, and the configuration of the page.
+_LIES_THERE = (
+    "mkdir -p ~/Maildir/cur ~/Maildir/new ~/Maildir/tmp && cp letter.eml ~/Maildir/cur/1.a:2,S && "
+    """printf 'mode = "inbound"\nlocal_domains = ["example.org"]\n[keys]\nsources = ["directory"]\n"""
+    """directory = "/etc/smilla/keys"\n' >/etc/smilla/smilla.toml"""
+)
 # What must be there before the lines of a page, and before one line.
 _NEEDED = {
+    "smilla-at-rest.7": f"{_HANDED_IN} && {_LIES_THERE}",
     "smilla-expiring.8": f"echo alice@example.net >list && {_HELD}",
+    "smilla-store.7": """printf '\\n[store]\\nurl = "postgresql:///smilla?host=/run/postgresql"\\n'"""
+    """ >>/etc/smilla/smilla.toml""",
     "smilla-survey.8": "printf 'example.net\\nexample.org\\n' >list",
     "smilla-watch.8": _HELD,
     "smilla-hops.7": "touch circle-new.pem",
-    "smilla-init.8": f"{_put_back('/root/postfix')} && rm -f /etc/postfix/smilla_* /etc/smilla/*",
+    "smilla-init.8": f"{_put_back('/root/postfix')} && rm -rf /etc/postfix/smilla_* /etc/smilla/*",
+    "smilla-keys.8": _HANDED_IN,
     "smilla-keygen.8": "echo secret >password && smilla keygen hugh@example.org --password-file password",
     "smilla-migrate.7": "mkdir -p -m 700 /var/lib/zeyple/keys /etc/smilla/keys && "
     + " && ".join(
@@ -83,9 +96,17 @@ _NEEDED = {
         for home, whose in (("/root/.gnupg", "bob@example.net"), ("/var/lib/zeyple/keys", "alice@example.org"))
     ),
     "smilla-record.8": "gpg -q --batch --passphrase '' --quick-gen-key hugh@example.org future-default",
+    "smilla-wkd.8": "export GNUPGHOME=$(mktemp -d) && "
+    "gpg -q --batch --passphrase '' --quick-gen-key hugh@example.org future-default && "
+    "gpg -q --export hugh@example.org >hugh.pgp && mkdir -p /etc/smilla/keys && cp hugh.pgp /etc/smilla/keys",
     "smilla-web.7": "python3 -m venv /opt/smilla",
 }
-_BEFORE = {'smilla keygen hugh@example.org --name "Hugh Example"': "rm hugh@example.org.*"}
+_BEFORE = {
+    'smilla keygen hugh@example.org --name "Hugh Example"': "rm hugh@example.org.*",
+    # No systemd starts it there.
+    "su postgres -c 'createuser smilla'": "pg_lsclusters -h | while read version name _; do "
+    "pg_ctlcluster --skip-systemctl-redirect $version $name start; done",
+}
 _PASSWORDS = b"secret\nsecret\nsecret\n"  # whoever asks for one
 ELSEWHERE = {
     "make demo": "make test and make in-root run it",
@@ -93,6 +114,8 @@ ELSEWHERE = {
     "journalctl -u smilla --grep 4FbXyz1234z": "needs systemd; test_journald.py reads a real journal",
     "journalctl -u smilla SMILLA_RECIPIENT=ann@example.org": "needs systemd; test_journald.py reads a real journal",
     "smilla milter --config ./smilla.toml": "runs until it is told to stop, as the service does here",
+    "smilla relay --config ./smilla.toml": "the same; test_relay.py runs it",
+    "install -o smilla -m 600 relay.key /etc/smilla/relay.key": "needs a key; test_relay_tls.py has one",
     "smilla publish hugh@example.org --cert hugh@example.org.crt --server ns1.example.org --tsig-key "
     "/etc/smilla/update.key": "needs a primary; test_publish.py has some",
     "smilla publish hugh@example.org --cert hugh.crt --server 127.0.0.1 --tsig-key /etc/smilla/update.key": "the same",
@@ -103,9 +126,18 @@ ELSEWHERE = {
     "configuration; test_hops.py asks",
     "postmap -q example.net socketmap:unix:/var/spool/postfix/smilla/tls.sock:policy": "the same",
     "postmap -q org2.example socketmap:unix:/var/spool/postfix/smilla/tls.sock:secure": "the same",
-    "smilla hop org2.example": "needs a circle; test_secure_hop.py has one",
+    "smilla hop org2.example": "needs a circle; test_circle.py has one",
+    "smilla mailbox encrypt --address hugh@example.org --maildir ~/Maildir --all-folders --dry-run": "needs a mailbox; "
+    "test_mailbox.py has some",
+    "smilla mailbox encrypt --address hugh@example.org --maildir ~/Maildir --all-folders --keep-original Plain": "the "
+    "same",
+    "smilla mailbox encrypt --address hugh@example.org --imap imap.example.org --before 2025-11-29 "
+    '--search "LARGER 1048576"': "the same",
+    "smilla mailbox decrypt --key hugh.p12 --imap imap.example.org --user hugh --all-folders": "the same",
+    "smilla mailbox encrypt --address hugh@example.org --imap localhost --user hugh*master --password-file master": ""
+    "the same",
     "openssl s_client -starttls smtp -connect localhost:25 </dev/null": "the walk's Postfix has no certificate",
-    'posttls-finger -c -L verbose,summary "[localhost]"': "the same",
+    'posttls-finger -L verbose,summary "[localhost]"': "the same",
     "smilla hop --json example.net example.org": "there is no example.org; test_hops.py has more domains",
 }
 
@@ -189,6 +221,9 @@ class Walk:
                 self.main_cf(block)
             elif block.what == "master.cf":
                 self.master_cf(block)
+            elif block.what == "smilla.toml" and block.page == "README.md":
+                text = "\n" + "\n".join(block.text.splitlines()[1:]) + "\n"
+                assert self.machine.run(f"cat >>{CONFIGURATION}", text.encode()).returncode == 0
 
     @contextlib.contextmanager
     def as_it_was(self, page: str) -> Iterator[None]:

@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from tests.certificates import make_certificate
 from tests.lab.keys import SMIMEKey, encrypted_part
+from tests.lab.processes import processes_in
 from tests.milter.client import Answer, Mail
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.lab.relay import Relay
+    from tests.lab.sink import Sink
     from tests.lab.smilla import Settings
 
 CANARY = b"the-canary-sings-at-dawn-4711"
@@ -94,6 +97,15 @@ def assert_without_canary(octets: bytes) -> None:
     joined = octets.replace(b"\r\n", b"").replace(b"\n", b"")
     found = [form for form in forms if form.lower() in octets.lower() or form.lower() in joined.lower()]
     assert not found, f"the canary got out: {found}"
+
+
+def assert_ended_well(relay: Relay, sink: Sink) -> None:
+    """Ends both: nothing went wrong inside, the log has nothing of a message, and no process is left."""
+    relay.stop()
+    sink.close()
+    assert_without_canary(relay.log.encode())
+    assert "internal-error" not in relay.log
+    assert processes_in(relay.folder) == []
 
 
 def plain_mail(*extra: bytes, body: bytes = b"", to: str = "alice@r.test") -> Mail:

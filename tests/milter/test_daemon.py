@@ -59,13 +59,18 @@ def test_a_message_in_flight_may_finish_after_sigterm(start: Starter, clients: C
     smilla.child.signal(signal.SIGTERM)
     smilla.wait_for_log("stopping signal=SIGTERM")
     assert not wait_until(lambda: not smilla.child.running, 0.3)
-    assert idle.mail("<a@s.test>").reply.startswith("451 4.3.2 ")
+
+    def is_refused() -> bool:
+        told = idle.mail("<a@s.test>").reply
+        idle.abort()
+        return told.startswith("451 4.3.2 ")
+
+    assert wait_until(is_refused, 30)  # the worker hears of it a moment after the parent has logged it
     answer = client.content(mail)
+    with contextlib.suppress(ProtocolError, OSError):  # it ends a moment after its last answer
+        assert client.mail("<next@s.test>").reply.startswith("451 4.3.2 ")
+    assert ended_within(smilla, 20) is not None  # of [milter] stop_timeout_s, which is 30
     opened(answer.applied(mail, postfix=True), mail, "alice")
-    assert client.mail("<next@s.test>").reply.startswith("451 4.3.2 ")
-    seconds = ended_within(smilla, 5)
-    assert seconds is not None
-    assert seconds < 1.5
     smilla.stop()
     assert smilla.child.returncode == 0
 
@@ -99,11 +104,24 @@ def test_either_signal_ends_it_in_order_and_takes_the_socket_away(
     os.killpg(smilla.child.pid, number)
     smilla.wait_for_log(f"stopping signal={number.name}")
     assert client.content(plain_mail()).verdict == "accept"
-    assert ended_within(smilla, 5) is not None
+    assert ended_within(smilla, 20) is not None
     smilla.stop()
     assert smilla.child.returncode == 0
     assert [path.name for path in smilla.folder.iterdir() if path.is_socket()] == ["notify"]
     assert f"stopping signal={number.name}" in smilla.log
+
+
+def test_a_filter_that_is_ended_as_soon_as_its_socket_is_there_ends_in_order(start: Starter) -> None:
+    smilla = start()
+    for _ in range(3):
+        smilla.stop()
+        smilla.launch()
+        assert wait_until(smilla.socket.is_socket, 60, step_s=0.0005)
+        smilla.child.signal(signal.SIGTERM)
+        assert ended_within(smilla, 60) is not None
+        smilla.stop()
+        assert smilla.child.returncode == 0
+        assert not smilla.socket.exists()
 
 
 def test_no_signal_to_a_worker_cuts_a_message_off(start: Starter, clients: Clients) -> None:
@@ -127,9 +145,10 @@ def test_a_message_that_does_not_end_is_cut_off_after_the_time_for_it(
     client = clients.open(smilla.milter)
     client.envelope(["<alice@r.test>"])
     smilla.child.signal(signal.SIGTERM)
-    seconds = ended_within(smilla, 6)
+    seconds = ended_within(smilla, 20)
     assert seconds is not None
-    assert 0.9 < seconds < 3
+    assert seconds > 0.9
+    assert "stopped in_flight=0" in smilla.log  # the parent had to kill nobody
     with pytest.raises((ProtocolError, OSError)):
         client.content(plain_mail())
     smilla.stop()
@@ -153,7 +172,7 @@ def test_the_answer_to_a_large_message_is_sent_whole_before_the_worker_ends(
     time.sleep(1)  # the MTA is slow to read
     answer = client.answer()
     assert answer.verdict == "accept"
-    assert ended_within(smilla, 5) is not None
+    assert ended_within(smilla, 20) is not None
 
 
 def test_the_workers_end_when_their_parent_is_killed(start: Starter, clients: Clients) -> None:
@@ -164,7 +183,7 @@ def test_the_workers_end_when_their_parent_is_killed(start: Starter, clients: Cl
     smilla.child.signal(signal.SIGKILL)
     # What is in flight may finish even so.
     assert client.content(plain_mail()).verdict == "accept"
-    assert wait_until(lambda: not workers & set(session_members(smilla.child.pid)), 5)
+    assert wait_until(lambda: not workers & set(session_members(smilla.child.pid)), 30)
 
 
 def test_port_of_the_status_page_is_free_as_soon_as_its_own_process_is_gone(
@@ -229,7 +248,7 @@ def test_a_faulty_reload_keeps_the_old_configuration_and_says_why(
     # The next good one is taken.
     smilla.write_config(directory_settings(keys, policy={"no_key": "plain"}))
     smilla.reload()
-    assert wait_until(lambda: client.send(plain_mail(), ["<nobody@r.test>"]).verdict == "accept", 2)
+    assert wait_until(lambda: client.send(plain_mail(), ["<nobody@r.test>"]).verdict == "accept", 30)
 
 
 def test_a_reload_reaches_every_worker_and_those_that_replace_them(
@@ -247,7 +266,7 @@ def test_a_reload_reaches_every_worker_and_those_that_replace_them(
         if round_ == 0:
             for pid in victims:
                 os.kill(pid, signal.SIGKILL)
-            assert wait_until(lambda: len(workers_of(smilla) - victims) == 3, 10)
+            assert wait_until(lambda: len(workers_of(smilla) - victims) == 3, 30)
 
 
 def test_a_reload_is_over_once_every_worker_has_taken_the_configuration(
@@ -344,7 +363,7 @@ def test_a_dead_worker_is_replaced_and_harms_no_other(start: Starter, clients: C
         except (ProtocolError, OSError):
             verdicts.append("lost")
     assert verdicts == ["accept"] * 8 + ["lost"] * 8
-    assert wait_until(lambda: len(workers_of(smilla)) == 2, 5)
+    assert wait_until(lambda: len(workers_of(smilla)) == 2, 30)
     assert smilla.wait_for_log(f'worker-died pid={victim} status="killed by SIGKILL"')
     for _ in range(8):
         assert clients.open(smilla.milter).send(plain_mail(), ["<alice@r.test>"]).verdict == "accept"
@@ -378,7 +397,7 @@ def test_a_second_filter_on_the_same_socket_refuses_to_start_and_harms_nobody(
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=60,
         check=False,
     )
     assert second.returncode == 1
@@ -466,14 +485,14 @@ def test_the_service_manager_is_told_of_ready_reloading_and_stopping(
             config.write_text("nonsense = 1\n")
         before = len(states())
         child.signal(signal.SIGHUP)
-        assert wait_until(lambda before=before: len(states()) == before + 2, 5)  # type: ignore[misc]
+        assert wait_until(lambda before=before: len(states()) == before + 2, 30)  # type: ignore[misc]
         reloading, ready = states()[before:]
         assert reloading.splitlines()[0] == "RELOADING=1"
         assert reloading.splitlines()[1].startswith("MONOTONIC_USEC=")
-        assert abs(int(reloading.rpartition("=")[2]) / 1e6 - time.monotonic()) < 5
+        assert abs(int(reloading.rpartition("=")[2]) / 1e6 - time.monotonic()) < 30
         assert ready == "READY=1"
     child.signal(signal.SIGTERM)
-    assert wait_until(lambda: not child.running, 5)
+    assert wait_until(lambda: not child.running, 30)
     assert states()[-1] == "STOPPING=1"
 
 
@@ -481,7 +500,7 @@ def test_a_faulty_configuration_is_refused_at_the_start(folder: Path) -> None:
     config = folder / "faulty.toml"
     config.write_text("[policy]\nbogus = 'plain'\n[milter]\nsockt = 'x'\n")
     command = [sys.executable, "-m", "smilla", "milter", "--config", str(config)]
-    result = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=20, check=False)
+    result = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False)
     assert result.returncode == 78
     assert result.stderr.count("error: ") == 2
 

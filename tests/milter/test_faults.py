@@ -46,7 +46,7 @@ STRICT: dict[str, Any] = {"no_key": "refuse", "insecure": "refuse"}
 WIRE_FAULTS = [fault for fault in Fault if fault not in (Fault.NONE, Fault.MALFORMED_RECORD)]
 
 
-def with_dns(timeout_s: int = 1, **policy: str) -> dict[str, Any]:
+def with_dns(timeout_s: int = 15, **policy: str) -> dict[str, Any]:
     """Keys from DNS; ``policy`` beside the strict one."""
     return {"dns": {"timeout_s": timeout_s}, "policy": {**STRICT, **policy}}
 
@@ -66,7 +66,7 @@ def anybody() -> bytes:
 def unanswered(start_once: Starter) -> Iterator[tuple[Smilla, DNSStub]]:
     """A filter whose policy lets pass what has no key, and its name server."""
     with DNSStub() as stub:
-        yield start_once(with_dns(1, no_key="plain", insecure="plain"), resolver=stub.address), stub
+        yield start_once(with_dns(4, no_key="plain", insecure="plain"), resolver=stub.address), stub
 
 
 _MAY_BE_THEIRS = (Fault.SILENCE, Fault.EMPTY, Fault.WRONG_ID, Fault.MALFORMED_RECORD)
@@ -84,7 +84,7 @@ def test_whatever_the_resolver_does_instead_of_answering_defers(
     # Whose fault it is: a resolver that breaks off or talks nonsense is ours, one that is silent may wait for theirs.
     whose = "the name servers" if fault in _MAY_BE_THEIRS else "this system cannot look up keys"
     assert answer.reply.startswith(f"451 4.7.5 <{fault.name}@r.test>: {whose}")
-    assert time.monotonic() - began_at < 10
+    assert time.monotonic() - began_at < 15
     # It must not poison what comes after: absence, now proven.  (A failure itself is remembered for a while.)
     stub.default = Scripted()
     assert client.send(plain_mail(), [f"<after-{fault.name}@r.test>"]).verdict == "accept"
@@ -119,9 +119,9 @@ def test_connections_cut_while_a_question_is_under_way_are_opened_again(
     start: Starter, clients: Clients, stub: DNSStub, anybody: bytes
 ) -> None:
     stub.default = Scripted(record(anybody).rdata, delay_s=0.3)
-    client = clients.open(start(with_dns(3), resolver=stub.address).milter)
+    client = clients.open(start(with_dns(30), resolver=stub.address).milter)
     client.envelope(["<alice@r.test>"])
-    assert wait_until(lambda: len(stub.asked) >= 2, 2)
+    assert wait_until(lambda: len(stub.asked) >= 2, 30)
     stub.cut_connections()
     assert client.content(plain_mail()).verdict == "accept"
 
@@ -129,10 +129,10 @@ def test_connections_cut_while_a_question_is_under_way_are_opened_again(
 def test_a_slow_answer_within_the_time_encrypts_and_one_after_it_defers(
     start: Starter, clients: Clients, stub: DNSStub, anybody: bytes
 ) -> None:
-    client = clients.open(start(with_dns(1), resolver=stub.address).milter)
+    client = clients.open(start(with_dns(4), resolver=stub.address).milter)
     stub.default = Scripted(record(anybody).rdata, delay_s=0.5)
     assert client.send(plain_mail(), ["<alice@r.test>"]).verdict == "accept"
-    stub.default = Scripted(record(anybody).rdata, delay_s=1.5)
+    stub.default = Scripted(record(anybody).rdata, delay_s=6)
     assert client.send(plain_mail(), ["<erin@r.test>"]).reply.startswith("451 4.7.5 ")
 
 
@@ -158,7 +158,7 @@ def test_one_silent_domain_delays_its_own_mail_only(
     stub.answers["silent.test."] = Scripted(fault=Fault.SILENCE)
     smilla = start({**with_dns(8), "milter": {"workers": 1}}, resolver=stub.address)
     waiting: list[Answer] = []
-    slow = [clients.open(smilla.milter) for _ in range(40)]
+    slow = [clients.open(smilla.milter, timeout_s=60) for _ in range(40)]
     for number, client in enumerate(slow):
         client.envelope([f"<{number}@silent.test>"])
     threads = [
@@ -182,7 +182,7 @@ def test_one_silent_zone_with_many_names_delays_its_own_mail_only(
     stub.answers["silent.test."] = Scripted(fault=Fault.SILENCE)
     smilla = start({**with_dns(8), "milter": {"workers": 1}}, resolver=stub.address)
     waiting: list[Answer] = []
-    slow = [clients.open(smilla.milter) for _ in range(12)]
+    slow = [clients.open(smilla.milter, timeout_s=60) for _ in range(12)]
     for number, client in enumerate(slow):
         client.envelope([f"<x@a{number}-{each}.silent.test>" for each in range(99)])
     threads = [
@@ -431,7 +431,7 @@ def test_a_worker_killed_between_any_two_steps_lets_nothing_out_and_is_replaced(
             client.content(mail)
         assert b"\0\0\0\1a" not in client.received
         assert_without_canary(bytes(client.received))
-        assert wait_until(lambda: has_worker(smilla), 5)
+        assert wait_until(lambda: has_worker(smilla), 30)
         again = clients.open(smilla.milter)
         opened(again.send(mail, ["<alice@r.test>"]).applied(mail, postfix=True), mail, "alice")
         again.close()

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.lab.processes import processes_in
+from tests.lab.processes import free_port, processes_in
 from tests.milter.material import directory_settings, plain_mail
 
 if TYPE_CHECKING:
@@ -25,9 +24,7 @@ def descriptors(folder: Path) -> int:
 def test_connection_after_connection_over_tcp_leaves_nothing_open(
     start: Starter, clients: Clients, keys: Keys, opened: Callable[[Mail, Mail, str], None]
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    address = f"inet:{port}@127.0.0.1"
+    address = f"inet:{free_port()}@127.0.0.1"
     smilla = start(directory_settings(keys, milter={"socket": address, "workers": 1}))
     counts = []
     for _ in range(5):

@@ -65,6 +65,7 @@ def test_messages_are_counted_by_their_reply_and_timed(start: Starter, clients: 
     smilla = start(settings(keys, port))
     letters(smilla, clients)
     assert agree(smilla, port)
+    assert wait_until(lambda: ("smilla_message_seconds_count", ()) in samples(port), 30)
     found = samples(port)
     replies = re.findall(r" message .* reply=\"?(\w+)", smilla.log)
     codes = ["250" if code == "accept" else code for code in replies]
@@ -97,6 +98,7 @@ def test_questions_to_dns_the_cache_and_the_proof_are_counted(
         assert client.send(plain_mail(to="x@r.test"), ["<x@r.test>"]).verdict == "accept"
     assert agree(smilla, port)
     assert wait_until(lambda: samples(port).get(("smilla_resolver_proven", ())) == 1, 30)
+    assert wait_until(lambda: ("smilla_lookup_seconds_count", ("secure",)) in samples(port), 30)
     found = samples(port)
     assert found["smilla_cache_requests_total", ("miss",)] == found["smilla_cache_requests_total", ("hit",)] == 1
     assert found["smilla_lookup_seconds_count", ("secure",)] == 1
@@ -192,7 +194,7 @@ def test_whatever_is_asked_has_a_short_answer_and_the_next_one_is_served(
         except ConnectionResetError:
             pass  # it had not read all that was sent
     assert answer.startswith(begins)
-    assert samples(port)["smilla_workers", ()] == 1
+    assert wait_until(lambda: samples(port)["smilla_workers", ()] == 1, 30)
     assert "internal-error" not in smilla.log
 
 
@@ -249,7 +251,7 @@ def test_a_filter_that_was_killed_and_starts_again_at_once_can_be_asked(start: S
     assert wait_until(lambda: smilla.socket.stat().st_ino != before, 60)
     os.kill(reporter, signal.SIGKILL)
     smilla.await_ready()
-    assert samples(port)["smilla_workers_wanted", ()] == 1
+    assert wait_until(lambda: samples(port)["smilla_workers_wanted", ()] == 1, 30)
     assert "status-closed" not in smilla.log
 
 

@@ -121,6 +121,18 @@ def found(socket_name: str) -> Finding:
     return told
 
 
+def test_one_that_says_nothing_may_be_a_smilla_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(milter_socket, "_TIMEOUT_S", 0.2)
+    with listening(tmp_path / "s", answering(b"")) as name:
+        told = found(name)
+    assert (told.kind, told.severity) == ("socket-taken", "error")
+    assert (
+        told.text
+        == "what listens there is no filter, or a smilla that hangs: it takes connections, but does not answer"
+    )
+    assert "restart smilla" in told.mend
+
+
 def test_a_filter_that_is_not_smilla_is_an_error(tmp_path: Path) -> None:
     with listening(tmp_path / "s", answering(negotiation(CHGHDRS))) as name:
         told = found(name)
@@ -146,7 +158,8 @@ def test_a_socket_that_was_left_behind_is_a_warning(tmp_path: Path) -> None:
     assert told.mend.startswith("start smilla")
 
 
-def test_a_folder_that_the_unit_makes_need_not_be_there(tmp_path: Path) -> None:
+def test_a_folder_that_the_unit_makes_need_not_be_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("smilla.doctor.rights._is_group", lambda _: True)
     told = found("unix:/run/smilla-none/s.sock")
     assert (told.severity, "/x/smilla.service makes /run/smilla-none" in told.text) == ("", True)
     told = found(f"unix:{tmp_path}/none/s.sock")

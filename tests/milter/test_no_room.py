@@ -70,7 +70,9 @@ def test_a_start_without_room_for_a_process_is_one_clear_error_and_leaves_nothin
 def test_a_look_at_postfix_that_cannot_be_forked_ends_nothing_and_is_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     daemon = Daemon(tmp_path / "smilla.toml", parse(f'[stage]\nkeys = "{tmp_path}/keys"\n'))
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)  # what later tests start must hear signals
     told: list[str] = []
     monkeypatch.setattr("smilla.log.stage_not_ready", lambda _, text: told.append(text))
 

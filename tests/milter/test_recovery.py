@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tests.milter.conftest import Starter
     from tests.milter.material import Keys
 
-DNS: Settings = {"dns": {"timeout_s": 1, "probe": "probe.test."}, "policy": {"mixed": "defer"}}
+DNS: Settings = {"dns": {"timeout_s": 15, "probe": "probe.test."}, "policy": {"mixed": "defer"}}
 
 
 @pytest.fixture

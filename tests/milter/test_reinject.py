@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from smilla.adapters.seal_keys import SealKeys
+from smilla.answer import reply
 from smilla.handover import seal
 from smilla.message import parse
 from smilla.model import Action
@@ -98,6 +99,34 @@ def test_who_has_a_copy_is_not_forgotten_while_the_client_is_told_to_try_again(
     assert here.copies == Counter(["bob@r.test", "erin@r.test"])
 
 
+def test_mta_that_dies_before_it_has_the_answer_is_no_sign_that_the_client_has_it(lab: Callable[..., Lab]) -> None:
+    """libmilter ends the connection in the same way, whether an answer was read or not."""
+    here = lab()
+    has_begun, go_on = threading.Event(), threading.Event()
+
+    def wait(line: bytes) -> None:
+        if line == b".":
+            has_begun.set()
+            go_on.wait(50)
+
+    here.sink.answer = wait
+    client = here.clients.open(here.smilla.milter, greet=False)
+    client.connect("127.0.0.1")
+    client.envelope([ALICE, BOB, ERIN])
+    for field in NAMED.fields:
+        client.header(field.name, field.value)
+    client.end_of_headers()
+    client.body(NAMED.body)
+    client.send_packet(b"E", b"")
+    assert has_begun.wait(50)
+    client.close()
+    go_on.set()
+    here.sink.wait_for(2)
+    here.smilla.wait_for_log(" message .*reply=")
+    assert here.send(NAMED, [ALICE, BOB, ERIN]).verdict == "accept"
+    assert here.copies == Counter(["bob@r.test", "erin@r.test"])
+
+
 def test_after_a_copy_was_taken_nobody_is_told_for_good_that_the_message_is_too_large(lab: Callable[..., Lab]) -> None:
     here = lab()
     here.refuse(b"RCPT TO:<ERIN", b"450 4.2.0 later")
@@ -135,10 +164,10 @@ def test_what_was_bounced_may_be_sent_once_more(lab: Callable[..., Lab], keys: K
 @pytest.mark.parametrize(
     ("macros", "told"),
     [
-        ({"v": "Postfix 3.10.13"}, "451 4.3.5 The recipients need different forms of this message, and nobody has"),
+        ({"v": "Postfix 3.10.13"}, reply.NOT_READY.line),
         ({"v": "8.17.1.9"}, ""),
         ({"v": "", "{if_name}": "localhost"}, ""),
-        ({"v": ""}, "451 4.3.0 The recipients need 2 different forms of this message; send it to them one by one, or"),
+        ({"v": ""}, "451 4.3.0 The recipients need 2 different forms of this message; send it to them one by one"),
     ],
 )
 def test_recipients_are_split_as_the_mta_can(lab: Callable[..., Lab], macros: dict[str, str], told: str) -> None:

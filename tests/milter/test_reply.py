@@ -41,7 +41,7 @@ def recipient_lines(smilla: Smilla, queue_id: str) -> list[dict[str, str | None]
 
 def dns_settings(**more: Any) -> dict[str, Any]:
     """Keys from DNS only."""
-    return {"dns": {"timeout_s": 1}, **more}
+    return {"dns": {"timeout_s": 15}, **more}
 
 
 @pytest.mark.parametrize(
@@ -64,6 +64,18 @@ def test_a_reply_names_the_recipient_and_the_reason(
     reason = {BOGUS: "bogus", FAILED: "unreachable"}.get(scripted, "malformed")
     (line,) = recipient_lines(smilla, "QID")
     assert (line["event"], line["rcpt"], line["reason"]) == (event, "alice@r.test", reason)
+
+
+def test_a_resolver_that_reaches_nobody_is_ours_and_no_fault_of_the_recipient_s_name_servers(
+    start: Starter, clients: Clients, stub: DNSStub
+) -> None:
+    """It answers SERVFAIL to the probe as well."""
+    stub.default = stub.probe = FAILED
+    smilla = start(dns_settings(), resolver=stub.address)
+    answer = clients.open(smilla.milter).send(plain_mail(), ["<alice@r.test>"], queue_id="QID")
+    assert answer.reply == "451 4.7.5 <alice@r.test>: this system cannot look up keys at the moment; try again later"
+    (line,) = recipient_lines(smilla, "QID")
+    assert line["reason"] == "resolver_down"
 
 
 def test_absence_and_unsigned_keys_pass_in_the_clear_by_default_and_without_an_edit(

@@ -11,8 +11,7 @@ import pytest
 
 from smilla.adapters.smtp import Listener, problems
 from smilla.errors import JournalError, ReinjectError
-from smilla.model import Client, Recipient
-from smilla.ports import Handover, Submission
+from smilla.model import Client, Handover, Recipient, Submission
 from tests.lab.processes import free_port
 from tests.lab.sink import Sink
 
@@ -78,6 +77,11 @@ def test_a_recipient_who_is_refused_is_told_and_the_others_are_served(sink: Sink
     assert (found.accepted, found.refused) == ((ALICE,), ((BOB, "550 5.1.1 nobody"),))
     assert told == [ALICE]
     assert sink.messages[0].rcpt_to == ("alice@r.test",)
+
+
+def test_a_reply_of_several_lines_is_told_as_one(sink: Sink) -> None:
+    sink.answer = refusing((b"RCPT", b"550-5.1.1 no\r\n550-250 \r\t2.0.0 Ok\r\n550 5.1.1 more"))
+    assert send(sink, submission(ALICE)).refused == ((ALICE, "550 5.1.1 no 250 2.0.0 Ok 5.1.1 more"),)
 
 
 def test_where_all_are_refused_nothing_is_sent_and_the_connection_goes_on(sink: Sink) -> None:
@@ -233,8 +237,13 @@ def test_the_reply_to_the_final_dot_may_take_its_time(sink: Sink) -> None:
             time.sleep(1.5)
 
     sink.answer = slow
-    with listener(sink, timeout_s=0.5).connect() as connection:
-        found = connection.send(submission(), lambda _: None, lambda: waited.append(1))
+    with listener(sink, timeout_s=20).connect() as connection:
+
+        def impatient(_: object) -> None:
+            assert connection._client.sock is not None
+            connection._client.sock.settimeout(0.5)
+
+        found = connection.send(submission(), impatient, lambda: waited.append(1))
     assert (found.accepted, found.unknown) == ((ALICE,), False)
 
 

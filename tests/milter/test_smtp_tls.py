@@ -16,13 +16,13 @@ from smilla.adapters.smtp_tls import Presented, starttls, verify
 from smilla.errors import HopError
 from tests.certificates import make_certificate, to_pem
 from tests.lab.listening import LoopbackServer
+from tests.lab.loopback_tls import ROOT, certificate
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 MX = "mx.example.org"
-ROOT = make_certificate("p256", common_name="Root", ca=True, number=1)
-KEY, LEAF = make_certificate("p256", other_names=[x509.DNSName(MX)], number=3, issuer=ROOT)
+KEY, LEAF = certificate([x509.DNSName(MX)])
 EHLO = b"250-mx\r\n250 STARTTLS\r\n"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,8 +25,9 @@ LARGE = (CANARY + b" " * 40 + b"\r\n") * 20_000
 def spooling(start_once: Starter, keys: Keys, tmp_path_factory: pytest.TempPathFactory) -> Smilla:
     """A filter that keeps no whole block in memory."""
     folder = tmp_path_factory.mktemp("spool")
-    for place in (folder, *list(folder.parents)[:3]):
-        place.chmod(0o777)
+    for place in folder.parents[:3]:
+        place.chmod(place.stat().st_mode | stat.S_IXOTH)  # pytest's folders, where other tests have configurations
+    folder.chmod(0o777)
     return start_once(directory_settings(keys, spool={"threshold_kib": 0, "folder": str(folder)}))
 
 

@@ -10,11 +10,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from smilla.adapters.as_user import User
 from smilla.config import Config, parse
 from smilla.doctor import stage_check
+from smilla.doctor.rights import Service
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+NOBODY = Service(User("nobody"), drops_rights=False)
 
 
 def config(path: Path) -> Config:
@@ -50,7 +55,7 @@ def answering(path: Path, *lines: bytes) -> Iterator[None]:
 def test_a_stage_that_answers_lhlo_is_in_order(tmp_path: Path) -> None:
     path = tmp_path / "s.sock"
     with answering(path, b"220 smilla\r\n", b"250-smilla\r\n250 DSN\r\n", b"221 bye\r\n"):
-        (told,) = stage_check.socket(config(path))
+        (told,) = stage_check.socket(config(path), NOBODY)
         assert (told.severity, told.line) == ("", f"stage unix:{path}: answers")
 
 
@@ -58,6 +63,6 @@ def test_a_stage_that_answers_lhlo_is_in_order(tmp_path: Path) -> None:
 def test_somebody_else_at_the_socket_of_the_stage_is_an_error(tmp_path: Path, lines: tuple[bytes, ...]) -> None:
     path = tmp_path / "s.sock"
     with answering(path, *lines):
-        (told,) = stage_check.socket(config(path))
+        (told,) = stage_check.socket(config(path), NOBODY)
     assert told.severity == "error"
     assert told.line.startswith(f"stage unix:{path}: ")

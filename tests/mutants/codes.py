@@ -76,11 +76,13 @@ def alive(folder: str) -> Alive:
 
 def caches(folder: str) -> list[_lru_cache_wrapper[object]]:
     """The caches of the functions below a folder.  What is remembered from another test, or since the tests were
-    collected, would hide a mutant."""
+    collected, would hide a mutant.  Not all that is wrapped is a function: sqlite3 keeps its statements so."""
     return [
         thing
         for thing in gc.get_objects()
-        if isinstance(thing, _lru_cache_wrapper) and thing.__wrapped__.__code__.co_filename.startswith(folder)
+        if isinstance(thing, _lru_cache_wrapper)
+        and isinstance(thing.__wrapped__, FunctionType)
+        and thing.__wrapped__.__code__.co_filename.startswith(folder)
     ]
 
 

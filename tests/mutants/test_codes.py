@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import sqlite3
 import sys
+from contextlib import closing
 from types import ModuleType
 
 import pytest
@@ -91,6 +93,7 @@ def test_what_was_remembered_is_forgotten() -> None:
     assert callable(one)
     before = one()
     assert one() is before
-    (cache,) = codes.caches("/made/up/")
+    with closing(sqlite3.connect(":memory:")):
+        (cache,) = codes.caches("/made/up/")
     cache.cache_clear()
     assert one() is not before

@@ -7,8 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from smilla.errors import ReinjectError
-from smilla.model import Recipient
-from smilla.ports import Handover, Submission
+from smilla.model import Handover, Recipient, Submission
 
 
 @dataclass

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smilla.address import in_header, parse
+from smilla.address import in_header, parse, sole_mailbox
 from smilla.errors import AddressError
+from tests.unit.timing import idle_seconds
 
 
 @pytest.mark.parametrize(
@@ -212,9 +212,8 @@ def test_any_header_value_is_read_without_an_exception(raw: bytes) -> None:
     ['"\\', '"\\"', "(\\", "(\\(", "(", "<", "<(", "a@x.org,", '"', "[", "[a", "a ", "a@", ":", "\\", " \t", ")("],
 )
 def test_time_of_an_address_list_is_linear(piece: str) -> None:
-    started = time.process_time()
-    in_header((piece * (200_000 // len(piece))).encode())
-    assert time.process_time() - started < 2.5
+    raw = (piece * (200_000 // len(piece))).encode()
+    assert idle_seconds(lambda: in_header(raw), 2.5) < 2.5
 
 
 def test_addresses_of_one_spelling_in_two_domains_are_two_keys_of_a_dictionary() -> None:
@@ -222,3 +221,30 @@ def test_addresses_of_one_spelling_in_two_domains_are_two_keys_of_a_dictionary()
     appended = replace(written, domain="mail.example.org")
     assert (written == appended, hash(written) == hash(appended)) == (False, True)
     assert len({written, appended, parse("<hugh@mail>")}) == 2
+
+
+@pytest.mark.parametrize(
+    ("raw", "found"),
+    [
+        (b" Ann <ann@x.test>", "ann@x.test"),
+        (b'"Doe, Ann" <Ann.Doe@X.test> (work)', "Ann.Doe@X.test"),
+        (b"ann@x.test", "ann@x.test"),
+        (b"=?utf-8?q?a=2C?= <ann@x.test>", "ann@x.test"),
+        (b'"ben@y.test" <ann@x.test>', "ann@x.test"),
+        (b"ann@x.test <ann@X.test>", "ann@X.test"),
+        (b"ben@y.test <ann@x.test>", None),
+        (b"Ben at ben@y.test <ann@x.test>", None),
+        (b"ann@x.test, ben@x.test", None),
+        (b"ann@x.test,", None),
+        (b"friends: ann@x.test;", None),
+        (b"<@y.test:ann@x.test>", None),
+        (b"<ann@x.test> <ben@x.test>", None),
+        (b"<ann@x.test> ben@x.test", None),
+        (b'<ann@x.test> "unclosed', None),
+        (b"ann", None),
+        (b"", None),
+    ],
+)
+def test_sole_mailbox_is_one_that_no_program_reads_otherwise(raw: bytes, found: str | None) -> None:
+    mailbox = sole_mailbox(raw)
+    assert (str(mailbox) if mailbox else None) == found

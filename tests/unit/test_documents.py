@@ -22,7 +22,7 @@ _BLOCKS = all_blocks()
 # Besides smilla itself: what the shell blocks call.  Anything else may be a file's block that lacks its first line.
 _PROGRAMS = (
     "apt-get cat chmod cp echo gpg install journalctl make openssl pip postcat postconf postfix "
-    "posttls-finger postmap rm sh ssh systemctl "
+    "posttls-finger postmap rm runuser sh ssh su systemctl "
     "tsig-keygen"
 )
 
@@ -38,13 +38,18 @@ def test_blocks_of_a_page_are_its_literal_displays() -> None:
 def test_every_kind_of_block_is_found() -> None:
     assert {block.what for block in _BLOCKS} == {*FILES, "sendmail.mc", "drawing", "shell"}
     assert {block.page for block in _BLOCKS} >= {"README.md", "smilla-postfix.7", "smilla.8", "smilla.toml.5"}
-    assert len([block for block in _BLOCKS if block.page == "README.md"]) == 7
+    assert len([block for block in _BLOCKS if block.page == "README.md"]) == 8
 
 
 @pytest.mark.parametrize("block", [block for block in _BLOCKS if block.what == "smilla.toml"], ids=str)
 def test_configuration_in_a_document_has_no_fault(block: Block, tmp_path: Path) -> None:
-    (tmp_path / "circle.pem").touch()
-    text = re.sub("/etc/smilla/(keys|circle.pem)", lambda m: str(tmp_path / m[1].removeprefix("keys")), block.text)
+    for name in ("circle.pem", "partner.crt", "relay.pem", "relay.key"):
+        (tmp_path / name).touch()
+    text = re.sub(
+        "/etc/smilla/(keys|circle.pem|partner.crt|relay.pem|relay.key)",
+        lambda m: str(tmp_path / m[1].removeprefix("keys")),
+        block.text,
+    )
     assert isinstance(config.parse(text), config.Config)
 
 

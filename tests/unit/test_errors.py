@@ -6,6 +6,7 @@ import ast
 import importlib
 import pkgutil
 import re
+import ssl
 from collections import Counter
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 
 import smilla
 from smilla.answer import reply
-from smilla.errors import JournalBusy, JournalError, MTALost, SmillaError, code_of
+from smilla.errors import JournalBusy, JournalError, MTALost, SmillaError, code_of, words_of
 
 MANUAL = (Path(__file__).resolve().parents[2] / "man" / "smilla.8").read_text("utf-8")
 REASONS = MANUAL[MANUAL.index(".Sh DIAGNOSTICS") :]
@@ -44,6 +45,15 @@ def test_error_has_a_code_that_the_manual_explains_and_a_reply_that_keeps_the_ma
     assert kind.temporary or answer is reply.INTERNAL
     assert (answer.verb, answer.code[0], answer.enhanced[:2]) == (reply.Verb.TEMPFAIL, "4", "4.")
     assert answer.text
+
+
+def test_error_of_the_system_is_told_in_words_without_its_number() -> None:
+    assert words_of(ConnectionRefusedError(111, "Connection refused")) == "Connection refused"
+    assert words_of(TimeoutError("timed out")) == "timed out"
+    assert words_of(OSError()) == "OSError"
+    of_tls = ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER] wrong version number (_ssl.c:992)")
+    of_tls.library, of_tls.reason = "SSL", "WRONG_VERSION_NUMBER"
+    assert words_of(of_tls) == "TLS: wrong version number"
 
 
 def test_no_two_errors_state_one_code() -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,7 +27,9 @@ def _values(name: str) -> list[str]:
     "name",
     [
         "smilla.service",
+        "smilla-decrypt.service",
         "smilla-policyd.service",
+        "smilla-relay.service",
         "smilla-expiring.service",
         "smilla-watch.service",
         "smilla-watch-mx.service",
@@ -68,11 +73,24 @@ def test_a_process_that_memory_runs_out_for_takes_no_other_with_it() -> None:
     assert _values("OOMPolicy") == ["continue"]
 
 
-def test_apparmor_can_read_the_profile() -> None:
+@pytest.mark.parametrize("name", ["usr.lib.smilla", "usr.lib.smilla-decrypt"])
+def test_apparmor_can_read_the_profile(name: str) -> None:
     parser, base = _apparmor()
-    command: list[str | Path] = [parser, "-QK", "--base", base, CONTRIB / "apparmor" / "usr.lib.smilla"]
+    command: list[str | Path] = [parser, "-QK", "--base", base, CONTRIB / "apparmor" / name]
     done = subprocess.run(command, check=False, capture_output=True, text=True, env=program_environment(Path(parser)))
     assert done.returncode == 0, done.stderr
+
+
+def test_who_has_the_private_keys_has_no_network_and_nothing_of_the_filter() -> None:
+    profile = (CONTRIB / "apparmor" / "usr.lib.smilla-decrypt").read_text("utf-8")
+    rules = [line.strip() for line in profile.splitlines() if not line.strip().startswith("#")]
+    assert [rule for rule in rules if re.search(r"network (?!unix)", rule) and not rule.startswith("deny ")] == []
+    assert [rule for rule in rules if "abstractions/nameservice" in rule] == []  # it allows inet
+    assert [rule for rule in rules if re.search(r"/smilla/\{,\*\*\} \S*w", rule) and not rule.startswith("deny ")] == []
+    unit = UNIT.with_name("smilla-decrypt.service").read_text("utf-8")
+    assert {"PrivateNetwork=yes", "RestrictAddressFamilies=AF_UNIX"} <= set(unit.splitlines())
+    programs = set(re.findall(r"/usr/bin/(\S+)", " ".join(re.findall(r"^ExecPaths=(.*)$", unit, re.M))))
+    assert programs == {"env", "python3", "gpg", "gpg-agent"}
 
 
 def _apparmor() -> tuple[Path, Path]:
@@ -102,3 +120,23 @@ def test_watch_looks_at_keys_and_at_mail_servers_each_with_an_outcome_of_its_own
     assert [line for line in keys if not line.startswith(begins)] == [
         line for line in servers if not line.startswith(begins)
     ]
+
+
+@pytest.mark.parametrize(
+    ("config", "watched", "expiring"),
+    [
+        ("", False, False),
+        ('[keys]\ndirectory = "/etc"\n', True, True),
+        ('[[rule]]\nrecipient = "*"\nkey = "/etc/passwd"\n', False, True),
+        ("nonsense = 1\n", True, True),  # the command itself says what is wrong
+    ],
+)
+def test_timers_look_at_keys_where_there_are_any(tmp_path: Path, config: str, watched: bool, expiring: bool) -> None:
+    (tmp_path / "smilla.toml").write_text(config)
+    path = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    for name, wanted in (("smilla-watch", watched), ("smilla-expiring", expiring)):
+        lines = (CONTRIB / "systemd" / f"{name}.service").read_text("utf-8").splitlines()
+        (line,) = (line.partition("=")[2] for line in lines if line.startswith("ExecCondition="))
+        command = shlex.split(line.replace("/etc/smilla/smilla.toml", str(tmp_path / "smilla.toml")))
+        done = subprocess.run(command, env=path, check=False, capture_output=True)
+        assert (done.returncode == 0) is wanted, name

@@ -11,13 +11,29 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from smilla import address
+from smilla.adapters.folder import KeyFiles
 from smilla.adapters.sequoia import SequoiaEngine
-from smilla.errors import EncryptionError, SmillaError
-from smilla.keys.discovery import directory
+from smilla.address import EmailAddress
+from smilla.config.options import LDAPOptions
+from smilla.errors import DirectoryError, EncryptionError, FetchError, SmillaError
+from smilla.keys.discovery import directory, ldap, wkd
 from smilla.keys.discovery.owner import OPENPGPKEY, SMIMEA, owner_name
 from smilla.keys.memory import Memory
 from smilla.message import parse
-from smilla.model import Client, DNSAnswer, DNSSECStatus, Hop, HopVerdict, HopWay, PGPKey, Reason, Style
+from smilla.model import (
+    Client,
+    DNSAnswer,
+    DNSSECStatus,
+    Format,
+    Hop,
+    HopVerdict,
+    HopWay,
+    LearnedKey,
+    PGPKey,
+    Reason,
+    SourceAnswer,
+    Style,
+)
 from smilla.ports import Ports
 from smilla.session import Session
 
@@ -73,6 +89,64 @@ class TableResolver:
         return self
 
 
+class _Said:
+    def __init__(self, answer: SourceAnswer) -> None:
+        self._answer = answer
+
+    def done(self) -> bool:
+        return True
+
+    def result(self, deadline: float) -> SourceAnswer:
+        return self._answer
+
+
+@dataclass
+class TableWeb:
+    """Web Key Directories: what each host answers to every path, None if nobody answers there; a host that is not in
+    the table does not exist.  ``asked`` are the URLs."""
+
+    resolver: TableResolver
+    hosts: dict[str, wkd.Fetched | None] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+
+    def serve(self, host: str, answer: wkd.Fetched | None, dns: str = "insecure") -> TableWeb:
+        """A host with one address; with another ``dns`` than secure or insecure, that address is not told."""
+        status = DNSSECStatus(dns)
+        rdata = (b"\xc0\0\2\1",) if status in (DNSSECStatus.SECURE, DNSSECStatus.INSECURE) else ()
+        for rdtype, raw in ((1, rdata), (28, ())):
+            self.resolver.table[f"{host}.", rdtype] = DNSAnswer(f"{host}.", str(rdtype), status, raw, ttl_s=300)
+        self.hosts[host] = answer
+        return self
+
+    def begin(self, address: address.EmailAddress) -> _Said:
+        return _Said(wkd.find(address, self._ask, self._get))
+
+    def _ask(self, owner: str, rdtypes: Sequence[int]) -> list[DNSAnswer]:
+        return [self.resolver.ask(owner, rdtype).result(0.0) for rdtype in rdtypes]
+
+    def _get(self, host: str, target: str, address: str) -> wkd.Fetched:
+        self.asked.append(f"https://{host}{target}")
+        answer = self.hosts[host]
+        if answer is None:
+            raise FetchError(f"{host}: [Errno 111] Connection refused", temporary=True)
+        return answer
+
+
+@dataclass
+class OneDirectory:
+    """A company's directory that answers everything alike; None is one that is away."""
+
+    found: ldap.Found | None = field(default_factory=lambda: ldap.Found(0))
+
+    def begin(self, address: address.EmailAddress) -> _Said:
+        return _Said(ldap.find(address, LDAPOptions(url="ldaps://ldap.sender.example"), self._search))
+
+    def _search(self, _: str) -> ldap.Found:
+        if self.found is None:
+            raise DirectoryError("ldaps://ldap.sender.example: [Errno 111] Connection refused")
+        return self.found
+
+
 class _Found:
     def __init__(self, hop: Hop) -> None:
         self._hop = hop
@@ -126,6 +200,32 @@ class MemoryFolder:
         return found
 
 
+@dataclass
+class MemoryLearned:
+    """Learned keys; ``fails``: the store cannot be read."""
+
+    keys: list[LearnedKey] = field(default_factory=list)
+    fails: bool = False
+    asked: list[str] = field(default_factory=list)
+
+    def recall(self, address: EmailAddress) -> list[LearnedKey]:
+        self.asked.append(f"{address.local_part}@{address.domain}")
+        if self.fails:
+            raise SmillaError("the store of learned keys is broken")
+        wanted = (address.local_part, address.domain)
+        return [key for key in self.keys if (key.address.local_part, key.address.domain) == wanted]
+
+    def learn(self, key: LearnedKey) -> bool:
+        self.keys.append(key)
+        return True
+
+
+def learned_key(mailbox: str, name: str, way: str = "autocrypt") -> LearnedKey:
+    """A key of the vectors, learned for a mailbox."""
+    form = Format.SMIME if name.endswith(".crt") else Format.OPENPGP
+    return LearnedKey(address.parse(mailbox), form, raw_key(name), name, way, NOW.timestamp())
+
+
 class NoEngine:
     """An OpenPGP engine that fails."""
 
@@ -148,15 +248,20 @@ def make_ports(
     raw_trust_store: bytes = b"",
     *,
     sequoia: bool = True,
+    web: TableWeb | None = None,
+    company: OneDirectory | None = None,
 ) -> Ports:
     """Ports with Sequoia, which works in process, or with an engine that fails."""
+    resolver = resolver or (web.resolver if web else TableResolver())
     return Ports(
         clock=StillClock(now),
-        resolver=resolver or TableResolver(),
+        resolver=resolver,
+        network={"wkd": web or TableWeb(resolver), "ldap": company or OneDirectory()},
         folder=MemoryFolder(files or {}),
         openpgp=SequoiaEngine() if sequoia else NoEngine(),
         raw_trust_store=raw_trust_store,
         judgements=Memory(entries=1000, octets=1 << 24),
+        read_key_file=KeyFiles().read,
     )
 
 

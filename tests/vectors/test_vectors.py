@@ -3,7 +3,7 @@
 A folder ``NNN-name`` holds
 
     message.eml     the message, octet for octet
-    vector.toml     why; sender, recipients, now; config; [[dns]] and [directory]; [expect]
+    vector.toml     why; sender, recipients, now; config; [[dns]], [[web]], [ldap], [directory], [[learned]]; [expect]
     inside.mime     what each encrypted copy must hold, octet for octet
     outside.header  the header fields that an encrypted copy keeps, octet for octet
                     (where copies differ, expect.copy names other files as inside and outside)
@@ -21,7 +21,7 @@ import email.policy
 import re
 import subprocess
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -33,13 +33,24 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from smilla import config, decide, pipeline
 from smilla.answer import reply
+from smilla.errors import SmillaError
 from smilla.formats import openpgp
 from smilla.formats.armour import dearmour
+from smilla.keys.discovery import ldap, wkd
 from smilla.message import ParsedMessage, parse
 from smilla.model import Client, Copy, CopyForm, Outcome, Transport
 from smilla.session import Session
 from tests import cms_opener
-from tests.vectors.memory import KEYS, TableResolver, make_ports, raw_key
+from tests.vectors.memory import (
+    KEYS,
+    MemoryLearned,
+    OneDirectory,
+    TableResolver,
+    TableWeb,
+    learned_key,
+    make_ports,
+    raw_key,
+)
 
 FOLDERS = sorted(path.parent for path in Path(__file__).parent.glob("[0-9]*/vector.toml"))
 CANARY = b"Kanarienvogel"
@@ -72,7 +83,13 @@ def run(folder: Path) -> Vector:
     settings = config.parse(table.get("config", "").replace("KEYS", str(KEYS))).behind("sendmail")
     now: datetime = table["now"]
     trust_store = (KEYS / table["trust_store"]).read_bytes() if "trust_store" in table else b""
-    ports = make_ports(_resolver(table), _files(table), now, trust_store)
+    resolver = _resolver(table)
+    ports = make_ports(resolver, _files(table), now, trust_store, web=_web(table, resolver), company=_company(table))
+    known = [learned_key(one["mailbox"], one["key"]) for one in table.get("learned", ())]
+    ports = replace(ports, learned=MemoryLearned(known, fails=table.get("learned_fails", False)))
+    unreadable = [str(KEYS / name) for name in table.get("unreadable", ())]
+    if unreadable:
+        ports = replace(ports, read_key_file=_Unreadable(unreadable))
     client = Client(**table.get("client", {}))
     session = Session(client, f"<{table['sender']}>", (), settings.completion)
     session.transport = Transport(**table["transport"]) if "transport" in table else None
@@ -96,6 +113,38 @@ def _resolver(table: dict[str, Any]) -> TableResolver:
         malformed = answer.get("malformed", 0)
         resolver.publish(answer["mailbox"], answer["type"], answer["status"], *records, malformed=malformed)
     return resolver
+
+
+class _Unreadable:
+    """Files that cannot be read; there is none beside them."""
+
+    def __init__(self, paths: list[str]) -> None:
+        self._paths = paths
+
+    def __call__(self, path: str) -> bytes | None:
+        if path in self._paths:
+            raise SmillaError(f"{path}: cannot be read")
+        return None
+
+
+def _web(table: dict[str, Any], resolver: TableResolver) -> TableWeb:
+    """Hosts of Web Key Directories; one without a status answers nobody."""
+    web = TableWeb(resolver)
+    for host in table.get("web", ()):
+        raw = b"".join(raw_key(name) for name in host.get("keys", ())) or host.get("text", "").encode()
+        known = {name: host[name] for name in ("media_type", "location") if name in host}
+        answer = wkd.Fetched(host["status"], raw=raw, **known) if "status" in host else None
+        web.serve(host["host"], answer, host.get("dns", "insecure"))
+    return web
+
+
+def _company(table: dict[str, Any]) -> OneDirectory:
+    """One entry with these keys, or none; {} is a directory that is away."""
+    found = table.get("ldap", {"keys": []})
+    kinds = {".crt": "userCertificate;binary", ".pgp": "pgpKey"}
+    values = tuple((kinds[name[-4:]], raw_key(name)) for name in found.get("keys", ()))
+    entries = (("cn=somebody", values),) if values else ()
+    return OneDirectory(ldap.Found(found.get("code", 0), "told", entries) if found else None)
 
 
 def _files(table: dict[str, Any]) -> dict[str, bytes | None]:

@@ -20,15 +20,22 @@ from smilla.config.options.basic import (
     KEY_FAILURES,
     OUTSIDE_DNS,
     PREFERENCES,
+    RULE,
     SECURE_HOP,
     SOURCES,
     SPLITS,
     STYLE,
+    TRUST,
+    WITHOUT_RESOLVER,
     option,
 )
+from smilla.config.options.decrypt import DecryptOptions, DecryptRule
 from smilla.config.options.hop import Circle, HopOptions
 from smilla.config.options.keys import HeadersOptions, KeysOptions, OpenPGPOptions, SMIMEOptions
+from smilla.config.options.ldap import LDAPOptions
+from smilla.config.options.learned import LearnedOptions
 from smilla.config.options.policy import PolicyOptions, Rule, default_action
+from smilla.config.options.relay import RelayOptions
 from smilla.config.options.service import (
     DNSOptions,
     LogOptions,
@@ -39,6 +46,7 @@ from smilla.config.options.service import (
     StageOptions,
     WebOptions,
 )
+from smilla.config.options.store import StoreOptions
 from smilla.config.options.transport import TransportOptions
 
 __all__ = [
@@ -50,27 +58,36 @@ __all__ = [
     "KEY_FAILURES",
     "OUTSIDE_DNS",
     "PREFERENCES",
+    "RULE",
     "SECTIONS",
     "SECURE_HOP",
     "SOURCES",
     "SPLITS",
     "STYLE",
+    "TRUST",
+    "WITHOUT_RESOLVER",
     "Circle",
     "Config",
     "DNSOptions",
+    "DecryptOptions",
+    "DecryptRule",
     "HeadersOptions",
     "HopOptions",
     "KeysOptions",
+    "LDAPOptions",
+    "LearnedOptions",
     "LogOptions",
     "MetricsOptions",
     "MilterOptions",
     "OpenPGPOptions",
     "PolicyOptions",
     "ReinjectOptions",
+    "RelayOptions",
     "Rule",
     "SMIMEOptions",
     "SpoolOptions",
     "StageOptions",
+    "StoreOptions",
     "TransportOptions",
     "WebOptions",
     "default_action",
@@ -82,7 +99,7 @@ __all__ = [
 class Config:
     """The whole configuration. It is immutable: a reload makes a new one."""
 
-    observe: bool = option(False, "Decide and log, but change nothing. For the first weeks.")
+    observe: bool = option(False, "Decide and log, but change nothing. For the first days.")
     mode: str = option(
         "outbound",
         "outbound: protect mail in transit. inbound: protect mail at rest. auto: a message is outbound if "
@@ -122,6 +139,8 @@ class Config:
     milter: MilterOptions = field(default_factory=MilterOptions)
     dns: DNSOptions = field(default_factory=DNSOptions)
     keys: KeysOptions = field(default_factory=KeysOptions)
+    learned: LearnedOptions = field(default_factory=LearnedOptions)
+    ldap: LDAPOptions = field(default_factory=LDAPOptions)
     smime: SMIMEOptions = field(default_factory=SMIMEOptions)
     openpgp: OpenPGPOptions = field(default_factory=OpenPGPOptions)
     headers: HeadersOptions = field(default_factory=HeadersOptions)
@@ -129,9 +148,13 @@ class Config:
     rule: tuple[Rule, ...] = ()
     reinject: ReinjectOptions = field(default_factory=ReinjectOptions)
     stage: StageOptions = field(default_factory=StageOptions)
+    relay: RelayOptions = field(default_factory=RelayOptions)
     hop: HopOptions = field(default_factory=HopOptions)
     circle: tuple[Circle, ...] = ()
+    decrypt: DecryptOptions = field(default_factory=DecryptOptions)
+    decrypt_rule: tuple[DecryptRule, ...] = ()
     transport: TransportOptions = field(default_factory=TransportOptions)
+    store: StoreOptions = field(default_factory=StoreOptions)
     spool: SpoolOptions = field(default_factory=SpoolOptions)
     log: LogOptions = field(default_factory=LogOptions)
     web: WebOptions = field(default_factory=WebOptions)
@@ -159,10 +182,24 @@ class Config:
         policy, milter = dataclasses.replace(self.policy, mixed=mixed), dataclasses.replace(self.milter, mta=known)
         return dataclasses.replace(self, policy=policy, milter=milter)
 
+    def relaying(self) -> Config:
+        """As it applies in the relay: no MTA holds the message, so every copy is handed over."""
+        mixed = "reinject" if self.may_split or self.relay.protocol == "lmtp" else self.policy.mixed
+        policy = dataclasses.replace(self.policy, mixed=mixed)
+        milter = dataclasses.replace(self.milter, mta="", message_size_limit=0)
+        return dataclasses.replace(self, policy=policy, milter=milter)
+
     @property
     def status_socket(self) -> str:
         """The path of the socket that smilla status asks."""
         return self.metrics.status or f"{self.reinject.spool}/status.sock"
+
+    @property
+    def decrypt_status(self) -> str:
+        """The path of the socket where smilla decrypt tells its counts, "" if it does not."""
+        kind, _, path = self.decrypt.socket.partition(":")
+        beside = f"{path.rpartition('/')[0]}/status.sock" if kind in ("unix", "local") else ""
+        return self.decrypt.status or beside
 
     @property
     def uses_hop(self) -> bool:
@@ -174,6 +211,16 @@ class Config:
     def hop_store(self) -> str:
         """The file of the MTA-STS policies that are remembered, so that a restart is no downgrade."""
         return f"{self.reinject.spool}/hops.sqlite"
+
+    @property
+    def uses_learned(self) -> bool:
+        """Are learned keys used, or learned?"""
+        return "learned" in self.keys.sources or bool(self.learned.accept)
+
+    @property
+    def learned_store(self) -> str:
+        """The file of the learned keys."""
+        return f"{self.reinject.spool}/learned.sqlite"
 
     @property
     def may_split(self) -> bool:
@@ -190,6 +237,8 @@ SECTIONS: dict[str, type[Any]] = {
     "milter": MilterOptions,
     "dns": DNSOptions,
     "keys": KeysOptions,
+    "learned": LearnedOptions,
+    "ldap": LDAPOptions,
     "smime": SMIMEOptions,
     "openpgp": OpenPGPOptions,
     "headers": HeadersOptions,
@@ -197,9 +246,13 @@ SECTIONS: dict[str, type[Any]] = {
     "rule": Rule,
     "reinject": ReinjectOptions,
     "stage": StageOptions,
+    "relay": RelayOptions,
     "hop": HopOptions,
     "circle": Circle,
+    "decrypt": DecryptOptions,
+    "decrypt_rule": DecryptRule,
     "transport": TransportOptions,
+    "store": StoreOptions,
     "spool": SpoolOptions,
     "log": LogOptions,
     "web": WebOptions,

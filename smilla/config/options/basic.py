@@ -5,14 +5,28 @@ from __future__ import annotations
 from dataclasses import field
 from typing import Any
 
+from smilla.model import RESTS_ON
+
+CA_FILE = "/etc/ssl/certs/ca-certificates.crt"  # the authorities of the web, as Debian keeps them
 DEFAULT_PATH = "/etc/smilla/smilla.toml"
 PREFERENCES = ("compatible", "strongest")
 FAILURE_ACTIONS = ("plain", "secure-hop", "defer", "refuse", "hold")
 NEVER_PLAIN = ("defer", "refuse", "hold")
 PROTECTIONS = ("off", "copy", "hide")
-SOURCES = ("smimea", "openpgpkey", "directory")
-FORMATS_OF = {"smimea": ("smime",), "openpgpkey": ("openpgp",), "directory": ("smime", "openpgp")}
-OUTSIDE_DNS = ("directory",)  # of SOURCES: these need no resolver, and what they name is the administrator's word
+SOURCES = ("smimea", "openpgpkey", "directory", "wkd", "ldap", "learned")
+RULE = "rule"  # the source of a key that a rule names; it is in no list of sources
+FORMATS_OF = {
+    "smimea": ("smime",),
+    "openpgpkey": ("openpgp",),
+    "directory": ("smime", "openpgp"),
+    "wkd": ("openpgp",),
+    "ldap": ("smime", "openpgp"),
+    "learned": ("smime", "openpgp"),
+    RULE: ("smime", "openpgp"),
+}
+TRUST = tuple(dict.fromkeys(RESTS_ON[source] for source in SOURCES))  # the words of [keys] trust
+OUTSIDE_DNS = ("directory", RULE)  # what these name is the administrator's word
+WITHOUT_RESOLVER = (*OUTSIDE_DNS, "ldap")
 KEY_FAILURES = ("no_key", "insecure", "bogus", "unreachable", "unusable_key")  # of a look-up
 FAILURES = (*KEY_FAILURES, "unclear")
 SECURE_HOP = "secure-hop"  # of FAILURE_ACTIONS: the copy goes over a verified hop or not at all

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from smilla.config.options.basic import PORT, option
+from smilla.config.options.basic import CA_FILE, PORT, option
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class HopOptions:
         choices=("enforce", "testing", "off"),
     )
     ca_file: str = option(
-        "/etc/ssl/certs/ca-certificates.crt",
+        CA_FILE,
         "The authorities, in PEM, that the web servers of MTA-STS policies and the mail servers under such a policy "
         "are verified with.",
         absolute=True,

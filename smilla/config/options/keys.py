@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from smilla.config.options.basic import CIPHERS, ECDH_KDFS, PREFERENCES, PROTECTIONS, RSA_PADDINGS, SOURCES, option
+from smilla.config.options.basic import (
+    CA_FILE,
+    CIPHERS,
+    ECDH_KDFS,
+    PREFERENCES,
+    PROTECTIONS,
+    RSA_PADDINGS,
+    SOURCES,
+    TRUST,
+    option,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,7 +22,22 @@ class KeysOptions:
     """[keys]: where keys come from."""
 
     sources: tuple[str, ...] = option(
-        ("smimea", "openpgpkey"), "Sources in order of preference: smimea, openpgpkey, directory.", each=SOURCES
+        ("smimea", "openpgpkey"),
+        "Sources in order of preference: smimea, openpgpkey, directory, ldap (a company's directory, which [ldap] "
+        "names), wkd (the Web Key Directory, OpenPGP), and learned (keys that authenticated mail brought; see "
+        "smilla-learned(8)). wkd asks a web server of each recipient's domain; where that is broken, mail is deferred: "
+        "see KEYS ON THE WEB in smilla.toml(5). learned comes last, and is asked only if all others prove that there "
+        "is no key.",
+        each=SOURCES,
+    )
+    trust: tuple[str, ...] = option(
+        (),
+        "What a key must rest on: dnssec (a signed zone: smimea, openpgpkey), directory (the administrator's word), "
+        "web (the certificate of a web server: wkd), ldap (that of an LDAP server: ldap), learned (authenticated "
+        "mail). A source that rests on nothing in this list is not asked. Empty: whatever sources names. A rule may "
+        "say otherwise.",
+        each=TRUST,
+        may_be_empty=True,
     )
     subaddress: str = option(
         "+",
@@ -53,6 +78,18 @@ class KeysOptions:
         "keys, one that names it comes first. Everything in a file is a candidate. A file without a usable key is "
         "unusable_key.",
         absolute=True,
+    )
+    wkd_ca_file: str = option(
+        CA_FILE,
+        "The authorities, in PEM, that the web servers of wkd are verified with.",
+        absolute=True,
+    )
+    wkd_probe: str = option(
+        "debian.org",
+        "A domain with a web server. config check --probe asks it for the key of its postmaster, to see whether HTTPS "
+        "goes out from this machine; nothing else ever does. Empty: nobody is asked.",
+        pattern=r"|[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*",
+        expected="a domain, such as debian.org",
     )
 
 

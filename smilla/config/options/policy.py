@@ -12,6 +12,7 @@ from smilla.config.options.basic import (
     PROTECTIONS,
     RSA_PADDINGS,
     SPLITS,
+    TRUST,
     option,
 )
 from smilla.model import Direction
@@ -126,11 +127,22 @@ class Rule:
         "never: look for no key, and send plain.",
         choices=("", "require", "never"),
     )
+    key: str = option(
+        "",
+        "A file with the key of these recipients: the certificate of a gateway or of a whole domain, say. No source is "
+        "asked for them, in DNS or elsewhere. A rule with a key wants encryption, whatever mode and local_domains say. "
+        "The file is the administrator's word, so the key need not name the recipient; everything else about it is "
+        "judged as usual. If it holds several keys, one that names the recipient comes first, then a certificate, then "
+        "as prefer in [keys] says. A changed file counts at once. A file that cannot be read is unreachable; one "
+        "without a usable key is unusable_key, never no_key.",
+        absolute=True,
+    )
     formats: tuple[str, ...] = option(
         (),
         "The formats allowed: smime, openpgp, the preferred one first. Empty: any, in the order of the sources.",
         each=("smime", "openpgp"),
     )
+    trust: tuple[str, ...] = option((), "As in [keys], for these recipients and their further readers.", each=TRUST)
     also_to: tuple[str, ...] = option(
         (),
         "Further readers: the message is also encrypted to the usable keys of these addresses; sender means the "

@@ -70,13 +70,17 @@ class DNSOptions:
     )
     timeout_s: float = option(5.0, "Seconds for all look-ups of one message together.", minimum=0.1, maximum=60)
     probe: str = option(
-        ".", "A zone known to be signed. Any answer about it with the AD bit proves that the resolver validates."
+        ".",
+        "A zone known to be signed. Any answer about it with the AD bit proves that the resolver validates.",
+        pattern=r"\.|(?=.{1,254}$)([A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}\.?",
+        expected='the name of a zone such as "org." or, for the root, "."',
     )
     cache_entries: int = option(20000, "Answers that each worker remembers.", minimum=0, maximum=10_000_000)
     cache_mib: int = option(
         32,
         "Their total size in each worker, in MiB. Half of it is for the answers, half for smilla's judgements of the "
-        "keys in them. When a half is full, what was used least recently is forgotten.",
+        "keys in them. When a half is full, what was used least recently is forgotten. A source that is asked over the "
+        "web takes up to a quarter more.",
         minimum=0,
         maximum=65536,
     )
@@ -210,6 +214,7 @@ class WebOptions:
         (),
         "Further host names of the page, if a reverse proxy with TLS is in front of it. localhost, 127.0.0.1 and [::1] "
         "always are.",
+        check="host",
     )
     domains: bool = option(
         False,

@@ -26,7 +26,8 @@ SUFFIXES = {
     ".gpg": Format.OPENPGP,
 }
 _ORDER = list(SUFFIXES)
-_PRIVATE = "holds a private key, which smilla never needs: move it to where only its owner can read it"
+PRIVATE = "holds a private key, which smilla never needs: move it to where only its owner can read it"
+TOO_MANY = f"holds more than {key_file.MOST} keys, so none of them is used"
 _PRIVATE_SUFFIXES = (".p12", ".pfx", ".key")
 _MOST_READ = 5000  # files; in a larger folder the rest are not checked at each start
 
@@ -95,7 +96,7 @@ def problems(folder: KeyFolder) -> Iterator[tuple[str, str]]:
             raw = folder.read(name) if number < _MOST_READ else b""
         except SmillaError as error:
             if is_private_by_name(name):
-                yield name, f"by its name {_PRIVATE}"
+                yield name, f"by its name {PRIVATE}"
             elif address is not None:
                 yield name, str(error)
             continue
@@ -104,9 +105,9 @@ def problems(folder: KeyFolder) -> Iterator[tuple[str, str]]:
             continue
         contents = key_file.contents(raw, Format.SMIME)
         if contents.has_more:
-            yield name, f"holds more than {key_file.MOST} keys, so none of them is used"
+            yield name, TOO_MANY
         if contents.has_private:
-            yield name, _PRIVATE
+            yield name, PRIVATE
         if address is None:
             if not contents.has_private and _looks_like_a_key(name, raw):
                 yield name, f"fits no address: name it ADDRESS{', ADDRESS'.join(SUFFIXES)}"
@@ -153,6 +154,6 @@ def _in_file(name: str, folder: KeyFolder) -> Iterator[Candidate]:
         raise SmillaError(f"{name}: cannot be read: it links to a file that does not exist, or was just removed")
     contents = key_file.contents(raw, SUFFIXES[f".{name.rpartition('.')[2]}".lower()])
     if contents.has_more:
-        raise TooManyKeysError(f"{name} holds more than {key_file.MOST} keys; the rest are not read")
+        raise TooManyKeysError(f"{name} {TOO_MANY}")
     for form, key in contents.keys:
         yield Candidate("directory", name, form, key)

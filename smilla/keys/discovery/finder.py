@@ -7,14 +7,15 @@ nothing, whatever a network, a name server or a file does.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 
 from smilla.address import EmailAddress
-from smilla.config.options import FORMATS_OF
+from smilla.config.options import FORMATS_OF, RULE
 from smilla.errors import SmillaError
-from smilla.keys.discovery import directory, openpgpkey, owner, smimea
+from smilla.keys.discovery import directory, learned, openpgpkey, owner, rule, smimea
 from smilla.model import Candidate, DNSAnswer, DNSSECStatus, Reason, SourceAnswer
-from smilla.ports import KeyFolder, PendingAnswer, Ports, Resolver, SourceQuestion
+from smilla.ports import KeyFolder, NetworkSource, PendingAnswer, PendingSource, Ports, Resolver, SourceQuestion
 from smilla.value import value
 
 _RECORDS: dict[str, tuple[int, Callable[[DNSAnswer], tuple[Candidate, ...]]]] = {
@@ -50,9 +51,27 @@ def begin(
     for source in sources:
         if source == "directory":
             questions.append(SourceQuestion(source, lambda _: _from_directory(address, ports.folder, spelling)))
-        else:
+        elif source == learned.SOURCE:
+            questions.append(_ask_learned(address, ports, spelling))
+        elif source in _RECORDS:
             questions.append(_ask_dns(source, address, resolver, spelling))
+        else:
+            questions.append(_ask_network(source, address, ports.network[source], spelling))
     return tuple(questions)
+
+
+def of_rule(path: str, ports: Ports) -> SourceQuestion:
+    """The question to the key file that a rule names, in place of all sources."""
+    return SourceQuestion(RULE, lambda _: _from_rule(path, ports))
+
+
+def _from_rule(path: str, ports: Ports) -> SourceAnswer:
+    try:
+        return SourceAnswer(RULE, path, rule.candidates(path, ports.read_key_file))
+    except directory.TooManyKeysError as error:
+        return SourceAnswer(RULE, path, unclear=Reason("too_many_candidates", str(error)))
+    except SmillaError as error:
+        return SourceAnswer(RULE, path, detail=str(error), is_unreachable=True)
 
 
 def _from_directory(address: EmailAddress, folder: KeyFolder, spelling: Spelling) -> SourceAnswer:
@@ -85,6 +104,35 @@ def _ask_dns(source: str, address: EmailAddress, resolver: Resolver, spelling: S
     pending = {form: resolver.ask(owner.owner_name(form, address.domain, rdtype), rdtype) for form in forms}
     silence = owner.unproven_silence(address.domain)
     return SourceQuestion(source, lambda deadline: _first_with_records(source, pending, reader, silence, deadline))
+
+
+def _ask_learned(address: EmailAddress, ports: Ports, spelling: Spelling) -> SourceQuestion:
+    """Under the same names as in DNS for a stranger.  What mail says of our own users' keys never counts."""
+    if spelling.is_local:
+        nothing = SourceAnswer(learned.SOURCE, str(address), detail="no key of a local address is ever learned")
+        return SourceQuestion(learned.SOURCE, lambda _: nothing)
+    forms = _forms(address.local_part, "", try_lowercase=spelling.try_lowercase)
+    return SourceQuestion(learned.SOURCE, lambda _: learned.answer(address, ports, forms))
+
+
+def _ask_network(source: str, address: EmailAddress, network: NetworkSource, spelling: Spelling) -> SourceQuestion:
+    """Under the same names as in DNS; the source itself says what it makes of upper and lower case."""
+    if (why := owner.not_asked(address.domain, local=spelling.is_local)) is not None:
+        nothing = SourceAnswer(source, address.domain, unclear=why)
+        return SourceQuestion(source, lambda _: nothing)
+    forms = _forms(address.local_part, spelling.subaddress if spelling.is_local else "", try_lowercase=False)
+    pending = {form: network.begin(replace(address, local_part=form)) for form in forms}
+    return SourceQuestion(source, lambda deadline: _first_known(pending, deadline))
+
+
+def _first_known(pending: dict[str, PendingSource], deadline: float) -> SourceAnswer:
+    """The answer for the exact local part, or for the next form if there is provably nothing under the previous one."""
+    *earlier, (local_part, last) = pending.items()
+    for form, question in earlier:
+        answer = question.result(deadline)
+        if answer.candidates or answer.unclear is not None or answer.status is not None:
+            return replace(answer, local_part=form)
+    return replace(last.result(deadline), local_part=local_part)
 
 
 @lru_cache(maxsize=4096)

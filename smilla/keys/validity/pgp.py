@@ -27,6 +27,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from smilla.errors import ParseError
+from smilla.formats import key_file
 from smilla.formats.openpgp_binding import bound_certificate
 from smilla.keys.memory import Memory
 from smilla.keys.validity import pgp_certificate as cert
@@ -49,11 +50,9 @@ if TYPE_CHECKING:
     from smilla.address import EmailAddress
     from smilla.formats.openpgp_keys import Key, Signature
 
-_FEATURES, _SEIPD_V2 = 30, 0x08
+_FEATURES, _SEIPD_V2, _JUDGEMENT_LASTS_S = 30, 0x08, 60.0
 _FOR_ENCRYPTION = 0x04 | 0x08  # communications or storage (RFC 9580 section 5.2.3.29): nobody distinguishes them
 _FOR_ELSE = 0x01 | 0x02 | 0x20  # certification, signing, authentication
-
-_JUDGEMENT_LASTS_S = 60.0
 
 
 @value
@@ -132,7 +131,8 @@ def _judged(candidate: Candidate, address: EmailAddress, now: datetime, terms: T
     except RefusedError as error:
         return Assessment(candidate, None, (error.reason,))
     except ParseError as error:
-        return Assessment(candidate, None, (Reason("malformed", f"not a readable OpenPGP key: {error}"),))
+        text = f"not a readable OpenPGP key: {key_file.problem(candidate.raw) or error}"
+        return Assessment(candidate, None, (Reason("malformed", text),))
 
 
 @dataclass(slots=True)

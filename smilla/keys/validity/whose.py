@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from smilla.address import EmailAddress
+from smilla.config.options import OUTSIDE_DNS
 from smilla.keys.validity import pgp, x509
 from smilla.keys.validity.certificate import Certificate, read
 from smilla.model import Assessment, Candidate, Format, Reason
@@ -67,4 +68,4 @@ def without_others(assessments: Sequence[Assessment], address: EmailAddress) -> 
 def _certificate(candidate: Candidate) -> Certificate | None:
     if candidate.format is not Format.SMIME:
         return None
-    return read(candidate.raw, pem=candidate.source == "directory").certificate
+    return read(candidate.raw, pem=candidate.source in OUTSIDE_DNS).certificate

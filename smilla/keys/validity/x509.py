@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from smilla.address import parse
 from smilla.errors import AddressError
+from smilla.formats import key_file
 from smilla.keys.validity.certificate import Reading, read
 from smilla.keys.validity.public_key import is_common, is_for_encryption, mechanism
 from smilla.keys.validity.smimea import RecordSet, holds_certificate, shape_fault, unknown
@@ -166,7 +167,10 @@ def _assess_reading(candidate: Candidate, reading: Reading, answer: _Answer) -> 
         if key is None and not findings.reasons:
             findings.against("unsupported_key", f"encrypting to a {findings.facts['algorithm']} key is not supported")
     if not certificate:
-        findings.against("malformed", f"the certificate is malformed: {reading.fault}")
+        told = key_file.problem(candidate.raw)
+        findings.against(
+            "malformed", f"no certificate: {told}" if told else f"the certificate is malformed: {reading.fault}"
+        )
     return Assessment(candidate, key, tuple(findings.reasons), findings.meant, findings.facts)
 
 

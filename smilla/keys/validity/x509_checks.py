@@ -108,10 +108,10 @@ def check(certificate: Certificate, address: EmailAddress | None, now: datetime,
     check_period(certificate, now, findings)
     strength = _check_algorithm(certificate, findings)
     _check_key_usage(certificate, findings)
-    _check_extended_key_usage(certificate, findings)
-    _check_critical_extensions(certificate, findings)
+    check_extended_key_usage(certificate, findings)
+    check_critical_extensions(certificate, findings)
     if address is not None:
-        _check_address(certificate, address, findings)
+        check_address(certificate, address, findings)
     return strength
 
 
@@ -177,7 +177,7 @@ def is_for_mail(usages: x509.ExtendedKeyUsage) -> bool:
     return ExtendedKeyUsageOID.EMAIL_PROTECTION in usages or ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE in usages
 
 
-def _check_extended_key_usage(certificate: Certificate, findings: Findings) -> None:
+def check_extended_key_usage(certificate: Certificate, findings: Findings) -> None:
     """RFC 8550 section 4.4.4; without the extension the key is for any use."""
     usages = certificate.extension(x509.ExtendedKeyUsage)
     if usages is None or is_for_mail(usages):
@@ -189,7 +189,7 @@ def _check_extended_key_usage(certificate: Certificate, findings: Findings) -> N
         findings.not_meant("not_for_mail", text)
 
 
-def _check_critical_extensions(certificate: Certificate, findings: Findings) -> None:
+def check_critical_extensions(certificate: Certificate, findings: Findings) -> None:
     """RFC 5280 section 4.2: an unknown critical extension forbids using the certificate."""
     for extension in certificate.extensions:
         oid = extension.oid.dotted_string
@@ -198,7 +198,8 @@ def _check_critical_extensions(certificate: Certificate, findings: Findings) -> 
             findings.not_understood("critical_extension", f"the critical extension {oid} is not supported")
 
 
-def _check_address(certificate: Certificate, address: EmailAddress, findings: Findings) -> None:
+def check_address(certificate: Certificate, address: EmailAddress, findings: Findings) -> None:
+    """RFC 8550 section 3; one that names no address may be anybody's."""
     if certificate.addresses and not any(_is_same(text, address) for text in certificate.addresses):
         text = f"the certificate is for {findings.facts['addresses']}, not for this address"
         findings.against("other_address", text)

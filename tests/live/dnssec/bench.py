@@ -123,7 +123,7 @@ class Bench:
 
     def config(self, dnssec: str, *nameservers: str, trust_anchor: Path | None = None, **more: object) -> Config:
         """A configuration with these [dns] options; ``more`` are further ones of [dns]."""
-        options = {"timeout_s": 4, "probe": "test.", **more}
+        options = {"timeout_s": 10, "probe": "test.", **more}
         lines = [f"{name} = {_toml(value)}" for name, value in options.items()]
         servers = ", ".join(f'"{server}"' for server in nameservers)
         anchor = trust_anchor or self.lab.trust_anchor

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.live
 
-TIMEOUT_S = 10  # of all that are asked at once, beside whatever else the machine does
+TIMEOUT_S = 20  # of all that are asked at once, beside whatever else the machine does
 WAYS: dict[str, Callable[[Bench], Config]] = {
     "resolver": lambda b: b.config("resolver", b.lab.resolver, timeout_s=TIMEOUT_S),
     "validate-DS": lambda b: b.config("validate", b.lab.plain_resolver, timeout_s=TIMEOUT_S),

@@ -76,7 +76,7 @@ def test_resolvers_that_are_replaced_leave_no_thread_and_no_descriptor(bench: Be
     before = held()
     for _ in range(4):
         ask_and_drop()
-        assert wait_until(lambda: held() <= before, 20)
+        assert wait_until(lambda: held() <= before, 60)
 
 
 @pytest.mark.parametrize("way", ["resolver", "validate"])

@@ -3,12 +3,13 @@ from __future__ import annotations
 import os
 import pwd
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from smilla.adapters.as_user import User, Wish, denials, denied_by_modes, files_in, name_of
+from smilla.adapters.as_user import User, Wish, answer, denials, denied_by_modes, files_in, name_of
 from smilla.errors import SmillaError
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -92,3 +93,28 @@ def test_what_owner_group_and_mode_do_not_say_is_not_guessed(place: Path, monkey
     (place / "file").touch(0o600)
     monkeypatch.setattr("os.listxattr", lambda _: ["system.posix_acl_access"])
     assert denied_by_modes(NOBODY, Wish(f"{place}/file", os.W_OK)) is None
+
+
+@needs_root
+def test_another_user_answers_for_itself(place: Path) -> None:
+    assert answer(NOBODY, lambda: [name_of(os.geteuid()), "a" * 200_000], 60) == ["nobody", "a" * 200_000]
+    assert answer(User("root"), lambda: name_of(os.geteuid()), 60) == "root"
+
+
+@needs_root
+def test_an_answer_that_does_not_come_in_time_or_fails_is_said_and_nothing_is_left_running() -> None:
+    started, told = os.pipe()
+    os.set_blocking(started, False)  # else it would wait for ever for a child that was killed too early
+
+    def hang() -> None:
+        os.write(told, str(os.getpid()).encode())
+        time.sleep(600)
+
+    with pytest.raises(SmillaError, match="nothing was heard within 5 s"):
+        answer(NOBODY, hang, 5)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(os.read(started, 20)), 0)
+    with pytest.raises(SmillaError, match="cannot become nobody, or failed"):
+        answer(NOBODY, lambda: 1 // 0, 60)
+    with pytest.raises(SmillaError, match="cannot become no-such-user"):
+        answer(User("no-such-user"), lambda: 1, 60)

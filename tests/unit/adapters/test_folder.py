@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -117,7 +118,48 @@ def test_a_file_that_changes_while_it_is_read_is_not_remembered(
 
     monkeypatch.setattr(os, "fstat", changing)
     assert folder.read(file.name) == b"one"
-    assert folder._kept == {}
+    assert folder._files._kept == {}
+
+
+def test_half_of_a_file_that_is_written_meanwhile_is_never_given_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be a key that cannot be used, and the mail refused for good."""
+    file, original = tmp_path / "bob@x.test.pem", os.fdopen
+    file.write_bytes(b"the first half")
+
+    class Slow:
+        def __init__(self, descriptor: int) -> None:
+            self.inner = original(descriptor, "rb")
+
+        def __enter__(self) -> Slow:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self.inner.close()
+
+        def read(self, size: int) -> bytes:
+            raw = self.inner.read(size)
+            if writes:
+                file.write_bytes(writes.pop())
+            return raw
+
+    monkeypatch.setattr(os, "fdopen", lambda descriptor, _: Slow(descriptor))
+    writes = [b"the first half and the second"]
+    assert KeyDirectory(str(tmp_path), address_of).read(file.name) == b"the first half and the second"
+    writes = [b"x" * size for size in range(9)]
+    with pytest.raises(SmillaError, match="changes while it is read"):
+        KeyDirectory(str(tmp_path), address_of).read(file.name)
+
+
+def test_file_that_was_emptied_a_moment_ago_is_read_once_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "bob@x.test.pem"
+    file.write_bytes(b"")
+    clock = SimpleNamespace(time_ns=lambda: file.stat().st_mtime_ns, sleep=lambda _: file.write_bytes(b"one"))
+    monkeypatch.setattr("smilla.adapters.folder.time", clock)  # it was changed just now, whenever that is
+    assert KeyDirectory(str(tmp_path), address_of).read(file.name) == b"one"
 
 
 def test_what_is_no_file_is_an_error_and_waits_for_nobody(tmp_path: Path) -> None:

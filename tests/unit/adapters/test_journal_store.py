@@ -291,7 +291,7 @@ def test_file_that_is_removed_while_it_is_made_is_an_error(
     journal: SQLiteJournal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     journal.prepare("")
-    monkeypatch.setattr(module_store, "_sync_folder", lambda folder: (folder / "journal.sqlite3").unlink())
+    monkeypatch.setattr("smilla.adapters.synced_folder.sync", lambda folder: (folder / "journal.sqlite3").unlink())
     with pytest.raises(JournalError, match="removed again"):
         journal.open(message()).__enter__()
 

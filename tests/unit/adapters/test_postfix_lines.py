@@ -228,3 +228,40 @@ def test_of_several_instances_the_largest_limit_counts_and_none_if_one_is_not_kn
     assert found.size_limit() == 2000
     found.keep(one, [])
     assert found.size_limit() == 0
+
+
+@pytest.mark.parametrize(
+    ("texts", "kinds", "is_next_step"),
+    [
+        (["postfix: Postfix does not ask smilla yet; smilla init --apply"], ["not-attached"], True),
+        (["postfix: was not told to read main.cf"], ["postfix-not-read"], True),
+        (["postfix: no listener has the filter"], ["not-attached"], False),
+        (
+            ["postfix: was not told to read main.cf", "postfix: pickup: a line"],
+            ["postfix-not-read", "stage-way"],
+            False,
+        ),
+        (["postfix: was not told to read main.cf", "the stage could not be started"], ["postfix-not-read"], False),
+        ([], [], False),
+    ],
+)
+def test_what_the_next_step_of_setting_up_mends_is_told_from_what_is_wrong(
+    tmp_path: Path, texts: list[str], kinds: list[str], is_next_step: bool
+) -> None:
+    found = lines(tmp_path)
+    assert not found.is_next_step()
+    found.keep(instance(tmp_path, "one"), texts, kinds=kinds)
+    assert found.is_next_step() == is_next_step
+    found.stage_began("the stage could not be started")
+    assert not found.is_next_step()
+
+
+def test_a_look_at_what_somebody_has_changed_is_the_next_step(tmp_path: Path) -> None:
+    found, one = lines(tmp_path), instance(tmp_path, "one")
+    path = f"{one}/main.cf"
+    found.keep(one, [], {path: stamp(path)})
+    assert not found.is_next_step()
+    Path(path).write_text("# another line\n")
+    assert found.is_next_step()
+    found.keep(one, ["a line is missing"], {path: stamp(path)}, kinds=["stage-way"])
+    assert not found.is_next_step()

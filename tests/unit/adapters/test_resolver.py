@@ -267,7 +267,7 @@ def test_making_a_resolver_starts_no_thread() -> None:
 
     before = threading.active_count()
     LoopbackResolver(["127.0.0.1", "127.0.0.53@53"], ".")
-    assert threading.active_count() == before
+    assert threading.active_count() <= before
 
 
 def test_question_that_was_cancelled_is_unreachable() -> None:

@@ -73,6 +73,6 @@ def commands(
     def ports(_: Config) -> Ports:
         return make_ports(found.resolver, found.files)
 
-    for module in ("transaction", "lookup", "config", "expiring", "watch"):
+    for module in ("transaction", "lookup", "config", "expiring", "mailbox", "watch"):
         monkeypatch.setattr(f"smilla.cli.{module}.make_ports", ports)
     return found

@@ -27,7 +27,7 @@ def test_sample_is_a_configuration(commands: CommandLine) -> None:
 def test_check_of_a_good_file_is_0(commands: CommandLine) -> None:
     path = commands.config('[policy]\nno_key = "refuse"\n')
     done = commands.run("config", "check", "--config", path)
-    assert (done.code, done.out, done.err) == (0, f"{path}: no fault\n".encode(), "")
+    assert (done.code, done.out, done.err) == (0, f"{path}: the file has no fault\n".encode(), "")
 
 
 def test_check_says_where_the_domains_belong_that_a_backup_relays_for(commands: CommandLine) -> None:
@@ -98,11 +98,9 @@ def test_probe_tells_of_the_journal(commands: CommandLine, monkeypatch: pytest.M
     (spool / "journal.sqlite3").write_bytes(b"this is no database, whatever its name says\n" * 20)
     assert f"error: journal {spool}: {spool}/journal.sqlite3: file is not a database; stop smilla" in probe()[1]
     (spool / "journal.sqlite3").unlink()
-    monkeypatch.setattr("smilla.doctor.examination._owner", lambda found: "x" if found == spool else "root")
-    (spool / "lock").touch()
-    assert f"journal {spool}: lock not of x, whose the folder is; chown -R x {spool}" in probe()[1]
     path.write_text(path.read_text().replace("[milter]\n", '[milter]\nuser = "nobody"\n'))
-    assert f"belongs to x, but [milter] user is nobody; chown -R nobody {spool}" in probe()[1]
+    told = f"{spool} belongs to {spool.owner()}, but smilla runs as nobody; chown -R nobody {spool}"
+    assert told in probe()[1]
     spool.rename(commands.folder / "moved")
     spool.touch()
     assert f"error: journal {spool}: " in probe()[1]
@@ -120,7 +118,26 @@ def test_probe_says_what_to_do_without_a_listener(commands: CommandLine, monkeyp
     assert told in done.err
     monkeypatch.setattr("smilla.doctor.examination.listener.can_connect", lambda _: True)
     done = commands.run("config", "check", "--probe", "--config", commands.config(text))
-    assert "10025: what listens there is not the one for copies: refused; ss -ltnp says what it is" in done.err
+    assert "10025: what listens there is not the one for copies: refused" in done.err
+    assert "stop it (ss -ltnp says what it is), or choose another port" in done.err
+
+
+def test_somebody_who_answers_for_a_stopped_postfix_is_an_error(
+    commands: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("smilla.adapters.milter_client.ask", lambda *_: Answer(Who.SMILLA))
+    monkeypatch.setattr("smilla.doctor.examination.smtp.problems", lambda *_: [("warning", "does not offer DSN")])
+    monkeypatch.setattr("smilla.adapters.port_holder.holder", lambda port: f"nc (process {port})")
+    text = f'[keys]\nsources = ["directory"]\ndirectory = "/"\n[reinject]\nspool = "{commands.folder}/spool"\n'
+    path = commands.config(text)
+    told = "error: re-injection listener 127.0.0.1:10025: Postfix does not run, but nc (process 10025) answers there"
+    for start in ("", "postfix start"):
+        monkeypatch.setattr("smilla.doctor.examination._start_of_postfix", lambda *_, start=start: start)
+        done = commands.run("config", "check", "--probe", "--config", path)
+        assert (done.code, told in done.err) == ((1, True) if start else (0, False)), done.err
+    assert "; then postfix start" in done.err
+    path.write_text(path.read_text() + "[stage]\ncheck = false\n")
+    assert commands.run("config", "check", "--probe", "--config", path).code == 0
 
 
 def test_check_warns_of_a_socket_that_other_machines_reach(commands: CommandLine) -> None:
@@ -174,6 +191,25 @@ def test_check_warns_of_a_folder_of_keys_that_no_source_reads(commands: CommandL
     (line,) = checked(commands, f'[keys]\ndirectory = "{folder}"\n')
     assert line.startswith("warning: [keys] directory is ")
     assert checked(commands, DIRECTORY) == []
+
+
+def test_check_warns_of_a_directory_that_no_source_asks(commands: CommandLine) -> None:
+    text = '[ldap]\nurl = "ldaps://localhost"\n'
+    (line,) = checked(commands, text)
+    assert line.startswith("warning: [ldap] url is ")
+    assert checked(commands, f'[keys]\nsources = ["ldap"]\n{text}') == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[keys]\ntrust = ["dnssec", "web"]\n',
+        '[keys]\nsources = ["smimea"]\n[[rule]]\nuser = "*"\ntrust = ["dnssec", "web"]\n',
+    ],
+)
+def test_check_warns_of_trust_in_what_no_source_has(commands: CommandLine, text: str) -> None:
+    assert checked(commands, text) == ["warning: trust names web, but none of [keys] sources rests on that"]
+    assert checked(commands, text.replace(', "web"', "")) == []
 
 
 def test_check_warns_of_keys_in_folders_below(commands: CommandLine) -> None:
@@ -312,9 +348,7 @@ def test_a_page_without_its_packages_has_two_ways_out(commands: CommandLine) -> 
     commands.monkeypatch.setitem(sys.modules, "smilla.server.web", None)
     (line,) = checked(commands, text)
     assert line.startswith('warning: [web] listen = "127.0.0.1:8080", but the page cannot be served: ')
-    assert line.endswith(
-        "pip install 'smilla[web]', beside smilla (the Debian package has it), or take listen out of [web]"
-    )
+    assert line.endswith("pip install 'smilla[web]' (the Debian package has them), or take listen out of [web]")
 
 
 @pytest.mark.parametrize(
@@ -349,3 +383,25 @@ def test_a_probe_that_may_not_tell_the_filter_says_so(commands: CommandLine) -> 
     commands.monkeypatch.setattr(config_command, "_check_lines", lambda *_: [refused])
     (told,) = config_command._told(parse(""), [finding.fine(Kind.STAGE, "stage unix:/x", "answers")], "/etc/postfix")
     assert (told.severity, "cannot be written" in told.text) == ("hint", True)
+
+
+@pytest.mark.parametrize("who", [Who.NOBODY, Who.SMILLA])
+def test_what_postfix_has_not_read_is_a_step_to_do_while_no_filter_runs(commands: CommandLine, who: Who) -> None:
+    """The start of the filter logs it, and the reload may come after that."""
+    unread = finding.error(Kind.POSTFIX_NOT_READ, "postfix", "was not told to read main.cf", "postfix reload")
+    other = finding.error(Kind.STAGE_WAY, "postfix", "pickup", "a line")
+    commands.monkeypatch.setattr(config_command, "_check_lines", lambda *_: [unread, other])
+    commands.monkeypatch.setattr("smilla.adapters.milter_client.ask", lambda *_: Answer(who))
+    done = commands.run("config", "check", "--postfix", "--config", commands.config('[milter]\nmta = "postfix"\n'))
+    assert done.code == 1
+    assert done.err.count("error: ") == (1 if who is Who.NOBODY else 2)
+    assert ("to do: postfix: was not told to read main.cf; postfix reload\n" in done.err) == (who is Who.NOBODY)
+
+
+def test_a_postfix_that_does_not_ask_smilla_yet_is_one_hint_and_not_told_as_good_news(commands: CommandLine) -> None:
+    not_asked = config_command._NOT_ASKED
+    commands.monkeypatch.setattr(config_command, "_check_lines", lambda *_: [not_asked])
+    done = commands.run("config", "check", "--postfix", "--config", commands.config('[milter]\nmta = "postfix"\n'))
+    assert (done.code, done.err) == (1, "hint: postfix: Postfix does not ask smilla yet; smilla init --apply\n")
+    (told,) = config_command._told(parse(""), [finding.fine(Kind.STAGE, "stage unix:/x", "answers")], "/etc/postfix")
+    assert (told.severity, "could not be told" in told.text) == ("hint", True)

@@ -7,7 +7,7 @@ from email import message_from_string
 
 import pytest
 
-from tests.certificates import make_certificate
+from tests.certificates import make_certificate, to_pem
 from tests.unit.cli.conftest import CommandLine, Done
 from tests.vectors.memory import NOW, raw_key
 
@@ -72,7 +72,8 @@ def test_key_that_ends_comes_before_one_that_cannot_be_told(published: CommandLi
 def test_days_say_how_far_to_look(published: CommandLine) -> None:
     assert expiring(published, "--days", "4", "soon@example.org").code == 0
     assert expiring(published, "--days", "91", "late@example.org").code == 1
-    assert expiring(published, "--days", "-1", "late@example.org").code == 2
+    for days in ("-1", "99999999999"):
+        assert expiring(published, "--days", days, "late@example.org").code == 2
 
 
 def test_folder_is_asked_where_no_address_is_given(published: CommandLine) -> None:
@@ -131,3 +132,16 @@ def test_end_of_an_openpgp_key_that_has_ended_is_told(published: CommandLine) ->
 )
 def test_notices_need_a_sender_and_a_listener(published: CommandLine, more: list[str]) -> None:
     assert expiring(published, "--mail", *more, "soon@example.org").code == 2
+
+
+def test_keys_of_rules_are_looked_at_with_the_folder_and_nobody_is_written_to(published: CommandLine) -> None:
+    path = published.file("partner.crt", to_pem(certificate("gateway@partner.example", 5)))
+    rule = f'[[rule]]\ndomain = ["partner.example"]\nkey = "{path}"\n'
+    done = expiring(published, "--json", config=rule)
+    assert done.code == 1
+    (found,) = done.json
+    assert (found["address"], found["source"]) == ("rule 1 (domain = partner.example)", "rule")
+    assert (found["standing"], found["where"]) == ("ends", str(path))
+    mail = ["--mail", "--from", "postmaster@example.org", "--dry-run"]
+    assert expiring(published, *mail, config=rule).err == ""
+    assert expiring(published, "--json", "late@example.org", config=rule).json == []

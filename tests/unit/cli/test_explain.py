@@ -12,7 +12,7 @@ from smilla.adapters.postfix_lines import PostfixLines
 from smilla.config import Config, parse
 from smilla.ports import Ports
 from tests.unit.cli.conftest import CommandLine, Done
-from tests.vectors.memory import make_ports
+from tests.vectors.memory import KEYS, make_ports
 
 HUGH, PIA, ZOE = "hugh@example.org", "pia@example.org", "zoe@example.org"
 RULES = (
@@ -164,7 +164,7 @@ def test_what_the_filter_answers_while_the_stage_is_not_ready_is_told(commands: 
     done = explain(commands, *to, text=stage)
     assert done.code == 75
     told = done.out.decode()
-    assert "reply of the filter: 451 4.3.5 The recipients need different forms of this message, and nobody has" in told
+    assert "reply of the filter: 451 4.3.5 The recipients need different forms of this message, and the filter" in told
     assert "nothing is sealed now (stage-not-ready): nobody has looked yet" in told
     assert "smilla config check --postfix tells more" in told
     assert "leaves by the stage" not in told
@@ -198,3 +198,12 @@ def test_who_may_not_read_what_was_found_is_told_so(
     assert done.json["stage"] == {"ready": None, "problem": ""}
     assert done.err.startswith("warning: whether the stage is ready is for root and smilla's user to read")
     assert explain(commands, *to, text=stage + "check = false\n").err == ""
+
+
+def test_key_of_a_rule_is_told(commands: CommandLine) -> None:
+    text = f'[[rule]]\ndomain = ["partner.example"]\nkey = "{KEYS}/hugh.crt"\n'
+    told = explain(commands, "--to", "ann@partner.example", text=text).out.decode()
+    for expected in (f"  rule: {KEYS}/hugh.crt", "ann@partner.example: encrypt", "matched by rule 1 (domain = partner"):
+        assert expected in told
+    found = explain(commands, "--to", "ann@partner.example", "--json", text=text).json["recipients"][0]
+    assert (found["lookup"]["source"], found["lookup"]["findings"][0]["where"]) == ("rule", f"{KEYS}/hugh.crt")

@@ -131,3 +131,17 @@ def test_root_is_told_that_smilla_itself_may_not_read_the_key(commands: CommandL
             done = commands.run("lookup", "--config", commands.config(text), "ann@x.test")
             assert done.err.startswith(told)
             assert bool(done.err) is bool(told)
+
+
+def test_key_of_a_rule_is_told_and_rules_that_ask_more_are_named(commands: CommandLine) -> None:
+    rule = f'[[rule]]\ndomain = ["partner.example"]\nkey = "{KEYS}/hugh.crt"\n'
+    done = commands.run("lookup", "--config", commands.config(rule), "ann@partner.example")
+    assert (done.code, done.err) == (0, "")
+    assert f"  rule: {KEYS}/hugh.crt" in done.out.decode()
+    assert commands.resolver.asked == []
+    asks_more = rule + 'sender = "*@x.example"\n'
+    done = commands.run("lookup", "--json", "--config", commands.config(asks_more), "hugh@example.org")
+    assert (done.code, done.err, done.json["source"]) == (0, "", "smimea")
+    done = commands.run("lookup", "--config", commands.config(asks_more), "ann@partner.example")
+    assert done.code == 1
+    assert done.err.startswith("hint: mail that rule 1 matches (sender = *@x.example, domain = partner.example) gets")

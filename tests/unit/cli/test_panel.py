@@ -59,7 +59,7 @@ def test_a_long_problem_and_its_mend_are_wrapped_and_nothing_is_cut_off() -> Non
 def test_a_proof_is_not_shown_alone_beside_mail_that_waits_for_the_resolver() -> None:
     failed = Slot(0, (Count("deferred", "resolver_down", 2),))
     text = "\n".join(shown(replace(WELL, minutes=(failed,))))
-    assert re.search(r"^resolver +2 of 2 proven, but fails", text, re.MULTILINE)
+    assert re.search(r"^resolver +2 of 2 proven, does not answer", text, re.MULTILINE)
     assert "all is well" not in text
 
 

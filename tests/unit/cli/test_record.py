@@ -18,6 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, load_pem_private_key, pkcs12
 
 from smilla.formats.crc24 import crc24
+from tests.openpgp_maker import armoured
 from tests.unit.cli.conftest import CommandLine, Done
 from tests.vectors.memory import KEYS, raw_key
 
@@ -224,3 +225,11 @@ def test_password_is_asked_for_on_a_terminal_and_not_shown(commands: CommandLine
     assert running.returncode == 0
     assert out.split()[-1] == raw_key("hugh.crt").hex().encode()
     assert b"secret" not in shown
+
+
+@pytest.mark.parametrize("end", [b"", b"\n-----END PGP PUBLIC KEY BLOCK-----\n"])
+def test_damaged_armour_makes_no_record(commands: CommandLine, end: bytes) -> None:
+    whole = armoured(raw_key("pia.pgp"), "PGP PUBLIC KEY BLOCK")
+    done = commands.run("record", "pia@example.org", "--key", commands.file("cut.asc", whole[: len(whole) // 2] + end))
+    assert (done.out, "its OpenPGP armour is damaged or cut off" in done.err) == (b"", True), done.err
+    assert done.code != 0

@@ -70,7 +70,7 @@ class Lines:
 @pytest.fixture
 def logged(monkeypatch: pytest.MonkeyPatch) -> Lines:
     lines = Lines()
-    monkeypatch.setattr("smilla.cli.seal.log_target.opened", lambda _: lines)
+    monkeypatch.setattr("smilla.cli.audit.log_target.opened", lambda _: lines)
     return lines
 
 

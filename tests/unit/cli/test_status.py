@@ -9,7 +9,7 @@ import pytest
 
 from smilla.adapters import status
 from smilla.errors import SmillaError
-from smilla.metrics.snapshot import Reloads, Snapshot, Workers
+from smilla.metrics.snapshot import Decryption, Reloads, Snapshot, Workers
 from tests.unit.cli.conftest import CommandLine
 from tests.unit.metrics.test_attention import WELL
 
@@ -96,3 +96,48 @@ def test_a_filter_that_goes_on_with_the_configuration_before_is_asked_at_the_usu
     done = commands.run("status", "--config", commands.config("x = 1\n"))
     assert done.code == 0
     assert "has a fault" in done.err
+
+
+RULE = '[decrypt]\nsocket = "unix:/run/d/decrypt.sock"\n[[decrypt_rule]]\nrecipient = "*"\nkey_files = ["/k"]\n'
+DECRYPTING = replace(WELL, decryption=Decryption(12, (("engine", 1), ("other_recipients", 3)), (("pass", 5),)))
+
+
+def both_answering(monkeypatch: pytest.MonkeyPatch, *silent: str) -> None:
+    def ask(path: str) -> Snapshot:
+        if path in silent:
+            raise SmillaError(f"{path}: nobody answers there")
+        found = DECRYPTING if path == "/run/d/status.sock" else WELL
+        return replace(found, reloads=replace(found.reloads, read_at=_LATER))
+
+    monkeypatch.setattr(status, "ask", ask)
+
+
+def test_what_smilla_decrypt_did_is_shown_where_it_has_a_rule(
+    commands: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both_answering(monkeypatch)
+    done = commands.run("status", "--config", commands.config(RULE))
+    assert done.code == 0
+    assert b"decrypt     12 decrypted, 4 left" in done.out
+    assert b"left        other_recipients: 3, engine: 1\nsignatures  pass: 5\n" in done.out
+    done = commands.run("status", "--config", commands.config(RULE), "--json")
+    assert done.json["decrypt"]["decryption"]["decrypted"] == 12
+    done = commands.run("status", "--config", commands.config())
+    assert b"decrypt " not in done.out
+
+
+def test_smilla_decrypt_that_does_not_answer_needs_attention(
+    commands: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both_answering(monkeypatch, "/run/d/status.sock")
+    done = commands.run("status", "--config", commands.config(RULE))
+    assert done.code == 1
+    assert b"! smilla decrypt cannot be asked: /run/d/status.sock: nobody" in done.out
+
+
+def test_where_only_smilla_decrypt_runs_its_counts_are_shown_all_the_same(
+    commands: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both_answering(monkeypatch, "/var/lib/smilla/status.sock")
+    done = commands.run("status", "--config", commands.config(RULE))
+    assert (done.code, done.out.startswith(b"decrypt     12 decrypted")) == (75, True)

@@ -115,6 +115,16 @@ def test_arguments_that_do_not_fit_are_named(survey: Callable[..., Done], argume
     assert fault in done.err
 
 
+def test_circle_without_its_authorities_ends_the_survey_before_anybody_is_asked(commands: CommandLine) -> None:
+    ca_file = commands.file("ca.pem", to_pem(make_certificate("p256", ca=True)[1]))
+    junk = commands.file("junk.pem", b"no certificate\n")
+    circle = f'[[circle]]\nname = "ours"\ndomains = ["a.example"]\nca_file = "{junk}"\n'
+    config = commands.config(f'[hop]\nca_file = "{ca_file}"\n{circle}')
+    done = commands.run("survey", "--config", config, "a.example")
+    assert (done.code, done.out) == (2, b"")
+    assert f"[[circle]] ours, ca_file {junk}: no certification authorities in PEM" in done.err
+
+
 def test_report_without_jinja2_is_refused_before_anybody_is_asked(
     survey: Callable[..., Done], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -19,6 +19,7 @@ from smilla.config.options import (
     HOP_FAILURES,
     SECTIONS,
     Circle,
+    DecryptRule,
     KeysOptions,
     OpenPGPOptions,
     PolicyOptions,
@@ -92,7 +93,7 @@ def test_contracts_defaults_are_the_defaults() -> None:
         ("[dns]\ntimeout_s = '5'", "timeout_s", "a number from 0.1 to 60"),
         ("[keys]\nsources = []", "sources", "distinct names out of"),
         ("[keys]\nsources = ['smimea', 'smimea']", "sources", "distinct names out of"),
-        ("[keys]\nsources = ['wkd']", "sources", "distinct names out of smimea"),
+        ("[keys]\nsources = ['dane']", "sources", "distinct names out of smimea"),
         ("[keys]\ndirectory = 'keys'", "directory", "an absolute path"),
         ("[smime]\ncipher = 'aes256'", "cipher", "did you mean aes256-"),
         ("[smime]\nca_file = 'ca.pem'", "ca_file", "an absolute path"),
@@ -155,6 +156,12 @@ def test_file_that_cannot_be_read_is_a_fault(tmp_path: Path) -> None:
             load(tmp_path / name)
 
 
+@pytest.mark.parametrize("name", ["user", "socket_group"])
+def test_name_that_no_system_knows_is_a_fault(name: str) -> None:
+    with pytest.raises(ConfigError, match="which this machine does not know"):
+        parse(f'[milter]\n{name} = "a\\u0000b"\n')
+
+
 def test_environment_configures_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     for section, kind in [("", Config), *SECTIONS.items()]:
         for option in options_of(kind):
@@ -188,9 +195,15 @@ def values_of(field: dataclasses.Field[Any], kind: type[Any]) -> st.SearchStrate
             if field.name != "domain"
             else st.sampled_from([(), ("a.example", "*.bücher.example")])
         )
-    if kind is Rule:
+    if kind is Rule and field.name != "key":
         return st.sampled_from(["*", "<>", "*@example.org", '"a b"@*.bücher.example', '"\x7f\t\\"@x'])
-    strategies = {"user": USERS, "socket_group": USERS, "probe": TEXTS, "trust_anchor": TEXTS}
+    strategies = {
+        "user": USERS,
+        "key": st.sampled_from(["", "/etc/passwd"]),
+        "socket_group": USERS,
+        "probe": st.sampled_from([".", "example.org.", "xn--bcher-kva.example"]),
+        "trust_anchor": TEXTS,
+    }
     return strategies.get(field.name, st.just(field.default))
 
 
@@ -210,6 +223,8 @@ def without_contradiction(section: Any) -> Any:
         return dataclasses.replace(section, one_fails="whole")
     if isinstance(section, Rule) and section.encrypt == "never":
         return Rule(**{name: getattr(section, name) for name in (*CONDITIONS, "encrypt")})
+    if isinstance(section, Rule) and section.key:
+        section = dataclasses.replace(section, no_key="", insecure="", bogus="")  # no source is asked
     if isinstance(section, Rule) and section.encrypt == "require":
         plain: dict[str, Any] = {name: "" for name in FAILURES if getattr(section, name) == "plain"}
         return dataclasses.replace(section, **plain)
@@ -218,10 +233,16 @@ def without_contradiction(section: Any) -> Any:
     return section
 
 
-SECTIONS_OF_ANY_KIND = {name: section_of(kind) for name, kind in SECTIONS.items() if kind not in (Rule, Circle)}
+SECTIONS_OF_ANY_KIND = {
+    name: section_of(kind) for name, kind in SECTIONS.items() if kind not in (Rule, Circle, DecryptRule)
+}
 CIRCLES = [
     Circle("ours", ("*.example.org", "bücher.example"), "/etc/passwd", ("mail.example.org", ".example.org")),
     Circle("theirs", ("example.net",), "/etc/group"),
+]
+DECRYPTED = [
+    DecryptRule("tickets@example.org", ("/a.p12", "/b.asc"), "/password"),
+    DecryptRule("*@example.net", gnupg_home="/home", fingerprints=("0" * 40,)),
 ]
 RULES = st.lists(section_of(Rule), max_size=3)
 
@@ -230,11 +251,12 @@ RULES = st.lists(section_of(Rule), max_size=3)
 def configurations(draw: st.DrawFn) -> Config:
     sections = {name: draw(section) for name, section in SECTIONS_OF_ANY_KIND.items()}
     rules, circles = tuple(draw(RULES)), tuple(draw(st.lists(st.sampled_from(CIRCLES), unique=True)))
+    decrypted = tuple(draw(st.lists(st.sampled_from(DECRYPTED), unique=True)))
     domains = draw(st.sampled_from([("example.org",), ("*.bücher.example", "b.example")]))
     found = Config(
         draw(st.booleans()), draw(st.sampled_from(["outbound", "inbound", "auto"])), domains, rule=rules, circle=circles
     )
-    return dataclasses.replace(found, **sections)
+    return dataclasses.replace(found, decrypt_rule=decrypted, **sections)
 
 
 @given(configurations())

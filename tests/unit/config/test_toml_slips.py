@@ -53,6 +53,15 @@ from smilla.errors import ConfigError
         ('mode = "auto",', 'nothing stands after a value: write mode = "auto"'),
         ("observe = true;", "nothing stands after a value: write observe = true"),
         ("observe: true", "write observe = true"),
+        ("timeout_s = 5s", "timeout_s is a number of seconds, without a unit: write timeout_s = 5"),
+        ("timeout_s = 2.5 sec", "timeout_s is a number of seconds, without a unit: write timeout_s = 2.5"),
+        ("remember_s = 2h", "remember_s is a number of seconds, without a unit: write remember_s = 7200"),
+        ("remember_s = 5 days", "remember_s is a number of seconds, without a unit: write remember_s = 432000"),
+        ("key_days = 90d", "key_days is a number of days, without a unit: write key_days = 90"),
+        ("workers = 5d", ""),
+        ("; a comment", "a comment begins with #: write # a comment"),
+        (";observe = true", "a comment begins with #: write # observe = true"),
+        ("  // [milter]", "a comment begins with #: write # [milter]"),
         ("socket_mode = 0660", 'a text stands in quotes: write socket_mode = "0660"'),
         ('folder = "C:\\x"', 'a backslash is written twice: write folder = "C:\\\\x"'),
         ("[dns]\n[dns]", "write a table once, with all of its keys below it"),
@@ -68,7 +77,6 @@ def test_a_slip_is_told_with_the_line_that_was_meant(line: str, told: str) -> No
 @pytest.mark.parametrize(
     "line",
     [
-        "timeout_s = 5s",
         "timeout_s = 5,5",
         "timeout_s = 05",
         "observe = true false",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import quopri
-import time
 from collections.abc import Callable
 from email.header import Header as EncodedWords
 from html.entities import codepoint2name
@@ -20,6 +19,7 @@ from smilla.copies.hiding import hidden
 from smilla.formats import shown
 from smilla.message import parse
 from smilla.model import Header
+from tests.unit.timing import idle_seconds
 
 
 def gone(subject: str, *fields: tuple[str, bytes]) -> list[str]:
@@ -180,11 +180,13 @@ def test_subject_without_words_is_found_within_a_field(subject: str) -> None:
     ],
 )
 def test_odd_values_break_nothing_and_take_no_time(value: bytes) -> None:
-    started = time.process_time()
-    assert gone("Launch codes", ("X-Any", value)) == []
     headers = [Header(b"Subject", b" " + value), Header(b"X-Any", b" Launch codes"), Header(b"X-Other", b" " + value)]
-    hidden(headers)
-    assert time.process_time() - started < 5
+
+    def hide() -> None:
+        assert gone("Launch codes", ("X-Any", value)) == []
+        hidden(headers)
+
+    assert idle_seconds(hide, 5) < 5
 
 
 def test_more_subjects_than_can_be_looked_for_take_all_others_with_them() -> None:
@@ -251,9 +253,7 @@ def test_fields_and_ways_of_showing_the_subject_are_compared_a_bounded_number_of
 def test_blanks_that_stand_in_an_encoding_cost_one_reading() -> None:
     """Were a beginning looked for at each of them, one such field would take six seconds."""
     value = base64.b64encode(b" " * 44_000 + b"x%41*")
-    started = time.process_time()
-    gone("the plans", *[("X-Any", value)] * 4)
-    assert time.process_time() - started < 5
+    assert idle_seconds(lambda: gone("the plans", *[("X-Any", value)] * 4), 5) < 5
 
 
 def test_a_long_subject_is_looked_for_in_a_bounded_number_of_ways() -> None:

@@ -9,7 +9,7 @@ import pytest
 from smilla.adapters.postfix import Service, Settings
 from smilla.doctor import postfix_actions
 from smilla.doctor.postfix_actions import verbs
-from smilla.errors import PostfixUnclear
+from tests.unit.doctor.told import Told
 
 INDEXED = "# HOLD\nbob@x.test\tHOLD too much\neve@x.test REJECT HOLD on\nann@x.test\n  filter a:b\n"
 PATTERNS = "/a HOLD b/ REJECT\nif /x/\n!/^X: \\/ y/i redirect boss@x.test\nendif\n# /a/ FILTER x:\n"
@@ -54,18 +54,6 @@ def test_actions_that_stand_in_main_cf(table: str, found: set[str]) -> None:
 def test_what_cannot_be_read_is_told_from_what_has_nothing(table: str) -> None:
     with pytest.raises(OSError, match=r"No such|no file"):
         verbs(table)
-
-
-class Told:
-    """A Postfix that says this."""
-
-    def __init__(self, settings: Settings | None) -> None:
-        self._settings = settings
-
-    def settings(self, _: object) -> Settings:
-        if self._settings is None:
-            raise PostfixUnclear("postconf: no")
-        return self._settings
 
 
 def found(settings: Settings | None) -> list[str]:

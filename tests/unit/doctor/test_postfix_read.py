@@ -64,6 +64,12 @@ def test_one_that_was_made_between_a_change_and_the_reload_has_the_options_of_be
     assert found([Process(1, "master", 1001.5), late, Process(10, "qmgr", 1002.2)]) == []
 
 
+def test_a_pickup_that_a_busy_reload_started_well_before_the_queue_manager_is_of_that_reload() -> None:
+    master = Process(1, "master", 500.0)
+    for started_at, told in ((1002.1, 0), (1001.9, 1)):
+        assert len(found([master, Process(11, "pickup", started_at), Process(10, "qmgr", 1003.0)])) == told
+
+
 def test_one_that_ends_in_time_is_waited_for() -> None:
     assert found([Process(9, "qmgr", 1.0)], [], [QMGR, Process(11, "cleanup", 1.0)], [QMGR], wait_s=20) == []
 

@@ -12,7 +12,7 @@ from smilla.adapters.postfix import Service, Settings
 from smilla.config import parse
 from smilla.doctor import postfix_settings
 from smilla.doctor.finding import Finding
-from smilla.errors import PostfixUnclear
+from tests.unit.doctor.told import Told
 
 OURS = "/q/smilla/smilla.sock"
 MAIN = {
@@ -27,18 +27,6 @@ MAIN = {
     "mydomain": "x.test",
     "myorigin": "mta.x.test",
 }
-
-
-class Told:
-    """A Postfix that says this."""
-
-    def __init__(self, settings: Settings | None) -> None:
-        self._settings = settings
-
-    def settings(self, _: object) -> Settings:
-        if self._settings is None:
-            raise PostfixUnclear("postconf: no")
-        return self._settings
 
 
 @pytest.fixture(autouse=True)
@@ -160,7 +148,7 @@ def test_another_milters_action_is_its_own_matter() -> None:
 def test_a_name_that_is_not_our_socket(name: str, kind: str) -> None:
     told = found(options={"smtpd_milters": name})
     assert told[0].kind == kind
-    assert told[0].severity == ("warning" if name == "unix:smilla/smila.sock" else "error")
+    assert told[0].severity == "error"
 
 
 @pytest.mark.parametrize("text", ["observe = true\n", '[milter]\nsocket = "inet:8890@192.0.2.1"\n'])
@@ -180,6 +168,27 @@ def test_a_name_where_nobody_listens_while_smilla_listens_elsewhere_is_an_error(
     assert (first.kind, first.mend) == ("other-socket", "smtpd_milters = unix:smilla/smilla.sock")
     monkeypatch.setattr("smilla.adapters.milter_client.ask", lambda *_: Answer(Who.SMILLA))  # HAProxy, perhaps
     assert [each.kind for each in found(options={"smtpd_milters": "unix:smilla/haproxy.sock"})] == ["not-attached"]
+
+
+def test_a_slip_beside_our_socket_is_an_error_and_the_mend_keeps_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All mail waits for it."""
+    silent = {"unix:/q/smilla/smila.sock"}
+
+    def ask(place: str, _: float) -> Answer:
+        return Answer(Who.NOBODY if place in silent else Who.SMILLA)
+
+    monkeypatch.setattr("smilla.adapters.milter_client.ask", ask)
+    milters = "unix:smilla/smila.sock, { unix:smilla/smilla.sock, default_action=tempfail }"
+    told = [each for each in found(options={"smtpd_milters": milters}) if each.kind == "other-socket"]
+    assert [(each.severity, each.mend) for each in told] == [
+        (
+            "error",
+            "start what should listen there; if the name is a slip: "
+            "postconf -P 'smtp/inet/smtpd_milters={unix:smilla/smilla.sock,default_action=tempfail}' && postfix reload",
+        )
+    ]
+    silent.clear()
+    assert [each for each in found(options={"smtpd_milters": milters}) if each.kind == "other-socket"] == []
 
 
 def test_a_socket_out_of_reach_is_told_before_anybody_asks_it() -> None:
@@ -292,3 +301,18 @@ def test_an_origin_in_a_file_is_the_first_line_of_it(tmp_path: Path) -> None:
     told = found(text.format("x.test"), myorigin=str(name))
     assert [each.mend for each in told] == ['append_origin = "corp.test"']
     assert found(text.format("corp.test"), myorigin=str(tmp_path / "none")) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "line"),
+    [
+        ("unix:smilla/smilla.sock smtpd_tls_chain_files = /etc/x.pem smtpd_tls_security_level = may", "chain_files"),
+        ("unix:smilla/smilla.sock smtpd_data_restrictions =", "smtpd_data_restrictions"),
+        ("unix:smilla/smilla.sock, { inet:h:1, default_action = accept }", ""),
+        ("unix:smilla/smilla.sock", ""),
+    ],
+)
+def test_value_that_has_swallowed_the_next_line_is_told(value: str, line: str) -> None:
+    """Postfix then answers 451 to everybody: "Milter service needs transport:endpoint"."""
+    told = [each for each in found(smtpd_milters=value) if each.kind == "swallowed-line"]
+    assert [(each.severity, line in each.mend) for each in told] == [("error", True)] * bool(line)

@@ -58,14 +58,14 @@ def test_a_private_key_is_told_where_to_go_and_how_its_public_part_comes_back(tm
     (tmp_path / name).write_bytes(raw)
     ((told, text),) = directory.problems(KeyDirectory(str(tmp_path), directory.address_of))
     assert (told, "holds a private key, which smilla never needs: move it" in text) == (name, True)
-    mend = private_file.mend(str(tmp_path), name)
-    assert mend.startswith(f"mv {tmp_path}/{name} /root/ && chmod 600 /root/{name}")
-    assert (public in mend, "for its public part" in mend) == (True, bool(public))
+    mend, why = private_file.mend(str(tmp_path), name)
+    assert mend == f"mv {tmp_path}/{name} /root/ && chmod 600 /root/{name}"
+    assert (public in why, "once moved, it gives its public part: " in why) == (True, bool(public))
 
 
 def test_a_certificate_is_no_private_key(tmp_path: Path) -> None:
     (tmp_path / "a@x.test.crt").write_bytes(to_pem(RAW_CERTIFICATE))
-    assert private_file.mend(str(tmp_path), "a@x.test.crt") == ""
+    assert private_file.mend(str(tmp_path), "a@x.test.crt") == ("", "")
 
 
 @pytest.mark.parametrize("name", ["a@x.test.p12", "a@x.test.pem"])
@@ -77,7 +77,8 @@ def test_the_lines_leave_the_certificate_that_smilla_can_use(
     away.mkdir()
     monkeypatch.setattr(private_file, "_AWAY", str(away))
     (keys / name).write_bytes(FILES[name][0])
-    moved, _, public = private_file.mend(str(keys), name).partition("; for its public part: ")
+    moved, why = private_file.mend(str(keys), name)
+    public = why.removeprefix("once moved, it gives its public part: ")
     asked = ["-passin", "pass:secret"] if name.endswith(".p12") else []
     subprocess.run(["sh", "-c", moved], check=True)
     subprocess.run([*public.replace("ADDRESS", "a@x.test").split(), *asked], check=True)

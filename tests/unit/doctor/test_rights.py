@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pwd
+import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,10 +59,13 @@ def found(place: Path, settings: Config, service: Service = NOBODY) -> list[Find
         ("spool", 0o500, "chown -R nobody {}"),
         ("seal", 0o500, "chown -R nobody {}"),
         ("tmp", 0o500, "chown -R nobody {}"),
-        ("run", 0o500, "chown -R nobody {}"),
+        ("run", 0o500, "install -d -o nobody -g postfix -m 2750 {}"),
     ],
 )
-def test_what_the_user_may_not_do_is_named_with_the_line(place: Path, name: str, mode: int, told: str) -> None:
+def test_what_the_user_may_not_do_is_named_with_the_line(
+    place: Path, monkeypatch: pytest.MonkeyPatch, name: str, mode: int, told: str
+) -> None:
+    monkeypatch.setattr(rights, "_is_group", lambda name: name == "postfix")
     settings = config(place)
     assert found(place, settings) == []
     (place / name).chmod(mode)
@@ -68,6 +73,17 @@ def test_what_the_user_may_not_do_is_named_with_the_line(place: Path, name: str,
     assert (first.kind, first.severity, first.mend) == ("rights", "error", told.format(*[place / name] * 2))
     assert f"{place / name} (" in first.text
     assert first.why
+
+
+def test_folder_of_sockets_belongs_to_a_group_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    service = rights.Service(User("nobody"), drops_rights=True)
+    for is_there, group in ((True, "postfix"), (False, "nobody")):
+        monkeypatch.setattr(rights, "_is_group", lambda _, is_there=is_there: is_there)
+        line, why = rights.folder_of_sockets(Path("/run/x"), service)
+        assert (line, "Postfix" in why) == (f"install -d -o nobody -g {group} -m 2750 /run/x", is_there)
+    monkeypatch.undo()
+    assert not rights._is_group("no-such-group")
+    assert rights._is_group("root")
 
 
 @pytest.mark.skipif(not ROOT, reason="needs root")
@@ -79,14 +95,6 @@ def test_a_key_file_that_smilla_may_not_read_is_told_to_whoever_looks_its_addres
     (told,) = rights.of_key_files(settings, place / "smilla.toml", [str(path)])
     assert f"nobody may not read {path} (" in told.text
     assert told.mend == f"chgrp nogroup {path} && chmod g+r {path}"
-
-
-def test_a_configuration_that_everybody_may_write_is_an_error(place: Path) -> None:
-    path = place / "smilla.toml"
-    path.touch()
-    for mode, told in ((0o664, []), (0o666, [("error", f"chmod o-w {path}")])):
-        path.chmod(mode)
-        assert [(each.severity, each.mend) for each in rights.writable_by_all(path)] == told
 
 
 @pytest.mark.skipif(not ROOT, reason="needs root")
@@ -147,3 +155,48 @@ def test_a_folder_of_state_on_the_way_is_given_to_the_user(place: Path) -> None:
     (place / "spool").chmod(0o700)
     settings = parse(text.replace(f'keys = "{place}/seal"', f'keys = "{place}/spool/seal"'))
     assert {each.mend for each in found(place, settings)} == {f"chown -R nobody {place}/spool"}
+
+
+@pytest.mark.skipif(not ROOT, reason="needs root")
+def test_the_key_file_of_a_rule_must_be_readable(place: Path) -> None:
+    config(place)
+    key = place / "partner.crt"
+    key.touch()
+    text = (place / "smilla.toml").read_text() + f'[[rule]]\nrecipient = "*"\nkey = "{key}"\n'
+    assert found(place, parse(text)) == []
+    key.chmod(0o600)
+    (told,) = found(place, parse(text))
+    assert (told.subject, told.mend) == (f"rule 1: key {key}", f"chgrp nogroup {key} && chmod g+r {key}")
+
+
+@pytest.mark.skipif(not ROOT, reason="needs root")
+def test_without_a_unit_the_socket_tells_who_runs_the_filter_then_the_journal_and_the_keys(place: Path) -> None:
+    settings, path = config(place), place / "smilla.toml"
+    shutil.chown(place / "spool", "daemon")
+    assert rights.service_of(settings, path) == Service(User("daemon"), drops_rights=False, is_known=False)
+    (place / "spool/journal.sqlite3").touch()
+    (place / "seal/0.key").touch()
+    for owner in ("nobody", "daemon"):
+        shutil.chown(place / "spool/journal.sqlite3", "nobody")
+        shutil.chown(place / "seal/0.key", owner)
+        service = rights.service_of(settings, path)
+        assert (service.is_known, service.user.name) == (owner == "nobody", owner)
+    (place / "run/s.sock").touch()  # no socket
+    assert not rights.service_of(settings, path).is_known
+    (place / "run/s.sock").unlink()
+    os.mknod(place / "run/s.sock", stat.S_IFSOCK | 0o600)
+    shutil.chown(place / "run/s.sock", "nobody")
+    assert rights.service_of(settings, path) == NOBODY
+
+
+@pytest.mark.skipif(not ROOT, reason="needs root")
+def test_who_owns_a_folder_alone_is_given_nothing(place: Path) -> None:
+    settings = config(place)
+    (place / "smilla.toml").chmod(0o600)
+    (place / "tmp").chmod(0o500)
+    unknown = Service(User("daemon"), drops_rights=False, is_known=False)
+    told = found(place, settings, unknown)
+    assert len(told) > 1
+    assert {each.mend for each in told} == {rights.TELL}
+    (hint,) = rights.as_whom(place / "smilla.toml", unknown)
+    assert "nothing tells as whom smilla runs; all was tried as daemon" in hint.text

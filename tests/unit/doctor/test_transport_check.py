@@ -10,26 +10,14 @@ from smilla.adapters.postfix import Service, Settings
 from smilla.config import parse
 from smilla.doctor import idle, transport_check
 from smilla.doctor.finding import Finding, Kind
-from smilla.errors import PostfixUnclear
 from tests.certificates import make_certificate, to_pem
+from tests.unit.doctor.told import Told
 
 OPTION = '[transport]\nauthserv_id = "mx.example.org"\n'
 INBOUND = 'mode = "inbound"\nlocal_domains = ["example.org"]\n[milter]\nsocket = "unix:/q/smilla.sock"\n'
 OURS = "unix:/smilla.sock"
 ALL = "Socket inet:8891@localhost\nRemoveARAll yes\nRemoveARFrom csl:mx.example.org\n"
 DKIM = "Socket inet:8891@localhost\nAuthservID mx.example.org\n"
-
-
-class Told:
-    """A Postfix that says this."""
-
-    def __init__(self, settings: Settings | None) -> None:
-        self._settings = settings
-
-    def settings(self, _: object) -> Settings:
-        if self._settings is None:
-            raise PostfixUnclear("postconf: no")
-        return self._settings
 
 
 def found(root: Path, text: str = INBOUND + OPTION, **main: str) -> list[Finding]:

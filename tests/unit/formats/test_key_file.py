@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smilla.formats.key_file import contents
+from smilla.formats.key_file import contents, problem
 from smilla.model import Format
 from tests.openpgp_maker import armoured
 from tests.vectors.memory import KEYS, raw_key
@@ -118,3 +118,25 @@ def test_private_key_in_der_is_noticed_too(tmp_path: Path, command: str) -> None
 @given(st.binary(max_size=400), st.sampled_from([b"", PEM, DER, ARMOUR, PIA]), st.binary(max_size=200))
 def test_any_octets_give_at_least_one_candidate(before: bytes, key: bytes, after: bytes) -> None:
     assert contents(before + key + after, SMIME).keys
+
+
+@pytest.mark.parametrize(
+    ("raw", "told"),
+    [
+        (b"", "empty"),
+        (b" \r\n", "empty"),
+        (b"Dear Ann,\n", "neither PEM, DER, PKCS #7 nor OpenPGP"),
+        (b"> " + PEM.replace(b"\n", b"\n> "), ""),
+        (b"-----BEGIN CERTIFICATE REQUEST-----\nMIIB\n-----END CERTIFICATE REQUEST-----\n", "certificate request"),
+        (b"-----BEGIN PUBLIC KEY-----\nMIIB\n-----END PUBLIC KEY-----\n", "public key"),
+        (ARMOUR[: len(ARMOUR) // 2], "damaged or cut off"),
+        ("-----BEGIN CERTIFICATE-----".encode("utf-16"), "UTF-16"),
+        (PEM, ""),
+        (DER, ""),
+        (DER[:100], ""),
+        (PIA, ""),
+    ],
+)
+def test_what_is_no_key_is_told_in_words(raw: bytes, told: str) -> None:
+    found = problem(raw)
+    assert (told in found) if told else not found

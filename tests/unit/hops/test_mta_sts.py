@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from smilla.errors import ParseError
-from smilla.hops.mta_sts import LARGEST, Mode, Policy, policy_id, read
+from smilla.hops import mta_sts
+from smilla.hops.mta_sts import LARGEST, Mode, Policy, lines, policy_id, read
 
 GOOD = b"version: STSv1\r\nmode: enforce\r\nmx: mx.example.org\r\nmx: *.mail.example.org\r\nmax_age: 604800\r\n"
 
@@ -65,6 +66,27 @@ def test_pattern_stands_for_one_label(host: str, is_allowed: bool) -> None:
     policy = read(GOOD)
     assert policy.allows(host) is is_allowed
     assert policy.forbidden([host]) == (() if is_allowed else (host,))
+
+
+def test_very_many_patterns_and_hosts_cost_no_more_than_their_sum(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at: list[str] = []
+
+    def counted(name: str) -> str:
+        looked_at.append(name)
+        return name
+
+    monkeypatch.setattr(mta_sts, "plain", counted)
+    policy = Policy(Mode.ENFORCE, tuple(f"mx{number}.example.net" for number in range(1000)), 1)
+    assert policy.allowed([f"mx{number}.example.org" for number in range(3000)]) == ()
+    assert len(looked_at) == 1000
+
+
+def test_only_a_line_feed_ends_a_line() -> None:
+    odd = b"mx: a.test\x0bmx: b.test\xc2\x85mx: c.test\xe2\x80\xa8mx: d.test\rmx: e.test"
+    raw = b"version: STSv1\nmode: enforce\n" + odd + b"\nmax_age: 1"
+    assert len(lines(raw)) == 4
+    assert read("\n".join(lines(raw)).encode()) == read(raw)
+    assert len(read(raw).mx) == 1
 
 
 @pytest.mark.parametrize("pattern", ["*", "*.org", "m*.example.org", "mx.*.org", ""])

@@ -43,6 +43,13 @@ def test_hosts_come_only_from_an_answer_that_says_something(
     assert (finding.state.value, found) == (state, hosts)
 
 
+def test_of_very_many_mx_records_the_first_ones_are_told() -> None:
+    many = [number.to_bytes(2) + b"\4m%03d\4test\0" % number for number in range(300)]
+    finding, found = mx.exchanges("o.test", answer("secure", *many))
+    assert len(found) == 300
+    assert finding.text.endswith("19 m019.test. and 280 more (secure)")
+
+
 def test_address_that_nobody_could_ask_for_is_no_absence() -> None:
     faults, found = mx.addresses("o.test", "a.test", [answer("secure", bytes(4)), answer("unreachable")])
     assert ([one.state for one in faults], found) == ([State.UNREACHABLE], ("0.0.0.0",))

@@ -73,6 +73,43 @@ def test_openssl_says_the_same(tmp_path: Path, name: str) -> None:
     assert (done.returncode == 0) is (not fault), done.stderr
 
 
+WANTED = {
+    ("mx.example.org", ".example.org"): True,
+    ("a.mx.example.org", ".example.org"): True,
+    ("*.example.org", ".example.org"): True,
+    ("MX.Example.Org", ".example.ORG"): True,
+    ("example.org", ".example.org"): False,
+    ("badexample.org", ".example.org"): False,
+    ("example.org", "example.org"): True,
+    ("mx.example.org", "example.org"): False,
+    ("*.example.org", "mx.example.org"): True,
+    ("*.example.org", "a.mx.example.org"): False,
+}
+
+
+@pytest.mark.parametrize(("name", "wanted"), WANTED)
+def test_name_that_a_circle_wants_is_what_openssl_takes_for_it(
+    tmp_path: Path, authorities: Authorities, name: str, wanted: str
+) -> None:
+    """Postfix hands the words of ``match`` to OpenSSL."""
+    require("openssl")
+    raw = leaf(other_names=[x509.DNSName(name)], issuer=ROOT)
+    (tmp_path / "root.pem").write_bytes(to_pem(ROOT[1]))
+    (tmp_path / "leaf.pem").write_bytes(to_pem(raw))
+    line = ["openssl", "verify", "-CAfile", "root.pem", "-no-CApath", "-no-CAstore", "-verify_hostname", wanted]
+    line += ["-attime", str(int(NOW.timestamp())), "leaf.pem"]
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode == 0) is WANTED[name, wanted], done.stderr
+    assert (not authorities.fault_among([raw], [wanted], NOW)) is WANTED[name, wanted]
+
+
+def test_one_of_several_names_is_enough_and_the_fault_has_all(authorities: Authorities) -> None:
+    chain = [leaf(), MIDDLE[1]]
+    assert not authorities.fault_among(chain, ["example.org", ".example.org"], NOW)
+    fault = authorities.fault_among(chain, ["example.net", ".example.net"], NOW)
+    assert fault == "the certificate is for mx.example.org, not for example.net or .example.net"
+
+
 @pytest.mark.parametrize("chain", [[], [b"no certificate"], [leaf(), b"\x30\x00"]])
 def test_chain_that_cannot_be_read_is_a_fault(authorities: Authorities, chain: list[bytes]) -> None:
     assert "cannot be read" in authorities.fault(chain, HOST, NOW)

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from smilla.errors import FetchError
-from smilla.hops import rdata
+from smilla.errors import FetchError, PolicyStoreError
+from smilla.hops import policies, rdata
 from smilla.hops.policies import Fetched, Policies
 from smilla.hops.verified import Announced
 from smilla.model import DNSAnswer, DNSSECStatus, HopVerdict, KeptPolicy
@@ -60,6 +60,7 @@ def _mode(announced: Announced) -> str:
 def test_policy_is_fetched_once_and_remembered(sender: Sender) -> None:
     assert [_mode(sender.sends(60)) for _ in range(5)] == ["enforce"] * 5
     assert sender.fetches == 1
+    assert sender.world.kept[DOMAIN].fetched_at == sender.world.now - 4 * 60
 
 
 def test_changed_id_fetches_anew(sender: Sender) -> None:
@@ -185,6 +186,88 @@ def test_what_the_store_holds_and_is_no_policy_is_as_if_nothing_were_there(sende
     sender.world.keep(DOMAIN, KeptPolicy("1", b"\xff", sender.world.now))
     assert _mode(sender.sends()) == "enforce"
     assert sender.fetches == 1
+
+
+def test_memory_that_cannot_be_read_is_no_absence_of_a_policy(sender: Sender, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody withholds the record, and the file is locked: the policy in force is in neither."""
+
+    def fails(domain: str) -> None:
+        raise PolicyStoreError("database is locked")
+
+    monkeypatch.setattr(sender.world, "recall", fails)
+    assert _mode(sender.sends()) == "enforce"  # what is announced can be fetched
+    sender.world.add(f"_mta-sts.{DOMAIN}", rdata.TXT)
+    announced = sender.sends()
+    assert (announced.policy, announced.verdict) == (None, HopVerdict.UNREACHABLE)
+    assert announced.reason is not None
+    assert announced.reason.code == "mta_sts_unreachable"
+    assert "database is locked" in announced.reason.text
+
+
+def test_policy_that_was_remembered_and_is_damaged_is_no_absence_either_while_it_could_apply(sender: Sender) -> None:
+    sender.world.keep(DOMAIN, KeptPolicy("1", b"\xff", sender.world.now))
+    sender.world.add(f"_mta-sts.{DOMAIN}", rdata.TXT)
+    assert sender.sends().verdict is HopVerdict.UNREACHABLE
+    assert sender.sends(366 * DAY).verdict is HopVerdict.NONE
+
+
+def test_crowd_of_slow_web_servers_leaves_no_trace_at_other_domains(
+    sender: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(policies, "_MOST_FETCHES", 1)
+    inner: list[Announced] = []
+
+    def slow(host: str, address: str) -> Fetched:
+        if len(sender.world.fetched) == 1:
+            inner.append(sender.policies.find(DOMAIN, lambda _: txt, ask, sender._later))
+        return sender.world.fetch(host, address)
+
+    def ask(owner: str, kind: int) -> DNSAnswer:
+        return sender.world.ask(owner, kind).answer
+
+    txt = ask(f"_mta-sts.{DOMAIN}.", rdata.TXT)
+    sender.policies = Policies(sender.world, slow, lambda: sender.world.now)
+    sender.world.fetched.append("another domain's")
+    assert _mode(sender.sends()) == "enforce"
+    (busy,) = inner
+    assert (busy.policy, busy.verdict) == (None, HopVerdict.UNREACHABLE)
+    assert busy.reason is not None
+    assert "too many other policies" in busy.reason.text
+    assert sender.world.kept[DOMAIN].tried_id == ""
+    sender.world.policy(sts_id="2")
+    assert sender.sends().policy_id == "2"  # the place was given back
+
+
+def test_clock_that_was_put_back_keeps_no_failure_for_longer(sender: Sender) -> None:
+    web = sender.world.web.copy()
+    sender.world.web[f"mta-sts.{DOMAIN}"] = REFUSED
+    sender.sends(10 * 365 * DAY)
+    sender.world.web.update(web)
+    assert _mode(sender.sends(-10 * 365 * DAY)) == "enforce"
+
+
+def test_clock_that_was_put_back_makes_a_policy_last_its_time_from_now_on(sender: Sender) -> None:
+    sender.sends(10 * 365 * DAY)
+    sender.world.add(f"_mta-sts.{DOMAIN}", rdata.TXT)
+    assert _mode(sender.sends(-10 * 365 * DAY)) == "enforce"
+    assert _mode(sender.sends(9 * DAY)) == "enforce"
+    assert _mode(sender.sends(DAY + 1)) == "none"
+
+
+def test_clock_that_was_put_back_delays_no_refresh(sender: Sender) -> None:
+    sender.sends(10 * 365 * DAY)
+    sender.sends(-10 * 365 * DAY)
+    sender.sends(DAY + 1)
+    assert len(sender.background) == 1
+
+
+def test_text_of_a_very_long_policy_is_not_kept_with_each_result(sender: Sender) -> None:
+    sender.world.policy(mx="\nmx: ".join(f"mx{number}.example.org" for number in range(900)))
+    announced = sender.sends()
+    assert announced.policy is not None
+    assert len(announced.policy.mx) == 900
+    assert announced.lines == ()
+    assert sum(map(len, announced.steps)) < 2000
 
 
 def test_several_addresses_of_the_web_server_are_tried_and_not_very_many(sender: Sender) -> None:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,7 +16,7 @@ from smilla.hops import rdata, search, verified
 from smilla.hops.search import Finder
 from smilla.model import Hop
 from smilla.ports import Metrics
-from tests.unit.hops.world import BOGUS, DOMAIN, World, mx, tlsa
+from tests.unit.hops.world import BOGUS, DOMAIN, SECURE, World, mx, tlsa
 
 PATIENT = 30.0
 
@@ -71,6 +72,29 @@ def test_result_is_remembered_with_the_time_that_is_left(world: World, gate: thr
     assert len(world.asked) == asked
 
 
+def test_remembered_hop_ends_and_is_asked_for_anew(
+    world: World, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A domain that has got a policy, or lost one, is not taken for what it was."""
+    gate.set()
+    later_s = [0.0]
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + later_s[0])
+    monkeypatch.setattr(search, "time", clock)
+    finder = world.finder()
+
+    def found() -> Hop:
+        return finder.begin(DOMAIN).result(clock.monotonic() + PATIENT)
+
+    ttl_s = found().ttl_s
+    assert ttl_s > 20
+    later_s[0] = ttl_s - 10
+    assert 0 < found().ttl_s <= 10
+    assert world.asked.count((f"{DOMAIN}.", rdata.MX)) == 1
+    later_s[0] = ttl_s + 10
+    assert found().ttl_s == ttl_s
+    assert world.asked.count((f"{DOMAIN}.", rdata.MX)) == 2
+
+
 @pytest.mark.parametrize("options", [DNSOptions(cache_ttl_s=0), DNSOptions(cache_entries=0)])
 def test_nothing_is_remembered_where_the_options_say_so(
     world: World, gate: threading.Event, options: DNSOptions
@@ -101,6 +125,24 @@ def test_memory_is_bounded(world: World, gate: threading.Event) -> None:
     assert list(finder._remembered) == ["d6.test", "d7.test", "d8.test"]
 
 
+def test_memory_is_bounded_in_octets_too(world: World, gate: threading.Event) -> None:
+    """Each of these domains has thousands of MX hosts."""
+    gate.set()
+    world.host("mx.other.test", tlsa())
+    for number in range(9):
+        hosts = [f"a-rather-long-name-of-a-host-{one}.d{number}.test" for one in range(3000)]
+        world.add(f"d{number}.test", rdata.MX, *mx("mx.other.test", *hosts), status=SECURE)
+    finder = world.finder(replace(Config(), dns=DNSOptions(cache_mib=4)))
+    for number in range(9):
+        assert _result(finder, f"d{number}.test").is_verified
+    assert 1 <= len(finder._remembered) < 9
+    assert 0 < finder._octets <= 2 << 20
+    finder._forget("d8.test")
+    for domain in list(finder._remembered):
+        finder._forget(domain)
+    assert finder._octets == 0
+
+
 def test_when_all_places_are_taken_a_further_search_is_unreachable_and_not_remembered(
     world: World, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -115,6 +157,24 @@ def test_when_all_places_are_taken_a_further_search_is_unreachable_and_not_remem
         raise AssertionError("no place was given back")
     finder._places.release()
     assert _result(finder).is_verified
+
+
+def test_without_a_thread_the_domain_is_unreachable_at_once_and_no_place_is_lost(
+    world: World, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "_PLACES", 1)
+    gate.set()
+    finder = world.finder()
+    with monkeypatch.context() as without:
+        without.setattr(threading.Thread, "start", _no_more_threads)
+        for _ in range(3):
+            hop = finder.begin(DOMAIN).result(time.monotonic())
+            assert (hop.verdict, hop.reason.code) == ("unreachable", "hop_busy")
+    assert _result(finder).is_verified
+
+
+def _no_more_threads(self: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
 
 
 def test_error_of_ours_ends_the_search_and_nobody_waits(

@@ -22,8 +22,8 @@ STS = _verified(HopWay.MTA_STS, names=("mx.example.org", "mx.test"), policy_line
 CIRCLE = _verified(HopWay.CIRCLE, names=("mx.test", ".example.org"), ca_file="/etc/ca.pem", circle="ours")
 
 
-def _not(verdict: HopVerdict, code: str = "no_secure_hop", mode: str = "") -> Hop:
-    return Hop("example.org", verdict, Reason(code, "because"), mode=mode)
+def _not(verdict: HopVerdict, code: str = "no_secure_hop", mode: str = "", *, wants_tls: bool = False) -> Hop:
+    return Hop("example.org", verdict, Reason(code, "because"), mode=mode, wants_tls=wants_tls)
 
 
 @pytest.mark.parametrize("answer", [tls_policy.secure, tls_policy.policy])
@@ -39,9 +39,24 @@ def test_circle_without_names_takes_the_domain_and_all_below_it() -> None:
     assert tls_policy.secure(circle, OPTIONS) == "OK secure match=nexthop:dot-nexthop tafile=/etc/ca.pem"
 
 
-@pytest.mark.parametrize("path", ["/etc/my ca.pem", "/etc/a,b.pem", "/etc/{ca}.pem", "/etc/a\nb"])
+@pytest.mark.parametrize("path", ["/etc/my ca.pem", "/etc/a,b.pem", "/etc/{ca}.pem", "/etc/a\nb", "/etc/\0", "/etc/ü"])
 def test_file_that_postfix_would_misread_is_temporary(path: str) -> None:
     assert tls_policy.secure(_verified(HopWay.CIRCLE, ca_file=path), OPTIONS).startswith("TEMP ")
+
+
+@pytest.mark.parametrize("name", ["mx.test tafile=/tmp/x", "mx.test,mx2.test", "{mx.test}", "bücher.test"])
+def test_name_that_postfix_would_misread_is_temporary(name: str) -> None:
+    hop = _verified(HopWay.CIRCLE, names=(name,), ca_file="/etc/ca.pem")
+    assert tls_policy.secure(hop, OPTIONS).startswith("TEMP ")
+
+
+def test_strangers_words_come_to_postfix_short_and_on_one_line() -> None:
+    hop = Hop("example.org", HopVerdict.NONE, Reason("mta_sts_mismatch", "a\r\nOK may\0\x1b[2Jü" + "é" * 90_000))
+    answer = tls_policy.secure(hop, OPTIONS)
+    assert answer.startswith("TEMP mta_sts_mismatch: example.org: a??OK may??[2J??")
+    assert answer.isascii()
+    assert answer.isprintable()
+    assert len(answer) < 1000
 
 
 @pytest.mark.parametrize("verdict", [one for one in HopVerdict if one is not HopVerdict.VERIFIED])
@@ -74,7 +89,13 @@ def test_enforced_policy_that_allows_no_mx_host_holds_mail_and_one_in_testing_do
 
 
 def test_records_that_nobody_can_use_still_ask_for_tls() -> None:
-    assert tls_policy.policy(_not(HopVerdict.NONE, "unusable_tlsa"), OPTIONS) == "OK dane"
+    for code in ("unusable_tlsa", "mta_sts_testing", "mta_sts_none"):
+        assert tls_policy.policy(_not(HopVerdict.NONE, code, wants_tls=True), OPTIONS) == "OK dane"
+    unknown = _not(HopVerdict.UNREACHABLE, "mta_sts_unreachable", wants_tls=True)
+    assert tls_policy.policy(unknown, OPTIONS).startswith("TEMP ")
+    assert tls_policy.policy(unknown, OPPORTUNISTIC) == "OK dane"
+    mismatch = _not(HopVerdict.UNCLEAR, "mta_sts_mismatch", "enforce", wants_tls=True)
+    assert tls_policy.policy(mismatch, OPPORTUNISTIC).startswith("TEMP ")
 
 
 def test_attributes_are_as_postfix_3_10_takes_them() -> None:
@@ -86,6 +107,11 @@ def test_attributes_are_as_postfix_3_10_takes_them() -> None:
     )
 
 
+def test_pattern_in_other_letters_leaves_all_attributes_out() -> None:
+    hop = _verified(HopWay.MTA_STS, names=("mx.test",), policy_lines=(*LINES[:3], "mx: a\0b", LINES[4]))
+    assert tls_policy.policy(hop, HopOptions(attributes=True)) == "OK secure match=mx.test servername=hostname"
+
+
 @pytest.mark.parametrize("line", ["x: } tafile=/tmp/x {", "x: \x07", "x: é"])
 def test_line_of_a_policy_that_could_say_something_else_to_postfix_is_left_out(line: str) -> None:
     hop = _verified(HopWay.MTA_STS, names=("mx.test",), policy_lines=(*LINES, line))
@@ -95,6 +121,11 @@ def test_line_of_a_policy_that_could_say_something_else_to_postfix_is_left_out(l
 def test_pattern_with_a_blank_leaves_all_attributes_out() -> None:
     lines = (*LINES[:3], "mx: a b", LINES[4])
     hop = _verified(HopWay.MTA_STS, names=("mx.test",), policy_lines=lines)
+    assert tls_policy.policy(hop, HopOptions(attributes=True)) == "OK secure match=mx.test servername=hostname"
+
+
+def test_policy_whose_text_is_not_kept_has_no_attributes() -> None:
+    hop = _verified(HopWay.MTA_STS, names=("mx.test",), policy_lines=())
     assert tls_policy.policy(hop, HopOptions(attributes=True)) == "OK secure match=mx.test servername=hostname"
 
 

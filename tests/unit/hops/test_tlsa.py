@@ -92,6 +92,39 @@ def test_authority_must_be_in_the_chain_that_the_server_presents() -> None:
     assert judged(tlsa(2, 0, 1, ROOT[1]), chain=(LEAF, ROOT[1], MIDDLE[1])).verdict is Verdict.MATCH
 
 
+def test_path_is_worked_out_once_however_many_records_and_certificates_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Verifying signatures is what a stranger's server can make dear."""
+    verified: list[object] = []
+
+    def is_issued(below: x509.Certificate, above: x509.Certificate) -> bool:
+        verified.append(above)
+        return False
+
+    others = [make_certificate("p256", common_name="Middle", ca=True, number=n)[1] for n in range(300, 340)]
+    monkeypatch.setattr("smilla.hops.tlsa._is_issued", is_issued)
+    found = judged(*(tlsa(2, 0, 1, raw) for raw in others), chain=(LEAF, *others))
+    assert set(codes(found)) == {"no_anchor"}
+    assert len(verified) < 40
+
+
+def test_longest_path_has_eight_certificates_above_the_servers_own() -> None:
+    above = [make_certificate("p256", common_name="0", ca=True, number=20, extensions=SIGNS)]
+    for number in range(1, 10):
+        above.append(
+            make_certificate(
+                "p256", common_name=str(number), ca=True, number=20 + number, issuer=above[-1], extensions=SIGNS
+            )
+        )
+    leaf = make_certificate("p256", other_names=NAMED, number=40, issuer=above[-1])[1]
+    chain = (leaf, *(raw for _, raw in reversed(above)))
+    assert judged(tlsa(2, 0, 1, chain[8]), chain=chain).verdict is Verdict.MATCH
+    too_far = judged(tlsa(2, 0, 1, chain[9]), chain=chain)
+    assert codes(too_far) == ["no_anchor"]
+    assert "more than 8" in too_far.text
+
+
 def test_certificate_of_no_authority_signs_nothing() -> None:
     mere = make_certificate("p256", common_name="Mere", ca=False, number=9)
     leaf = make_certificate("p256", other_names=NAMED, number=10, issuer=mere)[1]

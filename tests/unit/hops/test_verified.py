@@ -104,8 +104,12 @@ ENFORCED = b"version: STSv1\nmode: enforce\nmx: mx.example.org\nmax_age: 86400\n
         ((ONE, policy()), "verified mta-sts mta_sts mx.example.org"),
         ((TWO, policy(mx="*.example.org")), "verified mta-sts mta_sts mx.example.org mx2.example.org"),
         ((TWO, policy()), "verified mta-sts mta_sts mx.example.org"),
-        ((UNSIGNED, policy(mx="mx.elsewhere.test")), "none - mta_sts_mismatch"),
-        ((hosts("a.b.example.org", status=INSECURE), policy(mx="*.example.org")), "none - mta_sts_mismatch"),
+        ((ONE, policy(mx="mx.elsewhere.test")), "none - mta_sts_mismatch"),
+        ((hosts("a.b.example.org"), policy(mx="*.example.org")), "none - mta_sts_mismatch"),
+        ((hosts("a.b.example.org"), policy(mx="*.b.example.org")), "verified mta-sts mta_sts a.b.example.org"),
+        # Nobody has signed the MX records: they may be a forger's, so nothing is refused for good.
+        ((UNSIGNED, policy(mx="mx.elsewhere.test")), "unclear - mta_sts_mismatch"),
+        ((UNSIGNED, policy("testing", mx="mx.elsewhere.test")), "none - mta_sts_testing"),
         ((UNSIGNED, policy("testing")), "none - mta_sts_testing"),
         ((UNSIGNED, policy("none", mx="")), "none - mta_sts_none"),
         ((UNSIGNED, policy(max_age=0)), "verified mta-sts mta_sts mx.example.org"),
@@ -206,6 +210,27 @@ def test_hop_holds_no_longer_than_what_it_rests_on() -> None:
         situation(world)
     assert world.found().ttl_s == 7
     assert of(UNSIGNED, policy(max_age=40)).ttl_s == 40
+
+
+@pytest.mark.parametrize(
+    "also",
+    [(), (policy("testing"),), (policy("none", mx=""),), (policy(), web(REFUSED)), (policy(mx="mx.elsewhere.test"),)],
+)
+def test_records_that_no_client_can_use_ask_for_tls_whatever_the_policy_is(also: tuple[Situation, ...]) -> None:
+    assert of(ONE, with_tlsa(tlsa(1)), *also).wants_tls
+    assert not of(ONE, *also).wants_tls
+
+
+def test_of_very_many_hosts_that_a_policy_allows_the_best_are_named() -> None:
+    names = [f"mx{number}.example.org" for number in range(verified.MOST_NAMES + 9)]
+    hop = of(hosts(*names, status=INSECURE), policy(mx="*.example.org"))
+    assert hop.names == tuple(names[: verified.MOST_NAMES])
+
+
+def test_name_of_a_circles_server_is_told_in_a_labels() -> None:
+    circle = Circle("ours", ("example.org",), "/etc/ca.pem", ("mx.bücher.example", ".bücher.example"))
+    hop = World().found(replace(Config(), circle=(circle,)))
+    assert hop.names == ("mx.xn--bcher-kva.example", ".xn--bcher-kva.example")
 
 
 def test_address_literal_is_no_domain() -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from smilla.metrics.attention import Cause, findings, of_file
+from smilla.metrics.attention import Cause, findings, of_decrypt, of_file
 from smilla.metrics.snapshot import (
     Count,
     Expiring,
@@ -92,7 +92,7 @@ def test_a_few_failures_are_no_alarm_though_they_are_all_there_is() -> None:
 
 
 def test_every_cause_has_a_fault_here() -> None:
-    assert {cause for _, _, cause in FAULTS} == set(Cause) - {Cause.FILE}
+    assert {cause for _, _, cause in FAULTS} == set(Cause) - {Cause.FILE, Cause.DECRYPT}
     (found,) = of_file(WELL, 1001.0)
     assert found.cause is Cause.FILE
 
@@ -113,3 +113,15 @@ def test_of_many_failures_the_most_frequent_reason_is_told() -> None:
     (found,) = findings(replace(WELL, minutes=(Slot(0, counts),)))
     assert found.why == "100% of the last hour's recipients failed, most often deferred, reason bogus"
     assert "bogus" in found.hint
+
+
+def test_smilla_decrypt_needs_attention_where_it_is_silent_or_not_whole() -> None:
+    assert of_decrypt(WELL) == ()
+    told = [
+        of_decrypt(None, "nobody answers there"),
+        of_decrypt(replace(WELL, workers=Workers(2, 1))),
+        of_decrypt(replace(WELL, reloads=Reloads(0, 1, last_failed=True))),
+    ]
+    assert [
+        (one.cause, word in one.why) for (one,), word in zip(told, ("answers", "1 of 2", "reload"), strict=True)
+    ] == [(Cause.DECRYPT, True)] * 3

@@ -150,6 +150,16 @@ def test_searches_for_a_hop_are_counted(wire: Wire) -> None:
     assert wire.state.counts == {("hops", "dane", "verified"): 2, ("hops", "", "none"): 1}
 
 
+def test_questions_to_web_servers_and_directories_are_counted(wire: Wire) -> None:
+    counting = meter(wire)
+    counting.fetch("wkd", "absent", 0.2)
+    counting.fetch("ldap", "unreachable", 6.0)
+    counting.flush()
+    assert set(wire.state.timings) == {("fetch_seconds", "wkd", "absent"), ("fetch_seconds", "ldap", "unreachable")}
+    (fetches,) = wire.totals.snapshot().latencies
+    assert (fetches.of, fetches.count) == ("fetch", 2)
+
+
 def test_gauges_are_sent_each_time_also_those_that_are_measured(wire: Wire) -> None:
     counting = meter(wire)
     counting.measure("spool_bytes", lambda: 7.0)

@@ -9,7 +9,7 @@ from smilla.config import Config
 from smilla.keys import lookup
 from smilla.model import Action, Client, Direction, DNSSECStatus, KeyLookup, KeyVerdict
 from smilla.policy import Circumstances, Requirement
-from smilla.session import Session
+from smilla.session import Asked, Session
 from tests.vectors.memory import NOW, TableResolver, make_ports
 
 OUTBOUND, INBOUND = Direction.OUTBOUND, Direction.INBOUND
@@ -37,7 +37,7 @@ def searched(text: str, to: str, status: DNSSECStatus = DNSSECStatus.SECURE) -> 
     requirement = decide.begin_lookup(session, session.recipient(f"<{to}>"), ports, settings)
     assert requirement.wanted
     assert requirement.address is not None
-    return lookup.finish(session.lookups[requirement.address, ()], 0.0, NOW, ports), resolver
+    return lookup.finish(session.lookups[Asked(requirement.address)], 0.0, NOW, ports), resolver
 
 
 # --- single labels -----------------------------------------------------------------------------------------
@@ -227,7 +227,7 @@ def test_sender_without_a_domain_is_a_further_reader_under_the_origin() -> None:
     settings = config.parse('append_origin = "home.test"\n[[rule]]\nsender = "*"\nalso_to = ["sender"]\n')
     session = Session(MTA, "sam", (), settings.completion)
     decide.begin_lookup(session, session.recipient("<bob@r.test>"), make_ports(TableResolver()), settings)
-    assert [str(asked) for asked, _ in session.lookups] == ["bob@r.test", "sam@home.test"]
+    assert [str(asked.address) for asked in session.lookups] == ["bob@r.test", "sam@home.test"]
 
 
 # --- what a mutation run (make mutants) left alive ---------------------------------------------------------

@@ -34,7 +34,7 @@ def test_missing_folder_is_named(tmp_path: Path) -> None:
 
 
 def test_openpgp_engine_is_needed_only_where_a_source_has_openpgp_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(*_: str, hides: bool) -> None:
+    def missing(*_: str, hides: bool, sources: tuple[str, ...]) -> None:
         raise EngineMissing("none is installed")
 
     monkeypatch.setattr(openpgp, "engine", missing)
@@ -57,7 +57,7 @@ def test_engine_is_asked_for_hidden_recipients_where_anything_wants_them(
 ) -> None:
     asked: list[tuple[str, str, bool]] = []
 
-    def engine(name: str, folder: str, *, hides: bool) -> openpgp.NoEngine:
+    def engine(name: str, folder: str, *, hides: bool, sources: tuple[str, ...]) -> openpgp.NoEngine:
         asked.append((name, folder, hides))
         return openpgp.NoEngine()
 

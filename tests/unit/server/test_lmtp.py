@@ -56,3 +56,37 @@ def test_an_error_in_the_stage_gets_its_own_reply_for_each_recipient(
     assert first == second == reply.for_error(error).line
     assert first.startswith("451 4.3.0 ")
     assert (bye, ended, service.in_flight) == ("221 2.0.0 Bye", [True], 0)
+
+
+def test_answer_is_one_line_whatever_another_server_has_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a listener says of a copy reaches the MTA, to whom a second line would be the next recipient's answer."""
+    said = "The copy was refused: 550 no\\r\\n250 2.0.0 Ok\\n250 Ok"
+    answer = reply.Reply(reply.Verb.REJECT, "550", "5.1.1", said.encode().decode("unicode_escape"))
+    monkeypatch.setattr(reply, "for_error", lambda _: answer)
+    monkeypatch.setattr(stage, "deliver", lambda *_: 1 / 0)
+    connection = Connection()
+    lmtp._serve_one(Service(Runtime(config.parse(""), make_ports())), cast(Any, connection), lambda: None)
+    *_, first, second, bye = connection.answers.decode().splitlines()
+    assert first == second == "550 5.1.1 The copy was refused: 550 no  250 2.0.0 Ok 250 Ok"
+    assert bye.startswith("221")
+
+
+def test_reload_in_the_middle_of_a_message_changes_nothing_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, after = (Runtime(config.parse(f'append_origin = "{name}.test"'), make_ports()) for name in ("old", "new"))
+    service, used = Service(before), list[Any]()
+
+    class Reloading(Connection):
+        def sendall(self, octets: bytes) -> None:
+            if b"2.1.0 Ok" in octets:
+                service.runtime = after
+            super().sendall(octets)
+
+    def deliver(handed: Any, ports: Any, settings: Any) -> tuple[reply.Reply, ...]:
+        used.append((handed.recipients[0].address.domain, ports, settings.origin))
+        return (reply.for_error(SmillaError("x")),) * 2
+
+    monkeypatch.setattr(stage, "deliver", deliver)
+    connection = Reloading()
+    connection.left = DIALOGUE.replace(b"<a@r.test>", b"<a>")
+    lmtp._serve_one(service, cast(Any, connection), lambda: None)
+    assert used == [("old.test", before.ports, "old.test")]

@@ -123,6 +123,17 @@ def test_retry_serves_only_who_is_owed_a_copy(lab: Lab) -> None:
     assert set(lab.secure_mailer.copies()) == {ZOE, MIA}
 
 
+def test_field_in_another_message_swallows_nothing(lab: Lab) -> None:
+    """Whoever got the field with a bounce sends something else with it."""
+    raw = lab.copy()
+    assert lab.deliver(raw, ZOE) == ["250"]
+    assert lab.deliver(b"Received: by mx.example (Postfix)\r\n\tid 4NeW; today\r\n" + raw, ZOE) == ["250"]
+    assert len(lab.secure_mailer.sent) == 1  # the same copy once more, requeued: its answer may have got lost
+    assert lab.deliver(raw.replace(CANARY, CANARY + b" 2"), ZOE) == ["250"]
+    assert lab.deliver(raw.replace(b"Subject: hello", b"Subject: bye"), ZOE) == ["250"]
+    assert len(lab.secure_mailer.sent) == 3
+
+
 def test_listener_that_is_away_owes_all(lab: Lab) -> None:
     raw, lab.secure_mailer.is_away = lab.copy(), True
     assert lab.deliver(raw, ZOE, MIA) == ["451", "451"]

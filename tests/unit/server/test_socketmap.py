@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import threading
 from dataclasses import replace
 
 import pytest
@@ -9,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smilla.config.options import HopOptions
+from smilla.formats import netstring
 from smilla.hops import rdata
 from smilla.hops.search import Finder
 from smilla.server import socketmap
@@ -62,6 +66,23 @@ def test_without_a_finder_mail_waits() -> None:
 def test_error_of_ours_is_temporary(finder: Finder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(finder, "begin", lambda domain: 1 / 0)
     assert socketmap._answered(b"secure example.org", finder, SERVING).startswith("TEMP ")
+
+
+def test_client_that_says_nothing_or_takes_nothing_gives_its_place_back(
+    finder: Finder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socketmap, "_IDLE_S", 0.05)
+    question = netstring.written(b"policy none.test") * 50_000
+    for sent in (b"", b"17:policy none", question):
+        ours, theirs = socket.socketpair()
+        is_done = threading.Event()
+        thread = threading.Thread(target=socketmap._serve_one, args=(lambda: (finder, SERVING), ours, is_done.set))
+        with theirs:
+            thread.start()
+            with contextlib.suppress(OSError):
+                theirs.sendall(sent)
+            assert is_done.wait(30)
+            thread.join()
 
 
 @given(st.binary(max_size=60))

@@ -23,7 +23,7 @@ from smilla.hops.policies import Fetched
 from smilla.hops.tlsa import association
 from smilla.model import DNSAnswer, DNSSECStatus, KeyLookup, KeyVerdict, Reason
 from smilla.survey.crew import Crew
-from smilla.survey.found import Found, Names, Way
+from smilla.survey.found import Found, Names, Result, Way
 from smilla.survey.look import Asked, Survey
 from smilla.survey.outside import Outside
 from tests.certificates import NOW, key_usage, make_certificate, to_pem
@@ -171,6 +171,7 @@ def test_only_the_first_hosts_and_addresses_are_asked(outdoors: Outdoors) -> Non
     assert len(found.hosts) == 8
     assert {len(host.servers) for host in found.hosts} == {8}
     assert "only the first 8 hosts were asked" in found.mx.text
+    assert found.way is not Way.NOT_NOW  # nothing is published, whatever the others have
 
 
 @pytest.mark.parametrize(
@@ -219,7 +220,8 @@ def test_next_address_of_the_policy_s_server_is_asked_if_the_first_is_silent(out
 
 def test_circle_and_mta_sts_are_those_of_the_configuration(outdoors: Outdoors) -> None:
     circle = Circle(name="friends", domains=(DOMAIN,), ca_file="/ca.pem")
-    assert outdoors.found(circles=(circle,)).way is Way.CIRCLE
+    found = outdoors.found(circles=(circle,), in_circles={"/ca.pem": Authorities(to_pem(ROOT[1]))})
+    assert (found.way, found.hosts[0].servers[0].chain) == (Way.CIRCLE, Result(State.OK, "valid for the host"))
     outdoors.world.add(DOMAIN, rdata.MX, *mx(HOST), status=DNSSECStatus.INSECURE)
     outdoors.world.policy()
     outdoors.web["192.0.2.80"] = Fetched(
@@ -227,6 +229,44 @@ def test_circle_and_mta_sts_are_those_of_the_configuration(outdoors: Outdoors) -
     )
     assert outdoors.found(mta_sts="testing").way is Way.MTA_STS
     assert outdoors.found().way is Way.OPPORTUNISTIC
+
+
+def test_tlsa_records_are_listed_and_the_next_key_is_seen(outdoors: Outdoors) -> None:
+    today, later = (bytes([3, 1, 1]) + association(raw, 1, 1) for raw in (LEAF, ROOT[1]))
+    outdoors.world.host(HOST, today, later, b"\3\1")
+    (host,) = outdoors.found().hosts
+    assert host.tlsa == (f"3 1 1 {today[3:].hex()}", f"3 1 1 {later[3:].hex()}", "malformed 0301")
+    assert host.next_key is not None
+    assert host.next_key.state is State.OK
+    outdoors.world.host(HOST, today)
+    (host,) = outdoors.found().hosts
+    assert host.next_key is not None
+    assert host.next_key.state is State.ABSENT
+
+
+OTHER_ROOT = make_certificate("p256", common_name="Other root", ca=True, number=933, extensions=SIGNS)
+ELSEWHERE = make_certificate("p256", other_names=[x509.DNSName("mx.example.net")], number=934, issuer=ROOT)[1]
+BELOW = make_certificate("p256", other_names=[x509.DNSName(f"any.{DOMAIN}")], number=935, issuer=ROOT)[1]
+
+
+@pytest.mark.parametrize(
+    ("leaf", "match", "root", "expected"),
+    [
+        (BELOW, (), ROOT, Way.CIRCLE),
+        (LEAF, (f".{DOMAIN}",), ROOT, Way.CIRCLE),
+        (LEAF, ("mx.example.net",), ROOT, Way.NOT_NOW),
+        (ELSEWHERE, (), ROOT, Way.NOT_NOW),
+        (ELSEWHERE, ("mx.example.net",), ROOT, Way.CIRCLE),
+        (LEAF, (), OTHER_ROOT, Way.NOT_NOW),
+    ],
+)
+def test_servers_of_a_circle_are_judged_by_its_authorities_and_names(
+    outdoors: Outdoors, leaf: bytes, match: tuple[str, ...], root: tuple[object, bytes], expected: Way
+) -> None:
+    """Public authorities do not count there, nor does what is published."""
+    outdoors.servers["192.0.2.1"] = Presented(raw_chain=(leaf, ROOT[1]))
+    circle = Circle(name="friends", domains=(DOMAIN,), ca_file="/ca.pem", match=match)
+    assert outdoors.found(circles=(circle,), in_circles={"/ca.pem": Authorities(to_pem(root[1]))}).way is expected
 
 
 def test_domain_that_does_not_exist_or_takes_no_mail_is_not_asked_further(outdoors: Outdoors) -> None:

@@ -10,13 +10,13 @@ from html.parser import HTMLParser
 
 from smilla.hops.mx import State
 from smilla.survey import report
-from smilla.survey.found import Found, Result
+from smilla.survey.found import Found, Result, Way
 from tests.unit.survey.samples import FOUND, HOST
 
 HOSTILE = "</pre></style><script src=//evil.example>alert(1)</script><img src=x onerror=alert(1)>'\" & {{ 7*7 }}"
 ALLOWED = {
     *("html", "head", "meta", "title", "style", "body", "h1", "h2", "h3", "p", "strong", "div", "section", "pre", "a"),
-    *("svg", "text", "rect", "details", "summary", "table", "thead", "tbody", "tr", "th", "td"),
+    *("svg", "text", "rect", "details", "summary", "table", "thead", "tbody", "tr", "th", "td", "span", "wbr"),
 }
 
 
@@ -44,6 +44,16 @@ def test_text_of_a_stranger_makes_no_element_and_no_attribute() -> None:
     assert not {name for name in parser.attributes if name.startswith("on")} | parser.attributes & {"src", "style"}
 
 
+def test_domains_are_listed_by_way_each_with_a_link_to_all_that_is_known() -> None:
+    plain = replace(FOUND, asked="clear.example", domain="clear.example", way=Way.PLAIN)
+    html = report.html([FOUND, plain])
+    (listed,) = re.findall(r"<summary>plain: 1</summary>\s*<p>\s*(.*?)\s*</p>", html, re.DOTALL)
+    mark = re.fullmatch(r'<a href="#(d\d+)">clear\.example</a>', listed)
+    assert mark is not None
+    assert f'<section class="domain" id="{mark[1]}">\n<h3>clear.example' in html
+    assert "<summary>no mail" not in html
+
+
 def test_policy_of_the_page_lets_in_its_own_style_and_nothing_else() -> None:
     html = report.html([FOUND])
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', html)
@@ -68,7 +78,8 @@ def test_text_of_a_stranger_cannot_turn_the_lines_around() -> None:
 def test_domains_stand_by_name_and_each_link_leads_somewhere() -> None:
     names = ["c.example", "a.example", "b.example"]
     html = report.html([replace(FOUND, asked=name, domain=name) for name in names])
-    assert re.findall(r'<th scope="row"><a href="#\w+">(.*?)</a>', html) == sorted(names)
+    shown = html.replace("<wbr>", "")
+    assert re.findall(r'<th scope="row"><a href="#\w+">(.*?)</a>', shown) == sorted(names)
     assert set(re.findall(r'href="#(\w+)"', html)) == set(re.findall(r' id="(\w+)"', html))
 
 

@@ -83,15 +83,30 @@ def test_policy_in_enforce_that_allows_no_host_is_not_opportunistic() -> None:
     assert judged(replace(at(UNTRUSTED), mta_sts_mode="testing"), hop) is Way.OPPORTUNISTIC
 
 
-def test_circle_counts_whatever_the_servers_are() -> None:
+@pytest.mark.parametrize(
+    ("found", "expected", "why"),
+    [
+        (FOUND, Way.CIRCLE, "in the circle c; its certificate is valid for the host at mx.example.org"),
+        (TWO, Way.CIRCLE, "in the circle c; its certificate is valid for the host at mx.example.org (1 of 2 MX hosts)"),
+        (at(UNTRUSTED), Way.NOT_NOW, "in the circle c, and at mx.example.org: self-signed"),
+        (at(CLEAR), Way.NOT_NOW, "in the circle c, and mx.example.org offers no STARTTLS"),
+        (at(SILENT), Way.UNKNOWN, "in the circle c, and no server could be asked: timed out"),
+        (replace(FOUND, hosts=(), mx=Result(State.BOGUS, "forged")), Way.NOT_NOW, "MX: forged"),
+    ],
+)
+def test_server_of_a_circle_has_the_circles_certificate_or_gets_nothing(found: Found, expected: Way, why: str) -> None:
     hop = Hop("example.org", HopVerdict.VERIFIED, Reason("circle", "in the circle c"), HopWay.CIRCLE, circle="c")
-    assert judged(at(CLEAR), hop) is Way.CIRCLE
+    result = way.judged(no_key(found), hop, None, (), POLICY)
+    assert (result.way, result.why) == (expected, why)
 
 
 def test_unverified_way_says_what_nobody_finds_or_proves() -> None:
     gone = replace(at(UNTRUSTED), mta_sts=Result(State.UNREACHABLE, "refused"))
     assert "no sender finds the MTA-STS policy: refused" in way.judged(gone, NO_HOP, None, (), POLICY).why
     assert "the MX records are not signed" in way.judged(FOUND, NO_HOP, None, (), POLICY).why
+    for state, why in ((State.INSECURE, "in a zone that is not signed"), (State.UNUSABLE, "no sender can use one")):
+        server = replace(UNTRUSTED, tlsa=Result(state, "x"))
+        assert why in way.judged(at(server), NO_HOP, None, (), POLICY).why
     assert "1 of 2 servers offer no STARTTLS" in way.judged(at(CLEAR, UNTRUSTED), NO_HOP, None, (), POLICY).why
 
 

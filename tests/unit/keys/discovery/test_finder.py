@@ -10,9 +10,10 @@ import pytest
 from smilla.address import parse
 from smilla.keys.discovery import finder
 from smilla.keys.discovery.owner import OPENPGPKEY, SMIMEA, owner_name
+from smilla.keys.discovery.wkd import Fetched
 from smilla.model import DNSSECStatus, Format, SMIMEACandidate, SourceAnswer
 from smilla.ports import Ports
-from tests.vectors.memory import MemoryFolder, TableResolver, make_ports
+from tests.vectors.memory import MemoryFolder, TableResolver, TableWeb, make_ports, raw_key
 
 ALL = ("smimea", "openpgpkey", "directory")
 
@@ -281,3 +282,47 @@ def test_answer_says_under_which_local_part_it_was_found() -> None:
     assert answers("Hugh@example.org", resolver, try_lowercase=True)["smimea"].local_part == "hugh"
     resolver.publish("Hugh@example.org", "smimea", "secure", b"\3\0\0exact")
     assert answers("Hugh@example.org", resolver, try_lowercase=True)["smimea"].local_part == "Hugh"
+
+
+WEB = {"pia": Fetched(200, "", raw_key("pia.pgp"))}
+
+
+class PathWeb(TableWeb):
+    """Has a key for some local parts only."""
+
+    def _get(self, host: str, target: str, address: str) -> Fetched:
+        local_part = target.partition("?l=")[2]
+        self.asked.append(local_part)
+        return WEB.get(local_part, Fetched(404))
+
+
+@pytest.mark.parametrize(("is_local", "asked"), [(True, ["pia%2Btag", "pia"]), (False, ["pia%2Btag"])])
+def test_the_web_is_asked_for_a_tagged_address_of_ours_without_its_tag_too(is_local: bool, asked: list[str]) -> None:
+    web = PathWeb(TableResolver())
+    web.serve("example.org", None)
+    ports, spelling = make_ports(web=web), finder.Spelling(True, "+", is_local)
+    (question,) = finder.begin(parse("pia+tag@example.org"), ("wkd",), ports.resolver, ports, spelling)
+    found = question.answer(7.0)
+    assert web.asked == asked
+    assert (found.local_part, bool(found.candidates)) == (("pia", True) if is_local else ("pia+tag", False))
+
+
+@pytest.mark.parametrize("trouble", [Fetched(500), Fetched(403), Fetched(200, "", raw_key("pgp-expired.pgp"))])
+def test_the_web_has_the_last_word_on_a_tagged_address_unless_it_is_absent(
+    trouble: Fetched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(WEB, "pia%2Btag", trouble)
+    web = PathWeb(TableResolver())
+    web.serve("example.org", None)
+    ports, spelling = make_ports(web=web), finder.Spelling(False, "+", True)
+    (question,) = finder.begin(parse("pia+tag@example.org"), ("wkd",), ports.resolver, ports, spelling)
+    assert question.answer(7.0).local_part == "pia+tag"
+
+
+@pytest.mark.parametrize("mailbox", ["pia@[192.0.2.1]", "pia@example", "pia@x.onion"])
+def test_the_web_is_not_asked_where_dns_is_not(mailbox: str) -> None:
+    web = PathWeb(TableResolver())
+    ports = make_ports(web=web)
+    (question,) = finder.begin(parse(mailbox), ("wkd",), ports.resolver, ports, finder.Spelling())
+    assert question.answer(7.0).unclear is not None
+    assert web.asked == []

@@ -1,0 +1,1 @@
+"""Keys that inbound mail brings, and whether anything may be learned from a message."""
