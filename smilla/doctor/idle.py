@@ -45,6 +45,7 @@ def problems(settings: Config) -> Iterator[Finding]:
         text = "mode = outbound encrypts for nobody in local_domains, and that covers all domains"
         yield warning(Kind.IDLE, "", text)
     yield from _of_transport(settings)
+    yield from _of_circles(settings)
     for number, rule in enumerate(settings.rule, 1):
         for text in _never_applies(number, settings):
             yield warning(Kind.IDLE, f"rule {number} can never apply", text)
@@ -72,6 +73,18 @@ def _of_transport(settings: Config) -> Iterator[Finding]:
         yield warning(Kind.IDLE, "", "[transport] circles has no effect without authserv_id")
     if options.circles and not settings.circle:
         yield warning(Kind.IDLE, "", "[transport] circles is true, but there is no [[circle]]")
+
+
+def _of_circles(settings: Config) -> Iterator[Finding]:
+    """Domains of a circle that another one takes: the first that names a domain has it."""
+    for number, circle in enumerate(settings.circle):
+        for text in circle.domains:
+            wanted = domain_pattern(text)
+            for before in settings.circle[:number]:
+                if any(_fits(wanted, domain_pattern(other)) for other in before.domains):
+                    told = f"{text} of its domains is in circle {before.name} before it: that one's authorities count"
+                    yield warning(Kind.IDLE, f"circle {circle.name}", told, "write the narrower circle first")
+                    break
 
 
 def _folders_of_keys(folder: Path) -> Iterator[Finding]:

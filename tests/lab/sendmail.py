@@ -79,7 +79,8 @@ class Sendmail(Server):
     def wait_until_empty(self, timeout_s: float = 150) -> None:
         """Waits until no mail is queued; raises TimeoutError."""
         if not wait_until(lambda: not self.queued(), timeout_s):
-            raise TimeoutError(f"still queued after {timeout_s:g} s: {self.queued()}")
+            held = "\n".join(path.read_text(errors="replace") for path in self.queue.glob("[qh]f*"))
+            raise TimeoutError(f"still queued after {timeout_s:g} s: {self.queued()}\n{held}\n{self.log[-3000:]}")
 
     def release(self, queue_id: str) -> None:
         """Takes a message out of quarantine, as smilla(8) says."""

@@ -56,7 +56,10 @@ class Mta:
         mark = b"X-Mark: %d-\r\n" % next(numbers)
         listener = options.pop("listener", "outbound")
         with SMTPClient(self.chain.port(listener)) as client:
-            reply = client.send(sender, recipients, mark + message, **options)[-1]
+            try:
+                reply = client.send(sender, recipients, mark + message, **options)[-1]
+            except EOFError as error:
+                raise EOFError(f"{error}\n{self.chain.mta.log[-3000:]}") from error
         sent = mark + message
         return reply, sent if sent.endswith(b"\r\n") else sent + b"\r\n"
 

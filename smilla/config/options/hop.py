@@ -67,7 +67,7 @@ class Circle:
     domains: tuple[str, ...] = option(
         (),
         "The domains inside: names or shell patterns (*.example.org). Mail for them goes over no other hop, whatever "
-        "DANE and MTA-STS say.",
+        "DANE and MTA-STS say. Where two circles name a domain, the first has it.",
         check="domain",
     )
     ca_file: str = option(

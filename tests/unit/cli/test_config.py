@@ -275,6 +275,32 @@ def test_check_warns_of_a_rule_behind_one_that_always_holds(
 
 
 @pytest.mark.parametrize(
+    ("first", "second", "taken"),
+    [
+        ("*.a.test", "x.a.test", True),
+        ("A.test.", "a.test", True),
+        ("*.a.test", "?.a.test", True),
+        ("*.bücher.test", "x.xn--bcher-kva.test", True),
+        ("x.a.test", "*.a.test", False),
+        ("?.a.test", "*.a.test", False),
+        ("a.test", "b.test", False),
+    ],
+)
+def test_check_warns_of_a_domain_that_another_circle_takes(
+    commands: CommandLine, first: str, second: str, taken: bool
+) -> None:
+    authority = commands.folder / "circle.pem"
+    authority.write_bytes((KEYS / "hugh.crt").read_bytes())
+    circles = "".join(
+        f'[[circle]]\nname = "{name}"\ndomains = ["{domain}"]\nca_file = "{authority}"\n'
+        for name, domain in (("first", first), ("second", second))
+    )
+    told = f"warning: circle second: {second} of its domains is in circle first before it"
+    lines = [line for line in checked(commands, circles) if "of its domains" in line]
+    assert [line.startswith(told) for line in lines] == [True] * taken
+
+
+@pytest.mark.parametrize(
     ("text", "idle"),
     [
         ('[[rule]]\ndirection = "inbound"\nrecipient = "*@x.test"', True),
