@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import stat
 import sys
 import time
@@ -31,7 +32,7 @@ from smilla.cli import config as config_command
 from smilla.config import DEFAULT_PATH, Config
 from smilla.doctor import finding, postfix_settings
 from smilla.doctor.attached import Attached
-from smilla.errors import EngineMissing, ServiceFailed, SmillaError
+from smilla.errors import ConfigError, EngineMissing, ServiceFailed, SmillaError
 from smilla.server.runtime import make_ports
 
 _TELLING = ("mode", "local_domain", "socket", "mixed", "observe", "set")  # what only a file that is written has
@@ -210,7 +211,7 @@ def _choose_resolver(plan: init_plan.Plan) -> None:
 
 def _read(plan: init_plan.Plan) -> Config:
     """The plan as a configuration, in which no engine is missing.  Raises ConfigError."""
-    settings = config.parse(plan.text())
+    settings = _parsed(plan)
     try:
         make_ports(settings)
     except EngineMissing as error:
@@ -218,8 +219,16 @@ def _read(plan: init_plan.Plan) -> Config:
             raise
         say("warning", f"{error}; so the configuration has S/MIME alone")
         plan.put("keys.sources", ["smimea"], "there is no engine for OpenPGP here (apt: gnupg, pip: pysequoia)")
-        return config.parse(plan.text())
+        return _parsed(plan)
     return settings
+
+
+def _parsed(plan: init_plan.Plan) -> Config:
+    """Nobody has seen the file yet, so a fault of what was asked for has no line.  Raises ConfigError."""
+    try:
+        return config.parse(plan.text())
+    except ConfigError as error:
+        raise ConfigError([re.sub(r"^configuration:(\d+:)? ", "", fault) for fault in error.faults]) from None
 
 
 # --- the file
