@@ -133,10 +133,32 @@ def test_watch_looks_at_keys_and_at_mail_servers_each_with_an_outcome_of_its_own
 )
 def test_timers_look_at_keys_where_there_are_any(tmp_path: Path, config: str, watched: bool, expiring: bool) -> None:
     (tmp_path / "smilla.toml").write_text(config)
-    path = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     for name, wanted in (("smilla-watch", watched), ("smilla-expiring", expiring)):
-        lines = (CONTRIB / "systemd" / f"{name}.service").read_text("utf-8").splitlines()
-        (line,) = (line.partition("=")[2] for line in lines if line.startswith("ExecCondition="))
-        command = shlex.split(line.replace("/etc/smilla/smilla.toml", str(tmp_path / "smilla.toml")))
-        done = subprocess.run(command, env=path, check=False, capture_output=True)
-        assert (done.returncode == 0) is wanted, name
+        assert _goes_on(name, tmp_path / "smilla.toml") is wanted, name
+
+
+@pytest.mark.parametrize(
+    ("domains", "named"),
+    [
+        ("[]", False),
+        ('["*.a.test"]', False),
+        ('["*.a.test", "?.b.test", "[ab].test"]', False),
+        ('["a.test"]', True),
+        ('["*.a.test", "b.test"]', True),
+        ('["b.test", "*.a.test", "*.c.test"]', True),
+        ('["bücher.test"]', True),
+        ("7", True),
+    ],
+)
+def test_timer_looks_at_mail_servers_where_a_domain_is_named(tmp_path: Path, domains: str, named: bool) -> None:
+    (tmp_path / "smilla.toml").write_text(f"local_domains = {domains}\n", "utf-8")
+    assert _goes_on("smilla-watch-mx", tmp_path / "smilla.toml") is named
+
+
+def _goes_on(name: str, config: Path) -> bool:
+    """Does the unit's condition hold with this configuration?"""
+    path = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    lines = (CONTRIB / "systemd" / f"{name}.service").read_text("utf-8").splitlines()
+    (line,) = (line.partition("=")[2] for line in lines if line.startswith("ExecCondition="))
+    command = shlex.split(line.replace("/etc/smilla/smilla.toml", str(config)))
+    return subprocess.run(command, env=path, check=False, capture_output=True).returncode == 0
