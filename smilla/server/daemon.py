@@ -210,14 +210,17 @@ class Daemon:
     def _retry_look(self) -> None:
         """While nothing may be sealed, looks again now and then, so that a mend counts without a reload.  If nobody has
         looked at any instance, it looks at the usual one, if there is one."""
-        if self._look is not None or not self._needs_lines() or time.monotonic() < self._looked_at + self._look_again_s:
+        if self._look is not None or not self._needs_lines():
             return
-        self._looked_at = time.monotonic()
         lines = PostfixLines(self._config.stage)
+        problem, now = lines.problem(), time.monotonic()
+        if problem and now < self._looked_at + self._look_again_s:
+            return
         usual = [""] if postfix.is_installed() else []
-        if lines.problem() and (folders := lines.instances() or usual):
+        if problem and (folders := lines.instances() or usual):
             self._begin_look(folders)
-        else:
+        else:  # somebody else has looked meanwhile, or there is nothing to look at
+            self._looked_at = now
             self._log_lines()
 
     def _see_look(self) -> None:

@@ -106,15 +106,16 @@ def test_what_is_changed_after_somebody_has_looked_closes_the_stage_until_postfi
 
 def test_what_was_mended_counts_without_anybody_looking(stage: Site) -> None:
     path = stage.postfix.folder / "etc/main.cf"
+    unread = f"was not told to read {path}"
+    told_before = stage.smilla.log.count(unread)
     with path.open("a") as file:
         file.write("# another comment\n")
-    ready, unread = stage.smilla.log.count(" stage-ready"), f"was not told to read {path}"
-    before = stage.smilla.log.count(unread)
     assert stage.told(MIXED).startswith("451 4.3.5")
-    assert wait_until(lambda: stage.smilla.log.count(unread) > before, 60)
+    assert wait_until(lambda: stage.smilla.log.count(unread) > told_before, 120), stage.smilla.log[-3000:]
+    ready = stage.smilla.log.count(" stage-ready")
     stage.postfix.reload()
     assert wait_until(lambda: stage.told(MIXED).startswith("250"), 60), stage.smilla.log
-    assert wait_until(lambda: stage.smilla.log.count(" stage-ready") > ready, 30), stage.smilla.log
+    assert wait_until(lambda: stage.smilla.log.count(" stage-ready") > ready, 60), stage.smilla.log[-3000:]
 
 
 def test_the_probe_finds_the_running_stage_and_nothing_amiss(stage: Site) -> None:
