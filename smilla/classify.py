@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from itertools import groupby
+from dataclasses import replace
+from itertools import groupby, tee
 
 from smilla.errors import ParseError
 from smilla.formats import cms, mime, notices, openpgp, parts
 from smilla.model import Classification, Format, Message, MessageKind, Reason
 
 _PKCS7_MIME = ("application/pkcs7-mime", "application/x-pkcs7-mime")
-_READABLE, _EMPTY, _CONTROL, _CIPHERTEXT = "readable", "empty", "control", "ciphertext"
+_PKCS7_AT_ALL = re.compile(rb"\s*application/(?:x-)?pkcs7-mime\s*;", re.IGNORECASE)
+_READABLE, _EMPTY, _CONTROL, _CIPHERTEXT, _BOTH = "readable", "empty", "control", "ciphertext", "both"
 _MOST_PARTS = 3
 _ARMOUR_BEGIN = b"-----BEGIN PGP MESSAGE-----"
 # In these, ASCII is ASCII; in others (UTF-7, HZ) a line of the armour could be words in disguise.
@@ -35,9 +37,12 @@ def classify(message: Message) -> Classification:
     if len(types) > 1 or len(encodings) > 1:
         return _plain("ambiguous", "a Content-Type or Content-Transfer-Encoding field stands twice")
     kind = mime.content_type(types[0]) if types else mime.ContentType("text/plain", {})
-    if kind is None:
-        return _plain("malformed_content_type", "the Content-Type field is malformed")
     encoding = mime.transfer_encoding(encodings[0]) if encodings else ""
+    if kind is None:
+        # Whatever a reader makes of the parameters, there is nothing but ciphertext to be read.
+        if _PKCS7_AT_ALL.match(types[0]) and (check := _enveloped(encoding, message.body.blocks())):
+            return _encrypted(f"application/pkcs7-mime, whose parameters are malformed, with CMS {check}", Format.SMIME)
+        return _plain("malformed_content_type", "the Content-Type field is malformed")
     try:
         return _by_type(kind, encoding, message)
     except ParseError as error:
@@ -166,7 +171,8 @@ def _second_part(octets: Iterator[bytes]) -> Classification:
 
 
 def _mixed(kind: mime.ContentType, encoding: str, blocks: Iterable[bytes]) -> Classification:
-    """PGP/MIME as Exchange rewrites it: the two parts in a multipart/mixed, beside an empty text.
+    """PGP/MIME as Exchange rewrites it: the two parts in a multipart/mixed, beside an empty text.  Or as iPGMail writes
+    it: the ciphertext in the control part, between two empty texts.
 
     Thunderbird and Enigmail offer to repair such a message, but cannot once it is encrypted again.
     """
@@ -175,7 +181,8 @@ def _mixed(kind: mime.ContentType, encoding: str, blocks: Iterable[bytes]) -> Cl
     if not boundary or encoding not in ("", "7bit", "8bit", "binary"):
         return usual
     roles = list(_roles(mime.multipart_sections(blocks, boundary)))
-    if sorted(role for role in roles if role != _EMPTY) == [_CIPHERTEXT, _CONTROL] and roles.count(_EMPTY) <= 1:
+    parts_left = sorted(role for role in roles if role != _EMPTY)
+    if (parts_left == [_CIPHERTEXT, _CONTROL] and roles.count(_EMPTY) <= 1) or parts_left == [_BOTH]:
         what = "multipart/mixed is PGP/MIME that a server changed: one encrypted OpenPGP message"
         return _encrypted(what, Format.OPENPGP)
     if _CONTROL in roles:
@@ -205,16 +212,42 @@ def _role(octets: Iterator[bytes]) -> str:
     """What a part is in PGP/MIME that a server changed; anything that a person could read is readable.  Raises
     ParseError."""
     part = parts.read_part(octets)
+    if part.kind.media_type == "multipart/alternative":
+        return _EMPTY if _all_empty(part) else _READABLE
     if part.kind.media_type in ("text/plain", "text/html"):
-        content = part.small()
-        return _EMPTY if content is not None and parts.is_empty_text(content) else _READABLE
+        return _EMPTY if _is_empty(part) else _READABLE
     if part.kind.media_type == "application/pgp-encrypted":
-        content = part.small()
-        return _CONTROL if content is not None and parts.is_control(content) else _READABLE
+        start, whole = tee(part.blocks)
+        content = replace(part, blocks=start).small()
+        if content is not None and parts.is_control(content):
+            return _CONTROL
+        return _BOTH if openpgp.encrypted_message(mime.decoded(whole, part.encoding)).encrypted else _READABLE
     if part.kind.media_type == "application/octet-stream":
         check = openpgp.encrypted_message(mime.decoded(part.blocks, part.encoding))
         return _CIPHERTEXT if check.encrypted else _READABLE
     return _READABLE
+
+
+def _is_empty(part: parts.Part) -> bool:
+    content = part.small()
+    return content is not None and parts.is_empty_text(content)
+
+
+def _all_empty(part: parts.Part) -> bool:
+    """Exchange turns the empty text into a text and an HTML page, both empty.  Raises ParseError."""
+    boundary = part.kind.parameters.get("boundary", "").encode("utf-8", "surrogateescape")
+    if not boundary or part.encoding not in ("", "7bit", "8bit", "binary"):
+        return False
+    for section, group in groupby(mime.multipart_sections(part.blocks, boundary), key=lambda pair: pair[0]):
+        octets = (block for _, block in group)
+        if section in (0, -1):
+            if not _only_notices(octets):
+                return False
+            continue
+        inner = parts.read_part(octets)
+        if section > _MOST_PARTS or inner.kind.media_type not in ("text/plain", "text/html") or not _is_empty(inner):
+            return False
+    return True
 
 
 def _named_p7m(kind: mime.ContentType, message: Message) -> bool:

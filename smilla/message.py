@@ -23,7 +23,7 @@ _FIELD = re.compile(rb"([!-9;-~]+[ \t]*):")
 # What may precede a message in a file: an mbox line (RFC 4155; quoted if stored twice), a UTF-8 byte order mark.
 _BEGINNINGS = (
     ("a byte order mark", re.compile(rb"\xef\xbb\xbf")),
-    ("an mbox line", re.compile(rb">?From [^\n]*\n")),
+    ("an mbox line", re.compile(rb">?From (?![ \t]*:)[^\n]*\n")),
     ("an empty line", re.compile(rb"\r?\n")),
 )
 _DATED_LINE = re.compile(  # the weekday, the month, the day, the time and the year, as asctime writes them

@@ -10,17 +10,14 @@ from __future__ import annotations
 
 import base64
 import re
-from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
-
 from smilla.errors import ParseError
-from smilla.formats import der, openpgp
+from smilla.formats import ber, der, openpgp
 from smilla.formats.armour import dearmour
 from smilla.model import Format
 
@@ -31,6 +28,8 @@ _CERTIFICATES = (b"CERTIFICATE", b"X509 CERTIFICATE", b"TRUSTED CERTIFICATE")
 _PKCS7 = (b"PKCS7", b"CMS")
 _PBES2 = der.oid("1.2.840.113549.1.5.13")  # RFC 8018 appendix A.4
 _OF_PKCS12 = der.oid("1.2.840.113549.1.12.1.0")[:-1]  # RFC 7292 appendix C: the arcs below this one
+_SIGNED_DATA = der.oid("1.2.840.113549.1.7.2")
+_CERTIFICATE_SET = 0xA0  # certificates [0] IMPLICIT CertificateSet
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -83,52 +82,71 @@ def _contents(raw: bytes, expected: Format) -> Contents:
 
 
 def _keys(raw: bytes, expected: Format) -> Iterator[tuple[Format, bytes]]:
-    has_blocks = False
-    for label, text, whole in _blocks(raw):
-        has_blocks = True
-        yield from _of_block(label, text, whole)
-    if has_blocks or not raw.strip():
-        return
-    if raw[:1] == b"\x30":
-        yield from ((Format.SMIME, certificate) for certificate in _of_der(raw))
-    elif raw[0] & 0x80:
+    blocks = list(_blocks(raw))
+    if any(block.is_whole for block in blocks):
+        for block in blocks:
+            yield from _of_block(block)
+    elif raw[:1] == b"\x30":
+        yield from ((Format.SMIME, certificate) for element in _of_der(raw) for certificate in _of_pkcs7(element))
+    elif raw[:1] >= b"\x80":
         yield from ((Format.OPENPGP, key) for key in _of_packets(raw))
-    else:
+    elif raw.strip():
         yield expected, raw
 
 
-def _blocks(raw: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
-    """Each block from a first line to the next last line with its label: label, text between, the whole.  Takes the
-    time of one reading, however many first lines lack a last one."""
-    last: dict[bytes, deque[re.Match[bytes]]] = {}
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """A PEM block or armour: its label, the text inside, and the whole."""
+
+    label: bytes
+    text: bytes
+    whole: bytes
+    is_whole: bool
+
+
+def _blocks(raw: bytes) -> Iterator[_Block]:
+    """Each first line that the last line with its label follows.  Another first line is a block that was cut off, if
+    nothing else stands in that line; in the midst of a sentence it is a mention."""
     lines = list(_LINE.finditer(raw))
-    for line in lines:
+    ends = [*(line.start() for line in lines[1:]), len(raw)]
+    for line, following, end in zip(lines, [*lines[1:], None], ends, strict=False):
         if line[1] == b"END":
-            last.setdefault(line[2], deque()).append(line)
-    position = 0
-    for line in lines:
-        ends = last.get(line[2], deque())
-        if line[1] == b"END" or line.start() < position or not ends:
             continue
-        while ends and ends[0].start() < line.end():
-            ends.popleft()
-        if ends:
-            position = ends[0].end()
-            yield line[2], raw[line.end() : ends[0].start()], raw[line.start() : position]
+        text = raw[line.end() : end]
+        if following is not None and (following[1], following[2]) == (b"END", line[2]):
+            yield _Block(line[2], text, raw[line.start() : following.end()], is_whole=True)
+        elif text.strip() and _is_alone(raw, line):
+            yield _Block(line[2], text, raw[line.start() : end], is_whole=False)
 
 
-def _of_block(label: bytes, text: bytes, whole: bytes) -> Iterator[tuple[Format, bytes]]:
-    if label in _CERTIFICATES:
-        raw = _base64(text)
+def _is_alone(raw: bytes, line: re.Match[bytes]) -> bool:
+    before = raw[raw.rfind(b"\n", 0, line.start()) + 1 : line.start()]
+    return not before.strip() and raw[line.end() : line.end() + 1] in (b"\r", b"\n")
+
+
+def _of_block(block: _Block) -> Iterator[tuple[Format, bytes]]:
+    """A block that was cut off stays as it is, which is malformed: nobody knows whose key it was."""
+    if block.label in _CERTIFICATES:
+        raw = _base64(block.text) if block.is_whole else block.whole
         # openssl x509 -trustout appends the uses that a certificate is trusted for.
-        yield Format.SMIME, next(_of_der(raw), raw) if label == b"TRUSTED CERTIFICATE" else raw
-    elif label in _PKCS7:
-        yield from ((Format.SMIME, certificate) for certificate in _of_pkcs7(whole))
-    elif label.startswith(b"PGP P"):
-        try:
-            yield from ((Format.OPENPGP, key) for key in _of_packets(dearmour(whole.strip()).data))
-        except ParseError:
-            yield Format.OPENPGP, whole
+        yield Format.SMIME, next(_of_der(raw), raw) if block.label == b"TRUSTED CERTIFICATE" else raw
+    elif block.label in _PKCS7:
+        raw = _base64(block.text) if block.is_whole else block.whole
+        yield from ((Format.SMIME, certificate) for certificate in _of_pkcs7(raw))
+    elif block.label.startswith(b"PGP P"):
+        yield from ((Format.OPENPGP, key) for key in _of_armour(block))
+
+
+def _of_armour(block: _Block) -> Iterator[bytes]:
+    """GnuPG takes keys whose armour lacks its empty line, or has header lines of any form; so do we."""
+    data = block.text.split(b"\n")
+    begins = next((n for n, line in enumerate(data) if line.strip() and b":" not in line), len(data))
+    plain = b"-----BEGIN %b-----\n\n%b-----END %b-----\n" % (block.label, b"\n".join(data[begins:]), block.label)
+    for armour in (block.whole.strip(), plain) if block.is_whole else ():
+        with suppress(ParseError):
+            yield from _of_packets(dearmour(armour).data)
+            return
+    yield block.whole
 
 
 def _base64(text: bytes) -> bytes:
@@ -155,12 +173,31 @@ def _of_der(raw: bytes) -> Iterator[bytes]:
         yield raw
 
 
-def _of_pkcs7(whole: bytes) -> Iterator[bytes]:
+def _of_pkcs7(raw: bytes) -> Iterator[bytes]:
+    """The certificates of PKCS #7 (SignedData, RFC 5652 section 5.1), in DER or BER; anything else as it is."""
     try:
-        for certificate in pkcs7.load_pem_pkcs7_certificates(whole):
-            yield certificate.public_bytes(Encoding.DER)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        yield whole
+        element = der.read(raw)
+    except ParseError:
+        try:
+            element = der.read(ber.to_der(raw))
+        except ParseError:
+            yield raw
+            return
+    found = list(_certificates_in(element))
+    yield from found or [raw]
+
+
+def _certificates_in(element: der.TLV) -> Iterator[bytes]:
+    try:
+        kind, *content = element.children()
+        if kind.whole != _SIGNED_DATA:
+            return
+        (signed,) = (data for explicit in content for data in explicit.children())
+        for field in signed.children():
+            if field.tag == _CERTIFICATE_SET:
+                yield from (choice.whole for choice in field.children() if choice.tag == der.SEQUENCE)
+    except (ParseError, ValueError):
+        return
 
 
 def _of_packets(raw: bytes) -> Iterator[bytes]:

@@ -11,7 +11,7 @@ import re
 
 MOST_OCTETS = 2048  # octets of text with white space folded: the longest notice has 200
 
-_RFC = r"rfc (?:2400|2440|4880|9580)"  # 2400 is a typo that programs use
+_RFC = r"rfc ?(?:2400|2440|4880|9580)"  # 2400 is a typo that programs use
 _OPENPGP = rf"(?: \((?:{_RFC}(?:(?: and|,) (?:rfc )?(?:3156|2015))?|rfc (?:3156|2015))\))?"
 _MIME = r"(?:a|an) (?:mime|pgp|pgp/mime|openpgp|openpgp/mime|gpg|s/mime)"
 _PARTS = r"(?:multi-part|multipart|multi part)"
@@ -46,6 +46,11 @@ _NOTICES = (
     r"this is a message in mime format\. if you see this, your mail reader does not support this format",
     # Postfix, Sendmail, Pigeonhole
     r"this is a mime[- ](?:encapsulated|encoded|formatted) message",
+    # Evolution, as the description of the encrypted part
+    r"this is a digitally (?:encrypted|signed) message part",
+    # libsmtp and others; the example in many manuals
+    r"this is a mime multipart message",
+    r"this is a message with multiple parts in mime format",
     # Courier
     r"this is a mime-formatted message\. if you see this text it means that your e-mail software does not support "
     r"mime-formatted messages",

@@ -39,6 +39,7 @@ _KNOWN_NAMES = frozenset(_USUAL.split())
 # One word without white space, made by a program (RFC 2045 section 7, RFC 1864).
 _IDENTIFIERS = ("content-id", "content-md5", "x-attachment-id")
 _IDENTIFIER = re.compile(rb"[!-~]*")
+_BOUNDARY = re.compile(r";\s*boundary=(\"[!#-~]{1,70}\"|[^\s;\"]{1,70})", re.IGNORECASE)  # an identifier, too
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,8 @@ def _is_harmless(name: str, value: bytes) -> bool:
         return False
     if _is_identifier(name, value):
         return len(_words(name, value)) <= _MOST_IN_IDENTIFIER
-    return is_label(value.decode("ascii"))
+    text = value.decode("ascii")
+    return len(_boundary_words(name, text)) <= _MOST_IN_IDENTIFIER and is_label(_without_boundary(name, text))
 
 
 def _is_identifier(name: str, value: bytes) -> bool:
@@ -132,7 +134,18 @@ def _words(name: str, value: bytes) -> list[str]:
     if notices.are_notices(value):
         return []
     text = value.decode("ascii")
-    return words.identifier_words(text) if _is_identifier(name, value) else words.unusual_words(text) or []
+    if _is_identifier(name, value):
+        return words.identifier_words(text)
+    return (words.unusual_words(_without_boundary(name, text)) or []) + _boundary_words(name, text)
+
+
+def _without_boundary(name: str, text: str) -> str:
+    return _BOUNDARY.sub("", text, count=1) if name == "content-type" else text
+
+
+def _boundary_words(name: str, text: str) -> list[str]:
+    found = _BOUNDARY.search(text) if name == "content-type" else None
+    return words.identifier_words(found[1]) if found else []
 
 
 def name_words(name: str) -> list[str]:
@@ -147,15 +160,19 @@ def is_label(text: str) -> bool:
 
 
 _TAG = re.compile(
-    r"<!doctype html>|</?(?:html|head|body|div|span|p|br|title)\s{0,9}/?>|&nbsp;|"
+    r"<!doctype html>|</?(?:html|head|body|div|span|p|br|title)(?:\s{1,9}dir=\"?(?:ltr|rtl)\"?)?\s{0,9}/?>|&nbsp;|"
+    # Outlook on the web: a paragraph has no margins
+    r"<style(?:\s{1,9}type=\"text/css\")?(?:\s{1,9}style=\"display: ?none;?\")?>\s{0,9}(?:<!--)?\s{0,9}p\s{0,9}"
+    r"\{\s{0,9}margin-top: ?0;\s{0,9}margin-bottom: ?0;?\s{0,9}\}\s{0,9}(?:-->)?\s{0,9}</style>|"
     r"<meta http-equiv=\"?content-type\"? content=\"text/html; charset=[a-z0-9-]{1,20}\"\s{0,9}/?>"
 )
 
 
 def is_empty_text(content: bytes) -> bool:
-    """Whether a text shows nothing: only white space, and HTML tags without visible attributes."""
+    """Whether a text shows nothing: only white space, and HTML tags without visible attributes.  Proton's Bridge says
+    in words that it is empty."""
     text = content.decode("ascii", "replace").lower()
-    return not _TAG.sub("", text).strip(" \t\r\n")
+    return _TAG.sub("", text).strip(" \t\r\n") in ("", "empty message")
 
 
 def is_control(content: bytes) -> bool:

@@ -17,6 +17,9 @@ _MOST_SMALL_NUMBERS = 3  # of two digits; more could spell a number
 _MOST_VERSIONS = 2
 _MOST_VERSION_DIGITS = 13  # a card has 16
 _MOST_ODD_TOKENS = 2  # in an identifier
+_PIECE = 5  # characters for each piece of a random token, on average and at most
+_MOST_RANDOM = 40  # characters of a random token
+_VOWEL = re.compile("[aeiouy\u00c0-\u024f]", re.IGNORECASE)
 _BETWEEN = re.compile(r"[\W_]+")
 _RUN = re.compile(r"[^\W\d_]+")
 _NOT_LATIN = re.compile("[^\0-\u024f]")
@@ -46,6 +49,7 @@ _TECHNICAL = """
     cryptography gateway microsoft outlook express exchange apple mozilla thunderbird enigmail mozdev mailvelope
     evolution kmail claws horde roundcube proton protonmail keybase flowcrypt cryptup gpgmail gpgtools macgpg bcpg
     bouncycastle openpgpjs openkeychain pgpfreeware didisoft gopenpgp pgpainless ipgmail firegpg sequoia netpgp rnp
+    multipart alternative
 """
 VOCABULARY = frozenset(_TECHNICAL.split())
 
@@ -86,13 +90,24 @@ def identifier_words(text: str) -> list[str]:
     words: list[str] = []
     odd: list[str] = []
     for token in _BETWEEN.split(f"{left}{at}{_LAST_LABEL.sub('', host) if at else host}"):
-        if token.isalpha():
+        if _is_random(token):
+            odd.append(token)
+        elif token.isalpha():
             words += (word for word in _of_letters(token) if len(word) > 1)
-        elif token and not token.isdigit() and not _HEX_PIECE.fullmatch(token):
+        elif token and not (token.isdigit() or _HEX_PIECE.fullmatch(token) or _is_numbered(token)):
             parts = [word for run in _RUN.findall(token) for word in _of_letters(run) if len(word) > 3]
             words += parts
             odd += [] if parts else [token]
     return words + odd[_MOST_ODD_TOKENS:]
+
+
+def _is_random(token: str) -> bool:
+    """Capitals in the midst cut it into many pieces that are short, and many of which nobody can speak: base64, or
+    letters drawn by lot."""
+    pieces = [piece for run in _RUN.findall(token) for piece in _pieces(run)]
+    mute = sum(not _VOWEL.search(piece) for piece in pieces)
+    is_cut = len(pieces) >= 3 and token.lower() != token
+    return is_cut and len(token) <= _MOST_RANDOM and len(pieces) <= 4 * mute and len(token) <= _PIECE * len(pieces)
 
 
 def _version(text: str, versions: list[str]) -> str:
@@ -106,16 +121,20 @@ def _of_letters(token: str) -> Iterator[str]:
     """The words in a run of letters, except the vocabulary; a very long one counts as several."""
     if token.lower() in VOCABULARY:
         return
+    for word in _pieces(token):
+        if word not in VOCABULARY:
+            yield word
+            yield from (f"{word}#{n}" for n in range(len(word) // 20))
+
+
+def _pieces(token: str) -> list[str]:
+    """The words of CamelCase, in lower case."""
     around = f" {token} "
     starts = [
         c.isupper() and (before.islower() or (before.isupper() and after.islower()))
         for before, c, after in zip(around, token, around[2:], strict=False)
     ]
-    split = "".join(f" {c}" if start else c for c, start in zip(token, starts, strict=True))
-    for word in split.lower().split():
-        if word not in VOCABULARY:
-            yield word
-            yield from (f"{word}#{n}" for n in range(len(word) // 20))
+    return "".join(f" {c}" if start else c for c, start in zip(token, starts, strict=True)).lower().split()
 
 
 def _of_digits(token: str) -> list[str]:

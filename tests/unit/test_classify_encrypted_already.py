@@ -134,6 +134,16 @@ def mixed(*parts: bytes, preamble: bytes = b"", epilogue: bytes = b"", fields: b
     return head + b"".join(b"--b\r\n" + part + b"\r\n" for part in parts) + b"--b--\r\n" + epilogue
 
 
+EXCHANGE_BOUNDARY = b"_000_AM0PR04MB1234ABCDEF0123456789AM0PR04MB1234eurprd04prod_"
+IN_CONTROL = b'Content-Type: application/pgp-encrypted; name="encrypted.asc"\r\n\r\n' + ARMOUR
+
+
+def alternative(*parts: bytes, around: bytes = b"") -> bytes:
+    head = b'Content-Type: multipart/alternative;\r\n\tboundary="' + EXCHANGE_BOUNDARY + b'"\r\n\r\n' + around
+    inner = b"".join(b"\r\n--" + EXCHANGE_BOUNDARY + b"\r\n" + part for part in parts)
+    return head + inner + b"\r\n--" + EXCHANGE_BOUNDARY + b"--\r\n"
+
+
 @pytest.mark.parametrize(
     "raw",
     [
@@ -143,6 +153,10 @@ def mixed(*parts: bytes, preamble: bytes = b"", epilogue: bytes = b"", fields: b
         mixed(ENCRYPTED, VERSION),
         mixed(VERSION, ENCRYPTED),
         mixed(EMPTY, VERSION, PAYLOAD_HEAD + b"\r\n" + ARMOUR, preamble=NOTICE),
+        mixed(alternative(EMPTY, EMPTY_HTML), VERSION, ENCRYPTED),
+        mixed(EMPTY.rstrip() + b"\r\n\r\nEmpty Message\r\n", VERSION, ENCRYPTED),
+        mixed(EMPTY, IN_CONTROL, EMPTY),
+        mixed(IN_CONTROL),
     ],
 )
 def test_pgp_mime_that_a_server_changed_is_encrypted_already(raw: bytes) -> None:
@@ -170,10 +184,35 @@ def test_pgp_mime_that_a_server_changed_is_encrypted_already(raw: bytes) -> None
         mixed(EMPTY, VERSION, ENCRYPTED, fields=b"Content-Transfer-Encoding: base64\r\n"),
         mixed(EMPTY, VERSION, ENCRYPTED).replace(b"--b--\r\n", b""),
         mixed(EMPTY, VERSION, ENCRYPTED).replace(b"; boundary=b", b""),
+        mixed(alternative(EMPTY, EMPTY_HTML, EMPTY + SECRET), VERSION, ENCRYPTED),
+        mixed(alternative(EMPTY, EMPTY, around=SECRET), VERSION, ENCRYPTED),
+        mixed(alternative(EMPTY, b"Content-Type: text/calendar\r\n\r\n"), VERSION, ENCRYPTED),
+        mixed(alternative(EMPTY, *[EMPTY] * 9), VERSION, ENCRYPTED),
+        mixed(alternative(alternative(EMPTY)), VERSION, ENCRYPTED),
+        mixed(EMPTY, IN_CONTROL, EMPTY + SECRET),
+        mixed(EMPTY, IN_CONTROL + SECRET, EMPTY),
+        mixed(EMPTY, IN_CONTROL, IN_CONTROL),
+        mixed(EMPTY, VERSION, IN_CONTROL),
     ],
 )
 def test_changed_pgp_mime_with_anything_else_inside_is_plain(raw: bytes) -> None:
     assert (classified(raw).kind, classified(raw).reason.code) == (MessageKind.PLAIN, "plain")
+
+
+# --- S/MIME whose parameters cannot be read ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [b";; name=smime.p7m", b"; smime-type=enveloped-data; smime-type=x", b"; name=my mail.p7m", b"; a=1; A=2"],
+)
+@pytest.mark.parametrize("media_type", [b"application/pkcs7-mime", b"Application/X-PKCS7-MIME"])
+def test_der_decides_where_parameters_are_malformed(media_type: bytes, parameters: bytes) -> None:
+    found = classified(pkcs7(media_type + parameters, CMS))
+    assert (found.kind, found.reason.code) == (MessageKind.ENCRYPTED, "already_encrypted")
+    for octets in (SIGNED_DATA, CMS + SECRET, SECRET):
+        assert classified(pkcs7(media_type + parameters, octets)).reason.code == "malformed_content_type"
+    assert classified(pkcs7(b"text/plain" + parameters, CMS)).reason.code == "malformed_content_type"
 
 
 # --- S/MIME by its name ------------------------------------------------------------------------------------

@@ -122,6 +122,8 @@ def test_what_stands_before_the_header_is_skipped_and_named(before: bytes, skipp
         b"\xef\xbb\xbfDear Bob\n",
         b"\n" * 9,
         b"From a@x.org Mon",
+        b"From : a@x.org\nTo: b@x.org\nSubject: x\n\nbody\n",
+        b"From \t: a@x.org\nTo: b@x.org\nSubject: x\n\nbody\n",
         b" \n" + HEADER,
         b"From: a@x.org\n\nFrom b@x.org Mon\nTo: x\nSubject: y\n",
         b"",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import warnings
 from pathlib import Path
 
 import pysequoia
@@ -21,6 +22,7 @@ PIA, OLD = raw_key("pia.pgp"), raw_key("pgp-expired.pgp")
 ARMOUR = armoured(PIA, "PGP PUBLIC KEY BLOCK")
 BAG = b"\xef\xbb\xbfBag Attributes\n    friendlyName: x\n"
 PRIVATE = b"-----BEGIN PRIVATE KEY-----\nMIIEvQ==\n-----END PRIVATE KEY-----\n"
+BEGIN = b"-----BEGIN CERTIFICATE-----\n"
 SMIME, OPENPGP = Format.SMIME, Format.OPENPGP
 
 
@@ -44,13 +46,23 @@ SMIME, OPENPGP = Format.SMIME, Format.OPENPGP
         (armoured(OLD + PIA, "PGP PUBLIC KEY BLOCK"), [(OPENPGP, OLD), (OPENPGP, PIA)]),
         (armoured(OLD, "PGP PUBLIC KEY BLOCK") + b"\n" + ARMOUR, [(OPENPGP, OLD), (OPENPGP, PIA)]),
         (PEM + ARMOUR, [(SMIME, DER), (OPENPGP, PIA)]),
+        (b"Send what begins with -----BEGIN CERTIFICATE----- to us.\n" + PEM, [(SMIME, DER)]),
+        (b"# -----BEGIN PGP PUBLIC KEY BLOCK-----\n" + ARMOUR, [(OPENPGP, PIA)]),
+        (ARMOUR.replace(b"\n\n", b"\n", 1), [(OPENPGP, PIA)]),
+        (ARMOUR.replace(b"\n\n", b"\nKey_ID: 12\n\n", 1), [(OPENPGP, PIA)]),
+        (ARMOUR.replace(b"\n\n", b"\nKey_ID: 12\n", 1).replace(b"\n", b"\r\n"), [(OPENPGP, PIA)]),
+        (BEGIN + BEGIN + PEM, [(SMIME, DER)]),
+        (PEM[:200] + b"\n" + OTHER, [(SMIME, PEM[:200] + b"\n"), (SMIME, OTHER_DER)]),
+        (OTHER + PEM[:200], [(SMIME, OTHER_DER), (SMIME, PEM[:200])]),
+        (BEGIN + b"MII\n" + PRIVATE + PEM, [(SMIME, BEGIN + b"MII\n"), (SMIME, DER)]),
+        (ARMOUR[:100] + b"\n" + ARMOUR, [(OPENPGP, ARMOUR[:100] + b"\n"), (OPENPGP, PIA)]),
     ],
 )
 def test_every_key_of_a_file_is_found(raw: bytes, keys: list[tuple[Format, bytes]]) -> None:
     for expected in Format:
         found = contents(raw, expected)
         assert list(found.keys) == keys
-        assert not found.has_private
+        assert found.has_private is (PRIVATE in raw)
 
 
 def test_what_openssl_writes_is_read(tmp_path: Path) -> None:
@@ -61,7 +73,39 @@ def test_what_openssl_writes_is_read(tmp_path: Path) -> None:
         return subprocess.run(["openssl", *command], cwd=tmp_path, capture_output=True, check=True).stdout
 
     bundle = written("crl2pkcs7", "-nocrl", "-certfile", "a.pem", "-certfile", "b.pem")
-    assert sorted(contents(bundle, SMIME).keys) == sorted([(SMIME, DER), (SMIME, OTHER_DER)])
+    (tmp_path / "both.p7b").write_bytes(bundle)
+    binary = written("pkcs7", "-in", "both.p7b", "-outform", "DER")
+    (tmp_path / "content").write_bytes(b"x")
+    (tmp_path / "k.pem").write_bytes(written("genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"))
+    (tmp_path / "own.pem").write_bytes(written("req", "-x509", "-key", "k.pem", "-subj", "/CN=x"))
+    sign = [
+        "cms",
+        "-sign",
+        "-in",
+        "content",
+        "-signer",
+        "own.pem",
+        "-inkey",
+        "k.pem",
+        "-certfile",
+        "a.pem",
+        "-nodetach",
+    ]
+    for raw in (
+        bundle,
+        binary,
+        bundle.replace(b"PKCS7", b"CMS"),
+        written(*sign, "-outform", "DER"),
+        written(*sign, "-outform", "DER", "-stream"),  # BER, of indefinite lengths
+        written(*sign, "-outform", "PEM"),
+    ):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            found = contents(raw, SMIME).keys
+        assert (SMIME, DER) in found, raw[:40]
+        assert len(found) == 2
+    cut_off = contents(binary[:-9], SMIME).keys
+    assert cut_off == ((SMIME, binary[:-9]),)
     trusted = written("x509", "-in", "a.pem", "-trustout", "-addtrust", "emailProtection")
     assert contents(trusted, SMIME).keys == ((SMIME, DER),)
     assert contents(written("x509", "-in", "a.pem", "-text"), SMIME).keys == ((SMIME, DER),)

@@ -33,6 +33,10 @@ NOTICES = [
     "This is a MIME-formatted message.  If you see this text it means that your\r\n"
     "E-mail software does not support MIME-formatted messages.",
     "You will not see this in a MIME-aware mail reader.",
+    "This is a digitally encrypted message part",
+    "This is a MIME multipart message.",
+    "This is a message with multiple parts in MIME format.",
+    "This is an OpenPGP/MIME signed message (RFC2440 and 3156)",
 ]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
 from smilla.address import parse
@@ -17,6 +19,10 @@ LEAF = make_certificate("p256", email="hugh@example.org", issuer=MIDDLE)[1]
 ALONE = make_certificate("p256", number=3, ca=True, email="hugh@example.org")[1]
 EVE = make_certificate("p256", number=4, email="eve@example.org")[1]
 NOBODY = make_certificate("p256", number=5)[1]
+EXPIRED = make_certificate(
+    "p256", number=6, email="hugh@example.org", not_before=NOW - timedelta(9), not_after=NOW - timedelta(1)
+)[1]
+SIGNING = make_certificate("p256", number=7, email="hugh@example.org", usages=["digital_signature"])[1]
 
 
 def judged(*raws: bytes, source: str = "directory", where: str = "file") -> list[Assessment]:
@@ -41,5 +47,17 @@ def test_key_of_another_person_is_dropped_where_one_of_the_same_file_names_the_a
     assert reasons(whose.without_others(found, HUGH)) == ["other_address", "", ""]
     assert reasons(whose.without_others(judged(EVE, NOBODY), HUGH)) == ["", ""]
     assert reasons(whose.without_others(judged(EVE), HUGH)) == [""]
+    assert reasons(whose.without_others(judged(EVE, LEAF[:-40]), HUGH)) == ["other_address", "malformed"]
+    assert reasons(whose.without_others(judged(EVE, NOBODY, b"\x30"), HUGH)) == ["other_address", "", "malformed"]
     apart = judged(EVE) + judged(LEAF, where="another file")
     assert reasons(whose.without_others(apart, HUGH)) == ["", ""]
+
+
+@pytest.mark.parametrize("own", [EXPIRED, SIGNING, LEAF[:-40]])
+def test_a_ca_that_issued_nothing_here_is_no_mailbox_where_a_key_beside_it_may_name_the_address(own: bytes) -> None:
+    found = whose.without_others(judged(ROOT[1], own), HUGH)
+    assert found[0].reasons[0].code == "issuer"
+    assert (found[0].key, found[0].meant_for_encryption) == (None, False)
+    assert found[1].key is None
+    assert reasons(whose.without_others(judged(ROOT[1], NOBODY), HUGH)) == ["", ""]
+    assert reasons(whose.without_others(judged(ALONE, own), HUGH))[0] == ""
