@@ -49,9 +49,7 @@ def without_issuers(assessments: Sequence[Assessment]) -> tuple[Assessment, ...]
         certificate = _certificate(found.candidate) if found.key else None
         return certificate is not None and certificate.is_ca and certificate.parsed.subject.public_bytes() in issuers
 
-    return tuple(
-        replace(a, key=None, reasons=(_ISSUER,), meant_for_encryption=False) if is_issuer(a) else a for a in assessments
-    )
+    return tuple(replace(a, key=None, reasons=(_ISSUER,)) if is_issuer(a) else a for a in assessments)
 
 
 def without_others(assessments: Sequence[Assessment], address: EmailAddress) -> tuple[Assessment, ...]:
