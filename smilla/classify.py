@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
-from itertools import groupby, tee
+from itertools import chain, groupby
 
 from smilla.errors import ParseError
 from smilla.formats import cms, mime, notices, openpgp, parts
@@ -217,15 +216,25 @@ def _role(octets: Iterator[bytes]) -> str:
     if part.kind.media_type in ("text/plain", "text/html"):
         return _EMPTY if _is_empty(part) else _READABLE
     if part.kind.media_type == "application/pgp-encrypted":
-        start, whole = tee(part.blocks)
-        content = replace(part, blocks=start).small()
-        if content is not None and parts.is_control(content):
-            return _CONTROL
-        return _BOTH if openpgp.encrypted_message(mime.decoded(whole, part.encoding)).encrypted else _READABLE
+        return _control_role(part)
     if part.kind.media_type == "application/octet-stream":
         check = openpgp.encrypted_message(mime.decoded(part.blocks, part.encoding))
         return _CIPHERTEXT if check.encrypted else _READABLE
     return _READABLE
+
+
+def _control_role(part: parts.Part) -> str:
+    """The control part, or in its place the ciphertext.  Raises ParseError."""
+    begin = b""
+    for block in part.blocks:
+        begin += block
+        if len(begin) > parts.MOST_SMALL_OCTETS:
+            break
+    else:
+        if parts.is_control(b"".join(mime.decoded([begin], part.encoding))):
+            return _CONTROL
+    check = openpgp.encrypted_message(mime.decoded(chain([begin], part.blocks), part.encoding))
+    return _BOTH if check.encrypted else _READABLE
 
 
 def _is_empty(part: parts.Part) -> bool:

@@ -30,6 +30,7 @@ _PBES2 = der.oid("1.2.840.113549.1.5.13")  # RFC 8018 appendix A.4
 _OF_PKCS12 = der.oid("1.2.840.113549.1.12.1.0")[:-1]  # RFC 7292 appendix C: the arcs below this one
 _SIGNED_DATA = der.oid("1.2.840.113549.1.7.2")
 _CERTIFICATE_SET = 0xA0  # certificates [0] IMPLICIT CertificateSet
+_DATA = re.compile(rb"^[ \t>]*[A-Za-z0-9+/=]{16,}[ \t\r]*$", re.MULTILINE)  # a line of base64
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -109,24 +110,31 @@ def _blocks(raw: bytes) -> Iterator[_Block]:
     nothing else stands in that line; in the midst of a sentence it is a mention."""
     lines = list(_LINE.finditer(raw))
     ends = [*(line.start() for line in lines[1:]), len(raw)]
+    before = 0  # the end of the marker before
     for line, following, end in zip(lines, [*lines[1:], None], ends, strict=False):
+        least, before = before, line.end()
         if line[1] == b"END":
             continue
         text = raw[line.end() : end]
         if following is not None and (following[1], following[2]) == (b"END", line[2]):
             yield _Block(line[2], text, raw[line.start() : following.end()], is_whole=True)
-        elif text.strip() and _is_alone(raw, line):
+        elif text.strip() and _is_alone(raw, line, least):
             yield _Block(line[2], text, raw[line.start() : end], is_whole=False)
 
 
-def _is_alone(raw: bytes, line: re.Match[bytes]) -> bool:
-    before = raw[raw.rfind(b"\n", 0, line.start()) + 1 : line.start()]
-    return not before.strip() and raw[line.end() : line.end() + 1] in (b"\r", b"\n")
+def _is_alone(raw: bytes, line: re.Match[bytes], least: int) -> bool:
+    """``least`` is where the marker before ends: one of the same line is not alone either."""
+    begin = raw.rfind(b"\n", least, line.start())
+    if begin < 0 < least:
+        return False
+    return not raw[begin + 1 : line.start()].strip() and raw[line.end() : line.end() + 1] in (b"\r", b"\n")
 
 
 def _of_block(block: _Block) -> Iterator[tuple[Format, bytes]]:
     """A block that was cut off stays as it is, which is malformed: nobody knows whose key it was."""
     if block.label in _CERTIFICATES:
+        if not _DATA.search(block.text):
+            return  # a note, or lines between which to paste
         raw = _base64(block.text) if block.is_whole else block.whole
         # openssl x509 -trustout appends the uses that a certificate is trusted for.
         yield Format.SMIME, next(_of_der(raw), raw) if block.label == b"TRUSTED CERTIFICATE" else raw
@@ -183,21 +191,21 @@ def _of_pkcs7(raw: bytes) -> Iterator[bytes]:
         except ParseError:
             yield raw
             return
-    found = list(_certificates_in(element))
-    yield from found or [raw]
+    found = _certificates_in(element)
+    yield from [raw] if found is None else found
 
 
-def _certificates_in(element: der.TLV) -> Iterator[bytes]:
+def _certificates_in(element: der.TLV) -> list[bytes] | None:
+    """None if this is no SignedData; it may have no certificates."""
     try:
         kind, *content = element.children()
         if kind.whole != _SIGNED_DATA:
-            return
+            return None
         (signed,) = (data for explicit in content for data in explicit.children())
-        for field in signed.children():
-            if field.tag == _CERTIFICATE_SET:
-                yield from (choice.whole for choice in field.children() if choice.tag == der.SEQUENCE)
+        sets = [field for field in signed.children() if field.tag == _CERTIFICATE_SET]
+        return [choice.whole for field in sets for choice in field.children() if choice.tag == der.SEQUENCE]
     except (ParseError, ValueError):
-        return
+        return None
 
 
 def _of_packets(raw: bytes) -> Iterator[bytes]:

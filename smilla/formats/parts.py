@@ -39,7 +39,11 @@ _KNOWN_NAMES = frozenset(_USUAL.split())
 # One word without white space, made by a program (RFC 2045 section 7, RFC 1864).
 _IDENTIFIERS = ("content-id", "content-md5", "x-attachment-id")
 _IDENTIFIER = re.compile(rb"[!-~]*")
-_BOUNDARY = re.compile(r";\s*boundary=(\"[!#-~]{1,70}\"|[^\s;\"]{1,70})", re.IGNORECASE)  # an identifier, too
+# An identifier, too; before it stands nothing that is quoted or a comment, so that no file's name looks like it.
+_BOUNDARY = re.compile(
+    r"(\s*multipart/[a-z]+(?:\s*;\s*[a-z-]+=[^\s;\"()]+)*)\s*;\s*boundary=(\"[!#-~]{1,70}\"|[^\s;\"()]{1,70})(?=\s*(?:;|\Z))",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,12 +144,13 @@ def _words(name: str, value: bytes) -> list[str]:
 
 
 def _without_boundary(name: str, text: str) -> str:
-    return _BOUNDARY.sub("", text, count=1) if name == "content-type" else text
+    found = _BOUNDARY.match(text) if name == "content-type" else None
+    return f"{found[1]}{text[found.end() :]}" if found else text
 
 
 def _boundary_words(name: str, text: str) -> list[str]:
-    found = _BOUNDARY.search(text) if name == "content-type" else None
-    return words.identifier_words(found[1]) if found else []
+    found = _BOUNDARY.match(text) if name == "content-type" else None
+    return words.identifier_words(found[2]) if found else []
 
 
 def name_words(name: str) -> list[str]:

@@ -90,23 +90,22 @@ def identifier_words(text: str) -> list[str]:
     words: list[str] = []
     odd: list[str] = []
     for token in _BETWEEN.split(f"{left}{at}{_LAST_LABEL.sub('', host) if at else host}"):
-        if _is_random(token):
-            odd.append(token)
-        elif token.isalpha():
-            words += (word for word in _of_letters(token) if len(word) > 1)
+        parts: list[str] = []
+        if token.isalpha():
+            parts = [word for word in _of_letters(token) if len(word) > 1]
         elif token and not (token.isdigit() or _HEX_PIECE.fullmatch(token) or _is_numbered(token)):
             parts = [word for run in _RUN.findall(token) for word in _of_letters(run) if len(word) > 3]
-            words += parts
             odd += [] if parts else [token]
+        words += [token] if len(parts) > 1 and _is_random(token) else parts
     return words + odd[_MOST_ODD_TOKENS:]
 
 
 def _is_random(token: str) -> bool:
     """Capitals in the midst cut it into many pieces that are short, and many of which nobody can speak: base64, or
     letters drawn by lot."""
-    pieces = [piece for run in _RUN.findall(token) for piece in _pieces(run)]
+    pieces = [piece for run in _RUN.findall(token) for piece in _pieces(run) if len(piece) > 1]
     mute = sum(not _VOWEL.search(piece) for piece in pieces)
-    is_cut = len(pieces) >= 3 and token.lower() != token
+    is_cut = len(pieces) >= 2 and token.lower() != token
     return is_cut and len(token) <= _MOST_RANDOM and len(pieces) <= 4 * mute and len(token) <= _PIECE * len(pieces)
 
 

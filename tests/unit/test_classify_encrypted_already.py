@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+import tracemalloc
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smilla.model import MessageKind
+from smilla.classify import classify
+from smilla.message import MemoryBody, parse
+from smilla.model import Message, MessageKind
 from tests.unit.test_classify import (
     ARMOUR,
     CMS,
@@ -197,6 +200,25 @@ def test_pgp_mime_that_a_server_changed_is_encrypted_already(raw: bytes) -> None
 )
 def test_changed_pgp_mime_with_anything_else_inside_is_plain(raw: bytes) -> None:
     assert (classified(raw).kind, classified(raw).reason.code) == (MessageKind.PLAIN, "plain")
+
+
+def test_ciphertext_in_the_control_part_is_not_kept_in_memory() -> None:
+    session_key = b"\x03" + bytes(8) + b"\x01\x08\0\xff" + bytes([255]) * 255
+    octets = b"\xc1\xff" + len(session_key).to_bytes(4, "big") + session_key
+    octets += b"\xd2\xff" + ((8 << 20) + 1).to_bytes(4, "big") + b"\x01" + bytes(range(255, -1, -1)) * (32 << 10)
+    armour = b"-----BEGIN PGP MESSAGE-----\r\n\r\n" + wrapped(octets) + b"-----END PGP MESSAGE-----\r\n"
+    raw = mixed(b"Content-Type: application/pgp-encrypted\r\n\r\n" + armour)
+    message = parse(raw).message
+    body = b"".join(message.body.blocks())
+    blocks = MemoryBody([body[at : at + 65536] for at in range(0, len(body), 65536)])
+    tracemalloc.start()
+    try:
+        found = classify(Message(message.headers, blocks))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found.kind is MessageKind.ENCRYPTED, found.reason.text
+    assert peak < 4 << 20
 
 
 # --- S/MIME whose parameters cannot be read ----------------------------------------------------------------

@@ -160,6 +160,20 @@ def _from_pem(raw: bytes) -> bytes:
 def _octets(raw: bytes) -> tuple[bytes, bytes]:
     """IssuerAndSerialNumber and SubjectPublicKeyInfo, cut from the certificate's octets: a new encoding may differ from
     what the recipient's program, or a hash in DNS, compares with.  Raises ParseError."""
+    serial, _, issuer, _, _, public_key = _raw_fields(raw)
+    return der.sequence(issuer.whole, serial.whole), public_key.whole
+
+
+def raw_subject(raw: bytes) -> bytes:
+    """The subject of a certificate that perhaps nobody can read otherwise, in DER; b"" if there is none."""
+    try:
+        return _raw_fields(raw)[4].whole
+    except ParseError:
+        return b""
+
+
+def _raw_fields(raw: bytes) -> list[der.TLV]:
+    """From the serial number to the public key (RFC 5280 section 4.1).  Raises ParseError."""
     certificate = der.read(raw)
     tbs = next(certificate.children(), certificate)
     fields = list(islice(tbs.children(), 7))
@@ -167,8 +181,7 @@ def _octets(raw: bytes) -> tuple[bytes, bytes]:
         del fields[0]
     if [f.tag for f in fields[:6]] != [der.INTEGER, *[der.SEQUENCE] * 5]:
         raise ParseError("these octets are not a certificate")
-    serial, _, issuer, _, _, public_key = fields[:6]
-    return der.sequence(issuer.whole, serial.whole), public_key.whole
+    return fields[:6]
 
 
 def _fields(

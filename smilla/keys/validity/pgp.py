@@ -40,7 +40,7 @@ from smilla.keys.validity.pgp_algorithms import (
     strength,
 )
 from smilla.keys.validity.pgp_certificate import Certificate, Component, Judge, RefusedError, Standing, day
-from smilla.keys.validity.pgp_user_ids import MAX_USER_ID, UserID, mailbox_in, names, shown
+from smilla.keys.validity.pgp_user_ids import MAX_USER_ID, UserID, mailbox_in, mailboxes_in, names, shown
 from smilla.model import Assessment, Candidate, PGPKey, Reason
 from smilla.value import value
 
@@ -115,7 +115,7 @@ def addresses(candidate: Candidate) -> tuple[EmailAddress, ...]:
         mailboxes = (mailbox_in(component.packet.body) for component in cert.read(candidate).user_ids)
         return tuple(mailbox for mailbox in mailboxes if mailbox is not None)
     except ParseError:
-        return ()
+        return mailboxes_in(candidate.raw)
 
 
 def _still_holds(assessment: Assessment, judged_at: datetime, now: datetime) -> bool:

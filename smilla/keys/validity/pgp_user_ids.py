@@ -6,7 +6,8 @@ import re
 from dataclasses import dataclass
 
 from smilla.address import EmailAddress, parse
-from smilla.errors import AddressError
+from smilla.errors import AddressError, ParseError
+from smilla.formats import openpgp
 from smilla.keys.validity.pgp_certificate import Component, Standing
 from smilla.model import Reason
 
@@ -44,6 +45,15 @@ def mailbox_in(user_id: bytes) -> EmailAddress | None:
         return parse(angled[1] if angled else text)
     except AddressError:
         return None
+
+
+def mailboxes_in(raw: bytes) -> tuple[EmailAddress, ...]:
+    """Those in the user IDs of a key that cannot be read, such as one of an unknown version, but whose packets can."""
+    try:
+        found = [mailbox_in(packet.body) for packet in openpgp.packets(raw) if packet.tag == openpgp.USER_ID]
+    except ParseError:
+        return ()
+    return tuple(mailbox for mailbox in found if mailbox is not None)
 
 
 def names(mailbox: EmailAddress, address: EmailAddress) -> bool:

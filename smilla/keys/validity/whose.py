@@ -15,7 +15,7 @@ from dataclasses import replace
 from smilla.address import EmailAddress
 from smilla.config.options import OUTSIDE_DNS
 from smilla.keys.validity import pgp, x509
-from smilla.keys.validity.certificate import Certificate, read
+from smilla.keys.validity.certificate import Certificate, raw_subject, read
 from smilla.model import Assessment, Candidate, Format, Reason
 
 OWN, NOBODYS, ANOTHERS = 2, 1, 0
@@ -58,11 +58,12 @@ def without_others(assessments: Sequence[Assessment], address: EmailAddress) -> 
     if len(assessments) < 2:
         return tuple(assessments)
     names = [named(a.candidate, address) for a in assessments]
+    issuers = {c.parsed.issuer.public_bytes() for c in map(_certificate, (a.candidate for a in assessments)) if c}
     spoken_for: dict[str, str] = {}
     for found, name in zip(assessments, names, strict=True):
         if name == OWN:
             spoken_for[found.candidate.where] = f"names {address}"
-        elif _is_unread(found, name):
+        elif _is_unread(found, name) and raw_subject(found.candidate.raw) not in issuers:
             spoken_for.setdefault(found.candidate.where, f"cannot be read, and may be that of {address}")
     return tuple(
         _unless_theirs(found, name, spoken_for.get(found.candidate.where, ""))

@@ -52,9 +52,12 @@ SMIME, OPENPGP = Format.SMIME, Format.OPENPGP
         (ARMOUR.replace(b"\n\n", b"\nKey_ID: 12\n\n", 1), [(OPENPGP, PIA)]),
         (ARMOUR.replace(b"\n\n", b"\nKey_ID: 12\n", 1).replace(b"\n", b"\r\n"), [(OPENPGP, PIA)]),
         (BEGIN + BEGIN + PEM, [(SMIME, DER)]),
+        (BEGIN + b"(the old one)\n-----END CERTIFICATE-----\n" + PEM, [(SMIME, DER)]),
+        (b"Paste it between -----BEGIN CERTIFICATE----- and\n-----END CERTIFICATE-----\n" + PEM, [(SMIME, DER)]),
+        (b"-----BEGIN PKCS7-----\nMBEGCSqGSIb3DQEHAqAEMAKgAA==\n-----END PKCS7-----\n" + PEM, [(SMIME, DER)]),
         (PEM[:200] + b"\n" + OTHER, [(SMIME, PEM[:200] + b"\n"), (SMIME, OTHER_DER)]),
         (OTHER + PEM[:200], [(SMIME, OTHER_DER), (SMIME, PEM[:200])]),
-        (BEGIN + b"MII\n" + PRIVATE + PEM, [(SMIME, BEGIN + b"MII\n"), (SMIME, DER)]),
+        (PEM[:99] + b"\n" + PRIVATE + PEM, [(SMIME, PEM[:99] + b"\n"), (SMIME, DER)]),
         (ARMOUR[:100] + b"\n" + ARMOUR, [(OPENPGP, ARMOUR[:100] + b"\n"), (OPENPGP, PIA)]),
     ],
 )

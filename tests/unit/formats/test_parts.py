@@ -83,6 +83,11 @@ NAME = "has a header field whose name could hold words of a person"
             TYPE + b"X-Kill: 1\r\nX-Charles: 1\r\nX-Tomorrow: 1\r\nX-Noon: 1\r\nX-Poison: 1\r\n\r\n",
             WORDS.replace("a header field", "header fields") + ", taken together",
         ),
+        (b'Content-Type: x/y; name="; boundary=4111-1111-1111-1111-PIN-1234"\r\n\r\n', WORDS),
+        (b"Content-Type: x/y (; boundary=4111-1111-1111-1111-PIN-1234)\r\n\r\n", WORDS),
+        (b"Content-Type: x/y; boundary=4111-1111-1111-1111-PIN-1234\r\n\r\n", WORDS),
+        (b'Content-Type: multipart/x; a="b; boundary=4111-1111-1111-1111-PIN-1234"\r\n\r\n', WORDS),
+        (b"Content-Type: multipart/x; boundary=MeetMeAtTheBridge\r\n\r\n", WORDS),
         (TYPE + b"Subject: x\r\n\r\n", "has a header field that belongs to no part"),
         (TYPE + b"X-Long: " + b"1" * 300 + b"\r\n\r\n", "has a header field of more than 255 octets"),
         (

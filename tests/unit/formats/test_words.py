@@ -62,10 +62,12 @@ def test_what_cannot_be_counted_is_none(text: str) -> None:
         ("<attack.at.dawn@x>", 3),
         ("<attack2at2dawn@x>", 2),
         ("<4tt4ck-4t-d4wn-n0w>", 2),
-        ("<f_kXbQpWzRtLmNvCxHgJdSfYuTqBwZk@flowcrypt>", 0),  # letters drawn by lot
+        ("<f_kXbQpWzRtLmNvCxHgJdSfYuTqBwZk@flowcrypt>", 1),  # letters drawn by lot
+        ("<f_fHRDHRJSamrwwbmpBuxRMCDTVUhUJW@flowcrypt>", 1),
         ("<part1.KdWqfZ3z.bT9xLpVm@example.org>", 1),
         ("<AttackAtDawnOnTheHill@x>", 6),
-        ("<aTtAcKaTdAwN.bRiNgAlLtHeMeN.pLeAsE@x>", 1),  # two are free
+        ("<DearJimXSendXMeTheXKeyToXMyHut.WeXMeetXAtXTheXOldXMillXAtXTen@mail>", 17),
+        ("<MrXMeetMeAtTheMrXBridge.BringXAllMyCashMrX@mail>", 6),
         ("<" + "xQzRkT" * 7 + "@x>", 20),  # too long to be an identifier
     ],
 )

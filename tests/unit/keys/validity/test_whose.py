@@ -7,10 +7,12 @@ from datetime import timedelta
 import pytest
 
 from smilla.address import parse
-from smilla.keys.validity import whose
+from smilla.formats.openpgp import PUBLIC_KEY, USER_ID
+from smilla.keys.validity import pgp, whose
 from smilla.keys.validity.x509 import assess
 from smilla.model import Assessment, Candidate, Format
 from tests.certificates import NOW, make_certificate, to_pem
+from tests.openpgp_maker import packet
 
 HUGH = parse("hugh@example.org")
 ROOT = make_certificate("p256", number=1, ca=True, common_name="Root")
@@ -61,3 +63,20 @@ def test_a_ca_that_issued_nothing_here_is_no_mailbox_where_a_key_beside_it_may_n
     assert found[1].key is None
     assert reasons(whose.without_others(judged(ROOT[1], NOBODY), HUGH)) == ["", ""]
     assert reasons(whose.without_others(judged(ALONE, own), HUGH))[0] == ""
+
+
+def test_a_root_that_cannot_be_read_is_told_by_what_it_issued() -> None:
+    gateway = make_certificate("p256", number=2, email="gateway@example.org", issuer=ROOT)[1]
+    version_4 = ROOT[1].replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x03", 1)
+    assert reasons(whose.without_others(judged(gateway, version_4), HUGH)) == ["", "malformed"]
+    assert reasons(whose.without_others(judged(EVE, version_4), HUGH)) == ["other_address", "malformed"]
+
+
+@pytest.mark.parametrize(("name", "dropped"), [(b"Hugh <hugh@example.org>", True), (b"Ann <ann@example.org>", False)])
+@pytest.mark.parametrize("end", [b"", b"\xc2"])
+def test_a_key_that_cannot_be_read_names_whom_its_user_ids_name(name: bytes, end: bytes, dropped: bool) -> None:
+    raw = packet(PUBLIC_KEY, b"\x04") + packet(USER_ID, name) + end
+    beside = pgp.assess(Candidate("directory", "file", Format.OPENPGP, raw), HUGH, NOW)
+    assert beside.reasons[0].code == "malformed"
+    found = whose.without_others([*judged(EVE), beside], HUGH)
+    assert reasons(found)[0] == ("other_address" if dropped or end else "")
