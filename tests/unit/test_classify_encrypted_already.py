@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import tracemalloc
+from random import Random
 
 import pytest
 from hypothesis import given, settings
@@ -203,9 +204,10 @@ def test_changed_pgp_mime_with_anything_else_inside_is_plain(raw: bytes) -> None
 
 
 def test_ciphertext_in_the_control_part_is_not_kept_in_memory() -> None:
-    session_key = b"\x03" + bytes(8) + b"\x01\x08\0\xff" + bytes([255]) * 255
+    chance = Random(1)
+    session_key = b"\x03" + chance.randbytes(8) + b"\x01\x08\0\xff" + chance.randbytes(255)
     octets = b"\xc1\xff" + len(session_key).to_bytes(4, "big") + session_key
-    octets += b"\xd2\xff" + ((8 << 20) + 1).to_bytes(4, "big") + b"\x01" + bytes(range(255, -1, -1)) * (32 << 10)
+    octets += b"\xd2\xff" + ((8 << 20) + 1).to_bytes(4, "big") + b"\x01" + chance.randbytes(8 << 20)
     armour = b"-----BEGIN PGP MESSAGE-----\r\n\r\n" + wrapped(octets) + b"-----END PGP MESSAGE-----\r\n"
     raw = mixed(b"Content-Type: application/pgp-encrypted\r\n\r\n" + armour)
     message = parse(raw).message
