@@ -30,7 +30,7 @@ _PBES2 = der.oid("1.2.840.113549.1.5.13")  # RFC 8018 appendix A.4
 _OF_PKCS12 = der.oid("1.2.840.113549.1.12.1.0")[:-1]  # RFC 7292 appendix C: the arcs below this one
 _SIGNED_DATA = der.oid("1.2.840.113549.1.7.2")
 _CERTIFICATE_SET = 0xA0  # certificates [0] IMPLICIT CertificateSet
-_DATA = re.compile(rb"^[ \t>]*[A-Za-z0-9+/=]{16,}[ \t\r]*$", re.MULTILINE)  # a line of base64
+_FEWEST = 64  # characters of a whole block: no certificate is that small, however its lines end
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -133,7 +133,7 @@ def _is_alone(raw: bytes, line: re.Match[bytes], least: int) -> bool:
 def _of_block(block: _Block) -> Iterator[tuple[Format, bytes]]:
     """A block that was cut off stays as it is, which is malformed: nobody knows whose key it was."""
     if block.label in _CERTIFICATES:
-        if not _DATA.search(block.text):
+        if block.is_whole and sum(map(len, block.text.split())) < _FEWEST:
             return  # a note, or lines between which to paste
         raw = _base64(block.text) if block.is_whole else block.whole
         # openssl x509 -trustout appends the uses that a certificate is trusted for.

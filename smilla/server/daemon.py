@@ -216,8 +216,7 @@ class Daemon:
         problem, now = lines.problem(), time.monotonic()
         if problem and now < self._looked_at + self._look_again_s:
             return
-        usual = [""] if postfix.is_installed() else []
-        if problem and (folders := lines.instances() or usual):
+        if problem and (folders := lines.instances() or ([""] if postfix.is_installed() else [])):
             self._begin_look(folders)
         else:  # somebody else has looked meanwhile, or there is nothing to look at
             self._looked_at = now

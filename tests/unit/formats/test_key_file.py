@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import subprocess
 import warnings
 from pathlib import Path
@@ -23,6 +24,7 @@ ARMOUR = armoured(PIA, "PGP PUBLIC KEY BLOCK")
 BAG = b"\xef\xbb\xbfBag Attributes\n    friendlyName: x\n"
 PRIVATE = b"-----BEGIN PRIVATE KEY-----\nMIIEvQ==\n-----END PRIVATE KEY-----\n"
 BEGIN = b"-----BEGIN CERTIFICATE-----\n"
+SHORT = [base64.b64encode(DER)[at : at + 12] for at in range(0, len(base64.b64encode(DER)), 12)]
 SMIME, OPENPGP = Format.SMIME, Format.OPENPGP
 
 
@@ -31,6 +33,8 @@ SMIME, OPENPGP = Format.SMIME, Format.OPENPGP
     [
         (PEM, [(SMIME, DER)]),
         (PEM.replace(b"\n", b"\r\n"), [(SMIME, DER)]),
+        (PEM.replace(b"\n", b"\r"), [(SMIME, DER)]),
+        (BEGIN + b"\n".join(SHORT) + b"\n-----END CERTIFICATE-----\n" + OTHER, [(SMIME, DER), (SMIME, OTHER_DER)]),
         (OTHER + PEM, [(SMIME, OTHER_DER), (SMIME, DER)]),
         (
             b"\xef\xbb\xbfBag Attributes\n    friendlyName: x\n" + PEM + b"text\n\n" + OTHER,
@@ -56,6 +60,7 @@ SMIME, OPENPGP = Format.SMIME, Format.OPENPGP
         (b"Paste it between -----BEGIN CERTIFICATE----- and\n-----END CERTIFICATE-----\n" + PEM, [(SMIME, DER)]),
         (b"-----BEGIN PKCS7-----\nMBEGCSqGSIb3DQEHAqAEMAKgAA==\n-----END PKCS7-----\n" + PEM, [(SMIME, DER)]),
         (PEM[:200] + b"\n" + OTHER, [(SMIME, PEM[:200] + b"\n"), (SMIME, OTHER_DER)]),
+        (OTHER + PEM[:60], [(SMIME, OTHER_DER), (SMIME, PEM[:60])]),
         (OTHER + PEM[:200], [(SMIME, OTHER_DER), (SMIME, PEM[:200])]),
         (PEM[:99] + b"\n" + PRIVATE + PEM, [(SMIME, PEM[:99] + b"\n"), (SMIME, DER)]),
         (ARMOUR[:100] + b"\n" + ARMOUR, [(OPENPGP, ARMOUR[:100] + b"\n"), (OPENPGP, PIA)]),
