@@ -125,28 +125,33 @@ class PostfixLines:
         in_doubt: bool = False,
         kinds: Sequence[str] = (),
         size_limit: int = 0,
+        began_at: float | None = None,
     ) -> None:
         """Writes the findings about one instance, the kind of each, and the stamps of the ``files`` they rest on.
         Forgets instances that are gone.  If nothing could be seen (``in_doubt``), keeps the earlier findings.
-        ``size_limit`` is the largest message that the instance takes, in octets, 0 if that is not known.  Raises
+        ``size_limit`` is the largest message that the instance takes, in octets, 0 if that is not known.
+        ``began_at`` is when the look began, in seconds since 1970; what a look found that began later stays.  Raises
         SmillaError."""
-        folder = self._path.parent
+        folder, now = self._path.parent, time.time()
         try:
             if not folder.is_dir():
                 folder.mkdir(mode=0o700, parents=True)
                 self._give(folder, folder.parent)
             with _locked(folder):
                 document = self._document()
+                began = _began(document)
+                if began_at is not None and began_at < began.get(instance, 0) <= now:
+                    return
                 known = {k: v for k, v in _findings(document).items() if k == _STAGE or (Path(k) / "main.cf").exists()}
                 stamped = {k: v for k, v in _files(document).items() if k in known}
                 kept = {k: v for k, v in _kinds(document).items() if k in known}
                 if not in_doubt or instance not in known:
                     known[instance], stamped[instance] = list(missing), dict(files or {})
-                    kept[instance] = [str(kind) for kind in kinds]
+                    kept[instance], began[instance] = [str(kind) for kind in kinds], began_at or now
                 limits = {k: v for k, v in _limits(document).items() if k in known} | {instance: size_limit}
                 temporary = self._path.with_suffix(".new")
-                document = {"looked_at": int(time.time()), "instances": known, "files": stamped, "limits": limits}
-                document["kinds"] = kept
+                document = {"looked_at": int(now), "instances": known, "files": stamped, "limits": limits}
+                document |= {"kinds": kept, "began": {k: v for k, v in began.items() if k in known}}
                 temporary.write_text(json.dumps(document), "utf-8")
                 temporary.chmod(0o600)
                 self._give(temporary, folder)
@@ -167,7 +172,7 @@ class PostfixLines:
         """The content of the file, empty if it cannot be understood."""
         with suppress(OSError, ValueError, LookupError, AttributeError, TypeError):
             document: dict[str, Any] = json.loads(self._path.read_text("utf-8"))
-            _findings(document), _files(document), _kinds(document), _limits(document)
+            _findings(document), _files(document), _kinds(document), _limits(document), _began(document)
             return document
         return {"instances": {}}
 
@@ -210,6 +215,10 @@ def _kinds(document: Mapping[str, Any]) -> dict[str, list[str]]:
 
 def _limits(document: Mapping[str, Any]) -> dict[str, int]:
     return {instance: int(limit) for instance, limit in document.get("limits", {}).items()}
+
+
+def _began(document: Mapping[str, Any]) -> dict[str, float]:
+    return {instance: float(began) for instance, began in document.get("began", {}).items()}
 
 
 def _limit(document: Mapping[str, Any]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -140,11 +141,12 @@ def _check_lines(settings: Config, folder: str | None) -> list[Finding]:
             finding.fine(Kind.STAGE_WAY, "postfix", f"not checked, because [policy] mixed is {settings.policy.mixed}")
         ]
     asked, lines = postfix.Postfix(folder or "", examination.POSTFIX_S), PostfixLines(settings.stage)
+    began_at = time.time()
     try:
         instance = asked.folder()
         if postfix_check.asks_nobody(settings, asked):
             stamps = {path: file.stamp for path, file in asked.files.items()}
-            lines.keep(instance, [_NOT_ASKED.line], stamps, kinds=[_NOT_ASKED.kind])
+            lines.keep(instance, [_NOT_ASKED.line], stamps, kinds=[_NOT_ASKED.kind], began_at=began_at)
             return [_NOT_ASKED]
         found = list(postfix_check.problems(settings, asked, in_doubt="error"))
         missing = [each for each in found if each.severity == "error"]
@@ -153,7 +155,8 @@ def _check_lines(settings: Config, folder: str | None) -> list[Finding]:
         before = _seen_before(lines, instance) if any(each.kind is Kind.POSTFIX_NOT_TOLD for each in found) else []
         in_doubt = any(each.kind is Kind.POSTFIX_UNSEEN for each in missing) or bool(before)
         kinds = [each.kind for each in missing]
-        lines.keep(instance, [each.line for each in missing], stamps, in_doubt=in_doubt, kinds=kinds, size_limit=limit)
+        texts = [each.line for each in missing]
+        lines.keep(instance, texts, stamps, in_doubt=in_doubt, kinds=kinds, size_limit=limit, began_at=began_at)
     except SmillaError as error:
         return [finding.error(Kind.POSTFIX_UNSEEN, "postfix", str(error))]
     for other, text in lines.others(instance):

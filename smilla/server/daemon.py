@@ -212,8 +212,10 @@ class Daemon:
         looked at any instance, it looks at the usual one, if there is one."""
         if self._look is not None or not self._needs_lines():
             return
-        lines = PostfixLines(self._config.stage)
-        problem, now = lines.problem(), time.monotonic()
+        lines, now = PostfixLines(self._config.stage), time.monotonic()
+        problem = lines.problem()
+        if problem and self._logged_problem not in ("", problem):
+            self._logged_problem, self._look_again_s = "another", _LOOK_AGAIN_S  # what the next look finds is news
         if problem and now < self._looked_at + self._look_again_s:
             return
         if problem and (folders := lines.instances() or ([""] if postfix.is_installed() else [])):
@@ -237,8 +239,7 @@ class Daemon:
     def _log_lines(self) -> None:
         """Logs a problem that is new, and that there is none any more."""
         problem, before = self._runtime.ports.stage_problem(), self._logged_problem
-        self._logged_problem = problem
-        same = problem and problem == before
+        self._logged_problem, same = problem, problem and problem == before
         self._look_again_s = min(2 * self._look_again_s, _LONGEST_LOOK_S) if same else _LOOK_AGAIN_S
         if problem and problem != before:
             log.stage_not_ready("", problem, is_error=not PostfixLines(self._config.stage).is_next_step())

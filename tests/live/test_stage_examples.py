@@ -111,7 +111,9 @@ def test_what_was_mended_counts_without_anybody_looking(stage: Site) -> None:
     with path.open("a") as file:
         file.write("# another comment\n")
     assert stage.told(MIXED).startswith("451 4.3.5")
-    assert wait_until(lambda: stage.smilla.log.count(unread) > told_before, 120), stage.smilla.log[-3000:]
+    assert wait_until(
+        lambda: stage.told(MIXED).startswith("451") and stage.smilla.log.count(unread) > told_before, 120
+    ), stage.smilla.log[-3000:]
     ready = stage.smilla.log.count(" stage-ready")
     stage.postfix.reload()
     assert wait_until(lambda: stage.told(MIXED).startswith("250"), 60), stage.smilla.log

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,26 @@ def test_what_could_not_be_seen_leaves_what_was_found_before(tmp_path: Path) -> 
     assert found.problem() == "postconf did not answer"
     found.keep(one, [])
     found.keep(one, ["postconf did not answer"], in_doubt=True)
+    assert found.problem() == ""
+
+
+def test_a_look_that_began_later_counts_although_it_was_over_first(tmp_path: Path) -> None:
+    found, one, now = lines(tmp_path), instance(tmp_path, "one"), time.time()
+    found.keep(one, [], began_at=now - 5)
+    found.keep(one, ["was not told to read main.cf"], began_at=now - 9)
+    assert found.problem() == ""
+    found.keep(one, ["was not told to read main.cf"], began_at=now - 4)
+    assert found.problem() == "was not told to read main.cf"
+
+
+def test_a_look_that_saw_nothing_or_of_a_clock_that_was_set_back_holds_up_no_other(tmp_path: Path) -> None:
+    found, one, now = lines(tmp_path), instance(tmp_path, "one"), time.time()
+    found.keep(one, ["a line is missing"], began_at=now - 9)
+    found.keep(one, ["postconf did not answer"], in_doubt=True, began_at=now - 1)
+    found.keep(one, [], began_at=now - 5)
+    assert found.problem() == ""
+    found.keep(one, ["a line is missing"], began_at=now + 3600)
+    found.keep(one, [], began_at=now - 5)
     assert found.problem() == ""
 
 
