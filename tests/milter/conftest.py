@@ -16,7 +16,7 @@ import pytest
 
 from tests.lab.keys import make_smime_key
 from tests.lab.mail import inside
-from tests.lab.processes import processes_in
+from tests.lab.processes import processes_in, wait_until
 from tests.lab.programs import require
 from tests.lab.smilla import Settings, Smilla
 from tests.milter.client import Clients, Mail, MilterClient
@@ -117,7 +117,8 @@ def start_once(folder: Path, keys: Keys) -> Iterator[Starter]:
 
 def _ended(smilla: Smilla) -> None:
     smilla.stop()
-    assert processes_in(smilla.folder) == []
+    # Where the parent was killed, its reporter ends by itself, a moment later.
+    assert wait_until(lambda: processes_in(smilla.folder) == [], 30), processes_in(smilla.folder)
     assert_without_canary(smilla.log.encode())
     shutil.rmtree(smilla.folder)
 

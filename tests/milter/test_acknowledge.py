@@ -25,6 +25,7 @@ def listener() -> Iterator[socket.socket]:
 
 
 def descriptors() -> int:
+    """What is open now; of what earlier tests left, some may be closed at any moment."""
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
@@ -54,7 +55,7 @@ def test_nothing_is_left_open_whatever_else_the_process_has_open(listener: socke
         for _ in range(20):
             acknowledger.opened()
             acknowledger.wake()
-        assert descriptors() == before
+        assert descriptors() <= before
 
 
 def test_a_socket_that_has_become_a_file_meanwhile_leaves_nothing_open(
@@ -65,7 +66,7 @@ def test_a_socket_that_has_become_a_file_meanwhile_leaves_nothing_open(
         before = descriptors()
         monkeypatch.setattr(stat, "S_ISSOCK", lambda _: True)
         acknowledger.opened()
-        assert descriptors() == before
+        assert descriptors() <= before
 
 
 def test_without_descriptors_to_look_with_nothing_is_raised(listener: socket.socket) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.lab.processes import free_port, processes_in
+from tests.lab.processes import free_port, processes_in, wait_until
 from tests.milter.material import directory_settings, plain_mail
 
 if TYPE_CHECKING:
@@ -26,12 +26,12 @@ def test_connection_after_connection_over_tcp_leaves_nothing_open(
 ) -> None:
     address = f"inet:{free_port()}@127.0.0.1"
     smilla = start(directory_settings(keys, milter={"socket": address, "workers": 1}))
-    counts = []
+    before = descriptors(smilla.folder)
     for _ in range(5):
         for _ in range(20):
             mail = plain_mail()
             with clients.open(address) as client:
                 answer = client.send(mail, ["<alice@r.test>"])
         opened(answer.applied(mail, postfix=True), mail, "alice")
-        counts.append(descriptors(smilla.folder))
-    assert max(counts[1:]) <= counts[0] + 3
+    # libmilter closes a connection a moment after its client has.
+    assert wait_until(lambda: descriptors(smilla.folder) <= before + 9, 30)

@@ -83,7 +83,8 @@ def test_a_look_at_postfix_that_cannot_be_forked_ends_nothing_and_is_tried_again
     with monkeypatch.context() as patch:
         patch.setattr("smilla.adapters.look.os.fork", no_room)
         daemon._begin_look([""])
-    assert (daemon._look, len(list(Path("/proc/self/fd").iterdir()))) == (None, before)
+    assert daemon._look is None
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before  # what earlier tests left may end meanwhile
     assert told == ["no process to look at Postfix's lines: Resource temporarily unavailable"]
 
 

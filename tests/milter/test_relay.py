@@ -5,6 +5,7 @@ client -> smilla relay -> sink
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
@@ -13,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,6 +22,7 @@ from typing import Any
 
 import pytest
 
+from smilla.adapters.journal import SQLiteJournal
 from tests.lab.client import Reply, SMTPClient
 from tests.lab.mail import inside
 from tests.lab.processes import LOOPBACK, processes_in, wait_until
@@ -62,6 +63,12 @@ class Lab:
         """The one copy for this recipient."""
         [found] = [mail for mail in self.sink.messages if address in mail.rcpt_to]
         return found
+
+    @property
+    def owes_nobody(self) -> bool:
+        """Whether all messages are over for the journal: the same once more is another one."""
+        with contextlib.closing(SQLiteJournal(str(self.relay.folder / "spool"), 0)) as journal:
+            return journal.backlog().messages == 0
 
     def refuse(self, start: bytes, reply: bytes) -> None:
         """Commands to the next hop that begin so are refused."""
@@ -512,7 +519,7 @@ def test_client_that_says_quit_beside_the_dot_and_reads_the_answer_may_send_the_
         client._stream.close()
         client._socket.close()
         assert lab.copies[ZOE] == times
-        time.sleep(0.5)  # the relay sees that the client has gone
+        assert wait_until(lambda: lab.owes_nobody, 30)  # the relay has seen that the client read the answer
 
 
 def test_two_messages_in_a_group_may_both_be_sent_again(lab: Lab) -> None:

@@ -72,7 +72,7 @@ def make(keys: Keys, folder: Path) -> Iterator[Make]:
         sink = Sink()
         settings = {
             "keys": {"sources": ["directory"], "directory": str(keys.directory)},
-            "relay": {"timeout_s": 2, **relay},
+            "relay": {"timeout_s": 20, **relay},
         }
         lab = Lab(Relay(place, NOBODY, sink.port, settings), sink)
         sink.answer = lab.answer
@@ -188,12 +188,12 @@ def test_next_hop_that_lets_nobody_in_is_tried_once_a_message(lab: Lab) -> None:
         assert lab.count("EHLO") == before + 1
 
 
-def test_next_hop_that_does_not_answer_holds_up_rcpt_once_and_the_message_goes_on(lab: Lab) -> None:
-    go_on = threading.Event()
+def test_next_hop_that_does_not_answer_holds_up_rcpt_once_and_the_message_goes_on(make: Make) -> None:
+    lab, go_on = make(timeout_s=5), threading.Event()
 
     def wait(said: str) -> None:
         if said.startswith(f"RCPT TO:<{BOB}>"):
-            go_on.wait(20)
+            go_on.wait(50)
 
     lab.other = wait
     with lab.client() as client:

@@ -8,6 +8,7 @@ import time
 import uuid
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import dns.rcode
@@ -218,12 +219,12 @@ def test_only_nameserver_at_fault_is_never_taken_for_absence(ten: Bench, way: st
 @pytest.mark.parametrize("way", ["resolver", "validate"])
 def test_dead_nameserver_defers_and_answers_again_when_it_is_back(ten: Bench, way: str) -> None:
     front = MisbehavingServer(servers.passing_to(ten.lab.port))
-    config = ten.config(way, front.name, failure_ttl_s=0, timeout_s=2)
+    config, hurried = (ten.config(way, front.name, failure_ttl_s=0, timeout_s=seconds) for seconds in (20, 2))
     with front:
         ports = make_ports(config)
         assert look_up("alice@forwarded.test", ports, config).verdict is KeyVerdict.USABLE
     for name in ("one", "two"):
-        assert look_up(f"{name}@ten0.test", ports, config).verdict is KeyVerdict.UNREACHABLE
+        assert look_up(f"{name}@ten0.test", ports, hurried).verdict is KeyVerdict.UNREACHABLE
     with front:
         found = look_up(f"three-{way}@ten0.test", ports, config)
         assert (found.status, found.verdict) == (DNSSECStatus.SECURE, KeyVerdict.USABLE), found
@@ -287,20 +288,25 @@ def test_proof_of_a_resolver_ends_with_its_connection(ten: Bench) -> None:
 
 
 @pytest.mark.parametrize("way", ["resolver", "validate"])
-def test_failure_is_remembered_for_seconds_and_then_asked_again(ten: Bench, way: str) -> None:
-    front = MisbehavingServer(SERVFAIL)
+def test_failure_is_remembered_for_seconds_and_then_asked_again(
+    ten: Bench, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    front, now = MisbehavingServer(SERVFAIL), [time.monotonic()]
+    monkeypatch.setattr("smilla.keys.discovery.cache.time", SimpleNamespace(monotonic=lambda: now[0]))
     with front:
-        config = ten.config(way, front.name, failure_ttl_s=2, timeout_s=2)
+        config = ten.config(way, front.name, failure_ttl_s=2, timeout_s=20)
         ports = make_ports(config)
         assert look_up("alice@forwarded.test", ports, config).verdict is KeyVerdict.UNREACHABLE
         asked = front.asked
         front.behaviour = servers.passing_to(ten.lab.port)
         assert look_up("alice@forwarded.test", ports, config).verdict is KeyVerdict.UNREACHABLE
         assert front.asked == asked
-        deadline = time.monotonic() + 20  # libunbound itself remembers a failure for five seconds
+        deadline = time.monotonic() + 40  # libunbound itself remembers a failure for five seconds
+        now[0] += 3
         while (found := look_up("alice@forwarded.test", ports, config)).verdict is not KeyVerdict.USABLE:
             assert time.monotonic() < deadline
             time.sleep(0.2)
+            now[0] += 3
         assert found.status is DNSSECStatus.SECURE
 
 

@@ -29,7 +29,7 @@ NOBODY = smimea_owner("nobody@nsec.test")
 OPEN = smimea_owner("alice@open.test")
 
 
-def status(resolver: ValidatingResolver | LoopbackResolver, owner: str, within_s: float = 4) -> DNSSECStatus:
+def status(resolver: ValidatingResolver | LoopbackResolver, owner: str, within_s: float = 20) -> DNSSECStatus:
     return resolver.ask(owner, SMIMEA).result(time.monotonic() + within_s).status
 
 
