@@ -45,7 +45,7 @@ from tests.lab.keys import (
 )
 from tests.lab.mail import added_by_mta, inside
 from tests.lab.postfix import queue_id
-from tests.lab.processes import ChildError, processes_in
+from tests.lab.processes import ChildError, processes_in, wait_until
 from tests.lab.programs import MissingProgramError
 
 if TYPE_CHECKING:
@@ -371,6 +371,7 @@ def ignore_signals() -> None:
 
 def remove_and_check(folder: Path, terminal: Terminal) -> None:
     """Removes the folder; says whether any process or file of the run is left."""
+    wait_until(lambda: not processes_in(folder), 10)  # an agent of gpg ends a moment after it has said so
     left = processes_in(folder)
     with contextlib.suppress(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)

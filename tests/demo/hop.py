@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from tests.lab.client import SMTPClient
 from tests.lab.network import network
+from tests.lab.processes import wait_until
 from tests.live.hops import begun
 
 if TYPE_CHECKING:
@@ -53,7 +54,9 @@ def _to_grace(world: World, terminal: Terminal, canary: str, reply: Reply, lette
     arrived = [mail.over_tls and mail.raw.endswith(body) for mail in world.receivers["dane.test"].messages]
     came = reply.code == 250 and arrived == [True]
     terminal.check("the server", "Grace's mail server has the letter, once, over TLS", holds=came)
-    seen = world.sniffer.to(world.addresses["dane.test"])
+    there = world.addresses["dane.test"]
+    wait_until(lambda: b"STARTTLS" in world.sniffer.to(there), 30)  # it may read a moment later
+    seen = world.sniffer.to(there)
     hidden = b"STARTTLS" in seen and canary.encode() not in seen
     terminal.check("the wire", f"the letter's words are not in the {len(seen)} octets that went there", holds=hidden)
 

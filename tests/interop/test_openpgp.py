@@ -398,7 +398,7 @@ def test_gpg_that_takes_too_long_is_killed_and_nothing_comes_out(owners: Owners,
 def test_what_a_script_around_gpg_has_started_ends_with_it(owners: Owners, scratch: Path, tmp_path: Path) -> None:
     """It holds the pipes, so that a message would have to wait for it."""
     marker = tmp_path / "lived"
-    engine = GnuPGEngine(fake_gpg(tmp_path, f"(sleep 20; touch {marker}); exit 0"), timeout_s=0.3)
+    engine = GnuPGEngine(fake_gpg(tmp_path, f"(sleep 100; touch {marker}); exit 0"), timeout_s=0.3)
     with pytest.raises(EncryptionError, match=r"did not end within 0\.3 s"):
         written(engine, LETTER * 100_000, owners.by_name["rsa2048"])
     assert not marker.exists()

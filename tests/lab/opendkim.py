@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from tests.lab.processes import LOOPBACK, Child, Server
+from tests.lab.processes import LOOPBACK, Child, Server, socket_answers
 from tests.lab.programs import as_nobody, find_program, program_environment
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class OpenDKIM(Server):
         command = [*as_nobody(), str(program), "-f", "-x", str(self.folder / "opendkim.conf")]
         log = self.folder / "opendkim.log"
         self._child = Child("opendkim", command, log, environment=program_environment(program))
-        self._child.start(ready=(self.folder / "opendkim.sock").exists)
+        self._child.start(ready=lambda: socket_answers(self.folder / "opendkim.sock"))
         return self
 
     def _write(self) -> None:

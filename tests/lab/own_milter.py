@@ -6,7 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Self
 
-from tests.lab.processes import Child, Running
+from tests.lab.processes import Child, Running, socket_answers
 from tests.lab.programs import REPOSITORY
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class OwnMilter(Running):
     def start(self) -> Self:
         """Starts it and waits until it listens.  Raises ChildError."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._child.start(ready=self.socket.exists)
+        self._child.start(ready=lambda: socket_answers(self.socket))
         return self
 
     @property

@@ -10,7 +10,7 @@ import pwd
 from typing import TYPE_CHECKING, Self
 
 from tests.lab.postgres import USER
-from tests.lab.processes import Child, Server, free_port
+from tests.lab.processes import Child, Server, free_port, socket_answers
 from tests.lab.programs import as_nobody, find_program, program_environment
 
 if TYPE_CHECKING:
@@ -47,5 +47,5 @@ class PgBouncer(Server):
         command = [*as_nobody(), str(program), str(settings)]
         log, environment = self._folder / "pgbouncer.log", program_environment(program)
         self._child = Child("pgbouncer", command, log, environment=environment)
-        self._child.start(ready=(self._folder / f".s.PGSQL.{self.port}").exists)
+        self._child.start(ready=lambda: socket_answers(self._folder / f".s.PGSQL.{self.port}"))
         return self

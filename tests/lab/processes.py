@@ -12,7 +12,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections import deque
+from collections import defaultdict, deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -30,9 +30,18 @@ class ChildError(Exception):
 
 _FIRST_PORT, _BLOCK, _BLOCKS = 20000, 100, 120
 _MOST_BLOCKS = 40  # of one process, so that a long run leaves some for whoever begins later
-_blocks: list[socket.socket] = []
-_fresh: deque[int] = deque()
-_given: deque[int] = deque()
+
+
+class _Ports:
+    """Of one network: the blocks that are this process's own, the ports in them that nobody has had, and the others."""
+
+    def __init__(self) -> None:
+        self.blocks: list[socket.socket] = []
+        self.fresh: deque[int] = deque()
+        self.given: deque[int] = deque()
+
+
+_ports: defaultdict[int, _Ports] = defaultdict(_Ports)
 
 
 def free_port() -> int:
@@ -41,23 +50,25 @@ def free_port() -> int:
     A port stays free until the child binds it: a process takes ports out of blocks that are its own, so that no two
     test runs and no two workers of one are given the same, and none is given twice while there are others.
     """
-    while _fresh or _take_block():
-        port = _fresh.popleft()
+    # A block that is ours in the network of a test (lab/network.py) may be another's in this machine's.
+    ours = _ports[Path("/proc/thread-self/ns/net").stat().st_ino]
+    while ours.fresh or _take_block(ours):
+        port = ours.fresh.popleft()
         if _is_free(port):
-            _given.append(port)
+            ours.given.append(port)
             return port
-    for _ in range(len(_given)):  # no further block; of our own, the one that was given first
-        port = _given.popleft()
-        _given.append(port)
+    for _ in range(len(ours.given)):  # no further block; of our own, the one that was given first
+        port = ours.given.popleft()
+        ours.given.append(port)
         if _is_free(port):
             return port
     raise OSError("no free loopback port")
 
 
-def _take_block() -> bool:
+def _take_block(ours: _Ports) -> bool:
     """Whether there was one.  The name of an abstract socket holds it: such names belong to the network, as ports do,
     and go with the process."""
-    if len(_blocks) == _MOST_BLOCKS:
+    if len(ours.blocks) == _MOST_BLOCKS:
         return False
     for block in random.SystemRandom().sample(range(_BLOCKS), _BLOCKS):
         holder = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -66,9 +77,9 @@ def _take_block() -> bool:
         except OSError:
             holder.close()
             continue
-        _blocks.append(holder)
+        ours.blocks.append(holder)
         first = _FIRST_PORT + block * _BLOCK
-        _fresh.extend(range(first, first + _BLOCK))
+        ours.fresh.extend(range(first, first + _BLOCK))
         return True
     return False
 
@@ -99,6 +110,15 @@ def wait_until(condition: Callable[[], bool], timeout_s: float, step_s: float = 
 def port_answers(port: int, address: str = LOOPBACK) -> bool:
     """Whether somebody accepts TCP connections on this port of loopback."""
     with contextlib.suppress(OSError), socket.create_connection((address, port), timeout=1):
+        return True
+    return False
+
+
+def socket_answers(path: Path) -> bool:
+    """Whether somebody accepts connections on this UNIX socket: its file is there a moment before."""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(1)
+        client.connect(str(path))
         return True
     return False
 

@@ -175,7 +175,7 @@ class Smilla(Running):
     def _filled_in(self) -> Settings:
         usual: dict[str, Table] = {
             "milter": {"socket": self.milter, "socket_mode": "0666", "user": self.user, "workers": 1},
-            "dns": {"nameservers": [self._resolver], "probe": "test."},
+            "dns": {"nameservers": [self._resolver], "probe": "test.", "timeout_s": 20},  # a machine may be busy
             "reinject": {"spool": str(self.folder / "spool")},
             "stage": {
                 "socket": f"unix:{self.folder}/stage.sock",

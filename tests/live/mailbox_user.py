@@ -23,7 +23,7 @@ from smilla.mailbox.change import Change
 from smilla.mailbox.work import Work
 from smilla.model.mailbox import Wanted
 from tests.lab.dovecot import PASSWORD, Dovecot
-from tests.lab.processes import LOOPBACK, wait_until
+from tests.lab.processes import LOOPBACK, session_members, wait_until
 from tests.unit.mailbox import boxes
 from tests.unit.mailbox.boxes import MARK, Watched
 
@@ -175,13 +175,20 @@ def without(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
 
 
 def wait_until_alone(user: User) -> None:
-    """Until Dovecot has noticed that the killed client is gone: it may still have had a command to carry out."""
-    home = user.dovecot.folder / "dovecot.log"
-    begun = f"Login: user=<{user.name}>"
+    """Until Dovecot has noticed that the killed client is gone: it may still have had a command to carry out.  Dovecot
+    has a process for each client; its log may be late."""
+    assert user.dovecot._child is not None
+    session = os.getsid(user.dovecot._child.pid)
 
     def is_alone() -> bool:
-        log = home.read_text(errors="replace")
-        ended = sum(f"imap({user.name})" in line and "Disconnected" in line for line in log.splitlines())
-        return ended >= log.count(begun)
+        return not any(_command(pid).startswith(b"dovecot/imap") for pid in session_members(session))
 
-    assert wait_until(is_alone, 30), home.read_text(errors="replace")[-2000:]
+    assert wait_until(is_alone, 30), user.dovecot.log[-2000:]
+
+
+def _command(pid: int) -> bytes:
+    """What a process calls itself, empty for one that is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""

@@ -11,8 +11,10 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from smilla import log_hops, log_learned
-from smilla.adapters import hop_store, learned_store
+from smilla.adapters import hop_store, learned_store, postgres_database
 from smilla.adapters.hop_store import HopStore
 from smilla.adapters.learned_store import LearnedStore
 from smilla.adapters.postgres_database import PostgresDatabase
@@ -97,6 +99,16 @@ def forget_failures() -> None:
     """What was said in the log already is said again."""
     log_learned._failing.clear()
     log_hops._failing.clear()
+
+
+def wait_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a database that stands still for a while, as on a busy machine."""
+    begin = postgres_database._BEGIN.replace(f"statement_timeout = {postgres_database._STATEMENT_MS}",
+                                             "statement_timeout = 60000")  # fmt: skip
+    assert begin != postgres_database._BEGIN
+    monkeypatch.setattr(postgres_database, "_BEGIN", begin)
+    monkeypatch.setattr(postgres_database, "_PATIENCE_S", 60.0)
+    monkeypatch.setitem(postgres_database._FIXED, "connect_timeout", "60")
 
 
 def name_of(url: str) -> str:

@@ -302,6 +302,7 @@ def test_what_comes_back_waits_while_the_key_has_expired(boxes: Mailboxes, keys:
         renewed = boxes.directory / "dave@home.test.renewed"
         renewed.write_bytes(keys.alice.certificate_file.read_bytes())
         renewed.rename(boxes.directory / "dave@home.test.crt")
+        assert boxes.chain.postfix.tries_until(lambda: boxes.dovecot.messages("dave") != [])
         arrived = boxes.dovecot.wait_for("dave", RETURN)
     assert CANARY in opened(arrived, keys.alice, tmp_path)
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.live
 
 ROUNDS = 20
+PATIENCE_S = 60  # of a client, and so of whoever waits for a step of its message
 RECIPIENTS = ["alice@r.test", "anna@r.test", "bob@r.test", "dora@r.test"]
 LISTENER_STEPS = STEPS[3:-1]
 _numbers = itertools.count(1)
@@ -58,7 +59,7 @@ class Mortal:
 
     def kill_listener(self) -> None:
         """Waits for the step, kills every smtpd of the listener without a filter, and lets the worker go on."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + PATIENCE_S
         while not (self.folder / "reached").exists():
             if time.monotonic() > deadline:
                 return
@@ -158,7 +159,7 @@ def test_in_the_window_that_nobody_can_close_a_copy_may_come_twice_and_that_is_l
 ) -> None:
     message = compose()
     mortal.order(f"unrecorded-{number}", "worker")
-    assert mortal.send_until_accepted(message) == 2
+    assert mortal.send_until_accepted(message) > 1
     found = mortal.copies(message)
     twice = {address for address, count in found.items() if count == 2}
     assert set(found) == set(RECIPIENTS)

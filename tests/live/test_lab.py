@@ -32,7 +32,7 @@ MESSAGE = (
 )
 
 
-def ask(lab: DNSLab, owner: str, rdtype: str, timeout_s: float = 3) -> dns.message.Message:
+def ask(lab: DNSLab, owner: str, rdtype: str, timeout_s: float = 60) -> dns.message.Message:
     query = dns.message.make_query(owner, rdtype, use_edns=True)
     query.flags |= dns.flags.AD
     return dns.query.tcp(query, LOOPBACK, port=lab.port, timeout=timeout_s)

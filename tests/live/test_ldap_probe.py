@@ -149,4 +149,4 @@ def test_a_server_that_says_nothing_ends_the_check_in_time(world: World, monkeyp
         began = time.monotonic()
         (found,) = world.told(url=f"ldaps://localhost:{silent.getsockname()[1]}")
     assert found.severity == "error"
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 120  # a bound, and far from any load

@@ -44,7 +44,8 @@ DNS_TIMEOUT_S = 2
 
 @pytest.fixture(scope="module", params=["postfix", "sendmail"])
 def mta(request: pytest.FixtureRequest, folder: Path, lab: DNSLab, keys: Keys) -> Iterator[Mta]:
-    """An MTA with four filters: outbound as by default, strict, at rest, and with authenticated encryption."""
+    """An MTA with five filters: outbound as by default, strict, at rest, with authenticated encryption, and one that
+    waits for no slow name server; the others do, since this machine may be slow itself."""
     place = Path(tempfile.mkdtemp(prefix="mta-", dir=folder))
     home = place / "keys"
     home.mkdir()
@@ -52,7 +53,7 @@ def mta(request: pytest.FixtureRequest, folder: Path, lab: DNSLab, keys: Keys) -
     (home / "bob@home.test.pgp").write_bytes(keys.bob.raw)
     for path in (place, home):
         path.chmod(0o755)
-    dns = {"timeout_s": DNS_TIMEOUT_S}
+    dns = {"timeout_s": 30}
     filters: dict[str, Any] = {
         "outbound": {"dns": dns},
         "strict": {"dns": dns, "policy": {"no_key": "refuse", "insecure": "refuse"}},
@@ -62,6 +63,7 @@ def mta(request: pytest.FixtureRequest, folder: Path, lab: DNSLab, keys: Keys) -
             "keys": {"sources": ["directory"], "directory": str(home)},
         },
         "gcm": {"dns": dns, "smime": {"cipher": "aes256-gcm"}},
+        "hasty": {"dns": {"timeout_s": DNS_TIMEOUT_S}},
     }
     try:
         with Chain(place, lab.resolver, filters, kind=request.param) as chain:
@@ -216,7 +218,7 @@ def test_forged_answers_defer_at_the_end_of_data_and_nothing_goes_out(mta: Mta, 
 @pytest.mark.parametrize("zone", ["dead.test", "silent.test"])
 def test_a_zone_without_a_server_defers_within_the_time(mta: Mta, zone: str) -> None:
     began_at = time.monotonic()
-    reply, sent = mta.send(letter(), [f"alice@{zone}"])
+    reply, sent = mta.send(letter(), [f"alice@{zone}"], listener="hasty")
     assert str(reply).startswith(f"451 4.7.5 <alice@{zone}>: the name servers")
     assert time.monotonic() - began_at < DNS_TIMEOUT_S + 120  # a bound, and far from any load
     mta.nothing_arrived(sent)
@@ -225,28 +227,28 @@ def test_a_zone_without_a_server_defers_within_the_time(mta: Mta, zone: str) -> 
 def test_a_slow_domain_delays_its_own_mail_only(mta: Mta) -> None:
     """Twelve slow messages wait while others are answered.  Did they hold those up, none would ever be answered
     meanwhile; on a busy machine it may take more than one try to see."""
-    mta.send(letter(), ["alice@r.test"])
-    for attempt in range(5):
+    mta.send(letter(), ["alice@r.test"], listener="hasty")
+    for attempt in range(20):
         replies: list[Reply] = []
 
         def send_slow(number: int, attempt: int = attempt, replies: list[Reply] = replies) -> None:
-            replies.append(mta.send(letter(), [f"person{attempt}.{number}@silent.test"])[0])
+            to = [f"person{attempt}.{number}@silent.test"]
+            replies.append(mta.send(letter(), to, listener="hasty")[0])
 
         slow = [threading.Thread(target=send_slow, args=(number,)) for number in range(12)]
         for thread in slow:
             thread.start()
         sent, still_waiting = [], 12
         for name in ("alice", "erin", "bob", "nobody"):
-            reply, message = mta.send(letter(), [f"{name}@r.test"])
-            assert reply.code == 250, reply
+            sent.append(mta.send(letter(), [f"{name}@r.test"], listener="hasty"))
             still_waiting = min(still_waiting, sum(thread.is_alive() for thread in slow))
-            sent.append(message)
         for thread in slow:
             thread.join(60)
         assert [reply.code for reply in replies] == [451] * 12
-        for message in sent:
+        served = [message for reply, message in sent if reply.code == 250]
+        for message in served:
             mta.arrived(message)
-        if still_waiting:
+        if still_waiting and len(served) == len(sent):
             return
     pytest.fail("no mail of others was answered while mail to silent.test waited")
 

@@ -154,8 +154,11 @@ def test_time_that_runs_out_is_75_and_says_how_far_it_came(place: Place) -> None
     address = "late@knot.test"
     certificate = make_smime_key(place.folder, address).certificate_file
     more = ("--cert", certificate, "--authority", place.lab.authority, "--wait", "1")
-    done = place.change("publish", address, "knot", *more)
-    assert done.returncode == 75
+    for _ in range(5):  # in a second, the primary may not have answered either
+        done = place.change("publish", address, "knot", *more)
+        assert done.returncode == 75
+        if "1 of 2" in done.stderr:
+            break
     assert "1 of 2 authoritative servers show it" in done.stderr
     assert "smilla lookup" in done.stderr
 

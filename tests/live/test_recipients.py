@@ -246,6 +246,11 @@ def unfolded(raw: bytes) -> bytes:
     return re.sub(rb"\r\n[ \t]+", b" ", head) + middle + body
 
 
+def words(raw: bytes) -> bytes:
+    """The message without its lines of Base64 and armour, where "/n1+" may stand by chance."""
+    return re.sub(rb"(?m)^[A-Za-z0-9+/=]+\r$", b"", raw)
+
+
 def key_mark(key: SMIMEKey | OpenPGPKey) -> bytes:
     """The octets by which a ciphertext names a key: the certificate's serial number, the subkey's key ID."""
     if isinstance(key, SMIMEKey):
@@ -313,7 +318,7 @@ class Judge:
         for stranger in (full(name) for name in scenario.hidden.split()):
             if stranger not in members:
                 local = stranger.partition("@")[0].encode()
-                assert not re.search(rb"\b" + local + rb"\b", mail.raw, re.IGNORECASE), stranger
+                assert not re.search(rb"\b" + local + rb"\b", words(mail.raw), re.IGNORECASE), stranger
 
     def _smime(self, mail: ReceivedMail, sent: bytes, members: list[str], scenario: Scenario) -> None:
         self._ciphertext(mail, sent, members, scenario, "smime")

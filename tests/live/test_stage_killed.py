@@ -21,7 +21,7 @@ from tests.lab.client import SMTPClient
 from tests.lab.processes import session_members, wait_until
 from tests.live.mortal import SEALING_STEPS, STAGE_STEPS, WINDOW_STEPS
 from tests.live.mta import CANARY
-from tests.live.test_killed import LISTENER_STEPS, RECIPIENTS, Mortal, compose, started
+from tests.live.test_killed import LISTENER_STEPS, PATIENCE_S, RECIPIENTS, Mortal, compose, started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,7 +72,7 @@ def counts() -> Iterator[Counter[str]]:
 def kill_smilla(mortal: Mortal) -> None:
     """Waits for the step and kills every process of smilla, as a machine that is out of memory or power does."""
     smilla = mortal.chain.filters["outbound"]
-    if wait_until((mortal.folder / "reached").exists, 20, 0.002):
+    if wait_until((mortal.folder / "reached").exists, PATIENCE_S, 0.002):
         for pid in session_members(smilla.child.pid):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

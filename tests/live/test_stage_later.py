@@ -244,6 +244,7 @@ def test_whom_the_listener_turns_away_waits_or_bounces_alone_and_the_others_get_
         assert re.search(rf"{name}: to=<gone@r.test>.* dsn=5.1.1, status=bounced", postfix.log)
         assert re.search(rf"{name}: to=<late@r.test>.* status=deferred", postfix.log)
         assert wait_until(lambda: not office.mta.queued_with(CANARY), 60)
+        assert wait_until(lambda: len(office.mta.so_far(sent)) >= 3, 60)  # the ciphertext and the bounce, too
         found = office.mta.so_far(sent)
         (bounce,) = [mail for mail in found if mail.rcpt_to == ("sender@s.test",)]
         assert CANARY not in bounce.raw

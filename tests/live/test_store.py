@@ -30,6 +30,7 @@ from tests.live.stores import (
     hops,
     learned,
     name_of,
+    wait_long,
 )
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ pytestmark = pytest.mark.live
 
 
 @pytest.fixture(autouse=True)
-def _nothing_failed() -> None:
+def _nothing_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    wait_long(monkeypatch)
     forget_failures()
 
 

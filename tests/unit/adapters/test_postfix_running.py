@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -84,10 +85,27 @@ def test_where_no_locks_are_shown_the_file_says_who_it_is(machine: Machine) -> N
 def test_start_is_told_by_the_clock_on_the_wall(machine: Machine) -> None:
     ticks = os.sysconf("SC_CLK_TCK")
     machine.process(100, "master", 1)
-    began_at = time.time()
-    machine.process(101, "qmgr", 100, start=int(time.clock_gettime(time.CLOCK_BOOTTIME) * ticks) - 10 * ticks)
+    before, since_boot, after = time.time(), time.clock_gettime(time.CLOCK_BOOTTIME), time.time()
+    machine.process(101, "qmgr", 100, start=int(since_boot * ticks) - 10 * ticks)
     (process,) = [one for one in machine.found() or [] if one.name == "qmgr"]
-    assert 9 < began_at - process.started_at < 11
+    assert before - 11 < process.started_at < after - 9
+
+
+def test_pause_between_a_look_at_one_clock_and_at_the_other_makes_nobody_older(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    since_boot, pauses = [0.0], iter([0.0, 3.0])
+
+    def wall() -> float:
+        now = 1000 + since_boot[0]
+        since_boot[0] += next(pauses, 0.0)
+        return now
+
+    clocks = SimpleNamespace(time=wall, clock_gettime=lambda _: since_boot[0], CLOCK_BOOTTIME=time.CLOCK_BOOTTIME)
+    monkeypatch.setattr("smilla.adapters.postfix_running.time", clocks)
+    machine.process(100, "master", 1, start=50 * os.sysconf("SC_CLK_TCK"))
+    assert [process.started_at for process in machine.found() or []] == [1050.0]
+    assert next(pauses, None) is None
 
 
 @pytest.mark.parametrize("stop", [lambda m: m.file.unlink(), lambda m: m.process(100, "bash", 1), lambda _: None])

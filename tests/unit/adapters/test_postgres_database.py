@@ -35,6 +35,7 @@ def test_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> No
 def test_server_that_is_missing_is_named_and_asked_for_now_and_then(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(postgres_database, "_AGAIN_S", 3600.0)  # these ten may take longer than usual
     one, asked, connect = database(tmp_path), [], psycopg.connect
 
     def counted(**parameters: Any) -> object:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -226,8 +227,12 @@ def test_nothing_leaves_without_a_journal_and_a_failed_one_is_logged(place: Plac
 def test_same_message_elsewhere_is_waited_for_in_signs_of_life_and_then_given_up(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reinject, "_ASK_EVERY_S", 0.01)
-    monkeypatch.setattr(reinject, "_BUSY_S", 0.2)
+    now = [0.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    monkeypatch.setattr(reinject, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=sleep))
     with place.attempt() as first:
         first.deliver(copies(ANN), (), why)
         with pytest.raises(JournalBusy), place.attempt():
