@@ -39,7 +39,7 @@ _BACKLOG = 16
 _SAMPLE_EVERY_S = 5.0
 _AGAIN_S = 1.0  # after a datagram that was not taken
 _HEALTHY_S, _LONGEST_WAIT_S = 60.0, 30.0
-_LAST_WORDS_S = 2.0
+_BEGUN_S, _LAST_WORDS_S = 10.0, 2.0
 _PREDECESSOR_S = 2.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -125,7 +125,7 @@ class Reporter:
                 os._exit(1)
         os.close(reading)
         os.close(begin)
-        select.select([begun], [], [], _LAST_WORDS_S)  # the end of the pipe
+        select.select([begun], [], [], _BEGUN_S)  # the end of the pipe
         os.close(begun)
         self._pid, self._life = pid, life
 

@@ -6,6 +6,7 @@ is in tests/live/walk.py.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import subprocess
 import tempfile
@@ -41,11 +42,11 @@ def walk(folder: Path) -> Iterator[Walk]:
     """The machine after README.md and smilla-postfix(7), with mail on the way."""
     require("unshare", "nsenter", "apt-get")
     require_servers("nsd", "unbound")
-    try:
-        walk = Walk(folder).__enter__()
-    except ChildError as error:
-        cannot(f"no machine of its own, or no packages for it: {error}")
-    with walk:
+    with contextlib.ExitStack() as stack:
+        try:
+            walk = stack.enter_context(Walk(folder))
+        except ChildError as error:
+            cannot(f"no machine of its own, or no packages for it: {error}")
         walk.follow(["README.md"])
         walk.observed = walk.send("alice@example.net", mark=b"observed")
         walk.follow(["smilla-postfix.7"])
