@@ -132,13 +132,13 @@ class PostfixLines:
         ``size_limit`` is the largest message that the instance takes, in octets, 0 if that is not known.
         ``began_at`` is when the look began, in seconds since 1970; what a look found that began later stays.  Raises
         SmillaError."""
-        folder, now = self._path.parent, time.time()
+        folder = self._path.parent
         try:
             if not folder.is_dir():
                 folder.mkdir(mode=0o700, parents=True)
                 self._give(folder, folder.parent)
             with _locked(folder):
-                document = self._document()
+                document, now = self._document(), time.time()
                 began = _began(document)
                 if began_at is not None and began_at < began.get(instance, 0) <= now:
                     return

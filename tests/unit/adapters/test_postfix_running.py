@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
 import time
 from collections.abc import Callable
@@ -106,6 +107,17 @@ def test_pause_between_a_look_at_one_clock_and_at_the_other_makes_nobody_older(
     machine.process(100, "master", 1, start=50 * os.sysconf("SC_CLK_TCK"))
     assert [process.started_at for process in machine.found() or []] == [1050.0]
     assert next(pauses, None) is None
+
+
+def test_machine_that_pauses_each_time_tells_no_start(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    since_boot = itertools.count(0.0, 3.0)
+    clocks = SimpleNamespace(
+        time=lambda: 1000.0, clock_gettime=lambda _: next(since_boot), CLOCK_BOOTTIME=time.CLOCK_BOOTTIME
+    )
+    monkeypatch.setattr("smilla.adapters.postfix_running.time", clocks)
+    machine.process(100, "master", 1)
+    with pytest.raises(PostfixUnclear, match="too busy to tell since when"):
+        machine.found()
 
 
 @pytest.mark.parametrize("stop", [lambda m: m.file.unlink(), lambda m: m.process(100, "bash", 1), lambda _: None])
